@@ -1,0 +1,105 @@
+"""Who attends to whom: each function here returns an `attend` for `Transformer.__call__`.
+
+`attend(query, key, value, cache) -> (attended, kept)` gets one layer's rotated projections, query [B, T, N, H], key and
+value [B, T, K, H] with N a multiple of K, and that layer's cache. It returns [B, T, N, H] and what the layer leaves
+behind: its new cache, its keys and values, or None. Scores and softmax are float32.
+
+B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
+Tp prompt tokens, Tc answer tokens, S slots, L cache length.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+
+# Finite, so that a row without any allowed key gives the mean of the values and no NaN.
+_MASKED = -1e30
+
+
+def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Attend:
+  """Each token attends to itself and to earlier tokens of its own segment.
+
+  Args:
+    segment_ids: int [B, T] for packed rows; tokens of different segments do not see each other. None: one segment a
+      row, which is also right for rows padded on the right, since no token sees a later one.
+    keep: also return the layer's keys and values (prefill).
+  """
+
+  def attend(query, key, value, cache):
+    del cache
+    mask = None
+    if segment_ids is not None:
+      mask = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]  # [B, 1, T, T]
+    attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True)
+    return attended, (key, value) if keep else None
+
+  return attend
+
+
+def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) -> Attend:
+  """A row is a prompt followed by its G answers; answers see the prompt and themselves, not each other.
+
+  The prompt's keys are computed once and read by all its answers. Prompt keys and own keys enter one softmax: joining
+  two attentions by their log-sum-exp has no gradient through `return_residual` (see the tests).
+
+  Args:
+    prefix_lengths: int [P], tokens of the prompt that are real; the rest of its `prefix_width` is padding.
+    prefix_width: Tp, tokens at the start of each row that are the prompt.
+    group_size: G; the other T - Tp tokens are G answers of equal padded length.
+  """
+
+  def attend(query, key, value, cache):
+    del cache
+    kv_heads, scale = key.shape[2], query.shape[-1] ** -0.5
+    answer_length = (query.shape[1] - prefix_width) // group_size
+    prompt, _ = causal()(query[:, :prefix_width], key[:, :prefix_width], value[:, :prefix_width], None)
+    query_answers = rearrange(query[:, prefix_width:], "p (g t) (k r) h -> p g t k r h", g=group_size, k=kv_heads)
+    key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
+    value_answers = rearrange(value[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
+
+    to_prompt = jnp.einsum(
+      "pgtkrh,pskh->pgkrts", query_answers, key[:, :prefix_width], preferred_element_type=jnp.float32
+    )
+    seen = jnp.arange(prefix_width)[None, :] < prefix_lengths[:, None]  # [P, Tp]
+    to_prompt = jnp.where(seen[:, None, None, None, None, :], to_prompt * scale, _MASKED)
+    to_self = jnp.einsum("pgtkrh,pgskh->pgkrts", query_answers, key_answers, preferred_element_type=jnp.float32)
+    earlier = jnp.tril(jnp.ones((answer_length, answer_length), bool))
+    to_self = jnp.where(earlier[None, None, None, None], to_self * scale, _MASKED)
+
+    weights = jax.nn.softmax(jnp.concatenate([to_prompt, to_self], axis=-1), axis=-1).astype(value.dtype)
+    attended = jnp.einsum("pgkrts,pskh->pgtkrh", weights[..., :prefix_width], value[:, :prefix_width])
+    attended += jnp.einsum("pgkrts,pgskh->pgtkrh", weights[..., prefix_width:], value_answers)
+    attended = rearrange(attended, "p g t k r h -> p (g t) (k r) h")
+    return jnp.concatenate([prompt, attended], axis=1), None
+
+  return attend
+
+
+def cached(positions: jax.Array) -> Attend:
+  """One new token a row (T = 1) attends to the cache, into which its own key and value are written first.
+
+  The cache is a pair (keys, values), each [S, L, K, H], indexed by position: row s holds tokens 0 .. positions[s].
+
+  Args:
+    positions: int [S], position of the new token; below L.
+  """
+
+  def attend(query, key, value, cache):
+    rows = jnp.arange(positions.shape[0])
+    write = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+    keys = cache[0].at[rows, positions].set(key[:, 0].astype(cache[0].dtype), **write)
+    values = cache[1].at[rows, positions].set(value[:, 0].astype(cache[1].dtype), **write)
+    query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
+    scores = jnp.einsum("skrh,slkh->skrl", query_grouped, keys, preferred_element_type=jnp.float32)
+    seen = jnp.arange(keys.shape[1])[None, :] <= positions[:, None]  # [S, L]
+    scores = jnp.where(seen[:, None, None, :], scores * query.shape[-1] ** -0.5, _MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    attended = jnp.einsum("skrl,slkh->skrh", weights, values)
+    return rearrange(attended, "s k r h -> s 1 (k r) h"), (keys, values)
+
+  return attend

@@ -1,0 +1,93 @@
+"""What a decoder-only transformer is made of: one record covers Llama, SmolLM2, Qwen2.5 and Qwen3."""
+
+import dataclasses
+import enum
+
+from posttrain_jax.types import InputError
+
+
+class Remat(enum.StrEnum):
+  """What the backward pass recomputes instead of keeping."""
+
+  NONE = "none"  # keep every activation
+  DOTS = "dots"  # keep the outputs of matrix products with a parameter
+  FULL = "full"  # keep a layer's input only
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """Llama 3's stretching of rotary frequencies to longer contexts (Llama 3.1 model card; `rope_type` "llama3").
+
+  Attributes:
+    factor: how many times longer the context is to become.
+    low_frequency_factor: wavelengths above `original_length / low_frequency_factor` are stretched by `factor`.
+    high_frequency_factor: wavelengths below `original_length / high_frequency_factor` stay as they are.
+    original_length: context length in tokens before stretching.
+  """
+
+  factor: float
+  low_frequency_factor: float
+  high_frequency_factor: float
+  original_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """Sizes and options of one transformer.
+
+  Attributes:
+    vocab_size: V.
+    num_layers: number of blocks.
+    embed_dim: D, width of the residual stream.
+    mlp_dim: F, hidden width of the gated MLP.
+    num_heads: N query heads.
+    num_kv_heads: K key/value heads; divides N (grouped-query attention).
+    head_dim: H, not necessarily D / N.
+    rope_theta: base of the rotary frequencies.
+    rope_scaling: how they are stretched, if they are.
+    norm_epsilon: added to the mean square inside RMSNorm.
+    qkv_bias: biases on the query, key and value projections (Qwen2.5).
+    qk_norm: RMSNorm over each query and key head before rotation (Qwen3).
+    tied: the output head is the transposed embedding table.
+    compute_dtype: dtype of activations and of the weights as used; the master copy is always float32.
+    remat: what the backward pass recomputes.
+    unroll: layers of the scan that are unrolled together.
+    stacked: layers as one stack under `lax.scan` (the learner's layout) or as a list in a Python loop (the sampler's:
+      decoding one token per step is faster without slicing weights out of a stack).
+  """
+
+  vocab_size: int
+  num_layers: int
+  embed_dim: int
+  mlp_dim: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+  norm_epsilon: float = 1e-5
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  tied: bool = False
+  compute_dtype: str = "float32"
+  remat: Remat = Remat.NONE
+  unroll: int = 1
+  stacked: bool = True
+
+  def __post_init__(self):
+    """Raises InputError on sizes that do not fit each other."""
+    if self.num_heads % self.num_kv_heads:
+      raise InputError(f"model.num_heads: {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+    if self.head_dim % 2:
+      raise InputError(f"model.head_dim: {self.head_dim} is odd; rotary embeddings turn pairs of dimensions")
+    if self.compute_dtype not in ("float32", "bfloat16", "float64"):
+      raise InputError(f"model.compute_dtype: {self.compute_dtype!r}, expected 'float32', 'bfloat16' or 'float64'")
+
+  @property
+  def num_params(self) -> int:
+    """Number of parameters."""
+    d, h = self.embed_dim, self.head_dim
+    attention = d * h * (2 * self.num_heads + 2 * self.num_kv_heads)
+    attention += h * (self.num_heads + 2 * self.num_kv_heads) * self.qkv_bias + 2 * h * self.qk_norm
+    block = attention + 3 * d * self.mlp_dim + 2 * d
+    return self.num_layers * block + d + self.vocab_size * d * (1 if self.tied else 2)

@@ -1,0 +1,62 @@
+"""The two forward passes of training: rows of text, and prompts with their groups of answers.
+
+Both stop at hidden states; logits are made by `losses.logprobs.token_logprobs`, in chunks, where they are needed.
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from posttrain_jax.models import attention
+from posttrain_jax.models.transformer import Transformer
+
+
+def row_hidden(
+  model: Transformer, tokens: jax.Array, *, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+) -> jax.Array:
+  """Hidden states of rows padded on the right, or packed.
+
+  Args:
+    model: the transformer.
+    tokens: int [B, T].
+    positions: int [B, T], restarting at 0 in each packed sample; counts from 0 if None.
+    segment_ids: int [B, T], which sample of a packed row a token belongs to; None if rows are not packed.
+
+  Returns:
+    [B, T, D] in compute dtype; index t has seen tokens 0 .. t, so it predicts token t + 1.
+  """
+  if positions is None:
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  hidden, _ = model(tokens, positions, attention.causal(segment_ids))
+  return hidden
+
+
+def answer_hidden(model: Transformer, prompts: jax.Array, prompt_lengths: jax.Array, answers: jax.Array) -> jax.Array:
+  """Hidden states that predict each answer token; a prompt runs once for its whole group.
+
+  A row is all of the prompt but its last token, followed by G answers, each shifted right by one: the last prompt
+  token, then answer tokens 0 .. Tc - 2. So hidden states are made for answers, and index t predicts answer token t.
+
+  Args:
+    model: the transformer.
+    prompts: int [P, Tp], padded on the right.
+    prompt_lengths: int [P], at least 1.
+    answers: int [P, G, Tc], padded on the right.
+
+  Returns:
+    [P, G, Tc, D] in compute dtype.
+  """
+  group_size, answer_length = answers.shape[1:]
+  prefix_width = prompts.shape[1] - 1
+  last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)  # [P, 1]
+  first = jnp.broadcast_to(last[:, :, None], (*answers.shape[:2], 1))
+  shifted = jnp.concatenate([first, answers[..., :-1]], axis=-1)
+  tokens = jnp.concatenate([prompts[:, :-1], rearrange(shifted, "p g t -> p (g t)")], axis=1)
+
+  in_answer = (prompt_lengths[:, None] - 1) + jnp.arange(answer_length)[None]  # [P, Tc]
+  in_prompt = jnp.broadcast_to(jnp.arange(prefix_width)[None], (prompts.shape[0], prefix_width))
+  positions = jnp.concatenate([in_prompt, jnp.tile(in_answer, (1, group_size))], axis=1)
+
+  attend = attention.grouped(prompt_lengths - 1, prefix_width=prefix_width, group_size=group_size)
+  hidden, _ = model(tokens, positions, attend)
+  return rearrange(hidden[:, prefix_width:], "p (g t) d -> p g t d", g=group_size)

@@ -1,0 +1,136 @@
+"""GGUF files in: Llama-family weights (SmolLM2-135M-Instruct is one), dequantised to float32.
+
+GGUF is llama.cpp's format; reading it needs the optional package `gguf`. Two things differ from Hugging Face files
+beside the names: matrices may be quantised, and the rows of the query and key projections are ordered for rotation of
+neighbouring pairs (0, 1), (2, 3), ... instead of (i, i + H / 2).
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.models import huggingface
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.types import InputError
+
+_NAMES = {  # Hugging Face's to GGUF's
+  "model.embed_tokens": "token_embd",
+  "model.layers": "blk",
+  "model.norm": "output_norm",
+  "lm_head": "output",
+  "input_layernorm": "attn_norm",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "post_attention_layernorm": "ffn_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+}
+
+
+def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.Path, np.ndarray]]:
+  """Reads a GGUF file.
+
+  Args:
+    path: the file.
+
+  Returns:
+    (config, float32 arrays by path in the transformer's state).
+
+  Raises:
+    InputError: the package `gguf` is absent, the file is not GGUF or not of a Llama, or a tensor does not fit.
+  """
+  import gguf
+
+  reader = open_file(path)
+  tensors = {}
+  for tensor in reader.tensors:
+    shape = tuple(int(n) for n in reversed(tensor.shape))  # GGUF counts dimensions from the innermost
+    tensors[tensor.name] = huggingface.Stored(
+      path, shape, lambda tensor=tensor: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    )
+  config = _config(reader, path, tied="output.weight" not in tensors)
+  for name, stored in tensors.items():
+    if name.endswith(("attn_q.weight", "attn_k.weight")):
+      read = functools.partial(_to_halves, stored.read, config.head_dim)
+      tensors[name] = huggingface.Stored(path, stored.shape, read)
+  return config, huggingface.assemble(config, tensors, path, _spell)
+
+
+@functools.lru_cache(maxsize=1)  # parsing takes seconds, and model and tokeniser come from the same file
+def open_file(path: pathlib.Path) -> Any:
+  """Opens a GGUF file; its tensors stay on disk.
+
+  Returns:
+    a `gguf.GGUFReader`.
+
+  Raises:
+    InputError: the package `gguf` is absent or the file is not GGUF.
+  """
+  try:
+    import gguf
+  except ImportError:
+    raise InputError(f"{path}: reading GGUF needs a package that is not installed: pip install gguf") from None
+  try:
+    return gguf.GGUFReader(path)
+  except FileNotFoundError:
+    raise InputError(f"{path}: no such file") from None
+  except Exception as error:  # the reader checks little: a damaged file fails in many ways
+    raise InputError(f"{path}: not a readable GGUF file: {type(error).__name__}: {error}") from None
+
+
+def field(reader: Any, path: pathlib.Path, key: str, default: Any = ...) -> Any:
+  """Value of a metadata key; `default` where the key is absent.
+
+  Raises:
+    InputError: the key is absent and there is no default.
+  """
+  found = reader.get_field(key)
+  if found is not None:
+    return found.contents()
+  if default is ...:
+    raise InputError(f"{path}: GGUF key {key!r} is missing")
+  return default
+
+
+def _config(reader: Any, path: pathlib.Path, tied: bool) -> TransformerConfig:
+  get = functools.partial(field, reader, path)
+  architecture = get("general.architecture")
+  if architecture != "llama":
+    raise InputError(f"{path}: general.architecture is {architecture!r}, supported is 'llama'")
+  if get("llama.rope.scaling.type", "none") != "none":
+    raise InputError(f"{path}: llama.rope.scaling.type is {get('llama.rope.scaling.type')!r}, supported is 'none'")
+  width, heads = get("llama.embedding_length"), get("llama.attention.head_count")
+
+  def decimal(value):  # the float32 of 1e-5 is 9.99999975e-06: what was meant is its shortest decimal
+    return float(str(np.float32(value)))
+
+  return TransformerConfig(
+    vocab_size=len(get("tokenizer.ggml.tokens")),
+    num_layers=get("llama.block_count"),
+    embed_dim=width,
+    mlp_dim=get("llama.feed_forward_length"),
+    num_heads=heads,
+    num_kv_heads=get("llama.attention.head_count_kv", heads),
+    head_dim=get("llama.attention.key_length", width // heads),
+    rope_theta=decimal(get("llama.rope.freq_base", 10_000.0)),
+    norm_epsilon=decimal(get("llama.attention.layer_norm_rms_epsilon")),
+    tied=tied,
+  )
+
+
+def _spell(name: str) -> str:
+  for ours, theirs in _NAMES.items():
+    name = name.replace(ours, theirs)
+  return name
+
+
+def _to_halves(read: Any, head_dim: int) -> np.ndarray:
+  """[N · H, D] with rows of each head in pairs (0, 1), (2, 3), ... to rows in halves (i, i + H / 2)."""
+  matrix = read()
+  pairs = matrix.reshape(-1, head_dim // 2, 2, matrix.shape[-1])
+  return pairs.swapaxes(1, 2).reshape(matrix.shape)

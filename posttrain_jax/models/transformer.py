@@ -1,0 +1,189 @@
+"""One decoder-only transformer: pre-norm blocks, RMSNorm, rotary positions, grouped-query attention, gated MLP.
+
+Covers Llama, SmolLM2, Qwen2.5 (biases on q, k, v) and Qwen3 (norms on q and k) by `TransformerConfig`. Flax NNX modules
+that are split once into (graphdef, params); everything jitted is a function of params. Who attends to whom is an
+argument (`models.attention`), so training, prefill and decoding run the same code.
+
+Shapes: B rows, T tokens, D width, N query heads, K key/value heads, H head dimension, F hidden width of the MLP, V
+vocabulary. Every parameter carries its logical axis names (`parallel.sharding`).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posttrain_jax.models.attention import Attend
+from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
+from posttrain_jax.parallel.sharding import constrain
+
+
+def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], scale: float) -> nnx.Param:
+  return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * scale, logical_axes=axes)
+
+
+def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
+  """Angular frequency of each pair of dimensions, float32 [H / 2] (RoFormer, 2104.09864; Llama 3.1 for the scaling)."""
+  frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+  if scaling is None:
+    return frequencies
+  turns = scaling.original_length * frequencies / (2 * jnp.pi)  # how often a pair turns over the original context
+  kept = (turns - scaling.low_frequency_factor) / (scaling.high_frequency_factor - scaling.low_frequency_factor)
+  kept = jnp.clip(kept, 0.0, 1.0)
+  return frequencies * (kept + (1 - kept) / scaling.factor)
+
+
+def rotate(x_BxTxNxH: jax.Array, positions: jax.Array, frequencies: jax.Array) -> jax.Array:
+  """Turns dimension i of each head together with i + H / 2 by position times frequency, in float32."""
+  angles = positions[..., None].astype(jnp.float32) * frequencies  # [B, T, H / 2]
+  cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+  first, second = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x_BxTxNxH.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """x / sqrt(mean(x²) + ε) · scale over the last axis, computed in float32 (1910.07467)."""
+
+  def __init__(self, size: int, axis: str, epsilon: float):
+    self.scale = nnx.Param(jnp.ones((size,), jnp.float32), logical_axes=(axis,))
+    self.epsilon = epsilon
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x32 = x.astype(jnp.float32)
+    x32 *= jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+    scale = self.scale[...].astype(jnp.float32)
+    return (x32 * scale.reshape((1,) * (x.ndim - 1) + scale.shape)).astype(x.dtype)
+
+
+class Attention(nnx.Module):
+  """Projections, biases, head norms and rotation; the attention itself is passed in."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    d, n, k, h = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
+    self.query = _param(rngs, (d, n, h), ("embed", "heads", "head_dim"), d**-0.5)
+    self.key = _param(rngs, (d, k, h), ("embed", "kv_heads", "head_dim"), d**-0.5)
+    self.value = _param(rngs, (d, k, h), ("embed", "kv_heads", "head_dim"), d**-0.5)
+    out_scale = (n * h * 2 * config.num_layers) ** -0.5
+    self.out = _param(rngs, (n, h, d), ("heads", "head_dim", "embed"), out_scale)
+    if config.qkv_bias:
+      self.query_bias = _param(rngs, (n, h), ("heads", "head_dim"), 0.0)
+      self.key_bias = _param(rngs, (k, h), ("kv_heads", "head_dim"), 0.0)
+      self.value_bias = _param(rngs, (k, h), ("kv_heads", "head_dim"), 0.0)
+    if config.qk_norm:
+      self.query_norm = RMSNorm(h, "head_dim", config.norm_epsilon)
+      self.key_norm = RMSNorm(h, "head_dim", config.norm_epsilon)
+    self.config = config
+
+  def __call__(self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
+    config, dtype = self.config, x_BxTxD.dtype
+
+    def project(kernel, name):
+      projected = jnp.einsum("btd,dnh->btnh", x_BxTxD, kernel[...].astype(dtype))
+      if config.qkv_bias:
+        projected += getattr(self, f"{name}_bias")[...].astype(dtype)[None, None]
+      return projected
+
+    query, key, value = project(self.query, "query"), project(self.key, "key"), project(self.value, "value")
+    if config.qk_norm:
+      query, key = self.query_norm(query), self.key_norm(key)
+    frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    query, key = rotate(query, positions, frequencies), rotate(key, positions, frequencies)
+    query = constrain(query, "batch", "length", "heads", "head_dim")
+    key = constrain(key, "batch", "length", "kv_heads", "head_dim")
+    value = constrain(value, "batch", "length", "kv_heads", "head_dim")
+    attended, kept = attend(query, key, value, cache)
+    return jnp.einsum("btnh,nhd->btd", attended, self.out[...].astype(dtype)), kept
+
+
+class MLP(nnx.Module):
+  """SwiGLU: down(silu(gate(x)) · up(x)) (2002.05202)."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    d, f = config.embed_dim, config.mlp_dim
+    self.gate = _param(rngs, (d, f), ("embed", "mlp"), d**-0.5)
+    self.up = _param(rngs, (d, f), ("embed", "mlp"), d**-0.5)
+    self.down = _param(rngs, (f, d), ("mlp", "embed"), (f * 2 * config.num_layers) ** -0.5)
+
+  def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
+    dtype = x_BxTxD.dtype
+    hidden_BxTxF = jax.nn.silu(x_BxTxD @ self.gate[...].astype(dtype)) * (x_BxTxD @ self.up[...].astype(dtype))
+    hidden_BxTxF = constrain(hidden_BxTxF, "batch", "length", "mlp")
+    return hidden_BxTxF @ self.down[...].astype(dtype)
+
+
+class Block(nnx.Module):
+  """Attention and MLP, each normalised before and added to the residual stream."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    self.attention_norm = RMSNorm(config.embed_dim, "embed", config.norm_epsilon)
+    self.attention = Attention(config, rngs)
+    self.mlp_norm = RMSNorm(config.embed_dim, "embed", config.norm_epsilon)
+    self.mlp = MLP(config, rngs)
+
+  def __call__(self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
+    attended, kept = self.attention(self.attention_norm(x_BxTxD), positions, attend, cache)
+    x_BxTxD = constrain(x_BxTxD + attended, "batch", "length", "hidden")
+    return constrain(x_BxTxD + self.mlp(self.mlp_norm(x_BxTxD)), "batch", "length", "hidden"), kept
+
+
+class Transformer(nnx.Module):
+  """Token ids to hidden states; `unembedding` turns those into logits where somebody needs logits."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    d, v = config.embed_dim, config.vocab_size
+    # With a head of its own the table starts at unit scale; a tied one must also serve as a head of unit-scale logits.
+    self.embed = _param(rngs, (v, d), ("vocab", "embed"), d**-0.5 if config.tied else 1.0)
+    if config.stacked:
+      self.blocks = nnx.vmap(functools.partial(Block, config))(rngs.split(config.num_layers))
+    else:
+      self.blocks = nnx.List([Block(config, rngs) for _ in range(config.num_layers)])
+    self.final_norm = RMSNorm(d, "embed", config.norm_epsilon)
+    if not config.tied:
+      self.head = _param(rngs, (d, v), ("embed", "vocab"), d**-0.5)
+    self.config = config
+
+  def __call__(
+    self, tokens: jax.Array, positions: jax.Array, attend: Attend, cache: Any = None
+  ) -> tuple[jax.Array, Any]:
+    """Runs all layers.
+
+    Args:
+      tokens: int [B, T].
+      positions: int [B, T], of each token in its own sequence.
+      attend: who attends to whom (`models.attention`).
+      cache: per-layer caches as `attend` takes them: stacked on a leading layer axis, or a list for unstacked layers.
+
+    Returns:
+      (hidden states [B, T, D] after the final norm, in compute dtype; what each layer kept, arranged like `cache`).
+    """
+    config = self.config
+    # The table is gathered over fsdp and its result given back to the batch: left to itself the partitioner
+    # rematerialises the whole activation on meshes with fsdp and tensor.
+    table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
+    x_BxTxD = constrain(table[tokens], "batch", "length", "hidden")
+
+    if config.stacked:
+      graph, stack = nnx.split(self.blocks)
+
+      def layer(x, inputs):
+        params, layer_cache = inputs
+        return nnx.merge(graph, params)(x, positions, attend, layer_cache)
+
+      if config.remat == Remat.FULL:
+        layer = jax.checkpoint(layer)
+      elif config.remat == Remat.DOTS:
+        layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+      x_BxTxD, kept = jax.lax.scan(layer, x_BxTxD, (stack, cache), unroll=config.unroll)
+    else:
+      kept = []
+      for i, block in enumerate(self.blocks):
+        x_BxTxD, left = block(x_BxTxD, positions, attend, None if cache is None else cache[i])
+        kept.append(left)
+    return self.final_norm(x_BxTxD), kept
+
+  def unembedding(self) -> jax.Array:
+    """The output projection [D, V] in compute dtype."""
+    kernel = self.embed[...].T if self.config.tied else self.head[...]
+    return constrain(kernel.astype(self.config.compute_dtype), "hidden", "vocab")

@@ -1,0 +1,58 @@
+"""From the learner's parameters to the sampler's: other dtype, other layout, layers as a list instead of a stack.
+
+One jitted program casts, unstacks and reshards, compiled once. Nothing of the optimiser goes along. On the same devices
+the program writes the sampler's layout directly; onto other devices its result is moved with `device_put`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.parallel.sharding import SAMPLER_RULES, Rules, state_shardings
+
+
+def unstack_layers(params: nnx.State, num_layers: int, dtype: Any) -> nnx.State:
+  """Casts parameters and turns `blocks`, a stack of layers, into a list of them.
+
+  Args:
+    params: parameters of a transformer with `stacked=True`.
+    num_layers: length of the stack.
+    dtype: dtype of the result.
+
+  Returns:
+    Parameters of the same transformer with `stacked=False`. Variables keep their metadata.
+  """
+  # The copy keeps jit from handing an unchanged input through as its output: the learner's next step donates that
+  # buffer, and the sampler's weights would be gone with it.
+  cast = jax.tree.map(lambda x: jnp.copy(x).astype(dtype), params)
+  layers = {i: jax.tree.map(lambda x, i=i: x[i], cast["blocks"]) for i in range(num_layers)}
+  return nnx.State({**{name: cast[name] for name in cast if name != "blocks"}, "blocks": nnx.State(layers)})
+
+
+def make_handover(
+  abstract: nnx.State, *, num_layers: int, dtype: Any, mesh: Mesh, rules: Rules = SAMPLER_RULES
+) -> Callable[[nnx.State], nnx.State]:
+  """Returns the function that hands the learner's parameters to the sampler.
+
+  Args:
+    abstract: the learner's parameters as ShapeDtypeStructs with their shardings.
+    num_layers: layers in the stack.
+    dtype: the sampler's compute dtype.
+    mesh: the sampler's mesh: the learner's own devices (time-shared) or others.
+    rules: the sampler's sharding rules.
+  """
+
+  def unstack(params):
+    return unstack_layers(params, num_layers, dtype)
+
+  placed = state_shardings(jax.eval_shape(unstack, abstract), mesh, rules)
+  leaf = jax.tree.leaves(abstract)[0]
+  learner_devices = getattr(leaf.sharding, "device_set", None)
+  if learner_devices is None or learner_devices == set(mesh.devices.flat):
+    return jax.jit(unstack, out_shardings=placed)
+  unstack = jax.jit(unstack)
+  return lambda params: jax.device_put(unstack(params), placed)

@@ -1,0 +1,130 @@
+"""Drawing a token from logits: temperature, truncation, and an inverse-CDF draw that costs two uniforms a row.
+
+A Gumbel draw needs one random number per vocabulary entry, which at 50k entries costs as much as a small model's
+forward pass. Here the vocabulary is cut into blocks: one uniform picks a block by the blocks' sums, the other a token
+inside it, so only a row of blocks and one block are ever accumulated.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from posttrain_jax.types import InputError
+
+_MASKED = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """How tokens are drawn.
+
+  Attributes:
+    temperature: divides the logits; 0 takes the most likely token.
+    top_k: keep the k most likely tokens; 0 keeps all.
+    top_p: keep the fewest most likely tokens whose probability adds up to at least p; 1 keeps all.
+    min_p: keep tokens at least min_p times as likely as the most likely one; 0 keeps all.
+    stop_ids: drawing any of these ends the answer; may be empty.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  stop_ids: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    """Raises InputError on values without a meaning."""
+    for name, ok, expected in (
+      ("temperature", self.temperature >= 0, "0 or more"),
+      ("top_k", self.top_k >= 0, "0 (off) or more"),
+      ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+      ("min_p", 0 <= self.min_p <= 1, "in [0, 1]"),
+    ):
+      if not ok:
+        raise InputError(f"sampling.{name}: {getattr(self, name)}, expected {expected}")
+
+  @property
+  def truncates(self) -> bool:
+    """True if the distribution drawn from is not the model's own at this temperature."""
+    return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
+
+
+def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
+  """Masks what top-k, min-p and top-p leave out, in that order, each on what the one before it left.
+
+  Ties with the last kept token are kept too, so the result does not depend on the order of the vocabulary.
+
+  Args:
+    scaled: float32 [S, V], logits divided by the temperature.
+    config: what to keep.
+
+  Returns:
+    [S, V] with -1e30 in place of what was left out; the most likely token always stays.
+  """
+  if config.top_k and config.top_k < scaled.shape[-1]:
+    smallest = jax.lax.top_k(scaled, config.top_k)[0][:, -1:]
+    scaled = jnp.where(scaled >= smallest, scaled, _MASKED)
+  if config.min_p > 0:
+    floor = scaled.max(-1, keepdims=True) + math.log(config.min_p)
+    scaled = jnp.where(scaled >= floor, scaled, _MASKED)
+  if config.top_p < 1:
+    falling = -jnp.sort(-scaled, axis=-1)
+    probabilities = jax.nn.softmax(falling, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    kept = jnp.sum(before < config.top_p, axis=-1, keepdims=True)  # at least 1, since nothing comes before the first
+    smallest = jnp.take_along_axis(falling, kept - 1, axis=-1)
+    scaled = jnp.where(scaled >= smallest, scaled, _MASKED)
+  return scaled
+
+
+def _first_above(cumulative: jax.Array, uniform: jax.Array) -> jax.Array:
+  """Index [S] of the first entry whose cumulative weight [S, n] is above uniform [S] times the total.
+
+  That entry raised the sum, so its weight is positive. Rounding may make the target equal to the total: then it is the
+  first entry that reached the total, again one of positive weight.
+  """
+  total = cumulative[:, -1:]
+  index = jnp.sum(cumulative <= uniform[:, None] * total, axis=-1)
+  return jnp.minimum(index, jnp.argmax(cumulative >= total, axis=-1))
+
+
+def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Draws one token a row.
+
+  Args:
+    logits: float32 [S, V].
+    uniforms: float32 [S, 2] in [0, 1): the row's own randomness.
+    config: temperature and truncation.
+
+  Returns:
+    tokens: int32 [S].
+    sampler_logprobs: float32 [S], log probability at the temperature, before truncation. A temperature of 0 has no such
+      distribution; temperature 1 is reported then.
+    drawn_logprobs: float32 [S], log probability in the distribution drawn from: 0 where that has one token only.
+  """
+  if config.temperature == 0:
+    tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return tokens, chosen - jax.nn.logsumexp(logits, axis=-1), jnp.zeros_like(chosen)
+
+  scaled = logits / config.temperature if config.temperature != 1 else logits
+  top = scaled.max(-1, keepdims=True)
+  kept = truncate(scaled, config) if config.truncates else scaled
+  weights = jnp.exp(kept - top)
+
+  rows, vocab = weights.shape
+  width = 1 << math.ceil(math.log2(vocab) / 2)  # about sqrt(V), so that both levels are short
+  padded = jnp.pad(weights, ((0, 0), (0, -vocab % width)))
+  blocks = padded.reshape(rows, -1, width)
+  totals = jnp.cumsum(blocks.sum(-1), axis=-1)
+  block = _first_above(totals, uniforms[:, 0])
+  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  tokens = (block * width + _first_above(jnp.cumsum(inside, axis=-1), uniforms[:, 1])).astype(jnp.int32)
+
+  chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0] - top[:, 0]
+  drawn_logprobs = chosen - jnp.log(totals[:, -1])
+  if not config.truncates:
+    return tokens, drawn_logprobs, drawn_logprobs
+  return tokens, chosen - jnp.log(jnp.exp(scaled - top).sum(-1)), drawn_logprobs

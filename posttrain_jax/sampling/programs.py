@@ -1,0 +1,201 @@
+"""The three programs that the engine runs on the device: prefill, fill a slot, decode.
+
+Every shape is fixed by the engine's settings or by one request alone (its prompt's length bucket), never by what else
+is in flight: that is what makes a request's tokens and logprobs bit-identical in any slot, order and company.
+
+W prefill width, Tb bucket length, S slots, L cache length, K key/value heads, H head dimension.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posttrain_jax.models import attention
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.sampling.draw import SamplingConfig, draw
+
+# Per layer a pair (keys, values).
+Cache = list[tuple[jax.Array, jax.Array]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """What each of the S slots is doing.
+
+  Attributes:
+    token: int32 [S], the newest token, not yet in the cache.
+    position: int32 [S], its position in prompt and answer.
+    drawn: int32 [S], answer tokens drawn so far; numbers the request's random draws.
+    limit: int32 [S], answer tokens that the request may have.
+    active: bool [S], False in an empty slot.
+    key: uint32 [S, 2], the request's own random key.
+  """
+
+  token: jax.Array
+  position: jax.Array
+  drawn: jax.Array
+  limit: jax.Array
+  active: jax.Array
+  key: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+  """What one dispatch drew, n steps by S slots; rows from `steps` on were not run.
+
+  Attributes:
+    tokens: int32 [n, S].
+    sampler_logprobs: float32 [n, S], untruncated, at the sampling temperature.
+    drawn_logprobs: float32 [n, S], of the distribution drawn from.
+    active: bool [n, S], True where the slot really drew.
+    steps: int32 [], decode steps that were run.
+  """
+
+  tokens: jax.Array
+  sampler_logprobs: jax.Array
+  drawn_logprobs: jax.Array
+  active: jax.Array
+  steps: jax.Array
+
+
+def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
+  """Zeros of the cache's shape, [rows, length, K, H] twice a layer."""
+  shape = (rows, length, config.num_kv_heads, config.head_dim)
+  return [
+    (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
+  ]
+
+
+def empty_slots(slots: int) -> Slots:
+  """No slot at work."""
+  zeros = jnp.zeros((slots,), jnp.int32)
+  key = jnp.zeros((slots, 2), jnp.uint32)
+  return Slots(token=zeros, position=zeros, drawn=zeros, limit=zeros, active=zeros.astype(bool), key=key)
+
+
+def prefill(graph: nnx.GraphDef, params: nnx.State, prefixes: Cache, tokens: jax.Array, rows: jax.Array) -> Cache:
+  """Computes the keys and values of prompts and keeps them in the pool of prefixes.
+
+  Args:
+    graph: graph of the unstacked transformer.
+    params: its parameters.
+    prefixes: the pool, [rows of the pool, Tp, K, H].
+    tokens: int32 [W, Tb], prompts padded on the right to their bucket.
+    rows: int32 [W], where in the pool to put each; out of range drops it (a prefill that is not full).
+
+  Returns:
+    The pool. Entries behind a prompt's length are those of padding and are overwritten or never attended to.
+  """
+  positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
+  width = tokens.shape[1]
+  return [
+    (keys.at[rows, :width].set(k, mode="drop"), values.at[rows, :width].set(v, mode="drop"))
+    for (keys, values), (k, v) in zip(prefixes, kept)
+  ]
+
+
+def request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
+  """Random keys uint32 [R, 2] from seed, prompt index, sample index and attempt, each int32 [R]."""
+
+  def one(prompt, sample, attempt):
+    key = jax.random.PRNGKey(seed)
+    for data in (prompt, sample, attempt):
+      key = jax.random.fold_in(key, data)
+    return key
+
+  return jax.vmap(one)(prompts, samples, attempts)
+
+
+def fill(
+  cache: Cache, slots: Slots, prefixes: Cache, indices: jax.Array, sources: jax.Array, new: Slots
+) -> tuple[Cache, Slots]:
+  """Gives slots to requests: copies their prompt's keys and values in and sets their state.
+
+  Args:
+    cache: the slots' cache, [S, L, K, H].
+    slots: state of all S slots.
+    prefixes: the pool of prompts' keys and values, [rows, Tp, K, H].
+    indices: int32 [R], slots to fill; out of range is ignored.
+    sources: int32 [R], the pool's row for each.
+    new: state of the R requests.
+
+  Returns:
+    (cache, slots).
+  """
+  width = prefixes[0][0].shape[1]
+  cache = [
+    tuple(old.at[indices, :width].set(pool[sources], mode="drop") for old, pool in zip(layer, prefix))
+    for layer, prefix in zip(cache, prefixes)
+  ]
+  return cache, jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
+
+
+def decode(
+  graph: nnx.GraphDef, params: nnx.State, cache: Cache, slots: Slots, *, steps: int, sampling: SamplingConfig
+) -> tuple[Cache, Slots, Drawn]:
+  """Draws up to `steps` tokens in every active slot, in one loop on the device; ends early when all are done.
+
+  The random numbers of a token depend on its request's key and on how many tokens were drawn before it, only.
+
+  Args:
+    graph: graph of the unstacked transformer.
+    params: its parameters.
+    cache: the slots' cache, [S, L, K, H].
+    slots: state of all S slots.
+    steps: most tokens to draw per slot.
+    sampling: temperature, truncation, stop ids.
+
+  Returns:
+    (cache, slots, what was drawn).
+  """
+  model = nnx.merge(graph, params)
+  unembedding = model.unembedding()
+  stop_ids = jnp.asarray(sampling.stop_ids, jnp.int32)
+  size = (steps, slots.token.shape[0])
+  drawn = Drawn(
+    tokens=jnp.zeros(size, jnp.int32),
+    sampler_logprobs=jnp.zeros(size, jnp.float32),
+    drawn_logprobs=jnp.zeros(size, jnp.float32),
+    active=jnp.zeros(size, bool),
+    steps=jnp.int32(0),
+  )
+
+  def more(carry):
+    _, slots, drawn = carry
+    return (drawn.steps < steps) & jnp.any(slots.active)
+
+  def one(carry):
+    cache, slots, drawn = carry
+    hidden, cache = model(slots.token[:, None], slots.position[:, None], attention.cached(slots.position), cache)
+    logits = jnp.einsum("sd,dv->sv", hidden[:, 0], unembedding, preferred_element_type=jnp.float32)
+    keys = jax.vmap(jax.random.fold_in)(slots.key, slots.drawn)
+    uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+    tokens, sampler_logprobs, drawn_logprobs = draw(logits, uniforms, sampling)
+    stopped = jnp.any(tokens[:, None] == stop_ids[None, :], axis=-1) | (slots.drawn + 1 >= slots.limit)
+    at = drawn.steps
+    drawn = Drawn(
+      tokens=drawn.tokens.at[at].set(tokens),
+      sampler_logprobs=drawn.sampler_logprobs.at[at].set(sampler_logprobs),
+      drawn_logprobs=drawn.drawn_logprobs.at[at].set(drawn_logprobs),
+      active=drawn.active.at[at].set(slots.active),
+      steps=at + 1,
+    )
+    # A slot that is done, or empty, stays at its position, which keeps its writes to the cache in bounds.
+    going_on = slots.active & ~stopped
+    advance = going_on.astype(jnp.int32)
+    slots = Slots(
+      token=jnp.where(going_on, tokens, slots.token),
+      position=slots.position + advance,
+      drawn=slots.drawn + advance,
+      limit=slots.limit,
+      active=going_on,
+      key=slots.key,
+    )
+    return cache, slots, drawn
+
+  return jax.lax.while_loop(more, one, (cache, slots, drawn))
