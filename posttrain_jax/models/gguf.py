@@ -32,7 +32,7 @@ _NAMES = {  # Hugging Face's to GGUF's
 }
 
 
-def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.Path, np.ndarray]]:
+def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.ParamPath, np.ndarray]]:
   """Reads a GGUF file.
 
   Args:
@@ -44,20 +44,16 @@ def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.Path, 
   Raises:
     InputError: the package `gguf` is absent, the file is not GGUF or not of a Llama, or a tensor does not fit.
   """
-  import gguf
-
   reader = open_file(path)
-  tensors = {}
-  for tensor in reader.tensors:
-    shape = tuple(int(n) for n in reversed(tensor.shape))  # GGUF counts dimensions from the innermost
-    tensors[tensor.name] = huggingface.Stored(
-      path, shape, lambda tensor=tensor: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+  config = _config(reader, path, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
+  tensors = {
+    tensor.name: huggingface.Stored(
+      path,
+      tuple(int(size) for size in reversed(tensor.shape)),  # GGUF counts dimensions from the innermost
+      functools.partial(_read, tensor, config.head_dim),
     )
-  config = _config(reader, path, tied="output.weight" not in tensors)
-  for name, stored in tensors.items():
-    if name.endswith(("attn_q.weight", "attn_k.weight")):
-      read = functools.partial(_to_halves, stored.read, config.head_dim)
-      tensors[name] = huggingface.Stored(path, stored.shape, read)
+    for tensor in reader.tensors
+  }
   return config, huggingface.assemble(config, tensors, path, _spell)
 
 
@@ -104,19 +100,25 @@ def _config(reader: Any, path: pathlib.Path, tied: bool) -> TransformerConfig:
     raise InputError(f"{path}: general.architecture is {architecture!r}, supported is 'llama'")
   if get("llama.rope.scaling.type", "none") != "none":
     raise InputError(f"{path}: llama.rope.scaling.type is {get('llama.rope.scaling.type')!r}, supported is 'none'")
-  width, heads = get("llama.embedding_length"), get("llama.attention.head_count")
+
+  def size(key, default=...):
+    value = get(key, default)
+    if not isinstance(value, int) or value < 1:  # some architectures have a list, one number a layer
+      raise InputError(f"{path}: {key} is {value!r}, expected a positive integer")
+    return value
 
   def decimal(value):  # the float32 of 1e-5 is 9.99999975e-06: what was meant is its shortest decimal
     return float(str(np.float32(value)))
 
+  width, heads = size("llama.embedding_length"), size("llama.attention.head_count")
   return TransformerConfig(
     vocab_size=len(get("tokenizer.ggml.tokens")),
-    num_layers=get("llama.block_count"),
+    num_layers=size("llama.block_count"),
     embed_dim=width,
-    mlp_dim=get("llama.feed_forward_length"),
+    mlp_dim=size("llama.feed_forward_length"),
     num_heads=heads,
-    num_kv_heads=get("llama.attention.head_count_kv", heads),
-    head_dim=get("llama.attention.key_length", width // heads),
+    num_kv_heads=size("llama.attention.head_count_kv", heads),
+    head_dim=size("llama.attention.key_length", width // heads),
     rope_theta=decimal(get("llama.rope.freq_base", 10_000.0)),
     norm_epsilon=decimal(get("llama.attention.layer_norm_rms_epsilon")),
     tied=tied,
@@ -129,8 +131,12 @@ def _spell(name: str) -> str:
   return name
 
 
-def _to_halves(read: Any, head_dim: int) -> np.ndarray:
-  """[N · H, D] with rows of each head in pairs (0, 1), (2, 3), ... to rows in halves (i, i + H / 2)."""
-  matrix = read()
-  pairs = matrix.reshape(-1, head_dim // 2, 2, matrix.shape[-1])
-  return pairs.swapaxes(1, 2).reshape(matrix.shape)
+def _read(tensor: Any, head_dim: int) -> np.ndarray:
+  """A tensor as Hugging Face has it: float32, and rows of query and key heads in halves (i, i + H / 2)."""
+  from gguf.quants import dequantize  # the package is optional
+
+  array = dequantize(tensor.data, tensor.tensor_type)
+  if not tensor.name.endswith(("attn_q.weight", "attn_k.weight")):
+    return array
+  pairs = array.reshape(-1, head_dim // 2, 2, array.shape[-1])
+  return pairs.swapaxes(1, 2).reshape(array.shape)

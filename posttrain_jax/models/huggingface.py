@@ -1,10 +1,11 @@
 """Hugging Face directories in: `config.json` and safetensors of Llama, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
 
-`config.json` is understood as published checkpoints have it (`rope_theta`, `rope_scaling`, implied keys left out) and as
-transformers 5 writes it (`rope_parameters`). What a checkpoint asks for and this transformer has not (sliding windows,
+`config.json` is understood as published checkpoints have it (`rope_theta`, `rope_scaling`, implied keys left out) and
+as transformers 5 writes it (`rope_parameters`). What a checkpoint asks for and this transformer lacks (sliding windows,
 biases elsewhere, other rope types, quantised weights) is refused, never ignored.
 
-Arrays are plain NumPy on the host, float32, in the layout of `models.transformer`: layers stacked on a leading axis.
+Arrays are NumPy on the host, float32, in the layout of `models.transformer` with layers stacked on a leading axis; the
+whole model has to fit into the host's memory.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import safetensors
 from posttrain_jax.models.config import RopeScaling, TransformerConfig
 from posttrain_jax.types import InputError
 
-Path = tuple[str, ...]
+ParamPath = tuple[str, ...]
 
 _ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -59,13 +60,13 @@ class Source:
   transposed: bool
 
 
-def sources(config: TransformerConfig) -> dict[Path, Source]:
+def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
   """Path of every parameter in the transformer's state, with the stored tensor it is made of."""
   d, f, v, h = config.embed_dim, config.mlp_dim, config.vocab_size, config.head_dim
   queries, keys = (config.num_heads, h), (config.num_kv_heads, h)
 
   def vector(name, *shape):
-    return Source(f"{name}", (math.prod(shape),), shape, False)
+    return Source(name, (math.prod(shape),), shape, False)
 
   def linear(name, inputs, outputs):
     return Source(f"{name}.weight", (math.prod(outputs), math.prod(inputs)), (*inputs, *outputs), True)
@@ -101,7 +102,7 @@ def assemble(
   tensors: Mapping[str, Stored],
   where: pathlib.Path,
   spell: Callable[[str], str] = lambda name: name,
-) -> dict[Path, np.ndarray]:
+) -> dict[ParamPath, np.ndarray]:
   """Makes our parameters out of stored tensors, one tensor in memory at a time beside the result.
 
   Args:
@@ -141,7 +142,7 @@ def assemble(
   return arrays
 
 
-def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[Path, np.ndarray]]:
+def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np.ndarray]]:
   """Reads a Hugging Face directory.
 
   Args:

@@ -57,7 +57,7 @@ def resolve(path_or_name: str | pathlib.Path) -> pathlib.Path:
   raise InputError(f"model: {str(path)!r} {found}; expected a directory, a .gguf file or one of {', '.join(KNOWN)}")
 
 
-def as_state(config: TransformerConfig, arrays: Mapping[huggingface.Path, np.ndarray]) -> nnx.State:
+def as_state(config: TransformerConfig, arrays: Mapping[huggingface.ParamPath, np.ndarray]) -> nnx.State:
   """Puts arrays into the state of a transformer with stacked layers.
 
   Args:

@@ -37,7 +37,7 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None)
 
 def rotate(x_BxTxNxH: jax.Array, positions: jax.Array, frequencies: jax.Array) -> jax.Array:
   """Turns dimension i of each head together with i + H / 2 by position times frequency, in float32."""
-  angles = positions[..., None].astype(jnp.float32) * frequencies  # [B, T, H / 2]
+  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]  # [B, T, H / 2]
   cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
   first, second = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x_BxTxNxH.dtype)

@@ -1,0 +1,84 @@
+"""DAPO on a tiny transformer: warm-up on demonstrations, reinforcement learning, held-out evaluation before and after.
+
+python -m experiments.dapo --workdir=runs/dapo
+bash launch/quickstart.sh                          # the same with a virtual environment around it
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_sft
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  del arg
+  config = ConfigDict()
+  config.seed = 0
+  config.steps = 60  # of rollout and training
+  config.model = tiny_sft.model()
+  config.mesh = dict(data=1, fsdp=1, tensor=1)  # devices along each axis; one may be -1: what is left
+  config.warmup = tiny_sft.training()  # supervised steps before; only where model.path is empty
+  config.warmup.eval = dict(every=100, best="heldout/avg@8")
+  config.warmup.checkpoint = dict(every=250, keep=1, digest=True)
+  config.warmup.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
+
+  config.prompts = tiny_sft.task("train", 1000)
+  config.rewards = tiny_sft.rewards()
+  config.rewards.functions.correct.weight = 2.0  # DAPO's +1 and -1, up to a shift that group advantages do not see
+  config.rollout = dict(
+    groups=16,  # N, prompts that a step trains on
+    group_size=8,  # G, answers per prompt
+    slots=128,  # answers drawn at the same time
+    max_prompt_length=8,
+    max_new_tokens=24,
+    steps_per_dispatch=8,  # tokens per slot between two looks at what has finished
+    prefill_width=16,
+    sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
+    train_on_truncated=False,  # must be True to train on samples of top_k, top_p or min_p
+  )
+  config.dynamic_sampling = dict(
+    enabled=True,
+    admission="drain",  # or exact
+    max_prompts=256,  # cap on the prompts drawn for one step
+    at_cap="train_partial",  # or error, or stop
+  )
+  config.overlong = dict(
+    penalty_buffer=8,  # tokens before the cap over which the soft penalty falls to -1; 0 turns it off
+    filter="off",  # off, loss (truncated answers leave the loss) or group (they leave their group too)
+  )
+  config.advantage = "group_normalized"  # or group_centered, leave_one_out
+  config.objective = dict(
+    clip_low=0.2,
+    clip_high=0.28,
+    dual_clip=0.0,
+    aggregation="token_mean",  # prompt_mean, sequence_mean, sequence_sum, fixed_length
+    kl_coefficient=0.0,
+    kl_estimator="k3",
+    correction=dict(level="token", mode="truncate", low=0.0, high=2.0),
+    logprob_chunk=4096,
+  )
+  config.learner = dict(updates_per_step=1, micro_batches=1, max_skipped_updates=5)
+  config.optimizer = dict(
+    learning_rate=1e-3,
+    schedule="constant",
+    warmup_updates=5,
+    decay_updates=0,
+    end_fraction=0.1,
+    b1=0.9,
+    b2=0.98,
+    epsilon=1e-8,
+    weight_decay=0.01,
+    clip_norm=1.0,
+  )
+  config.eval = tiny_sft.evaluation()
+  config.checkpoint = dict(every=20, keep=2, digest=True)
+  config.logging = dict(
+    tensorboard=True,
+    report=True,
+    rollouts_every=10,
+    console={
+      "accuracy/mean": "accuracy",
+      "sampling/informative_share": "informative",
+      "eval/heldout/avg@8": "held-out avg@8",
+    },
+  )
+  return config

@@ -1,0 +1,238 @@
+"""The command line of every experiment: flags in, one pipeline call out, and the exit codes.
+
+    python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
+
+Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
+run it again to go on; 1 anything else, with a traceback.
+
+Nothing here imports JAX, so that a wrong flag is answered at once.
+"""
+
+import difflib
+import pathlib
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from posttrain_jax.pipelines.preemption import Preempted
+
+EXIT_BAD_INPUT = 2
+EXIT_PREEMPTED = 75
+_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+
+
+class _UsageError(Exception):
+  """What is wrong with the command line, in one line."""
+
+
+def run(
+  main: Callable[[ml_collections.ConfigDict, str], None],
+  default: str,
+  *,
+  needs_workdir: bool = True,
+  argv: Sequence[str] | None = None,
+) -> NoReturn:
+  """Calls `main(config, workdir)` with what the command line says, and exits.
+
+  Args:
+    main: called with the locked config and the `--workdir` as given (None without one).
+    default: which of configs/*.py stands in for `--config`, such as "tiny_dapo".
+    needs_workdir: whether it is an error to leave `--workdir` out.
+    argv: program name and arguments; None is the process's own.
+  """
+
+  def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
+    if _option(args, "config") is None:
+      args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
+    base = _load(_option(args, "config"))
+    config_flags.DEFINE_config_file("config", None, "experiment, FILE.py[:arg]", sys_argv=list(args))
+    flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
+    if _wants_help(args):
+      _print_help("--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR", base)
+    _check_overrides(args, base)
+    try:
+      _parse_all(args)
+    except flags.IllegalFlagValueError as error:
+      raise _wrong_type(error, base) from error
+    _check_elements(base, flags.FLAGS.config)
+    if needs_workdir and not flags.FLAGS.workdir:
+      raise _UsageError("--workdir: missing, expected a directory for the run's files")
+    return flags.FLAGS.config, flags.FLAGS.workdir
+
+  _run(parse, main, argv)
+
+
+def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) -> NoReturn:
+  """The same for a program without a config: calls `main()` once its own absl flags are parsed, and exits."""
+
+  def parse(args: Sequence[str]) -> tuple[()]:
+    if _wants_help(args):
+      _print_help("[--FLAG=value]", None)
+    _parse_all(args)
+    return ()
+
+  _run(parse, main, argv)
+
+
+def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], argv: Sequence[str] | None) -> NoReturn:
+  def parse_or_exit(args: Sequence[str]) -> tuple:
+    try:
+      return parse(args)
+    except (_UsageError, flags.Error) as error:
+      _fail(error)
+
+  def main_or_exit(arguments: tuple) -> None:
+    try:
+      main(*arguments)
+    except Preempted as error:
+      print(f"preempted: {_one_line(error)}", file=sys.stderr)
+      sys.exit(EXIT_PREEMPTED)
+    except ValueError as error:
+      from posttrain_jax.types import InputError  # imports JAX, which whoever raised it had to do as well
+
+      if isinstance(error, InputError):
+        _fail(error)
+      raise
+
+  app.run(main_or_exit, argv=list(argv) if argv is not None else None, flags_parser=parse_or_exit)
+
+
+def _fail(error: Exception) -> NoReturn:
+  sys.stdout.flush()
+  print(f"error: {_one_line(error)}", file=sys.stderr)
+  sys.exit(EXIT_BAD_INPUT)
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())
+
+
+def _options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+  """(name, value) of each option before a bare `--`; the value is None where it may be the next argument."""
+  for arg in args[1:]:
+    if arg == "--":
+      return
+    match = re.fullmatch(r"--?([A-Za-z][^=]*)(?:=(.*))?", arg, re.DOTALL)
+    if match:
+      yield match[1], match[2]
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+  """The last value of an option, given as `--name=value` or `--name value`; None if it is not there."""
+  found = None
+  for index, arg in enumerate(args):
+    if arg == "--":
+      break
+    if arg in (f"--{name}", f"-{name}"):
+      if index + 1 == len(args):
+        raise _UsageError(f"--{name}: found no value, expected one")
+      found = args[index + 1]
+    elif arg.startswith((f"--{name}=", f"-{name}=")):
+      found = arg.split("=", 1)[1]
+  return found
+
+
+def _parse_all(args: Sequence[str]) -> None:
+  left = flags.FLAGS(args)[1:]
+  if left:
+    raise _UsageError(f"found the argument {left[0]!r}, expected only options, --name=value")
+
+
+def _load(argument: str) -> ml_collections.ConfigDict:
+  """The config of `FILE.py[:arg]` without overrides; absl would wrap what the file raises into pages of its own."""
+  path, *arg = argument.split(":", 1)
+  if not pathlib.Path(path).is_file():
+    raise _UsageError(f"--config={argument}: there is no file {path}")
+  try:
+    module = runpy.run_path(path)
+    if "get_config" not in module:
+      raise _UsageError(f"{path}: found no function get_config, expected one that returns ml_collections.ConfigDict")
+    config = module["get_config"](*arg)
+  except _UsageError:
+    raise
+  except Exception as error:  # the file may raise anything
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 1
+    raise _UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise _UsageError(f"{path}: get_config returned {type(config).__name__}, expected ml_collections.ConfigDict")
+  return config
+
+
+def _flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+  """Dotted name → value of every field that is not a group."""
+  fields = {}
+  for name in config:
+    value = config[name]
+    is_group = isinstance(value, ml_collections.ConfigDict)
+    fields |= _flatten(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
+  return fields
+
+
+def _check_overrides(args: Sequence[str], base: ml_collections.ConfigDict) -> None:
+  """Every `--config.x.y` has to be a field, not a group; knows the closest of all full names, which absl does not."""
+  fields = _flatten(base)
+  for name, _ in _options(args):
+    field = re.sub(r"^(no)?config\.", "", name)
+    if field == name:
+      continue
+    sequence, index = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", field).groups()
+    if sequence not in fields:
+      if any(known.startswith(f"{field}.") for known in fields):
+        raise _UsageError(f"--config.{field}: is a group of fields, expected one of them, --config.{field}.NAME=value")
+      close = difflib.get_close_matches(field, fields, n=1, cutoff=0.0)
+      raise _UsageError(f"--config.{field}: there is no such config field, the closest is {', '.join(close) or 'none'}")
+    if index is not None and not (isinstance(fields[sequence], list) and int(index) < len(fields[sequence])):
+      raise _UsageError(f"--config.{field}: found an index, expected --config.{sequence}=value with the whole value")
+    if _field_type(base, sequence) is type(None):
+      raise _UsageError(f"--config.{field}: is None in the config file and has no type, expected a placeholder there")
+
+
+def _field_type(base: ml_collections.ConfigDict, name: str) -> type:
+  """The type of a field, that of the placeholder where it has no value yet."""
+  *groups, last = name.split(".")
+  for group in groups:
+    base = base[group]
+  return base.get_type(last)
+
+
+def _wrong_type(error: flags.IllegalFlagValueError, base: ml_collections.ConfigDict) -> Exception:
+  """absl's error about a value, with the type that the config field has."""
+  match = re.match(r"flag --config\.([^=]+)=(.*?): ", str(error), re.DOTALL)
+  if match is None or match[1] not in _flatten(base):
+    return error
+  return _UsageError(f"--config.{match[1]}: found {match[2]!r}, expected {_field_type(base, match[1]).__name__}")
+
+
+def _check_elements(base: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> None:
+  """The elements of a sequence keep the type they have in the config file; absl looks at the sequence only."""
+  before = _flatten(base)
+  for name, value in _flatten(config).items():
+    if isinstance(value, (tuple, list)) and len({type(item) for item in before[name] or ()}) == 1:
+      expected = type(before[name][0])
+      for item in value:
+        if type(item) is not expected and (expected, type(item)) != (float, int):
+          raise _UsageError(f"--config.{name}={value}: found {item!r}, expected {expected.__name__}")
+
+
+def _wants_help(args: Sequence[str]) -> bool:
+  return any(name in ("help", "helpfull", "helpshort", "h", "?") for name, _ in _options(args))
+
+
+def _print_help(options: str, config: ml_collections.ConfigDict | None) -> NoReturn:
+  program = sys.modules["__main__"]
+  spec = getattr(program, "__spec__", None)
+  command = f"python -m {spec.name}" if spec is not None else f"python {sys.argv[0]}"
+  print(f"{(program.__doc__ or '').strip()}\n\nusage: {command} {options}\n")
+  if config is None:
+    print(flags.FLAGS.main_module_help())
+  else:
+    print("config fields:", *(f"  --config.{name}={value!r}" for name, value in _flatten(config).items()), sep="\n")
+  sys.exit(0)

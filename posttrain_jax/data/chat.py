@@ -1,0 +1,270 @@
+"""Chats to text and tokens through a model's own chat template.
+
+Which text is the assistant's is decided by role, not by looking for headers: a user may type a whole fake assistant
+turn. The template is compiled with a mark at every step of its loops, so that each piece of output is known to belong
+to the message it was written for; an assistant's turn without the header that the generation prompt gives is what the
+assistant said, end-of-turn token included.
+
+Templates run as in transformers: sandboxed Jinja with trimmed blocks, `break` and `continue`, `tojson`,
+`raise_exception` and `strftime_now`. `{% generation %}` tags are let through and not needed.
+"""
+
+import datetime
+import functools
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+import numpy as np
+from jinja2 import nodes
+from jinja2.visitor import NodeTransformer
+
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.types import InputError
+
+Message = Mapping[str, Any]  # {"role", "content"}, perhaps "tool_calls" and whatever else the template reads
+
+
+def render(
+  messages: Sequence[Message],
+  template: str,
+  *,
+  add_generation_prompt: bool = False,
+  tools: Sequence[Mapping[str, Any]] | None = None,
+  **arguments: Any,
+) -> str:
+  """Text of a chat.
+
+  Args:
+    messages: the turns, each with "role" and a string "content" ("tool_calls" may stand in for it).
+    template: Jinja source.
+    add_generation_prompt: end with the header of an assistant's turn.
+    tools: JSON schemas of tools, for templates that show them to the model.
+    **arguments: variables of the template: `bos_token`, `eos_token`, `enable_thinking`, `date_string`, ...
+
+  Raises:
+    InputError: a message is malformed, or the template fails or refuses the chat.
+  """
+  arguments |= {"add_generation_prompt": add_generation_prompt, "tools": tools}
+  return _render_turns(messages, template, arguments)[0]
+
+
+def assistant_spans(
+  messages: Sequence[Message], template: str, *, tools: Sequence[Mapping[str, Any]] | None = None, **arguments: Any
+) -> tuple[str, list[tuple[int, int]]]:
+  """Text of a chat, and which of it the assistant said.
+
+  Args:
+    messages: as in `render`.
+    template: Jinja source.
+    tools: as in `render`.
+    **arguments: as in `render`.
+
+  Returns:
+    (text, one [start, end) in characters per assistant message). A span starts after the assistant's header and ends
+    after the end-of-turn token.
+
+  Raises:
+    InputError: as in `render`, or the template does not write assistant messages one by one in a loop.
+  """
+  text, turns = _render_turns(messages, template, arguments | {"add_generation_prompt": False, "tools": tools})
+  spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+  if not spoken:
+    return text, []
+  header, gap = _assistant_frame(template, arguments)
+  spans = []
+  for i in spoken:
+    if len(turns[i]) != 1:
+      raise InputError(f"chat template: message {i} is written in {len(turns[i])} places, expected one turn in a loop")
+    start, end = turns[i][0]
+    if not text.startswith(header, start, end):
+      raise InputError(f"chat template: message {i} starts {text[start:end][:40]!r}, expected the header {header!r}")
+    spans.append((start + len(header), end - len(gap) if text.endswith(gap, start, end) else end))
+  return text, spans
+
+
+def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any) -> list[int]:
+  """Token ids of a chat up to where the assistant is to speak.
+
+  Args:
+    messages: the turns so far.
+    tokenizer: has a chat template.
+    **arguments: as in `render`.
+
+  Raises:
+    InputError: as in `render`, or the tokeniser has no chat template.
+  """
+  template = _template_of(tokenizer)
+  text = render(messages, template, add_generation_prompt=True, **tokenizer.special_tokens | arguments)
+  return tokenizer.encode(text)
+
+
+def encode_demonstration(
+  messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any
+) -> tuple[np.ndarray, np.ndarray]:
+  """Token ids of a chat, and which of them the assistant said.
+
+  What the assistant said is tokenised apart from what surrounds it, as it is when it is sampled: no token straddles the
+  end of a header, and up to there the ids are those of `encode_prompt` (where the template repeats history unchanged).
+
+  Args:
+    messages: the turns, at least one of them the assistant's.
+    tokenizer: has a chat template; byte-level or closed (one that puts a space before every text would put several).
+    **arguments: as in `render`.
+
+  Returns:
+    (tokens int32 [T], mask bool [T], True on tokens to be learned).
+
+  Raises:
+    InputError: as in `assistant_spans`, the tokeniser has no chat template, or there is no assistant token.
+  """
+  template = _template_of(tokenizer)
+  text, spans = assistant_spans(messages, template, **tokenizer.special_tokens | arguments)
+  tokens, mask = [], []
+  edges = [0, *itertools.chain.from_iterable(spans), len(text)]
+  for i, (start, end) in enumerate(itertools.pairwise(edges)):
+    piece = tokenizer.encode(text[start:end])
+    tokens += piece
+    mask += [i % 2 == 1] * len(piece)  # pieces alternate: others, assistant, others, ...
+  if not any(mask):
+    raise InputError(f"chat: no assistant token to learn from in {len(messages)} messages")
+  return np.array(tokens, np.int32), np.array(mask, bool)
+
+
+def _template_of(tokenizer: Tokenizer) -> str:
+  if tokenizer.chat_template is None:
+    raise InputError("chat: the tokeniser has no chat template")
+  return tokenizer.chat_template
+
+
+def _assistant_frame(template: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+  """What stands around an assistant's words: (header before them, white space after the end-of-turn token).
+
+  Found on a chat of our own, where the words are known. The assistant's turn is not the last one there, since Qwen3
+  opens a last turn with an empty reasoning block, which is the model's to write.
+  """
+
+  def written(words, **more):
+    chat = [{"role": "user", "content": "u"}, {"role": "assistant", "content": words}, {"role": "user", "content": "v"}]
+    text, turns = _render_turns(chat, template, {"tools": None, "add_generation_prompt": False, **arguments, **more})
+    if not (turns[1] and turns[2]):
+      raise InputError("chat template: messages are not written one by one in a loop, so roles cannot be told apart")
+    return text, text[turns[1][0][0] : turns[1][-1][1]], turns[2][-1][1]
+
+  text, first, _ = written("a")
+  prompted, _, end = written("a", add_generation_prompt=True)
+  _, second, _ = written("b")
+  # A template may close the chat (with EOS) where it is not asked to go on.
+  prompt = prompted[len(text) :] if prompted.startswith(text) else prompted[end:]
+  header = _common_prefix(prompt, first, second)
+  ending = _common_prefix(first[::-1], second[::-1])[::-1]
+  token = ending.rstrip()
+  # Without an end-of-turn token the white space is what ends the turn, and is learned.
+  return header, ending[len(token) :] if token else ""
+
+
+def _common_prefix(*texts: str) -> str:
+  return "".join(column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*texts)))
+
+
+def _render_turns(
+  messages: Sequence[Message], template: str, arguments: Mapping[str, Any]
+) -> tuple[str, list[list[tuple[int, int]]]]:
+  """Renders a chat; per message, the stretches [start, end) of the text that were written for it."""
+  _check(messages)
+  messages = [dict(message) for message in messages]  # told apart by identity, so each must be an object of its own
+  number = {id(message): i for i, message in enumerate(messages)}
+  turns: list[list[tuple[int, int]]] = [[] for _ in messages]
+  pieces, written, current = [], 0, {}
+
+  def step(loop, item):
+    if loop in current:
+      i, start = current.pop(loop)
+      if start < written:
+        turns[i].append((start, written))
+    if id(item) in number:
+      current[loop] = number[id(item)], written
+    return ""
+
+  try:
+    for piece in _compile(template).generate(messages=messages, __step__=step, **arguments):
+      pieces.append(piece)
+      written += len(piece)
+  except Exception as error:  # a template is a program: it can fail in any way
+    raise InputError(f"chat template: {type(error).__name__}: {' '.join(str(error).split())}") from None
+  return "".join(pieces), turns
+
+
+def _check(messages: Sequence[Message]) -> None:
+  if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+    raise InputError(f"chat: messages is {messages!r}, expected a list of at least one message")
+  for i, message in enumerate(messages):
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+      raise InputError(f"chat: message {i} is {message!r}, expected an object with 'role' and 'content'")
+    if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
+      raise InputError(f"chat: content of message {i} is {message.get('content')!r}, expected a string")
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(template: str) -> jinja2.Template:
+  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationTag]
+  )
+  environment.filters["tojson"] = _to_json
+  environment.globals |= {"raise_exception": _raise, "strftime_now": _now}
+  tree = _MarkLoops().visit(environment.parse(template)).set_environment(environment)
+  return jinja2.Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
+
+
+class _MarkLoops(NodeTransformer):
+  """Calls `__step__(loop, item)` where a loop's body starts on an item, and `__step__(loop, none)` after the loop."""
+
+  def __init__(self):
+    self.loops = 0
+
+  def visit_For(self, node):
+    self.generic_visit(node)
+    if node.recursive or not isinstance(node.target, nodes.Name):
+      return node
+    self.loops += 1
+
+    def mark(item):
+      arguments = [nodes.Const(self.loops), item]
+      call = nodes.Call(nodes.Name("__step__", "load"), arguments, [], None, None)
+      return nodes.Output([call]).set_lineno(node.lineno)
+
+    node.body.insert(0, mark(nodes.Name(node.target.name, "load")))
+    return [node, mark(nodes.Const(None))]
+
+  def leave_alone(self, node):
+    """What these write is kept back and used elsewhere, so how much was written says nothing there."""
+    return node
+
+  visit_Macro = visit_CallBlock = visit_FilterBlock = visit_AssignBlock = leave_alone
+
+
+class _GenerationTag(jinja2.ext.Extension):
+  """`{% generation %}...{% endgeneration %}`: transformers' mark of assistant text; here just its contents."""
+
+  tags = {"generation"}  # noqa: RUF012  (Jinja's interface)
+
+  def parse(self, parser):
+    next(parser.stream)
+    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
+  """`json.dumps` as it is: Jinja's own filter escapes for HTML."""
+  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _now(form: str) -> str:
+  return datetime.datetime.now().strftime(form)
+
+
+def _raise(message: str) -> NoReturn:
+  raise jinja2.TemplateError(message)

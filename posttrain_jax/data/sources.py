@@ -1,0 +1,75 @@
+"""Rows of a TensorFlow Datasets data set, read without TensorFlow.
+
+Data sets have to be prepared in the array_record format, which Grain reads at random. (TFDS's parquet format loses rows
+silently, and its tfrecord format needs TensorFlow.)
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from posttrain_jax.data.prompts import Row
+from posttrain_jax.types import InputError
+
+_NAME = re.compile(r"tfds:(?P<name>[^/]+(?:/[^/]+)*)/(?P<split>[^/]+)")
+
+
+def is_tfds(name: str | pathlib.Path) -> bool:
+  """Whether a data set's name asks for TFDS rather than a file."""
+  return str(name).startswith("tfds:")
+
+
+def read_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> list[Row]:
+  """Reads all rows of one split.
+
+  Args:
+    name: "tfds:NAME/SPLIT"; NAME may have a config and a version ("tfds:glue/cola:1.0.0/train"), SPLIT a slice
+      ("train[:100]").
+    data_dir: where prepared data sets are; TFDS's own default if None. It is read only: what is not there, prepared as
+      array_record, is not downloaded.
+
+  Returns:
+    Rows of plain Python values: text instead of bytes, numbers and lists instead of arrays.
+
+  Raises:
+    InputError: the name is malformed, there is no such data set or split, or it is not in array_record.
+  """
+  match = _NAME.fullmatch(name)
+  if match is None:
+    raise InputError(f"{name}: expected 'tfds:NAME/SPLIT', such as 'tfds:gsm8k/train'")
+  data_dir = None if data_dir is None else str(data_dir)
+  try:
+    builder = tfds.builder(match["name"], data_dir=data_dir, try_gcs=False)
+  except tfds.core.DatasetNotFoundError:
+    raise InputError(f"{name}: TFDS knows no data set {match['name']!r} in {data_dir or 'its default directory'}") from None
+  found = builder.info.file_format
+  if not builder.info.splits or found is None or found.value != "array_record":
+    raise InputError(
+      f"{name}: found {found.value if builder.info.splits and found else 'nothing'} in {builder.data_path}, expected the "
+      "data set prepared with download_and_prepare(file_format='array_record')"
+    )
+  try:
+    source = builder.as_data_source(split=match["split"])
+  except (ValueError, KeyError) as error:
+    splits = ", ".join(builder.info.splits)
+    raise InputError(f"{name}: split {match['split']!r}: {str(error).splitlines()[0]}; there are {splits}") from None
+  rows = [Row(_plain(source[i]), f"{name}, row {i}") for i in range(len(source))]
+  if not rows:
+    raise InputError(f"{name}: no rows")
+  return rows
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _plain(item) for key, item in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return _plain(value.tolist())
+  if isinstance(value, bytes):
+    return value.decode("utf-8")
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  return value

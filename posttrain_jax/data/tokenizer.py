@@ -1,0 +1,232 @@
+"""Text to token ids and back: tokenisers of public checkpoints, and tiny closed ones for procedural tasks.
+
+A `Tokenizer` is a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it is Hugging Face's
+layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from posttrain_jax.models import gguf
+from posttrain_jax.models.huggingface import read_json
+from posttrain_jax.models.load import resolve
+from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+  """A tokeniser and what its ids mean.
+
+  Attributes:
+    backend: does the work.
+    bos_id: starts a sequence; None if the model has none.
+    eos_id: ends an answer; None if the model has none.
+    pad_id: fills padding; may equal `eos_id`, since masks never look at ids. None if the model has none.
+    stop_ids: every id that ends an answer, `eos_id` among them if there is one.
+    chat_template: Jinja source that turns messages into text (`data.chat`); None if the model has none.
+  """
+
+  backend: tokenizers.Tokenizer
+  bos_id: int | None = None
+  eos_id: int | None = None
+  pad_id: int | None = None
+  stop_ids: tuple[int, ...] = ()
+  chat_template: str | None = None
+
+  def __post_init__(self):
+    """Makes sure that nothing is cut or padded: a saved tokeniser may bring such settings along."""
+    self.backend.no_truncation()
+    self.backend.no_padding()
+
+  @property
+  def vocab_size(self) -> int:
+    """Largest id plus one: the smallest vocabulary that a model for this tokeniser can have."""
+    return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+  @property
+  def special_tokens(self) -> dict[str, str]:
+    """Texts of the special tokens that there are, by the names that chat templates use."""
+    ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
+    return {name: self.backend.id_to_token(i) for name, i in ids.items() if i is not None}
+
+  def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    """Token ids of a text. Control tokens spelled out in the text become those tokens.
+
+    Args:
+      text: the text.
+      add_special_tokens: put in what the tokeniser adds by itself (Llama 3: BOS). Chat templates write it themselves.
+
+    Raises:
+      InputError: the text has a character that a closed vocabulary has no token for.
+    """
+    try:
+      return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+    except Exception as error:
+      raise InputError(f"tokenizer: {self._unknown(text) or error}, in {_shorten(text)}") from None
+
+  def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
+    """Text of token ids. Ids that no token has (a model's vocabulary may be padded) give nothing."""
+    return self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+
+  def digest(self) -> str:
+    """sha256 of everything that decides about ids and chat text, as 64 hexadecimal digits."""
+    parts = [json.loads(self.backend.to_str()), self._facts()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+  def save(self, directory: str | pathlib.Path) -> None:
+    """Writes the files that `load` reads."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    self.backend.save(str(directory / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    config |= self.special_tokens
+    if self.chat_template is not None:
+      config["chat_template"] = self.chat_template
+    _write_json(directory / "tokenizer_config.json", config)
+    generation = {"bos_token_id": self.bos_id, "eos_token_id": list(self.stop_ids), "pad_token_id": self.pad_id}
+    _write_json(directory / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
+
+  @classmethod
+  def load(cls, directory: str | pathlib.Path) -> "Tokenizer":
+    """Reads a tokeniser in Hugging Face's layout.
+
+    Args:
+      directory: has `tokenizer.json` and `tokenizer_config.json`; may have `generation_config.json`, whose
+        `eos_token_id` are further stop ids, and `chat_template.jinja`, which goes before the template in the config.
+
+    Raises:
+      InputError: a file is missing or malformed, or a special token is not in the vocabulary.
+    """
+    directory = pathlib.Path(directory)
+    file, config_file = directory / "tokenizer.json", directory / "tokenizer_config.json"
+    if not file.exists():
+      raise InputError(f"{file}: no such file")
+    try:
+      backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:
+      raise InputError(f"{file}: not a tokeniser: {error}") from None
+    config = read_json(config_file)
+    bos_id, eos_id, pad_id = (
+      _special_id(backend, config_file, config, key) for key in ("bos_token", "eos_token", "pad_token")
+    )
+    generation_file = directory / "generation_config.json"
+    stops = read_json(generation_file).get("eos_token_id") if generation_file.exists() else None
+    stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
+    for stop in stops:
+      if not isinstance(stop, int) or backend.id_to_token(stop) is None:
+        raise InputError(f"{generation_file}: eos_token_id has {stop!r}, which is not an id of the tokeniser")
+    stop_ids = tuple(dict.fromkeys([*([] if eos_id is None else [eos_id]), *stops]))
+    return cls(backend, bos_id, eos_id, pad_id, stop_ids, _chat_template(directory, config_file, config))
+
+  @classmethod
+  def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
+    """Makes the tokeniser that a GGUF file describes: byte-level BPE as SmolLM2 has it.
+
+    Raises:
+      InputError: the package `gguf` is absent, or the file is not GGUF or describes another kind of tokeniser.
+    """
+    path = pathlib.Path(path)
+    reader = gguf.open_file(path)
+
+    def get(key, default=...):
+      return gguf.field(reader, path, f"tokenizer.{key}", default)
+
+    for key, supported in (("ggml.model", "gpt2"), ("ggml.pre", "smollm"), ("ggml.add_bos_token", False)):
+      if get(key, supported) != supported:
+        raise InputError(f"{path}: tokenizer.{key} is {get(key)!r}, supported is {supported!r}")
+    tokens = get("ggml.tokens")
+    merges = [tuple(merge.split(" ")) for merge in get("ggml.merges")]
+    backend = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+      [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    control = [token for token, kind in zip(tokens, get("ggml.token_type"), strict=True) if kind == 3]
+    backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in control])
+    bos_id, eos_id, pad_id = (get(f"ggml.{name}_token_id", None) for name in ("bos", "eos", "padding"))
+    stop_ids = () if eos_id is None else (eos_id,)
+    return cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
+
+  def _unknown(self, text: str) -> str | None:
+    """The first piece of a text that has no token."""
+    if isinstance(text, str) and self.backend.pre_tokenizer is not None:
+      for piece, (start, _) in self.backend.pre_tokenizer.pre_tokenize_str(text):
+        if self.backend.token_to_id(piece) is None:
+          return f"no token for {_shorten(piece)} at character {start}"
+    return None
+
+  def _facts(self) -> dict[str, Any]:
+    return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "backend"}
+
+
+def load_tokenizer(path_or_name: str | pathlib.Path) -> Tokenizer:
+  """The tokeniser of a model given as a Hugging Face directory, a GGUF file or a known name.
+
+  Raises:
+    InputError: there is none, or it cannot be read.
+  """
+  path = resolve(path_or_name)
+  return Tokenizer.load(path) if path.is_dir() else Tokenizer.from_gguf(path)
+
+
+def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) -> Tokenizer:
+  """A tokeniser whose tokens are exactly the given symbols, with `<pad>` (id 0) and `<eos>` (id 1) before them.
+
+  Text is cut from left to right; where several symbols fit, the longest is taken. Decoding joins the symbols, so every
+  text that can be encoded comes back as it was; any other text is refused by `encode`.
+
+  Args:
+    symbols: the tokens in order of their ids from 2 on: characters, or words such as "Answer:".
+    chat_template: Jinja source, if messages are to be rendered.
+
+  Raises:
+    InputError: no symbols, an empty one, or one given twice.
+  """
+  vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", *symbols])}
+  if not symbols or "" in vocab or len(vocab) < len(symbols) + 2:
+    raise InputError(f"tiny_tokenizer: symbols is {list(symbols)}, expected different texts, none empty")
+  longest_first = sorted(vocab, key=len, reverse=True)
+  backend = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # not in vocab: unknown text is an error
+  backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("|".join(map(re.escape, longest_first))), "isolated")
+  backend.decoder = decoders.Fuse()
+  backend.add_special_tokens(["<pad>", "<eos>"])
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template)
+
+
+def _special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, config: Mapping[str, Any], key: str) -> int | None:
+  token = config.get(key)
+  if isinstance(token, dict):  # a serialised AddedToken
+    token = token.get("content")
+  if token is None:
+    return None
+  found = backend.token_to_id(token) if isinstance(token, str) else None
+  if found is None:
+    raise InputError(f"{file}: {key} is {token!r}, which is not a token of tokenizer.json")
+  return found
+
+
+def _chat_template(directory: pathlib.Path, file: pathlib.Path, config: Mapping[str, Any]) -> str | None:
+  if (directory / "chat_template.jinja").exists():
+    return (directory / "chat_template.jinja").read_text("utf-8")
+  template = config.get("chat_template")
+  if isinstance(template, list):  # several, by name
+    template = {entry.get("name"): entry.get("template") for entry in template}.get("default")
+  if template is not None and not isinstance(template, str):
+    raise InputError(f"{file}: chat_template is {type(template).__name__}, expected a string")
+  return template
+
+
+def _shorten(text: Any, length: int = 40) -> str:
+  return repr(text) if len(repr(text)) <= length else f"{repr(text)[:length]}..."
+
+
+def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,113 @@
+"""Evaluates a policy on problems with checkable answers: draws samples, has them judged, reports avg@k, pass@k, maj@k.
+
+An evaluation set has an engine of its own, hence its own temperature, truncation and cap. The engine's draws depend on
+(seed, prompt, sample, attempt) only, so evaluations at two steps of a run share their random numbers: what differs
+between them is the policy.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from posttrain_jax.evaluation import metrics
+from posttrain_jax.rewards import equality
+from posttrain_jax.types import Group, InputError, Prompt
+
+Generate = Callable[[Sequence[Prompt], int], list[Group]]  # `Engine.generate`
+DIFFICULTY = "difficulty"  # the column of a data row that accuracy is split by
+
+
+def evaluate(
+  generate: Generate,
+  judge: Callable[[Sequence[Group]], list[Group]],
+  prompts: Sequence[Prompt],
+  samples: int,
+  *,
+  decode: Callable[[np.ndarray], str],
+  extract: Callable[[str], str | None],
+  greedy: Generate | None = None,
+  seed: int = 0,
+) -> tuple[dict[str, float], list[Group]]:
+  """Draws and judges `samples` answers a prompt.
+
+  Args:
+    generate: draws a group per prompt, in the prompts' order, with the set's sampling settings.
+    judge: fills in accuracy and valid.
+    prompts: the evaluation set.
+    samples: k, answers per prompt.
+    decode: answer token ids to text.
+    extract: text to its final answer, for voting. Answers that are the same number, or the same text but for
+      typesetting, are one vote.
+    greedy: the same at temperature 0; None leaves `greedy` out.
+    seed: of the bootstrap.
+
+  Returns:
+    Metrics under plain names, and the judged groups. With k = samples:
+      avg@k, maj@k, pass@1, pass@2, pass@4, … and pass@k, each with `_low` and `_high`, the 95 % interval over problems;
+      avg@k_stderr: standard error over problems;
+      difficulty/<value>/avg@k, with interval, for each value of the rows' `difficulty`;
+      greedy: accuracy of the greedy answer, with interval;
+      length: mean answer length in tokens; truncated: share of answers that ran into the cap;
+      no_answer: share of answers from which nothing could be extracted;
+      invalid: answers without a verdict, the greedy ones included; they count in no accuracy;
+      problems: prompts with at least one verdict.
+    Accuracies are NaN when no answer has a verdict.
+
+  Raises:
+    InputError: no prompts, or samples below 1.
+  """
+  if not prompts:
+    raise InputError("evaluation set: found no prompts, expected at least one")
+  if samples < 1:
+    raise InputError(f"eval.samples: {samples}, expected at least 1")
+
+  groups = _judged(generate, judge, prompts, samples, decode)
+  judgements = _judgements(groups)
+  answers = [[extract(text) for text in group.texts] for group in groups]
+  votes = [[_vote(answer) for answer in row] for row in answers]
+
+  average = metrics.avg_at_k(judgements)
+  scores = {f"avg@{samples}": average, f"maj@{samples}": metrics.maj_at_k(votes, judgements)}
+  scores |= {f"pass@{k}": metrics.pass_at_k(judgements, k) for k in _powers_of_two(samples)}
+  difficulty = [str(group.prompt.row.get(DIFFICULTY, "")) for group in groups]
+  for level in sorted(set(difficulty) - {""}):
+    scores[f"{DIFFICULTY}/{level}/avg@{samples}"] = average[[each == level for each in difficulty]]
+  invalid = metrics.invalid_count(judgements)
+  if greedy is not None:
+    greedy_judgements = _judgements(_judged(greedy, judge, prompts, 1, decode))
+    scores["greedy"] = metrics.avg_at_k(greedy_judgements)
+    invalid += metrics.invalid_count(greedy_judgements)
+
+  result = {}
+  for name, per_problem in scores.items():
+    estimate = metrics.estimate(per_problem, seed=seed)
+    result |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    if name == f"avg@{samples}":
+      result |= {f"{name}_stderr": estimate.standard_error, "problems": estimate.problems}
+  result["length"] = float(np.mean([group.lengths for group in groups]))
+  result["truncated"] = float(np.mean([group.truncated for group in groups]))
+  result["no_answer"] = float(np.mean([[answer is None for answer in row] for row in answers]))
+  result["invalid"] = invalid
+  return result, groups
+
+
+def _judged(generate, judge, prompts, samples, decode) -> list[Group]:
+  groups = generate(prompts, samples)
+  texts = [tuple(decode(answer.tokens) for answer in group.answers) for group in groups]
+  return judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
+
+
+def _judgements(groups: Sequence[Group]) -> np.ndarray:
+  return np.stack([np.where(group.valid, group.accuracy.astype(np.float64), np.nan) for group in groups])
+
+
+def _vote(answer: str | None) -> Hashable | None:
+  if answer is None:
+    return None
+  value = equality.number(answer)
+  return equality.plain_text(answer) if value is None else value
+
+
+def _powers_of_two(samples: int) -> list[int]:
+  return sorted({samples, *(1 << power for power in range(samples.bit_length()))})

@@ -1,0 +1,159 @@
+"""Writes a run's report: one HTML file that needs nothing else, with curves, sampled answers and the config.
+
+It works on whatever a run has left so far. What is missing is left out, what cannot be read is said on the page.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jinja2
+import markupsafe
+import numpy as np
+
+from posttrain_jax.evaluation import report_figures, report_headline, report_panels
+from posttrain_jax.evaluation.report_samples import sampled_steps
+from posttrain_jax.learner import atomic
+from posttrain_jax.types import InputError
+
+MAX_POINTS = 600  # along a curve; more steps are averaged in bins
+
+
+def write_report(workdir: str | os.PathLike) -> pathlib.Path:
+  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup_metrics.jsonl and rollouts/*.jsonl.
+
+  Returns:
+    The report's path.
+
+  Raises:
+    InputError: `workdir` is not a directory.
+  """
+  workdir = pathlib.Path(workdir)
+  if not workdir.is_dir():
+    raise InputError(f"{workdir}: found no directory, expected the workdir of a run")
+  notices: list[str] = []
+  config = _read_config(workdir / "config.json", notices)
+  columns = _columns(_read_metrics(workdir / "metrics.jsonl", notices))
+  warm_up = {}
+  if (workdir / "warmup_metrics.jsonl").exists():
+    warm_up = _columns(_read_metrics(workdir / "warmup_metrics.jsonl", notices))
+
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters["number"] = report_headline.format_number
+  page = environment.get_template("report.html.jinja").render(
+    name=workdir.resolve().name,
+    notices=notices,
+    headlines=report_headline.headlines(columns),
+    facts=report_headline.facts(columns, warm_up),
+    sections=[(title, _drawn(panels, columns)) for title, panels in report_panels.sections(columns)],
+    warm_up=_drawn(report_panels.warm_up(warm_up), warm_up),
+    reading=_reading(columns),
+    samples=sampled_steps(workdir / "rollouts", notices),
+    config=config,
+    dashes=report_figures.DASHES,
+    palette_size=report_figures.PALETTE_SIZE,
+    stacked=report_panels.Kind.STACKED,
+  )
+  path = workdir / "report.html"
+  atomic.write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # a sampled text may hold half a character
+  return path
+
+
+def _read_config(path: pathlib.Path, notices: list[str]) -> list[tuple[str, str]]:
+  """The config as (dotted field, value) in its own order."""
+  try:
+    config = json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    notices.append("config.json is missing.")
+    return []
+  except ValueError as error:
+    notices.append(f"config.json cannot be read: {error}.")
+    return []
+  return list(_flat(config)) if isinstance(config, dict) else [("config", json.dumps(config))]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+  for key, value in config.items():
+    if isinstance(value, dict) and value:
+      yield from _flat(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _read_metrics(path: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]:
+  try:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+  except FileNotFoundError:
+    notices.append(f"{path.name} is missing: this run has not finished a step, so there are no curves yet.")
+    return []
+  records = []
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    try:
+      record = json.loads(line)
+      if not isinstance(record, dict) or not _is_number(record.get("step")):
+        raise ValueError("no step")
+      records.append(record)
+    except ValueError:
+      last = not any(rest.strip() for rest in lines[number:])
+      cause = "is cut short, as by a kill" if last else "is no record of a step"
+      notices.append(f"{path.name}, line {number} {cause}: it is left out.")
+  if not records:
+    notices.append(f"{path.name} has no complete step: there are no curves yet.")
+  return records
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+  """Key → float64 [steps], NaN where a step has no number there; columns without any number are left out."""
+  keys = dict.fromkeys(key for record in records for key, value in record.items() if _is_number(value))
+  return {
+    key: np.array([record[key] if _is_number(record.get(key)) else np.nan for record in records], np.float64)
+    for key in keys
+  }
+
+
+def _thinned(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The columns averaged over bins of equally many steps, so that none is longer than MAX_POINTS."""
+  width = _bin_width(columns)
+  if width == 1:
+    return dict(columns)
+  starts = np.arange(0, len(columns["step"]), width)
+  thinned = {}
+  for key, values in columns.items():
+    present = np.isfinite(values)
+    count = np.add.reduceat(present, starts, dtype=int)
+    total = np.add.reduceat(np.where(present, values, 0.0), starts)
+    thinned[key] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+  return thinned
+
+
+def _bin_width(columns: Mapping[str, np.ndarray]) -> int:
+  return max(1, math.ceil(len(columns.get("step", ())) / MAX_POINTS))
+
+
+def _drawn(panels: list[report_panels.Panel], columns: Mapping[str, np.ndarray]):
+  thinned = _thinned(columns)
+  return [(panel, markupsafe.Markup(report_figures.draw(panel, thinned))) for panel in panels]
+
+
+def _reading(columns: Mapping[str, np.ndarray]) -> str:
+  """How the curves were made, in words."""
+  width = _bin_width(columns)
+  points = math.ceil(len(columns.get("step", ())) / width)
+  window = report_figures.smoothing_window(points)
+  each = f"Each point is the mean of {width} steps. " if width > 1 else ""
+  return each + (f"Faint: every point; bold: running mean over {window} points." if window > 1 else "")

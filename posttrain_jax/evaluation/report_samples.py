@@ -1,0 +1,88 @@
+"""Chooses the sampled answers that the report shows: a few groups from an early, a middle and the last step."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from posttrain_jax.types import FinishReason
+
+# Groups shown of a step, by what became of them: mostly those that were trained on, and examples of what was dropped.
+SHOWN = {"trained": 2, "all_right": 1, "all_wrong": 1, "invalid": 1}
+LONGEST_TEXT = 3000  # characters; of longer ones the beginning and the end are shown
+
+
+def sampled_steps(rollouts: pathlib.Path, notices: list[str]) -> list[tuple[int, list[dict[str, Any]]]]:
+  """(step, groups) of the first, the middle and the last file under `rollouts`, ready for the page.
+
+  Args:
+    rollouts: the directory of step_NNNNNN.jsonl files; may be absent.
+    notices: what could not be read is added here.
+  """
+  files = sorted(rollouts.glob("step_*.jsonl"))
+  chosen = sorted({0, len(files) // 2, len(files) - 1}) if files else []
+  result = []
+  for file in (files[index] for index in chosen):
+    groups = _chosen_groups(file, notices)
+    if groups:
+      step = file.stem.removeprefix("step_")
+      result.append((int(step) if step.isdigit() else step, groups))
+  return result
+
+
+def _chosen_groups(file: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]:
+  wanted = dict(SHOWN)
+  groups = []
+  with open(file, encoding="utf-8", errors="replace") as lines:
+    for number, line in enumerate(lines, 1):
+      if not any(wanted.values()):  # a file may hold gigabytes: read no further than needed
+        break
+      try:
+        record = json.loads(line)
+        verdict = record.get("verdict", "trained" if record.get("accepted") else "")
+        if wanted.get(verdict):
+          groups.append(_group(record, verdict))
+          wanted[verdict] -= 1
+      except (ValueError, TypeError, AttributeError):
+        notices.append(f"rollouts/{file.name}, line {number} is no record of a group: it is left out.")
+  return sorted(groups, key=lambda group: list(SHOWN).index(group["verdict"]))
+
+
+def _group(record: Mapping[str, Any], verdict: str) -> dict[str, Any]:
+  samples = [_sample(sample) for sample in record.get("samples") or ()]
+  return {
+    "verdict": verdict,
+    "prompt": _clipped(record.get("prompt", "")),
+    "prompt_index": record.get("prompt_index"),
+    "reference": _clipped(record.get("answer", "")),
+    "right": sum(sample["right"] is True for sample in samples),
+    "valid": sum(sample["right"] is not None for sample in samples),
+    "components": list(dict.fromkeys(name for sample in samples for name in sample["components"])),
+    "samples": samples,
+  }
+
+
+def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+  reason = sample.get("finish_reason", "")
+  if isinstance(reason, int) and reason in list(FinishReason):
+    reason = FinishReason(reason).name
+  accuracy = sample.get("accuracy")
+  valid = sample.get("valid", True) and accuracy is not None
+  return {
+    "text": _clipped(sample.get("text", "")),
+    "length": sample.get("length"),
+    "finish_reason": str(reason).lower(),
+    "right": float(accuracy) > 0.5 if valid else None,
+    "reward": sample.get("reward") if valid else None,
+    "components": dict(sample.get("components") or {}),
+    "advantage": sample.get("advantage"),
+  }
+
+
+def _clipped(value: Any) -> str:
+  text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+  left_out = len(text) - LONGEST_TEXT
+  if left_out <= 0:
+    return text
+  half = LONGEST_TEXT // 2
+  return f"{text[:half]}\n\n[… {left_out} characters left out …]\n\n{text[-half:]}"

@@ -1,0 +1,255 @@
+"""Checkpoints: asynchronous saves, sha256 manifests, and restores that fall back to the newest good step.
+
+A step is finished when its manifest is there (`manifest.py`), never before. Older steps are deleted only after the
+manifest of a newer one has been written and read back, and in an order that a kill at any moment leaves nothing that
+looks finished and is not. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON.
+
+The layout under `directory`: `12/state`, `12/extra`, `12.manifest.json`; `12.damaged` is a step that failed its check.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import threading
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from posttrain_jax.learner import manifest
+from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What a checkpoint holds.
+
+  Attributes:
+    state: the pytree that was saved, with the target's shardings.
+    extra: the JSON object saved with it.
+    step: the step it was saved at.
+    notes: one line for each thing that was not as expected: damaged steps, and on `restore` other software or machine.
+  """
+
+  state: Any
+  extra: dict[str, Any]
+  step: int
+  notes: tuple[str, ...] = ()
+
+
+class Checkpointer:
+  """Writes and restores the checkpoints of one run; the run's lock has to be held, as leftovers are removed."""
+
+  def __init__(self, directory: str | pathlib.Path, *, keep: int = 2):
+    """Opens or creates a directory of checkpoints.
+
+    Args:
+      directory: where the steps are.
+      keep: how many of the newest finished steps stay (at least 1); the newest one saved as best stays besides.
+    """
+    if keep < 1:
+      raise InputError(f"checkpoint.keep: found {keep}, expected at least 1")
+    self._directory = pathlib.Path(directory).absolute()
+    self._directory.mkdir(parents=True, exist_ok=True)
+    self._keep = keep
+    self._remove_unfinished()
+    # Orbax deletes by its own idea of what is complete, so it is told to keep everything.
+    self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=None))
+    self._sealing: threading.Thread | None = None
+    self._failure: BaseException | None = None
+
+  def save(self, step: int, state: Any, extra: dict[str, Any], *, best: bool = False) -> None:
+    """Starts saving and returns as soon as `state` may be donated; a step that is already there is left as it is.
+
+    On accelerators that is once the arrays are on the host. On CPU Orbax writes from the arrays' own buffers, and the
+    runtime does not let a step overwrite them meanwhile: it works on a copy, in that much more memory.
+
+    Args:
+      step: the step that `state` and `extra` are at the end of; larger than those before.
+      state: a pytree of arrays, of any sharding.
+      extra: a JSON object: dict with str keys, list, str, bool, int, float, None. Floats come back exactly, NaN and
+        infinities included (JSON as Python reads it). Copied before this returns.
+      best: True if evaluation says that this is the best step so far.
+
+    Raises:
+      TypeError: `extra` holds something that JSON would change, such as a tuple or an array.
+      Exception: whatever an earlier save ran into in the background.
+    """
+    _check_json(extra, "extra")
+    self.wait()
+    if step in manifest.sealed_steps(self._directory):
+      return
+    arguments = ocp.args.Composite(
+      state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
+    )
+    if not self._manager.save(step, args=arguments, force=True):
+      raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")
+    if jax.process_index() == 0:
+      leaves = manifest.describe_leaves(state)
+      self._sealing = threading.Thread(target=self._seal, args=(step, leaves, best), name=f"seal-{step}")
+      self._sealing.start()
+
+  def wait(self) -> None:
+    """Returns once everything saved is finished, manifest included; raises what went wrong in the background."""
+    if self._sealing is not None:
+      self._sealing.join()
+      self._sealing = None
+    failure, self._failure = self._failure, None
+    if failure is not None:
+      raise failure
+    self._manager.wait_until_finished()
+
+  def restore(self, abstract_state: Any) -> Restored | None:
+    """Restores the newest step whose files are those of its manifest.
+
+    Newer steps that fail that check are renamed to `N.damaged`, so that the run can save them again. A warning says so,
+    and another one if this is not the software and machine that the step was written with.
+
+    Args:
+      abstract_state: the state as `jax.ShapeDtypeStruct`s with shardings; the mesh may differ from the one saved on.
+
+    Returns:
+      The checkpoint, or None if no step was ever finished here.
+
+    Raises:
+      InputError: there are finished steps and all are damaged, or the state has other leaves than `abstract_state`.
+    """
+    self.wait()
+    restored = load(self._directory, abstract_state)
+    if restored is None:
+      return None
+    for step in manifest.sealed_steps(self._directory):
+      if step > restored.step and jax.process_index() == 0:
+        manifest.manifest_path(self._directory, step).unlink()
+        shutil.rmtree(self._directory / f"{step}.damaged", ignore_errors=True)
+        if (self._directory / str(step)).exists():
+          (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+    self._manager.reload()
+    changes = manifest.changes_of_environment(self._directory, restored.step)
+    for change in changes:
+      logging.warning("%s", change)
+    return dataclasses.replace(restored, notes=restored.notes + changes)
+
+  def close(self) -> None:
+    """Waits as `wait` does and releases Orbax's threads."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self.close()
+
+  def _seal(self, step: int, leaves: dict[str, str], best: bool) -> None:
+    """In the background: once the step is final, writes its manifest, reads it back, then deletes what is not kept."""
+    try:
+      self._manager.wait_until_finished()
+      manifest.seal(self._directory, step, leaves, best=best)
+      found = manifest.damage(self._directory, step)
+      if found is not None:
+        raise OSError(f"checkpoint {self._directory / str(step)} could not be read back: {found}")
+      self._delete_old()
+    except BaseException as failure:  # handed to the thread that calls `wait`
+      self._failure = failure
+
+  def _delete_old(self) -> None:
+    steps = manifest.sealed_steps(self._directory)
+    keep = set(steps[-self._keep :]) | {best_step(self._directory)}
+    for step in steps:
+      if step not in keep:
+        manifest.manifest_path(self._directory, step).unlink()  # first, so that a half-deleted step is unfinished
+        shutil.rmtree(self._directory / str(step))
+
+  def _remove_unfinished(self) -> None:
+    """Removes what a killed save or deletion left: steps without a manifest and temporary files."""
+    if jax.process_index() != 0:
+      return
+    sealed = manifest.sealed_steps(self._directory)
+    for path in list(self._directory.iterdir()):
+      if path.name.endswith(".manifest.json.tmp"):
+        path.unlink()
+      elif ".orbax-checkpoint-tmp" in path.name or (path.name.isdigit() and int(path.name) not in sealed):
+        logging.warning("removing the unfinished checkpoint %s", path)
+        shutil.rmtree(path)
+
+
+def load(
+  directory: str | pathlib.Path, abstract_state: Any, *, step: int | None = None, partial: bool = False
+) -> Restored | None:
+  """Restores without changing anything on disk, for evaluation and for reading another run.
+
+  Args:
+    directory: the checkpoints of a run, which may be still running.
+    abstract_state: the target as `jax.ShapeDtypeStruct`s with shardings.
+    step: which step; None is the newest that is undamaged.
+    partial: whether to leave what `abstract_state` does not have, as in `{"params": abstract_params}`.
+
+  Returns:
+    The checkpoint, or None if there is no finished step.
+
+  Raises:
+    InputError: the step asked for is not there or damaged, all steps are damaged, or the leaves differ.
+  """
+  directory = pathlib.Path(directory).absolute()
+  steps = manifest.sealed_steps(directory)
+  if step is not None and step not in steps:
+    raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
+  step, notes = _newest_undamaged(directory, steps if step is None else [step])
+  if step is None:
+    return None
+  manifest.check_leaves(directory, step, abstract_state, partial=partial)
+  restore_args = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+  arguments = ocp.args.Composite(
+    state=ocp.args.PyTreeRestore(abstract_state, restore_args=restore_args, partial_restore=partial),
+    extra=ocp.args.JsonRestore(),
+  )
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    content = reader.restore(directory / str(step), args=arguments)
+  return Restored(state=content.state, extra=dict(content.extra), step=step, notes=tuple(notes))
+
+
+def _newest_undamaged(directory: pathlib.Path, steps: list[int]) -> tuple[int | None, list[str]]:
+  """The newest step that is as its manifest says, with notes on those passed over; None if there are no steps."""
+  notes = []
+  for step in reversed(steps):
+    found = manifest.damage(directory, step)
+    if found is None:
+      notes += [f"fell back to step {step}"] if notes else []
+      break
+    notes.append(f"checkpoint {directory / str(step)} is damaged: {found}")
+  else:
+    if notes:
+      raise InputError(f"{notes[0]}; no undamaged step is left, expected one of {steps} to agree with its manifest")
+    return None, []
+  for note in notes:
+    logging.warning("%s", note)
+  return step, notes
+
+
+def best_step(directory: str | pathlib.Path) -> int | None:
+  """The newest finished step that was saved as best, or None."""
+  directory = pathlib.Path(directory)
+  for step in reversed(manifest.sealed_steps(directory)):
+    content = manifest.read(directory, step)
+    if content is not None and content["best"]:
+      return step
+  return None
+
+
+def _check_json(value: Any, where: str) -> None:
+  """Raises TypeError where a value would not come back from JSON as it is."""
+  if isinstance(value, dict):
+    for key, item in value.items():
+      if not isinstance(key, str):
+        raise TypeError(f"{where}: key {key!r} is {type(key).__name__}, expected str")
+      _check_json(item, f"{where}.{key}")
+  elif isinstance(value, list):
+    for index, item in enumerate(value):
+      _check_json(item, f"{where}[{index}]")
+  elif value is not None and type(value) not in (str, bool, int, float):
+    raise TypeError(f"{where}: found {type(value).__name__}, expected dict, list, str, bool, int, float or None")

@@ -1,0 +1,136 @@
+"""The sha256 manifest beside each checkpoint: what makes a step finished, and how damage is noticed.
+
+Orbax checks nothing over weight data: a flipped bit comes back as a wrong weight without an error. So each step `N/`
+has a file `N.manifest.json` beside it with the digest of every file of the step. It is written only once the step is
+final, and atomically, so that a step is either finished and checkable or has no manifest.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+
+from posttrain_jax.learner import atomic
+from posttrain_jax.learner.digest import leaf_name
+from posttrain_jax.types import InputError
+
+_SUFFIX = ".manifest.json"
+
+
+def manifest_path(directory: pathlib.Path, step: int) -> pathlib.Path:
+  """Where the manifest of a step is, whether it exists or not."""
+  return directory / f"{step}{_SUFFIX}"
+
+
+def sealed_steps(directory: pathlib.Path) -> list[int]:
+  """The steps that have a manifest, in ascending order; whether their files still agree with it is not looked at."""
+  names = [path.name.removesuffix(_SUFFIX) for path in directory.glob(f"*{_SUFFIX}")]
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def software_and_machine() -> dict[str, Any]:
+  """What the bits of a train step depend on besides the program: only where this is equal does a run repeat itself."""
+  devices = jax.devices()
+  return {
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "flax": flax.__version__,
+    "device_kind": devices[0].device_kind,
+    "devices": len(devices),
+    "processes": jax.process_count(),
+    "visible_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+  }
+
+
+def changes_of_environment(directory: pathlib.Path, step: int) -> tuple[str, ...]:
+  """One line for each part of `software_and_machine` that is not as it was when the step was written."""
+  then, now = read(directory, step)["environment"], software_and_machine()
+  return tuple(
+    f"checkpoint was written with {name} {then.get(name)!r}, this is {now[name]!r}: bits may differ from here on"
+    for name in now
+    if then.get(name) != now[name]
+  )
+
+
+def _file_digests(step_directory: pathlib.Path, *, sync: bool = False) -> dict[str, str]:
+  """Relative name → sha256 of every file under the step; with `sync` each is on disk when this returns."""
+  digests = {}
+  for path in sorted(step_directory.rglob("*")):
+    if path.is_file():
+      with open(path, "rb") as file:
+        if sync:
+          os.fsync(file.fileno())
+        digests[path.relative_to(step_directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+  return digests
+
+
+def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bool) -> None:
+  """Writes the manifest of a step whose files are final.
+
+  Args:
+    directory: the checkpoints of a run.
+    step: the step, whose files are in `directory/step`.
+    leaves: name of each leaf of the state → dtype and shape, to compare with a target before restoring.
+    best: whether evaluation called this the best step so far.
+  """
+  content = {
+    "step": step,
+    "best": best,
+    "files": _file_digests(directory / str(step), sync=True),
+    "leaves": leaves,
+    "environment": software_and_machine(),
+  }
+  atomic.write_text(manifest_path(directory, step), json.dumps(content, indent=1) + "\n")
+
+
+def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:
+  """The manifest of a step, or None where there is none or it cannot be read."""
+  try:
+    content = json.loads(manifest_path(directory, step).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return None
+  complete = isinstance(content, dict) and {"step", "best", "files", "leaves", "environment"} <= content.keys()
+  return content if complete else None
+
+
+def damage(directory: pathlib.Path, step: int) -> str | None:
+  """What is wrong with a step's files, in a few words; None if they are exactly those of its manifest."""
+  content = read(directory, step)
+  if content is None:
+    return "its manifest is missing or unreadable"
+  found = _file_digests(directory / str(step))
+  for name, digest in content["files"].items():
+    if name not in found:
+      return f"{name} is missing"
+    if found[name] != digest:
+      return f"{name} is not what was written (sha256 differs)"
+  added = sorted(found.keys() - content["files"].keys())
+  return f"{added[0]} is not in the manifest" if added else None
+
+
+def describe_leaves(state: Any) -> dict[str, str]:
+  """Name → dtype and shape of each leaf of a pytree of arrays or `jax.ShapeDtypeStruct`s, such as `float32[4, 8]`."""
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  return {leaf_name(path): f"{jax.numpy.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def check_leaves(directory: pathlib.Path, step: int, abstract_state: Any, *, partial: bool) -> None:
+  """InputError naming the first leaf that differs from the step's; Orbax would cast to another dtype without a word.
+
+  Args:
+    directory: the checkpoints of a run.
+    step: a step with a manifest.
+    abstract_state: what is about to be restored.
+    partial: whether the step may have leaves that `abstract_state` has not.
+  """
+  saved, expected = read(directory, step)["leaves"], describe_leaves(abstract_state)
+  for name in expected if partial else [*expected, *saved]:
+    if saved.get(name) != expected.get(name):
+      found = saved.get(name, "absent")
+      raise InputError(f"checkpoint {directory / str(step)}: leaf {name} is {found}, expected {expected.get(name)}")

@@ -1,0 +1,94 @@
+"""AdamW with clipping and a learning-rate schedule, from optax."""
+
+import dataclasses
+import enum
+
+import jax
+import optax
+from flax import nnx
+
+from posttrain_jax.types import InputError
+
+
+class Schedule(enum.StrEnum):
+  """How the learning rate goes on after its linear warm-up."""
+
+  CONSTANT = "constant"
+  LINEAR = "linear"
+  COSINE = "cosine"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """AdamW (1711.05101) and its schedule. All counts are optimiser updates.
+
+  Attributes:
+    learning_rate: peak learning rate.
+    schedule: what follows the warm-up.
+    warmup_updates: updates over which the rate rises linearly from 0.
+    decay_updates: update at which `linear` and `cosine` arrive at the end value.
+    end_fraction: end value as a share of the peak.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    epsilon: added to the square root of the second moment.
+    weight_decay: decoupled weight decay, on matrices only: not on norms and biases.
+    clip_norm: largest global norm of the gradient; 0 turns clipping off.
+  """
+
+  learning_rate: float = 1e-6
+  schedule: Schedule = Schedule.CONSTANT
+  warmup_updates: int = 0
+  decay_updates: int = 0
+  end_fraction: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.999
+  epsilon: float = 1e-8
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0
+
+  def __post_init__(self):
+    """Raises InputError where a decaying schedule has nowhere to end."""
+    if self.schedule != Schedule.CONSTANT and self.decay_updates <= self.warmup_updates:
+      raise InputError(
+        f"optimizer.decay_updates: {self.decay_updates}, expected more than warmup_updates {self.warmup_updates} "
+        f"for the {self.schedule} schedule"
+      )
+
+
+def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
+  """Learning rate as a function of the number of updates applied before."""
+  peak, end = config.learning_rate, config.learning_rate * config.end_fraction
+  span = max(config.decay_updates - config.warmup_updates, 1)
+  after = {
+    Schedule.CONSTANT: lambda: optax.constant_schedule(peak),
+    Schedule.LINEAR: lambda: optax.linear_schedule(peak, end, span),
+    Schedule.COSINE: lambda: optax.cosine_decay_schedule(peak, span, config.end_fraction),
+  }[Schedule(config.schedule)]()
+  if not config.warmup_updates:
+    return after
+  # The first update already moves: rate 1/n, 2/n, ... of the peak.
+  warmup = optax.linear_schedule(peak / config.warmup_updates, peak, max(config.warmup_updates - 1, 1))
+  return optax.join_schedules([warmup, after], [config.warmup_updates])
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Clip by global norm, then AdamW."""
+
+  def decayed(params: nnx.State):
+    biases = (("heads", "head_dim"), ("kv_heads", "head_dim"))
+
+    def one(variable):
+      axes = tuple(variable.get_metadata("logical_axes"))
+      return variable.replace(len(axes) > 1 and axes not in biases)
+
+    return jax.tree.map(one, params, is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+  adamw = optax.adamw(
+    learning_rate_schedule(config),
+    b1=config.b1,
+    b2=config.b2,
+    eps=config.epsilon,
+    weight_decay=config.weight_decay,
+    mask=decayed,
+  )
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw

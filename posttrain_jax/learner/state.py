@@ -1,0 +1,80 @@
+"""The mesh-aware train state: made in its shardings, so that no host ever holds a whole model."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.sharding import LEARNER_RULES, Rules, state_shardings
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """What an optimiser update reads and writes, and all of it.
+
+  Attributes:
+    updates: int32 [], optimiser updates applied so far: the version of `params`, and what schedules count.
+    params: float32 parameters of a transformer with stacked layers, as an NNX state.
+    opt_state: the optimiser's state, laid out like the parameters.
+  """
+
+  updates: jax.Array
+  params: nnx.State
+  opt_state: optax.OptState
+
+
+def make_train_state(
+  config: TransformerConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  *,
+  seed: int,
+  params: nnx.State | None = None,
+  rules: Rules = LEARNER_RULES,
+) -> tuple[TrainState, Any]:
+  """Makes a train state in its shardings, from random or from given parameters.
+
+  Args:
+    config: the transformer.
+    optimizer: whose state to make.
+    mesh: where it lives.
+    seed: of the random parameters.
+    params: parameters to start from; random ones if None.
+    rules: logical axis to mesh axis.
+
+  Returns:
+    (state, the tree of its shardings).
+
+  Raises:
+    InputError: a parameter that does not divide over the mesh.
+  """
+
+  def new(params: nnx.State | None) -> TrainState:
+    if params is None:
+      params = nnx.state(Transformer(config, nnx.Rngs(params=seed)))
+    return TrainState(updates=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+  return _make(new, mesh, rules, params)
+
+
+def _make(new: Callable, mesh: Mesh, rules: Rules, params: nnx.State | None) -> tuple[TrainState, Any]:
+  shardings = state_shardings(jax.eval_shape(new, params), mesh, rules)
+  if params is None:
+    return jax.jit(lambda: new(None), out_shardings=shardings)(), shardings
+  placed = jax.device_put(params, shardings.params, may_alias=False)
+  return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
+
+
+def abstract_like(state: TrainState, shardings: Any) -> TrainState:
+  """ShapeDtypeStructs with shardings: the target of a restore."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state, shardings
+  )

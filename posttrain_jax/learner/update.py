@@ -1,0 +1,80 @@
+"""One optimiser update: micro-batches accumulate in one jitted scan, with the whole update's denominators.
+
+Because every micro-batch divides by the totals of the update, their losses and gradients add up to the same numbers
+however the update is cut. The state is donated. An update whose loss or gradient is not finite leaves parameters and
+optimiser as they were and is reported, not hidden.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from posttrain_jax.learner.state import TrainState
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossOutput:
+  """A micro-batch's part of an update's loss and metrics.
+
+  Attributes:
+    loss: scalar; the parts of all micro-batches add up to the update's loss.
+    sums: scalars that add up likewise.
+    maxima: scalars of which the update's is the largest.
+  """
+
+  loss: jax.Array
+  sums: dict[str, jax.Array]
+  maxima: dict[str, jax.Array]
+
+
+# (parameters, one micro-batch, totals of the whole update) -> LossOutput
+LossFunction = Callable[[Any, Any, Any], LossOutput]
+
+
+def apply_update(
+  loss_function: LossFunction, optimizer: optax.GradientTransformation, state: TrainState, batch: Any, totals: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Runs one optimiser update; to be jitted with the state donated.
+
+  Args:
+    loss_function: the loss of one micro-batch.
+    optimizer: turns the gradient into an update.
+    state: the train state.
+    batch: pytree whose leaves are [M, ...]: M micro-batches.
+    totals: pytree of scalars over all micro-batches, handed to each.
+
+  Returns:
+    (new state; metrics: "loss", "grad_norm", "skipped_updates" (1 if the update was not finite and left out) and those
+    of the loss function).
+  """
+
+  def one(gradient, micro_batch):
+    def loss(params):
+      output = loss_function(params, micro_batch, totals)
+      return output.loss, output
+
+    contribution, output = jax.grad(loss, has_aux=True)(state.params)
+    return jax.tree.map(jnp.add, gradient, contribution), output
+
+  gradient, outputs = jax.lax.scan(one, jax.tree.map(jnp.zeros_like, state.params), batch)
+  loss = outputs.loss.sum()
+  grad_norm = optax.global_norm(gradient)
+  finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
+  changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+  updated = TrainState(
+    updates=state.updates + 1, params=optax.apply_updates(state.params, changes), opt_state=opt_state
+  )
+  new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), updated, state)
+  metrics = {
+    "loss": loss,
+    "grad_norm": grad_norm,
+    "skipped_updates": 1.0 - finite,
+    **{name: value.sum() for name, value in outputs.sums.items()},
+    **{name: value.max() for name, value in outputs.maxima.items()},
+  }
+  return new, metrics

@@ -1,0 +1,133 @@
+"""Advantages of an answer over the other answers to its prompt.
+
+`rewards` is [P, G]: P prompts with G answers each. `valid` says which of them have a reward at all: a verifier that
+failed gave none, which is not a reward of 0. What is not valid may hold anything (NaN), counts nowhere and has
+advantage 0. A group with fewer than two valid rewards has nothing to compare, and gets zeros.
+
+Equal rewards give exactly 0, in float32 too, where the mean of eight rewards of 0.7 is not 0.7.
+"""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from posttrain_jax.losses import masking
+
+
+def group_normalized(
+  rewards: chex.Array,
+  *,
+  ddof: int = 0,
+  epsilon: float = 0.0,
+  min_std: float = 1e-8,
+  valid: chex.Array | None = None,
+  scale: Literal["group", "batch"] = "group",
+) -> jax.Array:
+  """GRPO: the z-score of a reward within its group.
+
+  A_i = (r_i − mean(r)) / (std(r) + epsilon)
+
+  "DeepSeekMath" (arXiv:2402.03300), section 4.1.2. Rounding must not look like a difference, so a group's advantages
+  are exactly 0 where its largest reward equals its smallest, or std ≤ max(min_std, 8 eps(dtype) max|r|).
+
+  Args:
+    rewards: [P, G].
+    ddof: the variance divides by the number of valid rewards minus this; 0 in the paper, 1 in most libraries.
+    epsilon: added to the standard deviation; 0 in the paper.
+    min_std: standard deviations up to this one count as no difference.
+    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+    scale: whose standard deviation divides: the "group"'s, or the whole "batch"'s (arXiv:2508.08221), in which easy and
+      hard groups get no extra weight. The mean is the group's in both.
+
+  Returns:
+    [P, G] advantages in at least float32.
+  """
+  valid, rewards, centered = _center(rewards, valid)
+  if scale == "group":
+    spread, axis = centered, 1
+  elif scale == "batch":
+    spread, axis = _center(rewards.reshape(1, -1), valid.reshape(1, -1))[2].reshape(rewards.shape), None
+  else:
+    raise ValueError(f"scale: expected 'group' or 'batch', found {scale!r}")
+  count = jnp.sum(valid, axis=axis, keepdims=True)
+  variance = masking.divide_or_zero(jnp.sum(jnp.square(spread), axis=axis, keepdims=True), jnp.maximum(count - ddof, 0))
+  std = jnp.sqrt(variance)
+  largest = jnp.max(jnp.abs(rewards), axis=axis, keepdims=True)
+  floor = jnp.maximum(min_std, 8 * jnp.finfo(rewards.dtype).eps * largest)
+  differs = jnp.broadcast_to(std > floor, rewards.shape)
+  return jnp.where(differs, centered / jnp.where(differs, std + epsilon, 1), 0)
+
+
+def group_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
+  """Dr. GRPO: a reward minus its group's mean, without the division that favours very easy and very hard prompts.
+
+  A_i = r_i − mean(r)
+
+  "Understanding R1-Zero-Like Training" (arXiv:2503.20783), section 3.2.
+
+  Args:
+    rewards: [P, G].
+    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+
+  Returns:
+    [P, G] advantages in at least float32.
+  """
+  return _center(rewards, valid)[2]
+
+
+def leave_one_out(rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
+  """RLOO: a reward minus the mean of the group's other rewards, an unbiased baseline.
+
+  A_i = r_i − Σ_{j≠i} r_j / (n − 1) = n / (n − 1) · (r_i − mean(r))
+
+  "Back to Basics" (arXiv:2402.14740), the RLOO estimator.
+
+  Args:
+    rewards: [P, G].
+    valid: [P, G], bool or float, not 0 where there is a reward; None: all. n counts the valid ones.
+
+  Returns:
+    [P, G] advantages in at least float32.
+  """
+  valid, rewards, centered = _center(rewards, valid)
+  count = jnp.sum(valid, axis=1, keepdims=True).astype(rewards.dtype)
+  return centered * masking.divide_or_zero(count, count - 1)
+
+
+def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
+  """DAPO's dynamic sampling: which groups have both right and wrong answers, and so a gradient.
+
+  0 < number correct < number valid
+
+  "DAPO" (arXiv:2503.14476), eq. 11. It looks at raw accuracy, never at a shaped reward, which would make every group
+  with two lengths look informative.
+
+  Args:
+    accuracy: [P, G] in [0, 1]; more than 0.5 is correct.
+    valid: [P, G], bool or float, not 0 where there is a verdict; None: all.
+
+  Returns:
+    bool [P]. False with fewer than two verdicts.
+  """
+  chex.assert_rank(accuracy, 2)
+  valid, accuracy = masking.counted(_all_valid(accuracy) if valid is None else valid, accuracy)
+  correct = jnp.sum(accuracy > 0.5, axis=1)
+  return (correct > 0) & (correct < jnp.sum(valid, axis=1))
+
+
+def _all_valid(rewards: chex.Array) -> jax.Array:
+  return jnp.ones(jnp.shape(rewards), bool)
+
+
+def _center(rewards: chex.Array, valid: chex.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """valid, the rewards and the rewards minus their group's mean, all [P, G] and 0 where not valid."""
+  chex.assert_rank(rewards, 2)
+  valid, rewards = masking.counted(_all_valid(rewards) if valid is None else valid, rewards)
+  rewards = jax.lax.stop_gradient(rewards)
+  # Measured from the group's smallest reward, equal rewards are zeros, whose mean has no rounding error.
+  smallest = jnp.min(jnp.where(valid, rewards, jnp.inf), axis=1, keepdims=True)
+  above = jnp.where(valid, rewards - smallest, 0)
+  mean = masking.divide_or_zero(jnp.sum(above, axis=1, keepdims=True), jnp.sum(valid, axis=1, keepdims=True))
+  return valid, rewards, jnp.where(valid, above - mean, 0)

@@ -1,0 +1,39 @@
+"""Arrays whose masked entries can do no harm.
+
+A masked entry may hold anything: the logprob of a padding id, a NaN of a verifier that failed. Multiplying by 0 does
+not remove it (0 · NaN = NaN), and a `where` on the result alone still sends NaN into the gradient, as 0 · inf. So every
+loss replaces masked inputs by 0 before it computes, and masked outputs by 0 afterwards.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def at_least_float32(*arrays: chex.ArrayTree) -> jnp.dtype:
+  """The dtype to compute in: that of the inputs together, but float32 for bfloat16, float16, integers and bool."""
+  return jnp.result_type(*arrays, jnp.float32)
+
+
+def counted(mask: chex.Array, *arrays: chex.Array) -> tuple[jax.Array, ...]:
+  """Makes the mask bool and the masked entries of the arrays 0, in at least float32.
+
+  Args:
+    mask: bool or float, any shape; not 0 on counted entries.
+    *arrays: arrays of the mask's shape. Their masked entries may hold anything, NaN and infinities included, and get a
+      gradient of exactly 0.
+
+  Returns:
+    The bool mask, followed by the arrays in their common dtype, at least float32.
+  """
+  chex.assert_equal_shape([mask, *arrays])
+  mask = jnp.asarray(mask).astype(bool)
+  dtype = at_least_float32(*arrays)
+  return mask, *(jnp.where(mask, jnp.asarray(x).astype(dtype), 0) for x in arrays)
+
+
+def divide_or_zero(numerator: chex.Array, denominator: chex.Numeric) -> jax.Array:
+  """The quotient, and 0 with gradient 0 where the denominator is 0."""
+  denominator = jnp.asarray(denominator)
+  nonzero = denominator != 0
+  return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1).astype(numerator.dtype), 0)

@@ -1,0 +1,125 @@
+"""Evaluation sets of a run: each with its own problems and sampling settings, all sharing the policy's parameters."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.evaluation import answers
+from posttrain_jax.pipelines.judging import answer_text
+from posttrain_jax.pipelines.policy import Policy
+from posttrain_jax.pipelines.settings import build, convert
+from posttrain_jax.pipelines.streams import Stream, stream_seed
+from posttrain_jax.pipelines.tasks import load_prompts
+from posttrain_jax.rewards import extract
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.types import Group, InputError, Prompt
+
+Judge = Callable[[Sequence[Group]], list[Group]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+  """A set of problems and the engines that draw its answers.
+
+  Attributes:
+    prompts: the problems.
+    samples: answers per problem.
+    engine: draws them with the set's own settings.
+    greedy: draws the most likely answer; None where the set does not ask for it.
+  """
+
+  prompts: Sequence[Prompt]
+  samples: int
+  engine: Engine
+  greedy: Engine | None
+
+
+class Evaluator:
+  """Evaluates parameters on all sets of a config.
+
+  Attributes:
+    sets: the evaluation sets by name.
+    digests: name to sha256 of each file that a set was read from.
+  """
+
+  def __init__(self, section: ml_collections.ConfigDict, policy: Policy, judge: Judge, *, seed: int, mesh: Mesh):
+    """Reads the sets' problems and makes their engines.
+
+    Args:
+      section: the config's `eval`: `sets`, a group per set, and the engines' `slots`, `max_prompt_length`,
+        `max_new_tokens`.
+      policy: model and tokeniser.
+      judge: fills in accuracy; the same verifier as in training.
+      seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
+      mesh: where the sampler's parameters are.
+
+    Raises:
+      InputError: a set is empty or its settings mean nothing.
+    """
+    self._policy, self._judge, self._seed = policy, judge, stream_seed(seed, Stream.EVALUATION)
+    self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
+    self.sets: dict[str, EvaluationSet] = {}
+    self.digests: dict[str, str] = {}
+    for name, settings in section.sets.items():
+      prompts, digests = load_prompts(
+        settings.prompts,
+        policy.tokenizer,
+        max_prompt_length=section.max_prompt_length,
+        where=f"eval.sets.{name}.prompts",
+      )
+      if settings.samples < 1:
+        raise InputError(f"eval.sets.{name}.samples: {settings.samples}, expected at least 1")
+      self.digests |= digests
+
+      def engine(sampling: SamplingConfig) -> Engine:
+        return Engine(
+          policy.model,
+          sampling,
+          seed=self._seed,
+          slots=section.slots,
+          max_prompt_length=section.max_prompt_length,
+          max_new_tokens=section.max_new_tokens,
+          mesh=mesh,
+        )
+
+      stop_ids = policy.tokenizer.stop_ids
+      sampling = build(SamplingConfig, settings.sampling, f"eval.sets.{name}.sampling", stop_ids=stop_ids)
+      greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids)) if settings.greedy else None
+      self.sets[name] = EvaluationSet(prompts, settings.samples, engine(sampling), greedy)
+
+  def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
+    """Evaluates.
+
+    Args:
+      params: the sampler's parameters.
+      version: their version.
+
+    Returns:
+      (metrics named `eval/<set>/<metric>`, the judged groups of each set).
+    """
+    metrics, groups = {}, {}
+    for name, each in self.sets.items():
+      for engine in (each.engine, each.greedy):
+        if engine is not None:
+          engine.load(params, version)
+      found, groups[name] = answers.evaluate(
+        each.engine.generate,
+        self._judge,
+        each.prompts,
+        each.samples,
+        decode=functools.partial(answer_text, self._policy.tokenizer),
+        extract=functools.partial(extract.find_answer, style=self._style),
+        greedy=each.greedy.generate if each.greedy is not None else None,
+        seed=self._seed,
+      )
+      metrics |= {f"eval/{name}/{metric}": value for metric, value in found.items()}
+      for engine in (each.engine, each.greedy):
+        if engine is not None:
+          engine.release()
+    return metrics, groups

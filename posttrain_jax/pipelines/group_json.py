@@ -1,0 +1,90 @@
+"""Groups as JSON: exactly for checkpoints, readably for the sampled records under rollouts/."""
+
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.types import Answer, FinishReason, Group, Prompt
+
+_ANSWER_ARRAYS = {
+  "tokens": np.int32,
+  "sampler_logprobs": np.float32,
+  "drawn_logprobs": np.float32,
+  "versions": np.int32,
+}
+_GROUP_ARRAYS = {"accuracy": np.float32, "rewards": np.float32, "valid": np.bool_}
+
+
+def group_to_json(group: Group) -> dict[str, Any]:
+  """A judged group as a JSON object that `group_from_json` turns back into the same bits."""
+  prompt = group.prompt
+  return {
+    "prompt": {
+      "index": prompt.index,
+      "tokens": list(prompt.tokens),
+      "row": dict(prompt.row),
+      "attempt": prompt.attempt,
+    },
+    "answers": [
+      {name: getattr(answer, name).tolist() for name in _ANSWER_ARRAYS}
+      | {
+        "finish_reason": int(answer.finish_reason),
+        "generated": None if answer.generated is None else answer.generated.tolist(),
+      }
+      for answer in group.answers
+    ],
+    "texts": list(group.texts),
+    "components": {name: values.tolist() for name, values in group.components.items()},
+    **{name: getattr(group, name).tolist() for name in _GROUP_ARRAYS},
+  }
+
+
+def group_from_json(record: dict[str, Any]) -> Group:
+  """The group that `group_to_json` wrote."""
+  prompt = record["prompt"]
+  answers = []
+  for answer in record["answers"]:
+    arrays = {name: np.array(answer[name], dtype) for name, dtype in _ANSWER_ARRAYS.items()}
+    generated = None if answer["generated"] is None else np.array(answer["generated"], bool)
+    answers.append(Answer(**arrays, finish_reason=FinishReason(answer["finish_reason"]), generated=generated))
+  return Group(
+    prompt=Prompt(prompt["index"], tuple(prompt["tokens"]), prompt["row"], prompt["attempt"]),
+    answers=tuple(answers),
+    texts=tuple(record["texts"]),
+    components={name: np.array(values, np.float32) for name, values in record["components"].items()},
+    **{name: np.array(record[name], dtype) for name, dtype in _GROUP_ARRAYS.items()},
+  )
+
+
+def rollout_record(step: int, group: Group, verdict: str, advantages: np.ndarray | None, prompt_text: str) -> dict:
+  """A group as a person wants to read it: one line of rollouts/step_NNNNNN.jsonl.
+
+  Args:
+    step: the step it was judged in.
+    group: the judged group.
+    verdict: what became of it (`dynamic_sampling.Verdict`).
+    advantages: float32 [G] if it was trained on.
+    prompt_text: the decoded prompt.
+  """
+  samples = [
+    {
+      "text": group.texts[i],
+      "length": len(answer.tokens),
+      "finish_reason": answer.finish_reason.name.lower(),
+      "accuracy": float(group.accuracy[i]),
+      "reward": float(group.rewards[i]),
+      "components": {name: float(values[i]) for name, values in group.components.items()},
+      "valid": bool(group.valid[i]),
+      "advantage": None if advantages is None else float(advantages[i]),
+    }
+    for i, answer in enumerate(group.answers)
+  ]
+  return {
+    "step": step,
+    "prompt": prompt_text,
+    "prompt_index": group.prompt.index,
+    "answer": group.prompt.row.get("answer"),
+    "accepted": verdict == "trained",
+    "verdict": verdict,
+    "samples": samples,
+  }

@@ -1,0 +1,184 @@
+"""Puts the parts of the GRPO/DAPO loop together, finding out first whether config and data are fit for it."""
+
+import contextlib
+import dataclasses
+import enum
+from collections.abc import Callable
+
+import ml_collections
+from flax import nnx
+
+from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import Objective
+from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.pipelines import sft
+from posttrain_jax.pipelines.clock import Clock
+from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
+from posttrain_jax.pipelines.evaluator import Evaluator
+from posttrain_jax.pipelines.judging import OverlongFilter, make_judge, make_workers
+from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
+from posttrain_jax.pipelines.preemption import Preemption
+from posttrain_jax.pipelines.settings import build, convert
+from posttrain_jax.pipelines.streams import Stream, stream_seed
+from posttrain_jax.pipelines.tasks import load_prompts
+from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.rewards.judge import OverlongPenalty
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.types import InputError
+
+
+class Advantage(enum.StrEnum):
+  """Which function of `losses.advantages` turns a group's rewards into advantages."""
+
+  GROUP_NORMALIZED = "group_normalized"  # GRPO, DAPO
+  GROUP_CENTERED = "group_centered"  # Dr. GRPO
+  LEAVE_ONE_OUT = "leave_one_out"  # RLOO
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What the loop runs on.
+
+  Attributes:
+    directory: the open workdir.
+    policy: model and tokeniser; `params` are those that training started from.
+    learner: holds the train state.
+    engine: draws the rollouts.
+    collector: fills a step with groups.
+    evaluator: evaluates on held-out sets.
+    clock: seconds by phase.
+    preemption: whether SIGTERM arrived.
+    advantage: how rewards become advantages.
+    overlong_filter: what truncated answers take part in.
+    at_cap: what to do when a step lacks informative groups.
+  """
+
+  directory: Workdir
+  policy: Policy
+  learner: PolicyLearner
+  engine: Engine
+  collector: Collector
+  evaluator: Evaluator
+  clock: Clock
+  preemption: Preemption
+  advantage: Advantage
+  overlong_filter: OverlongFilter
+  at_cap: AtCap
+  _handover: Callable[[nnx.State], nnx.State]
+
+  def hand_over(self) -> None:
+    """Gives the learner's parameters, and their version, to the engine."""
+    self.engine.load(self._handover(self.learner.state.params), self.learner.version)
+
+
+def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.ExitStack) -> Parts:
+  """Builds all parts; what must be closed is left to `stack`.
+
+  Raises:
+    InputError: bad configuration or input, before a directory is made or anything is compiled.
+    Preempted: during the warm-up, after a checkpoint of it.
+  """
+  rollout, clock = config.rollout, Clock()
+  mesh = make_mesh(config.mesh)
+  policy = load_policy(config.model)
+  optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
+  given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
+  objective = build(Objective, config.objective, "objective", **given)
+  settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
+  advantage = convert(Advantage, config.advantage, "advantage")
+  overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
+  if rollout.groups % config.learner.updates_per_step:
+    raise InputError(
+      f"learner.updates_per_step: {config.learner.updates_per_step} does not divide rollout.groups = {rollout.groups}"
+    )
+  division = dict(
+    prompts_per_update=rollout.groups // config.learner.updates_per_step, micro_batches=config.learner.micro_batches
+  )
+  check_division(mesh, **division)
+  prompts, digests = load_prompts(
+    config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
+  )
+  engine = Engine(
+    policy.model,
+    _sampling(config, policy),
+    seed=stream_seed(config.seed, Stream.ROLLOUT),
+    slots=rollout.slots,
+    max_prompt_length=rollout.max_prompt_length,
+    max_new_tokens=rollout.max_new_tokens,
+    steps_per_dispatch=rollout.steps_per_dispatch,
+    prefill_width=rollout.prefill_width,
+    mesh=mesh,
+  )
+  workers = stack.enter_context(make_workers(config.rewards))
+  buffer = config.overlong.penalty_buffer
+  penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
+  judge = make_judge(
+    workers, policy.tokenizer, accuracy=config.rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
+  )
+
+  def timed_judge(groups):
+    with clock.phase("reward"):
+      return judge(groups)
+
+  plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
+  evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh)
+  collector = Collector(
+    engine,
+    PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
+    timed_judge,
+    groups=rollout.groups,
+    group_size=rollout.group_size,
+    settings=settings,
+  )
+
+  warming_up = config.warmup.steps > 0 and not config.model.path
+  if warming_up:
+    warmup_batches, warmup_digests = sft.prepare(config.warmup, policy, mesh, config.seed)
+    digests |= warmup_digests
+
+  directory = stack.enter_context(Workdir.open(workdir, config, digests | evaluator.digests))
+  preemption = stack.enter_context(Preemption())
+  if warming_up:
+    policy = sft.warm_up(config, policy, mesh, warmup_batches, directory.path / "warmup", evaluator, preemption)
+  save_description(policy, directory.path)
+  learner = PolicyLearner(
+    policy.model,
+    objective,
+    optimizer,
+    mesh,
+    seed=stream_seed(config.seed, Stream.PARAMS),
+    params=policy.params,
+    **division,
+  )
+  abstract = abstract_like(learner.state, learner.shardings).params
+  handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  return Parts(
+    directory=directory,
+    policy=policy,
+    learner=learner,
+    engine=engine,
+    collector=collector,
+    evaluator=evaluator,
+    clock=clock,
+    preemption=preemption,
+    advantage=advantage,
+    overlong_filter=overlong_filter,
+    at_cap=settings.at_cap,
+    _handover=handover,
+  )
+
+
+def _sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConfig:
+  stop_ids = policy.tokenizer.stop_ids
+  sampling = build(SamplingConfig, config.rollout.sampling, "rollout.sampling", stop_ids=stop_ids)
+  if sampling.truncates and not config.rollout.train_on_truncated:
+    raise InputError(
+      "rollout.sampling: top_k, top_p and min_p draw from another distribution than the one that is trained; "
+      "expected them off, or rollout.train_on_truncated=True if that is meant"
+    )
+  return sampling

@@ -1,0 +1,67 @@
+"""From the config to the judge: reward functions in worker processes, text of answers, overlong handling."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+
+import ml_collections
+import numpy as np
+
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.rewards.judge import Judge, OverlongPenalty
+from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
+from posttrain_jax.types import Group
+
+
+class OverlongFilter(enum.StrEnum):
+  """What truncated answers take part in (DAPO, section 3.4)."""
+
+  OFF = "off"  # everything
+  LOSS = "loss"  # they leave the loss, and stay in their group's mean, deviation and accuracy
+  GROUP = "group"  # they leave the group as well, as if they had no reward
+
+
+def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
+  """Text of an answer, the stop id at its end left out."""
+  stopped = len(tokens) > 0 and int(tokens[-1]) in tokenizer.stop_ids
+  return tokenizer.decode(tokens[:-1] if stopped else tokens)
+
+
+def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
+  """Starts the workers of the config's `rewards` section; raises InputError for functions that cannot be loaded."""
+  functions = [
+    RewardFunction(path=each.function, weight=float(each.weight), options=each.options.to_dict(), name=name)
+    for name, each in section.functions.items()
+  ]
+  return RewardWorkers(
+    functions, workers=section.workers, batch_seconds=section.batch_seconds, answer_seconds=section.answer_seconds
+  )
+
+
+def make_judge(
+  workers: RewardWorkers,
+  tokenizer: Tokenizer,
+  *,
+  accuracy: str,
+  penalty: OverlongPenalty | None = None,
+  overlong_filter: OverlongFilter = OverlongFilter.OFF,
+) -> Callable[[Sequence[Group]], list[Group]]:
+  """A judge of what the engine returns.
+
+  Args:
+    workers: where the reward functions run.
+    tokenizer: turns answers into text.
+    accuracy: name of the reward function that is the accuracy.
+    penalty: soft overlong penalty, None for none.
+    overlong_filter: GROUP makes truncated answers invalid; LOSS is for the loss's mask, not for the judge.
+  """
+  judge = Judge(workers, accuracy, penalty)
+
+  def judge_groups(groups: Sequence[Group]) -> list[Group]:
+    texts = [tuple(answer_text(tokenizer, answer.tokens) for answer in group.answers) for group in groups]
+    judged = judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
+    if overlong_filter == OverlongFilter.GROUP:
+      judged = [dataclasses.replace(group, valid=group.valid & ~group.truncated) for group in judged]
+    return judged
+
+  return judge_groups

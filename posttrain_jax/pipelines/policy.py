@@ -1,0 +1,108 @@
+"""A policy by path or name: its sizes, its tokeniser, its parameters.
+
+`PATH_OR_NAME` is a run's workdir, a Hugging Face directory, a GGUF file or a known name; left empty, a transformer of
+the config's sizes with random parameters and the tiny tokeniser of the procedural task.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import ml_collections
+from flax import nnx
+
+from posttrain_jax.data import demonstrations
+from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.learner import checkpoint
+from posttrain_jax.models import load as public
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
+from posttrain_jax.pipelines.settings import build
+from posttrain_jax.types import InputError
+
+_MODEL_FILE = "model.json"
+_TOKENIZER_DIRECTORY = "tokenizer"
+# What says how a model is computed, not what it is: taken from the config whatever the model comes from.
+_COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A model that can be sampled from and trained.
+
+  Attributes:
+    model: the transformer's config, layers stacked.
+    tokenizer: its tokeniser.
+    params: float32 parameters on the host or on devices; None stands for random ones, made where they are used.
+  """
+
+  model: TransformerConfig
+  tokenizer: Tokenizer
+  params: nnx.State | None = None
+
+  def __post_init__(self):
+    """Raises InputError if the tokeniser has ids that the model has no embedding for."""
+    if self.tokenizer.vocab_size > self.model.vocab_size:
+      raise InputError(
+        f"tokenizer has {self.tokenizer.vocab_size} ids, model.vocab_size is {self.model.vocab_size}; expected no more"
+      )
+
+  @property
+  def graph(self) -> nnx.GraphDef:
+    """Graph of the stacked transformer, for `nnx.merge`."""
+    return nnx.split(nnx.eval_shape(lambda: Transformer(self.model, nnx.Rngs(0))))[0]
+
+
+def load_policy(section: ml_collections.ConfigDict) -> Policy:
+  """Loads what the config's `model` section names.
+
+  Args:
+    section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
+
+  Raises:
+    InputError: nothing is there, it cannot be read, or it does not fit together.
+  """
+  path = section.path
+  sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name != "path"})
+  if not path:
+    tokenizer = tiny_tokenizer(demonstrations.SYMBOLS)
+    sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
+    return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
+  compute = {name: sizes[name] for name in _COMPUTE_FIELDS}
+  if is_run(path):
+    policy = _load_run(pathlib.Path(path))
+  else:
+    found, params = public.load(path)
+    policy = Policy(found, load_tokenizer(path), params)
+  model = build(TransformerConfig, ml_collections.ConfigDict(dataclasses.asdict(policy.model) | compute), "model")
+  return dataclasses.replace(policy, model=model)
+
+
+def is_run(path: str | pathlib.Path) -> bool:
+  """True if a directory is the workdir of a run of ours."""
+  return (pathlib.Path(path) / _MODEL_FILE).exists()
+
+
+def save_description(policy: Policy, workdir: pathlib.Path) -> None:
+  """Writes what, with a checkpoint, makes a workdir loadable by its path: the model's sizes and the tokeniser."""
+  policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)
+  (workdir / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
+
+
+def _load_run(path: pathlib.Path) -> Policy:
+  sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
+  model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
+  abstract = nnx.state(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
+  mesh = make_mesh({}, jax.devices()[:1])
+  target = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    abstract,
+    state_shardings(abstract, mesh, LEARNER_RULES),
+  )
+  restored = checkpoint.load(path / "checkpoints", {"params": target}, partial=True)
+  if restored is None:
+    raise InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")
+  return Policy(model, Tokenizer.load(path / _TOKENIZER_DIRECTORY), restored.state["params"])

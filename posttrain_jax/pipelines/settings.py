@@ -1,0 +1,53 @@
+"""From a section of the config to the frozen record that a component takes, with one clear line if it does not fit."""
+
+import dataclasses
+import enum
+import types
+import typing
+from typing import Any
+
+import ml_collections
+
+from posttrain_jax.types import InputError
+
+
+def build(record: type, section: ml_collections.ConfigDict, where: str, **given: Any) -> Any:
+  """Makes a frozen dataclass from a config section of the same field names.
+
+  Args:
+    record: the dataclass; enum and nested dataclass fields are converted.
+    section: the config section.
+    where: its dotted name, for messages.
+    **given: further fields that the config does not have.
+
+  Raises:
+    InputError: an unknown field, a value of the wrong type, or one that the record refuses.
+  """
+  hints = typing.get_type_hints(record)
+  fields = {field.name for field in dataclasses.fields(record)}
+  values = dict(given)
+  for name, value in section.items():
+    if name not in fields:
+      raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(fields - set(given)))}")
+    values[name] = convert(hints[name], value, f"{where}.{name}")
+  return record(**values)
+
+
+def convert(expected: Any, value: Any, where: str) -> Any:
+  """A config value as the type that a record's field has; raises InputError where it is of another."""
+  if isinstance(expected, types.UnionType):  # X | None
+    if value is None:
+      return None
+    (expected,) = (option for option in typing.get_args(expected) if option is not types.NoneType)
+  if dataclasses.is_dataclass(expected):
+    return build(expected, value, where)
+  if isinstance(expected, type) and issubclass(expected, enum.Enum):
+    try:
+      return expected(value)
+    except ValueError:
+      raise InputError(f"{where}: {value!r}, expected one of {', '.join(str(e.value) for e in expected)}") from None
+  if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if expected in (int, float, str, bool) and type(value) is not expected:
+    raise InputError(f"{where}: {value!r}, expected {expected.__name__}")
+  return value

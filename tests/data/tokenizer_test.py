@@ -1,0 +1,170 @@
+"""Tiny tokenisers give back what they were given, saved ones are the same, and SmolLM2 has its published ids."""
+
+import json
+import pathlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.models.load import resolve
+from posttrain_jax.types import InputError
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "smollm2_135m_instruct.json"
+SYMBOLS = ["Answer:", *"0123456789", *"+-*/=().?^$|\\[]", " ", "\n", "A", "ns"]
+
+
+def test_tiny_ids_follow_the_symbols():
+  tokenizer = tiny_tokenizer(SYMBOLS)
+  assert tokenizer.encode("Answer: 12\n") == [2, 2 + SYMBOLS.index(" "), 4, 5, 2 + SYMBOLS.index("\n")]
+  assert tokenizer.vocab_size == len(SYMBOLS) + 2
+  assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.stop_ids) == (None, 1, 0, (1,))
+  assert tokenizer.encode("1<eos>") == [4, 1]
+  assert tokenizer.decode([4, 1, 0]) == "1<eos><pad>"
+  assert tokenizer.decode([4, 1, 0], skip_special_tokens=True) == "1"
+  assert tokenizer.encode("") == []
+
+
+@given(st.lists(st.sampled_from(SYMBOLS)))
+def test_tiny_round_trip(symbols):
+  tokenizer = tiny_tokenizer(SYMBOLS)
+  text = "".join(symbols)
+  ids = tokenizer.encode(text)
+  assert tokenizer.decode(ids) == text
+  assert min(ids, default=2) >= 2
+
+
+def test_tiny_takes_the_longest_symbol():
+  tokenizer = tiny_tokenizer(["a", "ab", "b", "abc"])
+  assert tokenizer.encode("abcabab") == [5, 3, 3]
+
+
+@pytest.mark.parametrize("text", ["12x", "Answer", "é", "x", "1 \t2", "<eos>x", "\x00"])
+def test_tiny_refuses_unknown_text(text):
+  with pytest.raises(InputError, match=r"no token for .* at character"):
+    tiny_tokenizer(SYMBOLS).encode(text)
+
+
+def test_unknown_text_is_named():
+  with pytest.raises(InputError, match="no token for 'xy' at character 2, in '12xy3'"):
+    tiny_tokenizer(SYMBOLS).encode("12xy3")
+
+
+@pytest.mark.parametrize("symbols", [[], ["a", "a"], ["a", ""], ["<eos>"]])
+def test_bad_symbols(symbols):
+  with pytest.raises(InputError, match="tiny_tokenizer: symbols"):
+    tiny_tokenizer(symbols)
+
+
+def test_saved_and_loaded_are_the_same(tmp_path):
+  tokenizer = tiny_tokenizer(SYMBOLS, chat_template="{{ messages }} ✓")
+  tokenizer.save(tmp_path)
+  loaded = Tokenizer.load(tmp_path)
+  assert loaded.digest() == tokenizer.digest()
+  assert loaded.encode("Answer:1") == tokenizer.encode("Answer:1")
+  assert loaded.chat_template == "{{ messages }} ✓"
+  assert (loaded.bos_id, loaded.eos_id, loaded.pad_id, loaded.stop_ids) == (None, 1, 0, (1,))
+  with pytest.raises(InputError, match="no token for"):
+    loaded.encode("é")
+
+
+def test_digest_sees_what_matters():
+  digests = {
+    tiny_tokenizer(["a", "b"]).digest(),
+    tiny_tokenizer(["b", "a"]).digest(),
+    tiny_tokenizer(["a", "b"], chat_template="x").digest(),
+    Tokenizer(tiny_tokenizer(["a", "b"]).backend, eos_id=1, pad_id=0, stop_ids=(1, 2)).digest(),
+  }
+  assert len(digests) == 4
+  assert tiny_tokenizer(["a", "b"]).digest() in digests
+
+
+def _edit(path, **changes):
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_published_layouts(tmp_path):
+  tiny_tokenizer(["a", "b", "c"]).save(tmp_path)
+  config = tmp_path / "tokenizer_config.json"
+  _edit(config, eos_token={"__type": "AddedToken", "content": "<eos>"}, bos_token="c", pad_token=None)
+  _edit(config, chat_template=[{"name": "tool_use", "template": "x"}, {"name": "default", "template": "y"}])
+  _edit(tmp_path / "generation_config.json", eos_token_id=[3, 1, 2])
+  loaded = Tokenizer.load(tmp_path)
+  assert (loaded.bos_id, loaded.eos_id, loaded.pad_id, loaded.stop_ids) == (4, 1, None, (1, 3, 2))
+  assert loaded.special_tokens == {"bos_token": "c", "eos_token": "<eos>"}
+  assert loaded.chat_template == "y"
+
+  (tmp_path / "chat_template.jinja").write_text("z")
+  _edit(tmp_path / "generation_config.json", eos_token_id=2)
+  loaded = Tokenizer.load(tmp_path)
+  assert (loaded.chat_template, loaded.stop_ids) == ("z", (1, 2))
+  (tmp_path / "generation_config.json").unlink()
+  assert Tokenizer.load(tmp_path).stop_ids == (1,)
+
+
+def test_saved_truncation_and_padding_are_switched_off(tmp_path):
+  tokenizer = tiny_tokenizer(["a", "b"])
+  tokenizer.backend.enable_truncation(2)
+  tokenizer.backend.enable_padding(length=9)
+  tokenizer.save(tmp_path)
+  assert Tokenizer.load(tmp_path).encode("abab") == [2, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+  "break_it, message",
+  [
+    (lambda d: (d / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
+    (lambda d: (d / "tokenizer.json").write_text("{}"), "tokenizer.json: not a tokeniser"),
+    (lambda d: (d / "tokenizer_config.json").unlink(), "tokenizer_config.json: no such file"),
+    (lambda d: (d / "tokenizer_config.json").write_text("{\n}}"), "tokenizer_config.json:2: not JSON"),
+    (lambda d: _edit(d / "tokenizer_config.json", eos_token="<end>"), "eos_token is '<end>', which is not a token"),
+    (lambda d: _edit(d / "tokenizer_config.json", chat_template=3), "chat_template is int, expected a string"),
+    (lambda d: _edit(d / "generation_config.json", eos_token_id=[1, 99]), "eos_token_id has 99"),
+  ],
+)
+def test_bad_directories(tmp_path, break_it, message):
+  tiny_tokenizer(["a", "b"]).save(tmp_path)
+  break_it(tmp_path)
+  with pytest.raises(InputError, match=message) as error:
+    Tokenizer.load(tmp_path)
+  assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+  pytest.importorskip("gguf", reason="reading GGUF needs `pip install gguf`")
+  try:
+    resolve("smollm2-135m-instruct")
+  except InputError as error:
+    pytest.skip(str(error))
+  return load_tokenizer("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="module")
+def golden():
+  if not GOLDEN.exists():
+    pytest.skip(f"reference values are not here: {GOLDEN}")
+  return json.loads(GOLDEN.read_text())
+
+
+def test_smollm2_ids(smollm2, golden):
+  for case in golden["tokenizer_cases"] + golden["cases"]:
+    assert smollm2.encode(case["text"]) == case["ids"], case["text"]
+    assert smollm2.decode(case["ids"]) == case["text"]
+  for case in golden["cases"]:
+    assert smollm2.decode(case["greedy_ids"]) == case["greedy_text"]
+
+
+def test_smollm2_facts(smollm2):
+  assert smollm2.vocab_size == 49152
+  assert (smollm2.bos_id, smollm2.eos_id, smollm2.pad_id, smollm2.stop_ids) == (1, 2, 2, (2,))
+  assert smollm2.encode("a", add_special_tokens=True) == smollm2.encode("a")
+
+
+def test_smollm2_survives_saving(smollm2, tmp_path):
+  smollm2.save(tmp_path)
+  loaded = Tokenizer.load(tmp_path)
+  assert loaded.digest() == smollm2.digest()
+  text = "Ünïcödé  12345 <|im_start|>user\n🎉<|im_end|>"
+  assert loaded.encode(text) == smollm2.encode(text)

@@ -1,0 +1,113 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posttrain_jax.losses import aggregate
+
+fixed_length = functools.partial(aggregate.fixed_length, max_length=10)
+AGGREGATES = [
+  aggregate.token_mean,
+  aggregate.prompt_mean,
+  aggregate.sequence_mean,
+  aggregate.sequence_sum,
+  fixed_length,
+]
+each_aggregate = pytest.mark.parametrize("mean", AGGREGATES)
+
+
+def denominator(mean, mask):
+  """What the aggregate divides the whole update by."""
+  if mean is aggregate.token_mean:
+    return mask.sum()
+  return mask.any(axis=(1, 2)).sum() if mean is aggregate.prompt_mean else mask.any(axis=-1).sum()
+
+
+def example(prompts=8):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(prompts, 3, 5)).astype(np.float32)
+  mask = rng.random((prompts, 3, 5)) < 0.6
+  mask[0], mask[1, 0] = False, False  # a prompt and a row without a counted token
+  return x, mask
+
+
+def test_by_hand():
+  # Prompt 1 has rows [1 2 3] and [4 . .]; prompt 2 has [6 . 8] (a hole) and an empty row.
+  x = np.array([[[1.0, 2, 3], [4, 99, 99]], [[6, 99, 8], [99, 99, 99]]])
+  mask = np.array([[[1, 1, 1], [1, 0, 0]], [[1, 0, 1], [0, 0, 0]]])
+  np.testing.assert_allclose(aggregate.token_mean(x, mask), (1 + 2 + 3 + 4 + 6 + 8) / 6)
+  np.testing.assert_allclose(aggregate.prompt_mean(x, mask), ((1 + 2 + 3 + 4) / 4 + (6 + 8) / 2) / 2)
+  np.testing.assert_allclose(aggregate.sequence_mean(x, mask), (6 / 3 + 4 / 1 + 14 / 2) / 3, rtol=1e-6)
+  np.testing.assert_allclose(aggregate.sequence_sum(x, mask), (6 + 4 + 14) / 3)
+  np.testing.assert_allclose(fixed_length(x, mask), (6 + 4 + 14) / (3 * 10), rtol=1e-6)
+
+
+@each_aggregate
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+def test_micro_batches_add_up(mean, parts, x64):
+  x, mask = example()
+  x = np.asarray(x, np.float64)
+  total = denominator(mean, mask)
+  pieces = zip(np.split(x, parts), np.split(mask, parts))
+  whole, gradient = jax.value_and_grad(mean)(x, mask)
+  np.testing.assert_allclose(sum(mean(*piece, denominator=total) for piece in pieces), whole, rtol=1e-14)
+  pieces = zip(np.split(x, parts), np.split(mask, parts))
+  gradients = [jax.grad(functools.partial(mean, denominator=total))(*piece) for piece in pieces]
+  np.testing.assert_allclose(np.concatenate(gradients), gradient, rtol=1e-14)
+
+
+@each_aggregate
+def test_nothing_counted_gives_zero(mean):
+  x, mask = example()
+  for counted, total in [(0 * mask, None), (0 * mask, 0), (0 * mask, 7), (mask, 0)]:
+    loss, gradient = jax.value_and_grad(functools.partial(mean, denominator=total))(x, counted)
+    assert loss == 0
+    np.testing.assert_array_equal(gradient, np.zeros_like(x))
+
+
+@each_aggregate
+def test_masked_entries_do_not_matter(mean):
+  x, mask = example()
+  loss, gradient = jax.value_and_grad(mean)(x, mask)
+  np.testing.assert_array_equal(gradient[~mask], 0)
+  for bad in (np.nan, np.inf, 1e38):
+    bad_loss, bad_gradient = jax.value_and_grad(mean)(np.where(mask, x, bad), mask)
+    assert bad_loss == loss
+    np.testing.assert_array_equal(bad_gradient, gradient)
+
+
+@each_aggregate
+def test_empty_rows_and_prompts_are_not_counted(mean):
+  x, mask = example()
+  np.testing.assert_allclose(mean(x[1:], mask[1:]), mean(x, mask), rtol=1e-6)  # prompt 0 has no counted token
+  if mean is not aggregate.prompt_mean:
+    rows = mask.any(axis=-1)
+    np.testing.assert_allclose(mean(x[rows], mask[rows]), mean(x, mask), rtol=1e-6)
+
+
+@each_aggregate
+def test_jit_dtypes_and_denominators_that_are_arrays(mean):
+  x, mask = example()
+  expected = mean(x, mask)
+  assert expected.shape == () and expected.dtype == jnp.float32
+  total = denominator(mean, mask)
+  jitted = jax.jit(lambda x, mask, total: mean(x, mask, denominator=total))
+  for each in (int(total), jnp.asarray(total, jnp.int32), jnp.asarray(total, jnp.float32)):
+    np.testing.assert_allclose(jitted(x, mask, each), expected, rtol=1e-6)
+  np.testing.assert_array_equal(mean(x, mask.astype(np.float32)), expected)
+  # bfloat16 inputs are summed in float32.
+  low = jnp.asarray(x, jnp.bfloat16)
+  assert mean(low, mask).dtype == jnp.float32
+  np.testing.assert_allclose(mean(low, mask), mean(low.astype(jnp.float32), mask), rtol=1e-6)
+
+
+def test_bfloat16_sums_do_not_stall():
+  # In bfloat16 256 + 1 is 256 again.
+  np.testing.assert_allclose(aggregate.sequence_sum(jnp.ones((1, 1000), jnp.bfloat16), jnp.ones((1, 1000))), 1000.0)
+
+
+def test_prompt_mean_wants_prompts():
+  with pytest.raises(AssertionError):
+    aggregate.prompt_mean(np.zeros((2, 3)), np.ones((2, 3)))

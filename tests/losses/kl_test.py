@@ -1,0 +1,85 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from posttrain_jax.losses import kl
+
+ESTIMATORS = ["k1", "k2", "k3", "k3+"]
+
+
+def test_by_hand():
+  # d = log 2 and log 1/2: k3 = 1/2 − 1 + log 2 and 2 − 1 − log 2.
+  learner, reference = np.log(np.array([[0.5, 0.25]])), np.log(np.array([[0.25, 0.5]]))
+  log2 = math.log(2)
+  expected = {"k1": [log2, -log2], "k2": [log2**2 / 2] * 2, "k3": [log2 - 0.5, 1 - log2], "k3+": [log2 - 0.5, 1 - log2]}
+  for estimator, values in expected.items():
+    np.testing.assert_allclose(kl.kl_estimate(learner, reference, estimator=estimator), [values], rtol=1e-5)
+
+
+def test_gradients(x64):
+  learner, reference = np.log(np.array([[0.5, 0.25, 0.3]])), np.log(np.array([[0.25, 0.5, 0.3]]))
+  d = learner - reference
+  expected = {"k1": np.ones_like(d), "k2": d, "k3": 1 - np.exp(-d), "k3+": d}
+  for estimator, gradient in expected.items():
+    for by in (0, 1):
+      actual = jax.grad(lambda *x, e=estimator: jnp.sum(kl.kl_estimate(*x, estimator=e)), by)(learner, reference)
+      np.testing.assert_allclose(actual, gradient if by == 0 else np.zeros_like(d), atol=1e-15)
+  for estimator in ("k1", "k2", "k3"):  # k3+ is no function's gradient
+    check_grads(lambda x, e=estimator: kl.kl_estimate(x, reference, estimator=e), (learner,), order=1, modes=["rev"])
+
+
+def test_expectations_under_the_learner_are_the_kl(x64):
+  rng = np.random.default_rng(0)
+  learner, reference = (jax.nn.log_softmax(rng.normal(size=(1, 50))) for _ in range(2))
+  divergence = jnp.sum(jnp.exp(learner) * (learner - reference))
+  for estimator in ("k1", "k3"):
+    estimate = kl.kl_estimate(learner, reference, estimator=estimator)
+    np.testing.assert_allclose(jnp.sum(jnp.exp(learner) * estimate), divergence, rtol=1e-12)
+
+
+def test_k3_keeps_its_precision_near_zero():
+  # d²/2 = 5e-13 is far below float32's 6e-8 around 1: 1 − 1 would leave rounding noise.
+  learner = jnp.full((1, 1), -1e-6)
+  np.testing.assert_allclose(kl.kl_estimate(learner, jnp.zeros((1, 1)), estimator="k3"), [[5e-13]], atol=1e-12)
+  assert kl.kl_estimate(jnp.zeros((1, 1)), jnp.zeros((1, 1)), estimator="k3") == 0
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_masked_positions(estimator):
+  mask = np.array([[1.0, 0.0, 1.0]])
+  learner, reference = np.array([[-1.0, -2, -3]], np.float32), np.array([[-1.5, -1, -2]], np.float32)
+  plain = kl.kl_estimate(learner, reference, estimator=estimator)
+  for bad in (np.nan, np.inf, -np.inf, 1e38):
+    bad_learner, bad_reference = np.where(mask, learner, bad), np.where(mask, reference, -bad)
+
+    def total(x, reference=bad_reference):
+      return jnp.sum(kl.kl_estimate(x, reference, estimator=estimator, mask=mask))
+
+    estimate = kl.kl_estimate(bad_learner, bad_reference, estimator=estimator, mask=mask)
+    np.testing.assert_array_equal(estimate, np.where(mask, plain, 0))
+    gradient = jax.grad(total)(bad_learner)
+    assert np.all(np.isfinite(gradient)) and gradient[0, 1] == 0
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_jit_dtypes_and_shapes(estimator):
+  rng = np.random.default_rng(0)
+  learner, reference = rng.normal(size=(2, 2, 3, 4)).astype(np.float32)
+  expected = kl.kl_estimate(learner, reference, estimator=estimator)
+  jitted = jax.jit(lambda *x: kl.kl_estimate(*x, estimator=estimator))
+  np.testing.assert_allclose(jitted(learner, reference), expected, rtol=1e-5, atol=1e-7)
+  low = jnp.asarray(learner, jnp.bfloat16), jnp.asarray(reference, jnp.bfloat16)
+  high = (x.astype(jnp.float32) for x in low)
+  assert jitted(*low).dtype == jnp.float32
+  np.testing.assert_allclose(jitted(*low), jitted(*high), rtol=1e-6)
+  with pytest.raises(AssertionError):
+    kl.kl_estimate(learner, reference[:1], estimator=estimator)
+
+
+def test_names_a_bad_estimator():
+  with pytest.raises(ValueError, match=r"estimator: expected .* found 'k4'"):
+    kl.kl_estimate(np.zeros(1), np.zeros(1), estimator="k4")
