@@ -50,10 +50,10 @@ class Crowd:
     doubt: probability that the rambling one, having finished, starts again; each time anew.
   """
 
-  careful: tuple[float, ...] = (0.9, 0.6, 0.35, 0.2, 0.12, 0.08)
-  rambling: tuple[float, ...] = (0.05, 0.1, 0.15, 0.15, 0.15, 0.15)
-  slip: float = 0.03
-  doubt: float = 0.6
+  careful: tuple[float, ...] = (0.9, 0.5, 0.25, 0.12, 0.08, 0.05)
+  rambling: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.2, 0.2)
+  slip: float = 0.02
+  doubt: float = 0.7
 
   def __post_init__(self):
     """Raises InputError on shares and probabilities that are none."""

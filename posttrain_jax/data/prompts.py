@@ -53,7 +53,7 @@ class PromptFormat:
     template: put around the prompt's text, e.g. "{prompt}\nAnswer with 'Answer: <number>'."; around the last message's
       if the row has messages.
     chat: through the tokeniser's chat template, the text as the user's turn. Rows of messages always are.
-    system: a system message before the others; None: none.
+    system: a system message before the others, where there is a chat; None: none.
     chat_arguments: variables of the chat template, such as `enable_thinking`.
   """
 
@@ -63,7 +63,7 @@ class PromptFormat:
   chat_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    """Raises InputError on a template without a place for the prompt, or a system message without a chat."""
+    """Raises InputError on a template without a place for the prompt."""
     if "{prompt}" not in self.template:
       raise InputError(f"prompts.template: {self.template!r} has no '{{prompt}}'")
 
@@ -159,7 +159,7 @@ def make_prompts(
   for index, row in enumerate(rows):
     prompt = _find(row, prompt_field, PROMPT_FIELDS, "prompt")
     answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip() or answer != answer:
       raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
     try:
       tokens = _tokens(row.columns[prompt], prompt, prompt_format, tokenizer)
@@ -192,8 +192,9 @@ def _tokens(prompt: Any, field: str, prompt_format: PromptFormat, tokenizer: Tok
     # Not str.format: both the template and the prompt may hold braces.
     text = prompt_format.template.replace("{prompt}", prompt)
     if not prompt_format.chat:
-      tokens = tokenizer.encode(text, add_special_tokens=True)
-      return tokens
+      if prompt_format.system is not None:
+        raise InputError("a system message needs a chat: set prompts.chat, or leave prompts.system out")
+      return tokenizer.encode(text, add_special_tokens=True)
     messages = [{"role": "user", "content": text}]
   elif isinstance(prompt, list) and prompt and all(isinstance(message, dict) for message in prompt):
     messages = [dict(message) for message in prompt]

