@@ -14,6 +14,7 @@ def task(split: str, per_difficulty: int) -> ConfigDict:
   return ConfigDict(
     dict(
       path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT
+      task="chains",  # the procedural task where there is no path: chains, or facts ("What is 7 * 8?")
       split=split,  # of the procedural task: train, sft_only or held_out
       per_difficulty=per_difficulty,  # problems of each number of steps
       seed=0,  # which problems; the split of a problem depends on its text alone

@@ -5,10 +5,14 @@
 Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
 run it again to go on; 1 anything else, with a traceback.
 
+Logging starts at warnings; `--verbosity=0` shows what libraries say besides. Compiled programs are kept from run to run
+in ~/.cache/posttrain_jax/xla: `JAX_COMPILATION_CACHE_DIR` names another directory, and none if it is empty.
+
 Nothing here imports JAX, so that a wrong flag is answered at once.
 """
 
 import difflib
+import os
 import pathlib
 import re
 import runpy
@@ -18,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from posttrain_jax.pipelines.preemption import Preempted
@@ -89,6 +93,7 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       _fail(error)
 
   def main_or_exit(arguments: tuple) -> None:
+    _keep_compiled_programs()
     try:
       main(*arguments)
     except Preempted as error:
@@ -143,6 +148,15 @@ def _parse_all(args: Sequence[str]) -> None:
   left = flags.FLAGS(args)[1:]
   if left:
     raise _UsageError(f"found the argument {left[0]!r}, expected only options, --name=value")
+  if flags.FLAGS["verbosity"].using_default_value:
+    flags.FLAGS.verbosity = logging.WARNING  # app.run would make it INFO, at which Orbax fills the terminal
+
+
+def _keep_compiled_programs() -> None:
+  """Defaults of JAX's own environment variables, which it reads when it is imported."""
+  caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "posttrain_jax", "xla"))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _load(argument: str) -> ml_collections.ConfigDict:

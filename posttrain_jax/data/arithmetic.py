@@ -2,7 +2,8 @@
 
 The number of steps is the difficulty. One step is one of 300 facts (digit, operator, digit), which a tiny model learns
 by heart; a chain of them can only be answered by working through it. So a problem held out from training is new, though
-each of its steps is not. There are 10 · 30^d problems of difficulty d.
+each of its steps is not. No term ("+8") stands twice in a problem: a model finds its place in it by the term it is at,
+and two layers cannot tell two equal ones apart. There are 10 · 30! / (30 - d)! problems of difficulty d.
 
 Held-out problems are told from training problems by a hash of their text: whatever is drawn, in whatever order and with
 whatever seed, a problem is always on the same side.
@@ -10,6 +11,8 @@ whatever seed, a problem is always on the same side.
 
 import enum
 import hashlib
+import itertools
+import math
 import operator
 import random
 import re
@@ -62,7 +65,7 @@ def problems(
     split: the part.
     per_difficulty: problems of each difficulty; fewer where the part has no more.
     seed: what is drawn depends on it; which part a problem belongs to does not.
-    difficulties: numbers of steps, each at least 1.
+    difficulties: numbers of steps, each from 1 to 30.
     held_out: as in `split_of`.
     sft_only: as in `split_of`.
 
@@ -70,11 +73,12 @@ def problems(
     Rows {"prompt": "7+8-2*3=", "answer": "9", "difficulty": 3}.
 
   Raises:
-    InputError: a difficulty or a number of problems below 1, or shares outside [0, 1].
+    InputError: no difficulty or one outside [1, 30], no problems, or shares outside [0, 1].
   """
-  if per_difficulty < 1 or not difficulties or min(difficulties) < 1:
+  if per_difficulty < 1 or not difficulties or not 1 <= min(difficulties) <= max(difficulties) <= len(_TERMS):
     raise InputError(
-      f"arithmetic: per_difficulty {per_difficulty}, difficulties {tuple(difficulties)}; expected numbers from 1 on"
+      f"arithmetic: per_difficulty {per_difficulty}, difficulties {tuple(difficulties)}; expected at least one problem "
+      f"and difficulties from 1 to {len(_TERMS)}"
     )
   if min(held_out, sft_only) < 0 or held_out + sft_only > 1:
     raise InputError(f"arithmetic: shares held_out {held_out} + sft_only {sft_only}, expected at most 1 in all")
@@ -94,6 +98,23 @@ def problems(
     found = [(source, next(source, None)) for source in waiting]
     waiting = [source for source, row in found if row is not None]
     rows += [row for _, row in found if row is not None]
+  return rows
+
+
+def facts(split: Split, *, held_out: float = 0.2, sft_only: float = 0.0) -> list[dict[str, Any]]:
+  """All sums and products of two one-digit numbers that belong to one part of the data, as questions in English.
+
+  For pretrained models, which know the words and are unsure of the numbers.
+
+  Returns:
+    Rows {"prompt": "What is 7 * 8?", "answer": "56", "operator": "*"}; 200 over all parts.
+  """
+  rows = []
+  for sign in "+*":
+    for first, second in itertools.product(range(10), repeat=2):
+      prompt = f"What is {first} {sign} {second}?"
+      if split_of(prompt, held_out=held_out, sft_only=sft_only) == split:
+        rows.append({"prompt": prompt, "answer": str(_OPERATORS[sign](first, second)), "operator": sign})
   return rows
 
 
@@ -126,15 +147,15 @@ def working(prompt: str) -> list[int]:
 
 def _all_prompts(difficulty: int, rng: random.Random) -> Iterator[str]:
   """Every problem of a difficulty once, in random order."""
-  number, seen = 10 * len(_TERMS) ** difficulty, set()
+  number, seen = 10 * math.perm(len(_TERMS), difficulty), set()
   while len(seen) < number:
     index = rng.randrange(number)
     if index in seen:
       continue
     seen.add(index)
     index, first = divmod(index, 10)
-    text = str(first)
+    unused, chosen = list(_TERMS), []
     for _ in range(difficulty):
-      index, term = divmod(index, len(_TERMS))
-      text += _TERMS[term]
-    yield text + "="
+      index, term = divmod(index, len(unused))
+      chosen.append(unused.pop(term))
+    yield f"{first}{''.join(chosen)}="

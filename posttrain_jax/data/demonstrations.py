@@ -30,6 +30,8 @@ SYMBOLS = (
   " Answer: ",
 )
 
+_PATIENCE = 1000  # characters after which even the rambling one stops
+
 
 class Demonstrator(enum.StrEnum):
   """Who wrote a demonstration."""
@@ -51,7 +53,7 @@ class Crowd:
   """
 
   careful: tuple[float, ...] = (0.9, 0.5, 0.25, 0.12, 0.08, 0.05)
-  rambling: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.2, 0.2)
+  rambling: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
   slip: float = 0.02
   doubt: float = 0.7
 
@@ -70,7 +72,7 @@ class Crowd:
     return {
       Demonstrator.CAREFUL: careful,
       Demonstrator.RAMBLING: rambling,
-      Demonstrator.HASTY: 1 - careful - rambling,
+      Demonstrator.HASTY: max(0.0, 1 - careful - rambling),
     }
 
 
@@ -129,5 +131,4 @@ def _hasty(prompt: str, crowd: Crowd, rng: random.Random) -> str:
   return f" Answer: {_slip(arithmetic.apply(first, steps[-1]), crowd, rng)}"
 
 
-_PATIENCE = 1000  # characters after which even the rambling one stops
 _WRITERS = {Demonstrator.CAREFUL: _careful, Demonstrator.RAMBLING: _rambling, Demonstrator.HASTY: _hasty}

@@ -47,7 +47,7 @@ class OverLimit(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class PromptFormat:
-  """How a row becomes a prompt.
+  r"""How a row becomes a prompt.
 
   Attributes:
     template: put around the prompt's text, e.g. "{prompt}\nAnswer with 'Answer: <number>'."; around the last message's
@@ -159,7 +159,12 @@ def make_prompts(
   for index, row in enumerate(rows):
     prompt = _find(row, prompt_field, PROMPT_FIELDS, "prompt")
     answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip() or answer != answer:
+    if (
+      isinstance(answer, bool)
+      or not isinstance(answer, str | int | float)
+      or not str(answer).strip()
+      or answer != answer
+    ):
       raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
     try:
       tokens = _tokens(row.columns[prompt], prompt, prompt_format, tokenizer)
@@ -182,8 +187,10 @@ def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:
   candidates = usual if named is None else (named,)
   field = next((field for field in candidates if row.columns.get(field) is not None), None)
   if field is None:
-    raise InputError(f"{row.source}: no {what}: found columns {', '.join(row.columns) or 'none'}; expected "
-                     f"{' or '.join(repr(field) for field in candidates)}")
+    raise InputError(
+      f"{row.source}: no {what}: found columns {', '.join(row.columns) or 'none'}; expected "
+      f"{' or '.join(repr(field) for field in candidates)}"
+    )
   return field
 
 

@@ -45,12 +45,14 @@ def read_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> list[
   try:
     builder = tfds.builder(match["name"], data_dir=data_dir, try_gcs=False)
   except tfds.core.DatasetNotFoundError:
-    raise InputError(f"{name}: TFDS knows no data set {match['name']!r} in {data_dir or 'its default directory'}") from None
-  found = builder.info.file_format
-  if not builder.info.splits or found is None or found.value != "array_record":
     raise InputError(
-      f"{name}: found {found.value if builder.info.splits and found else 'nothing'} in {builder.data_path}, expected the "
-      "data set prepared with download_and_prepare(file_format='array_record')"
+      f"{name}: TFDS knows no data set {match['name']!r} in {data_dir or 'its default directory'}"
+    ) from None
+  prepared = builder.info.file_format.value if builder.info.splits and builder.info.file_format else "nothing"
+  if prepared != "array_record":
+    raise InputError(
+      f"{name}: found {prepared} in {builder.data_path}, expected the data set prepared with "
+      "download_and_prepare(file_format='array_record')"
     )
   try:
     source = builder.as_data_source(split=match["split"])

@@ -58,8 +58,6 @@ def token_logprobs(
   rows = targets.size // max(length, 1)
   if rows % shards:
     raise ValueError(f"shards: expected a divisor of the {rows} rows of hidden {jnp.shape(hidden)}, found {shards}")
-  dtype = jnp.result_type(hidden, unembedding, jnp.float32)
-
   split, join = _cutting(shards, rows // shards, length, chunk)
   dtype = jnp.result_type(hidden, unembedding, jnp.float32)
   # In at least float32, as its cotangent is what the scan's backward adds the chunks' gradients up in; and once per

@@ -76,6 +76,9 @@ class TransformerConfig:
 
   def __post_init__(self):
     """Raises InputError on sizes that do not fit each other."""
+    for name in ("vocab_size", "num_layers", "embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "head_dim", "unroll"):
+      if getattr(self, name) < 1:
+        raise InputError(f"model.{name}: {getattr(self, name)}, expected at least 1")
     if self.num_heads % self.num_kv_heads:
       raise InputError(f"model.num_heads: {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
     if self.head_dim % 2:

@@ -39,7 +39,7 @@ def make_handover(
   """Returns the function that hands the learner's parameters to the sampler.
 
   Args:
-    abstract: the learner's parameters as ShapeDtypeStructs with their shardings.
+    abstract: the learner's parameters as ShapeDtypeStructs with their shardings, or arrays.
     num_layers: layers in the stack.
     dtype: the sampler's compute dtype.
     mesh: the sampler's mesh: the learner's own devices (time-shared) or others.
@@ -51,8 +51,8 @@ def make_handover(
 
   placed = state_shardings(jax.eval_shape(unstack, abstract), mesh, rules)
   leaf = jax.tree.leaves(abstract)[0]
-  learner_devices = getattr(leaf.sharding, "device_set", None)
-  if learner_devices is None or learner_devices == set(mesh.devices.flat):
+  sharding = getattr(leaf, "sharding", None)  # host arrays have none
+  if sharding is None or sharding.device_set == set(mesh.devices.flat):
     return jax.jit(unstack, out_shardings=placed)
   unstack = jax.jit(unstack)
   return lambda params: jax.device_put(unstack(params), placed)

@@ -5,6 +5,7 @@ the config's sizes with random parameters and the tiny tokeniser of the procedur
 """
 
 import dataclasses
+import enum
 import json
 import pathlib
 
@@ -27,6 +28,13 @@ _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
 _COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+
+
+class Which(enum.StrEnum):
+  """Which of a run's checkpoints."""
+
+  LATEST = "latest"
+  BEST = "best"  # by the metric that the run's config names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +80,43 @@ def load_policy(section: ml_collections.ConfigDict) -> Policy:
     sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
     return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in _COMPUTE_FIELDS}
-  if is_run(path):
-    policy = _load_run(pathlib.Path(path))
-  else:
-    found, params = public.load(path)
-    policy = Policy(found, load_tokenizer(path), params)
+  policy = open_policy(path)
   model = build(TransformerConfig, ml_collections.ConfigDict(dataclasses.asdict(policy.model) | compute), "model")
   return dataclasses.replace(policy, model=model)
+
+
+def open_policy(path: str, which: Which | None = None) -> Policy:
+  """Loads a policy as it was saved.
+
+  Args:
+    path: PATH_OR_NAME.
+    which: which checkpoint of a workdir, the latest if None; anything else has only one.
+
+  Raises:
+    InputError: nothing is there, or it cannot be read.
+  """
+  model, params = load_model(path, which)
+  tokenizer = find_tokenizer(path)
+  if tokenizer is None:
+    raise InputError(f"{path}: found no tokenizer.json, expected a model with its tokeniser")
+  return Policy(model, tokenizer, params)
+
+
+def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig, nnx.State]:
+  """The model of `open_policy` without its tokeniser: (config, float32 parameters, layers stacked)."""
+  if is_run(path):
+    return _load_run(pathlib.Path(path), which)
+  if which is not None:
+    raise InputError(f"checkpoint={which}: {path} is not the workdir of a run, expected no choice of a checkpoint")
+  return public.load(path)
+
+
+def find_tokenizer(path: str) -> Tokenizer | None:
+  """The tokeniser of `open_policy`; None for a Hugging Face directory without one."""
+  if is_run(path):
+    return Tokenizer.load(pathlib.Path(path) / _TOKENIZER_DIRECTORY)
+  found = public.resolve(path)
+  return None if found.is_dir() and not (found / "tokenizer.json").exists() else load_tokenizer(path)
 
 
 def is_run(path: str | pathlib.Path) -> bool:
@@ -92,7 +130,7 @@ def save_description(policy: Policy, workdir: pathlib.Path) -> None:
   (workdir / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
 
 
-def _load_run(path: pathlib.Path) -> Policy:
+def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:
   sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
   model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
   abstract = nnx.state(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
@@ -102,7 +140,10 @@ def _load_run(path: pathlib.Path) -> Policy:
     abstract,
     state_shardings(abstract, mesh, LEARNER_RULES),
   )
-  restored = checkpoint.load(path / "checkpoints", {"params": target}, partial=True)
+  step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
+  if which == Which.BEST and step is None:
+    raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")
+  restored = checkpoint.load(path / "checkpoints", {"params": target}, step=step, partial=True)
   if restored is None:
     raise InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")
-  return Policy(model, Tokenizer.load(path / _TOKENIZER_DIRECTORY), restored.state["params"])
+  return model, restored.state["params"]

@@ -1,5 +1,7 @@
 """Where a run's prompts and demonstrations come from: the procedural task, JSONL files, or TFDS data sets."""
 
+import enum
+
 import ml_collections
 from absl import logging
 
@@ -8,6 +10,13 @@ from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.pipelines.settings import convert
 from posttrain_jax.rewards.judge import check_reference
 from posttrain_jax.types import InputError, Prompt
+
+
+class Task(enum.StrEnum):
+  """The procedural tasks, both in `data.arithmetic`."""
+
+  CHAINS = "chains"  # "7+8-2*3=", for models trained from scratch
+  FACTS = "facts"  # "What is 7 * 8?", for pretrained ones
 
 
 def load_prompts(
@@ -29,7 +38,11 @@ def load_prompts(
   """
   if not section.path:
     split = convert(arithmetic.Split, section.split, f"{where}.split")
-    problems = arithmetic.problems(split, per_difficulty=section.per_difficulty, seed=section.seed)
+    match convert(Task, section.task, f"{where}.task"):
+      case Task.CHAINS:
+        problems = arithmetic.problems(split, per_difficulty=section.per_difficulty, seed=section.seed)
+      case Task.FACTS:
+        problems = arithmetic.facts(split)
     rows, digest = prompts.named_rows(problems, "arithmetic"), prompts.rows_digest(problems)
   elif sources.is_tfds(section.path):
     rows = sources.read_tfds(section.path)

@@ -79,22 +79,28 @@ def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
   return scaled
 
 
-def _first_above(cumulative: jax.Array, uniform: jax.Array) -> jax.Array:
-  """Index [S] of the first entry whose cumulative weight [S, n] is above uniform [S] times the total.
+def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+  """Index [S] of the first positive weight [S, n] at which the running sum is above uniform [S] times the total.
 
-  That entry raised the sum, so its weight is positive. Rounding may make the target equal to the total: then it is the
-  first entry that reached the total, again one of positive weight.
+  Asking for a positive weight is not redundant: running sums are added up as a tree, whose rounding lets them rise, or
+  fall, at a weight of 0 (512 and more entries on CPU). And where rounding makes the target equal to the total, no sum
+  is above it: then it is the last positive weight.
   """
-  total = cumulative[:, -1:]
-  index = jnp.sum(cumulative <= uniform[:, None] * total, axis=-1)
-  return jnp.minimum(index, jnp.argmax(cumulative >= total, axis=-1))
+  sums = jnp.cumsum(weights, axis=-1)
+  positive = weights > 0
+  above = positive & (sums > uniforms[:, None] * sums[:, -1:])
+  last = jnp.max(jnp.where(positive, jnp.arange(weights.shape[-1])[None], 0), axis=-1)
+  return jnp.where(above.any(-1), jnp.argmax(above, axis=-1), last)
 
 
 def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Draws one token a row.
 
+  A token of probability 0 (a logit of -inf, or truncated away) is never drawn. Uniforms are multiples of 2^-23, so a
+  block of tokens with less than that in all may be out of reach; ties at temperature 0 go to the lowest id.
+
   Args:
-    logits: float32 [S, V].
+    logits: float32 [S, V], finite or -inf, at least one of a row finite.
     uniforms: float32 [S, 2] in [0, 1): the row's own randomness.
     config: temperature and truncation.
 
@@ -109,22 +115,22 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1), jnp.zeros_like(chosen)
 
-  scaled = logits / config.temperature if config.temperature != 1 else logits
-  top = scaled.max(-1, keepdims=True)
+  # The largest is 0 before the division: dividing first would leave rounding errors of whole nats at low temperatures.
+  scaled = (logits - logits.max(-1, keepdims=True)) / config.temperature
   kept = truncate(scaled, config) if config.truncates else scaled
-  weights = jnp.exp(kept - top)
+  weights = jnp.exp(kept)
 
   rows, vocab = weights.shape
   width = 1 << math.ceil(math.log2(vocab) / 2)  # about sqrt(V), so that both levels are short
   padded = jnp.pad(weights, ((0, 0), (0, -vocab % width)))
   blocks = padded.reshape(rows, -1, width)
-  totals = jnp.cumsum(blocks.sum(-1), axis=-1)
-  block = _first_above(totals, uniforms[:, 0])
+  totals = blocks.sum(-1)
+  block = _pick(totals, uniforms[:, 0])
   inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-  tokens = (block * width + _first_above(jnp.cumsum(inside, axis=-1), uniforms[:, 1])).astype(jnp.int32)
+  tokens = (block * width + _pick(inside, uniforms[:, 1])).astype(jnp.int32)
 
-  chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0] - top[:, 0]
-  drawn_logprobs = chosen - jnp.log(totals[:, -1])
+  chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0]
+  drawn_logprobs = chosen - jnp.log(totals.sum(-1))
   if not config.truncates:
     return tokens, drawn_logprobs, drawn_logprobs
-  return tokens, chosen - jnp.log(jnp.exp(scaled - top).sum(-1)), drawn_logprobs
+  return tokens, chosen - jnp.log(jnp.exp(scaled).sum(-1)), drawn_logprobs

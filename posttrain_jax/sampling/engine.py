@@ -162,7 +162,7 @@ class Engine:
     return bool(self._queue or self._running)
 
   def load(self, params: nnx.State, version: int) -> None:
-    """Takes parameters (unstacked, in the sampler's layout) for all tokens drawn from now on.
+    """Takes parameters (unstacked, in the sampler's layout) for all tokens drawn from now on; empties the caches.
 
     Args:
       params: what `parallel.reshard` makes of the learner's parameters.
@@ -174,11 +174,17 @@ class Engine:
     if self.busy:
       raise RuntimeError("Engine.load while answers are under way")
     self.params, self.version = params, version
+    self._device = None  # a NaN in a cache would outlive the parameters that made it
 
   def release(self) -> None:
-    """Frees the caches until the next use, so that a learner or another engine can have the memory."""
-    if not self.busy:
-      self._device = None
+    """Frees the caches until the next use, so that a learner or another engine can have the memory.
+
+    Raises:
+      RuntimeError: answers are under way.
+    """
+    if self.busy:
+      raise RuntimeError("Engine.release while answers are under way")
+    self._device = None
 
   def take_stats(self) -> EngineStats:
     """Returns the counts since the last call and starts new ones."""
@@ -189,9 +195,11 @@ class Engine:
     """Queues a prompt for `group_size` answers.
 
     Raises:
-      InputError: an empty prompt or one over `max_prompt_length`.
+      InputError: an empty prompt or one over `max_prompt_length`, or no answers wanted.
       ValueError: the prompt is queued or running already at the same attempt.
     """
+    if group_size < 1:
+      raise InputError(f"rollout.group_size: {group_size}, expected at least 1")
     if not 0 < len(prompt.tokens) <= self.max_prompt_length:
       raise InputError(
         f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {self.max_prompt_length} "
@@ -204,7 +212,14 @@ class Engine:
     self._queue.extend(_Request(prompt, sample) for sample in range(group_size))
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
-    """Submits prompts and runs until all are answered; groups come back in the order of the prompts."""
+    """Submits prompts and runs until all are answered; groups come back in the order of the prompts.
+
+    Raises:
+      InputError: as `submit` does.
+      RuntimeError: other answers are under way, whose groups would be lost.
+    """
+    if self.busy:
+      raise RuntimeError("Engine.generate while answers are under way")
     prompts = list(prompts)
     for prompt in prompts:
       self.submit(prompt, group_size)
@@ -215,6 +230,8 @@ class Engine:
 
   def step(self) -> list[Group]:
     """Refills free slots, runs one dispatch, and returns the groups that it completed, in slot order."""
+    if self.params is None:
+      raise RuntimeError("Engine.step before Engine.load")
     with jax.set_mesh(self.mesh):
       if self._device is None:
         self._device = self._allocate()

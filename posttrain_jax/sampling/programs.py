@@ -19,6 +19,9 @@ from posttrain_jax.sampling.draw import SamplingConfig, draw
 # Per layer a pair (keys, values).
 Cache = list[tuple[jax.Array, jax.Array]]
 
+# Named here, so that jax's global default cannot change the draws: other generators' bits depend on their neighbours.
+_GENERATOR = "threefry2x32"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +106,10 @@ def request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attemp
   """Random keys uint32 [R, 2] from seed, prompt index, sample index and attempt, each int32 [R]."""
 
   def one(prompt, sample, attempt):
-    key = jax.random.PRNGKey(seed)
+    key = jax.random.key(seed, impl=_GENERATOR)
     for data in (prompt, sample, attempt):
       key = jax.random.fold_in(key, data)
-    return key
+    return jax.random.key_data(key)
 
   return jax.vmap(one)(prompts, samples, attempts)
 
@@ -173,8 +176,8 @@ def decode(
     cache, slots, drawn = carry
     hidden, cache = model(slots.token[:, None], slots.position[:, None], attention.cached(slots.position), cache)
     logits = jnp.einsum("sd,dv->sv", hidden[:, 0], unembedding, preferred_element_type=jnp.float32)
-    keys = jax.vmap(jax.random.fold_in)(slots.key, slots.drawn)
-    uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(slots.key, impl=_GENERATOR), slots.drawn)
+    uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(keys)
     tokens, sampler_logprobs, drawn_logprobs = draw(logits, uniforms, sampling)
     stopped = jnp.any(tokens[:, None] == stop_ids[None, :], axis=-1) | (slots.drawn + 1 >= slots.limit)
     at = drawn.steps

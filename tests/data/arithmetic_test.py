@@ -45,11 +45,19 @@ def test_rows_are_as_asked_for():
   assert len({row["prompt"] for row in rows}) == 100
 
 
+def test_no_term_stands_twice_in_a_problem():
+  for row in arithmetic.problems(Split.TRAIN, per_difficulty=100, difficulties=(6, 30)):
+    _, terms = arithmetic.terms(row["prompt"])
+    assert len(set(terms)) == len(terms)
+
+
 def test_the_same_seed_gives_the_same_problems_and_another_gives_others():
-  draw = lambda seed: arithmetic.problems(Split.TRAIN, per_difficulty=5, seed=seed, difficulties=(3,))
+  def draw(seed):
+    return arithmetic.problems(Split.TRAIN, per_difficulty=5, seed=seed, difficulties=(3,))
+
   assert draw(0) == draw(0) != draw(1)
   # Pinned: a run resumed on another Python must find the same problems.
-  assert [row["prompt"] for row in draw(0)][:3] == ["3+2-8+9=", "1-7*5+0=", "7+8+0*1="]
+  assert [row["prompt"] for row in draw(0)][:3] == ["7*1-5*3=", "1+1*9+5=", "5*3-2+0="]
 
 
 def test_fewer_are_drawn_of_more():
@@ -86,7 +94,7 @@ def test_what_runs_out_is_left_out():
   splits = [arithmetic.problems(split, per_difficulty=1000, difficulties=(1, 2)) for split in Split]
   one_step = [row for rows in splits for row in rows if row["difficulty"] == 1]
   assert len({row["prompt"] for row in one_step}) == len(one_step) == 300  # all that there are
-  assert [len(rows) - sum(row["difficulty"] == 1 for row in rows) for rows in splits] == [1000, 933, 1000]
+  assert [len(rows) - sum(row["difficulty"] == 1 for row in rows) for rows in splits] == [1000, 898, 1000]
 
 
 @pytest.mark.parametrize(
@@ -95,10 +103,19 @@ def test_what_runs_out_is_left_out():
     dict(per_difficulty=0),
     dict(per_difficulty=1, difficulties=()),
     dict(per_difficulty=1, difficulties=(0,)),
+    dict(per_difficulty=1, difficulties=(31,)),
     dict(per_difficulty=1, held_out=-0.1),
     dict(per_difficulty=1, held_out=0.7, sft_only=0.4),
   ],
 )
 def test_bad_arguments_are_refused(arguments):
-  with pytest.raises(InputError, match="arithmetic: .*expected"):
+  with pytest.raises(InputError, match=r"arithmetic: .*expected"):
     arithmetic.problems(Split.TRAIN, **arguments)
+
+
+def test_facts_are_the_sums_and_products_of_one_digit_numbers_each_on_one_side():
+  rows = [row for split in Split for row in arithmetic.facts(split, sft_only=0.1)]
+  assert len({row["prompt"] for row in rows}) == len(rows) == 200
+  answers = {row["prompt"]: row["answer"] for row in rows}
+  assert (answers["What is 7 * 8?"], answers["What is 7 + 8?"]) == ("56", "15")
+  assert {row["operator"] for row in arithmetic.facts(Split.HELD_OUT)} == {"+", "*"}

@@ -97,5 +97,5 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_problems_alone():
   ],
 )
 def test_bad_crowds_are_refused(change):
-  with pytest.raises(InputError, match="crowd: .*expected"):
+  with pytest.raises(InputError, match=r"crowd: .*expected"):
     dataclasses.replace(Crowd(), **change)

@@ -11,7 +11,9 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 SHARED = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "data"
-TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+TEMPLATE = (
+  "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+)
 TOKENIZER = tiny_tokenizer("abcdefghijklmnopqrstuvwxyz0123456789 +=?:;{}\n\u2028", chat_template=TEMPLATE)
 
 
@@ -23,7 +25,9 @@ def write(tmp_path, *lines, name="rows.jsonl"):
 
 
 def make(path, **arguments):
-  return prompts.make_prompts(prompts.read_jsonl(path), TOKENIZER, max_length=arguments.pop("max_length", 99), **arguments)
+  return prompts.make_prompts(
+    prompts.read_jsonl(path), TOKENIZER, max_length=arguments.pop("max_length", 99), **arguments
+  )
 
 
 def texts(made):
@@ -47,7 +51,11 @@ def test_lines_end_at_newlines_alone_and_blank_lines_are_no_rows(tmp_path):
 
 
 def test_messages_go_through_the_chat_template(tmp_path):
-  messages = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "why"}]
+  messages = [
+    {"role": "user", "content": "1+1"},
+    {"role": "assistant", "content": "2"},
+    {"role": "user", "content": "why"},
+  ]
   path = write(tmp_path, {"messages": messages, "answer": "x"})
   made, _ = make(path, prompt_format=PromptFormat(template="{prompt}?", system="be brief"))
   assert texts(made) == ["s:be brief;u:1+1;a:2;u:why?;a:"]
@@ -168,9 +176,12 @@ def test_digests_are_of_content(tmp_path):
   assert digest not in (prompts.rows_digest(rows[::-1]), prompts.rows_digest(rows[:1]))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"needs the data sets in {SHARED}, which are not part of the repository")
+@pytest.mark.skipif(
+  not SHARED.exists(), reason=f"needs the data sets in {SHARED}, which are not part of the repository"
+)
 @pytest.mark.parametrize(
-  "name, rows, first", [("gsm8k_train.jsonl.gz", 7473, "72"), ("aime2024.jsonl", 30, None), ("math500.jsonl.gz", 500, None)]
+  "name, rows, first",
+  [("gsm8k_train.jsonl.gz", 7473, "72"), ("aime2024.jsonl", 30, None), ("math500.jsonl.gz", 500, None)],
 )
 def test_public_data_sets_are_read_as_they_are(name, rows, first):
   read = prompts.read_jsonl(SHARED / name)

@@ -61,5 +61,5 @@ def test_bad_names_are_refused_in_one_line(data_dir, name, message):
 
 
 def test_unprepared_data_is_refused(tmp_path):
-  with pytest.raises(InputError, match="found nothing in .*expected the data set prepared"):
+  with pytest.raises(InputError, match=r"found nothing in .*expected the data set prepared"):
     sources.read_tfds("tfds:tiny_sums/train", data_dir=tmp_path)

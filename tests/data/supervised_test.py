@@ -42,7 +42,7 @@ def test_an_end_token_spelled_out_in_the_prompt_is_not_learned():
 
 @pytest.mark.parametrize("row", [{"prompt": "a"}, {"prompt": "a", "completion": 3}, {"completion": "a"}])
 def test_rows_without_texts_are_refused(row):
-  with pytest.raises(InputError, match="row 1: .* expected text"):
+  with pytest.raises(InputError, match=r"row 1: .* expected text"):
     supervised.encode_completions([{"prompt": "a", "completion": "b"}, row], tiny_tokenizer("ab"))
 
 
@@ -87,7 +87,9 @@ def test_every_epoch_has_every_example_once(packed):
 
 
 def test_a_step_decides_its_batch_and_epochs_differ():
-  make = lambda seed: SupervisedBatches(examples_of(*range(1, 8)), batch_size=3, seed=seed)
+  def make(seed):
+    return SupervisedBatches(examples_of(*range(1, 8)), batch_size=3, seed=seed)
+
   forward = [make(0).batch(step) for step in range(7)]
   batches = make(0)
   for step in reversed(range(7)):

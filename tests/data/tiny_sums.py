@@ -22,4 +22,5 @@ class TinySums(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, start, stop):
     for i in range(start, stop):
-      yield i, {"question": f"{i} ＋ 1?" if i == 9 else f"{i} + 1?", "answer": i + 1, "terms": np.array([i, 1], np.int32)}
+      question = f"{i} ＋ 1?" if i == 9 else f"{i} + 1?"
+      yield i, {"question": question, "answer": i + 1, "terms": np.array([i, 1], np.int32)}

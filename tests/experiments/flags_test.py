@@ -62,8 +62,9 @@ def call(tmp_path):
   (tmp_path / "explicit.py").write_text(PROGRAM.replace('default="tiny")', explicit))
   (tmp_path / "plain.py").write_text(PLAIN)
 
-  def run(*arguments, program="program.py"):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+  def run(*arguments, program="program.py", environment=None):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
+    environment = {name: value for name, value in environment.items() if value is not None}
     command = [sys.executable, tmp_path / program, *arguments]
     return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
 
@@ -180,6 +181,28 @@ def test_help(call):
   assert child.returncode == 0
   assert child.stdout.startswith("What the program does.")
   assert "--workdir=DIR" in child.stdout and "--config.model.width=64" in child.stdout
+
+
+def test_log_level_and_compilation_cache(call):
+  program = """
+import os
+from absl import logging
+from experiments import flags
+
+def main():
+  variables = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+  print(*(repr(os.environ[name]) for name in variables), logging.get_verbosity())
+
+flags.run_plain(main)
+"""
+  (call.directory / "settings.py").write_text(program)
+  environment = {"XDG_CACHE_HOME": "/cache", "JAX_COMPILATION_CACHE_DIR": None}
+  environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = None
+  child = call(program="settings.py", environment=environment)
+  assert child.stdout == "'/cache/posttrain_jax/xla' '0' -1\n", child.stderr
+  environment |= {"JAX_COMPILATION_CACHE_DIR": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}
+  child = call("--verbosity=0", program="settings.py", environment=environment)
+  assert child.stdout == "'' '1' 0\n", child.stderr
 
 
 def test_a_program_without_a_config(call):

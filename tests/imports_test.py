@@ -1,0 +1,135 @@
+"""Arrows point down only: what each part of the code may import, from one table."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+BELOW_MODELS = {"types", "losses", "parallel"}
+BELOW_DATA = BELOW_MODELS | {"models"}
+BELOW_EVALUATION = BELOW_DATA | {"data", "rewards", "sampling", "learner"}
+
+# Each part may import itself and these; data, rewards, sampling and learner know nothing of each other.
+ALLOWED = {
+  "types": set(),
+  "losses": set(),
+  "parallel": {"types"},
+  "models": BELOW_MODELS,
+  "data": BELOW_DATA,
+  "rewards": BELOW_DATA,
+  "sampling": BELOW_DATA,
+  "learner": BELOW_DATA,
+  "evaluation": BELOW_EVALUATION,
+  "pipelines": BELOW_EVALUATION | {"evaluation"},
+  "experiments": BELOW_EVALUATION | {"evaluation", "pipelines"},
+}
+
+# Losses are functions of arrays: besides each other and the standard library they import these modules, and not their
+# submodules or siblings.
+LOSSES_IMPORT = {"jax", "jax.numpy", "chex"}
+
+
+def imported_modules(path: pathlib.Path) -> list[tuple[int, str]]:
+  """(line, dotted name) of all imports of a file, those inside functions included; `from a import b` gives `a.b`."""
+  package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+  found = []
+  for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+    if isinstance(node, ast.Import):
+      found += [(node.lineno, alias.name) for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      base = package[: len(package) - node.level + 1] if node.level else ()
+      module = ".".join([*base, *([node.module] if node.module else [])])
+      found += [(node.lineno, f"{module}.{alias.name}") for alias in node.names]
+  return found
+
+
+def part_of(module: str) -> str | None:
+  """The row of the table that a module of ours belongs to; None for other people's."""
+  names = module.split(".")
+  if names[0] == "experiments":
+    return "experiments"
+  return names[1] if names[0] == "posttrain_jax" and len(names) > 1 else None
+
+
+def violations(path: pathlib.Path) -> list[str]:
+  own = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+  where = path.relative_to(ROOT)
+  found = []
+  for line, module in imported_modules(path):
+    part = part_of(module)
+    if part is not None and part != own and part not in ALLOWED[own]:
+      found.append(f"{where}:{line}: {own} imports {module}")
+    if own == "losses" and part is None and module.split(".")[0] not in sys.stdlib_module_names:
+      # `from jax import numpy` and `import jax.numpy` both name a module; `from jax import Array` a member of one.
+      if module not in LOSSES_IMPORT and module.rpartition(".")[0] not in LOSSES_IMPORT:
+        found.append(f"{where}:{line}: losses import {module}")
+  return found
+
+
+def sources() -> list[pathlib.Path]:
+  return sorted(
+    path
+    for folder in ("posttrain_jax", "experiments")
+    for path in (ROOT / folder).rglob("*.py")
+    if path != ROOT / "posttrain_jax" / "__init__.py"
+  )
+
+
+def test_arrows_point_down():
+  assert [line for path in sources() for line in violations(path)] == []
+
+
+def test_every_part_has_its_row():
+  """A new folder has to be given its place in the table."""
+  parts = {part_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in sources()}
+  assert parts <= set(ALLOWED)
+
+
+def test_the_table_has_no_cycle_and_keeps_sampling_and_learner_apart():
+  order = list(ALLOWED)
+  assert all(order.index(below) < order.index(part) for part in ALLOWED for below in ALLOWED[part])
+  assert "learner" not in ALLOWED["sampling"] and "sampling" not in ALLOWED["learner"]
+
+
+@pytest.mark.parametrize(
+  ("part", "source"),
+  [
+    ("sampling", "from posttrain_jax.learner import state"),
+    ("sampling", "from posttrain_jax import learner"),
+    ("learner", "import posttrain_jax.sampling.engine"),
+    ("learner", "def late():\n  from posttrain_jax.sampling.engine import Engine"),
+    ("models", "from ..data import tokenizer"),
+    ("losses", "from posttrain_jax.types import Rollout"),
+    ("losses", "import numpy as np"),
+    ("losses", "import optax"),
+    ("losses", "from flax import nnx"),
+    ("losses", "import jax.experimental.pallas"),
+    ("types", "from posttrain_jax import losses"),
+    ("evaluation", "from experiments import flags"),
+  ],
+)
+def test_a_forbidden_import_is_found(part, source, tmp_path, monkeypatch):
+  monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+  path = tmp_path / "posttrain_jax" / ("types.py" if part == "types" else f"{part}/new.py")
+  path.parent.mkdir(parents=True)
+  path.write_text(source)
+  assert len(violations(path)) == 1
+
+
+@pytest.mark.parametrize(
+  ("part", "source"),
+  [
+    ("losses", "import functools\nimport chex\nimport jax\nimport jax.numpy as jnp\nfrom jax import numpy\n"),
+    ("losses", "from posttrain_jax.losses import masking\nfrom . import kl\nfrom jax import Array"),
+    ("learner", "from posttrain_jax import losses\nimport optax\nfrom posttrain_jax.types import Rollout"),
+  ],
+)
+def test_an_allowed_import_passes(part, source, tmp_path, monkeypatch):
+  monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+  path = tmp_path / "posttrain_jax" / part / "new.py"
+  path.parent.mkdir(parents=True)
+  path.write_text(source)
+  assert violations(path) == []

@@ -1,0 +1,197 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import Aggregation, Correction, Objective, PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.types import InputError
+
+MODEL = TransformerConfig(
+  vocab_size=17, num_layers=2, embed_dim=16, mlp_dim=32, num_heads=2, num_kv_heads=1, head_dim=8
+)
+P, G, TP, TC = 4, 3, 5, 6
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
+DEFAULT = Objective()
+
+
+def make_batch(seed=0, prompts=P):
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(1, TC + 1, (prompts, G))
+  return PolicyBatch(
+    prompts=rng.integers(0, 17, (prompts, TP)).astype(np.int32),
+    prompt_lengths=rng.integers(1, TP + 1, prompts).astype(np.int32),
+    answers=rng.integers(0, 17, (prompts, G, TC)).astype(np.int32),
+    mask=np.arange(TC) < lengths[..., None],
+    advantages=rng.normal(size=(prompts, G, 1)).astype(np.float32),
+    sampler_logprobs=np.full((prompts, G, TC), -2.8, np.float32),
+    old_logprobs=np.zeros((prompts, G, TC), np.float32),
+    reference_logprobs=np.zeros((prompts, G, TC), np.float32),
+  )
+
+
+def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1, optimizer=OPTIMIZER, seed=0):
+  mesh = make_mesh({}, jax.devices()[:1])
+  return PolicyLearner(
+    MODEL, objective, optimizer, mesh, prompts_per_update=per_update, micro_batches=micro_batches, seed=seed
+  )
+
+
+def with_sampler_logprobs(learner, batch):
+  """As if the learner's own parameters had sampled: what an engine without any mismatch would record."""
+  return dataclasses.replace(batch, sampler_logprobs=np.where(batch.mask, learner.score(batch), 0))
+
+
+def host(params):
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def test_on_policy_update_has_ratio_one_and_no_mismatch():
+  learner = make_learner()
+  metrics = learner.train(with_sampler_logprobs(learner, make_batch()))
+  assert metrics["ratio/max"] == 1
+  assert metrics["clip/low"] == metrics["clip/high"] == 0
+  assert metrics["correction/weight"] == pytest.approx(1, abs=1e-5)
+  assert metrics["mismatch/max_abs_logprob"] < 1e-5
+  assert abs(metrics["kl/k1_sampler"]) < 1e-5 and 0 <= metrics["kl/k3_sampler"] < 1e-9
+  assert 0 < metrics["entropy"] <= np.log(17) + 1e-6
+  assert learner.version == 1
+
+
+def test_the_first_of_several_updates_may_use_its_own_old_logprobs():
+  # Two updates on the same prompts. By hand: the second's old logprobs are those of the parameters before the first.
+  half = make_batch(prompts=2)
+  twice = jax.tree.map(lambda x: np.concatenate([x, x]), half)
+  learner, by_hand = make_learner(per_update=2), make_learner(per_update=2)
+  metrics = learner.train(twice)
+  assert metrics["ratio/max"] > 1.001  # the second update is off-policy, and sees it
+
+  old = by_hand.score(half)
+  by_hand.train(half)
+  part = next(by_hand._split(dataclasses.replace(half, old_logprobs=old)))
+  with jax.set_mesh(by_hand.mesh):
+    by_hand.state, _ = by_hand._update[False](by_hand.state, part)
+  for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_off_policy_program_agrees_with_the_on_policy_one_when_old_is_the_learners():
+  batch = make_batch()
+  on, off = make_learner(), make_learner()
+  on.train(batch)
+  part = next(off._split(dataclasses.replace(batch, old_logprobs=off.score(batch))))
+  with jax.set_mesh(off.mesh):
+    off.state, metrics = off._update[False](off.state, part)
+  assert float(metrics["ratio/max"]) == pytest.approx(1, abs=1e-5)
+  for one, other in zip(host(on.state.params), host(off.state.params)):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_kl_to_the_reference_is_zero_at_first_and_then_pulls_back():
+  objective = Objective(kl_coefficient=10.0, kl_estimator="k3")
+  free, held = make_learner(), make_learner(objective)
+  start = host(free.state.params)
+  assert held.train(make_batch())["kl/reference"] == pytest.approx(0, abs=1e-6)
+  free.train(make_batch())
+  for step in range(1, 6):
+    free.train(make_batch(step))
+    metrics = held.train(make_batch(step))
+  assert metrics["kl/reference"] > 0
+
+  def distance(learner):
+    return sum(np.abs(a - b).sum() for a, b in zip(start, host(learner.state.params)))
+
+  assert distance(held) < distance(free)
+
+
+@pytest.mark.parametrize("aggregation", Aggregation)
+def test_micro_batches_add_up(aggregation):
+  objective = Objective(aggregation=aggregation, max_new_tokens=TC)
+  whole, parts = make_learner(objective), make_learner(objective, micro_batches=4)
+  one, other = whole.train(make_batch()), parts.train(make_batch())
+  for name, value in one.items():
+    assert other[name] == pytest.approx(value, abs=2e-6), name
+  for a, b in zip(host(whole.state.opt_state), host(parts.state.opt_state)):
+    np.testing.assert_allclose(a, b, atol=1e-6)  # moments: what the gradients add up to
+
+
+def test_aggregations_differ():
+  losses = {
+    mode: make_learner(Objective(aggregation=mode, max_new_tokens=TC)).train(make_batch())["loss"]
+    for mode in Aggregation
+  }
+  assert len({round(value, 6) for value in losses.values()}) == len(Aggregation)
+
+
+def test_masked_answers_count_nowhere():
+  # Filtering an answer out gives the same update as its not being there.
+  batch = make_batch()
+  mask = batch.mask.copy()
+  mask[:, -1] = False
+  filtered = dataclasses.replace(batch, mask=mask)
+  without = jax.tree.map(lambda x: x[:, :-1] if x.ndim == 3 else x, batch)
+  one, other = make_learner(), make_learner()
+  assert one.train(filtered)["loss"] == pytest.approx(other.train(without)["loss"], abs=1e-6)
+  for a, b in zip(host(one.state.params), host(other.state.params)):
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_nothing_to_train_on_changes_nothing():
+  learner = make_learner()
+  before = params_sha256(learner.state)
+  metrics = learner.train(dataclasses.replace(make_batch(), mask=np.zeros((P, G, TC), bool)))
+  assert metrics == {"skipped_updates": 0.0}
+  assert params_sha256(learner.state) == before and learner.version == 0
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_an_update_that_is_not_finite_is_left_out_and_counted(poison):
+  learner = make_learner()
+  learner.train(make_batch())
+  before = params_sha256(learner.state)
+  advantages = make_batch().advantages.copy()
+  advantages[0, 0] = poison
+  for count in (1, 2):
+    assert learner.train(dataclasses.replace(make_batch(), advantages=advantages))["skipped_updates"] == 1
+    assert learner.skipped_in_a_row == count
+  assert params_sha256(learner.state) == before and learner.version == 1
+  learner.train(make_batch())
+  assert learner.skipped_in_a_row == 0 and learner.version == 2
+
+
+def test_the_state_is_donated_and_the_second_step_compiles_nothing():
+  learner = make_learner()
+  learner.train(make_batch())
+  old = jax.tree.leaves(learner.state.params)[0]
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
+  )
+  learner.train(make_batch(1))
+  assert not compiled
+  assert old.is_deleted()
+
+
+def test_stale_tokens_are_weighted():
+  learner = make_learner(Objective(correction=Correction(high=1.5)))
+  batch = with_sampler_logprobs(learner, make_batch())
+  stale = dataclasses.replace(batch, sampler_logprobs=batch.sampler_logprobs - 5)  # old / sampler = e^5, truncated
+  assert learner.train(stale)["correction/weight"] == pytest.approx(1.5)
+  off = make_learner(Objective(correction=Correction(level="off")))
+  assert "correction/weight" not in off.train(stale)
+
+
+def test_divisions_that_do_not_work_out():
+  with pytest.raises(InputError, match=r"4 prompts an update do not divide over learner\.micro_batches=3"):
+    make_learner(micro_batches=3)
+  with pytest.raises(InputError, match="kl_estimator: 'k1'"):
+    Objective(kl_estimator="k1")
+  with pytest.raises(InputError, match="dual_clip"):
+    Objective(dual_clip=0.5)
+  with pytest.raises(InputError, match="temperature"):
+    Objective(temperature=0.0)

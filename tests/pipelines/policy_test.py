@@ -1,0 +1,50 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from posttrain_jax.data import demonstrations
+from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.learner.checkpoint import Checkpointer
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.pipelines import policy
+from posttrain_jax.types import InputError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A workdir with two checkpoints, the first of them the best, of parameters that are 1 and 2 everywhere."""
+  path = tmp_path_factory.mktemp("run")
+  tokenizer = tiny_tokenizer(demonstrations.SYMBOLS)
+  sizes = dict(num_layers=2, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  model = TransformerConfig(vocab_size=tokenizer.vocab_size, **sizes)
+  params = nnx.state(Transformer(model, nnx.Rngs(0)))
+  policy.save_description(policy.Policy(model, tokenizer), path)
+  with Checkpointer(path / "checkpoints") as checkpoints:
+    for step in (1, 2):
+      state = {"params": jax.tree.map(lambda x, step=step: np.full_like(x, step), params)}
+      checkpoints.save(step, state, {}, best=step == 1)
+  return path
+
+
+@pytest.mark.parametrize("which, value", [(None, 2), (policy.Which.LATEST, 2), (policy.Which.BEST, 1)])
+def test_which_checkpoint(run, which, value):
+  found = policy.open_policy(str(run), which)
+  leaves = jax.tree.leaves(found.params)
+  assert leaves and all((np.asarray(leaf) == value).all() for leaf in leaves)
+  assert found.model.num_layers == 2
+  assert found.tokenizer.digest() == tiny_tokenizer(demonstrations.SYMBOLS).digest()
+
+
+def test_no_best_checkpoint(run, tmp_path):
+  policy.save_description(policy.Policy(policy.open_policy(str(run)).model, tiny_tokenizer("ab")), tmp_path)
+  with pytest.raises(InputError, match="no checkpoint saved as best"):
+    policy.open_policy(str(tmp_path), policy.Which.BEST)
+  with pytest.raises(InputError, match="no finished checkpoint"):
+    policy.open_policy(str(tmp_path))
+
+
+def test_a_directory_without_a_tokenizer(tmp_path):
+  (tmp_path / "config.json").write_text("{}")
+  assert policy.find_tokenizer(str(tmp_path)) is None

@@ -1,0 +1,160 @@
+"""A run killed with SIGKILL, wherever it was, goes on to the very numbers of a run that was not."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from posttrain_jax.pipelines.journal import read_metrics, reproducible
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS = 8
+# Small, with what can go wrong in it: a warm-up, carried groups, several updates a step, evaluations.
+OVERRIDES = {
+  "steps": STEPS,
+  "warmup.steps": 8,
+  "warmup.eval.every": 3,
+  "warmup.checkpoint.every": 2,
+  "warmup.demonstrations.per_difficulty": 50,
+  "model.num_layers": 2,
+  "model.embed_dim": 32,
+  "model.mlp_dim": 64,
+  "model.num_heads": 2,
+  "model.num_kv_heads": 1,
+  "model.head_dim": 16,
+  "prompts.per_difficulty": 20,
+  "rollout.groups": 4,
+  "rollout.group_size": 4,
+  "rollout.slots": 16,
+  "rollout.max_new_tokens": 12,
+  "dynamic_sampling.max_prompts": 64,
+  "learner.updates_per_step": 2,
+  "eval.every": 3,
+  "eval.max_new_tokens": 12,
+  "eval.slots": 32,
+  "eval.sets.heldout.prompts.per_difficulty": 4,
+  "checkpoint.every": 2,
+  "logging.rollouts_every": 1,
+  "logging.tensorboard": False,
+}
+
+
+def command(workdir, **more):
+  flags = [f"--config.{name}={value}" for name, value in {**OVERRIDES, **more}.items()]
+  return [sys.executable, "-m", "experiments.dapo", f"--workdir={workdir}", *flags]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  # One device, as a user has it, and one compilation cache for all processes; bits do not depend on it.
+  cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+  cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  return {**os.environ, **cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+
+
+def run(workdir, environment, **more):
+  done = subprocess.run(
+    command(workdir, **more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, environment):
+  workdir = tmp_path_factory.mktemp("unbroken") / "run"
+  run(workdir, environment)
+  return workdir
+
+
+def records(workdir):
+  return [reproducible(record) for record in read_metrics(workdir)]
+
+
+def rollouts(workdir):
+  return {path.name: path.read_text() for path in (workdir / "rollouts").iterdir()}
+
+
+def kill_when(workdir, environment, condition):
+  """Starts a run and kills it, without warning, as soon as `condition(workdir)` holds."""
+  process = subprocess.Popen(
+    command(workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  limit = time.monotonic() + 300
+  while process.poll() is None and not condition(workdir) and time.monotonic() < limit:
+    time.sleep(0.002)
+  assert process.poll() is None, "the run ended before it could be killed"
+  process.send_signal(signal.SIGKILL)
+  assert process.wait() == -signal.SIGKILL
+
+
+def lines(path):
+  return path.read_text().count("\n") if path.exists() else 0
+
+
+def test_the_run_is_worth_comparing(unbroken):
+  found = records(unbroken)
+  assert [record["step"] for record in found] == list(range(STEPS + 1))
+  assert any(record.get("sampling/carried") for record in found)
+  assert any(record.get("sampling/staleness_max") for record in found)
+  assert found[-1]["updates"] > STEPS
+  assert len({record["params_sha256"] for record in found if "params_sha256" in record}) >= 4
+
+
+def test_killed_in_warm_up_in_a_step_and_while_saving(unbroken, environment, tmp_path):
+  workdir = tmp_path / "run"
+  rng = random.Random(os.urandom(8))
+
+  def soon_after(condition):
+    met = []
+
+    def happened(path):
+      if condition(path):
+        met.append(time.monotonic())
+      return bool(met) and time.monotonic() > met[0] + delay
+
+    delay = rng.random() * 0.1
+    return happened
+
+  kill_when(workdir, environment, soon_after(lambda path: lines(path / "warmup" / "metrics.jsonl") >= 4))
+  kill_when(workdir, environment, soon_after(lambda path: lines(path / "metrics.jsonl") >= 4))
+  kill_when(workdir, environment, soon_after(lambda path: any(path.glob("checkpoints/6*"))))
+  run(workdir, environment)
+  assert records(workdir) == records(unbroken)
+  assert rollouts(workdir) == rollouts(unbroken)
+  assert records(workdir / "warmup") == records(unbroken / "warmup")
+
+
+def test_sigterm_saves_and_exits_with_75(unbroken, environment, tmp_path):
+  workdir = tmp_path / "run"
+  process = subprocess.Popen(
+    command(workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+  )
+  while process.poll() is None and lines(workdir / "metrics.jsonl") < 4:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(60) == 75, process.stderr.read()[-2000:]
+  last = records(workdir)[-1]["step"]
+  assert 3 <= last < STEPS and (workdir / "checkpoints" / f"{last}.manifest.json").exists()
+  run(workdir, environment)
+  before, after = records(unbroken), records(workdir)
+  for record in before + after:
+    record.pop("params_sha256", None)  # the preempted run has one more, of the checkpoint made on leaving
+  assert after == before
+
+
+def test_a_longer_run_goes_on_and_another_config_is_refused(unbroken, environment):
+  done = subprocess.run(
+    command(unbroken, **{"optimizer.learning_rate": 0.5}), cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 2
+  (line,) = done.stderr.strip().splitlines()
+  assert "optimizer.learning_rate" in line and "0.5" in line and "0.001" in line
+  config = json.loads((unbroken / "config.json").read_text())
+  assert config["optimizer"]["learning_rate"] == 0.001
+  assert len(records(unbroken)) == STEPS + 1

@@ -1,0 +1,177 @@
+"""At one engine width a request's tokens and logprobs are the same bits in any slot, order and company."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from posttrain_jax.types import FinishReason
+from tests.sampling.small_engine import CONFIG, by_request, new_engine, params, prompts, shared_engine
+
+COUNT, GROUP = 9, 4
+# Those of the longest bucket, where each other setting of the engine would compile three prefills for little more.
+LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
+
+
+@functools.cache
+def reference():
+  """All requests at once: 36 answers through 6 slots, prompts of three buckets, pool of 3 prefixes."""
+  return by_request(shared_engine().generate(prompts(COUNT), GROUP))
+
+
+def test_the_reference_exercises_what_it_should():
+  """Answers of many lengths, ended both ways, all different, so that the comparisons below mean something."""
+  lengths = {len(np.frombuffer(answer[0], np.int32)) for answer in reference().values()}
+  assert len(lengths) > 5
+  assert {answer[3] for answer in reference().values()} == {FinishReason.EOS, FinishReason.LENGTH}
+  assert len(set(reference().values())) == COUNT * GROUP
+
+
+def test_again_on_the_used_engine():
+  assert by_request(shared_engine().generate(prompts(COUNT), GROUP)) == reference()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_order_and_slot(seed):
+  order = np.random.default_rng(seed).permutation(COUNT)
+  groups = shared_engine().generate([prompts(COUNT)[i] for i in order], GROUP)
+  assert [group.prompt.index for group in groups] == list(order)
+  assert by_request(groups) == reference()
+
+
+def test_alone():
+  for prompt in prompts(COUNT):
+    for bits in by_request(shared_engine().generate([prompt], GROUP)).items():
+      assert reference()[bits[0]] == bits[1]
+
+
+def test_fewer_and_more_samples_of_the_same_prompt():
+  for group_size in (1, 2, 7):
+    found = by_request(shared_engine().generate(prompts(COUNT)[2:5], group_size))
+    common = found.keys() & reference().keys()
+    assert len(common) == 3 * min(group_size, GROUP)
+    assert {name: found[name] for name in common} == {name: reference()[name] for name in common}
+
+
+def test_other_company():
+  """The same prompts among others, of other lengths and at other attempts."""
+  strangers = [*prompts(COUNT, seed=5, attempt=1), *prompts(3, seed=6, attempt=2)]
+  mixed = [prompt for pair in zip(strangers, prompts(COUNT)) for prompt in pair] + strangers[COUNT:]
+  found = by_request(shared_engine().generate(mixed, GROUP))
+  assert {name: bits for name, bits in found.items() if name[1] == 0} == reference()
+
+
+def test_prompts_that_arrive_later_join_at_any_dispatch():
+  engine = shared_engine()
+  waiting, groups = list(prompts(COUNT)), []
+  while waiting or engine.busy:
+    if waiting:
+      engine.submit(waiting.pop(), GROUP)
+    groups += engine.step()
+  assert by_request(groups) == reference()
+
+
+@pytest.mark.parametrize("dispatches", [0, 1, 2, 4])
+def test_cancelled_neighbours(dispatches):
+  """Cancelling some prompts, before or during their answers, changes no bit of the others; what is returned of the
+  cancelled is the beginning of what they would have been."""
+  engine, own = shared_engine(), prompts(COUNT)
+  dropped = own[1::3]
+  for prompt in own:
+    engine.submit(prompt, GROUP)
+  groups = []
+  for _ in range(dispatches):
+    groups += engine.step()
+  dropped = [prompt for prompt in dropped if prompt.index not in {group.prompt.index for group in groups}]
+  assert dropped
+  cancelled = engine.cancel(dropped)
+  assert {group.prompt.index for group in cancelled} == {prompt.index for prompt in dropped}
+  while engine.busy:
+    groups += engine.step()
+  assert {group.prompt.index for group in groups} == set(range(COUNT)) - {prompt.index for prompt in dropped}
+  found = by_request(groups)
+  assert found == {name: reference()[name] for name in found}
+
+  reasons = set()
+  for group in cancelled:
+    assert len(group.answers) == GROUP
+    for sample, answer in enumerate(group.answers):
+      whole = np.frombuffer(reference()[group.prompt.index, 0, sample][0], np.int32)
+      logprobs = np.frombuffer(reference()[group.prompt.index, 0, sample][1], np.float32)
+      n = len(answer.tokens)
+      np.testing.assert_array_equal(answer.tokens, whole[:n])
+      np.testing.assert_array_equal(answer.sampler_logprobs, logprobs[:n])
+      assert len(answer.drawn_logprobs) == len(answer.versions) == n
+      assert answer.tokens.dtype == answer.versions.dtype == np.int32
+      assert (answer.finish_reason == FinishReason.CANCELLED) == (n < len(whole))
+      reasons.add((answer.finish_reason, n > 0))
+  assert (FinishReason.CANCELLED, False) in reasons  # still in the queue
+  if dispatches in (1, 2):
+    assert (FinishReason.CANCELLED, True) in reasons  # cut short
+
+
+def test_a_cancelled_prompt_can_be_asked_again():
+  engine = shared_engine()
+  engine.submit(prompts(COUNT)[4], GROUP)
+  engine.step()
+  engine.cancel([prompts(COUNT)[4]])
+  assert not engine.busy
+  found = by_request(engine.generate([prompts(COUNT)[4]], GROUP))
+  assert found == {name: reference()[name] for name in found}
+
+
+@pytest.mark.parametrize("steps", [1, 32])
+def test_dispatch_size(steps):
+  """One step at a time, and more than the cap; the reference's 4 do not divide the cap of 10."""
+  engine = shared_engine(steps_per_dispatch=steps)
+  assert by_request(engine.generate(LONG, GROUP)).items() <= reference().items()
+
+
+def test_after_release():
+  shared_engine().release()
+  assert by_request(shared_engine().generate(prompts(COUNT), GROUP)) == reference()
+
+
+def test_whatever_the_default_generator_is():
+  """jax's default may be one whose bits depend on what else is drawn in the same call, as `rbg` is on TPU."""
+  expected = reference()
+  with jax.default_prng_impl("rbg"):
+    assert by_request(new_engine().generate(LONG, GROUP)).items() <= expected.items()
+
+
+def test_the_cache_of_earlier_parameters_leaves_no_trace():
+  """Parameters that make every key and value infinite or NaN, then good ones again, without a release."""
+  engine = shared_engine()
+  engine.load(jax.tree.map(lambda x: x * np.nan, params()), version=4)
+  poisoned = engine.generate(prompts(COUNT), GROUP)
+  assert np.isnan(poisoned[0].answers[0].sampler_logprobs).all()
+  engine.load(params(), version=3)
+  assert by_request(engine.generate(prompts(COUNT), GROUP)) == reference()
+
+
+@pytest.mark.parametrize(("slots", "prefill_width"), [(4, 1), (16, 8), (64, 8)])
+def test_other_widths_agree_to_rounding(slots, prefill_width):
+  """Logprobs up to the first token that differs; rounding moves a draw across an edge only rarely."""
+  engine = shared_engine(slots=slots, prefill_width=prefill_width)
+  compared = total = 0
+  for name, (tokens, logprobs, _, _) in by_request(engine.generate(LONG, GROUP)).items():
+    expected, found = np.frombuffer(reference()[name][0], np.int32), np.frombuffer(tokens, np.int32)
+    n = min(len(expected), len(found))
+    differ = np.flatnonzero(expected[:n] != found[:n])
+    n = differ[0] if differ.size else n
+    expected_logprobs = np.frombuffer(reference()[name][1], np.float32)
+    np.testing.assert_allclose(np.frombuffer(logprobs, np.float32)[:n], expected_logprobs[:n], atol=1e-5)
+    compared, total = compared + n, total + len(expected)
+  assert compared > 0.95 * total
+
+
+def test_seed_and_attempt_change_the_draws():
+  engine = shared_engine()
+  engine.seed = 1
+  other_seed = by_request(engine.generate(prompts(COUNT), GROUP))
+  engine.seed = 0
+  assert sum(other_seed[name][0] == reference()[name][0] for name in reference()) <= 2
+  again = by_request(engine.generate(prompts(COUNT, attempt=1), GROUP))
+  assert sum(again[prompt, 1, sample][0] == bits[0] for (prompt, _, sample), bits in reference().items()) <= 2
+  assert CONFIG.vocab_size > 50  # else two of 36 answers could well be equal by chance
