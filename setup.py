@@ -31,7 +31,6 @@ setup(
   name="posttrain_jax",
   version="0.1.0",
   description="Post-training of language models with reinforcement learning, in JAX",
-  long_description=__doc__,
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*"]),
   package_data={"posttrain_jax.evaluation": ["report.html.jinja"]},
   python_requires=">=3.11",

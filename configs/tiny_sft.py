@@ -67,12 +67,12 @@ def rewards() -> ConfigDict:
 
 
 def model() -> ConfigDict:
-  """Two and a half hundred thousand parameters, from scratch."""
+  """230,000 parameters, from scratch."""
   return ConfigDict(
     dict(
       path="",  # workdir, Hugging Face directory, GGUF file or known name; the sizes below are for an empty path
       vocab_size=0,  # 0: the tokeniser's
-      num_layers=3,
+      num_layers=2,
       embed_dim=96,
       mlp_dim=256,
       num_heads=4,
@@ -81,7 +81,7 @@ def model() -> ConfigDict:
       rope_theta=1000.0,
       compute_dtype="float32",
       remat="none",
-      unroll=3,
+      unroll=2,
     )
   )
 
@@ -90,7 +90,7 @@ def training() -> ConfigDict:
   """What `configs/tiny_dapo.py` takes over as its warm-up."""
   return ConfigDict(
     dict(
-      steps=500,
+      steps=600,
       batch_size=32,  # rows, each with several examples
       micro_batches=1,
       logprob_chunk=4096,
@@ -106,10 +106,10 @@ def training() -> ConfigDict:
         too_long="cut",
       ),
       optimizer=dict(
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         schedule="cosine",
         warmup_updates=50,
-        decay_updates=500,
+        decay_updates=600,
         end_fraction=0.05,
         b2=0.98,
         weight_decay=0.01,
@@ -127,7 +127,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.mesh = dict(data=1, fsdp=1, tensor=1)
   config.rewards = rewards()
   config.eval = evaluation()
-  config.eval.every = 100
+  config.eval.every = 120
   config.checkpoint = dict(every=100, keep=2, digest=True)
   config.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
   return config
