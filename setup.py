@@ -9,6 +9,7 @@ REQUIREMENTS = [
   "einops>=0.8",
   "flax>=0.12.8",
   "grain>=0.2.18",
+  "importlib-resources>=6.0",  # TFDS imports it through etils, which does not ask for it
   "jax>=0.10.2",
   "jinja2>=3.1",
   "matplotlib>=3.9",

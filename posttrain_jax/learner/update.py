@@ -63,7 +63,7 @@ def apply_update(
 
   gradient, outputs = jax.lax.scan(one, jax.tree.map(jnp.zeros_like, state.params), batch)
   loss = outputs.loss.sum()
-  grad_norm = optax.global_norm(gradient)
+  grad_norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
   changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   updated = TrainState(

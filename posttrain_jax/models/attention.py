@@ -2,7 +2,7 @@
 
 `attend(query, key, value, cache) -> (attended, kept)` gets one layer's rotated projections, query [B, T, N, H], key and
 value [B, T, K, H] with N a multiple of K, and that layer's cache. It returns [B, T, N, H] and what the layer leaves
-behind: its new cache, its keys and values, or None. Scores and softmax are in at least float32.
+behind: its new cache, its keys and values, or None. Scores and softmax are float32.
 
 B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
 Tp prompt tokens, Tc answer tokens, S slots, L cache length.
@@ -19,11 +19,6 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 # Finite, so that a row without any allowed key gives the mean of the values and no NaN.
 _MASKED = -1e30
-
-
-def _precise(x: jax.Array) -> jnp.dtype:
-  """The dtype of scores: float32, or x's own where that is wider."""
-  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Attend:
@@ -60,17 +55,19 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
 
   def attend(query, key, value, cache):
     del cache
-    kv_heads, scale, precise = key.shape[2], query.shape[-1] ** -0.5, _precise(query)
+    kv_heads, scale = key.shape[2], query.shape[-1] ** -0.5
     answer_length = (query.shape[1] - prefix_width) // group_size
     prompt, _ = causal()(query[:, :prefix_width], key[:, :prefix_width], value[:, :prefix_width], None)
     query_answers = rearrange(query[:, prefix_width:], "p (g t) (k r) h -> p g t k r h", g=group_size, k=kv_heads)
     key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
     value_answers = rearrange(value[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
 
-    to_prompt = jnp.einsum("pgtkrh,pskh->pgkrts", query_answers, key[:, :prefix_width], preferred_element_type=precise)
+    to_prompt = jnp.einsum(
+      "pgtkrh,pskh->pgkrts", query_answers, key[:, :prefix_width], preferred_element_type=jnp.float32
+    )
     seen = jnp.arange(prefix_width)[None, :] < prefix_lengths[:, None]  # [P, Tp]
     to_prompt = jnp.where(seen[:, None, None, None, None, :], to_prompt * scale, _MASKED)
-    to_self = jnp.einsum("pgtkrh,pgskh->pgkrts", query_answers, key_answers, preferred_element_type=precise)
+    to_self = jnp.einsum("pgtkrh,pgskh->pgkrts", query_answers, key_answers, preferred_element_type=jnp.float32)
     earlier = jnp.tril(jnp.ones((answer_length, answer_length), bool))
     to_self = jnp.where(earlier[None, None, None, None], to_self * scale, _MASKED)
 
@@ -98,7 +95,7 @@ def cached(positions: jax.Array) -> Attend:
     keys = cache[0].at[rows, positions].set(key[:, 0].astype(cache[0].dtype), **write)
     values = cache[1].at[rows, positions].set(value[:, 0].astype(cache[1].dtype), **write)
     query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
-    scores = jnp.einsum("skrh,slkh->skrl", query_grouped, keys, preferred_element_type=_precise(query))
+    scores = jnp.einsum("skrh,slkh->skrl", query_grouped, keys, preferred_element_type=jnp.float32)
     seen = jnp.arange(keys.shape[1])[None, :] <= positions[:, None]  # [S, L]
     scores = jnp.where(seen[:, None, None, :], scores * query.shape[-1] ** -0.5, _MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)

@@ -49,7 +49,7 @@ class TransformerConfig:
     qkv_bias: biases on the query, key and value projections (Qwen2.5).
     qk_norm: RMSNorm over each query and key head before rotation (Qwen3).
     tied: the output head is the transposed embedding table.
-    compute_dtype: dtype of activations and of the weights as used; the master copy is always float32.
+    compute_dtype: "float32" or "bfloat16", of activations and of the weights as used; the master copy is float32.
     remat: what the backward pass recomputes.
     unroll: layers of the scan that are unrolled together.
     stacked: layers as one stack under `lax.scan` (the learner's layout) or as a list in a Python loop (the sampler's:
@@ -83,8 +83,8 @@ class TransformerConfig:
       raise InputError(f"model.num_heads: {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
     if self.head_dim % 2:
       raise InputError(f"model.head_dim: {self.head_dim} is odd; rotary embeddings turn pairs of dimensions")
-    if self.compute_dtype not in ("float32", "bfloat16", "float64"):
-      raise InputError(f"model.compute_dtype: {self.compute_dtype!r}, expected 'float32', 'bfloat16' or 'float64'")
+    if self.compute_dtype not in ("float32", "bfloat16"):
+      raise InputError(f"model.compute_dtype: {self.compute_dtype!r}, expected 'float32' or 'bfloat16'")
 
   @property
   def num_params(self) -> int:

@@ -24,11 +24,6 @@ def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], scale:
   return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * scale, logical_axes=axes)
 
 
-def at_least_float32(x: jax.Array) -> jax.Array:
-  """Raises bfloat16 to float32 and leaves float64 as it is."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
   """Angular frequency of each pair of dimensions, float32 [H / 2] (RoFormer, 2104.09864; Llama 3.1 for the scaling)."""
   frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
@@ -41,25 +36,25 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None)
 
 
 def rotate(x_BxTxNxH: jax.Array, positions: jax.Array, frequencies: jax.Array) -> jax.Array:
-  """Turns dimension i of each head together with i + H / 2 by position times frequency, in at least float32."""
+  """Turns dimension i of each head together with i + H / 2 by position times frequency, in float32."""
   angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]  # [B, T, H / 2]
   cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
-  first, second = jnp.split(at_least_float32(x_BxTxNxH), 2, axis=-1)
+  first, second = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x_BxTxNxH.dtype)
 
 
 class RMSNorm(nnx.Module):
-  """x / sqrt(mean(x²) + ε) · scale over the last axis, computed in at least float32 (1910.07467)."""
+  """x / sqrt(mean(x²) + ε) · scale over the last axis, computed in float32 (1910.07467)."""
 
   def __init__(self, size: int, axis: str, epsilon: float):
     self.scale = nnx.Param(jnp.ones((size,), jnp.float32), logical_axes=(axis,))
     self.epsilon = epsilon
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    precise = at_least_float32(x)
-    normalized = precise * jax.lax.rsqrt(jnp.mean(precise * precise, axis=-1, keepdims=True) + self.epsilon)
-    scale = self.scale[...].astype(precise.dtype)
-    return (normalized * scale.reshape((1,) * (x.ndim - 1) + scale.shape)).astype(x.dtype)
+    x32 = x.astype(jnp.float32)
+    x32 *= jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+    scale = self.scale[...].astype(jnp.float32)
+    return (x32 * scale.reshape((1,) * (x.ndim - 1) + scale.shape)).astype(x.dtype)
 
 
 class Attention(nnx.Module):

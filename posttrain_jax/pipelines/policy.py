@@ -107,7 +107,7 @@ def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig
   if is_run(path):
     return _load_run(pathlib.Path(path), which)
   if which is not None:
-    raise InputError(f"checkpoint={which}: {path} is not the workdir of a run, expected no choice of a checkpoint")
+    raise InputError(f"--checkpoint={which}: {path} is not the workdir of a run, expected no choice of a checkpoint")
   return public.load(path)
 
 

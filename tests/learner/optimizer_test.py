@@ -10,6 +10,11 @@ from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
 
 
+def ones(config):
+  abstract = nnx.state(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+  return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), abstract)
+
+
 def rates(config, count):
   schedule = learning_rate_schedule(config)
   return [float(schedule(i)) for i in range(count)]
@@ -49,7 +54,7 @@ def test_only_matrices_decay():
     qkv_bias=True,
     qk_norm=True,
   )
-  params = jax.tree.map(jnp.ones_like, nnx.state(Transformer(config, nnx.Rngs(0))))
+  params = ones(config)
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1.0, weight_decay=0.5))
   changes, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
   flat = {"/".join(map(str, path)): value for path, value in nnx.to_flat_state(changes)}
@@ -61,8 +66,7 @@ def test_only_matrices_decay():
 def test_clipping_is_by_the_global_norm():
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1.0, clip_norm=1.0, b1=0.0, b2=0.0, epsilon=1e8))
   config = TransformerConfig(7, 1, 8, 8, 1, 1, 8)
-  params = nnx.state(Transformer(config, nnx.Rngs(0)))
-  gradient = jax.tree.map(jnp.ones_like, params)
+  params = gradient = ones(config)
   changes, _ = optimizer.update(gradient, optimizer.init(params), params)
   # With such an epsilon Adam divides by it: what is left is the clipped gradient / 1e8, of norm 1e-8.
   norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(changes)))

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import jax
@@ -35,11 +36,21 @@ def make_batch(seed=0, prompts=P):
   )
 
 
-def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1, optimizer=OPTIMIZER, seed=0):
-  mesh = make_mesh({}, jax.devices()[:1])
-  return PolicyLearner(
-    MODEL, objective, optimizer, mesh, prompts_per_update=per_update, micro_batches=micro_batches, seed=seed
-  )
+_made = {}
+
+
+def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
+  """A learner in its first state; those of equal settings share their compiled programs."""
+  key = (objective, per_update, micro_batches)
+  if key not in _made:
+    mesh = make_mesh({}, jax.devices()[:1])
+    sizes = dict(prompts_per_update=per_update, micro_batches=micro_batches)
+    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, **sizes)
+    _made[key] = made, jax.device_get(made.state)
+  made, state = _made[key]
+  learner = copy.copy(made)
+  learner.state, learner.skipped_in_a_row = jax.device_put(state, made.shardings, may_alias=False), 0
+  return learner
 
 
 def with_sampler_logprobs(learner, batch):

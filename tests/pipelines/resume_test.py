@@ -29,6 +29,7 @@ OVERRIDES = {
   "model.num_kv_heads": 1,
   "model.head_dim": 16,
   "prompts.per_difficulty": 20,
+  "rewards.functions.correct.function": "tests.pipelines.coin_reward:coin",
   "rollout.groups": 4,
   "rollout.group_size": 4,
   "rollout.slots": 16,

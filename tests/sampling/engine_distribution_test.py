@@ -139,7 +139,7 @@ def test_prompts_of_equal_tokens_draw_independently():
 def test_eight_devices_agree_with_one():
   """Slots over data = 4, two heads of keys and values over tensor = 2; the parameters come from the learner's mesh."""
   mesh = make_mesh({"data": 4, "tensor": 2})
-  stacked = small_engine.stacked_params()
+  stacked = small_engine.stacked_params(CONFIG)
   learner = jax.device_put(stacked, state_shardings(stacked, make_mesh({"fsdp": 4, "tensor": 2}), LEARNER_RULES))
   abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), learner)
   engine = new_engine(slots=8, prefill_width=3, mesh=mesh)

@@ -1,0 +1,163 @@
+"""One update is the same update on every mesh and for every number of micro-batches, to rounding.
+
+Everything is compared with one device and one micro-batch. The optimiser's epsilon is large, so that its step is about
+proportional to the gradient: Adam's first step would otherwise be the sign of it, and rounding would flip small ones.
+"""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from posttrain_jax.data.supervised import SupervisedBatch
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import Correction, Objective, PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.supervised_learner import SupervisedLearner
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.types import InputError
+from tests.random_params import names, random_params
+
+CONFIG = TransformerConfig(
+  vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4, qkv_bias=True
+)
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+OBJECTIVE = Objective(correction=Correction(level="token"), logprob_chunk=5)
+PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 8, 3, 5, 6
+
+# The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
+REMATERIALIZED = "Involuntary full rematerialization"
+
+MESHES = {
+  "8x1x1": dict(data=8),
+  "1x8x1": dict(fsdp=8),
+  "4x1x2": dict(data=4, tensor=2),
+  "1x4x2": dict(fsdp=4, tensor=2),
+  "2x2x2": dict(data=2, fsdp=2, tensor=2),
+}
+
+
+def mesh_of(sizes):
+  return make_mesh(sizes, jax.devices()[: math.prod(sizes.values())])
+
+
+def policy_batch(count) -> PolicyBatch:
+  """Prompts and answers of all lengths, holes in the mask, one answer without a counted token."""
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(1, LENGTH + 1, size=(count, GROUP))
+  mask = (np.arange(LENGTH) < lengths[..., None]) & (rng.random((count, GROUP, LENGTH)) < 0.9)
+  mask[1, 0] = False
+  logprobs = -rng.random((3, count, GROUP, LENGTH)).astype(np.float32) * 4
+  return PolicyBatch(
+    prompts=rng.integers(0, 24, size=(count, PROMPT_LENGTH)).astype(np.int32),
+    prompt_lengths=rng.integers(1, PROMPT_LENGTH + 1, size=count).astype(np.int32),
+    answers=rng.integers(0, 24, size=(count, GROUP, LENGTH)).astype(np.int32),
+    mask=mask,
+    advantages=rng.normal(size=(count, GROUP, 1)).astype(np.float32),
+    sampler_logprobs=logprobs[0],
+    old_logprobs=logprobs[1],
+    reference_logprobs=logprobs[2],
+  )
+
+
+def supervised_batch() -> SupervisedBatch:
+  """Packed rows with padding behind them."""
+  rng = np.random.default_rng(1)
+  segment_ids = np.sort(rng.integers(0, 3, size=(8, 10)), axis=1).astype(np.int32)
+  starts = np.array([[np.argmax(row == segment) for segment in row] for row in segment_ids])
+  return SupervisedBatch(
+    tokens=rng.integers(0, 24, size=(8, 10)).astype(np.int32),
+    positions=(np.arange(10) - starts).astype(np.int32),
+    segment_ids=segment_ids,
+    mask=rng.random((8, 10)) < 0.6,
+  )
+
+
+def train_policy(sizes, micro_batches, updates=1):
+  learner = PolicyLearner(
+    CONFIG,
+    OBJECTIVE,
+    OPTIMIZER,
+    mesh_of(sizes),
+    prompts_per_update=PROMPTS,
+    micro_batches=micro_batches,
+    seed=0,
+    params=random_params(CONFIG),
+  )
+  return learner, learner.train(policy_batch(PROMPTS * updates))
+
+
+def train_supervised(sizes, micro_batches):
+  learner = SupervisedLearner(
+    CONFIG,
+    OPTIMIZER,
+    mesh_of(sizes),
+    micro_batches=micro_batches,
+    logprob_chunk=7,
+    seed=0,
+    params=random_params(CONFIG),
+  )
+  return learner, learner.train(supervised_batch())
+
+
+reference = functools.cache(lambda train, *arguments: train({}, 1, *arguments))
+
+
+def assert_same(found, expected):
+  (learner, metrics), (expected_learner, expected_metrics) = found, expected
+  assert metrics.keys() == expected_metrics.keys() and metrics["skipped_updates"] == 0
+  for name in metrics:
+    np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-4, atol=1e-6, err_msg=name)
+  before, after = names(random_params(CONFIG)), names(expected_learner.state.params)
+  for name, leaf in names(learner.state.params).items():
+    moved = np.abs(np.asarray(after[name]) - np.asarray(before[name])).max()
+    assert moved > 1e-5, name  # else equality would say nothing
+    np.testing.assert_allclose(leaf, after[name], atol=2e-6, err_msg=name)
+
+
+def cases(each, quick):
+  """Every pair of a training function and one of `each`; those not in `quick` are slow, as each compiles for seconds."""
+  return [
+    pytest.param(train, value, marks=() if (train, value) in quick else pytest.mark.slow)
+    for train in (train_policy, train_supervised)
+    for value in each
+  ]
+
+
+QUICK_MESHES = [(train_policy, "8x1x1"), (train_policy, "1x8x1"), (train_policy, "2x2x2"), (train_supervised, "2x2x2")]
+QUICK_MICRO_BATCHES = [(train_policy, 2), (train_policy, 8), (train_supervised, 4)]
+
+
+@pytest.mark.parametrize(("train", "sizes"), cases(MESHES, QUICK_MESHES))
+def test_meshes(train, sizes, capfd):
+  expected = reference(train)
+  capfd.readouterr()
+  found = train(MESHES[sizes], 1)
+  assert REMATERIALIZED not in capfd.readouterr().err
+  assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("train", "micro_batches"), cases((2, 4, 8), QUICK_MICRO_BATCHES))
+def test_micro_batches(train, micro_batches):
+  assert_same(train({}, micro_batches), reference(train))
+
+
+@pytest.mark.slow
+def test_micro_batches_on_a_mesh_and_an_off_policy_update(capfd):
+  """Two updates of two micro-batches each; the second has old logprobs that the learner computed before the first."""
+  expected = reference(train_policy, 2)
+  capfd.readouterr()
+  found = train_policy(MESHES["2x2x2"], 2, 2)
+  assert REMATERIALIZED not in capfd.readouterr().err
+  assert_same(found, expected)
+  assert expected[0].version == 2
+
+
+def test_an_update_that_does_not_divide_is_refused():
+  with pytest.raises(
+    InputError, match=r"8 prompts an update do not divide over learner.micro_batches=4 x .* = 4 shards"
+  ):
+    train_policy(MESHES["2x2x2"], 4)

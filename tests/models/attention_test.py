@@ -1,0 +1,114 @@
+"""Each kind of attention against the plain formula in numpy float64, and the masks at their edges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posttrain_jax.models import attention
+
+HEADS, KV_HEADS, WIDTH = 4, 2, 6
+
+
+def projections(batch, length, seed=0, dtype=np.float32):
+  rng = np.random.default_rng(seed)
+  shapes = [(batch, length, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS)]
+  return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def plain(query, key, value, allowed):
+  """softmax(q k / sqrt(H)) v with an explicit mask [B, T, T'], one head at a time."""
+  query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+  attended = np.zeros(query.shape)
+  for head in range(HEADS):
+    own = head // (HEADS // KV_HEADS)
+    scores = np.einsum("bth,bsh->bts", query[:, :, head], key[:, :, own]) / np.sqrt(WIDTH)
+    scores = np.where(allowed, scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    attended[:, :, head] = np.einsum("bts,bsh->bth", weights, value[:, :, own])
+  return attended
+
+
+def test_causal():
+  query, key, value = projections(2, 7)
+  attended, kept = attention.causal()(query, key, value, None)
+  np.testing.assert_allclose(attended, plain(query, key, value, np.tril(np.ones((7, 7), bool))[None]), atol=1e-5)
+  assert kept is None
+  _, kept = attention.causal(keep=True)(query, key, value, None)
+  assert kept[0] is key and kept[1] is value
+
+
+def test_segments_see_themselves_only():
+  query, key, value = projections(2, 7)
+  segments = np.array([[0, 0, 0, 1, 1, 2, 2], [4, 4, 4, 4, 4, 4, 1]])
+  allowed = np.tril(np.ones((7, 7), bool))[None] & (segments[:, :, None] == segments[:, None, :])
+  attended, _ = attention.causal(jnp.asarray(segments))(query, key, value, None)
+  np.testing.assert_allclose(attended, plain(query, key, value, allowed), atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix_width", [0, 1, 4])
+def test_grouped(prefix_width):
+  """Answers see the real part of the prompt and themselves; a row whose prompt is all padding sees itself only."""
+  group_size, length, rows = 3, 2, 3
+  total = prefix_width + group_size * length
+  query, key, value = projections(rows, total)
+  prefix_lengths = np.minimum([4, 2, 0], prefix_width)
+  allowed = np.zeros((rows, total, total), bool)
+  for row in range(rows):
+    allowed[row, :prefix_width, :prefix_width] = np.tril(np.ones((prefix_width, prefix_width), bool))
+    for t in range(prefix_width, total):
+      start = prefix_width + (t - prefix_width) // length * length
+      allowed[row, t, : prefix_lengths[row]] = True
+      allowed[row, t, start : t + 1] = True
+  attend = attention.grouped(jnp.asarray(prefix_lengths), prefix_width=prefix_width, group_size=group_size)
+  attended, kept = attend(query, key, value, None)
+  np.testing.assert_allclose(attended, plain(query, key, value, allowed), atol=1e-5)
+  assert kept is None
+
+
+def test_cached_writes_its_own_and_sees_what_came_before():
+  slots, length = 3, 5
+  keys, values = projections(slots, length, seed=1)[1:]
+  query, key, value = projections(slots, 1)
+  positions = np.array([0, 2, 4])
+  attended, (new_keys, new_values) = attention.cached(jnp.asarray(positions))(query, key, value, (keys, values))
+  expected_keys, expected_values = np.array(keys), np.array(values)
+  expected_keys[np.arange(slots), positions] = key[:, 0]
+  expected_values[np.arange(slots), positions] = value[:, 0]
+  np.testing.assert_array_equal(new_keys, expected_keys)
+  np.testing.assert_array_equal(new_values, expected_values)
+  allowed = (np.arange(length)[None] <= positions[:, None])[:, None]
+  np.testing.assert_allclose(attended, plain(query, expected_keys, expected_values, allowed), atol=1e-5)
+
+
+def test_no_kind_makes_nan_of_a_row_without_keys():
+  """Packed rows whose padding has a segment of its own, prompts without a token, empty slots."""
+  query, key, value = projections(1, 4)
+  allowed_none = jax.nn.dot_product_attention(query, key, value, mask=jnp.zeros((1, 1, 4, 4), bool))
+  np.testing.assert_allclose(allowed_none[0, :, 0], jnp.broadcast_to(value[0, :, 0].mean(0), (4, WIDTH)), atol=1e-5)
+  attend = attention.grouped(jnp.zeros(1, jnp.int32), prefix_width=2, group_size=1)
+  gradient = jax.jit(jax.grad(lambda *qkv: attend(*qkv, None)[0].sum(), (0, 1, 2)))(query, key, value)
+  assert all(np.all(np.isfinite(x)) for x in gradient)
+  zeros = jnp.zeros((1, 3, KV_HEADS, WIDTH))
+  empty, _ = attention.cached(jnp.zeros(1, jnp.int32))(query[:, :1], key[:, :1], value[:, :1], (zeros, zeros))
+  np.testing.assert_allclose(empty[0, 0, 0], value[0, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["causal", "grouped", "cached"])
+def test_scores_are_float32_under_bfloat16(kind):
+  """Keys of which two differ by less than a bfloat16 step of the scores: float32 scores tell them apart."""
+  scale = float(np.sqrt(WIDTH))
+  query = jnp.zeros((1, 3, HEADS, WIDTH), jnp.bfloat16).at[..., :2].set(1.0)
+  key = jnp.zeros((1, 3, KV_HEADS, WIDTH), jnp.bfloat16).at[..., 0].set(256.0 * scale).at[:, 1, :, 1].set(scale)
+  value = jnp.zeros((1, 3, KV_HEADS, WIDTH), jnp.bfloat16).at[:, 1].set(1.0)
+  # In bfloat16 256 + 1 is 256, and the weight of the second key would be 1/3 instead of e / (e + 2).
+  expected = np.e / (np.e + 2)
+  if kind == "causal":
+    attended, _ = attention.causal()(query, key, value, None)
+  elif kind == "grouped":
+    attended, _ = attention.grouped(jnp.array([2]), prefix_width=2, group_size=1)(query, key, value, None)
+  else:
+    attended, _ = attention.cached(jnp.array([2]))(query[:, 2:], key[:, 2:], value[:, 2:], (key, value))
+  assert attended.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(attended[0, -1], np.float32), expected, atol=0.02)
