@@ -10,6 +10,7 @@ REQUIREMENTS = [
   "flax>=0.12.8",
   "grain>=0.2.18",
   "importlib-resources>=6.0",  # TFDS imports it through etils, which does not ask for it
+  "importlib_resources>=6.4",  # TFDS 4.9.10 imports it and does not say so
   "jax>=0.10.2",
   "jinja2>=3.1",
   "matplotlib>=3.9",

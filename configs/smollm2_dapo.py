@@ -15,7 +15,7 @@ from configs import tiny_dapo, tiny_sft
 
 def get_config(arg: str = "") -> ConfigDict:
   config = tiny_dapo.get_config()
-  config.steps = 40
+  config.steps = 30
   config.model.path = "smollm2-135m-instruct"
   config.model.unroll = 1
   config.warmup.steps = 0
@@ -27,20 +27,21 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rollout.groups = 8
   config.rollout.slots = 64
   config.rollout.max_prompt_length = 48
-  config.rollout.max_new_tokens = 24
+  config.rollout.max_new_tokens = 16
   config.dynamic_sampling.max_prompts = 64
   config.overlong.penalty_buffer = 8
   config.objective.logprob_chunk = 512
+  config.learner.updates_per_step = 2
   config.optimizer.learning_rate = 1e-5
   config.optimizer.b2 = 0.999
   config.optimizer.warmup_updates = 5
   config.optimizer.weight_decay = 0.1
 
-  config.eval.every = 20
+  config.eval.every = 15
   config.eval.answer_style = "last_number"
   config.eval.slots = 64
   config.eval.max_prompt_length = 48
-  config.eval.max_new_tokens = 24
+  config.eval.max_new_tokens = 16
   config.eval.sets.heldout.prompts = tiny_sft.task("held_out", 0)
   config.eval.sets.heldout.prompts.task = "facts"
   config.eval.sets.heldout.prompts.chat = True

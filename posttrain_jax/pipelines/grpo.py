@@ -20,7 +20,6 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import logging
 
 from posttrain_jax import losses
 from posttrain_jax.evaluation.report import write_report
@@ -65,12 +64,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       learner.state, step, first = restored.state, restored.step, restored.step + 1
       collector.restore(restored.extra["collector"])
       learner.skipped_in_a_row, best = restored.extra["skipped_in_a_row"], restored.extra["best"]
-      logging.info("going on after step %d", step)
     offsets = None if restored is None else restored.extra["journal"]
     journal = stack.enter_context(Journal(directory.path, offsets, tensorboard=config.logging.tensorboard))
     console = stack.enter_context(Console("train", config.steps, config.logging.console))
-    clock = parts.clock
+    if restored is not None:
+      console.say("; ".join([f"going on after step {step}", *restored.notes]))
 
+    clock = parts.clock
+    clock.take()  # what came before the first step, a warm-up above all, is not the first step's time
     parts.hand_over()
     # Step 0 is the policy as it came: evaluated, not trained.
     for step in range(first, config.steps + 1):

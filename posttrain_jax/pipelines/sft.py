@@ -125,8 +125,10 @@ def fit(
       best, learner.skipped_in_a_row = restored.extra["best"], restored.extra["skipped_in_a_row"]
     journal = stack.enter_context(Journal(path, offsets, tensorboard=config.logging.tensorboard))
     console = stack.enter_context(Console("sft", config.steps, config.logging.console))
-    clock = Clock()
+    if restored is not None and start < config.steps:
+      console.say("; ".join([f"going on after step {start}", *restored.notes]))
 
+    clock = Clock()
     for step in range(start + 1, config.steps + 1):
       with clock.phase("train"):
         learning_rate = float(learner.learning_rate(int(learner.state.updates)))

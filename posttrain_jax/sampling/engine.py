@@ -102,7 +102,8 @@ class Engine:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
       sampling: temperature, truncation, stop ids.
       seed: with prompt, sample and attempt it fixes all random draws.
-      slots: S, answers drawn at the same time.
+      slots: S, answers drawn at the same time. On CPU below 8 or a multiple of 8 per batch shard: of other numbers the
+        last few are computed without vector instructions, and the last bit of their logprobs may depend on the slot.
       max_prompt_length: longest prompt in tokens.
       max_new_tokens: cap on the tokens of an answer, the stop id included.
       steps_per_dispatch: decode steps without coming back to the host; a slot that finishes idles to their end.

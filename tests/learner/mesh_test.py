@@ -119,7 +119,7 @@ def assert_same(found, expected):
 
 
 def cases(each, quick):
-  """Every pair of a training function and one of `each`; those not in `quick` are slow, as each compiles for seconds."""
+  """Every pair of a training function and one of `each`; those not in `quick` are slow: each compiles for seconds."""
   return [
     pytest.param(train, value, marks=() if (train, value) in quick else pytest.mark.slow)
     for train in (train_policy, train_supervised)

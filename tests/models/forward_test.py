@@ -28,7 +28,9 @@ rng = np.random.default_rng(0)
 PROMPTS, PROMPT_LENGTHS = rng.integers(0, 19, size=(4, 5)), np.array([5, 1, 3, 4])
 ANSWERS, LENGTHS = rng.integers(0, 19, size=(4, 3, 4)), rng.integers(1, 5, size=(4, 3))
 COUNTED = np.arange(4) < LENGTHS[..., None]  # [P, G, Tc]
-WEIGHTS = (rng.normal(size=(4, 3, 4, 12)) * COUNTED[..., None]).astype(np.float32)  # of the scalar that is differentiated
+WEIGHTS = (rng.normal(size=(4, 3, 4, 12)) * COUNTED[..., None]).astype(
+  np.float32
+)  # of the scalar that is differentiated
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -95,7 +95,9 @@ def test_the_architecture_by_hand():
 
 
 @pytest.mark.parametrize(
-  "change", [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"unroll": 3}], ids=lambda change: str(next(iter(change.items())))
+  "change",
+  [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"unroll": 3}],
+  ids=lambda change: str(next(iter(change.items()))),
 )
 def test_what_is_recomputed_or_unrolled_changes_nothing(change):
   logits, gradient = logits_and_gradient(dataclasses.replace(CONFIG, **change), params())

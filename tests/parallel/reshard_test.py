@@ -47,6 +47,7 @@ PLACES = {
   "one device": (ALL[:1], {}, ALL[:1], {}),
   "same devices, other layout": (ALL, {"fsdp": 4, "tensor": 2}, ALL, {"data": 4, "tensor": 2}),
   "disjoint, tensor-parallel sampler": (ALL[:4], {"fsdp": 4}, ALL[4:], {"data": 2, "tensor": 2}),
+  "one of the learner's replicas": (ALL, {"data": 8}, ALL[:1], {}),
   "some of the learner's devices": (ALL, {"fsdp": 8}, ALL[:2], {"tensor": 2}),
 }
 

@@ -49,9 +49,9 @@ def test_names_become_mesh_axes():
 
 
 def test_two_names_on_one_mesh_axis_are_an_error():
-  with pytest.raises(InputError, match="'vocab' and 'mlp' of .* both map to mesh axis 'tensor'"):
+  with pytest.raises(InputError, match=r"'vocab' and 'mlp' of .* both map to mesh axis 'tensor'"):
     partition_spec(("vocab", "mlp"), LEARNER_RULES)
-  with pytest.raises(InputError, match="'batch' and 'embed' of .* both map to mesh axis 'fsdp'"):
+  with pytest.raises(InputError, match=r"'batch' and 'embed' of .* both map to mesh axis 'fsdp'"):
     partition_spec(("batch", "length", "embed"), LEARNER_RULES)
   # Also from a table that was changed, wherever the parameter is.
   with pytest.raises(InputError, match="both map to mesh axis 'tensor'"):
@@ -109,7 +109,9 @@ def test_the_train_state_is_made_in_its_shards():
 def test_random_parameters_do_not_depend_on_the_mesh():
   config = dataclasses.replace(CONFIG, num_layers=1, qkv_bias=False, tied=True)  # as few programs as possible
   states = [
-    make_train_state(config, optax.sgd(1.0), make_mesh(sizes, jax.devices()[: np.prod(list(sizes.values()))]), seed=3)[0]
+    make_train_state(config, optax.sgd(1.0), make_mesh(sizes, jax.devices()[: np.prod(list(sizes.values()))]), seed=3)[
+      0
+    ]
     for sizes in ({"data": 1}, {"fsdp": 4, "tensor": 2})
   ]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *(state.params for state in states))

@@ -66,6 +66,11 @@ def exact_two_tokens() -> tuple[np.ndarray, np.ndarray]:
   return np.asarray(logits[0, 0, 0], np.float64), np.asarray(logits[0, :, 1], np.float64)
 
 
+def counting_engine(sampling):
+  shapes = dict(slots=256, max_new_tokens=2, max_prompt_length=3, steps_per_dispatch=2)
+  return shared_engine(COUNTED, sampling=sampling, **shapes)
+
+
 def log_softmax(x):
   return x - np.log(np.sum(np.exp(x - x.max(-1, keepdims=True)), -1, keepdims=True)) - x.max(-1, keepdims=True)
 
@@ -100,7 +105,7 @@ def p_value(counts: np.ndarray, probabilities: np.ndarray) -> float:
 )
 def test_frequencies_of_answers_of_two_tokens(sampling):
   first_logits, second_logits = exact_two_tokens()
-  engine = new_engine(COUNTED, sampling=sampling, slots=256, max_new_tokens=2, max_prompt_length=3, steps_per_dispatch=2)
+  engine = counting_engine(sampling)
   (group,) = engine.generate([Prompt(0, (7, 2, 9), {})], SAMPLES)
   drawn = np.stack([answer.tokens for answer in group.answers])
   first = truncated(first_logits, sampling)
@@ -125,9 +130,7 @@ def test_frequencies_of_answers_of_two_tokens(sampling):
 
 def test_prompts_of_equal_tokens_draw_independently():
   """The same tokens at 12 indices, first tokens of samples 0..: what one prompt draws says nothing of another's."""
-  engine = shared_engine(
-    COUNTED, sampling=SamplingConfig(), slots=256, max_new_tokens=2, max_prompt_length=3, steps_per_dispatch=2
-  )
+  engine = counting_engine(SamplingConfig())
   pair = engine.generate([Prompt(index, (7, 2, 9), {}) for index in (0, 1)], SAMPLES // 2)
   first = truncated(exact_two_tokens()[0], SamplingConfig())
   a, b = (np.array([answer.tokens[0] for answer in group.answers]) for group in pair)

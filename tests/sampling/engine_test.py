@@ -155,7 +155,9 @@ def test_stepping_without_parameters_says_so():
     bare.generate([Prompt(0, (1,), {})], 1)
 
 
-@pytest.mark.parametrize("field", ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_width"])
+@pytest.mark.parametrize(
+  "field", ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_width"]
+)
 def test_sizes_below_one_are_refused(field):
   with pytest.raises(InputError, match=rf"rollout\.{field}: 0, expected at least 1"):
     new_engine(SMALL, **{field: 0})
