@@ -47,5 +47,19 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.sets.heldout.prompts.chat = True
   config.checkpoint.every = 10
   config.logging.rollouts_every = 5
-  del arg
+  if arg == "gsm8k":  # word problems: longer questions, room for a few lines of working
+    config.steps = 2
+    config.prompts.template = "{prompt} Work it out briefly."
+    config.prompts.over_limit = "drop"
+    config.prompts.limit = 64
+    config.rollout.max_prompt_length = 96
+    config.rollout.max_new_tokens = 96
+    config.rollout.groups = 2
+    config.rollout.slots = 32
+    config.dynamic_sampling.max_prompts = 8
+    config.overlong.penalty_buffer = 16
+    config.eval.every = 0
+    config.logging.rollouts_every = 1
+  elif arg:
+    raise ValueError(f"{arg!r}, expected nothing or gsm8k")
   return config

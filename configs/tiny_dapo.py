@@ -56,9 +56,13 @@ def get_config(arg: str = "") -> ConfigDict:
     correction=dict(level="token", mode="truncate", low=0.0, high=2.0),
     logprob_chunk=4096,
   )
-  config.learner = dict(updates_per_step=1, micro_batches=1, max_skipped_updates=5)
+  config.learner = dict(
+    updates_per_step=2,  # optimiser updates on a step's groups; from the second on they are off-policy and clipped
+    micro_batches=1,
+    max_skipped_updates=5,  # in a row, because of NaN or infinity, that end the run
+  )
   config.optimizer = dict(
-    learning_rate=5e-4,
+    learning_rate=3e-4,
     schedule="constant",
     warmup_updates=5,
     decay_updates=0,

@@ -6,13 +6,13 @@ the index, so resuming at a step neither skips nor repeats an example, also in t
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import grain
 import jax
 import numpy as np
 
+from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
@@ -46,20 +46,26 @@ class TooLong(enum.StrEnum):
   CUT = "cut"  # its end is lost, and so is its end token: it teaches no ending
 
 
-def encode_completions(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Example]:
+def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Example]:
   """Tokenises rows of "prompt" and "completion"; the completion and the end token put after it are learned.
 
-  The two texts are tokenised apart, as a sampled answer is: no token straddles the border.
+  The two texts are tokenised apart, as a sampled answer is: no token straddles the border. A prompt gets what the
+  tokeniser puts around a text by itself (Llama 3: BOS), as prompts in RL do.
 
   Raises:
-    InputError: a row has no such text, or its text cannot be tokenised.
+    InputError: a row has no such text, or its text cannot be tokenised; with the row's source.
   """
   examples = []
-  for i, row in enumerate(rows):
+  for row in rows:
+    texts = row.columns
     for field in ("prompt", "completion"):
-      if not isinstance(row.get(field), str):
-        raise InputError(f"demonstrations: row {i}: {field} is {row.get(field)!r}, expected text")
-    prompt, completion = tokenizer.encode(row["prompt"]), tokenizer.encode(row["completion"])
+      if not isinstance(texts.get(field), str):
+        raise InputError(f"{row.source}: {field} is {texts.get(field)!r}, expected text")
+    try:
+      prompt = tokenizer.encode(texts["prompt"], add_special_tokens=True)
+      completion = tokenizer.encode(texts["completion"])
+    except InputError as error:
+      raise InputError(f"{row.source}: {error}") from None
     if tokenizer.eos_id is not None:
       completion.append(tokenizer.eos_id)
     mask = [False] * len(prompt) + [True] * len(completion)

@@ -52,6 +52,8 @@ class Correction:
       raise InputError(f"correction.level: {self.level!r}, expected off, token, sequence or geometric")
     if self.mode not in ("truncate", "mask"):
       raise InputError(f"correction.mode: {self.mode!r}, expected truncate or mask")
+    if not 0 <= self.low < self.high:
+      raise InputError(f"correction: low {self.low}, high {self.high}, expected 0 <= low < high")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Objective:
       raise InputError(f"objective.clip: low {self.clip_low}, high {self.clip_high}, expected low in [0, 1], high >= 0")
     if self.dual_clip and self.dual_clip <= 1:
       raise InputError(f"objective.dual_clip: {self.dual_clip}, expected 0 (off) or more than 1")
+    if self.logprob_chunk < 1:
+      raise InputError(f"objective.logprob_chunk: {self.logprob_chunk}, expected at least 1")
     if self.temperature <= 0:
       raise InputError(f"objective.temperature: {self.temperature}, expected more than 0 to train on samples")
 
@@ -225,7 +229,8 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
       sums["correction/weight"] = mean(weights)
     loss = aggregate(objective, token_losses, batch.mask, totals)
     if objective.kl_coefficient:
-      kl = losses.kl.kl_estimate(learner_logprobs, batch.reference_logprobs, estimator=objective.kl_estimator)
+      estimator = objective.kl_estimator
+      kl = losses.kl.kl_estimate(learner_logprobs, batch.reference_logprobs, estimator=estimator, mask=batch.mask)
       sums["kl/reference"] = mean(kl)
       loss += objective.kl_coefficient * aggregate(objective, kl, batch.mask, totals)
 
@@ -233,7 +238,7 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
     advantages = jnp.broadcast_to(batch.advantages, ratio.shape)
     low = (ratio < 1 - objective.clip_low) & (advantages < 0)
     # The tokens came from the sampler, so the divergence that they estimate is KL(sampler || old).
-    to_sampler = functools.partial(losses.kl.kl_estimate, batch.sampler_logprobs, old_logprobs)
+    to_sampler = functools.partial(losses.kl.kl_estimate, batch.sampler_logprobs, old_logprobs, mask=batch.mask)
     mismatch = jnp.where(batch.mask, jnp.abs(old_logprobs - batch.sampler_logprobs), 0.0)
     sums |= {
       "entropy": mean(entropy),

@@ -15,7 +15,7 @@ from posttrain_jax.learner import policy_gradient
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.policy_gradient import Objective, PolicyBatch, count_totals
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import apply_update
+from posttrain_jax.learner.update import SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
@@ -40,7 +40,7 @@ class PolicyLearner:
     shardings: its shardings.
     mesh: where it lives.
     learning_rate: schedule by number of updates.
-    skipped_in_a_row: updates left out because they were not finite, since the last one that was.
+    skipped: counts updates that were not finite.
   """
 
   def __init__(
@@ -52,6 +52,7 @@ class PolicyLearner:
     *,
     prompts_per_update: int,
     micro_batches: int,
+    max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
   ):
@@ -64,6 +65,7 @@ class PolicyLearner:
       mesh: where.
       prompts_per_update: P, groups in one optimiser update.
       micro_batches: M, parts in which their gradients are computed.
+      max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
       params: parameters to start from; also the reference, if the objective has a KL term. Random ones if None.
 
@@ -74,7 +76,7 @@ class PolicyLearner:
     shards = batch_shards(mesh)
     self.mesh, self._objective, self._micro_batches = mesh, objective, micro_batches
     self._prompts_per_update = prompts_per_update
-    self.skipped_in_a_row = 0
+    self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
@@ -128,6 +130,9 @@ class PolicyLearner:
 
     Returns:
       Metrics: means over the updates, largest values, and counts of skipped updates.
+
+    Raises:
+      Diverged: too many updates in a row were not finite.
     """
     parts = list(self._split(batch))
     with jax.set_mesh(self.mesh):
@@ -142,7 +147,7 @@ class PolicyLearner:
           found.append(metrics)
     found = jax.device_get(found)
     for metrics in found:
-      self.skipped_in_a_row = self.skipped_in_a_row + 1 if metrics["skipped_updates"] else 0
+      self.skipped.count(bool(metrics["skipped_updates"]))
     return _combine(found)
 
   def score(self, batch: PolicyBatch) -> np.ndarray:

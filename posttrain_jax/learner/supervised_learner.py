@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import apply_update
+from posttrain_jax.learner.update import SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
@@ -25,7 +25,7 @@ class SupervisedLearner:
     state: the train state. Every update donates it.
     shardings: its shardings.
     learning_rate: schedule by number of updates.
-    skipped_in_a_row: updates left out because they were not finite, since the last one that was.
+    skipped: counts updates that were not finite.
   """
 
   def __init__(
@@ -36,11 +36,12 @@ class SupervisedLearner:
     *,
     micro_batches: int,
     logprob_chunk: int,
+    max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
   ):
     """Makes the state and the program; arguments as in `policy_learner.PolicyLearner`."""
-    self.mesh, self._micro_batches, self.skipped_in_a_row = mesh, micro_batches, 0
+    self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
@@ -54,13 +55,13 @@ class SupervisedLearner:
     )
 
   def train(self, batch: Any) -> dict[str, float]:
-    """One optimiser update on a `data.supervised.SupervisedBatch` of host arrays; returns its metrics."""
+    """One optimiser update on a `data.supervised.SupervisedBatch` of host arrays: its metrics; may raise Diverged."""
     parts = self._micro_batches
     batch = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
     with jax.set_mesh(self.mesh):
       self.state, metrics = self._update(self.state, batch)
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
-    self.skipped_in_a_row = self.skipped_in_a_row + 1 if metrics["skipped_updates"] else 0
+    self.skipped.count(bool(metrics["skipped_updates"]))
     return metrics
 
 

@@ -16,6 +16,29 @@ import optax
 from posttrain_jax.learner.state import TrainState
 
 
+class Diverged(RuntimeError):
+  """Too many updates in a row were not finite."""
+
+
+@dataclasses.dataclass
+class SkippedUpdates:
+  """Counts updates in a row that were left out because they were not finite.
+
+  Attributes:
+    most: how many end the training.
+    in_a_row: how many there were since the last finite one.
+  """
+
+  most: int
+  in_a_row: int = 0
+
+  def count(self, skipped: bool) -> None:
+    """Counts one update; raises Diverged if it is one too many."""
+    self.in_a_row = self.in_a_row + 1 if skipped else 0
+    if self.in_a_row >= self.most:
+      raise Diverged(f"{self.in_a_row} updates in a row were not finite; the last checkpoint is good")
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossOutput:

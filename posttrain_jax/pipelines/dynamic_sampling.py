@@ -8,8 +8,8 @@ unfinished, and no clock decides anything.
 
 Two ways to admit prompts (`Admission`):
 
-  drain   whole waves of (N - have) / p groups, p the informative share of late; all finish before the next wave; the
-          few informative ones too many are carried into the next step, one version stale
+  drain   waves of (N - have) / p groups, p the informative share of late, but of at most 2 N; all finish before the
+          next wave; the informative ones too many, fewer than 2 N, are carried: they are trained on within two steps
   exact   one replacement for each dropped group, never more than N groups open or accepted; nothing is carried
 
 Deviation from the paper (2503.14476, section 3.2), whose script draws batches of three times N prompts and cuts the
@@ -151,8 +151,7 @@ class Collector:
     """Informative share of the groups judged of late (each step halves the weight of those before); 1 at the start."""
     if not self.judged_of_late:
       return 1.0
-    # A floor keeps one bad step from admitting everything up to the cap at once.
-    return max(self.informative_of_late / self.judged_of_late, 1 / 8)
+    return max(self.informative_of_late / self.judged_of_late, 1e-3)
 
   def collect(self) -> Collected:
     """Draws prompts, samples and judges until N informative groups are there or the cap is reached.
@@ -175,6 +174,8 @@ class Collector:
     trained, surplus = usable[: self.groups], usable[self.groups :]
     self.carried = [group for group, _ in surplus]
     at_cap = len(trained) < self.groups
+    if at_cap and settings.at_cap == AtCap.STOP:
+      self.carried = [group for group, _ in trained]  # the run ends here; nothing found is thrown away
     if at_cap and settings.at_cap == AtCap.ERROR:
       raise SamplingCapReached(
         f"{len(fresh)} prompts gave {len(trained)} informative groups of {self.groups}; dynamic_sampling.max_prompts "
@@ -196,8 +197,9 @@ class Collector:
   def _drain(self, have: int) -> list[tuple[Group, Verdict]]:
     fresh, share = [], self.informative_share
     while have < self.groups and len(fresh) < self.settings.max_prompts:
-      wave = math.ceil((self.groups - have) / share)
-      wave = [(group, verdict(group)) for group in self._sample(min(wave, self.settings.max_prompts - len(fresh)))]
+      # Staleness is bounded by admitting less: when the share jumps up, a wave may turn out informative throughout.
+      wave = min(math.ceil((self.groups - have) / share), 2 * self.groups, self.settings.max_prompts - len(fresh))
+      wave = [(group, verdict(group)) for group in self._sample(wave)]
       have += sum(outcome == Verdict.TRAINED for _, outcome in wave)
       fresh += wave
     return fresh

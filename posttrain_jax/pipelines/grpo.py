@@ -10,8 +10,8 @@ first update is on-policy, so one forward serves for both; for the others they a
 checkpoint is made at a step's end, where nothing is in flight, and holds all that the next step depends on: a run that
 was killed goes on bit for bit.
 
-Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one step stale; they are weighted by
-`objective.correction`.
+Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one or two steps stale; they are
+weighted by `objective.correction`.
 """
 
 import contextlib
@@ -34,11 +34,8 @@ from posttrain_jax.pipelines.grpo_parts import Parts, assemble
 from posttrain_jax.pipelines.journal import Journal
 from posttrain_jax.pipelines.judging import OverlongFilter
 from posttrain_jax.pipelines.preemption import Preempted
+from posttrain_jax.pipelines.rollout_metrics import token_cost
 from posttrain_jax.types import Group, Rollout
-
-
-class Diverged(RuntimeError):
-  """Too many updates in a row were not finite; the last checkpoint is good."""
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -52,7 +49,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     InputError: bad configuration or input, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
     SamplingCapReached: a step did not find enough informative groups, and the config says `error`.
-    Diverged: `learner.max_skipped_updates` updates in a row were not finite.
+    Diverged: `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   with contextlib.ExitStack() as stack:
     parts = assemble(config, workdir, stack)
@@ -62,8 +59,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     best, step, first = -np.inf, 0, 0
     if restored is not None:
       learner.state, step, first = restored.state, restored.step, restored.step + 1
+      if restored.extra["stopped"]:  # at the cap on prompts, which ends a run for good
+        first = config.steps + 1
       collector.restore(restored.extra["collector"])
-      learner.skipped_in_a_row, best = restored.extra["skipped_in_a_row"], restored.extra["best"]
+      learner.skipped.in_a_row, best = restored.extra["skipped_in_a_row"], restored.extra["best"]
     offsets = None if restored is None else restored.extra["journal"]
     journal = stack.enter_context(Journal(directory.path, offsets, tensorboard=config.logging.tensorboard))
     console = stack.enter_context(Console("train", config.steps, config.logging.console))
@@ -86,23 +85,21 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         with clock.phase("train"):
           rollout, advantages = make_rollout(parts, collected.trained)
           mask = batches.training_mask(rollout, overlong_filter=parts.overlong_filter == OverlongFilter.LOSS)
+          metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
           metrics |= learner.train(batches.policy_batch(rollout, advantages[..., None], mask))
-        if learner.skipped_in_a_row >= config.learner.max_skipped_updates:
-          raise Diverged(
-            f"step {step}: {learner.skipped_in_a_row} updates in a row were not finite; the last good checkpoint stays"
-          )
         with clock.phase("handover"):
           parts.hand_over()
         if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
           journal.write_rollouts(step, _records(parts, step, collected, advantages))
 
       last = stop or step == config.steps or parts.preemption.requested
-      if config.eval.every and (step % config.eval.every == 0 or step == config.steps):
+      if config.eval.every and (step % config.eval.every == 0 or step == config.steps or stop):
         with clock.phase("eval"):
           metrics |= parts.evaluator(parts.engine.params, learner.version)[0]
       score = metrics.get(f"eval/{config.eval.best}", -np.inf)
-      improved, best = score > best, max(score, best)
+      improved = score > best  # NaN, an evaluation without any verdict, is no improvement
+      best = score if improved else best
       save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
       if save and config.checkpoint.digest:
         metrics["params_sha256"] = params_sha256(learner.state.params)
@@ -112,8 +109,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         extra = {
           "collector": collector.state(),
           "journal": journal.offsets(),
-          "skipped_in_a_row": learner.skipped_in_a_row,
+          "skipped_in_a_row": learner.skipped.in_a_row,
           "best": float(best),
+          "stopped": stop,
         }
         checkpoints.save(step, learner.state, extra, best=improved)
       if last:

@@ -21,8 +21,9 @@ from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSa
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import OverlongFilter, make_judge, make_workers
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
+from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import build, convert
+from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.workdir import Workdir
@@ -38,6 +39,24 @@ class Advantage(enum.StrEnum):
   GROUP_NORMALIZED = "group_normalized"  # GRPO, DAPO
   GROUP_CENTERED = "group_centered"  # Dr. GRPO
   LEAVE_ONE_OUT = "leave_one_out"  # RLOO
+
+
+_LEAST = {
+  "steps": 0,
+  "rollout.groups": 1,
+  "rollout.group_size": 1,
+  "learner.updates_per_step": 1,
+  "learner.micro_batches": 1,
+  "learner.max_skipped_updates": 1,
+  "eval.every": 0,
+  "checkpoint.every": 1,
+  "checkpoint.keep": 1,
+  "logging.rollouts_every": 1,
+  "warmup.steps": 0,
+  "warmup.max_skipped_updates": 1,
+  "warmup.checkpoint.every": 1,
+  "warmup.checkpoint.keep": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +103,11 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     Preempted: during the warm-up, after a checkpoint of it.
   """
   rollout, clock = config.rollout, Clock()
+  at_least(config, _LEAST)
+  if config.eval.every and config.eval.best.partition("/")[0] not in config.eval.sets:
+    raise InputError(
+      f"eval.best: {config.eval.best!r}, expected SET/METRIC with a set of {', '.join(config.eval.sets)}"
+    )
   mesh = make_mesh(config.mesh)
   policy = load_policy(config.model)
   optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
@@ -136,12 +160,13 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     settings=settings,
   )
 
-  warming_up = config.warmup.steps > 0 and not config.model.path
+  warming_up = config.warmup.steps > 0
   if warming_up:
     warmup_batches, warmup_digests = sft.prepare(config.warmup, policy, mesh, config.seed)
     digests |= warmup_digests
 
-  directory = stack.enter_context(Workdir.open(workdir, config, digests | evaluator.digests))
+  digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
+  directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
   if warming_up:
     policy = sft.warm_up(config, policy, mesh, warmup_batches, directory.path / "warmup", evaluator, preemption)
@@ -153,6 +178,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     mesh,
     seed=stream_seed(config.seed, Stream.PARAMS),
     params=policy.params,
+    max_skipped_updates=config.learner.max_skipped_updates,
     **division,
   )
   abstract = abstract_like(learner.state, learner.shardings).params

@@ -27,6 +27,17 @@ def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
   return tokenizer.decode(tokens[:-1] if stopped else tokens)
 
 
+def _without(group: Group, left_out: np.ndarray) -> Group:
+  """The group with some answers made invalid, as if no verdict on them had come back."""
+  zero = np.float32(0)
+  return dataclasses.replace(
+    group,
+    valid=group.valid & ~left_out,
+    accuracy=np.where(left_out, zero, group.accuracy),
+    rewards=np.where(left_out, zero, group.rewards),
+  )
+
+
 def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
   """Starts the workers of the config's `rewards` section; raises InputError for functions that cannot be loaded."""
   functions = [
@@ -61,7 +72,7 @@ def make_judge(
     texts = [tuple(answer_text(tokenizer, answer.tokens) for answer in group.answers) for group in groups]
     judged = judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
     if overlong_filter == OverlongFilter.GROUP:
-      judged = [dataclasses.replace(group, valid=group.valid & ~group.truncated) for group in judged]
+      judged = [_without(group, group.truncated) for group in judged]
     return judged
 
   return judge_groups

@@ -6,6 +6,7 @@ the config's sizes with random parameters and the tiny tokeniser of the procedur
 
 import dataclasses
 import enum
+import hashlib
 import json
 import pathlib
 
@@ -13,7 +14,7 @@ import jax
 import ml_collections
 from flax import nnx
 
-from posttrain_jax.data import demonstrations
+from posttrain_jax.data import demonstrations, prompts
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.models import load as public
@@ -122,6 +123,25 @@ def find_tokenizer(path: str) -> Tokenizer | None:
 def is_run(path: str | pathlib.Path) -> bool:
   """True if a directory is the workdir of a run of ours."""
   return (pathlib.Path(path) / _MODEL_FILE).exists()
+
+
+def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
+  """What a policy was read from: sha256 of its tokeniser and, where there is a path, of its weights.
+
+  Of a run's workdir it is the newest checkpoint's manifest that is hashed, which holds the digests of all its files.
+  """
+  found = {"tokenizer": tokenizer.digest()}
+  if path:
+    source = pathlib.Path(path) if is_run(path) else public.resolve(path)
+    if is_run(path):
+      files = sorted((source / "checkpoints").glob("*.manifest.json"), key=lambda file: int(file.name.split(".")[0]))[
+        -1:
+      ]
+    else:
+      files = sorted([*source.glob("*.safetensors"), source / "config.json"]) if source.is_dir() else [source]
+    parts = [prompts.file_digest(file) for file in files]
+    found["model"] = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+  return found
 
 
 def save_description(policy: Policy, workdir: pathlib.Path) -> None:

@@ -34,7 +34,6 @@ def describe(
     Flat metrics; tokens and lengths in tokens, shares in [0, 1], staleness in versions.
   """
   fresh = [group for group, _ in judged]
-  tokens_trained = int(_lengths(trained).sum())
   metrics: dict[str, float] = {
     "sampling/prompts_drawn": len(fresh),
     "sampling/groups_trained": len(trained),
@@ -43,8 +42,6 @@ def describe(
     "sampling/dropped_all_wrong": counted["all_wrong"],
     "sampling/dropped_invalid": counted["invalid"],
     "sampling/tokens_generated": stats.generated_tokens,
-    "sampling/tokens_trained": tokens_trained,
-    "sampling/generated_per_trained": stats.generated_tokens / max(1, tokens_trained),
     "sampling/decode_steps": stats.decode_steps,
   }
   if stats.slot_steps:
@@ -54,7 +51,7 @@ def describe(
       "sampling/informative_share": counted["trained"] / len(fresh),
       "accuracy/mean": _mean_of_valid(fresh, "accuracy"),
       "reward/mean": _mean_of_valid(fresh, "rewards"),
-      "reward/invalid": int(sum((~group.valid).sum() for group in fresh)),
+      "reward/invalid": int(sum(_without_verdict(group).sum() for group in fresh)),
       "length/mean": float(_lengths(fresh).mean()),
       "length/max": int(_lengths(fresh).max()),
       "truncated/share": _truncated(fresh),
@@ -76,8 +73,18 @@ def describe(
   return metrics
 
 
+def token_cost(generated: int, trained: int) -> dict[str, float]:
+  """Tokens generated for each token that counts in the loss, after filtering; of one step."""
+  return {"sampling/tokens_trained": trained, "sampling/generated_per_trained": generated / max(1, trained)}
+
+
 def _lengths(groups: Sequence[Group]) -> np.ndarray:
   return np.concatenate([np.zeros((0,), np.int32), *[group.lengths for group in groups]])
+
+
+def _without_verdict(group: Group) -> np.ndarray:
+  """Bool [G]: answers on which some reward function failed."""
+  return ~np.isfinite(np.stack(list(group.components.values()))).all(axis=0)
 
 
 def _truncated(groups: Sequence[Group]) -> float:

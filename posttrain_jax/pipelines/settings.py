@@ -4,11 +4,22 @@ import dataclasses
 import enum
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from posttrain_jax.types import InputError
+
+
+def at_least(config: ml_collections.ConfigDict, least: Mapping[str, int]) -> None:
+  """Raises InputError where a whole number in the config, by dotted name, is below what it has to be."""
+  for name, bound in least.items():
+    value: Any = config
+    for part in name.split("."):
+      value = value[part]
+    if value < bound:
+      raise InputError(f"{name}: {value}, expected at least {bound}")
 
 
 def build(record: type, section: ml_collections.ConfigDict, where: str, **given: Any) -> Any:

@@ -28,15 +28,14 @@ from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.journal import Journal
 from posttrain_jax.pipelines.judging import make_judge, make_workers
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
+from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.preemption import Preempted, Preemption
-from posttrain_jax.pipelines.settings import build
+from posttrain_jax.pipelines.settings import at_least, build
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_demonstrations
 from posttrain_jax.pipelines.workdir import Workdir
 
-
-class Diverged(RuntimeError):
-  """Too many updates in a row were not finite; the last checkpoint is good."""
+_LEAST = {"steps": 0, "max_skipped_updates": 1, "eval.every": 0, "checkpoint.every": 1, "checkpoint.keep": 1}
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -49,15 +48,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   Raises:
     InputError: bad configuration or input, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: `max_skipped_updates` updates in a row were not finite.
+    Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   with contextlib.ExitStack() as stack:
+    at_least(config, _LEAST)
     policy, mesh = load_policy(config.model), make_mesh(config.mesh)
     batches, digests = prepare(config, policy, mesh, config.seed)
     workers = stack.enter_context(make_workers(config.rewards))
     judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
     evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh)
-    directory = stack.enter_context(Workdir.open(workdir, config, digests | evaluator.digests))
+    digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
+    directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
     fit(config, policy, mesh, batches, directory.path, evaluator, preemption, seed=config.seed)
 
@@ -110,6 +111,7 @@ def fit(
       mesh,
       micro_batches=config.micro_batches,
       logprob_chunk=config.logprob_chunk,
+      max_skipped_updates=config.max_skipped_updates,
       seed=stream_seed(seed, Stream.PARAMS),
       params=policy.params,
     )
@@ -119,42 +121,40 @@ def fit(
       abstract.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
     )
     restored = checkpoints.restore(abstract)
-    start, best, offsets = 0, -np.inf, None
+    step, best, offsets = 0, -np.inf, None
     if restored is not None:
-      learner.state, start, offsets = restored.state, restored.step, restored.extra["journal"]
-      best, learner.skipped_in_a_row = restored.extra["best"], restored.extra["skipped_in_a_row"]
+      learner.state, step, offsets = restored.state, restored.step, restored.extra["journal"]
+      best, learner.skipped.in_a_row = restored.extra["best"], restored.extra["skipped_in_a_row"]
     journal = stack.enter_context(Journal(path, offsets, tensorboard=config.logging.tensorboard))
     console = stack.enter_context(Console("sft", config.steps, config.logging.console))
-    if restored is not None and start < config.steps:
-      console.say("; ".join([f"going on after step {start}", *restored.notes]))
+    if restored is not None and step < config.steps:
+      console.say("; ".join([f"going on after step {step}", *restored.notes]))
 
     clock = Clock()
-    for step in range(start + 1, config.steps + 1):
+    first = step + 1
+    for step in range(first, config.steps + 1):
       with clock.phase("train"):
         learning_rate = float(learner.learning_rate(int(learner.state.updates)))
         metrics: dict[str, Any] = {"learning_rate": learning_rate, **learner.train(batches.batch(step - 1))}
-      if learner.skipped_in_a_row >= config.max_skipped_updates:
-        raise Diverged(
-          f"step {step}: {learner.skipped_in_a_row} updates in a row were not finite; the last good checkpoint stays"
-        )
       last = step == config.steps or preemption.requested
       if config.eval.every and (step % config.eval.every == 0 or step == config.steps):
         with clock.phase("eval"):
           metrics |= evaluator(hand_over(learner.state.params), int(learner.state.updates))[0]
       score = metrics.get(f"eval/{config.eval.best}", -np.inf)
-      improved, best = score > best, max(score, best)
+      improved = score > best  # NaN, an evaluation without any verdict, is no improvement
+      best = score if improved else best
       save = last or improved or step % config.checkpoint.every == 0
       if save and config.checkpoint.digest:
         metrics["params_sha256"] = params_sha256(learner.state.params)
       journal.write(step, {"updates": int(learner.state.updates), **metrics, **clock.take()})
       console.update(step, metrics)
       if save:
-        extra = {"journal": journal.offsets(), "best": float(best), "skipped_in_a_row": learner.skipped_in_a_row}
+        extra = {"journal": journal.offsets(), "best": float(best), "skipped_in_a_row": learner.skipped.in_a_row}
         checkpoints.save(step, learner.state, extra, best=improved)
       if last:
         break
     checkpoints.wait()
-    if int(learner.state.updates) < config.steps and preemption.requested:
+    if preemption.requested and step < config.steps:
       raise Preempted(f"preempted after step {step}, checkpoint saved")
     return learner.state.params
 

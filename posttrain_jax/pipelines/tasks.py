@@ -83,16 +83,15 @@ def load_demonstrations(
     InputError: nothing is there, or an example is not fit for use.
   """
   if section.path:
-    rows = [row.columns for row in prompts.read_jsonl(section.path)]
-    digest = prompts.file_digest(section.path)
+    rows, digest = prompts.read_jsonl(section.path), prompts.file_digest(section.path)
   else:
     problems = arithmetic.problems(
       arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, seed=section.seed
     ) + arithmetic.problems(
       arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), seed=section.seed
     )
-    rows = demonstrations.demonstrations(problems, copies=section.copies, seed=section.seed)
-    digest = prompts.rows_digest(rows)
+    written = demonstrations.demonstrations(problems, copies=section.copies, seed=section.seed)
+    rows, digest = prompts.named_rows(written, "demonstrations"), prompts.rows_digest(written)
   examples, changed = supervised.limit_length(
     supervised.encode_completions(rows, tokenizer),
     max_length=section.row_length,

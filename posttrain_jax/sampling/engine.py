@@ -26,55 +26,13 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import BATCH, batch_shards
 from posttrain_jax.sampling import programs
 from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.requests import EngineStats, Request
 from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
 
 
-@dataclasses.dataclass
-class EngineStats:
-  """What the engine did since the last `take_stats`.
-
-  Attributes:
-    generated_tokens: answer tokens drawn.
-    prefill_tokens: prompt tokens run, padding left out.
-    dispatches: calls of the decode program.
-    decode_steps: decode steps run.
-    slot_steps: decode steps times slots.
-    idle_slot_steps: those of slots without an active request.
-  """
-
-  generated_tokens: int = 0
-  prefill_tokens: int = 0
-  dispatches: int = 0
-  decode_steps: int = 0
-  slot_steps: int = 0
-  idle_slot_steps: int = 0
-
-
-@dataclasses.dataclass
-class _Request:
-  """A sample under way: what was drawn for it so far, one array a dispatch."""
-
-  prompt: Prompt
-  sample: int
-  tokens: list[np.ndarray] = dataclasses.field(default_factory=list)
-  sampler_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
-  drawn_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
-  versions: list[np.ndarray] = dataclasses.field(default_factory=list)
-
-  def answer(self, reason: FinishReason) -> Answer:
-    join = lambda parts, dtype: np.concatenate([np.zeros((0,), dtype), *parts])  # noqa: E731
-    return Answer(
-      tokens=join(self.tokens, np.int32),
-      sampler_logprobs=join(self.sampler_logprobs, np.float32),
-      drawn_logprobs=join(self.drawn_logprobs, np.float32),
-      versions=join(self.versions, np.int32),
-      finish_reason=reason,
-    )
-
-
 def length_buckets(longest: int) -> tuple[int, ...]:
-  """Prefill lengths to compile: the longest prompt, its half and its quarter."""
-  return tuple(sorted({max(1, -(-longest // part)) for part in (4, 2, 1)}))
+  """Prefill lengths to compile: the longest prompt, its half and its quarter, none shorter than 32 but the longest."""
+  return tuple(sorted({longest, *(-(-longest // part) for part in (4, 2) if longest >= 32 * part)}))
 
 
 class Engine:
@@ -94,6 +52,7 @@ class Engine:
     max_new_tokens: int,
     steps_per_dispatch: int = 16,
     prefill_width: int = 8,
+    prefill_buckets: Sequence[int] | None = None,
     mesh: Mesh | None = None,
   ):
     """Builds the programs; memory is taken and programs are compiled at the first use.
@@ -102,12 +61,13 @@ class Engine:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
       sampling: temperature, truncation, stop ids.
       seed: with prompt, sample and attempt it fixes all random draws.
-      slots: S, answers drawn at the same time. On CPU below 8 or a multiple of 8 per batch shard: of other numbers the
-        last few are computed without vector instructions, and the last bit of their logprobs may depend on the slot.
+      slots: answers drawn at the same time.
       max_prompt_length: longest prompt in tokens.
       max_new_tokens: cap on the tokens of an answer, the stop id included.
       steps_per_dispatch: decode steps without coming back to the host; a slot that finishes idles to their end.
       prefill_width: W, prompts per prefill and prompts whose keys and values are kept until all samples have begun.
+      prefill_buckets: lengths that prompts are padded to for prefill, one program each, the longest
+        `max_prompt_length`; `length_buckets` of it if None.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
 
     Raises:
@@ -123,12 +83,21 @@ class Engine:
     self.model = dataclasses.replace(model, stacked=False)
     self.sampling, self.seed, self.slots = sampling, seed, slots
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
-    self.prefill_width, self.buckets = prefill_width, length_buckets(max_prompt_length)
+    self.prefill_width = prefill_width
+    self.buckets = tuple(sorted(prefill_buckets)) if prefill_buckets else length_buckets(max_prompt_length)
+    if self.buckets[0] < 1 or self.buckets[-1] != max_prompt_length:
+      raise InputError(
+        f"rollout.prefill_buckets: {self.buckets}, expected lengths up to max_prompt_length {max_prompt_length}"
+      )
+    # S, rows of the cache: of another number than a multiple of 8 the last few would be computed without vector
+    # instructions, and the last bit of a logprob would depend on the slot. The rows beyond `slots` stay empty.
+    unit = 8 * batch_shards(mesh)
+    self._rows = -(-slots // unit) * unit
     self.mesh, self.version, self.params = mesh, -1, None
     self.stats = EngineStats()
 
-    self._queue: collections.deque[_Request] = collections.deque()
-    self._running: dict[int, _Request] = {}  # by slot
+    self._queue: collections.deque[Request] = collections.deque()
+    self._running: dict[int, Request] = {}  # by slot
     self._finished: dict[tuple[int, int], dict[int, Answer]] = {}  # by (prompt index, attempt), then sample
     self._sizes: dict[tuple[int, int], int] = {}
     self._pool: dict[tuple[int, int], int] = {}  # prompt to row of the pool of prefixes
@@ -147,8 +116,8 @@ class Engine:
     self._keys = jax.jit(programs.request_keys, out_shardings=whole)
     self._allocate = jax.jit(
       lambda: (
-        programs.empty_cache(self.model, slots, max_prompt_length + max_new_tokens),
-        programs.empty_slots(slots),
+        programs.empty_cache(self.model, self._rows, max_prompt_length + max_new_tokens),
+        programs.empty_slots(self._rows),
         programs.empty_cache(self.model, prefill_width, max_prompt_length),
       ),
       out_shardings=(cache, rows, pool),
@@ -210,7 +179,7 @@ class Engine:
     if name in self._sizes:
       raise ValueError(f"prompt {prompt.index} is under way already at attempt {prompt.attempt}")
     self._sizes[name], self._finished[name] = group_size, {}
-    self._queue.extend(_Request(prompt, sample) for sample in range(group_size))
+    self._queue.extend(Request(prompt, sample) for sample in range(group_size))
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
     """Submits prompts and runs until all are answered; groups come back in the order of the prompts.
@@ -269,7 +238,7 @@ class Engine:
     stopped = {slot: request for slot, request in self._running.items() if belongs(request)}
     if stopped:
       cache, slots, pool = self._device
-      keep = np.ones((self.slots,), bool)
+      keep = np.ones((self._rows,), bool)
       keep[list(stopped)] = False
       active = jax.device_put(np.asarray(slots.active) & keep, slots.active.sharding)
       self._device = (cache, dataclasses.replace(slots, active=active), pool)
@@ -282,7 +251,7 @@ class Engine:
       self._pool.pop(name, None)
     return groups
 
-  def _finish(self, request: _Request, reason: FinishReason) -> list[Group]:
+  def _finish(self, request: Request, reason: FinishReason) -> list[Group]:
     name = (request.prompt.index, request.prompt.attempt)
     answers = self._finished[name]
     answers[request.sample] = request.answer(reason)
@@ -329,7 +298,7 @@ class Engine:
     cache, slots, pool = self._device
     self._device = (cache, slots, self._prefill(self.params, pool, tokens, into))
 
-  def _start(self, free: Sequence[int], requests: Sequence[_Request], rows: Sequence[int]) -> None:
+  def _start(self, free: Sequence[int], requests: Sequence[Request], rows: Sequence[int]) -> None:
     """Fills slots; arrays are padded to all S slots, so there is one program whatever their number."""
     pad = lambda values, fill: np.array([*values, *[fill] * (self.slots - len(values))], np.int32)  # noqa: E731
     prompts = [request.prompt for request in requests]
@@ -347,7 +316,7 @@ class Engine:
       ),
     )
     cache, slots, pool = self._device
-    cache, slots = self._fill(cache, slots, pool, pad(free, self.slots), pad(rows, 0), new)
+    cache, slots = self._fill(cache, slots, pool, pad(free, self._rows), pad(rows, 0), new)
     self._device = (cache, slots, pool)
     self._running.update(zip(free, requests))
 

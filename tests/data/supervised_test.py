@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.data import supervised
+from posttrain_jax.data.prompts import named_rows
 from posttrain_jax.data.supervised import SupervisedBatches, TooLong
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.losses.logprobs import token_logprobs
@@ -29,13 +30,15 @@ def examples_of(*sizes):
 
 def test_completion_and_end_token_are_learned_the_prompt_is_not():
   tokenizer = tiny_tokenizer("ab")  # <pad> 0, <eos> 1, a 2, b 3
-  ((tokens, mask),) = supervised.encode_completions([{"prompt": "ab", "completion": "ba"}], tokenizer)
+  ((tokens, mask),) = supervised.encode_completions(named_rows([{"prompt": "ab", "completion": "ba"}], "d"), tokenizer)
   np.testing.assert_array_equal(tokens, [2, 3, 3, 2, 1])
   np.testing.assert_array_equal(mask, [False, False, True, True, True])
 
 
 def test_an_end_token_spelled_out_in_the_prompt_is_not_learned():
-  ((tokens, mask),) = supervised.encode_completions([{"prompt": "a<eos>", "completion": "b"}], tiny_tokenizer("ab"))
+  ((tokens, mask),) = supervised.encode_completions(
+    named_rows([{"prompt": "a<eos>", "completion": "b"}], "d"), tiny_tokenizer("ab")
+  )
   np.testing.assert_array_equal(tokens, [2, 1, 3, 1])
   np.testing.assert_array_equal(mask, [False, False, True, True])
 
@@ -43,7 +46,7 @@ def test_an_end_token_spelled_out_in_the_prompt_is_not_learned():
 @pytest.mark.parametrize("row", [{"prompt": "a"}, {"prompt": "a", "completion": 3}, {"completion": "a"}])
 def test_rows_without_texts_are_refused(row):
   with pytest.raises(InputError, match=r"row 1: .* expected text"):
-    supervised.encode_completions([{"prompt": "a", "completion": "b"}, row], tiny_tokenizer("ab"))
+    supervised.encode_completions(named_rows([{"prompt": "a", "completion": "b"}, row], "d"), tiny_tokenizer("ab"))
 
 
 def test_a_limit_on_learned_tokens_cuts_the_end_token_off():

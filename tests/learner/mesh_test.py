@@ -85,6 +85,7 @@ def train_policy(sizes, micro_batches, updates=1):
     prompts_per_update=PROMPTS,
     micro_batches=micro_batches,
     seed=0,
+    max_skipped_updates=5,
     params=random_params(CONFIG),
   )
   return learner, learner.train(policy_batch(PROMPTS * updates))
@@ -98,6 +99,7 @@ def train_supervised(sizes, micro_batches):
     micro_batches=micro_batches,
     logprob_chunk=7,
     seed=0,
+    max_skipped_updates=5,
     params=random_params(CONFIG),
   )
   return learner, learner.train(supervised_batch())

@@ -9,6 +9,7 @@ from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_gradient import Aggregation, Correction, Objective, PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.update import Diverged, SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
@@ -45,11 +46,11 @@ def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])
     sizes = dict(prompts_per_update=per_update, micro_batches=micro_batches)
-    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, **sizes)
+    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, max_skipped_updates=3, **sizes)
     _made[key] = made, jax.device_get(made.state)
   made, state = _made[key]
   learner = copy.copy(made)
-  learner.state, learner.skipped_in_a_row = jax.device_put(state, made.shardings, may_alias=False), 0
+  learner.state, learner.skipped = jax.device_put(state, made.shardings, may_alias=False), SkippedUpdates(most=3)
   return learner
 
 
@@ -169,10 +170,23 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(poison):
   advantages[0, 0] = poison
   for count in (1, 2):
     assert learner.train(dataclasses.replace(make_batch(), advantages=advantages))["skipped_updates"] == 1
-    assert learner.skipped_in_a_row == count
+    assert learner.skipped.in_a_row == count
   assert params_sha256(learner.state) == before and learner.version == 1
   learner.train(make_batch())
-  assert learner.skipped_in_a_row == 0 and learner.version == 2
+  assert learner.skipped.in_a_row == 0 and learner.version == 2
+
+
+def test_updates_in_a_row_are_counted_within_a_step():
+  # Two updates a step, the first of them poisoned each time: never three in a row.
+  learner = make_learner(per_update=2)
+  advantages = make_batch().advantages.copy()
+  advantages[0] = np.nan
+  for _ in range(3):
+    assert learner.train(dataclasses.replace(make_batch(), advantages=advantages))["skipped_updates"] == 1
+  advantages[:] = np.nan
+  learner.train(dataclasses.replace(make_batch(), advantages=advantages))
+  with pytest.raises(Diverged, match="3 updates in a row were not finite"):
+    learner.train(dataclasses.replace(make_batch(), advantages=advantages))
 
 
 def test_the_state_is_donated_and_the_second_step_compiles_nothing():

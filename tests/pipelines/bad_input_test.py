@@ -55,7 +55,7 @@ def test_mesh(tmp_path):
 
 def test_batch_that_does_not_divide_over_the_mesh(tmp_path):
   message = refused(tmp_path, mesh__data=8, rollout__groups=12, dynamic_sampling__max_prompts=64)
-  assert "12 prompts an update do not divide" in message
+  assert "6 prompts an update do not divide" in message
 
 
 def test_malformed_line(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo
+from posttrain_jax.learner.update import Diverged
 from posttrain_jax.pipelines import grpo
 from posttrain_jax.pipelines.dynamic_sampling import SamplingCapReached
 from posttrain_jax.pipelines.journal import read_metrics
@@ -130,7 +131,7 @@ def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_check
     "learner.max_skipped_updates": 3,
     "checkpoint.every": 1,
   }
-  with pytest.raises(grpo.Diverged, match="3 updates in a row were not finite"):
+  with pytest.raises(Diverged, match="3 updates in a row were not finite"):
     grpo.train(small(**changes), str(tmp_path / "run"))
   records = read_metrics(tmp_path / "run")
   assert [record.get("skipped_updates", 0) for record in records] == [0, 0, 1, 1]

@@ -155,7 +155,7 @@ def test_a_longer_run_goes_on_and_another_config_is_refused(unbroken, environmen
   )
   assert done.returncode == 2
   (line,) = done.stderr.strip().splitlines()
-  assert "optimizer.learning_rate" in line and "0.5" in line and "0.0005" in line
+  assert "optimizer.learning_rate" in line and "0.5" in line and "0.0003" in line
   config = json.loads((unbroken / "config.json").read_text())
-  assert config["optimizer"]["learning_rate"] == 0.0005
+  assert config["optimizer"]["learning_rate"] == 0.0003
   assert len(records(unbroken)) == STEPS + 1

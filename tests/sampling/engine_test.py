@@ -170,10 +170,12 @@ def test_slots_have_to_divide_over_the_mesh():
 
 
 def test_length_buckets():
-  assert length_buckets(12) == (3, 6, 12)
+  assert length_buckets(2048) == (512, 1024, 2048)
+  assert length_buckets(100) == (50, 100)  # a quarter is too short to be worth a program
+  assert length_buckets(63) == (63,)
   assert length_buckets(1) == (1,)
-  assert length_buckets(2) == (1, 2)
-  assert length_buckets(10) == (3, 5, 10)
+  with pytest.raises(InputError, match=r"prefill_buckets: \(4, 16\), expected lengths up to max_prompt_length 12"):
+    new_engine(SMALL, prefill_buckets=(4, 16))
 
 
 def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
@@ -215,6 +217,7 @@ def test_caches_are_donated_and_parameters_are_not(engine):
 
 def test_cache_bytes(engine):
   per_token = 2 * SMALL.num_layers * SMALL.num_kv_heads * SMALL.head_dim * 4
-  slots_state = 6 * (4 * 4 + 1 + 8)
-  expected = per_token * (6 * (MAX_PROMPT + MAX_NEW) + 3 * MAX_PROMPT) + slots_state
+  rows = 8  # 6 slots, in whole vectors
+  slots_state = rows * (4 * 4 + 1 + 8)
+  expected = per_token * (rows * (MAX_PROMPT + MAX_NEW) + 3 * MAX_PROMPT) + slots_state
   assert abstract_cache_bytes(engine) == expected

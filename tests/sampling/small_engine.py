@@ -35,6 +35,7 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
   defaults = dict(
     seed=0, slots=6, max_prompt_length=MAX_PROMPT, max_new_tokens=MAX_NEW, steps_per_dispatch=4, prefill_width=3
   )
+  defaults["prefill_buckets"] = (3, 6, 12) if settings.get("max_prompt_length", MAX_PROMPT) == MAX_PROMPT else None
   engine = Engine(config, sampling, **(defaults | settings))
   engine.load(params(config), version=3)
   return engine
