@@ -17,8 +17,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = tiny_sft.model()
   config.mesh = dict(data=1, fsdp=1, tensor=1)  # devices along each axis; one may be -1: what is left
   config.warmup = tiny_sft.training()  # supervised steps before; only where model.path is empty
-  config.warmup.eval = dict(every=120, best="heldout/avg@8")
-  config.warmup.checkpoint = dict(every=200, keep=1, digest=True)
+  config.warmup.eval = dict(every=180, best="heldout/avg@8")
+  config.warmup.checkpoint = dict(every=300, keep=1, digest=True)
   config.warmup.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
 
   config.prompts = tiny_sft.task("train", 1000)

@@ -90,7 +90,7 @@ def training() -> ConfigDict:
   """What `configs/tiny_dapo.py` takes over as its warm-up."""
   return ConfigDict(
     dict(
-      steps=600,
+      steps=900,
       batch_size=32,  # rows, each with several examples
       micro_batches=1,
       logprob_chunk=4096,
@@ -109,7 +109,7 @@ def training() -> ConfigDict:
         learning_rate=3e-3,
         schedule="cosine",
         warmup_updates=50,
-        decay_updates=600,
+        decay_updates=900,
         end_fraction=0.05,
         b2=0.98,
         weight_decay=0.01,
@@ -127,7 +127,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.mesh = dict(data=1, fsdp=1, tensor=1)
   config.rewards = rewards()
   config.eval = evaluation()
-  config.eval.every = 120
+  config.eval.every = 180
   config.checkpoint = dict(every=100, keep=2, digest=True)
   config.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
   return config
