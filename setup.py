@@ -38,7 +38,7 @@ setup(
   python_requires=">=3.11",
   install_requires=REQUIREMENTS,
   extras_require={
-    "test": ["pytest>=8.3", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2],
+    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2],
     "math": MATH,
     "smollm2": SMOLLM2,
     "tpu": ["jax[tpu]"],

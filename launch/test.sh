@@ -21,4 +21,5 @@ fi
 # Tests start many processes that compile the same programs.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$PWD/.pytest_cache/xla}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS-0}"
-.venv/bin/python -m pytest "$@" </dev/null
+# Two at a time, a file's tests in one process, since they share what they compiled.
+.venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@" </dev/null

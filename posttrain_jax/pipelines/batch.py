@@ -43,9 +43,10 @@ def stack_groups(
     for g, answer in enumerate(group.answers):
       n = len(answer.tokens)
       rollout.lengths[p, g], rollout.finish_reasons[p, g] = n, answer.finish_reason
-      rollout.generated[p, g, :n] = True if answer.generated is None else answer.generated
+      generated = np.ones((n,), bool) if answer.generated is None else answer.generated
+      rollout.generated[p, g, :n] = generated
       for name in ("sampler_logprobs", "drawn_logprobs", "versions"):
-        getattr(rollout, name)[p, g, :n] = getattr(answer, name)
+        getattr(rollout, name)[p, g, :n] = np.where(generated, getattr(answer, name), 0)
       rollout.answers[p, g, :n] = answer.tokens
   return rollout
 

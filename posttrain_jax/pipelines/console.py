@@ -13,13 +13,14 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Console:
   """A progress bar over steps with a few metrics beside it. A context manager."""
 
-  def __init__(self, title: str, total: int, shown: Mapping[str, str]):
+  def __init__(self, title: str, total: int, shown: Mapping[str, str], *, done: int = 0):
     """Sets up the bar.
 
     Args:
       title: what is going on.
       total: number of steps.
       shown: metric name to the label under which it is shown.
+      done: steps done in an earlier run.
     """
     self._title, self._total, self._shown = title, total, shown
     self._console = rich.console.Console(stderr=True)
@@ -35,7 +36,7 @@ class Console:
       console=self._console,
       disable=not self._console.is_terminal,
     )
-    self._task = self._progress.add_task(title, total=total, metrics="")
+    self._task = self._progress.add_task(title, total=total, completed=done, metrics="")
 
   def __enter__(self) -> "Console":
     self._progress.start()

@@ -10,9 +10,10 @@ from posttrain_jax.pipelines.benchmarks import Benchmark
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import make_judge, make_workers
 from posttrain_jax.pipelines.policy import Policy
-from posttrain_jax.pipelines.tasks import Task, load_prompts
+from posttrain_jax.pipelines.tasks import Task
 from posttrain_jax.types import Group, InputError
 
+_NO_LIMIT = 2**31 - 1
 _HELD_OUT_PER_DIFFICULTY = 40  # as in the tiny configs, so that the numbers can be compared
 
 
@@ -47,13 +48,11 @@ def evaluate(
     raise InputError("--path: missing, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
   mesh = make_mesh({"data": -1})
   problems = _problems(policy, benchmark, path, limit)
-  # As long as the longest problem, not a token more: every slot has a cache of that length.
-  found, _ = load_prompts(problems, policy.tokenizer, max_prompt_length=2**31, where=f"--path={path}")
   section = ml_collections.ConfigDict(
     dict(
       answer_style=str(benchmark.style),
       slots=slots,
-      max_prompt_length=max(len(prompt.tokens) for prompt in found),
+      max_prompt_length=_NO_LIMIT,
       max_new_tokens=benchmark.max_new_tokens,
       sets=dict(
         problems=dict(

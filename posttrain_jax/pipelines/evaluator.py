@@ -77,13 +77,15 @@ class Evaluator:
         raise InputError(f"eval.sets.{name}.samples: {settings.samples}, expected at least 1")
       self.digests |= digests
 
-      def engine(sampling: SamplingConfig) -> Engine:
+      longest = max(len(prompt.tokens) for prompt in prompts)
+
+      def engine(sampling: SamplingConfig, longest=longest) -> Engine:
         return Engine(
           policy.model,
           sampling,
           seed=self._seed,
           slots=section.slots,
-          max_prompt_length=section.max_prompt_length,
+          max_prompt_length=longest,
           max_new_tokens=section.max_new_tokens,
           mesh=mesh,
         )

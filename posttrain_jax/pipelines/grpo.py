@@ -65,7 +65,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       learner.skipped.in_a_row, best = restored.extra["skipped_in_a_row"], restored.extra["best"]
     offsets = None if restored is None else restored.extra["journal"]
     journal = stack.enter_context(Journal(directory.path, offsets, tensorboard=config.logging.tensorboard))
-    console = stack.enter_context(Console("train", config.steps, config.logging.console))
+    console = stack.enter_context(Console("train", config.steps, config.logging.console, done=step))
     if restored is not None:
       console.say("; ".join([f"going on after step {step}", *restored.notes]))
 

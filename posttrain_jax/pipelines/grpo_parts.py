@@ -132,7 +132,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     _sampling(config, policy),
     seed=stream_seed(config.seed, Stream.ROLLOUT),
     slots=rollout.slots,
-    max_prompt_length=rollout.max_prompt_length,
+    max_prompt_length=max(len(prompt.tokens) for prompt in prompts),  # caches no longer than the data needs
     max_new_tokens=rollout.max_new_tokens,
     steps_per_dispatch=rollout.steps_per_dispatch,
     prefill_width=rollout.prefill_width,

@@ -32,7 +32,7 @@ def build(record: type, section: ml_collections.ConfigDict, where: str, **given:
     **given: further fields that the config does not have.
 
   Raises:
-    InputError: an unknown field, a value of the wrong type, or one that the record refuses.
+    InputError: an unknown or a missing field, a value of the wrong type, or one that the record refuses.
   """
   hints = typing.get_type_hints(record)
   fields = {field.name for field in dataclasses.fields(record)}
@@ -41,6 +41,9 @@ def build(record: type, section: ml_collections.ConfigDict, where: str, **given:
     if name not in fields:
       raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(fields - set(given)))}")
     values[name] = convert(hints[name], value, f"{where}.{name}")
+  for field in dataclasses.fields(record):
+    if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+      raise InputError(f"{where}.{field.name}: missing, expected {hints[field.name].__name__}")
   return record(**values)
 
 
@@ -51,6 +54,8 @@ def convert(expected: Any, value: Any, where: str) -> Any:
       return None
     (expected,) = (option for option in typing.get_args(expected) if option is not types.NoneType)
   if dataclasses.is_dataclass(expected):
+    if not isinstance(value, Mapping | ml_collections.ConfigDict):
+      raise InputError(f"{where}: {value!r}, expected a group of {expected.__name__}'s fields")
     return build(expected, value, where)
   if isinstance(expected, type) and issubclass(expected, enum.Enum):
     try:

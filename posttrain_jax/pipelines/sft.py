@@ -126,7 +126,7 @@ def fit(
       learner.state, step, offsets = restored.state, restored.step, restored.extra["journal"]
       best, learner.skipped.in_a_row = restored.extra["best"], restored.extra["skipped_in_a_row"]
     journal = stack.enter_context(Journal(path, offsets, tensorboard=config.logging.tensorboard))
-    console = stack.enter_context(Console("sft", config.steps, config.logging.console))
+    console = stack.enter_context(Console("sft", config.steps, config.logging.console, done=step))
     if restored is not None and step < config.steps:
       console.say("; ".join([f"going on after step {step}", *restored.notes]))
 

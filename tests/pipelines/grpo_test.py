@@ -2,17 +2,25 @@
 
 import json
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny_dapo
+from configs import tiny_dapo, tiny_sft
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.pipelines import grpo
+from posttrain_jax.pipelines import grpo, sft
 from posttrain_jax.pipelines.dynamic_sampling import SamplingCapReached
-from posttrain_jax.pipelines.journal import read_metrics
+from posttrain_jax.pipelines.journal import Journal, read_metrics
 from posttrain_jax.pipelines.policy import is_run, open_policy
-from tests.pipelines.resume_test import OVERRIDES
+from tests.pipelines.small_run import OVERRIDES
+
+_compiles = []
+jax.monitoring.register_event_duration_secs_listener(
+  lambda event, duration, **_: (
+    _compiles.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+  )
+)
 
 
 def small(**changes):
@@ -154,3 +162,94 @@ def test_the_cap_on_prompts(tmp_path, at_cap):
   assert [record["step"] for record in records] == [0, 1]
   assert records[-1]["sampling/prompts_drawn"] == 8 and records[-1]["updates"] == 0
   assert (tmp_path / "run" / "checkpoints" / "1.manifest.json").exists()
+  # That was the end: the same command again does nothing more, and what had been found is still there.
+  before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+  grpo.train(small(**changes, steps=5), str(tmp_path / "run"))
+  assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+  assert kept(tmp_path / "run", 1)["carried"] == []
+
+
+def kept(workdir, step):
+  """What a checkpoint says about the collection of groups."""
+  return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]
+
+
+def test_stopping_at_the_cap_keeps_what_was_found(tmp_path):
+  changes = {"dynamic_sampling.at_cap": "stop", "dynamic_sampling.max_prompts": 8, "steps": 5}
+  grpo.train(small(**changes), str(tmp_path / "run"))
+  *_, last = read_metrics(tmp_path / "run")
+  found = kept(tmp_path / "run", last["step"])["carried"]
+  assert 0 < len(found) == last["sampling/carried"] < 8
+  assert last["sampling/informative_share"] == len(found) / 8
+  again = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+  grpo.train(small(**changes), str(tmp_path / "run"))
+  assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == again
+  assert kept(tmp_path / "run", last["step"])["carried"] == found
+
+
+def test_training_on_the_groups_that_there_are(tmp_path):
+  changes = {"dynamic_sampling.at_cap": "train_partial", "dynamic_sampling.max_prompts": 8, "checkpoint.every": 1}
+  grpo.train(small(**changes), str(tmp_path / "run"))
+  for record in read_metrics(tmp_path / "run")[1:]:
+    path = tmp_path / "run" / "rollouts" / f"step_{record['step']:06d}.jsonl"
+    groups = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = [group for group in groups if group["accepted"]]
+    assert len(groups) == 8 and 0 < len(trained) == record["sampling/groups_trained"] < 8
+    # Rows without a group add no token to the loss.
+    assert record["sampling/tokens_trained"] == sum(sample["length"] for each in trained for sample in each["samples"])
+    assert record["updates"] == record["step"] and np.isfinite(record["loss"])
+
+
+def test_a_step_without_any_group_trains_nothing(tmp_path):
+  changes = {"dynamic_sampling.at_cap": "train_partial", "dynamic_sampling.max_prompts": 8, "checkpoint.every": 1}
+  changes |= {"rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer"}
+  changes |= {"rollout.max_new_tokens": 1, "overlong.penalty_buffer": 0}
+  grpo.train(small(**changes), str(tmp_path / "run"))
+  _, first, second = read_metrics(tmp_path / "run")
+  assert first["sampling/groups_trained"] == second["sampling/groups_trained"] == 0
+  assert second["updates"] == second["sampling/tokens_trained"] == second["skipped_updates"] == 0
+  assert first["params_sha256"] == second["params_sha256"]
+  assert (tmp_path / "run" / "report.html").exists()
+
+
+def compiles_by_step(monkeypatch):
+  """Step to programs compiled since the step before was written; filled in as the run goes on."""
+  counts, write = {}, Journal.write
+
+  def counting(self, step, metrics):
+    counts[step] = len(_compiles)
+    _compiles.clear()
+    write(self, step, metrics)
+
+  _compiles.clear()
+  monkeypatch.setattr(Journal, "write", counting)
+  return counts
+
+
+def test_the_third_step_compiles_nothing_and_steps_are_not_updates(tmp_path, monkeypatch):
+  counts = compiles_by_step(monkeypatch)
+  # Evaluation, checkpoint and two kinds of updates in each step, and a KL term besides.
+  changes = {"learner.updates_per_step": 2, "rollout.groups": 16, "eval.every": 1, "checkpoint.every": 1, "steps": 4}
+  changes |= {"objective.kl_coefficient": 0.01}
+  grpo.train(small(**changes), str(tmp_path / "run"))
+  assert counts[0] + counts[1] > 0
+  assert counts[3] == counts[4] == 0, counts
+  records = read_metrics(tmp_path / "run")
+  assert [record["step"] for record in records] == [0, 1, 2, 3, 4]
+  assert [record["updates"] for record in records] == [0, 2, 4, 6, 8]
+  # The schedule counts updates: the rate warms up over 5 of them, and a step logs that of its first.
+  rates = [record["learning_rate"] for record in records[1:]]
+  assert rates == pytest.approx([3e-4 * rate for rate in (1 / 5, 3 / 5, 1, 1)])
+
+
+def test_the_third_step_of_supervised_fine_tuning_compiles_nothing(tmp_path, monkeypatch):
+  config = tiny_sft.get_config()
+  config.update_from_flattened_dict({name: value for name, value in OVERRIDES.items() if name.startswith("model.")})
+  config.steps, config.batch_size, config.mesh.data, config.demonstrations.per_difficulty = 4, 8, 8, 50
+  config.eval.every, config.eval.max_new_tokens, config.eval.slots, config.checkpoint.every = 1, 12, 32, 1
+  config.eval.sets.heldout.prompts.per_difficulty, config.logging.tensorboard = 4, False
+  counts = compiles_by_step(monkeypatch)
+  sft.train(config.lock(), str(tmp_path / "run"))
+  assert counts[1] > 0
+  assert counts[3] == counts[4] == 0, counts
+  assert [record["updates"] for record in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,38 +13,9 @@ import time
 import pytest
 
 from posttrain_jax.pipelines.journal import read_metrics, reproducible
+from tests.pipelines.small_run import OVERRIDES, STEPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEPS = 8
-# Small, with what can go wrong in it: a warm-up, carried groups, several updates a step, evaluations.
-OVERRIDES = {
-  "steps": STEPS,
-  "warmup.steps": 8,
-  "warmup.eval.every": 3,
-  "warmup.checkpoint.every": 2,
-  "warmup.demonstrations.per_difficulty": 50,
-  "model.num_layers": 2,
-  "model.embed_dim": 32,
-  "model.mlp_dim": 64,
-  "model.num_heads": 2,
-  "model.num_kv_heads": 1,
-  "model.head_dim": 16,
-  "prompts.per_difficulty": 20,
-  "rewards.functions.correct.function": "tests.pipelines.coin_reward:coin",
-  "rollout.groups": 4,
-  "rollout.group_size": 4,
-  "rollout.slots": 16,
-  "rollout.max_new_tokens": 12,
-  "dynamic_sampling.max_prompts": 64,
-  "learner.updates_per_step": 2,
-  "eval.every": 3,
-  "eval.max_new_tokens": 12,
-  "eval.slots": 32,
-  "eval.sets.heldout.prompts.per_difficulty": 4,
-  "checkpoint.every": 2,
-  "logging.rollouts_every": 1,
-  "logging.tensorboard": False,
-}
 
 
 def command(workdir, **more):
@@ -81,10 +53,10 @@ def rollouts(workdir):
   return {path.name: path.read_text() for path in (workdir / "rollouts").iterdir()}
 
 
-def kill_when(workdir, environment, condition):
+def kill_when(workdir, environment, condition, **more):
   """Starts a run and kills it, without warning, as soon as `condition(workdir)` holds."""
   process = subprocess.Popen(
-    command(workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    command(workdir, **more), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
   limit = time.monotonic() + 300
   while process.poll() is None and not condition(workdir) and time.monotonic() < limit:
@@ -149,7 +121,24 @@ def test_sigterm_saves_and_exits_with_75(unbroken, environment, tmp_path):
   assert after == before
 
 
-def test_a_longer_run_goes_on_and_another_config_is_refused(unbroken, environment):
+def test_the_reference_of_the_kl_term_is_the_same_after_a_resume(environment, tmp_path):
+  # No checkpoint holds the reference: it is the warmed-up policy, which a resumed run has to find again.
+  changes = {"objective.kl_coefficient": 0.05, "dynamic_sampling.admission": "exact", "eval.every": 0}
+  changes |= {"steps": 4, "warmup.steps": 2, "warmup.eval.every": 0, "learner.updates_per_step": 1}
+  changes |= {"model.num_layers": 1, "logging.report": False}
+  run(tmp_path / "whole", environment, **changes)
+  saved = "checkpoints/2.manifest.json"
+  kill_when(tmp_path / "killed", environment, lambda path: (path / saved).exists(), **changes)
+  assert not (tmp_path / "killed" / "checkpoints" / "4.manifest.json").exists()
+  run(tmp_path / "killed", environment, **changes)
+  found = records(tmp_path / "whole")
+  assert [record["step"] for record in found] == [0, 1, 2, 3, 4]
+  assert all(record["kl/reference"] > 0 for record in found[2:])  # it has moved away from the reference
+  assert records(tmp_path / "killed") == found
+  assert rollouts(tmp_path / "killed") == rollouts(tmp_path / "whole")
+
+
+def test_another_config_is_refused(unbroken, environment):
   done = subprocess.run(
     command(unbroken, **{"optimizer.learning_rate": 0.5}), cwd=ROOT, env=environment, capture_output=True, text=True
   )
@@ -159,3 +148,18 @@ def test_a_longer_run_goes_on_and_another_config_is_refused(unbroken, environmen
   config = json.loads((unbroken / "config.json").read_text())
   assert config["optimizer"]["learning_rate"] == 0.0003
   assert len(records(unbroken)) == STEPS + 1
+
+
+def test_a_longer_run_goes_on_and_may_be_evaluated_on_something_else(unbroken, environment, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(unbroken, workdir)
+  before = (workdir / "metrics.jsonl").read_text()
+  run(workdir, environment, **{"steps": STEPS + 2, "eval.sets.heldout.prompts.per_difficulty": 6})
+  assert (workdir / "metrics.jsonl").read_text().startswith(before)
+  found = records(workdir)
+  assert [record["step"] for record in found] == list(range(STEPS + 3))
+  assert found[-1]["updates"] > found[STEPS]["updates"]
+  assert found[-1]["params_sha256"] != found[STEPS]["params_sha256"]
+  assert (found[STEPS]["eval/heldout/problems"], found[-1]["eval/heldout/problems"]) == (24, 36)
+  config = json.loads((workdir / "config.json").read_text())
+  assert config["steps"] == STEPS + 2 and config["eval"]["sets"]["heldout"]["prompts"]["per_difficulty"] == 6
