@@ -19,7 +19,7 @@ from posttrain_jax.pipelines import sft
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
 from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.judging import OverlongFilter, make_judge, make_workers
+from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.preemption import Preemption
@@ -150,6 +150,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
       return judge(groups)
 
   plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
+  check_answer_style(config)
   evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh)
   collector = Collector(
     engine,

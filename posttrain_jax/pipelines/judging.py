@@ -10,7 +10,7 @@ import numpy as np
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.judge import Judge, OverlongPenalty
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
-from posttrain_jax.types import Group
+from posttrain_jax.types import Group, InputError
 
 
 class OverlongFilter(enum.StrEnum):
@@ -47,6 +47,16 @@ def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
   return RewardWorkers(
     functions, workers=section.workers, batch_seconds=section.batch_seconds, answer_seconds=section.answer_seconds
   )
+
+
+def check_answer_style(config: ml_collections.ConfigDict) -> None:
+  """Raises InputError where majority votes would read answers otherwise than the verifier does."""
+  style = config.rewards.functions[config.rewards.accuracy].options.get("style", config.eval.answer_style)
+  if style != config.eval.answer_style:
+    raise InputError(
+      f"eval.answer_style: {config.eval.answer_style!r}, expected {style!r} as in "
+      f"rewards.functions.{config.rewards.accuracy}.options.style"
+    )
 
 
 def make_judge(

@@ -42,7 +42,9 @@ def describe(
     "sampling/dropped_all_wrong": counted["all_wrong"],
     "sampling/dropped_invalid": counted["invalid"],
     "sampling/tokens_generated": stats.generated_tokens,
+    "sampling/prefill_tokens": stats.prefill_tokens,
     "sampling/decode_steps": stats.decode_steps,
+    "sampling/dispatches": stats.dispatches,
   }
   if stats.slot_steps:
     metrics["sampling/idle_share"] = stats.idle_slot_steps / stats.slot_steps

@@ -26,7 +26,7 @@ from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.console import Console
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.journal import Journal
-from posttrain_jax.pipelines.judging import make_judge, make_workers
+from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.preemption import Preempted, Preemption
@@ -56,6 +56,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     batches, digests = prepare(config, policy, mesh, config.seed)
     workers = stack.enter_context(make_workers(config.rewards))
     judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
+    check_answer_style(config)
     evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh)
     digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
     directory = stack.enter_context(Workdir.open(workdir, config, digests))

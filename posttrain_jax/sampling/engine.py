@@ -15,7 +15,6 @@ import functools
 from collections.abc import Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -319,9 +318,3 @@ class Engine:
     cache, slots = self._fill(cache, slots, pool, pad(free, self._rows), pad(rows, 0), new)
     self._device = (cache, slots, pool)
     self._running.update(zip(free, requests))
-
-
-def abstract_cache_bytes(engine: Engine) -> int:
-  """Bytes that the slots' cache and the pool of prefixes take."""
-  shapes = jax.eval_shape(engine._allocate)
-  return sum(leaf.size * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(shapes))

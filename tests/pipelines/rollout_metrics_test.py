@@ -9,7 +9,9 @@ from posttrain_jax.types import FinishReason
 from tests.pipelines.made_groups import answer, group
 
 LONG = FinishReason.LENGTH
-STATS = EngineStats(generated_tokens=40, decode_steps=10, slot_steps=80, idle_slot_steps=20)
+STATS = EngineStats(
+  generated_tokens=40, prefill_tokens=30, dispatches=3, decode_steps=10, slot_steps=80, idle_slot_steps=20
+)
 
 
 def found(groups, judged, **counted):
@@ -31,7 +33,9 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
     "sampling/dropped_all_wrong": 0,
     "sampling/dropped_invalid": 0,
     "sampling/tokens_generated": 40,
+    "sampling/prefill_tokens": 30,
     "sampling/decode_steps": 10,
+    "sampling/dispatches": 3,
     "sampling/idle_share": 0.25,
     "sampling/informative_share": 2 / 3,
     "accuracy/mean": 4 / 6,

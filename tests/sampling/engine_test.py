@@ -9,9 +9,9 @@ import pytest
 
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import Engine, abstract_cache_bytes, length_buckets
+from posttrain_jax.sampling.engine import Engine, length_buckets
 from posttrain_jax.types import FinishReason, InputError, Prompt
-from tests.sampling.small_engine import CONFIG, MAX_NEW, MAX_PROMPT, STOPS, by_request, new_engine, params, prompts
+from tests.sampling.small_engine import CONFIG, MAX_NEW, STOPS, by_request, new_engine, params, prompts
 
 SMALL = dataclasses.replace(CONFIG, num_layers=1)
 
@@ -213,11 +213,3 @@ def test_caches_are_donated_and_parameters_are_not(engine):
   assert all(leaf.is_deleted() for leaf in before)
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params(SMALL)))
   engine.cancel(prompts(1))
-
-
-def test_cache_bytes(engine):
-  per_token = 2 * SMALL.num_layers * SMALL.num_kv_heads * SMALL.head_dim * 4
-  rows = 8  # 6 slots, in whole vectors
-  slots_state = rows * (4 * 4 + 1 + 8)
-  expected = per_token * (rows * (MAX_PROMPT + MAX_NEW) + 3 * MAX_PROMPT) + slots_state
-  assert abstract_cache_bytes(engine) == expected
