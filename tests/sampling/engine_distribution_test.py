@@ -163,4 +163,5 @@ def test_eight_devices_agree_with_one():
       compared, total = compared + n, total + len(b.tokens)
   assert compared > 0.95 * total
   cache = engine._device[0][0][0]
-  assert {shard.data.shape for shard in cache.addressable_shards} == {(8, 22, 1, 8)}  # 8 slots in whole vectors on each of 4 shards
+  # Each of the 4 batch shards has its 2 slots in whole vectors, and one of the 2 key/value heads.
+  assert {shard.data.shape for shard in cache.addressable_shards} == {(8, 22, 1, 8)}
