@@ -73,8 +73,8 @@ def _make(new: Callable, mesh: Mesh, rules: Rules, params: nnx.State | None) -> 
   return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
 
 
-def abstract_like(state: TrainState, shardings: Any) -> TrainState:
-  """ShapeDtypeStructs with shardings: the target of a restore."""
+def abstract_like(state: Any, shardings: Any) -> Any:
+  """A train state, or part of one, as ShapeDtypeStructs with shardings: the target of a restore."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state, shardings
   )

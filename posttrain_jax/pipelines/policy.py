@@ -17,6 +17,7 @@ from flax import nnx
 from posttrain_jax.data import demonstrations, prompts
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
 from posttrain_jax.learner import checkpoint
+from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
@@ -155,11 +156,7 @@ def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfi
   model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
   abstract = nnx.state(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
   mesh = make_mesh({}, jax.devices()[:1])
-  target = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    abstract,
-    state_shardings(abstract, mesh, LEARNER_RULES),
-  )
+  target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
   if which == Which.BEST and step is None:
     raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")
