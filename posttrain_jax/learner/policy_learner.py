@@ -17,7 +17,7 @@ from posttrain_jax.learner.policy_gradient import Objective, PolicyBatch, count_
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
@@ -89,7 +89,7 @@ class PolicyLearner:
       )
       self._reference = freeze(self.state.params)
 
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
+    graph, _ = abstract_transformer(model)
     self._batch_sharding = batch_sharding(mesh, leading=1)
     self._update = {
       on_policy: self._compile_update(

@@ -13,7 +13,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_sched
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
@@ -45,7 +45,7 @@ class SupervisedLearner:
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
+    graph, _ = abstract_transformer(model)
     loss = supervised.make_loss(graph, logprob_chunk=logprob_chunk, shards=batch_shards(mesh))
     self._update = jax.jit(
       lambda state, batch: apply_update(loss, transformation, state, batch, batch.mask[..., 1:].sum()),

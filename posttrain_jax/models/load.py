@@ -10,7 +10,7 @@ from flax import nnx
 
 from posttrain_jax.models import gguf, huggingface
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.types import InputError
 
 # Models that come as a Python package: name, package on the index, its module, file in it. Only the file is used; the
@@ -67,8 +67,7 @@ def as_state(config: TransformerConfig, arrays: Mapping[huggingface.ParamPath, n
   Returns:
     the state, its variables with their logical axis names.
   """
-  abstract = nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0)))
-  _, state = nnx.split(abstract)
+  _, state = abstract_transformer(config)
 
   def fill(path, variable):
     array = arrays[tuple(key.key for key in path)]

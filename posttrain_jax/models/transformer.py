@@ -187,3 +187,8 @@ class Transformer(nnx.Module):
     """The output projection [D, V] in compute dtype."""
     kernel = self.embed[...].T if self.config.tied else self.head[...]
     return constrain(kernel.astype(self.config.compute_dtype), "hidden", "vocab")
+
+
+def abstract_transformer(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:
+  """The graph that `nnx.merge` joins with parameters, and the parameters' shapes; no array is made."""
+  return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))

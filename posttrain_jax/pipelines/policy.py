@@ -20,7 +20,7 @@ from posttrain_jax.learner import checkpoint
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.pipelines.settings import build
@@ -59,11 +59,6 @@ class Policy:
       raise InputError(
         f"tokenizer has {self.tokenizer.vocab_size} ids, model.vocab_size is {self.model.vocab_size}; expected no more"
       )
-
-  @property
-  def graph(self) -> nnx.GraphDef:
-    """Graph of the stacked transformer, for `nnx.merge`."""
-    return nnx.split(nnx.eval_shape(lambda: Transformer(self.model, nnx.Rngs(0))))[0]
 
 
 def load_policy(section: ml_collections.ConfigDict) -> Policy:
@@ -154,7 +149,7 @@ def save_description(policy: Policy, workdir: pathlib.Path) -> None:
 def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:
   sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
   model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
-  abstract = nnx.state(nnx.eval_shape(lambda: Transformer(model, nnx.Rngs(0))))
+  _, abstract = abstract_transformer(model)
   mesh = make_mesh({}, jax.devices()[:1])
   target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None

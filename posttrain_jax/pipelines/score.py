@@ -21,7 +21,7 @@ from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.learner import atomic
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.reshard import unstack_layers
 from posttrain_jax.pipelines.policy import Which, find_tokenizer, load_model
 from posttrain_jax.sampling.draw import SamplingConfig
@@ -112,7 +112,7 @@ def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Se
   Returns:
     float32 [len(row) - 1] for each row.
   """
-  graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+  graph, _ = abstract_transformer(config)
 
   @jax.jit
   def logprobs(params, tokens_BxT):

@@ -20,7 +20,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import BATCH, batch_shards
 from posttrain_jax.sampling import programs
@@ -102,7 +102,7 @@ class Engine:
     self._pool: dict[tuple[int, int], int] = {}  # prompt to row of the pool of prefixes
     self._device: tuple | None = None  # (cache, slots, pool)
 
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(self.model, nnx.Rngs(0))))
+    graph, _ = abstract_transformer(self.model)
     cache, rows = self._sharding(BATCH, None, "tensor"), self._sharding(BATCH)
     pool, whole = self._sharding(None, None, "tensor"), self._sharding()
     self._prefill = jax.jit(functools.partial(programs.prefill, graph), donate_argnums=1, out_shardings=pool)
