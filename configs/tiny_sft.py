@@ -32,7 +32,7 @@ def evaluation() -> ConfigDict:
   return ConfigDict(
     dict(
       every=20,
-      best="heldout/avg@8",  # the metric by which the best checkpoint is kept
+      best="heldout/avg@8",  # by which the best checkpoint is kept; a minus before it: the lowest
       answer_style="answer_line",  # how majority votes find an answer: answer_line, boxed, tag, last_number or any
       slots=128,
       max_prompt_length=8,
@@ -91,19 +91,27 @@ def training() -> ConfigDict:
   return ConfigDict(
     dict(
       steps=900,
+      epochs=0,  # above 0: `steps` of 0 is as many as they take, and `decay_updates` of 0 ends with them
       batch_size=32,  # rows, each with several examples
       micro_batches=1,
+      loss_weighting="token",  # or sequence: every example weighs the same, however long
+      dropout=dict(first=0.0, last=0.0),  # residual dropout at the first and the last layer, linear between
       logprob_chunk=4096,
       max_skipped_updates=10,
       demonstrations=dict(
-        path="",
-        per_difficulty=2000,
+        path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT of messages, or of prompt and completion
+        per_difficulty=2000,  # of the procedural crowd, where there is no path
         copies=2,
         seed=0,
+        limit=0,  # at most this many rows; 0 for all
+        held_out=0.0,  # share of prompts kept for the validation loss
+        template="{prompt}",  # what is put around a prompt's text
+        chat=False,  # put prompt and completion through the chat template; rows of messages always are
+        system="",  # system message of chats that have none
         row_length=64,
         packed=True,
-        max_completion=24,
-        too_long="cut",
+        max_completion=24,  # learned tokens of an example; 0: no limit
+        too_long="cut",  # or drop, or error
       ),
       optimizer=dict(
         learning_rate=3e-3,
@@ -128,6 +136,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards = rewards()
   config.eval = evaluation()
   config.eval.every = 180
+  config.eval.reward_model = ""  # PATH_OR_NAME of a reward model that also scores the answers: `heldout/reward`
   config.checkpoint = dict(every=100, keep=2, digest=True)
-  config.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
+  config.logging = dict(tensorboard=True, report=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
   return config

@@ -1,10 +1,12 @@
-"""Logprobs and greedy continuations of rows of text or tokens under a model.
+"""Scores rows of text or tokens: logprobs and greedy continuations, or rewards under a reward model.
 
     python -m experiments.score --model=PATH_OR_NAME --input=rows.jsonl --output=scores.jsonl [--greedy_tokens=24]
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A row is {"tokens": [...]} or
-{"text": "..."}; the output has "tokens", "logprobs" (one fewer) and "greedy" for each, in the same order. The last line
-printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything else.
+{"text": "..."}; the output has "tokens", "logprobs" (one fewer) and "greedy" for each, in the same order. A reward
+model (a run of `experiments.reward_model`, or a Hugging Face classifier with one label) gives "tokens" and "reward",
+the score at the row's last token; --greedy_tokens has no meaning then. The last line printed is one JSON object. Exit
+codes: 0 done, 2 bad input, 1 anything else.
 """
 
 import json

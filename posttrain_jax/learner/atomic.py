@@ -6,9 +6,14 @@ import pathlib
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes or replaces a file; whoever reads it, also after a kill or power loss, finds the old text or the new one."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """The same for bytes."""
   temporary = path.with_name(path.name + ".tmp")
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
+  with open(temporary, "wb") as file:
+    file.write(content)
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -69,8 +70,11 @@ def _make(new: Callable, mesh: Mesh, rules: Rules, params: nnx.State | None) -> 
   shardings = state_shardings(jax.eval_shape(new, params), mesh, rules)
   if params is None:
     return jax.jit(lambda: new(None), out_shardings=shardings)(), shardings
-  placed = jax.device_put(params, shardings.params, may_alias=False)
-  return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
+  placed = jax.device_put(params, shardings.params)
+  if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
+    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
+  # Arrays that were on devices already may share their buffers with what `device_put` returns, whatever it is asked.
+  return jax.jit(lambda given: new(jax.tree.map(jnp.copy, given)), out_shardings=shardings)(placed), shardings
 
 
 def abstract_like(state: Any, shardings: Any) -> Any:

@@ -5,6 +5,7 @@ from posttrain_jax.losses import aggregate as aggregate
 from posttrain_jax.losses import kl as kl
 from posttrain_jax.losses import logprobs as logprobs
 from posttrain_jax.losses import policy as policy
+from posttrain_jax.losses import preference as preference
 from posttrain_jax.losses import rewards as rewards
 from posttrain_jax.losses import supervised as supervised
 from posttrain_jax.losses import value as value

@@ -54,6 +54,7 @@ class TransformerConfig:
     unroll: layers of the scan that are unrolled together.
     stacked: layers as one stack under `lax.scan` (the learner's layout) or as a list in a Python loop (the sampler's:
       decoding one token per step is faster without slicing weights out of a stack).
+    scalar_head: a float32 score of each token in place of logits: a reward or value model (`models.heads`).
   """
 
   vocab_size: int
@@ -73,6 +74,7 @@ class TransformerConfig:
   remat: Remat = Remat.NONE
   unroll: int = 1
   stacked: bool = True
+  scalar_head: bool = False
 
   def __post_init__(self):
     """Raises InputError on sizes that do not fit each other."""
@@ -93,4 +95,5 @@ class TransformerConfig:
     attention = d * h * (2 * self.num_heads + 2 * self.num_kv_heads)
     attention += h * (self.num_heads + 2 * self.num_kv_heads) * self.qkv_bias + 2 * h * self.qk_norm
     block = attention + 3 * d * self.mlp_dim + 2 * d
-    return self.num_layers * block + d + self.vocab_size * d * (1 if self.tied else 2)
+    head = d + 1 if self.scalar_head else self.vocab_size * d * (not self.tied)
+    return self.vocab_size * d + self.num_layers * block + d + head

@@ -8,11 +8,17 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models import attention
+from posttrain_jax.models.dropout import ResidualDropout
 from posttrain_jax.models.transformer import Transformer
 
 
 def row_hidden(
-  model: Transformer, tokens: jax.Array, *, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+  model: Transformer,
+  tokens: jax.Array,
+  *,
+  positions: jax.Array | None = None,
+  segment_ids: jax.Array | None = None,
+  dropout: ResidualDropout | None = None,
 ) -> jax.Array:
   """Hidden states of rows padded on the right, or packed.
 
@@ -21,17 +27,25 @@ def row_hidden(
     tokens: int [B, T].
     positions: int [B, T], restarting at 0 in each packed sample; counts from 0 if None.
     segment_ids: int [B, T], which sample of a packed row a token belongs to; None if rows are not packed.
+    dropout: with a key for each of the B rows; None for none.
 
   Returns:
     [B, T, D] in compute dtype; index t has seen tokens 0 .. t, so it predicts token t + 1.
   """
   if positions is None:
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  hidden, _ = model(tokens, positions, attention.causal(segment_ids))
+  hidden, _ = model(tokens, positions, attention.causal(segment_ids), dropout=dropout)
   return hidden
 
 
-def answer_hidden(model: Transformer, prompts: jax.Array, prompt_lengths: jax.Array, answers: jax.Array) -> jax.Array:
+def answer_hidden(
+  model: Transformer,
+  prompts: jax.Array,
+  prompt_lengths: jax.Array,
+  answers: jax.Array,
+  *,
+  dropout: ResidualDropout | None = None,
+) -> jax.Array:
   """Hidden states that predict each answer token; a prompt runs once for its whole group.
 
   A row is all of the prompt but its last token, followed by G answers, each shifted right by one: the last prompt
@@ -42,6 +56,7 @@ def answer_hidden(model: Transformer, prompts: jax.Array, prompt_lengths: jax.Ar
     prompts: int [P, Tp], padded on the right.
     prompt_lengths: int [P], at least 1.
     answers: int [P, G, Tc], padded on the right.
+    dropout: with a key for each of the P prompts, shared by its answers; None for none.
 
   Returns:
     [P, G, Tc, D] in compute dtype.
@@ -58,5 +73,5 @@ def answer_hidden(model: Transformer, prompts: jax.Array, prompt_lengths: jax.Ar
   positions = jnp.concatenate([in_prompt, jnp.tile(in_answer, (1, group_size))], axis=1)
 
   attend = attention.grouped(prompt_lengths - 1, prefix_width=prefix_width, group_size=group_size)
-  hidden, _ = model(tokens, positions, attend)
+  hidden, _ = model(tokens, positions, attend, dropout=dropout)
   return rearrange(hidden[:, prefix_width:], "p (g t) d -> p g t d", g=group_size)

@@ -1,5 +1,7 @@
 """Hugging Face directories in: `config.json` and safetensors of Llama, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
 
+Language models (`LlamaForCausalLM`) and reward models (`LlamaForSequenceClassification` with one label).
+
 `config.json` is understood as published checkpoints have it (`rope_theta`, `rope_scaling`, implied keys left out) and
 as transformers 5 writes it (`rope_parameters`). What a checkpoint asks for and this transformer lacks (sliding windows,
 biases elsewhere, other rope types, quantised weights) is refused, never ignored.
@@ -24,7 +26,9 @@ from posttrain_jax.types import InputError
 
 ParamPath = tuple[str, ...]
 
-_ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_ARCHITECTURES = tuple(
+  family + head for head in ("ForCausalLM", "ForSequenceClassification") for family in ("Llama", "Qwen2", "Qwen3")
+)
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -61,7 +65,10 @@ class Source:
 
 
 def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
-  """Path of every parameter in the transformer's state, with the stored tensor it is made of."""
+  """Path of every parameter in the transformer's state, with the stored tensor it is made of.
+
+  Only the bias of a scalar head has none: Hugging Face's head has no bias.
+  """
   d, f, v, h = config.embed_dim, config.mlp_dim, config.vocab_size, config.head_dim
   queries, keys = (config.num_heads, h), (config.num_kv_heads, h)
 
@@ -92,7 +99,9 @@ def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
   if config.qk_norm:
     table["blocks", "attention", "query_norm", "scale"] = vector(f"{layer}.self_attn.q_norm.weight", h)
     table["blocks", "attention", "key_norm", "scale"] = vector(f"{layer}.self_attn.k_norm.weight", h)
-  if not config.tied:
+  if config.scalar_head:
+    table["score",] = Source("score.weight", (1, d), (d,), False)
+  elif not config.tied:
     table["head",] = linear("lm_head", (d,), (v,))
   return table
 
@@ -137,6 +146,8 @@ def assemble(
         arrays[path][number] = take(source, number)
     else:
       arrays[path] = np.ascontiguousarray(take(source, None), np.float32)
+  if config.scalar_head:
+    arrays["score_bias",] = np.zeros((), np.float32)
   for name, stored in unknown.items():
     raise InputError(f"{stored.file}: tensor {name!r} has no place in this architecture")
   return arrays
@@ -160,7 +171,7 @@ def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np
     tensors |= _open(file, names)
   # Rotary frequencies follow from the config; old Llama files store them all the same.
   tensors = {name: stored for name, stored in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
-  if config.tied and "lm_head.weight" in tensors:
+  if config.tied and not config.scalar_head and "lm_head.weight" in tensors:
     head, embed = tensors.pop("lm_head.weight"), tensors.get("model.embed_tokens.weight")
     if embed is not None and not (head.shape == embed.shape and np.array_equal(head.read(), embed.read())):
       raise InputError(f"{head.file}: tensor 'lm_head.weight' differs from the embeddings it is tied to by config.json")
@@ -176,7 +187,13 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
   architectures = data.get("architectures") or []
   if len(architectures) != 1 or architectures[0] not in _ARCHITECTURES:
     raise InputError(f"{where}: architectures is {architectures}, expected one of {', '.join(_ARCHITECTURES)}")
-  qwen2, qwen3 = (architectures[0] == name for name in _ARCHITECTURES[1:])
+  qwen2, qwen3 = (architectures[0].startswith(family) for family in ("Qwen2", "Qwen3"))
+  scalar_head = architectures[0].endswith("ForSequenceClassification")
+  if scalar_head:
+    labels = data.get("id2label")
+    count = len(labels) if isinstance(labels, Mapping) else data.get("num_labels", 2)  # 2 is what is left out
+    if count != 1:
+      raise InputError(f"{where}: num_labels is {count!r}, expected 1: one score for a text")
 
   for key, only in (
     ("hidden_act", "silu"), ("attention_bias", False), ("mlp_bias", False), ("use_sliding_window", False),
@@ -226,6 +243,7 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
     qkv_bias=qwen2,
     qk_norm=qwen3,
     tied=bool(data.get("tie_word_embeddings", False)),
+    scalar_head=scalar_head,
   )
 
 

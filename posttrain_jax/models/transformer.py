@@ -17,6 +17,7 @@ from flax import nnx
 
 from posttrain_jax.models.attention import Attend
 from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
+from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
 from posttrain_jax.parallel.sharding import constrain
 
 
@@ -122,14 +123,20 @@ class Block(nnx.Module):
     self.mlp_norm = RMSNorm(config.embed_dim, "embed", config.norm_epsilon)
     self.mlp = MLP(config, rngs)
 
-  def __call__(self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
+  def __call__(
+    self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any, drop: Drop
+  ) -> tuple[jax.Array, Any]:
     attended, kept = self.attention(self.attention_norm(x_BxTxD), positions, attend, cache)
-    x_BxTxD = constrain(x_BxTxD + attended, "batch", "length", "hidden")
-    return constrain(x_BxTxD + self.mlp(self.mlp_norm(x_BxTxD)), "batch", "length", "hidden"), kept
+    x_BxTxD = constrain(x_BxTxD + drop(attended, SubBlock.ATTENTION), "batch", "length", "hidden")
+    transformed = self.mlp(self.mlp_norm(x_BxTxD))
+    return constrain(x_BxTxD + drop(transformed, SubBlock.MLP), "batch", "length", "hidden"), kept
 
 
 class Transformer(nnx.Module):
-  """Token ids to hidden states; `unembedding` turns those into logits where somebody needs logits."""
+  """Token ids to hidden states; `unembedding` turns those into logits where somebody needs logits.
+
+  With `config.scalar_head` there are no logits: `models.heads` turns hidden states into scores.
+  """
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
     d, v = config.embed_dim, config.vocab_size
@@ -140,12 +147,20 @@ class Transformer(nnx.Module):
     else:
       self.blocks = nnx.List([Block(config, rngs) for _ in range(config.num_layers)])
     self.final_norm = RMSNorm(d, "embed", config.norm_epsilon)
-    if not config.tied:
+    if config.scalar_head:
+      self.score = _param(rngs, (d,), ("embed",), (d + 1) ** -0.5)  # Stiennon et al., 2009.01325
+      self.score_bias = nnx.Param(jnp.zeros((), jnp.float32), logical_axes=())
+    elif not config.tied:
       self.head = _param(rngs, (d, v), ("embed", "vocab"), d**-0.5)
     self.config = config
 
   def __call__(
-    self, tokens: jax.Array, positions: jax.Array, attend: Attend, cache: Any = None
+    self,
+    tokens: jax.Array,
+    positions: jax.Array,
+    attend: Attend,
+    cache: Any = None,
+    dropout: ResidualDropout | None = None,
   ) -> tuple[jax.Array, Any]:
     """Runs all layers.
 
@@ -154,6 +169,7 @@ class Transformer(nnx.Module):
       positions: int [B, T], of each token in its own sequence.
       attend: who attends to whom (`models.attention`).
       cache: per-layer caches as `attend` takes them: stacked on a leading layer axis, or a list for unstacked layers.
+      dropout: of what the layers add to the residual stream; None for none.
 
     Returns:
       (hidden states [B, T, D] after the final norm, in compute dtype; what each layer kept, arranged like `cache`).
@@ -164,27 +180,31 @@ class Transformer(nnx.Module):
     table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
     x_BxTxD = constrain(table[tokens], "batch", "length", "hidden")
 
+    layers = None if dropout is None else (jnp.arange(config.num_layers), dropout.rates(config.num_layers))
     if config.stacked:
       graph, stack = nnx.split(self.blocks)
 
       def layer(x, inputs):
-        params, layer_cache = inputs
-        return nnx.merge(graph, params)(x, positions, attend, layer_cache)
+        params, layer_cache, layer_rate = inputs
+        return nnx.merge(graph, params)(x, positions, attend, layer_cache, at_layer(dropout, layer_rate))
 
       if config.remat == Remat.FULL:
         layer = jax.checkpoint(layer)
       elif config.remat == Remat.DOTS:
         layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
-      x_BxTxD, kept = jax.lax.scan(layer, x_BxTxD, (stack, cache), unroll=config.unroll)
+      x_BxTxD, kept = jax.lax.scan(layer, x_BxTxD, (stack, cache, layers), unroll=config.unroll)
     else:
       kept = []
       for i, block in enumerate(self.blocks):
-        x_BxTxD, left = block(x_BxTxD, positions, attend, None if cache is None else cache[i])
+        drop = at_layer(dropout, jax.tree.map(lambda x, i=i: x[i], layers))
+        x_BxTxD, left = block(x_BxTxD, positions, attend, None if cache is None else cache[i], drop)
         kept.append(left)
     return self.final_norm(x_BxTxD), kept
 
   def unembedding(self) -> jax.Array:
-    """The output projection [D, V] in compute dtype."""
+    """The output projection [D, V] in compute dtype; TypeError for a model with a scalar head, which has none."""
+    if self.config.scalar_head:
+      raise TypeError("a model with a scalar head has scores (models.heads) and no logits")
     kernel = self.embed[...].T if self.config.tied else self.head[...]
     return constrain(kernel.astype(self.config.compute_dtype), "hidden", "vocab")
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.evaluation import answers
+from posttrain_jax.evaluation import metrics as bootstrap
 from posttrain_jax.pipelines.judging import answer_text
+from posttrain_jax.pipelines.model_rewards import ScoreGroups
 from posttrain_jax.pipelines.policy import Policy
 from posttrain_jax.pipelines.settings import build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
@@ -48,7 +51,16 @@ class Evaluator:
     digests: name to sha256 of each file that a set was read from.
   """
 
-  def __init__(self, section: ml_collections.ConfigDict, policy: Policy, judge: Judge, *, seed: int, mesh: Mesh):
+  def __init__(
+    self,
+    section: ml_collections.ConfigDict,
+    policy: Policy,
+    judge: Judge,
+    *,
+    seed: int,
+    mesh: Mesh,
+    reward: ScoreGroups | None = None,
+  ):
     """Reads the sets' problems and makes their engines.
 
     Args:
@@ -58,11 +70,13 @@ class Evaluator:
       judge: fills in accuracy; the same verifier as in training.
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
       mesh: where the sampler's parameters are.
+      reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
 
     Raises:
       InputError: a set is empty or its settings mean nothing.
     """
     self._policy, self._judge, self._seed = policy, judge, stream_seed(seed, Stream.EVALUATION)
+    self._reward = reward
     self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
@@ -120,6 +134,10 @@ class Evaluator:
         greedy=each.greedy.generate if each.greedy is not None else None,
         seed=self._seed,
       )
+      if self._reward is not None:
+        per_problem = np.array([scores.mean() for scores in self._reward(groups[name])])
+        estimate = bootstrap.estimate(per_problem, seed=self._seed)
+        found |= {"reward": estimate.mean, "reward_low": estimate.low, "reward_high": estimate.high}
       metrics |= {f"eval/{name}/{metric}": value for metric, value in found.items()}
       for engine in (each.engine, each.greedy):
         if engine is not None:

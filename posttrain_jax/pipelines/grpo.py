@@ -23,17 +23,13 @@ import numpy as np
 
 from posttrain_jax import losses
 from posttrain_jax.evaluation.report import write_report
-from posttrain_jax.learner.checkpoint import Checkpointer
-from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.pipelines import batch as batches
-from posttrain_jax.pipelines.console import Console
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
 from posttrain_jax.pipelines.group_json import rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
-from posttrain_jax.pipelines.journal import Journal
 from posttrain_jax.pipelines.judging import OverlongFilter
-from posttrain_jax.pipelines.preemption import Preempted
+from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.rollout_metrics import token_cost
 from posttrain_jax.types import Group, Rollout
 
@@ -54,23 +50,23 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   with contextlib.ExitStack() as stack:
     parts = assemble(config, workdir, stack)
     directory, learner, collector = parts.directory, parts.learner, parts.collector
-    checkpoints = stack.enter_context(Checkpointer(directory.checkpoints, keep=config.checkpoint.keep))
-    restored = checkpoints.restore(abstract_like(learner.state, learner.shardings))
-    best, step, first = -np.inf, 0, 0
-    if restored is not None:
-      learner.state, step, first = restored.state, restored.step, restored.step + 1
-      if restored.extra["stopped"]:  # at the cap on prompts, which ends a run for good
-        first = config.steps + 1
-      collector.restore(restored.extra["collector"])
-      learner.skipped.in_a_row, best = restored.extra["skipped_in_a_row"], restored.extra["best"]
-    offsets = None if restored is None else restored.extra["journal"]
-    journal = stack.enter_context(Journal(directory.path, offsets, tensorboard=config.logging.tensorboard))
-    console = stack.enter_context(Console("train", config.steps, config.logging.console, done=step))
-    if restored is not None:
-      console.say("; ".join([f"going on after step {step}", *restored.notes]))
+    keeper = Keeper(
+      stack,
+      directory.path,
+      config,
+      abstract_like(learner.state, learner.shardings),
+      title="train",
+      preemption=parts.preemption,
+      clock=parts.clock,
+    )
+    clock, first = keeper.clock, 0
+    if keeper.restored is not None:
+      saved = keeper.restored.extra
+      learner.state, learner.skipped.in_a_row = keeper.restored.state, saved["skipped_in_a_row"]
+      collector.restore(saved["collector"])
+      # A run that stopped at the cap on prompts has stopped for good.
+      first = config.steps + 1 if saved["stopped"] else keeper.step + 1
 
-    clock = parts.clock
-    clock.take()  # what came before the first step, a warm-up above all, is not the first step's time
     parts.hand_over()
     # Step 0 is the policy as it came: evaluated, not trained.
     for step in range(first, config.steps + 1):
@@ -91,34 +87,20 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         with clock.phase("handover"):
           parts.hand_over()
         if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
-          journal.write_rollouts(step, _records(parts, step, collected, advantages))
+          keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
 
-      last = stop or step == config.steps or parts.preemption.requested
-      if config.eval.every and (step % config.eval.every == 0 or step == config.steps or stop):
+      if keeper.evaluates(step, last=stop):
         with clock.phase("eval"):
           metrics |= parts.evaluator(parts.engine.params, learner.version)[0]
-      score = metrics.get(f"eval/{config.eval.best}", -np.inf)
-      improved = score > best  # NaN, an evaluation without any verdict, is no improvement
-      best = score if improved else best
-      save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
-      if save and config.checkpoint.digest:
-        metrics["params_sha256"] = params_sha256(learner.state.params)
-      journal.write(step, {"updates": learner.version, **metrics, **clock.take()})
-      console.update(step, metrics)
-      if save:
-        extra = {
-          "collector": collector.state(),
-          "journal": journal.offsets(),
-          "skipped_in_a_row": learner.skipped.in_a_row,
-          "best": float(best),
-          "stopped": stop,
-        }
-        checkpoints.save(step, learner.state, extra, best=improved)
-      if last:
+
+      def extra(stop=stop) -> dict[str, Any]:
+        skipped = learner.skipped.in_a_row
+        return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
+
+      metrics = {"updates": learner.version, **metrics}
+      if keeper.end(step, metrics, learner.state, learner.state.params, extra, stop=stop):
         break
-    checkpoints.wait()
-    if parts.preemption.requested and step < config.steps:
-      raise Preempted(f"preempted after step {step}, checkpoint saved")
+    keeper.finish()
   if config.logging.report:
     write_report(directory.path)
 

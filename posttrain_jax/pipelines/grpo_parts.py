@@ -52,10 +52,6 @@ _LEAST = {
   "checkpoint.every": 1,
   "checkpoint.keep": 1,
   "logging.rollouts_every": 1,
-  "warmup.steps": 0,
-  "warmup.max_skipped_updates": 1,
-  "warmup.checkpoint.every": 1,
-  "warmup.checkpoint.keep": 1,
 }
 
 
@@ -161,16 +157,12 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     settings=settings,
   )
 
-  warming_up = config.warmup.steps > 0
-  if warming_up:
-    warmup_batches, warmup_digests = sft.prepare(config.warmup, policy, mesh, config.seed)
-    digests |= warmup_digests
-
+  warmup = sft.prepare_warm_up(config, policy, mesh)
+  digests |= warmup.digests if warmup is not None else {}
   digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
   directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
-  if warming_up:
-    policy = sft.warm_up(config, policy, mesh, warmup_batches, directory.path / "warmup", evaluator, preemption)
+  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
   save_description(policy, directory.path)
   learner = PolicyLearner(
     policy.model,

@@ -61,14 +61,15 @@ class Policy:
       )
 
 
-def load_policy(section: ml_collections.ConfigDict) -> Policy:
+def load_policy(section: ml_collections.ConfigDict, *, scalar_head: bool = False) -> Policy:
   """Loads what the config's `model` section names.
 
   Args:
     section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
+    scalar_head: whether a reward model will do.
 
   Raises:
-    InputError: nothing is there, it cannot be read, or it does not fit together.
+    InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
   """
   path = section.path
   sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name != "path"})
@@ -78,6 +79,8 @@ def load_policy(section: ml_collections.ConfigDict) -> Policy:
     return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in _COMPUTE_FIELDS}
   policy = open_policy(path)
+  if policy.model.scalar_head and not scalar_head:
+    raise InputError(f"model.path: {path} is a reward model, expected a language model")
   model = build(TransformerConfig, ml_collections.ConfigDict(dataclasses.asdict(policy.model) | compute), "model")
   return dataclasses.replace(policy, model=model)
 

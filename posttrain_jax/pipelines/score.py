@@ -1,10 +1,10 @@
-"""Scores rows of tokens under a model: the logprob of each token given those before it, and the greedy continuation.
+"""Scores rows of tokens under a model.
 
-In float32 on one device. Rows of similar length share a batch; a row's numbers do not depend on the others in it beyond
-rounding.
+A language model gives the logprob of each token given those before it, and the greedy continuation; a reward model
+gives the score at the row's last token. In float32 on one device. Rows of similar length share a batch; a row's numbers
+do not depend on the others in it beyond rounding.
 """
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -19,18 +19,19 @@ from posttrain_jax import losses
 from posttrain_jax.data.prompts import Row, read_jsonl
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.learner import atomic
+from posttrain_jax.models.buckets import bucket, map_rows
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.reshard import unstack_layers
 from posttrain_jax.pipelines.policy import Which, find_tokenizer, load_model
+from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError, Prompt
 
 _TOKENS_PER_BATCH = 4096
 _LOGPROB_CHUNK = 1024
-_SHORTEST_BUCKET = 16
 _MAX_SLOTS = 32
 _CACHED_TOKENS = 32_768  # over all slots of the engine, unless one row alone is longer
 
@@ -45,8 +46,8 @@ def score(
     source: JSONL file of {"tokens": [...]} or {"text": "..."}, the latter encoded with what the tokeniser puts around a
       text by itself. Other columns are ignored.
     destination: JSONL file to write, whole or not at all. A line per row, in order: "tokens"; "logprobs", one fewer, of
-      tokens 1, 2, …; "greedy", the continuation.
-    greedy_tokens: length of the continuation, which no stop id ends.
+      tokens 1, 2, …; "greedy", the continuation. Of a reward model: "tokens"; "reward".
+    greedy_tokens: length of the continuation, which no stop id ends; a reward model has none.
     which: which checkpoint of a workdir.
 
   Returns:
@@ -63,14 +64,18 @@ def score(
   config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE)
   tokenizer = find_tokenizer(model)
   rows = [row_tokens(line, tokenizer, config.vocab_size) for line in lines]
-  params = jax.device_put(params, jax.devices()[0])
   with jax.default_matmul_precision("highest"):
-    logprobs = row_logprobs(config, params, rows)
-    greedy = greedy_continuations(config, params, rows, greedy_tokens)
-  records = [
-    {"tokens": tokens, "logprobs": values.tolist(), "greedy": continuation.tolist()}
-    for tokens, values, continuation in zip(rows, logprobs, greedy)
-  ]
+    if config.scalar_head:
+      rewards = ModelReward(config, params, tokens_per_batch=_tokens_per_batch(rows)).score(rows)
+      records = [{"tokens": tokens, "reward": reward} for tokens, reward in zip(rows, rewards.tolist())]
+    else:
+      params = jax.device_put(params, jax.devices()[0])
+      logprobs = row_logprobs(config, params, rows)
+      greedy = greedy_continuations(config, params, rows, greedy_tokens)
+      records = [
+        {"tokens": tokens, "logprobs": values.tolist(), "greedy": continuation.tolist()}
+        for tokens, values, continuation in zip(rows, logprobs, greedy)
+      ]
   atomic.write_text(output, "".join(json.dumps(record) + "\n" for record in records))
   return {"rows": len(rows), "tokens": sum(map(len, rows))}
 
@@ -120,21 +125,8 @@ def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Se
     hidden = row_hidden(model, tokens_BxT[:, :-1])
     return losses.logprobs.token_logprobs(hidden, model.unembedding(), tokens_BxT[:, 1:], chunk=_LOGPROB_CHUNK)
 
-  buckets = collections.defaultdict(list)
-  for index, row in enumerate(rows):
-    buckets[_bucket(len(row))].append(index)
-  found = {}
-  for width, members in buckets.items():
-    # One shape, hence one program, a bucket; its last batch is filled up.
-    count = min(max(1, _TOKENS_PER_BATCH // width), len(members))
-    for start in range(0, len(members), count):
-      batch = members[start : start + count]
-      tokens = np.zeros((count, width), np.int32)
-      for i, index in enumerate(batch):
-        tokens[i, : len(rows[index])] = rows[index]
-      values = np.asarray(logprobs(params, tokens))
-      found |= {index: values[i, : len(rows[index]) - 1] for i, index in enumerate(batch)}
-  return [found[index] for index in range(len(rows))]
+  found = map_rows(lambda tokens, _: logprobs(params, tokens), rows, tokens_per_batch=_tokens_per_batch(rows))
+  return [values[: len(row) - 1] for values, row in zip(found, rows)]
 
 
 def greedy_continuations(
@@ -160,6 +152,6 @@ def greedy_continuations(
   return [group.answers[0].tokens for group in groups]
 
 
-def _bucket(length: int) -> int:
-  """The least power of two that holds a row."""
-  return max(_SHORTEST_BUCKET, 1 << (length - 1).bit_length())
+def _tokens_per_batch(rows: Sequence[Sequence[int]]) -> int:
+  """Tokens of a batch; fewer where the whole file is short, so that a few rows are not computed as if many."""
+  return min(_TOKENS_PER_BATCH, len(rows) * bucket(max(map(len, rows))))

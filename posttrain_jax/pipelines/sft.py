@@ -1,7 +1,10 @@
-"""Supervised fine-tuning on demonstrations: a run of its own, or the warm-up of a reinforcement-learning run.
+"""Supervised fine-tuning on demonstrations: a run of its own, or the warm-up of another one.
 
-One step is one optimiser update. Batches are found from (seed, step) alone, so a checkpoint holds the state and where
-the journal was, nothing else.
+One step is one optimiser update of `pipelines.offline`. The loss is the negative log-likelihood of what the assistant
+said, mean over tokens or with every example weighing the same (`loss_weighting`); `dropout` on the residual branches
+may rise with depth (LIMA, 2305.11206). The best checkpoint is kept by any metric of the evaluations: accuracy of
+sampled answers, loss on held-out demonstrations (`-validation/loss`), or a reward model's score of sampled answers
+(InstructGPT, 2203.02155).
 """
 
 import contextlib
@@ -11,31 +14,37 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
+import rich.console
 from flax import nnx
 
-from posttrain_jax.data.supervised import SupervisedBatches
-from posttrain_jax.learner.checkpoint import Checkpointer
-from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.data.inspection import inspect_examples
+from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.learner import supervised
+from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.learner.supervised_learner import SupervisedLearner, check_division
+from posttrain_jax.learner.supervised import DropoutRates
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.pipelines.clock import Clock
-from posttrain_jax.pipelines.console import Console
+from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.demonstration_data import (
+  DemonstrationData,
+  encode,
+  load_demonstrations,
+  read_demonstrations,
+)
 from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.journal import Journal
 from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.model_rewards import load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preempted, Preemption
+from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.settings import at_least, build
 from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.tasks import load_demonstrations
+from posttrain_jax.pipelines.validation import Validation
 from posttrain_jax.pipelines.workdir import Workdir
-
-_LEAST = {"steps": 0, "max_skipped_updates": 1, "eval.every": 0, "checkpoint.every": 1, "checkpoint.keep": 1}
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -43,7 +52,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   Args:
     config: see `configs/tiny_sft.py`, which has every field.
-    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/ and tensorboard/.
+    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/ and report.html.
 
   Raises:
     InputError: bad configuration or input, before anything is compiled.
@@ -51,125 +60,147 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   with contextlib.ExitStack() as stack:
-    at_least(config, _LEAST)
     policy, mesh = load_policy(config.model), make_mesh(config.mesh)
-    batches, digests = prepare(config, policy, mesh, config.seed)
+    data = prepare(config, policy, mesh, config.seed)
+    offline.check_best(config, [*config.eval.sets, *(["validation"] if data.validation else [])])
     workers = stack.enter_context(make_workers(config.rewards))
     judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
     check_answer_style(config)
-    evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh)
-    digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
+    reward, digests = None, {}
+    if config.eval.reward_model:
+      model, digests = load_reward_model(config.eval.reward_model, policy.tokenizer, "eval.reward_model")
+      reward = model.score_groups
+    evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh, reward=reward)
+    digests |= data.digests | evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
     directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
-    fit(config, policy, mesh, batches, directory.path, evaluator, preemption, seed=config.seed)
+    fit(config, policy, mesh, data, directory.path, evaluator, preemption, seed=config.seed)
+  if config.logging.report:
+    write_report(directory.path)
 
 
-def prepare(
-  config: ml_collections.ConfigDict, policy: Policy, mesh: jax.sharding.Mesh, seed: int
-) -> tuple[SupervisedBatches, dict[str, str]]:
-  """Reads and lays out the demonstrations: (batches, digests of the files read); InputError as in `train`."""
+def inspect(config: ml_collections.ConfigDict, count: int) -> dict[str, float]:
+  """Prints the first demonstrations as the model gets them, what is learned in colour; trains nothing.
+
+  Returns:
+    What is known of all of them, as in the first record of a run's metrics.
+  """
+  policy = load_policy(config.model)
+  rows, _ = read_demonstrations(config.demonstrations)
+  examples, _ = encode(config.demonstrations, rows[:count], policy.tokenizer)
+  inspect_examples(examples, policy.tokenizer, rich.console.Console(), count=count)
+  return dict(prepare(config, policy, make_mesh(config.mesh), config.seed).facts)
+
+
+def prepare(config: ml_collections.ConfigDict, policy: Policy, mesh: jax.sharding.Mesh, seed: int) -> DemonstrationData:
+  """Reads and lays out the demonstrations and finds the number of steps; InputError as in `train`."""
+  offline.check(config)
   check_division(mesh, batch_size=config.batch_size, micro_batches=config.micro_batches)
-  build(OptimizerConfig, config.optimizer, "optimizer")
-  return load_demonstrations(
+  build(DropoutRates, config.dropout, "dropout")
+  data = load_demonstrations(
     config.demonstrations,
     policy.tokenizer,
     batch_size=config.batch_size,
+    weighting=config.loss_weighting,
     seed=stream_seed(seed, Stream.DEMONSTRATIONS),
   )
+  offline.set_length(config, data.batches.num_rows)
+  build(OptimizerConfig, config.optimizer, "optimizer")
+  return data
 
 
 def fit(
   config: ml_collections.ConfigDict,
   policy: Policy,
   mesh: jax.sharding.Mesh,
-  batches: SupervisedBatches,
+  data: DemonstrationData,
   path: pathlib.Path,
-  evaluator: Evaluator,
+  evaluator: Evaluator | None,
   preemption: Preemption,
   *,
   seed: int,
 ) -> nnx.State:
-  """The loop.
+  """Trains.
 
   Args:
     config: a config like `configs/tiny_sft.py`, or the `warmup` section of another.
     policy: what to start from.
     mesh: where.
-    batches: the demonstrations.
+    data: the demonstrations.
     path: an existing directory that the run owns.
-    evaluator: evaluates every `config.eval.every` steps.
+    evaluator: draws and judges answers every `config.eval.every` steps; None for no answers.
     preemption: whether SIGTERM arrived.
-    seed: of random parameters.
+    seed: of random parameters and of dropout.
 
   Returns:
     The trained parameters, in the learner's shardings.
   """
-  with contextlib.ExitStack() as stack:
-    save_description(policy, path)
-    learner = SupervisedLearner(
-      policy.model,
-      build(OptimizerConfig, config.optimizer, "optimizer"),
-      mesh,
-      micro_batches=config.micro_batches,
-      logprob_chunk=config.logprob_chunk,
-      max_skipped_updates=config.max_skipped_updates,
-      seed=stream_seed(seed, Stream.PARAMS),
-      params=policy.params,
-    )
-    checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=config.checkpoint.keep))
-    abstract = abstract_like(learner.state, learner.shardings)
-    hand_over = make_handover(
-      abstract.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
-    )
-    restored = checkpoints.restore(abstract)
-    step, best, offsets = 0, -np.inf, None
-    if restored is not None:
-      learner.state, step, offsets = restored.state, restored.step, restored.extra["journal"]
-      best, learner.skipped.in_a_row = restored.extra["best"], restored.extra["skipped_in_a_row"]
-    journal = stack.enter_context(Journal(path, offsets, tensorboard=config.logging.tensorboard))
-    console = stack.enter_context(Console("sft", config.steps, config.logging.console, done=step))
-    if restored is not None and step < config.steps:
-      console.say("; ".join([f"going on after step {step}", *restored.notes]))
+  save_description(policy, path)
+  graph, _ = abstract_transformer(policy.model)
+  loss = supervised.make_loss(
+    graph,
+    logprob_chunk=config.logprob_chunk,
+    shards=batch_shards(mesh),
+    dropout=build(DropoutRates, config.dropout, "dropout"),
+    seed=stream_seed(seed, Stream.DROPOUT),
+  )
+  learner = BatchLearner(
+    policy.model,
+    loss,
+    supervised.total_weight,
+    build(OptimizerConfig, config.optimizer, "optimizer"),
+    mesh,
+    micro_batches=config.micro_batches,
+    max_skipped_updates=config.max_skipped_updates,
+    seed=stream_seed(seed, Stream.PARAMS),
+    params=policy.params,
+  )
+  abstract = abstract_like(learner.state, learner.shardings).params
+  hand_over = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  validation = None
+  if data.validation is not None:
+    validation = Validation(policy.model, data.validation, mesh, logprob_chunk=config.logprob_chunk)
 
-    clock = Clock()
-    first = step + 1
-    for step in range(first, config.steps + 1):
-      with clock.phase("train"):
-        learning_rate = float(learner.learning_rate(int(learner.state.updates)))
-        metrics: dict[str, Any] = {"learning_rate": learning_rate, **learner.train(batches.batch(step - 1))}
-      last = step == config.steps or preemption.requested
-      if config.eval.every and (step % config.eval.every == 0 or step == config.steps):
-        with clock.phase("eval"):
-          metrics |= evaluator(hand_over(learner.state.params), int(learner.state.updates))[0]
-      score = metrics.get(f"eval/{config.eval.best}", -np.inf)
-      improved = score > best  # NaN, an evaluation without any verdict, is no improvement
-      best = score if improved else best
-      save = last or improved or step % config.checkpoint.every == 0
-      if save and config.checkpoint.digest:
-        metrics["params_sha256"] = params_sha256(learner.state.params)
-      journal.write(step, {"updates": int(learner.state.updates), **metrics, **clock.take()})
-      console.update(step, metrics)
-      if save:
-        extra = {"journal": journal.offsets(), "best": float(best), "skipped_in_a_row": learner.skipped.in_a_row}
-        checkpoints.save(step, learner.state, extra, best=improved)
-      if last:
-        break
-    checkpoints.wait()
-    if preemption.requested and step < config.steps:
-      raise Preempted(f"preempted after step {step}, checkpoint saved")
-    return learner.state.params
+  def evaluate() -> dict[str, Any]:
+    metrics = {} if evaluator is None else evaluator(hand_over(learner.state.params), learner.version)[0]
+    if validation is not None:
+      metrics |= {f"eval/validation/{name}": value for name, value in validation(learner.state.params).items()}
+    return metrics
+
+  return offline.fit(
+    config,
+    learner,
+    data.batches.batch,
+    path,
+    title="sft",
+    evaluate=evaluate,
+    preemption=preemption,
+    evaluate_first=policy.params is not None,  # random parameters have nothing to say
+    facts=data.facts,
+  )
+
+
+def prepare_warm_up(
+  config: ml_collections.ConfigDict, policy: Policy, mesh: jax.sharding.Mesh
+) -> DemonstrationData | None:
+  """The demonstrations of another run's `warmup` section; None where it has no steps."""
+  at_least(config, {"warmup.steps": 0, "warmup.epochs": 0})
+  return prepare(config.warmup, policy, mesh, config.seed) if config.warmup.steps or config.warmup.epochs else None
 
 
 def warm_up(
   config: ml_collections.ConfigDict,
   policy: Policy,
   mesh: jax.sharding.Mesh,
-  batches: SupervisedBatches,
-  path: pathlib.Path,
-  evaluator: Evaluator,
+  data: DemonstrationData | None,
+  workdir: pathlib.Path,
+  evaluator: Evaluator | None,
   preemption: Preemption,
 ) -> Policy:
-  """The policy after the warm-up of another run, by that run's `warmup` section, in a directory of its own."""
+  """The policy after another run's warm-up, which is a run of its own in `warmup` of that run's directory."""
+  if data is None:
+    return policy
+  path = workdir / "warmup"
   path.mkdir(exist_ok=True)
-  params = fit(config.warmup, policy, mesh, batches, path, evaluator, preemption, seed=config.seed)
+  params = fit(config.warmup, policy, mesh, data, path, evaluator, preemption, seed=config.seed)
   return dataclasses.replace(policy, params=params)

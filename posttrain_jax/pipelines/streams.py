@@ -12,6 +12,9 @@ class Stream(enum.StrEnum):
   ROLLOUT = "rollout"
   EVALUATION = "evaluation"
   DEMONSTRATIONS = "demonstrations"
+  DROPOUT = "dropout"
+  PREFERENCES = "preferences"
+  HEAD = "head"
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

@@ -1,11 +1,11 @@
-"""Where a run's prompts and demonstrations come from: the procedural task, JSONL files, or TFDS data sets."""
+"""Where a run's prompts come from: the procedural task, a JSONL file, or a TFDS data set."""
 
 import enum
 
 import ml_collections
 from absl import logging
 
-from posttrain_jax.data import arithmetic, demonstrations, prompts, sources, supervised
+from posttrain_jax.data import arithmetic, prompts, sources
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.pipelines.settings import convert
 from posttrain_jax.rewards.judge import check_reference
@@ -63,49 +63,3 @@ def load_prompts(
   if dropped:
     logging.warning("%s: dropped %d of %d prompts over %d tokens", where, dropped, len(rows), max_prompt_length)
   return found, {where: digest}
-
-
-def load_demonstrations(
-  section: ml_collections.ConfigDict, tokenizer: Tokenizer, *, batch_size: int, seed: int
-) -> tuple[supervised.SupervisedBatches, dict[str, str]]:
-  """Reads demonstrations and lays them out in rows.
-
-  Args:
-    section: see `configs/tiny_sft.py:training`; `path` is a JSONL file of "prompt" and "completion".
-    tokenizer: the model's.
-    batch_size: rows of a batch.
-    seed: of the shuffling.
-
-  Returns:
-    (batches, digests as in `load_prompts`).
-
-  Raises:
-    InputError: nothing is there, or an example is not fit for use.
-  """
-  if section.path:
-    rows, digest = prompts.read_jsonl(section.path), prompts.file_digest(section.path)
-  else:
-    problems = arithmetic.problems(
-      arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, seed=section.seed
-    ) + arithmetic.problems(
-      arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), seed=section.seed
-    )
-    written = demonstrations.demonstrations(problems, copies=section.copies, seed=section.seed)
-    rows, digest = prompts.named_rows(written, "demonstrations"), prompts.rows_digest(written)
-  examples, changed = supervised.limit_length(
-    supervised.encode_completions(rows, tokenizer),
-    max_length=section.row_length,
-    max_learned=section.max_completion or None,
-    too_long=convert(supervised.TooLong, section.too_long, "demonstrations.too_long"),
-  )
-  if changed:
-    logging.info("demonstrations: %d of %d were over a limit (%s)", changed, len(rows), section.too_long)
-  batches = supervised.SupervisedBatches(
-    examples,
-    batch_size=batch_size,
-    seed=seed,
-    pad_id=tokenizer.pad_id or 0,
-    length=section.row_length,
-    packed=section.packed,
-  )
-  return batches, {"demonstrations": digest}

@@ -70,8 +70,10 @@ class Engine:
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
 
     Raises:
-      InputError: slots that do not divide by the mesh's batch shards, or sizes below 1.
+      InputError: slots that do not divide by the mesh's batch shards, sizes below 1, or a model without logits.
     """
+    if model.scalar_head:
+      raise InputError("model: is a reward model, expected a language model")
     mesh = make_mesh({}, jax.devices()[:1]) if mesh is None else mesh
     sizes = dict(slots=slots, max_prompt_length=max_prompt_length, max_new_tokens=max_new_tokens)
     for name, size in {**sizes, "steps_per_dispatch": steps_per_dispatch, "prefill_width": prefill_width}.items():

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from posttrain_jax.data.supervised import SupervisedBatch
+from posttrain_jax.learner import supervised
+from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_gradient import Correction, Objective, PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
-from posttrain_jax.learner.supervised_learner import SupervisedLearner
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
-from tests.random_params import names, random_params
+from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4, qkv_bias=True
@@ -72,7 +74,9 @@ def supervised_batch() -> SupervisedBatch:
     tokens=rng.integers(0, 24, size=(8, 10)).astype(np.int32),
     positions=(np.arange(10) - starts).astype(np.int32),
     segment_ids=segment_ids,
-    mask=rng.random((8, 10)) < 0.6,
+    mask=(mask := rng.random((8, 10)) < 0.6),
+    weights=np.where(mask, rng.random((8, 10)), 0).astype(np.float32),
+    draws=np.arange(8, dtype=np.int32),
   )
 
 
@@ -92,12 +96,15 @@ def train_policy(sizes, micro_batches, updates=1):
 
 
 def train_supervised(sizes, micro_batches):
-  learner = SupervisedLearner(
+  mesh = mesh_of(sizes)
+  rates = supervised.DropoutRates(first=0.1, last=0.3)
+  learner = BatchLearner(
     CONFIG,
+    supervised.make_loss(graph(CONFIG), logprob_chunk=7, shards=batch_shards(mesh), dropout=rates, seed=3),
+    supervised.total_weight,
     OPTIMIZER,
-    mesh_of(sizes),
+    mesh,
     micro_batches=micro_batches,
-    logprob_chunk=7,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),

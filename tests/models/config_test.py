@@ -12,7 +12,18 @@ CONFIG = TransformerConfig(
 )
 
 
-@pytest.mark.parametrize("change", [{}, {"qkv_bias": True}, {"qk_norm": True}, {"tied": True}, {"num_kv_heads": 4}])
+@pytest.mark.parametrize(
+  "change",
+  [
+    {},
+    {"qkv_bias": True},
+    {"qk_norm": True},
+    {"tied": True},
+    {"num_kv_heads": 4},
+    {"scalar_head": True},
+    {"scalar_head": True, "tied": True},
+  ],
+)
 @pytest.mark.parametrize("stacked", [True, False])
 def test_num_params_is_what_the_model_has(change, stacked):
   config = dataclasses.replace(CONFIG, stacked=stacked, **change)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from posttrain_jax.models import huggingface
+from posttrain_jax.models import heads, huggingface
 from posttrain_jax.models.config import RopeScaling, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.load import load, resolve
@@ -109,6 +109,38 @@ def test_both_styles_of_config(golden):
   assert configs[0] == configs[1]
 
 
+@pytest.mark.parametrize("padding", ["right_padded", "left_padded"])
+def test_rewards(padding):
+  directory = GOLDENS / "reward_llama"
+  if not directory.exists():
+    pytest.skip(f"reference checkpoints are not here: {directory}")
+  case = json.loads((directory / "expected.json").read_text())[padding]
+  config, params = load(directory)
+  model = nnx.merge(nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[0], params)
+  tokens, mask = np.array(case["input_ids"]), np.array(case["attention_mask"])
+  with jax.default_matmul_precision("highest"):
+    if padding == "right_padded":
+      scores = heads.token_scores(model, row_hidden(model, tokens))
+      for row, length in enumerate(case["lengths"]):
+        np.testing.assert_allclose(scores[row, :length], case["token_scores"][row], atol=5e-5)
+      rewards = heads.row_scores(model, tokens, np.array(case["lengths"]))
+    else:
+      hidden = row_hidden(model, tokens, positions=np.array(case["position_ids"]), segment_ids=mask)
+      rewards = heads.token_scores(model, hidden)[:, -1]
+  np.testing.assert_allclose(rewards, case["scores"], atol=5e-5)
+
+
+def test_both_styles_of_config_of_a_reward_model():
+  directory = GOLDENS / "reward_llama"
+  if not directory.exists():
+    pytest.skip(f"reference checkpoints are not here: {directory}")
+  configs = [
+    huggingface.parse_config(huggingface.read_json(directory / name), directory / name)
+    for name in ("config.json", "config.hub_style.json")
+  ]
+  assert configs[0] == configs[1] and configs[0].scalar_head
+
+
 LLAMA = {
   "architectures": ["LlamaForCausalLM"],
   "vocab_size": 11,
@@ -120,6 +152,10 @@ LLAMA = {
 }
 QWEN2 = LLAMA | {"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True}
 QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"], "head_dim": 6}
+REWARDS = [
+  data | {"architectures": [data["architectures"][0].replace("CausalLM", "SequenceClassification")], "num_labels": 1}
+  for data in (LLAMA, QWEN2, QWEN3)
+]
 
 
 def _write(directory, data, *, shards=None, dtype=np.float32):
@@ -131,7 +167,10 @@ def _write(directory, data, *, shards=None, dtype=np.float32):
   d, blocks, tensors = config.embed_dim, params["blocks"], {}
   tensors["model.embed_tokens.weight"] = params["embed"]
   tensors["model.norm.weight"] = params["final_norm"]["scale"]
-  if not config.tied:
+  if config.scalar_head:
+    params["score_bias"] *= 0  # there is none in the file
+    tensors["score.weight"] = params["score"][None]
+  elif not config.tied:
     tensors["lm_head.weight"] = params["head"].T
   for i in range(config.num_layers):
     block, prefix = jax.tree.map(lambda x: x[i], blocks), f"model.layers.{i}"  # noqa: B023
@@ -162,7 +201,9 @@ def _write(directory, data, *, shards=None, dtype=np.float32):
 
 @pytest.mark.parametrize("shards", [None, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64])
-@pytest.mark.parametrize("data", [LLAMA, QWEN2, QWEN3], ids=["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+  "data", [LLAMA, QWEN2, QWEN3, *REWARDS], ids=["llama", "qwen2", "qwen3", "llama_rm", "qwen2_rm", "qwen3_rm"]
+)
 def test_every_parameter_arrives(tmp_path, data, dtype, shards):
   expected, _ = _write(tmp_path, data, dtype=dtype, shards=shards)
   _, params = load(tmp_path)
@@ -183,6 +224,16 @@ def test_defaults_of_keys_that_are_left_out():
   assert huggingface.parse_config(less, "config.json").num_kv_heads == 3
   less = {key: value for key, value in QWEN3.items() if key != "head_dim"}
   assert huggingface.parse_config(less, "config.json").head_dim == 128
+
+
+@pytest.mark.parametrize(
+  "labels, found", [({"num_labels": 2}, 2), ({}, 2), ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 3)]
+)
+def test_a_classifier_of_several_labels_is_no_reward_model(labels, found):
+  data = {key: value for key, value in REWARDS[0].items() if key != "num_labels"}
+  with pytest.raises(InputError, match=rf"^config.json: num_labels is {found}, expected 1: one score for a text$"):
+    huggingface.parse_config(data | labels, "config.json")
+  huggingface.parse_config(data | {"id2label": {"0": "LABEL_0"}}, "config.json")
 
 
 def test_old_spelling_of_rope_type():

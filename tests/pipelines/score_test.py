@@ -76,6 +76,17 @@ def test_batches_and_buckets_leave_a_row_its_numbers(tmp_path, tiny, monkeypatch
     assert one["greedy"] == other["greedy"]
 
 
+@needs_goldens
+def test_a_reward_model_gives_rewards(tmp_path):
+  directory = GOLDENS / "hf_tiny" / "reward_llama"
+  case = json.loads((directory / "expected.json").read_text())["right_padded"]
+  rows = [ids[:length] for ids, length in zip(case["input_ids"], case["lengths"])]
+  records = scores(tmp_path, directory, [{"tokens": row} for row in rows])
+  assert [record.keys() for record in records] == [{"tokens", "reward"}] * 2
+  assert [record["tokens"] for record in records] == rows
+  np.testing.assert_allclose([record["reward"] for record in records], case["scores"], rtol=0, atol=5e-5)
+
+
 def test_no_greedy_tokens(tmp_path, tiny):
   (record,) = scores(tmp_path, tiny, [{"tokens": [1, 2, 3]}], greedy_tokens=0)
   assert record["greedy"] == [] and len(record["logprobs"]) == 2

@@ -7,7 +7,7 @@ from configs import tiny_sft
 from posttrain_jax.data import prompts, sources
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.pipelines.tasks import load_demonstrations, load_prompts
+from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(SYMBOLS)
@@ -109,40 +109,3 @@ def test_references_that_no_verifier_can_use(tmp_path, answer):
   path = file(tmp_path, [*ROWS, {"prompt": "1+2=", "answer": answer}])
   with pytest.raises(InputError, match=r"rows\.jsonl:4"):
     load(path=path)
-
-
-def demonstrations(batch_size=4, **changes):
-  section = tiny_sft.training().demonstrations
-  section.update({"per_difficulty": 8, **changes})
-  return load_demonstrations(section, TOKENIZER, batch_size=batch_size, seed=0)
-
-
-def test_demonstrations_of_the_task():
-  batches, digests = demonstrations()
-  assert batches.batch(0).tokens.shape == (4, 64)
-  assert list(digests) == ["demonstrations"]
-  assert digests == demonstrations()[1] and digests != demonstrations(copies=1)[1]
-
-
-def test_demonstrations_of_a_file(tmp_path):
-  rows = [{"prompt": "1+2=", "completion": " Answer: 3"}, {"prompt": "2*2=", "completion": "*2=4 Answer: 4"}]
-  path = file(tmp_path, rows)
-  batches, digests = demonstrations(batch_size=1, path=path, packed=True)
-  text = TOKENIZER.decode(batches.batch(0).tokens[0])
-  assert "1+2= Answer: 3" in text and "2*2=*2=4 Answer: 4" in text
-  assert digests == {"demonstrations": prompts.file_digest(path)}
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"too_long": "shorten"}, "demonstrations.too_long: 'shorten', expected one of"),
-    ({"path": "absent.jsonl"}, "absent.jsonl: no such file"),
-    ({"per_difficulty": 0}, "per_difficulty 0"),
-    ({"too_long": "error", "row_length": 4}, "demonstrations"),
-  ],
-)
-def test_errors_of_demonstrations(changes, message):
-  with pytest.raises(InputError) as error:
-    demonstrations(**changes)
-  assert message in str(error.value) and "\n" not in str(error.value)

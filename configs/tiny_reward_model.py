@@ -1,0 +1,84 @@
+"""A reward model of a tiny transformer: graded answers to chain arithmetic, by the crowd of `data.demonstrations`.
+
+python -m experiments.reward_model --workdir=runs/reward_model
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_sft
+
+
+def preferences() -> ConfigDict:
+  """Comparisons of answers of the procedural crowd; with `path` set, those of a file instead."""
+  return ConfigDict(
+    dict(
+      path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; `data.preference_rows` has the forms of rows
+      form="pair",  # of the procedural ones: pair, edited (edited > chosen > rejected), ranking (of `answers`)
+      per_difficulty=2000,
+      answers=2,
+      noise=0.05,  # probability that the grader errs
+      seed=0,
+      limit=0,  # at most this many rows to train on; 0 for all
+      held_out=0.1,  # share of prompts held out, by the hash of the prompt
+      strengths=(),  # train on these only, such as ("significantly", "better"); () for all
+      template="{prompt}",  # what is put around a prompt's text
+      chat=False,  # put prompts that are text through the chat template; messages always are
+      system="",  # system message of prompts that are rendered as a chat
+      max_prompt_length=8,  # limits in tokens
+      max_answer_length=24,
+      bad_rows="error",  # rows that are malformed or prefer an answer to an equal one: error, or drop (counted)
+      too_long="drop",  # comparisons over a limit: error, drop or cut_prompt (from its beginning); counted
+    )
+  )
+
+
+def warmup() -> ConfigDict:
+  """The supervised model that training starts from where `model.path` is empty."""
+  config = tiny_sft.training()
+  config.steps = 300
+  config.optimizer.decay_updates = 300
+  config.eval = dict(every=0, best="heldout/avg@8")
+  config.checkpoint = dict(every=300, keep=1, digest=True)
+  config.logging = dict(tensorboard=True, console={"loss": "loss"})
+  return config
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  del arg
+  config = ConfigDict()
+  config.seed = 0
+  config.steps = 0
+  config.epochs = 2
+  config.batch_size = 64  # prompts with all their comparisons
+  config.micro_batches = 1
+  config.max_skipped_updates = 5
+  config.model = tiny_sft.model()
+  config.mesh = dict(data=1, fsdp=1, tensor=1)
+  config.warmup = warmup()
+  config.preferences = preferences()
+  config.margins = "none"  # by strength: none, small (1, 2/3, 1/3, 0) or large (3, 2, 1, 0)
+  config.centering = 0.01  # of the squared sum of a pair's rewards; 0 for none
+  config.shift_to_demonstrations = True  # at evaluations: demonstrations get a mean reward of 0
+  config.demonstrations = tiny_sft.training().demonstrations
+  config.demonstrations.per_difficulty = 40
+  config.demonstrations.copies = 1
+  config.optimizer = dict(
+    learning_rate=1e-3,
+    schedule="cosine",
+    warmup_updates=20,
+    decay_updates=0,  # with the epochs
+    end_fraction=0.1,
+    b1=0.9,
+    b2=0.98,
+    epsilon=1e-8,
+    weight_decay=0.01,
+    clip_norm=1.0,
+  )
+  config.eval = dict(every=60, best="heldout/accuracy")
+  config.checkpoint = dict(every=100, keep=1, digest=True)
+  config.logging = dict(
+    tensorboard=True,
+    report=True,
+    console={"loss": "loss", "accuracy": "accuracy", "eval/heldout/accuracy": "held-out accuracy"},
+  )
+  return config

@@ -1,0 +1,140 @@
+"""Batches of comparisons: fixed shapes, random access, nothing to save but the step.
+
+All C(K, 2) pairs of a prompt's answers are one element of a batch and never split over batches: they are correlated,
+and shuffled one by one they made InstructGPT's reward model overfit in a single epoch (arXiv:2203.02155, section 3.5).
+
+Lengths alone say where an answer ends, so a pad id may equal the end token: a reward is read at an answer's last token,
+`lengths - 1`, which is its end token.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import grain
+import jax
+import numpy as np
+
+from posttrain_jax.data.preferences import Comparison, Margins
+from posttrain_jax.types import InputError
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ComparisonBatch:
+  """N prompts with up to K answers each, padded on the right.
+
+  Attributes:
+    index: int32 [N], position of the comparison in the data; -1 on a row that only fills up the batch.
+    prompts: int32 [N, Tp], the header of the assistant's turn included where there is a chat.
+    prompt_lengths: int32 [N].
+    answers: int32 [N, K, Tc].
+    lengths: int32 [N, K], tokens of an answer, its end token included; 0 where there is no answer.
+    mask: bool [N, K, Tc], True on tokens whose logprobs count. Headers never do: they are in the prompt.
+    preferred: bool [N, K, K], [n, i, j] True where answer i is better than answer j; False for ties, answers that are
+      missing or were not judged, and rows that only fill up.
+    margins: float32 [N, K, K], by how much i is to be better than j; 0 where not preferred.
+  """
+
+  index: jax.Array | np.ndarray
+  prompts: jax.Array | np.ndarray
+  prompt_lengths: jax.Array | np.ndarray
+  answers: jax.Array | np.ndarray
+  lengths: jax.Array | np.ndarray
+  mask: jax.Array | np.ndarray
+  preferred: jax.Array | np.ndarray
+  margins: jax.Array | np.ndarray
+
+
+class ComparisonBatches:
+  """Endless batches in shuffled epochs; the last batch of an epoch is filled up from the next one."""
+
+  def __init__(
+    self,
+    comparisons: Sequence[Comparison],
+    *,
+    batch_size: int,
+    seed: int,
+    pad_id: int = 0,
+    margins: Margins = Margins.NONE,
+    count_end: bool = True,
+    prompt_length: int | None = None,
+    answer_length: int | None = None,
+  ):
+    """Lays the comparisons out in rows.
+
+    Args:
+      comparisons: at least one.
+      batch_size: N.
+      seed: of the shuffling.
+      pad_id: fills up rows; never looked at.
+      margins: by strength. With any but NONE, every pair must have a strength.
+      count_end: whether `mask` has the tokens that end an answer. Llama 3's DPO leaves them out, which otherwise both
+        answers share: their likelihood is pulled up and down at once (arXiv:2407.21783, section 4.1.4).
+      prompt_length: Tp; that of the longest prompt if None.
+      answer_length: Tc; that of the longest answer if None.
+
+    Raises:
+      InputError: no comparisons, a batch of none, one over a length, an answer without a token to count, or a pair that
+        has no strength where margins are asked for.
+    """
+    if not comparisons or batch_size < 1:
+      raise InputError(f"comparisons: {len(comparisons)} in batches of {batch_size}, expected at least one")
+    longest = [max(len(c.prompt) for c in comparisons), max(len(a) for c in comparisons for a in c.answers)]
+    Tp, Tc = (found if given is None else given for found, given in zip(longest, (prompt_length, answer_length)))
+    if longest[0] > Tp or longest[1] > Tc:
+      raise InputError(
+        f"comparisons: a prompt of {longest[0]} or an answer of {longest[1]} tokens, the limits are {Tp} and {Tc}"
+      )
+    N, K = len(comparisons), max(len(comparison.answers) for comparison in comparisons)
+    self.batch_size = batch_size
+    self._rows = rows = ComparisonBatch(
+      index=np.arange(N, dtype=np.int32),
+      prompts=np.full((N, Tp), pad_id, np.int32),
+      prompt_lengths=np.array([len(comparison.prompt) for comparison in comparisons], np.int32),
+      answers=np.full((N, K, Tc), pad_id, np.int32),
+      lengths=np.zeros((N, K), np.int32),
+      mask=np.zeros((N, K, Tc), bool),
+      preferred=np.zeros((N, K, K), bool),
+      margins=np.zeros((N, K, K), np.float32),
+    )
+    for n, comparison in enumerate(comparisons):
+      rows.prompts[n, : len(comparison.prompt)] = comparison.prompt
+      ends = comparison.ends or (1,) * len(comparison.answers)
+      for k, (answer, end) in enumerate(zip(comparison.answers, ends)):
+        rows.answers[n, k, : len(answer)] = answer
+        rows.lengths[n, k] = len(answer)
+        counted = len(answer) if count_end else len(answer) - end
+        if not counted:
+          raise InputError(f"{comparison.source}: answer {k} is only its end, which count_end=False does not count")
+        rows.mask[n, k, :counted] = True
+      for i, j in comparison.beaten():
+        rows.preferred[n, i, j] = True
+        if margins != Margins.NONE:
+          rows.margins[n, i, j] = _margin(comparison, i, j, margins)
+    self._order = grain.MapDataset.range(N).shuffle(seed=seed).repeat()
+
+  @property
+  def num_rows(self) -> int:
+    """Comparisons of an epoch."""
+    return len(self._rows.index)
+
+  def batch(self, step: int) -> ComparisonBatch:
+    """The batch of a step."""
+    rows = [self._order[i] for i in range(step * self.batch_size, (step + 1) * self.batch_size)]
+    return jax.tree.map(lambda x: x[rows], self._rows)
+
+  def in_order(self, batch_size: int) -> Iterator[ComparisonBatch]:
+    """All comparisons once, in the order of the data; the last batch is filled up with rows of index -1."""
+    for start in range(0, self.num_rows, batch_size):
+      places = np.arange(start, start + batch_size)
+      batch = jax.tree.map(lambda x, rows=places % self.num_rows: x[rows], self._rows)
+      fills = places >= self.num_rows
+      batch.index[fills], batch.preferred[fills], batch.margins[fills] = -1, False, 0
+      yield batch
+
+
+def _margin(comparison: Comparison, i: int, j: int, margins: Margins) -> float:
+  strength = comparison.strength_of(i, j)
+  if strength is None:  # not a margin of 0, which would say that the two are nearly equal
+    raise InputError(f"{comparison.source}: margins are {margins}, but nobody said by how much answer {i} beats {j}")
+  return margins.of(strength)

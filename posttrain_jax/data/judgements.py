@@ -1,0 +1,176 @@
+"""Data of a generative reward model: a judge that writes its reasons, then a score, and learns to by SFT.
+
+DeepSeek-V3 (arXiv:2412.19437, §5.2.1) trains its reward model on data that hold the chain of thought which leads to the
+reward. A judgement is read by `parse_score`, or by `expected_score` from the probabilities of the score's token, which
+gives a finer number from one forward pass.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.data import arithmetic
+from posttrain_jax.data.demonstrations import SYMBOLS, Crowd, demonstrations
+from posttrain_jax.data.prompts import Row
+from posttrain_jax.types import InputError
+
+TEMPLATE = """Judge how well the answer below serves the one who asked.
+
+<question>
+{prompt}
+</question>
+
+<answer>
+{answer}
+</answer>
+
+Say first what is right and what is wrong with it. Then end with a line "Score: N".
+N is a whole number from {low} (useless) to {high} (could not be better)."""
+
+# Judgements of chain arithmetic need one symbol more. It comes last, so the other tokens keep their ids.
+SCORE = " Score: "
+JUDGE_SYMBOLS = (*SYMBOLS, SCORE)
+
+_SCORE = re.compile(r"(?<!\w)Score:")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+
+
+def judgement_prompt(prompt: str | Sequence[Mapping[str, Any]], answer: str, *, low: int, high: int) -> str:
+  """What a judge that knows English is asked.
+
+  Args:
+    prompt: what was asked: text, or the chat so far.
+    answer: what is to be judged.
+    low: the worst score.
+    high: the best score.
+  """
+  if not isinstance(prompt, str):
+    prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+  fields = {"prompt": prompt, "answer": answer, "low": str(low), "high": str(high)}
+  # In one pass: an answer may hold "{low}" or the like.
+  return re.sub(r"\{(prompt|answer|low|high)\}", lambda match: fields[match[1]], TEMPLATE)
+
+
+def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
+  """Demonstrations of judging, from scored answers or from comparisons.
+
+  Args:
+    rows: "prompt" and either "answer", "score" and perhaps "rationale", or "chosen" and "rejected" and perhaps
+      "chosen_rationale" and "rejected_rationale". What is chosen scores `high`, what is rejected `low`.
+    low: the worst score.
+    high: the best score.
+
+  Returns:
+    Rows of "prompt", "completion" and "label": the rationale, if there is one, and the line with the score.
+
+  Raises:
+    InputError: a row has other columns, a text that is none, or a score that is no whole number from `low` to `high`.
+  """
+  found = []
+  for row in rows:
+    columns = row.columns
+    if "answer" in columns and "score" in columns:
+      judged = [("answer", "rationale", columns["score"])]
+    elif "chosen" in columns and "rejected" in columns:
+      judged = [("chosen", "chosen_rationale", high), ("rejected", "rejected_rationale", low)]
+    else:
+      raise InputError(
+        f"{row.source}: found columns {', '.join(columns) or 'none'}; expected 'answer' and 'score' or 'chosen' and "
+        "'rejected'"
+      )
+    if not isinstance(columns.get("prompt"), str | list):
+      raise InputError(f"{row.source}: prompt is {columns.get('prompt')!r}, expected text or a list of messages")
+    for answer, rationale, score in judged:
+      reasons = columns.get(rationale) or ""
+      for field, text in ((answer, columns[answer]), (rationale, reasons)):
+        if not isinstance(text, str):
+          raise InputError(f"{row.source}: {field} is {text!r}, expected text")
+      if isinstance(score, bool) or not isinstance(score, int) or not low <= score <= high:
+        raise InputError(f"{row.source}: score is {score!r}, expected a whole number from {low} to {high}")
+      prompt = judgement_prompt(columns["prompt"], columns[answer], low=low, high=high)
+      completion = f"{reasons.strip()}\nScore: {score}".lstrip()
+      found.append(Row({"prompt": prompt, "completion": completion, "label": score}, row.source))
+  return found
+
+
+def arithmetic_judgements(
+  problems: Sequence[Mapping[str, Any]], *, crowd: Crowd | None = None, copies: int = 1, seed: int = 0
+) -> list[dict[str, Any]]:
+  """Judgements of what the crowd writes about chain arithmetic, in the alphabet JUDGE_SYMBOLS.
+
+  "7+8-2=" answered with " Answer: 5" gives the prompt "7+8-2= Answer: 5 Wait, " and the completion
+  "+8=5-2=3 Score: 0": the problem is worked out again, then 1 for a right answer and 0 for a wrong one.
+
+  Args:
+    problems: rows with "prompt", "answer" and "difficulty" (`arithmetic.problems`).
+    crowd: who writes the answers; `Crowd()` if None.
+    copies: answers to each problem.
+    seed: of all draws.
+
+  Returns:
+    The problems' rows with "prompt", "completion" and "label" (0 or 1) of the judgement.
+  """
+  rows = []
+  for written in demonstrations(problems, crowd=crowd or Crowd(), copies=copies, seed=seed):
+    label = int(written["completion"].rpartition(" Answer: ")[2] == written["answer"])
+    _, steps = arithmetic.terms(written["prompt"])
+    rationale = "".join(f"{term}={value}" for term, value in zip(steps, arithmetic.working(written["prompt"])))
+    prompt = arithmetic_judgement_prompt(written["prompt"], written["completion"])
+    rows.append({**written, "prompt": prompt, "completion": f"{rationale}{SCORE}{label}", "label": label})
+  return rows
+
+
+def arithmetic_judgement_prompt(problem: str, answer: str) -> str:
+  """What a judge of chain arithmetic is asked: whether this answer to the problem is right."""
+  return f"{problem}{answer} Wait, "
+
+
+def parse_score(text: str, *, low: float, high: float) -> float | None:
+  """The score that a judgement ends with.
+
+  The last line with "Score:" counts. After it stands one decimal number in ASCII digits and nothing else; several
+  scores on that line, "7/10", "seven" or a number out of range are no score.
+
+  Args:
+    text: what the judge wrote, without special tokens.
+    low: the worst score.
+    high: the best score.
+
+  Returns:
+    The score, or None where there is none.
+  """
+  lines = [line for line in text.split("\n") if _SCORE.search(line)]
+  if not lines:
+    return None
+  _, *found = _SCORE.split(lines[-1])
+  number = found[0].strip(" \t\r")
+  if len(found) > 1 or not _NUMBER.fullmatch(number):
+    return None
+  score = float(number)
+  return score if low <= score <= high else None
+
+
+def expected_score(logprobs: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> float:
+  """The mean of scores under the judge's probabilities of their tokens, as if there were no others.
+
+  Σ_s v_s exp(l_s) / Σ_s exp(l_s)
+
+  Args:
+    logprobs: [S], of the token of each score, where the score stands; or logits.
+    values: [S], the scores.
+
+  Returns:
+    The expected score; NaN, no verdict, where a logprob is NaN or all are −∞.
+
+  Raises:
+    InputError: not as many values as logprobs, or none.
+  """
+  logprobs, values = np.asarray(logprobs, np.float64), np.asarray(values, np.float64)
+  if logprobs.shape != values.shape or logprobs.ndim != 1 or not logprobs.size:
+    raise InputError(f"expected_score: logprobs {logprobs.shape} and values {values.shape}, expected both [S]")
+  if not np.isfinite(logprobs.max()):
+    return float("nan")
+  weights = np.exp(logprobs - logprobs.max())
+  return float(weights @ values / weights.sum())

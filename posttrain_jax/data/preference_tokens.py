@@ -1,0 +1,132 @@
+"""Token ids of a prompt and of answers to it, tokenised apart, with what merely ends an answer told from its words.
+
+As text, a prompt is tokenised as prompts of RL are, and an answer ends with the tokeniser's end token. As a chat, the
+prompt ends with the header of the assistant's turn, and an answer is what the chat template writes after that, the
+end-of-turn token included.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from posttrain_jax.data import chat
+from posttrain_jax.data.chat import Message
+from posttrain_jax.data.preference_rows import BadRow, Judgement
+from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.types import InputError
+
+
+class Encoded(NamedTuple):
+  """A prompt and its K answers.
+
+  Attributes:
+    prompt: token ids.
+    answers: K arrays, int32 [n].
+    ends: how many tokens at each answer's end merely end it.
+  """
+
+  prompt: tuple[int, ...]
+  answers: tuple[np.ndarray, ...]
+  ends: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerEncoder:
+  """Tokenises what rows say.
+
+  Attributes:
+    tokenizer: the model's.
+    prompt_format: how a prompt is rendered.
+  """
+
+  tokenizer: Tokenizer
+  prompt_format: PromptFormat
+
+  def encode(self, said: Judgement) -> Encoded:
+    """Tokenises a row.
+
+    Raises:
+      BadRow: a text cannot be tokenised, or the chat template refuses the messages.
+      InputError: the tokeniser has no chat template where one is needed, or it cannot write an assistant's turn; or
+        there is a system message and no chat.
+    """
+    template = self.prompt_format.template
+    if isinstance(said.prompt, str):
+      # Not str.format: both the template and the prompt may hold braces.
+      text = template.replace("{prompt}", said.prompt)
+      if not self.prompt_format.chat:
+        return self._encode_text(text, [answer["content"] for answer in said.answers])
+      messages = [{"role": "user", "content": text}]
+    else:
+      last = said.prompt[-1]
+      messages = [*said.prompt[:-1], {**last, "content": template.replace("{prompt}", last["content"])}]
+    ending = self._ending  # found before the row is looked at: what is wrong with the template is no fault of a row
+    try:
+      return self._encode_chat(self._with_system(messages), said.answers, ending)
+    except InputError as error:
+      raise BadRow("cannot_be_encoded", str(error)) from None
+
+  def _encode_text(self, prompt: str, answers: list[str]) -> Encoded:
+    if self.prompt_format.system is not None:
+      raise InputError("a system message needs a chat: set prompts.chat, or leave prompts.system out")
+    end = [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
+    try:
+      ids = tuple(self.tokenizer.encode(prompt, add_special_tokens=True))
+      encoded = tuple(np.array(self.tokenizer.encode(answer) + end, np.int32) for answer in answers)
+    except InputError as error:
+      raise BadRow("cannot_be_encoded", str(error)) from None
+    return Encoded(ids, encoded, (len(end),) * len(answers))
+
+  def _encode_chat(self, messages: list[Message], answers: tuple[Message, ...], ending: str) -> Encoded:
+    prompt = self._render(messages, add_generation_prompt=True)
+    encoded, ends = [], []
+    for answer in answers:
+      text, (start, end) = self._last_turn([*messages, answer])
+      # A prompt may say more than the header that all turns share: Qwen3's has an empty reasoning block where thinking
+      # is off, which is then not the model's to write.
+      if text.startswith(prompt):
+        start = len(prompt)
+      words = text[start:end]
+      ended = ending if ending and words.endswith(ending) else ""
+      tail = self.tokenizer.encode(ended) if ended else []
+      encoded.append(np.array(self.tokenizer.encode(words.removesuffix(ended)) + tail, np.int32))
+      ends.append(len(tail))
+    return Encoded(tuple(self.tokenizer.encode(prompt)), tuple(encoded), tuple(ends))
+
+  @functools.cached_property
+  def _ending(self) -> str:
+    """The text after an assistant's last words, found on a chat of our own."""
+    asked = self._with_system([{"role": "user", "content": "u"}])
+    turns = []
+    for words in ("a", "b"):
+      text, (start, end) = self._last_turn([*asked, {"role": "assistant", "content": words}])
+      turns.append(text[start:end])
+      if words not in turns[-1]:
+        raise InputError("chat template: it leaves out what the assistant says, expected one that writes its turns")
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*map(reversed, turns)))
+    return "".join(letter for letter, _ in alike)[::-1]
+
+  def _with_system(self, messages: list[Message]) -> list[Message]:
+    system = self.prompt_format.system
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+  def _render(self, messages: list[Message], **options: bool) -> str:
+    return chat.render(messages, self._template, **self._arguments, **options)
+
+  def _last_turn(self, messages: list[Message]) -> tuple[str, tuple[int, int]]:
+    text, spans = chat.assistant_spans(messages, self._template, **self._arguments)
+    return text, spans[-1]
+
+  @property
+  def _template(self) -> str:
+    if self.tokenizer.chat_template is None:
+      raise InputError("chat: the tokeniser has no chat template")
+    return self.tokenizer.chat_template
+
+  @property
+  def _arguments(self) -> dict:
+    return self.tokenizer.special_tokens | self.prompt_format.chat_arguments

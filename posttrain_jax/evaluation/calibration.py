@@ -1,0 +1,190 @@
+"""Does a model that says 80 % turn out right four times in five? Reliability, calibration error, and the picture.
+
+A probability is what the model claims, an outcome is whether it turned out so: 0 or 1, or a half for a tie.
+"""
+
+import dataclasses
+import pathlib
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from posttrain_jax.types import InputError
+
+_INK, _MUTED, _RULE, _SERIES = "#1f2933", "#616e7c", "#d9dee4", "#0072b2"
+_STYLE = {
+  "font.size": 9,
+  "text.color": _INK,
+  "axes.labelcolor": _INK,
+  "axes.edgecolor": _RULE,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "axes.axisbelow": True,
+  "grid.color": _RULE,
+  "grid.linewidth": 0.5,
+  "xtick.color": _RULE,
+  "xtick.labelcolor": _INK,
+  "ytick.color": _RULE,
+  "ytick.labelcolor": _INK,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+  """What was claimed and what came true, by equal-width bins of the claim.
+
+  Attributes:
+    edges: float64 [bins + 1], from 0 to 1; a bin has its lower edge, the last one both.
+    confidence: float64 [bins], mean probability in the bin; NaN where it is empty.
+    accuracy: float64 [bins], mean outcome; NaN where it is empty.
+    count: int64 [bins].
+  """
+
+  edges: np.ndarray
+  confidence: np.ndarray
+  accuracy: np.ndarray
+  count: np.ndarray
+
+
+def reliability(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 10) -> Reliability:
+  """Mean probability and mean outcome of each bin.
+
+  Args:
+    probabilities: float [N] in [0, 1].
+    outcomes: bool or float [N] in [0, 1].
+    bins: equal widths between 0 and 1.
+
+  Raises:
+    InputError: no entries, different lengths, values outside [0, 1] or NaN, or bins below 1.
+  """
+  probabilities, outcomes = _checked(probabilities, outcomes)
+  if bins < 1:
+    raise InputError(f"bins is {bins}, expected at least 1")
+  edges = np.linspace(0, 1, bins + 1)
+  index = np.minimum(np.searchsorted(edges, probabilities, side="right") - 1, bins - 1)
+  count = np.bincount(index, minlength=bins)
+  with np.errstate(invalid="ignore"):  # an empty bin has no mean
+    confidence, accuracy = (np.bincount(index, weights=x, minlength=bins) / count for x in (probabilities, outcomes))
+  return Reliability(edges=edges, confidence=confidence, accuracy=accuracy, count=count)
+
+
+def expected_calibration_error(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 10) -> float:
+  """ECE: mean distance between claim and outcome over bins, weighted by their entries; 0 is calibrated.
+
+  ECE = Σ_b n_b / N · |accuracy_b − confidence_b|     (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599, eq. 3)
+
+  It depends on the bins, and noise within them adds to it. Arguments and errors as in `reliability`.
+  """
+  bin_ = reliability(probabilities, outcomes, bins=bins)
+  return float(np.nansum(bin_.count * np.abs(bin_.accuracy - bin_.confidence)) / bin_.count.sum())
+
+
+def brier_score(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
+  """Mean squared distance between claim and outcome (Brier 1950): calibration and sharpness in one.
+
+  0 is perfect; always saying ½ scores ¼ on outcomes of 0 and 1. Arguments and errors as in `reliability`.
+  """
+  probabilities, outcomes = _checked(probabilities, outcomes)
+  return float(np.mean(np.square(probabilities - outcomes)))
+
+
+def pair_confidence(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """What a Bradley-Terry model claims about comparisons, and whether it was right.
+
+  Args:
+    margins: float [N], score of the answer that people preferred minus that of the other.
+
+  Returns:
+    Confidence σ(|margin|) in [½, 1], of the order that the model claims; outcomes, 1 where that is the people's order,
+    ½ at a tie and 0 else. Both float64 [N].
+  """
+  margins = np.asarray(margins, np.float64)
+  return 1 / (1 + np.exp(-np.abs(margins))), (np.sign(margins) + 1) / 2
+
+
+def wilson_interval(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """95 % interval of a proportion (Wilson 1927), sensible for few entries and near 0 and 1.
+
+  Args:
+    mean: float [...], the share observed; NaN where there was nothing to observe.
+    count: integer [...], independent observations.
+
+  Returns:
+    Lower and upper ends, float64 [...]; NaN where mean is.
+  """
+  mean, count = np.asarray(mean, np.float64), np.maximum(np.asarray(count, np.float64), 1)
+  z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+  center = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
+  half = z / (1 + z**2 / count) * np.sqrt(mean * (1 - mean) / count + z**2 / (4 * count**2))
+  return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
+
+
+def plot_reliability(
+  path: str | pathlib.Path,
+  probabilities: np.ndarray,
+  outcomes: np.ndarray,
+  *,
+  bins: int = 10,
+  title: str = "Reliability",
+) -> None:
+  """Writes the reliability diagram as PNG: what came true over what was claimed, and how often it was claimed.
+
+  Vertical lines are Wilson intervals of entries taken as independent. Claims of at least ½ only, as those of
+  `pair_confidence`, are drawn from ½ on.
+
+  Args:
+    path: of the PNG; an existing one is replaced.
+    probabilities: float [N] in [0, 1].
+    outcomes: bool or float [N] in [0, 1].
+    bins: equal widths between 0 and 1.
+    title: above the picture.
+
+  Raises:
+    InputError: as `reliability`.
+  """
+  bin_ = reliability(probabilities, outcomes, bins=bins)
+  full = bin_.count > 0
+  start = 0.5 if np.min(probabilities) >= 0.5 else 0.0
+  low, high = wilson_interval(bin_.accuracy[full], bin_.count[full])
+  x, y = bin_.confidence[full], bin_.accuracy[full]
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(4.6, 5.4), dpi=160, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
+    above.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
+    # An interval's ends are at most an ulp inside the mean; matplotlib wants lengths of at least 0.
+    lengths = np.maximum([y - low, high - y], 0)
+    above.errorbar(
+      x, y, lengths, color=_SERIES, marker="o", markersize=5, linewidth=1.4, label="observed, 95 % interval"
+    )
+    error = expected_calibration_error(probabilities, outcomes, bins=bins)
+    score = brier_score(probabilities, outcomes)
+    summary = f"N = {bin_.count.sum():,}\nECE = {error:.3f}\nBrier = {score:.3f}"
+    above.text(0.97, 0.04, summary, transform=above.transAxes, ha="right", va="bottom", linespacing=1.5)
+    above.set(ylabel="came true", ylim=(-0.02, 1.02))
+    above.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    above.legend(loc="upper left", frameon=False)
+    above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    below.bar(bin_.edges[:-1], bin_.count, width=0.94 / bins, align="edge", color=_SERIES, alpha=0.75)
+    below.set(xlabel="claimed probability", ylabel="count", xlim=(start - 0.01, 1.01))
+    below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.grid(axis="x", visible=False)
+    figure.align_ylabels()
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _checked(probabilities: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  probabilities, outcomes = np.asarray(probabilities, np.float64), np.asarray(outcomes, np.float64)
+  if probabilities.ndim != 1 or probabilities.shape != outcomes.shape or not len(probabilities):
+    shapes = f"probabilities have shape {probabilities.shape} and outcomes {outcomes.shape}"
+    raise InputError(f"calibration: {shapes}, expected [N] both, N > 0")
+  for name, values in (("probabilities", probabilities), ("outcomes", outcomes)):
+    wrong = ~((values >= 0) & (values <= 1))
+    if wrong.any():
+      where = int(np.argmax(wrong))
+      raise InputError(f"calibration: {name}[{where}] is {values[where]}, expected a value in [0, 1]")
+  return probabilities, outcomes

@@ -1,0 +1,185 @@
+"""The learner of direct preference methods: DPO and its kin on pairs of answers, against cached reference logprobs."""
+
+import dataclasses
+import enum
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posttrain_jax import losses
+from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.models.forward import answer_hidden
+from posttrain_jax.types import InputError
+
+
+class PreferenceLoss(enum.StrEnum):
+  """Which function of `losses.preference` is minimised. Its positional arguments say what it is given."""
+
+  DPO = "dpo"  # with label_smoothing: cDPO
+  ROBUST = "robust"
+  IPO = "ipo"
+  HINGE = "hinge"
+  DPOP = "dpop"
+  KTO = "kto"
+  ORPO = "orpo"
+  SIMPO = "simpo"
+  CPO = "cpo"
+  SPPO = "sppo"
+  EXO = "exo"
+  NCA = "nca"
+  AOT = "aot"  # sorts within a micro-batch
+  AOT_UNPAIRED = "aot_unpaired"
+  APO_ZERO = "apo_zero"
+  APO_DOWN = "apo_down"
+  DISCOPOP = "discopop"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceObjective:
+  """What a direct preference method minimises.
+
+  Attributes:
+    loss: which function.
+    options: its keyword arguments, such as `beta`.
+    nll_weight: weight of the negative log-likelihood of the chosen answer, added to the loss (Llama 3: 0.2).
+    nll_mean: whether that likelihood is divided by the answer's length (Pang et al., 2404.19733) or summed.
+    length_averaged: whether logprobs are divided by the answer's length before they enter the loss (TRL's IPO).
+    logprob_chunk: most tokens whose logits exist at a time on a device.
+  """
+
+  loss: PreferenceLoss
+  options: Mapping[str, float]
+  nll_weight: float = 0.0
+  nll_mean: bool = False
+  length_averaged: bool = False
+  logprob_chunk: int = 1024
+
+  def __post_init__(self):
+    """Raises InputError for options that the function does not take, or lacks."""
+    parameters = inspect.signature(getattr(losses.preference, self.loss)).parameters.values()
+    known = {p.name: p for p in parameters if p.kind == inspect.Parameter.KEYWORD_ONLY}
+    for name in self.options:
+      if name not in known:
+        raise InputError(f"objective.options.{name}: {self.loss} has no such option, expected {', '.join(known)}")
+    for name, parameter in known.items():
+      if parameter.default is inspect.Parameter.empty and name not in self.options:
+        raise InputError(f"objective.options.{name}: missing, {self.loss} needs it")
+
+  @property
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the arrays that the function takes."""
+    parameters = inspect.signature(getattr(losses.preference, self.loss)).parameters.values()
+    return tuple(p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+  @property
+  def unpaired(self) -> bool:
+    """Whether answers enter one by one (KTO); the batch then has a third, mismatched answer for the KL estimate."""
+    return "desirable" in self.inputs
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ReferencedBatch:
+  """Pairs and what the reference thinks of them.
+
+  Attributes:
+    comparisons: a `data.comparison_batches.ComparisonBatch` [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched.
+    reference: float32 [N, K], sums of the reference's logprobs over counted tokens.
+  """
+
+  comparisons: Any
+  reference: Any
+
+
+def answer_logprobs(graph: nnx.GraphDef, params: nnx.State, batch: Any, *, chunk: int, shards: int = 1) -> jax.Array:
+  """Sums of logprobs over the counted tokens of each answer of a `ComparisonBatch`: float32 [N, K]."""
+  model = nnx.merge(graph, params)
+  hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
+  logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), batch.answers, chunk=chunk, shards=shards)
+  return jnp.sum(jnp.where(batch.mask, logprobs, 0), axis=-1)
+
+
+def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1) -> LossFunction:
+  """The loss of one micro-batch, mean over pairs (KTO: over answers).
+
+  Args:
+    graph: graph of a stacked transformer.
+    objective: what to minimise.
+    shards: parts into which the pair axis is split over the mesh.
+  """
+  function = getattr(losses.preference, objective.loss)
+
+  def loss_function(params: nnx.State, batch: ReferencedBatch, pairs: jax.Array) -> LossOutput:
+    comparisons = batch.comparisons
+    real = comparisons.index >= 0
+    sums = answer_logprobs(graph, params, comparisons, chunk=objective.logprob_chunk, shards=shards)
+    counts = jnp.maximum(comparisons.mask.sum(-1), 1)
+    scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
+    policy, reference = sums * scale, batch.reference * scale
+    given = {
+      "policy_chosen": policy[:, 0],
+      "policy_rejected": policy[:, 1],
+      "reference_chosen": reference[:, 0],
+      "reference_rejected": reference[:, 1],
+      "chosen_mean": sums[:, 0] / counts[:, 0],
+      "rejected_mean": sums[:, 1] / counts[:, 1],
+    }
+    if objective.unpaired:
+      given = {
+        "policy": policy[:, :2].T.ravel(),
+        "reference": reference[:, :2].T.ravel(),
+        "desirable": jnp.repeat(jnp.array([True, False]), len(policy)),
+        "kl": jnp.maximum(_mean(policy[:, 2] - reference[:, 2], real, jnp.maximum(real.sum(), 1)), 0),
+      }
+    per_row = function(**{name: given[name] for name in objective.inputs}, **objective.options)
+    if objective.unpaired:
+      per_row = per_row.reshape(2, -1).mean(axis=0)
+    loss = _mean(per_row, real, pairs)
+    if objective.nll_weight:
+      nll = -sums[:, 0] / (counts[:, 0] if objective.nll_mean else 1)
+      loss += objective.nll_weight * _mean(nll, real, pairs)
+    metrics = pair_metrics(sums, batch.reference, counts, beta=objective.options.get("beta", 1.0))
+    return LossOutput(loss=loss, sums={name: _mean(x, real, pairs) for name, x in metrics.items()}, maxima={})
+
+  return loss_function
+
+
+def total_pairs(batch: ReferencedBatch) -> jax.Array:
+  """Pairs of an update, over all its micro-batches; at least 1. Rows that fill up a batch have index −1."""
+  return jnp.maximum((batch.comparisons.index >= 0).sum(), 1)
+
+
+def pair_metrics(policy: Any, reference: Any, counts: Any, *, beta: float) -> dict[str, Any]:
+  """Implicit rewards β log(π / π_ref) and how far each answer's likelihood has moved.
+
+  Args:
+    policy: [N, K], logprob sums of chosen, rejected (and whatever else).
+    reference: [N, K], the reference's.
+    counts: [N, K], counted tokens.
+    beta: β.
+
+  Returns:
+    name → [N].
+  """
+  moved = policy - reference
+  margin = moved[:, 0] - moved[:, 1]
+  return {
+    "reward/chosen": beta * moved[:, 0],
+    "reward/rejected": beta * moved[:, 1],
+    "reward/margin": beta * margin,
+    "reward/accuracy": (jnp.sign(margin) + 1) / 2,  # a tie is half a win
+    "logprob/chosen": policy[:, 0],
+    "logprob/rejected": policy[:, 1],
+    "logprob/chosen_moved": moved[:, 0],
+    "logprob/rejected_moved": moved[:, 1],
+    "length/chosen": counts[:, 0],
+    "length/rejected": counts[:, 1],
+  }
+
+
+def _mean(values: jax.Array, real: jax.Array, total: jax.Array) -> jax.Array:
+  return jnp.sum(jnp.where(real, values, 0)) / total

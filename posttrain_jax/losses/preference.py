@@ -1,0 +1,29 @@
+"""Losses on preferences: of reward models, and of policies that learn from comparisons without one.
+
+Every function returns one loss per comparison (`kto`: per answer), to be minimised after a mean. Logprobs of an answer
+are sums over its counted tokens, but in `simpo` and `orpo`, whose arguments end in `_mean`.
+
+Of a reward model: `losses.reward_model`. Relative to a frozen reference: `losses.direct_preference` and
+`losses.direct_preference_variants`. Without one: `losses.reference_free`.
+"""
+
+from posttrain_jax.losses.direct_preference import dpo as dpo
+from posttrain_jax.losses.direct_preference import dpop as dpop
+from posttrain_jax.losses.direct_preference import hinge as hinge
+from posttrain_jax.losses.direct_preference import implicit_reward as implicit_reward
+from posttrain_jax.losses.direct_preference import ipo as ipo
+from posttrain_jax.losses.direct_preference import kto as kto
+from posttrain_jax.losses.direct_preference import robust as robust
+from posttrain_jax.losses.direct_preference_variants import aot as aot
+from posttrain_jax.losses.direct_preference_variants import aot_unpaired as aot_unpaired
+from posttrain_jax.losses.direct_preference_variants import apo_down as apo_down
+from posttrain_jax.losses.direct_preference_variants import apo_zero as apo_zero
+from posttrain_jax.losses.direct_preference_variants import discopop as discopop
+from posttrain_jax.losses.direct_preference_variants import exo as exo
+from posttrain_jax.losses.direct_preference_variants import nca as nca
+from posttrain_jax.losses.direct_preference_variants import sppo as sppo
+from posttrain_jax.losses.reference_free import cpo as cpo
+from posttrain_jax.losses.reference_free import orpo as orpo
+from posttrain_jax.losses.reference_free import simpo as simpo
+from posttrain_jax.losses.reward_model import bradley_terry as bradley_terry
+from posttrain_jax.losses.reward_model import ranked_bradley_terry as ranked_bradley_terry

@@ -1,0 +1,76 @@
+"""Losses that teach a scalar reward to order answers as people do.
+
+Only differences of rewards enter the Bradley-Terry model, so it leaves the level of the rewards open; `centering`
+pins it near 0, so that rewards of different prompts are on one scale.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from posttrain_jax.losses import masking
+
+
+def bradley_terry(
+  chosen: chex.Array, rejected: chex.Array, *, margin: chex.Numeric | None = None, centering: chex.Numeric = 0.0
+) -> jax.Array:
+  """Negative log-likelihood of a comparison under the Bradley-Terry model.
+
+  loss = −log σ(r_chosen − r_rejected − m) + η (r_chosen + r_rejected)²
+
+  Margin: Llama 2 (arXiv:2307.09288), eq. 2; centering: "Helping or Herding?" (arXiv:2312.09244), η = .01.
+
+  Args:
+    chosen: [N] rewards of the preferred answers.
+    rejected: [N] rewards of the others.
+    margin: [N] or a number, m: by how much the preferred answer must lead; a constant. None: 0.
+    centering: η, how strongly the rewards of a pair are drawn towards the mean 0.
+
+  Returns:
+    [N] losses in at least float32.
+  """
+  chex.assert_equal_shape([chosen, rejected])
+  dtype = masking.at_least_float32(chosen, rejected)
+  chosen, rejected = jnp.asarray(chosen).astype(dtype), jnp.asarray(rejected).astype(dtype)
+  return _pair_loss(chosen - rejected, chosen + rejected, margin, centering)
+
+
+def ranked_bradley_terry(
+  rewards: chex.Array,
+  preferred: chex.Array,
+  *,
+  margin: chex.Array | None = None,
+  centering: chex.Numeric = 0.0,
+) -> jax.Array:
+  """The Bradley-Terry loss of all comparisons among one prompt's K answers, as one element.
+
+  loss = 1/|S| Σ_{(i, j) ∈ S} −log σ(r_i − r_j − m_ij) + η (r_i + r_j)²,   S = pairs in which i beats j
+
+  InstructGPT (arXiv:2203.02155), eq. 1: each answer runs through the model once, and a prompt with more comparisons
+  weighs no more than one with few. With K = 2 it is `bradley_terry`.
+
+  Args:
+    rewards: [N, K] of the answers; those in no pair may hold anything, NaN included.
+    preferred: [N, K, K], bool or float, not 0 where answer i beats answer j; 0 for ties and padding.
+    margin: [N, K, K], m_ij: by how much i must lead j; constants, read where i beats j. None: 0.
+    centering: η, as in `bradley_terry`.
+
+  Returns:
+    [N] losses in at least float32; 0 with gradient 0 for a prompt without a pair.
+  """
+  chex.assert_rank(rewards, 2)
+  prompts, answers = jnp.shape(rewards)
+  chex.assert_shape([preferred] if margin is None else [preferred, margin], (prompts, answers, answers))
+  preferred = jnp.asarray(preferred).astype(bool)
+  rewards = jnp.asarray(rewards).astype(masking.at_least_float32(rewards))
+  winner, loser = (jnp.broadcast_to(r, preferred.shape) for r in (rewards[:, :, None], rewards[:, None, :]))
+  difference, total = jnp.where(preferred, winner - loser, 0), jnp.where(preferred, winner + loser, 0)
+  loss = jnp.where(preferred, _pair_loss(difference, total, margin, centering), 0)
+  return masking.divide_or_zero(jnp.sum(loss, axis=(1, 2)), jnp.sum(preferred, axis=(1, 2)))
+
+
+def _pair_loss(difference, total, margin, centering) -> jax.Array:
+  if margin is not None:
+    margin = jax.lax.stop_gradient(jnp.asarray(margin).astype(difference.dtype))
+    difference = difference - jnp.broadcast_to(margin, difference.shape)
+  return centering * jnp.square(total) - jax.nn.log_sigmoid(difference)

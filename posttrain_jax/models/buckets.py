@@ -1,0 +1,50 @@
+"""Rows of all lengths through a compiled function, in few shapes: a power of two wide, and as many as fill a batch."""
+
+import collections
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+_SHORTEST = 16
+
+
+def bucket(length: int) -> int:
+  """The least width, a power of two, that holds a row."""
+  return max(_SHORTEST, 1 << (length - 1).bit_length())
+
+
+def map_rows(
+  function: Callable[[np.ndarray, np.ndarray], jax.Array],
+  rows: Sequence[Sequence[int]],
+  *,
+  tokens_per_batch: int,
+  shards: int = 1,
+) -> list[np.ndarray]:
+  """Applies a function to rows, those of one bucket together.
+
+  A bucket has one shape, whatever the number of rows: its last batch is filled up.
+
+  Args:
+    function: takes tokens int32 [B, T], padded on the right, and lengths int32 [B], at least 1; gives [B, ...].
+    rows: token ids of each row, at least one.
+    tokens_per_batch: most tokens B T of a call, unless one row a shard has more.
+    shards: B is a multiple of it.
+
+  Returns:
+    the function's value of each row, in the order of the rows.
+  """
+  members = collections.defaultdict(list)
+  for index, row in enumerate(rows):
+    members[bucket(len(row))].append(index)
+  found = {}
+  for width, indices in sorted(members.items()):
+    count = shards * max(1, tokens_per_batch // (width * shards))
+    for start in range(0, len(indices), count):
+      batch = indices[start : start + count]
+      tokens, lengths = np.zeros((count, width), np.int32), np.ones((count,), np.int32)
+      for i, index in enumerate(batch):
+        tokens[i, : len(rows[index])], lengths[i] = rows[index], len(rows[index])
+      values = np.asarray(function(tokens, lengths))
+      found |= {index: values[i] for i, index in enumerate(batch)}
+  return [found[index] for index in range(len(rows))]

@@ -1,0 +1,50 @@
+"""A trained reward model as a judge of sampled answers: by the path of its run."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.pipelines.policy import digests, find_tokenizer, load_model
+from posttrain_jax.rewards.model_reward import ModelReward
+from posttrain_jax.types import Group, InputError
+
+ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
+Judge = Callable[[Sequence[Group]], list[Group]]
+
+
+def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[ModelReward, dict[str, str]]:
+  """Loads a reward model for answers in a policy's own tokens.
+
+  Args:
+    path: PATH_OR_NAME of a reward model.
+    tokenizer: the policy's; the reward model's has to be the same, as answers are not tokenised again.
+    where: the config field that has the path.
+
+  Returns:
+    (the reward model, `where` to the digest of its weights).
+
+  Raises:
+    InputError: nothing is there, it is a language model, or its tokeniser is another one.
+  """
+  config, params = load_model(path)
+  if not config.scalar_head:
+    raise InputError(f"{where}: {path} is a language model, expected a reward model")
+  own = find_tokenizer(path)
+  if own is not None and own.digest() != tokenizer.digest():
+    raise InputError(f"{where}: {path} has another tokeniser than the policy, expected the same")
+  return ModelReward(config, params), {where: digests(path, tokenizer)["model"]}
+
+
+def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
+  """A judge whose rewards are a reward model's; the verifier's verdict stays as the accuracy, which nobody trains on."""
+
+  def judge(groups: Sequence[Group]) -> list[Group]:
+    verified = verify(groups)
+    return [
+      dataclasses.replace(group, rewards=rewards, valid=group.valid & np.isfinite(rewards))
+      for group, rewards in zip(verified, score(verified))
+    ]
+
+  return judge

@@ -1,0 +1,105 @@
+"""Logprobs of a frozen reference on fixed comparisons: computed once, before training, and kept on disk.
+
+The file's name holds the digests of the parameters and of the comparisons, so a cache may be shared between runs and
+never answers for another model or other data.
+"""
+
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.learner import atomic, preference
+from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+
+_TENSOR = "reference_logprobs"
+
+
+def reference_logprobs(
+  model: TransformerConfig,
+  params: nnx.State,
+  batches: Iterable[Any],
+  num_rows: int,
+  mesh: Mesh,
+  *,
+  chunk: int,
+  cache: pathlib.Path | None,
+) -> np.ndarray:
+  """The reference's logprob sums, read from the cache or computed.
+
+  Args:
+    model: the reference, layers stacked.
+    params: its parameters, in the learner's shardings.
+    batches: `ComparisonBatch`es of one shape that cover the rows; index −1 on filling.
+    num_rows: R, number of rows.
+    mesh: where the parameters are.
+    chunk: most tokens whose logits exist at a time on a device.
+    cache: directory of cached files; None keeps nothing.
+
+  Returns:
+    float32 [R, K], sums over the counted tokens of each answer.
+  """
+  batches = list(batches)
+  path = None
+  if cache is not None:
+    path = cache / f"{params_sha256(params)[:32]}-{_digest(batches, model.compute_dtype)[:32]}.safetensors"
+    found = _read(path, (num_rows, batches[0].answers.shape[1]))
+    if found is not None:
+      return found
+  values = compute_logprobs(model, params, batches, num_rows, mesh, chunk=chunk)
+  if path is not None:
+    cache.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, safetensors.numpy.save({_TENSOR: values}))
+  return values
+
+
+def compute_logprobs(
+  model: TransformerConfig, params: nnx.State, batches: Iterable[Any], num_rows: int, mesh: Mesh, *, chunk: int
+) -> np.ndarray:
+  """The same without a cache."""
+  program = _program(model, mesh, chunk)
+  values = None
+  for batch in batches:
+    with jax.set_mesh(mesh):
+      sums = np.asarray(program(params, batch))
+    if values is None:
+      values = np.full((num_rows, sums.shape[1]), np.nan, np.float32)
+    real = batch.index >= 0
+    values[batch.index[real]] = sums[real]
+  assert values is not None and np.isfinite(values).all()
+  return values
+
+
+@functools.lru_cache(maxsize=4)
+def _program(model: TransformerConfig, mesh: Mesh, chunk: int):
+  graph, _ = abstract_transformer(model)
+  one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
+  rows = batch_sharding(mesh)
+  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
+
+
+def _digest(batches: list[Any], dtype: str) -> str:
+  digest = hashlib.sha256(dtype.encode())
+  for batch in batches:
+    for array in (batch.index, batch.prompts, batch.prompt_lengths, batch.answers, batch.lengths, batch.mask):
+      digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
+  try:
+    found = safetensors.numpy.load_file(path)[_TENSOR]
+  except (OSError, KeyError, safetensors.SafetensorError):  # absent or damaged: it is computed again
+    return None
+  return found if found.shape == shape and np.isfinite(found).all() else None

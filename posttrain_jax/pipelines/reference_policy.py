@@ -1,0 +1,57 @@
+"""The frozen reference of a preference method: a copy of the policy, and the KL that has grown since."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
+from posttrain_jax.pipelines.sampled_pairs import stack_answers
+from posttrain_jax.types import Group
+
+_ROWS = 16  # groups a batch
+
+
+def frozen_copy(params: nnx.State) -> nnx.State:
+  """A copy that no update donates, in the same shardings."""
+  return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(params)
+
+
+class KLToReference:
+  """Measures how far a policy has gone from a reference, on answers that the policy sampled."""
+
+  def __init__(self, model: TransformerConfig, reference: nnx.State, mesh: Mesh, *, chunk: int):
+    """Keeps the reference.
+
+    Args:
+      model: the transformer, layers stacked.
+      reference: its parameters; nobody may donate them.
+      mesh: where they are.
+      chunk: most tokens whose logits exist at a time on a device.
+    """
+    self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk
+
+  def __call__(self, groups: Sequence[Group]) -> float:
+    """KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.
+
+    Unbiased where the answers were drawn at temperature 1 without truncation; the logprobs of π are the sampler's.
+    """
+    size = len(groups[0].answers)
+    widths = dict(
+      prompt_width=max(len(group.prompt.tokens) for group in groups), answer_width=max(g.lengths.max() for g in groups)
+    )
+    batches = []
+    for start in range(0, len(groups), _ROWS):
+      part = [(group, range(size)) for group in groups[start : start + _ROWS]]
+      batch = stack_answers(part, count=_ROWS, answers=size, **widths)
+      batch.index[: len(part)] += start
+      batches.append(batch)
+    reference = compute_logprobs(
+      self._model, self._reference, batches, len(groups), self._mesh, chunk=self._chunk
+    )  # [N, G]
+    policy = [[answer.sampler_logprobs.sum(dtype=np.float64) for answer in group.answers] for group in groups]
+    return float(np.mean(np.array(policy) - reference))

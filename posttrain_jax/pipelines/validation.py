@@ -1,0 +1,43 @@
+"""Loss on held-out text: how well a model predicts what it was not trained on."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.data.supervised import SupervisedBatches
+from posttrain_jax.learner import supervised
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+
+
+class Validation:
+  """Measures the negative log-likelihood of held-out demonstrations, per learned token."""
+
+  def __init__(self, model: TransformerConfig, batches: SupervisedBatches, mesh: Mesh, *, logprob_chunk: int):
+    """Makes the program.
+
+    Args:
+      model: the transformer, layers stacked.
+      batches: the held-out demonstrations.
+      mesh: where the parameters are.
+      logprob_chunk: most tokens whose logits exist at a time on a device.
+    """
+    self._batches, self._mesh = batches, mesh
+    graph, _ = abstract_transformer(model)
+    self._sums = jax.jit(
+      supervised.make_sums(graph, logprob_chunk=logprob_chunk, shards=batch_shards(mesh)),
+      in_shardings=(None, batch_sharding(mesh)),
+    )
+
+  def __call__(self, params: nnx.State) -> dict[str, Any]:
+    """Mean loss in nats a token, its exponential, and on how many tokens."""
+    total = np.zeros(2)
+    for batch in self._batches.in_order():
+      with jax.set_mesh(self._mesh):
+        total += np.array([float(value) for value in self._sums(params, batch)])
+    loss = total[0] / max(total[1], 1)
+    return {"loss": loss, "perplexity": float(np.exp(loss)), "tokens": int(total[1])}
