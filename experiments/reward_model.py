@@ -2,8 +2,8 @@
 
     python -m experiments.reward_model --config=configs/NAME.py --config.FIELD=value --workdir=DIR
 
-Without --config it takes configs/tiny_reward_model.py, which runs in minutes on two CPU cores. Run again on the same DIR
-to go on. Exit codes: 0 done, 2 bad config or input, 75 preempted after a checkpoint, 1 anything else.
+Without --config it takes configs/tiny_reward_model.py, which runs in minutes on two CPU cores. Run again on the same
+DIR to go on. Exit codes: 0 done, 2 bad config or input, 75 preempted after a checkpoint, 1 anything else.
 """
 
 from experiments import flags

