@@ -1,6 +1,11 @@
 """A reward model of a tiny transformer: graded answers to chain arithmetic, by the crowd of `data.demonstrations`.
 
 python -m experiments.reward_model --workdir=runs/reward_model
+python -m experiments.reward_model --config=configs/tiny_reward_model.py:ranking --workdir=runs/rankings
+
+Without an argument: pairs, drawn towards a mean of 0 (centering 0.01). `ranking`: six answers a prompt, all pairs of
+which are one element (InstructGPT). `edited`: edited > chosen > rejected, the upper two strengths only (Llama 3).
+`margins`: pairs with large margins by strength (Llama 2).
 """
 
 from ml_collections import ConfigDict
@@ -44,7 +49,8 @@ def warmup() -> ConfigDict:
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  del arg
+  if arg not in ("", "ranking", "edited", "margins"):
+    raise ValueError(f"{arg!r}, expected nothing, ranking, edited or margins")
   config = ConfigDict()
   config.seed = 0
   config.steps = 0
@@ -81,4 +87,15 @@ def get_config(arg: str = "") -> ConfigDict:
     report=True,
     console={"loss": "loss", "accuracy": "accuracy", "eval/heldout/accuracy": "held-out accuracy"},
   )
+  if arg:
+    config.centering = 0.0
+  if arg == "ranking":
+    config.preferences.update(form="ranking", answers=6, per_difficulty=400)
+    config.batch_size = 16
+  elif arg == "edited":
+    config.preferences.update(form="edited", strengths=("significantly", "better"))
+    config.epochs = 10  # fewer answers are wanting than there are pairs
+    config.optimizer.warmup_updates = 10
+  elif arg == "margins":
+    config.margins = "large"
   return config

@@ -3,6 +3,7 @@
 It works on whatever a run has left so far. What is missing is left out, what cannot be read is said on the page.
 """
 
+import base64
 import json
 import math
 import os
@@ -14,16 +15,18 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from posttrain_jax.evaluation import report_figures, report_headline, report_panels
+from posttrain_jax.evaluation import report_facts, report_figures, report_headline, report_panels, run_metrics
+from posttrain_jax.evaluation.report_panel import Kind, Panel
 from posttrain_jax.evaluation.report_samples import sampled_steps
 from posttrain_jax.learner import atomic
 from posttrain_jax.types import InputError
 
 MAX_POINTS = 600  # along a curve; more steps are averaged in bins
+MAX_PICTURE_BYTES = 4 * 2**20  # of a picture that becomes part of the page
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
-  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup/metrics.jsonl and rollouts/*.jsonl.
+  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup/metrics.jsonl, rollouts/*.jsonl and *.png.
 
   Returns:
     The report's path.
@@ -36,10 +39,10 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     raise InputError(f"{workdir}: found no directory, expected the workdir of a run")
   notices: list[str] = []
   config = _read_config(workdir / "config.json", notices)
-  columns = _columns(_read_metrics(workdir / "metrics.jsonl", notices))
+  columns = run_metrics.columns(run_metrics.read_records(workdir / "metrics.jsonl", notices))
   warm_up = {}
   if (workdir / "warmup" / "metrics.jsonl").exists():
-    warm_up = _columns(_read_metrics(workdir / "warmup" / "metrics.jsonl", notices))
+    warm_up = run_metrics.columns(run_metrics.read_records(workdir / "warmup" / "metrics.jsonl", notices))
 
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -48,20 +51,21 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  environment.filters["number"] = report_headline.format_number
+  environment.filters["number"] = report_facts.format_number
   page = environment.get_template("report.html.jinja").render(
     name=workdir.resolve().name,
     notices=notices,
     headlines=report_headline.headlines(columns),
-    facts=report_headline.facts(columns, warm_up),
+    facts=report_facts.facts(columns, warm_up),
     sections=[(title, _drawn(panels, columns)) for title, panels in report_panels.sections(columns)],
     warm_up=_drawn(report_panels.warm_up(warm_up), warm_up),
     reading=_reading(columns),
+    pictures=_pictures(workdir, notices),
     samples=sampled_steps(workdir / "rollouts", notices),
     config=config,
     dashes=report_figures.DASHES,
     palette_size=report_figures.PALETTE_SIZE,
-    stacked=report_panels.Kind.STACKED,
+    stacked=Kind.STACKED,
   )
   path = workdir / "report.html"
   atomic.write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # a sampled text may hold half a character
@@ -89,41 +93,18 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
       yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _read_metrics(path: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]:
-  try:
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-  except FileNotFoundError:
-    notices.append(f"{path.name} is missing: this run has not finished a step, so there are no curves yet.")
-    return []
-  records = []
-  for number, line in enumerate(lines, 1):
-    if not line.strip():
-      continue
-    try:
-      record = json.loads(line)
-      if not isinstance(record, dict) or not _is_number(record.get("step")):
-        raise ValueError("no step")
-      records.append(record)
-    except ValueError:
-      last = not any(rest.strip() for rest in lines[number:])
-      cause = "is cut short, as by a kill" if last else "is no record of a step"
-      notices.append(f"{path.name}, line {number} {cause}: it is left out.")
-  if not records:
-    notices.append(f"{path.name} has no complete step: there are no curves yet.")
-  return records
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-  """Key → float64 [steps], NaN where a step has no number there; columns without any number are left out."""
-  keys = dict.fromkeys(key for record in records for key, value in record.items() if _is_number(value))
-  return {
-    key: np.array([record[key] if _is_number(record.get(key)) else np.nan for record in records], np.float64)
-    for key in keys
-  }
+def _pictures(workdir: pathlib.Path, notices: list[str]) -> list[tuple[str, str]]:
+  """(name, data URI) of the PNG files that a run left, in order of their names."""
+  found = []
+  for path in sorted(workdir.glob("*.png")):
+    content = path.read_bytes()
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+      notices.append(f"{path.name} is no PNG: it is left out.")
+    elif len(content) > MAX_PICTURE_BYTES:
+      notices.append(f"{path.name} has {len(content)} bytes, more than {MAX_PICTURE_BYTES}: it is left out.")
+    else:
+      found.append((path.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"))
+  return found
 
 
 def _thinned(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -145,7 +126,7 @@ def _bin_width(columns: Mapping[str, np.ndarray]) -> int:
   return max(1, math.ceil(len(columns.get("step", ())) / MAX_POINTS))
 
 
-def _drawn(panels: list[report_panels.Panel], columns: Mapping[str, np.ndarray]):
+def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]):
   thinned = _thinned(columns)
   return [(panel, markupsafe.Markup(report_figures.draw(panel, thinned))) for panel in panels]
 

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from posttrain_jax.evaluation.report_panels import Columns, Kind, Panel
+from posttrain_jax.evaluation.report_panel import Columns, Kind, Panel
 
 PALETTE_SIZE = 8
 DASHES = ("", "5 2", "2 2", "7 2 2 2")  # SVG dash arrays, in line order

@@ -1,12 +1,13 @@
-"""What the report says first: evaluation before and after training, the warm-up's plateau, time and tokens."""
+"""What the report says first: evaluation before and after training, a table for each held-out set."""
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from posttrain_jax.evaluation.report_panels import Columns, evaluation_sets
+from posttrain_jax.evaluation.report_panel import Columns, evaluation_sets, measured
+from posttrain_jax.evaluation.report_preference_panels import strengths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,85 +30,88 @@ class Headline:
 
   Attributes:
     name: of the set.
-    k: samples per problem.
+    over: what intervals resample; empty where there are none.
     steps: the first and the last evaluated step; equal when there is only one evaluation.
-    best: (step, avg@k) of the highest avg@k.
-    rows: avg@k first.
+    best: (step, value) of the best value in the first row.
+    best_is: Highest or Lowest.
+    rows: the one that the run is judged by first.
   """
 
   name: str
-  k: int
+  over: str
   steps: tuple[int, int]
   best: tuple[int, float]
+  best_is: str
   rows: list[HeadlineRow]
 
 
+# (key, label, digits) of the rows.
+_COMPARISONS = (
+  ("accuracy", "accuracy", 3),
+  ("margin_mean", "margin", 3),
+  ("log_loss", "log loss", 3),
+  ("ece", "calibration error", 3),
+  ("brier", "Brier score", 3),
+  ("length_spearman", "rank correlation with length", 3),
+  ("winner_longer", "the longer answer wins", 3),
+)
+_PREFERENCES = (
+  ("reward/accuracy", "implicit accuracy", 3),
+  ("reward/margin", "implicit margin", 3),
+  ("logprob/chosen_moved", "change of log likelihood: chosen", 2),
+  ("logprob/rejected_moved", "change of log likelihood: rejected", 2),
+)
+_VALIDATION = (("loss", "loss, nats per token", 3), ("perplexity", "perplexity", 3))
+
+
 def headlines(columns: Columns) -> list[Headline]:
-  """One table per evaluation set, in the order in which they appear."""
+  """One table per evaluation set with sampled answers, in order of appearance; then those of held-out data."""
   result = []
   for name, k in evaluation_sets(columns).items():
-    average = columns[f"eval/{name}/avg@{k}"]
-    measured = np.flatnonzero(np.isfinite(average))
-    first, last, best = measured[0], measured[-1], measured[np.argmax(average[measured])]
-
-    def at(key: str, row: int, *, prefix: str = f"eval/{name}/") -> tuple[float, float, float]:
-      ends = (columns.get(f"{prefix}{key}{end}") for end in ("", "_low", "_high"))
-      return tuple(float(column[row]) if column is not None else math.nan for column in ends)
-
     metrics = [(f"avg@{k}", f"avg@{k}", 3), ("greedy", "greedy", 3), (f"maj@{k}", f"maj@{k}", 3)]
-    metrics += [(f"pass@{k}", f"pass@{k}", 3), ("length", "answer length, tokens", 1), ("truncated", "truncated", 3)]
-    rows = [
-      HeadlineRow(label, at(key, first), at(key, last) if last != first else None, digits)
-      for key, label, digits in metrics
-      if f"eval/{name}/{key}" in columns
+    metrics += [(f"pass@{k}", f"pass@{k}", 3), ("reward", "reward model's score", 3)]
+    metrics += [("length", "answer length, tokens", 1), ("truncated", "truncated", 3)]
+    metrics += [("kl_to_reference", "KL to the reference, nats", 3)]
+    result.append(_headline(columns, f"eval/{name}/", name, "problems", metrics))
+  if measured(columns, "eval/heldout/accuracy"):
+    levels = [
+      (key.removeprefix("eval/heldout/"), f"accuracy, {name} better".replace("better better", "better"), 3)
+      for key, name in strengths(columns).items()
     ]
-    steps = columns["step"].astype(int)
-    result.append(Headline(name, k, (steps[first], steps[last]), (steps[best], float(average[best])), rows))
+    rows = [_COMPARISONS[0], *levels, *_COMPARISONS[1:]]
+    result.append(_headline(columns, "eval/heldout/", "held-out comparisons", "prompts", rows))
+  if measured(columns, "eval/preferences/reward/accuracy"):
+    result.append(_headline(columns, "eval/preferences/", "held-out preferences", "pairs", _PREFERENCES))
+  if measured(columns, "eval/validation/loss"):
+    found = _headline(columns, "eval/validation/", "held-out demonstrations", "", _VALIDATION, lowest=True)
+    result.append(found)
   return result
 
 
-def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
-  """(label, value, remark) of what is said beside the headline."""
-  result = []
-  for name, k in evaluation_sets(warm_up).items():
-    values = warm_up[f"eval/{name}/avg@{k}"]
-    measured = np.flatnonzero(np.isfinite(values))
-    tail = measured[-max(1, len(measured) // 4) :]
-    steps = warm_up["step"][tail].astype(int)
-    remark = f"{name} avg@{k}, warm-up step {steps[-1]}"
-    if len(tail) > 1:
-      rise = values[tail[-1]] - values[tail[0]]
-      remark = f"{name} avg@{k}, mean over warm-up steps {steps[0]}–{steps[-1]}, across which it moved {rise:+.3f}"
-    result.append(("Warm-up plateau", format_number(float(values[tail].mean())), remark.replace("-0.", "−0.")))
-  if columns:
-    seconds, warm_seconds = _seconds(columns), _seconds(warm_up)
-    if seconds:
-      remark = f"and {format_number(warm_seconds, 0)} s of warm-up" if warm_seconds else "all phases"
-      result.append(("Training time", f"{format_number(seconds, 0)} s", remark))
-    updates = columns.get("updates", np.array([np.nan]))
-    remark = f"{format_number(int(np.nanmax(updates)))} optimiser updates" if np.isfinite(updates).any() else ""
-    result.append(("Steps", format_number(int(columns["step"][-1])), remark))
-    if "sampling/tokens_generated" in columns:
-      tokens = int(np.nansum(columns["sampling/tokens_generated"]))
-      trained = int(np.nansum(columns.get("sampling/tokens_trained", 0)))
-      result.append(
-        ("Tokens generated", format_number(tokens), f"{format_number(trained)} trained on" if trained else "")
-      )
-  return result
+def _headline(
+  columns: Columns,
+  prefix: str,
+  name: str,
+  over: str,
+  metrics: Sequence[tuple[str, str, int]],
+  *,
+  lowest: bool = False,
+) -> Headline:
+  top = columns[prefix + metrics[0][0]]
+  rounds = np.flatnonzero(np.isfinite(top))
+  first, last = rounds[0], rounds[-1]
+  latest_first = rounds[::-1]  # of equal ones the last is the best
+  best = latest_first[np.argmin(top[latest_first]) if lowest else np.argmax(top[latest_first])]
 
+  def at(key: str, row: int) -> tuple[float, float, float]:
+    ends = (columns.get(f"{prefix}{key}{end}") for end in ("", "_low", "_high"))
+    return tuple(float(column[row]) if column is not None else math.nan for column in ends)
 
-def _seconds(columns: Columns) -> float:
-  if "time/total" in columns:
-    return float(np.nansum(columns["time/total"]))
-  return float(sum(np.nansum(values) for key, values in columns.items() if key.startswith("time/")))
-
-
-def format_number(value: Any, digits: int = 3) -> str:
-  """A number for reading: `digits` decimals, exponents where they would hide it, – where there is none."""
-  if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-    return "–"
-  if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
-    return f"{int(value):,}".replace(",", "\u2009").replace("-", "−")
-  value += 0.0  # −0 becomes 0
-  text = f"{value:.2e}" if value and abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
-  return text.replace("-", "−")
+  rows = [
+    HeadlineRow(label, at(key, first), at(key, last) if last != first else None, digits)
+    for key, label, digits in metrics
+    if prefix + key in columns
+  ]
+  steps = columns["step"].astype(int)
+  best_is = "Lowest" if lowest else "Highest"
+  return Headline(name, over, (steps[first], steps[last]), (steps[best], float(top[best])), best_is, rows)

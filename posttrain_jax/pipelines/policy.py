@@ -9,6 +9,7 @@ import enum
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -61,12 +62,18 @@ class Policy:
       )
 
 
-def load_policy(section: ml_collections.ConfigDict, *, scalar_head: bool = False) -> Policy:
+def load_policy(
+  section: ml_collections.ConfigDict,
+  *,
+  scalar_head: bool = False,
+  symbols: Sequence[str] = demonstrations.SYMBOLS,
+) -> Policy:
   """Loads what the config's `model` section names.
 
   Args:
     section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
     scalar_head: whether a reward model will do.
+    symbols: what the tiny tokeniser knows, where there is no path.
 
   Raises:
     InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
@@ -74,7 +81,7 @@ def load_policy(section: ml_collections.ConfigDict, *, scalar_head: bool = False
   path = section.path
   sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name != "path"})
   if not path:
-    tokenizer = tiny_tokenizer(demonstrations.SYMBOLS)
+    tokenizer = tiny_tokenizer(symbols)
     sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
     return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in _COMPUTE_FIELDS}

@@ -1,9 +1,10 @@
 """Logprobs of a frozen reference on fixed comparisons: computed once, before training, and kept on disk.
 
-The file's name holds the digests of the parameters and of the comparisons, so a cache may be shared between runs and
-never answers for another model or other data.
+The file's name holds the digests of the parameters, and of the model's config and the comparisons. So a cache may be
+shared between runs and never answers for another model or other data.
 """
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -19,7 +20,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner import atomic, preference
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 
@@ -53,7 +54,7 @@ def reference_logprobs(
   batches = list(batches)
   path = None
   if cache is not None:
-    path = cache / f"{params_sha256(params)[:32]}-{_digest(batches, model.compute_dtype)[:32]}.safetensors"
+    path = cache / f"{params_sha256(params)[:32]}-{_digest(batches, model)[:32]}.safetensors"
     found = _read(path, (num_rows, batches[0].answers.shape[1]))
     if found is not None:
       return found
@@ -89,8 +90,9 @@ def _program(model: TransformerConfig, mesh: Mesh, chunk: int):
   return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
 
 
-def _digest(batches: list[Any], dtype: str) -> str:
-  digest = hashlib.sha256(dtype.encode())
+def _digest(batches: list[Any], model: TransformerConfig) -> str:
+  function = dataclasses.replace(model, remat=Remat.NONE, unroll=1)  # how it is computed is left out
+  digest = hashlib.sha256(repr(function).encode())
   for batch in batches:
     for array in (batch.index, batch.prompts, batch.prompt_lengths, batch.answers, batch.lengths, batch.mask):
       digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())

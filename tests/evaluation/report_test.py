@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from posttrain_jax.evaluation import report, report_headline
+from posttrain_jax.evaluation import report, report_facts
 from posttrain_jax.types import InputError
 
 GROUPS, SAMPLES = 16, 8
@@ -62,6 +62,7 @@ def step_metrics(rng, step, steps):
     "reward/correct": accuracy,
     "reward/format": 0.9 + 0.1 * p,
     "reward/overlong": -0.05 * p,
+    "reward/invalid": 0,
     "accuracy/mean": accuracy,
     "accuracy/trained": np.clip(0.5 + rng.normal(0, 0.03), 0, 1),
     "length/mean": 10 + 5 * p + rng.normal(0, 0.3),
@@ -139,7 +140,7 @@ def write_run(path, steps=200):
   (path / "warmup").mkdir()
   with open(path / "warmup" / "metrics.jsonl", "w") as file:
     for step in range(0, 501, 5):
-      record = {"step": step, "loss": 0.6 + 2.4 * np.exp(-step / 60), "token_accuracy": 0.8 - 0.75 * np.exp(-step / 60)}
+      record = {"step": step, "loss": 0.6 + 2.4 * np.exp(-step / 60)}
       record["time/total"] = 0.6
       if step % 50 == 0:
         record["eval/heldout/avg@8"] = 0.44 * (1 - np.exp(-step / 80)) + rng.normal(0, 0.004)
@@ -367,7 +368,7 @@ def test_colours_stand_out_from_the_page(page, scheme):
     (-0.5, 2, "−0.50"),
     (0.00001234, 3, "1.23e−05"),
     (-0.0, 3, "0.000"),
-    (1234567, 3, "1\u2009234\u2009567"),
+    (1234567, 3, "1\u202f234\u202f567"),
     (7, 3, "7"),
     (None, 3, "–"),
     (float("nan"), 3, "–"),
@@ -375,4 +376,4 @@ def test_colours_stand_out_from_the_page(page, scheme):
   ],
 )
 def test_numbers_are_written_for_reading(value, digits, text):
-  assert report_headline.format_number(value, digits) == text
+  assert report_facts.format_number(value, digits) == text

@@ -1,0 +1,124 @@
+"""K judged answers to each prompt, drawn in rounds that are kept on disk, so that a preempted collection goes on."""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.data.prompts import PROMPT_FIELDS, PromptFormat
+from posttrain_jax.data.rejection import Candidates
+from posttrain_jax.learner import atomic
+from posttrain_jax.pipelines.console import Console
+from posttrain_jax.pipelines.model_rewards import Judge
+from posttrain_jax.pipelines.preemption import Preempted, Preemption
+from posttrain_jax.types import Group, Prompt
+
+Generate = Callable[[Sequence[Prompt], int], list[Group]]
+# What rows of demonstrations or preferences are read by: a prompt's own columns of these names would be taken for them.
+_READ = {*PROMPT_FIELDS, "completion", "score", "chosen", "rejected", "edited", "answers", "ranks", "strength"}
+
+
+def sample_candidates(
+  prompts: Sequence[Prompt],
+  generate: Generate,
+  judge: Judge,
+  *,
+  samples: int,
+  round_size: int,
+  prompt_format: PromptFormat,
+  directory: pathlib.Path,
+  preemption: Preemption,
+) -> tuple[list[Candidates], dict[str, int]]:
+  """Draws and judges answers, or reads those that an earlier call with the same arguments has left.
+
+  An answer that ran into the cap or says nothing has no verdict: it would teach to end there.
+
+  Args:
+    prompts: what is asked.
+    generate: draws answers to prompts (`Engine.generate`).
+    judge: fills in rewards and valid.
+    samples: K.
+    round_size: prompts that are answered and judged at a time.
+    prompt_format: how the prompts were rendered; candidates have their prompts in it, as text or messages.
+    directory: an existing one, for the rounds.
+    preemption: whether SIGTERM arrived.
+
+  Returns:
+    (candidates in the order of the prompts; counts of answers: "truncated" by the cap and "empty").
+
+  Raises:
+    Preempted: after SIGTERM and a finished round.
+  """
+  rounds = [prompts[start : start + round_size] for start in range(0, len(prompts), round_size)]
+  found, counts = [], {"truncated": 0, "empty": 0}
+  with Console("sampling", len(rounds), {"score": "score"}) as console:
+    for number, asked in enumerate(rounds):
+      file = directory / f"{number:06d}.jsonl"
+      if not file.exists():
+        if preemption.requested:
+          raise Preempted(f"{directory}: {number} of {len(rounds)} rounds are done")
+        groups = judge(generate(asked, samples))
+        atomic.write_text(file, "".join(json.dumps(_to_json(group, prompt_format)) + "\n" for group in groups))
+      # Read back also what was just written, so that a collection that went on is the same as one that was never ended.
+      lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+      counts = {name: count + sum(line.pop(name) for line in lines) for name, count in counts.items()}
+      latest = [Candidates(**{**line, "scores": [_number(score) for score in line["scores"]]}) for line in lines]
+      scores = [score for each in latest for score in each.scores if not math.isnan(score)]
+      console.update(number + 1, {"score": sum(scores) / len(scores)} if scores else {})
+      found += latest
+  return found, counts
+
+
+def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | list[dict[str, Any]]:
+  """What `data.prompts.make_prompts` renders of a row: its prompt in the template, after the system message if any."""
+  prompt = next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None)
+  template = prompt_format.template
+  if isinstance(prompt, str):
+    text = template.replace("{prompt}", prompt)
+    if not prompt_format.chat:
+      return text
+    messages = [{"role": "user", "content": text}]
+  else:
+    messages = [dict(message) for message in prompt]
+    if isinstance(messages[-1].get("content"), str):
+      messages[-1]["content"] = template.replace("{prompt}", messages[-1]["content"])
+  if prompt_format.system is not None:
+    messages = [{"role": "system", "content": prompt_format.system}, *messages]
+  return messages
+
+
+def best_over_worst(candidates: Sequence[Candidates]) -> list[dict[str, Any]]:
+  """Rows of "prompt", "chosen" and "rejected": the best answer and the worst of each prompt where their scores differ.
+
+  Answers without a verdict are left out; of equal scores the answer that was drawn first counts. Where both say the
+  same there is no pair.
+  """
+  rows = []
+  for each in candidates:
+    valid = [(score, answer) for score, answer in zip(each.scores, each.answers) if not math.isnan(score)]
+    if not valid:
+      continue
+    (high, best), (low, worst) = max(valid, key=lambda pair: pair[0]), min(valid, key=lambda pair: pair[0])
+    if high > low and best.strip() != worst.strip():
+      rows.append({**each.row, "prompt": each.prompt, "chosen": best, "rejected": worst})
+  return rows
+
+
+def _to_json(group: Group, prompt_format: PromptFormat) -> dict[str, Any]:
+  empty = np.array([not text.strip() for text in group.texts])
+  usable = group.valid & ~group.truncated & ~empty
+  return {
+    "prompt": asked_text(group.prompt.row, prompt_format),
+    "answers": list(group.texts),
+    "scores": [float(score) if use else None for score, use in zip(group.rewards, usable)],
+    "row": {name: value for name, value in group.prompt.row.items() if name not in _READ},
+    "truncated": int(group.truncated.sum()),
+    "empty": int((empty & ~group.truncated).sum()),
+  }
+
+
+def _number(score: float | None) -> float:
+  return math.nan if score is None else score

@@ -1,0 +1,205 @@
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny_collect, tiny_distillation, tiny_edited, tiny_sft
+from posttrain_jax.data.demonstrations import SYMBOLS
+from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.data.rejection import Candidates
+from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.pipelines.collect import collect
+from posttrain_jax.pipelines.demonstration_data import load_demonstrations
+from posttrain_jax.pipelines.preemption import Preempted, Preemption
+from posttrain_jax.pipelines.sampled_candidates import asked_text, best_over_worst, sample_candidates
+from posttrain_jax.types import FinishReason, InputError, Prompt
+from tests.pipelines.coin_reward import coin
+from tests.pipelines.made_groups import answer, group
+from tests.pipelines.small_run import OVERRIDES
+
+SMALL = {name: value for name, value in OVERRIDES.items() if name.startswith(("model.", "rewards."))} | {
+  "mesh.data": 8,
+  "warmup.steps": 4,
+  "warmup.logging.tensorboard": False,
+  "warmup.demonstrations.per_difficulty": 20,
+  "prompts.per_difficulty": 2,
+  "rollout.samples": 8,
+  "rollout.prompts": 5,
+  "rollout.slots": 16,
+  "rollout.max_new_tokens": 6,
+}
+_compiles = []
+jax.monitoring.register_event_duration_secs_listener(
+  lambda event, duration, **_: _compiles.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
+def small(module, **changes):
+  config = module.get_config()
+  settings = SMALL if module is not tiny_edited else {"edited.per_difficulty": 40}
+  config.update_from_flattened_dict(settings | {name.replace("__", "."): value for name, value in changes.items()})
+  return config.lock()
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def demonstrations(path):
+  """What `experiments.sft` makes of a file."""
+  section = tiny_sft.training().demonstrations
+  section.path = str(path)
+  return load_demonstrations(section, tiny_tokenizer(SYMBOLS), batch_size=2, weighting="token", seed=0)
+
+
+def candidates(answers, scores, **row):
+  return Candidates("1+1=", answers, scores, row)
+
+
+@pytest.mark.parametrize(
+  "answers, scores, pair",
+  [
+    (["a", "b", "c"], [0, 1, 1], ("b", "a")),
+    (["a", "b", "c"], [math.nan, 2, 1], ("b", "c")),
+    (["a", "b"], [1, 1], None),
+    (["a", " a"], [0, 1], None),
+    (["a", "b"], [math.nan, 1], None),
+    (["a"], [math.nan], None),
+  ],
+)
+def test_the_best_answer_over_the_worst(answers, scores, pair):
+  found = best_over_worst([candidates(answers, scores, answer="2")])
+  expected = [] if pair is None else [{"answer": "2", "prompt": "1+1=", "chosen": pair[0], "rejected": pair[1]}]
+  assert found == expected
+
+
+def test_what_was_asked_as_it_was_asked():
+  row = {"question": "2+2?", "answer": "4"}
+  assert asked_text(row, PromptFormat("Q: {prompt}")) == "Q: 2+2?"
+  system, user = {"role": "system", "content": "think"}, {"role": "user", "content": "Q: 2+2?"}
+  assert asked_text(row, PromptFormat("Q: {prompt}", chat=True, system="think")) == [system, user]
+  said = [{"role": "assistant", "content": "well"}, {"role": "user", "content": "2+2?"}]
+  assert asked_text({"messages": said}, PromptFormat("Q: {prompt}", system="think")) == [system, said[0], user]
+  assert said[1]["content"] == "2+2?"
+
+
+def test_rounds_are_kept_and_answers_that_are_cut_or_empty_have_no_verdict(tmp_path):
+  rows = [{"prompt": f"{i}+1=", "answer": "2", "score": 7, "source": "mine"} for i in range(3)]
+  prompts = [Prompt(i, (1,), row) for i, row in enumerate(rows)]
+  calls = []
+
+  def generate(asked, samples):
+    calls.append([prompt.index for prompt in asked])
+    drawn = [answer([1, 2]), answer([3, 4]), answer([5], reason=FinishReason.LENGTH), answer([6])]
+    return [group(drawn[:samples], [1, 0, 1, 1], row=prompt.row) for prompt in asked]
+
+  def judge(groups):
+    return [dataclasses.replace(each, texts=("x", "y", "z", " ")) for each in groups]
+
+  preemption = Preemption()
+  options = dict(samples=4, round_size=2, prompt_format=PromptFormat(), directory=tmp_path, preemption=preemption)
+  preemption.requested = True
+  with pytest.raises(Preempted, match="0 of 2"):
+    sample_candidates(prompts, generate, judge, **options)
+  preemption.requested = False
+  found, counts = sample_candidates(prompts, generate, judge, **options)
+  assert calls == [[0, 1], [2]]
+  assert counts == {"truncated": 3, "empty": 3}
+  assert [each.prompt for each in found] == ["0+1=", "1+1=", "2+1="]
+  assert found[0].row == {"answer": "2", "source": "mine"}
+  np.testing.assert_array_equal([each.scores for each in found], [[1, 0, math.nan, math.nan]] * 3)
+  (tmp_path / "000001.jsonl").unlink()
+  again, counts = sample_candidates(prompts, generate, judge, **options)
+  assert calls == [[0, 1], [2], [2]] and counts == {"truncated": 3, "empty": 3}
+  assert [each.answers for each in again] == [["x", "y", "z", " "]] * 3
+
+
+def test_rejection_sampling_gives_what_sft_trains_on(tmp_path):
+  config = small(tiny_collect)
+  counts = collect(config, tmp_path)
+  rows = lines(tmp_path / "demonstrations.jsonl")
+  assert len(rows) == counts["demonstrations"] == counts["kept"] > 0
+  assert (counts["prompts"], counts["candidates"]) == (12, 96)
+  fates = ("kept", "invalid", "duplicates", "below_threshold", "surplus")
+  assert sum(counts[fate] for fate in fates) == counts["candidates"]
+  for row in rows:
+    assert row["score"] == 1 == coin([row["completion"]], [row])[0]
+  for row in lines(tmp_path / "pairs.jsonl"):
+    assert coin([row["chosen"], row["rejected"]], [row, row]) == [1, 0]
+  assert demonstrations(tmp_path / "demonstrations.jsonl").batches.num_examples == len(rows)
+
+  before = (tmp_path / "demonstrations.jsonl").read_bytes()
+  _compiles.clear()
+  assert collect(config, tmp_path) == counts
+  assert not _compiles
+  with pytest.raises(InputError, match=r"selection\.keep was 1 when the run started, found 2 now"):
+    collect(small(tiny_collect, selection__keep=2), tmp_path)
+  (tmp_path / "counts.json").unlink()  # as if killed before the end: the answers are not drawn again
+  assert collect(config, tmp_path) == counts
+  assert (tmp_path / "demonstrations.jsonl").read_bytes() == before
+
+
+def test_distillation_gives_both_samples_of_a_problem(tmp_path):
+  path = tmp_path / "problems.jsonl"
+  path.write_text(
+    "".join(json.dumps({"prompt": f"{i}+1=", "answer": f"={i + 1}", "final": i}) + "\n" for i in range(8))
+  )
+  # A model that knows nothing seldom says something that ends: many answers, and long ones.
+  config = small(tiny_distillation, prompts__path=str(path), rollout__samples=32, rollout__max_new_tokens=24)
+  counts = collect(config, tmp_path / "run")
+  rows = lines(tmp_path / "run" / "demonstrations.jsonl")
+  assert counts["plain"] == 8 and counts["reflective"] + counts["rejected"] == 8
+  assert counts["demonstrations"] == len(rows) == 8 + counts["reflective"] > 8
+  plain = [row["completion"] for row in rows if row["completion"].startswith(" Answer: =")]
+  assert plain == [f" Answer: ={i + 1}" for i in range(8)]  # the worked solution, not the reference
+  assert not (tmp_path / "run" / "pairs.jsonl").exists()
+  assert demonstrations(tmp_path / "run" / "demonstrations.jsonl").batches.num_examples == len(rows)
+
+
+def test_edited_answers_need_no_model(tmp_path):
+  path = tmp_path / "edited.jsonl"
+  row = {"prompt": "1+1=", "edited": "=2", "chosen": "=3", "rejected": "=4", "strength": "better"}
+  path.write_text(json.dumps(row))
+  _compiles.clear()
+  assert collect(small(tiny_edited, edited__path=str(path)), tmp_path / "run") == {
+    "rows": 1, "left_out": 0, "demonstrations": 1, "pairs": 3
+  }  # fmt: skip
+  assert not _compiles
+  assert lines(tmp_path / "run" / "demonstrations.jsonl") == [{"prompt": "1+1=", "completion": "=2"}]
+  pairs = [(pair["chosen"], pair["rejected"]) for pair in lines(tmp_path / "run" / "pairs.jsonl")]
+  assert pairs == [("=2", "=3"), ("=2", "=4"), ("=3", "=4")]
+
+  counts = collect(small(tiny_edited), tmp_path / "procedural")
+  assert counts["pairs"] == 3 * counts["rows"] > 0
+
+
+@pytest.mark.parametrize(
+  "module, changes, message",
+  [
+    (tiny_collect, {"source": "guessing"}, "source: 'guessing', expected one of rejection_sampling"),
+    (tiny_collect, {"warmup__steps": 0}, "model.path: empty"),
+    (tiny_collect, {"selection__keep": 0}, "keep 0"),
+    (tiny_collect, {"rollout__samples": 0}, "rollout.samples: 0"),
+    (tiny_collect, {"reward_model": "nowhere"}, "nowhere"),
+    (tiny_distillation, {"selection__keep": 2}, "selection.keep: 2, expected 1"),
+    (tiny_distillation, {"prompts__system": "x"}, "prompts.system: 'x', expected none"),
+    (tiny_distillation, {"distillation__original": "solution"}, "arithmetic, row 0: solution is None"),
+    (tiny_distillation, {"distillation__original_template": "x"}, "has no '{original}'"),
+    (tiny_edited, {"edited__path": "absent.jsonl"}, "absent.jsonl: no such file"),
+  ],
+)
+def test_bad_input_is_refused_before_anything_is_compiled(tmp_path, module, changes, message):
+  _compiles.clear()
+  with pytest.raises(InputError) as error:
+    collect(small(module, **changes), tmp_path / "run")
+  assert message in str(error.value) and "\n" not in str(error.value)
+  assert not _compiles and not (tmp_path / "run").exists()
+
+
+def test_nothing_left_is_an_error_and_writes_nothing(tmp_path):
+  with pytest.raises(InputError, match="no demonstration is left"):
+    collect(small(tiny_collect, selection__threshold=2.0), tmp_path)
+  assert not (tmp_path / "demonstrations.jsonl").exists()
