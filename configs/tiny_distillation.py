@@ -4,6 +4,7 @@
 
 The reasoner is what the warm-up makes; `--config.model.path` and `--config.warmup.steps=0` name another one. With
 `--config.prompts.chat` a pretrained one is asked under a system prompt that wants it to reflect and to verify.
+Seed 0, 99 CPU seconds with compilation: 2,198 plain samples and, for 1,958 problems, the reasoner's.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,11 @@
 """A judge of chain arithmetic that reasons first: it works the problem out again, then scores the answer 1 or 0.
 
 python -m experiments.generative_reward --workdir=runs/generative_reward
+
+Seed 0, 131 CPU seconds with compilation. On answers to held-out problems, 57 % of which have the commoner verdict:
+sampled judgements are right in 96.6 % (95.2-97.8) and prefer the right one of two answers in 99.0 % of pairs
+(97.6-100); the score token's probabilities after the likeliest reasons in 98.3 % (96.7-99.6) and in all 537 pairs.
+0.3 % of sampled judgements have no score. (500 steps: 92.5 % and 94.9 % of pairs.)
 """
 
 from ml_collections import ConfigDict
@@ -32,10 +37,10 @@ def get_config(arg: str = "") -> ConfigDict:
     max_completion=0,  # no limit
     too_long="drop",  # or error; counted
   )
-  config.steps = 500
-  config.optimizer.decay_updates = 500
+  config.steps = 700
+  config.optimizer.decay_updates = 700
   config.eval = dict(
-    every=250,
+    every=350,
     best="expected/pair_accuracy",  # by which the best checkpoint is kept; also sampled/..., accuracy
     samples=4,  # judgements drawn of each answer
     sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
@@ -44,7 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     over_limit="drop",  # answers too long to be judged: drop (they are in no metric) or error
     max_new_tokens=16,
   )
-  config.checkpoint = dict(every=250, keep=2, digest=True)
+  config.checkpoint = dict(every=350, keep=2, digest=True)
   config.logging = dict(
     tensorboard=True,
     report=True,

@@ -17,7 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.warmup = tiny_reward_model.warmup()
   config.rewards = tiny_sft.rewards()  # the gold reward: the weighted sum of the functions
   config.rewards.functions.work = dict(function="posttrain_jax.rewards.shown_work:shown_work", weight=0.5, options={})
-  config.prompts = tiny_sft.task("train", 300)  # of the pairs
+  config.prompts = tiny_sft.task("train", 1000)  # of the pairs
   config.held_out = tiny_sft.task("held_out", 10)  # of best-of-n
   config.rollout = dict(
     slots=128,
@@ -27,9 +27,9 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.pairs = dict(noise=0.25)  # probability that a pair has the wrong label
   config.proxy = dict(
-    sizes=(30, 100, 300, 1000),  # pairs that reward models are trained on
+    sizes=(30, 300, 3000),  # pairs that reward models are trained on
     repeats=3,  # reward models of a size, on disjoint sets of pairs; curves are means over them
-    updates=60,
+    updates=100,
     batch_size=32,  # pairs
     centering=0.01,
     max_skipped_updates=5,
@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
       learning_rate=1e-3,
       schedule="cosine",
       warmup_updates=5,
-      decay_updates=60,
+      decay_updates=100,
       end_fraction=0.1,
       b1=0.9,
       b2=0.98,

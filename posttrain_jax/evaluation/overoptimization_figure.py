@@ -67,7 +67,7 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
   """Writes the picture as PNG: on the left what the best of n is worth, on the right what the proxies take it for.
 
   Gold rewards are solid, with the fit dotted and the highest point ringed; proxies are dashed, on the gold reward's
-  scale (`best_of_n.on_scale_of`). Bands are 95 % intervals over prompts.
+  scale (`best_of_n.on_scale_of`). Bands are the curves' intervals.
 
   Args:
     path: of the PNG; an existing one is replaced.

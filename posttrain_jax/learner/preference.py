@@ -1,4 +1,8 @@
-"""The learner of direct preference methods: DPO and its kin on pairs of answers, against cached reference logprobs."""
+"""The learner of direct preference methods: DPO and its kin on pairs of answers, against cached reference logprobs.
+
+KTO's estimate of the KL and the order that AOT looks at are those of a micro-batch: their losses, unlike all others,
+depend on how a batch is cut.
+"""
 
 import dataclasses
 import enum
@@ -16,6 +20,9 @@ from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.types import InputError
 
 
+_FAR = 1e6  # in nats; further than any logprob
+
+
 class PreferenceLoss(enum.StrEnum):
   """Which function of `losses.preference` is minimised. Its positional arguments say what it is given."""
 
@@ -31,7 +38,7 @@ class PreferenceLoss(enum.StrEnum):
   SPPO = "sppo"
   EXO = "exo"
   NCA = "nca"
-  AOT = "aot"  # sorts within a micro-batch
+  AOT = "aot"
   AOT_UNPAIRED = "aot_unpaired"
   APO_ZERO = "apo_zero"
   APO_DOWN = "apo_down"
@@ -59,7 +66,7 @@ class PreferenceObjective:
   logprob_chunk: int = 1024
 
   def __post_init__(self):
-    """Raises InputError for options that the function does not take, or lacks."""
+    """Raises InputError for options that the function does not take, or lacks, and for values that mean nothing."""
     parameters = inspect.signature(getattr(losses.preference, self.loss)).parameters.values()
     known = {p.name: p for p in parameters if p.kind == inspect.Parameter.KEYWORD_ONLY}
     for name in self.options:
@@ -68,6 +75,13 @@ class PreferenceObjective:
     for name, parameter in known.items():
       if parameter.default is inspect.Parameter.empty and name not in self.options:
         raise InputError(f"objective.options.{name}: missing, {self.loss} needs it")
+
+    for name, value in self.options.items():
+      least = 0 if name in ("beta", "tau", "temperature") else -1  # what divides or scales is not 0
+      if isinstance(value, bool) or not isinstance(value, int | float) or not value > least:
+        raise InputError(f"objective.options.{name}: {value!r}, expected a number{' above 0' if least == 0 else ''}")
+    if self.logprob_chunk < 1:
+      raise InputError(f"objective.logprob_chunk: {self.logprob_chunk}, expected at least 1")
 
   @property
   def inputs(self) -> tuple[str, ...]:
@@ -120,6 +134,10 @@ def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: in
     counts = jnp.maximum(comparisons.mask.sum(-1), 1)
     scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
     policy, reference = sums * scale, batch.reference * scale
+    if objective.loss in (PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED):
+      # Rows that only fill up are sorted behind all others.
+      policy = jnp.where(real[:, None], policy, jnp.array([[2 * _FAR, _FAR]], policy.dtype))
+      reference = jnp.where(real[:, None], reference, jnp.array([[_FAR, 0.0]], reference.dtype))
     given = {
       "policy_chosen": policy[:, 0],
       "policy_rejected": policy[:, 1],

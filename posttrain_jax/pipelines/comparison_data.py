@@ -46,6 +46,8 @@ def load_comparisons(section: ml_collections.ConfigDict, tokenizer: Tokenizer) -
     raise InputError(f"preferences.held_out: {section.held_out}, expected a share from 0 to below 1")
   if section.limit < 0:
     raise InputError(f"preferences.limit: {section.limit}, expected 0 (all) or more")
+  if "{prompt}" not in section.template:
+    raise InputError(f"preferences.template: {section.template!r} has no '{{prompt}}'")
   rows, digest = _read(section)
   strengths = [convert(preferences.Strength, each, "preferences.strengths") for each in section.strengths]
   options = dict(

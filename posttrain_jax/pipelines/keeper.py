@@ -100,7 +100,7 @@ class Keeper:
     config = self._config
     last = stop or step == config.steps or self._preemption.requested
     score = self._sign * metrics.get(self._metric, -np.inf * self._sign)
-    improved = score > self._best  # NaN, an evaluation without any verdict, is no improvement
+    improved = bool(score > self._best)  # NaN, an evaluation without any verdict, is no improvement
     self._best = score if improved else self._best
     save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
     metrics = dict(metrics)

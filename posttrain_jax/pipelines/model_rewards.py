@@ -32,8 +32,8 @@ def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Mode
   if not config.scalar_head:
     raise InputError(f"{where}: {path} is a language model, expected a reward model")
   own = find_tokenizer(path)
-  if own is not None and own.digest() != tokenizer.digest():
-    raise InputError(f"{where}: {path} has another tokeniser than the policy, expected the same")
+  if own is None or own.digest() != tokenizer.digest():
+    raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
   return ModelReward(config, params), {where: digests(path, tokenizer)["model"]}
 
 

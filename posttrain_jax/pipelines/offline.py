@@ -123,4 +123,5 @@ def check_best(config: ml_collections.ConfigDict, known: Mapping[str, Any]) -> N
   """Raises InputError where `eval.best` names something that evaluations do not measure."""
   group = config.eval.best.removeprefix("-").partition("/")[0]
   if config.eval.every and group not in known:
-    raise InputError(f"eval.best: {config.eval.best!r}, expected SET/METRIC with one of {', '.join(known)}")
+    sets = ", ".join(known) or "nothing: no set is evaluated, so eval.every has to be 0"
+    raise InputError(f"eval.best: {config.eval.best!r}, expected SET/METRIC with one of {sets}")

@@ -319,11 +319,19 @@ def _score(parts: _Parts, proxy: ModelReward, samples: Arrays) -> np.ndarray:
 
 
 def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.ndarray]]):
-  """All numbers for the JSON file, and the curves for the figure."""
+  """All numbers for the JSON file, and the curves for the figure.
+
+  Curves of a size are means over its repeats; intervals are over prompts, of these reward models.
+  """
   ns, seed = list(config.best_of_n.n), stream_seed(config.seed, Stream.EVALUATION)
 
-  def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
+  def interval(per_prompt: np.ndarray) -> best_of_n.Curve:
     return best_of_n.curve(per_prompt, seed=seed, resamples=config.best_of_n.resamples)
+
+  def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
+    """With intervals of the gain over one sample: how far prompts differ in difficulty says nothing of it."""
+    gain, first = interval(per_prompt - per_prompt[:, :1]), per_prompt[:, 0].mean()
+    return best_of_n.Curve(first + gain.mean, first + gain.low, first + gain.high)
 
   ceiling = measured(best_of_n.expected_best(gold, gold, ns))
   curves, proxies = [], {}
@@ -339,7 +347,7 @@ def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.nd
     )
     curves.append(found)
     peak = int(np.argmax(found.gold.mean))
-    drop = measured(by_gold[:, [peak]] - by_gold[:, [-1]])
+    drop = interval(by_gold[:, [peak]] - by_gold[:, [-1]])
     proxies[str(size)] = {
       "peak_n": ns[peak],
       "gold_peak": float(found.gold.mean[peak]),
@@ -352,12 +360,14 @@ def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.nd
       "gold": _lists(found.gold),
       "proxy": _lists(found.proxy),
     }
+  one = interval(gold.mean(axis=1, keepdims=True))
   result = {
     "n": ns,
     "sqrt_kl": np.sqrt(best_of_n.kl_bound(np.array(ns))).tolist(),
     "prompts": len(gold),
     "samples": gold.shape[1],
-    "gold_1": float(gold.mean()),
+    "gold_1": float(one.mean[0]),
+    "gold_1_interval": [float(one.low[0]), float(one.high[0])],
     "gold_best": _lists(ceiling),
     "labels_flipped": float(pairs["flipped"].mean()),
     "pairs_tied": int(pairs["ties"]),

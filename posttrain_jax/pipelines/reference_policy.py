@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
 from posttrain_jax.pipelines.sampled_pairs import stack_answers
@@ -41,8 +42,10 @@ class KLToReference:
     Unbiased where the answers were drawn at temperature 1 without truncation; the logprobs of π are the sampler's.
     """
     size = len(groups[0].answers)
+    # Powers of two, so that the next answers, a little longer, do not compile anew.
     widths = dict(
-      prompt_width=max(len(group.prompt.tokens) for group in groups), answer_width=max(g.lengths.max() for g in groups)
+      prompt_width=bucket(max(len(group.prompt.tokens) for group in groups)),
+      answer_width=bucket(max(int(group.lengths.max()) for group in groups)),
     )
     batches = []
     for start in range(0, len(groups), _ROWS):

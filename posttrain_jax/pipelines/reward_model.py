@@ -3,7 +3,8 @@
 Bradley-Terry on all pairs of a prompt's ranked answers, with margins by the strength of the preference (`margins`),
 centering (`centering`), a filter on strengths (`preferences.strengths`), and three answers where people edited the
 better one. At every evaluation all rewards are shifted so that demonstrations average 0 (InstructGPT, 2203.02155): the
-loss does not see the shift, whoever compares rewards with 0 does. A step is one update of `pipelines.offline`.
+Bradley-Terry loss does not see the shift (centering, which pins the same level more weakly, does), whoever compares
+rewards with 0 does. A step is one update of `pipelines.offline`.
 
 Deviation from Llama 3 (2407.21783), which puts a prompt's answers into one row: here each answer sees the prompt and
 itself, not the others.
@@ -53,7 +54,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   with contextlib.ExitStack() as stack:
     offline.check(config)
-    offline.check_best(config, ["heldout"])
+    offline.check_best(config, ["heldout"] if config.preferences.held_out else [])
+    if config.shift_to_demonstrations and not config.eval.every:
+      raise InputError("shift_to_demonstrations: rewards are shifted at evaluations, expected eval.every above 0")
     if config.centering < 0:
       raise InputError(f"centering: {config.centering}, expected 0 (none) or more")
     policy, mesh = load_policy(config.model, scalar_head=True), make_mesh(config.mesh)

@@ -39,5 +39,5 @@ class Validation:
     for batch in self._batches.in_order():
       with jax.set_mesh(self._mesh):
         total += np.array([float(value) for value in self._sums(params, batch)])
-    loss = total[0] / max(total[1], 1)
+    loss = float(total[0] / max(total[1], 1))
     return {"loss": loss, "perplexity": float(np.exp(loss)), "tokens": int(total[1])}

@@ -150,7 +150,6 @@ def test_rows_that_fill_up_have_no_influence():
   assert_same(train(filled_up(), micro_batches=2), reference())
 
 
-@pytest.mark.xfail(strict=True, reason="rows that fill up are sorted among the others")
 @pytest.mark.parametrize("loss", [PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED])
 def test_rows_that_fill_up_have_no_influence_on_losses_that_sort(loss):
   objective = PreferenceObjective(loss, OPTIONS[loss])

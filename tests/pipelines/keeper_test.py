@@ -55,6 +55,10 @@ def test_the_highest_is_kept_or_with_a_minus_the_lowest(tmp_path):
   assert best_of(tmp_path / "low", "-set/score", scores) == 5
 
 
+def test_scores_of_numpy_are_numbers_too(tmp_path):
+  assert best_of(tmp_path / "run", "-set/score", np.array([0.3, 0.7, 0.2, 0.7, 0.1, 0.5])) == 5
+
+
 @pytest.mark.parametrize("best", ["set/score", "-set/score"])
 def test_no_number_is_never_the_best(tmp_path, best):
   assert best_of(tmp_path / "run", best, [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]) == 2

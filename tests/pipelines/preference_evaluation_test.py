@@ -35,6 +35,6 @@ def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():
   found = evaluation(policy)
   assert found["reward/chosen"] == pytest.approx(0.5 * moved[:, 0].mean(), rel=1e-5)
   assert found["reward/margin"] == pytest.approx(0.5 * (moved[:, 0] - moved[:, 1]).mean(), rel=1e-5)
-  assert found["reward/accuracy"] == (moved[:, 0] > moved[:, 1]).mean()
+  assert found["reward/accuracy"] == pytest.approx((moved[:, 0] > moved[:, 1]).mean())
   assert found["reward/accuracy_low"] <= found["reward/accuracy"] <= found["reward/accuracy_high"]
   assert (found["length/chosen"], found["length/rejected"], found["pairs"]) == (3, 2, 5)  # without the end token

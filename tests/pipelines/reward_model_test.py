@@ -94,7 +94,6 @@ def test_rankings_edits_and_no_demonstrations(form, tmp_path):
     ({"preferences.form": "pairs"}, "preferences.form: 'pairs', expected one of pair, edited, ranking"),
     ({"eval.best": "held/accuracy"}, "eval.best: 'held/accuracy', expected SET/METRIC with one of heldout"),
     ({"eval.best": "preferences/reward/accuracy"}, "expected SET/METRIC with one of heldout"),
-    ({"preferences.held_out": 0.0}, "eval.best"),  # nothing would ever be measured
     ({"epochs": -1}, "epochs: -1, expected at least 0"),
     ({"steps": -1}, "steps: -1, expected at least 0"),
     ({"batch_size": 12}, "12 rows do not divide"),

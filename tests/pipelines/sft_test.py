@@ -88,8 +88,9 @@ def test_epochs_and_the_end_of_the_decay(tmp_path):
   sft.train(config, str(tmp_path / "run"))
   found = records(tmp_path / "run")
   assert len(found) == config.steps == config.optimizer.decay_updates == -(-2 * found[0]["data/rows"] // 8)
-  peak, rates = 1e-2, [record["learning_rate"] for record in found]
-  assert max(rates) <= peak and rates[-1] < peak / 2 and rates[-1] >= 0.05 * peak
+  # Two updates of warm-up, then half a cosine from 1e-2 to a twentieth of it: after the second of two, it is down.
+  rates = [record["learning_rate"] for record in found]
+  assert rates == pytest.approx([0.005, 0.01, 0.01, 0.00525])
 
 
 def test_a_reward_model_scores_sampled_answers(scorer, tmp_path):
@@ -114,7 +115,7 @@ def test_what_is_no_reward_model_of_these_tokens_is_refused(unbroken, scorer, tm
   other = tokenizer.tiny_tokenizer(["a", "b"])
   try:
     save_description(Policy(policy.model, other), scorer)
-    assert "has another tokeniser than the policy, expected the same" in message(scorer)
+    assert "has another tokeniser than the policy, or none; expected the same" in message(scorer)
   finally:
     save_description(dataclasses.replace(policy, params=None), scorer)
 
