@@ -12,6 +12,9 @@ your own. The same with the tiny ones: `configs/sft_instructgpt.py:tiny`, after
 python -m experiments.reward_model --workdir=runs/reward_model
 python -m experiments.sft --config=configs/sft_instructgpt.py:tiny \
   --config.eval.reward_model=runs/reward_model --workdir=runs/sft_instructgpt
+
+Measured, seed 0, 145 s beside other work: of 16 epochs the validation loss is lowest after the 8th (1.690), the reward
+highest after the 7th (0.130; from -0.131 to 0.130 it is mostly noise at 240 problems x 8 answers).
 """
 
 from ml_collections import ConfigDict

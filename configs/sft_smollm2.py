@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
   del arg
   config = tiny_sft.get_config()
   config.steps = 0
-  config.epochs = 2
+  config.epochs = 1
   config.batch_size = 4  # rows of several problems
   config.model.path = "smollm2-135m-instruct"
   config.model.unroll = 1
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     limit=200, held_out=0.2, chat=True, row_length=512, packed=True, max_completion=0, too_long="drop"
   )
   config.optimizer.update(learning_rate=1e-5, b2=0.999, warmup_updates=2, decay_updates=0, end_fraction=0.1)
-  config.eval.every = -1  # after each epoch
+  config.eval.every = 9
   config.eval.best = "-validation/loss"
   config.eval.sets = {}
   config.checkpoint.every = 20

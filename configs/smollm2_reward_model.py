@@ -6,6 +6,11 @@ python -m experiments.reward_model --config=configs/smollm2_reward_model.py \
 
 Rows are {"prompt": messages, "chosen": text, "rejected": text}. Prompts lose their beginning beyond 96 tokens, pairs
 with an answer of more than 64 are dropped. Train and held-out are split by the hash of a conversation's first message.
+
+hh-rlhf's harmless-base test rows (2,299 rows; 1,012 pairs to train on, 464 held out), seed 0, two shared cores beside
+other work, stopped after the first epoch (step 65 of 127, 47 min): held-out accuracy 0.509 [0.46, 0.55] -> 0.616 [0.58,
+0.66], calibration error 0.118 -> 0.020, correlation of reward and length -0.05. The longer answer is the chosen one in
+46 % of pairs. `--config.steps=65` ends there; the second epoch is not measured.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,25 @@
 
 python -m experiments.dpo --workdir=runs/dpo
 python -m experiments.dpo --config=configs/tiny_dpo.py:dpop --workdir=runs/dpop      # any loss of OPTIONS
+
+Seed 0, 81 s on two shared cores, warm-up included. Held-out problems, 8 samples each: avg@8 0.459 [0.42, 0.50] ->
+0.786 [0.76, 0.81], greedy 0.446 -> 0.958; held-out pairs in the right order 0.856 [0.82, 0.89]; KL to the reference
+1.15 nats.
+The README has all losses.
+
+DPO's falling chosen likelihood shows at a higher rate and for longer, where DPOP (penalty 5) holds it up. From the same
+warm-up (`--config.model.path=runs/dpo/warmup --config.warmup.steps=0 --config.eval.kl=False`), with
+`--config.epochs=4 --config.optimizer.learning_rate=3e-4 --config.eval.every=26`:
+
+                              DPO, update 52    206    DPOP, update 52    206
+    chosen, nats, held-out             -2.54  -5.33              +0.39  +0.21
+    rejected                          -12.59 -20.44              -0.56  -3.55
+    avg@8 (0.459 before)               0.549  0.392              0.607  0.656
+
+Both best at update 26: DPO 0.781, DPOP 0.692. The curves of two runs side by side:
+
+python -m experiments.plot --run=DPO=runs/a --run=DPOP=runs/b --metric=eval/preferences/logprob/chosen_moved \
+  --metric=eval/heldout/avg@8 --output=curves.png
 """
 
 from ml_collections import ConfigDict

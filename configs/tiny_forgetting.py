@@ -2,11 +2,11 @@
 
     python -m experiments.forgetting --workdir=runs/forgetting
 
-It starts from a model of all that the crowd writes (`configs/tiny_sft.py`) and is shown careful answers to 128 problems
-of four and five steps. Plain text is what the crowd writes about held-out problems of every length.
+It starts from a model of all that the crowd writes (`configs/tiny_sft.py`) and is shown careful answers to 128
+problems of four and five steps. Plain text is what the crowd writes about held-out problems of every length.
 
-Seed 0, two shared cores: 3 min 38 s, warm-up included. Before, and after 8 epochs: avg@8 on 80 held-out problems of four
-and five steps, perplexity on plain text, distinct-2 of 16 samples a prompt:
+Seed 0, two shared cores: 3 min 38 s, warm-up included. Before, and after 8 epochs: avg@8 on 80 held-out problems of
+four and five steps, perplexity on plain text, distinct-2 of 16 samples a prompt:
 
     learning rate   avg@8                 perplexity   distinct-2
     before          0.302 [0.23, 0.37]          1.49        0.189
@@ -14,8 +14,8 @@ and five steps, perplexity on plain text, distinct-2 of 16 samples a prompt:
     1e-3            0.884 [0.83, 0.93]          3.81        0.104
     1e-2            0.169 [0.12, 0.22]          39.1        0.396
 
-1e-3 has most of that after one epoch (0.842) and by then costs more (2.25) than 1e-4 after eight. 1e-2 breaks the model:
-its samples are varied as noise is, so distinct-2 is to be read beside the other two.
+1e-3 has most of that after one epoch (0.842) and by then costs more (2.25) than 1e-4 after eight. 1e-2 breaks the
+model: its samples are varied as noise is, so distinct-2 is to be read beside the other two.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,11 @@
 python -m experiments.reward_model --workdir=runs/reward_model
 python -m experiments.reward_model --config=configs/tiny_reward_model.py:ranking --workdir=runs/rankings
 
+Seed 0, 68 s on two shared cores, warm-up included: held-out accuracy on 347 pairs 0.432 -> 0.821 [0.78, 0.86]; by
+strength 0.95 (significantly), 0.71, 0.90, 0.18 (negligibly: of two equally good answers the shorter is better, but the
+longer answer wins 78 % of all pairs, and the model has learned that: rank correlation of reward and length 0.69).
+Calibration error 0.022.
+
 Without an argument: pairs, drawn towards a mean of 0 (centering 0.01). `ranking`: six answers a prompt, all pairs of
 which are one element (InstructGPT). `edited`: edited > chosen > rejected, the upper two strengths only (Llama 3).
 `margins`: pairs with large margins by strength (Llama 2).

@@ -89,9 +89,12 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
 def opening(columns: Mapping[str, Any]) -> Any:
   """How the conversation of a row starts: its text, or its messages up to the user's first.
 
-  A text and a user's message of that text are the same; so is a conversation and its continuation.
+  A text and a user's message of that text are the same; so is a conversation and its continuation. A row of
+  demonstrations may have a "question".
   """
-  candidates = [columns.get(name) for name in ("prompt", "messages", "chosen")] + [columns.get("answers") or None]
+  candidates = [columns.get(name) for name in ("prompt", "question", "messages", "chosen")] + [
+    columns.get("answers") or None
+  ]
   prompt = next((value for value in candidates if value is not None), None)
   if prompt is columns.get("answers") and isinstance(prompt, list):
     prompt = prompt[0]

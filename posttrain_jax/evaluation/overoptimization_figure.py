@@ -78,7 +78,7 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
   dense = np.linspace(0, d[-1], 200)
   with matplotlib.rc_context(_STYLE):
     figure = Figure(figsize=(8.4, 4.6), dpi=160, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, sharey=True)
     left.plot(d, study.ceiling.mean, color=_MUTED, linewidth=1, linestyle=_CHAIN)
     for curves, color in zip(study.proxies, _colors(len(study.proxies))):
       for axes, shown, style in ((left, curves.gold, "-"), (right, curves.proxy, _DASHES)):
@@ -107,7 +107,7 @@ def _colors(count: int) -> list:
 def _mark_n(axes: Axes, ns: Sequence[int], d: np.ndarray) -> None:
   """n on an axis above."""
   above = axes.secondary_xaxis("top")
-  above.set_xticks(d, [f"{n:,}" for n in ns], fontsize=7.5)
+  above.set_xticks(d, [f"{n:,}" for n in ns], fontsize=7)
   above.tick_params(length=2, pad=1)
   above.set_xlabel("n", labelpad=3)
 

@@ -19,7 +19,6 @@ from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.types import InputError
 
-
 _FAR = 1e6  # in nats; further than any logprob
 
 

@@ -137,6 +137,8 @@ def _check(config: ml_collections.ConfigDict) -> None:
     raise InputError(f"learning_rates: {tuple(rates)}, expected different ones above 0")
   if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 1:
     raise InputError(f"epochs: {tuple(epochs)}, expected whole numbers from 1 on, going up")
+  if not config.demonstrations.path and "narrow" not in config:
+    raise InputError("demonstrations.path: empty, expected a file of what to fine-tune on")
   if HELD_OUT not in config.eval.sets:
     raise InputError(f"eval.sets: {', '.join(config.eval.sets) or 'none'}, expected one named {HELD_OUT}")
 

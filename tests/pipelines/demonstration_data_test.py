@@ -45,8 +45,9 @@ def test_a_file(tmp_path):
   assert load(batch_size=1, path=path, limit=1).facts["data/examples"] == 1
 
 
-def test_prompts_are_held_out_whole(tmp_path):
-  rows = [{"prompt": f"{i % 10}+{i // 10}=", "completion": f" Answer: {c}"} for i in range(40) for c in (1, 2)]
+@pytest.mark.parametrize(("asked", "said"), [("prompt", "completion"), ("question", "answer")])
+def test_prompts_are_held_out_whole(tmp_path, asked, said):
+  rows = [{asked: f"{i % 10}+{i // 10}=", said: f" Answer: {c}"} for i in range(40) for c in (1, 2)]
   data = load(path=file(tmp_path, rows), held_out=0.3, packed=False)
 
   def texts(batches):

@@ -6,6 +6,7 @@ from matplotlib import image
 
 from configs import smollm2_forgetting, tiny_forgetting
 from posttrain_jax.data import arithmetic
+from posttrain_jax.learner.update import Diverged
 from posttrain_jax.pipelines import forgetting
 from posttrain_jax.pipelines.journal import read_metrics
 from posttrain_jax.types import InputError
@@ -88,6 +89,20 @@ def test_a_finished_study_trains_nothing_again(done):
   assert [(path / name / "metrics.jsonl").read_bytes() for name in ("lr_1e-09", "lr_0.01", "warmup")] == before
 
 
+def test_a_run_that_diverged_is_a_result(done, monkeypatch):
+  path, headline = done
+  fit = forgetting.sft.fit
+
+  def diverge(config, policy, mesh, data, path, *rest, **settings):
+    if path.name == "lr_0.01":
+      raise Diverged("1 updates in a row were not finite")
+    return fit(config, policy, mesh, data, path, *rest, **settings)
+
+  monkeypatch.setattr(forgetting.sft, "fit", diverge)
+  assert forgetting.study(make_config(), str(path)) == headline  # what was measured before it stays
+  assert [run["diverged"] for run in json.loads((path / "forgetting.json").read_text())["runs"]] == [False, True]
+
+
 def test_narrow_rows_are_careful_and_never_held_out(tmp_path):
   config = make_config()
   forgetting.write_narrow(config, tmp_path)
@@ -125,6 +140,11 @@ def test_the_held_out_set_has_a_name(tmp_path):
   config.eval.sets = {}
   with pytest.raises(InputError, match=r"eval\.sets: none, expected one named heldout"):
     forgetting.study(config, str(tmp_path / "run"))
+
+
+def test_there_has_to_be_something_to_train_on(tmp_path):
+  with pytest.raises(InputError, match=r"demonstrations\.path: empty"):
+    forgetting.study(smollm2_forgetting.get_config(), str(tmp_path / "run"))
 
 
 def test_the_other_config_has_fields_of_the_first_only():

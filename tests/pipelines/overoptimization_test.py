@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs import tiny_overoptimization
-from posttrain_jax.pipelines import overoptimization
+from posttrain_jax.pipelines import overoptimization, overoptimization_parts
 from posttrain_jax.pipelines.preemption import Preempted, Preemption
 from posttrain_jax.types import InputError, Prompt
 
@@ -101,12 +101,12 @@ def test_equal_answers_are_scored_once_and_each_sample_gets_its_own_score():
       self.rows = rows
       return np.array([sum(row) for row in rows], np.float32)
 
-  class Parts:
+  class Given:
     held_out = (Prompt(0, (10,), {}), Prompt(1, (20, 30), {}))
 
   tokens = np.array([[[1, 2], [1, 2], [1, 0]], [[1, 2], [0, 0], [1, 2]]], np.int32)
   lengths, proxy = np.array([[2, 2, 1], [2, 1, 2]]), Sums()
-  scores = overoptimization._score(Parts, proxy, {"tokens": tokens, "lengths": lengths})
+  scores = overoptimization_parts.score(Given, proxy, {"tokens": tokens, "lengths": lengths})
   assert scores.tolist() == [[13, 13, 11], [53, 50, 53]]
   assert len(proxy.rows) == 4
 
