@@ -3,8 +3,8 @@
     python -m experiments.overoptimization --workdir=runs/overoptimization
 
 The gold reward is correctness plus half of `rewards.shown_work`, which wants every step shown once. 3.5 minutes of CPU
-time; 4.4 minutes on two cores that had other work as well. Seed 0, 60 held-out problems, 256 answers each, means of
-three reward models a size:
+time, 4.4 minutes on two cores that had other work as well, most programs compiled before. Seed 0, 60 held-out problems,
+256 answers each, means of three reward models a size:
 
 | pairs | order accuracy | n = 1 | highest, at n | n = 256 | drop from there, 95 % | α | β |
 |---|---|---|---|---|---|---|---|
@@ -12,9 +12,8 @@ three reward models a size:
 | 300 | 63 % | 0.47 | 0.59, 4 | 0.33 | 0.26 [0.16, 0.36] | 0.26 | 0.15 |
 | 3000 | 74 % | 0.47 | 0.71, 8 | 0.30 | 0.41 [0.33, 0.49] | 0.51 | 0.28 |
 
-All gold curves turn down while the proxies rise throughout. More pairs move the peak up and out. They don't save what
-lies beyond it: at n = 256 all are below one sample, where the paper's larger data sets stay above. Choosing by the gold
-reward itself reaches 1.48.
+All gold curves turn down while the proxies rise throughout. More pairs move the peak up and out, and don't save what
+lies beyond it: at n = 256 all are below one sample. Choosing by the gold reward itself reaches 1.48.
 """
 
 from ml_collections import ConfigDict

@@ -38,8 +38,8 @@ from posttrain_jax.pipelines.overoptimization_parts import (
   draw_samples,
   score,
 )
-from posttrain_jax.pipelines.policy import load_policy
 from posttrain_jax.pipelines.policy import digests as policy_digests
+from posttrain_jax.pipelines.policy import load_policy
 from posttrain_jax.pipelines.preemption import Preempted, Preemption
 from posttrain_jax.pipelines.settings import at_least, build
 from posttrain_jax.pipelines.streams import Stream, stream_seed
@@ -178,6 +178,7 @@ def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.nd
     )
     curves.append(found)
     peak = int(np.argmax(found.gold.mean))
+    # Measured where this very curve is highest, so that chance adds a little to it.
     drop = interval(by_gold[:, [peak]] - by_gold[:, [-1]])
     proxies[str(size)] = {
       "peak_n": ns[peak],
