@@ -11,6 +11,10 @@ Calibration error 0.022.
 Without an argument: pairs, drawn towards a mean of 0 (centering 0.01). `ranking`: six answers a prompt, all pairs of
 which are one element (InstructGPT). `edited`: edited > chosen > rejected, the upper two strengths only (Llama 3).
 `margins`: pairs with large margins by strength (Llama 2).
+
+Held-out accuracy from the same warm-up, seed 0: `ranking` 0.424 -> 0.765 [0.69, 0.83] on the 886 pairs of 112 prompts;
+`edited` 0.483 -> 0.925 [0.89, 0.96] on 174 pairs of 58 (an edited answer is easy to tell); `margins` 0.432 -> 0.830
+[0.79, 0.87] on the same 347 pairs as without an argument (calibration error 0.123, against 0.022).
 """
 
 from ml_collections import ConfigDict
