@@ -37,7 +37,7 @@ def scorer(tmp_path_factory):
   """A reward model, of one step."""
   workdir = tmp_path_factory.mktemp("scorer") / "run"
   reward_model.train(
-    small(tiny_reward_model, steps=1, **{"eval.every": 0, "shift_to_demonstrations": False}), str(workdir)
+    small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(workdir)
   )
   return workdir
 
