@@ -76,9 +76,7 @@ def test_a_round_without_a_pair_trains_nothing(tmp_path):
 
 def test_judged_by_a_reward_model(tmp_path):
   scorer = tmp_path / "scorer"
-  reward_model.train(
-    small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer)
-  )
+  reward_model.train(small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer))
   changes = {"rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer", "steps": 1}
   _, first = run(tmp_path / "run", **{"online.reward_model": str(scorer), **changes})
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
