@@ -45,17 +45,26 @@ def get_config(arg: str = "") -> ConfigDict:
     penalty_buffer=8,  # tokens before the cap over which the soft penalty falls to -1; 0 turns it off
     filter="off",  # off, loss (truncated answers leave the loss) or group (they leave their group too)
   )
-  config.advantage = "group_normalized"  # or group_centered, leave_one_out
+  config.advantage = "group_normalized"  # a function of losses.advantages: group_centered, leave_one_out, ...
+  config.advantage_options = dict()  # its keyword arguments, such as ddof
   config.objective = dict(
+    surrogate="clipped_surrogate",  # a function of losses.policy: sequence_clipped_surrogate (GSPO), ...
+    surrogate_options=dict(),  # its keyword arguments besides the next three
     clip_low=0.2,
     clip_high=0.28,
-    dual_clip=0.0,
+    dual_clip=0.0,  # above 1: the largest ratio that a negative advantage still pushes down
     aggregation="token_mean",  # prompt_mean, sequence_mean, sequence_sum, fixed_length
-    kl_coefficient=0.0,
-    kl_estimator="k3",
+    kl_coefficient=0.0,  # of the KL to the reference, in the loss
+    kl_estimator="k3",  # k2, k3, k3+
+    entropy_coefficient=0.0,  # of the entropy bonus
     correction=dict(level="token", mode="truncate", low=0.0, high=2.0),
     logprob_chunk=4096,
   )
+  config.reference = dict(
+    refresh_every=0,  # steps after which the policy becomes the reference; 0: it stays what training started from
+    kl_in_reward=0.0,  # of an answer's summed log ratio to the reference (k1), taken from its reward
+  )
+  config.teacher = dict(path="")  # PATH_OR_NAME of the model whose logprobs advantage="distillation" takes
   config.learner = dict(
     updates_per_step=2,  # optimiser updates on a step's groups; from the second on they are off-policy and clipped
     micro_batches=1,

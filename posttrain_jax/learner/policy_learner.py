@@ -1,19 +1,19 @@
 """The learner of the policy-gradient loops: owns the train state and the jitted programs that read and write it."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.learner import policy_gradient
+from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.policy_gradient import Objective, PolicyBatch, count_totals
+from posttrain_jax.learner.policy_gradient import PolicyBatch, count_totals
+from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
@@ -41,6 +41,7 @@ class PolicyLearner:
     mesh: where it lives.
     learning_rate: schedule by number of updates.
     skipped: counts updates that were not finite.
+    scorer: computes logprobs of answers under any parameters of the policy's shape.
   """
 
   def __init__(
@@ -67,27 +68,19 @@ class PolicyLearner:
       micro_batches: M, parts in which their gradients are computed.
       max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
-      params: parameters to start from; also the reference, if the objective has a KL term. Random ones if None.
+      params: parameters to start from. Random ones if None.
 
     Raises:
       InputError: P does not divide over micro-batches and mesh.
     """
     check_division(mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
     shards = batch_shards(mesh)
-    self.mesh, self._objective, self._micro_batches = mesh, objective, micro_batches
-    self._prompts_per_update = prompts_per_update
+    self.mesh, self._objective = mesh, objective
     self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    # The reference is frozen and only read, so it is kept as what is computed with.
-    self._reference = None
-    if objective.kl_coefficient:
-      freeze = jax.jit(
-        lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
-        out_shardings=self.shardings.params,
-      )
-      self._reference = freeze(self.state.params)
+    self.scorer = Scorer(model, objective, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
 
     graph, _ = abstract_transformer(model)
     self._batch_sharding = batch_sharding(mesh, leading=1)
@@ -97,14 +90,6 @@ class PolicyLearner:
       )
       for on_policy in (True, False)
     }
-
-    def score(params: nnx.State, batch: PolicyBatch) -> jax.Array:
-      one = functools.partial(policy_gradient.answer_logprobs, graph, objective, params, shards=shards)
-      return jax.lax.map(lambda micro_batch: one(micro_batch)[0], batch)
-
-    self._score = jax.jit(
-      score, in_shardings=(self.shardings.params, self._batch_sharding), out_shardings=self._batch_sharding
-    )
 
   def _compile_update(self, loss: Callable, transformation: optax.GradientTransformation) -> Callable:
     def update(state, batch: PolicyBatch):
@@ -122,24 +107,36 @@ class PolicyLearner:
     """Optimiser updates applied so far."""
     return int(self.state.updates)
 
-  def train(self, batch: PolicyBatch) -> dict[str, float]:
-    """Runs as many updates as the batch has groups of P prompts, in order, each group once.
+  def train(self, batch: PolicyBatch, *, order: Sequence[np.ndarray] | None = None) -> dict[str, float]:
+    """Runs updates of P prompts each over a batch that the present parameters are the old ones of.
 
     Args:
-      batch: host arrays; the number of prompts is a multiple of P. An update without a counted token is left out.
+      batch: host arrays; the number of prompts is a multiple of P. Old logprobs are computed where it has none; where
+        the objective has a KL term it has reference logprobs. An update without a counted token is left out.
+      order: for each epoch the indices of the prompts in their order, as many as are trained on; None: one epoch, in
+        the order of the batch.
 
     Returns:
       Metrics: means over the updates, largest values, and counts of skipped updates.
 
     Raises:
       Diverged: too many updates in a row were not finite.
+      ValueError: the objective has a KL term and the batch no reference logprobs.
     """
-    parts = list(self._split(batch))
+    if self._objective.kl_coefficient and batch.reference_logprobs is None:
+      raise ValueError("reference_logprobs: missing, the objective has a KL term")
+    if order is not None:
+      if batch.old_logprobs is None:
+        batch = dataclasses.replace(batch, old_logprobs=self.score(batch))
+      batch = jax.tree.map(lambda x: np.concatenate([x[indices] for indices in order]), batch)
+    parts = list(self.scorer.split(batch))
     with jax.set_mesh(self.mesh):
-      if self._reference is not None:
-        parts = [self._with(part, "reference_logprobs", self._reference) for part in parts]
-      # The first update is on-policy and computes its old logprobs itself.
-      parts = parts[:1] + [self._with(part, "old_logprobs", self.state.params) for part in parts[1:]]
+      if batch.old_logprobs is None:
+        # The first update is on-policy and computes its own in the same forward pass.
+        old = [self.scorer.program(self.state.params, part) for part in parts[1:]]
+        parts[1:] = [dataclasses.replace(part, old_logprobs=each) for part, each in zip(parts[1:], old)]
+      else:
+        parts[:1] = [dataclasses.replace(parts[0], old_logprobs=None)]
       found = []
       for i, part in enumerate(parts):
         if np.any(part.mask):
@@ -152,19 +149,7 @@ class PolicyLearner:
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """The current parameters' logprobs [P, G, Tc] of a batch's answers; arbitrary where the mask is False."""
-    with jax.set_mesh(self.mesh):
-      parts = [jax.device_get(self._score(self.state.params, part)) for part in self._split(batch)]
-    # [updates][M, P / M, ...] back to the order of the prompts.
-    return np.concatenate([np.concatenate(list(part)) for part in parts])
-
-  def _split(self, batch: PolicyBatch) -> Iterator[PolicyBatch]:
-    """Cuts a batch into updates, and each into micro-batches [M, P / M, ...]."""
-    size, parts = self._prompts_per_update, self._micro_batches
-    for start in range(0, len(batch.prompts), size):
-      yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
-
-  def _with(self, part: PolicyBatch, field: str, params: nnx.State) -> PolicyBatch:
-    return dataclasses.replace(part, **{field: self._score(params, part)})
+    return self.scorer(self.state.params, batch)
 
 
 def _combine(found: list[dict[str, np.ndarray]]) -> dict[str, float]:

@@ -82,3 +82,16 @@ def abstract_like(state: Any, shardings: Any) -> Any:
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state, shardings
   )
+
+
+def with_more(state: TrainState, **more: Any) -> dict[str, Any]:
+  """What a checkpoint holds of a run with more than one set of arrays: the train state's fields and what else there is.
+
+  The fields stay on top, where whoever reads the run as a model finds `params`. For shardings and abstract states too.
+  """
+  return {field.name: getattr(state, field.name) for field in dataclasses.fields(TrainState)} | more
+
+
+def train_state_of(saved: dict[str, Any]) -> TrainState:
+  """The train state among what `with_more` put together."""
+  return TrainState(**{field.name: saved[field.name] for field in dataclasses.fields(TrainState)})

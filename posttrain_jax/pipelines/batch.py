@@ -64,14 +64,13 @@ def training_mask(rollout: Rollout, *, overlong_filter: bool) -> np.ndarray:
 
 
 def policy_batch(rollout: Rollout, advantages: np.ndarray, mask: np.ndarray) -> PolicyBatch:
-  """The learner's view of a rollout; old and reference logprobs are zeros until somebody computes them.
+  """The learner's view of a rollout, without old and reference logprobs.
 
   Args:
     rollout: the padded rollout.
     advantages: float32 [P, G, 1] or [P, G, Tc].
     mask: bool [P, G, Tc], tokens that count.
   """
-  zeros = np.zeros(rollout.answers.shape, np.float32)
   return PolicyBatch(
     prompts=rollout.prompts,
     prompt_lengths=rollout.prompt_lengths,
@@ -79,6 +78,4 @@ def policy_batch(rollout: Rollout, advantages: np.ndarray, mask: np.ndarray) -> 
     mask=mask,
     advantages=advantages,
     sampler_logprobs=rollout.sampler_logprobs,
-    old_logprobs=zeros,
-    reference_logprobs=zeros,
   )

@@ -3,7 +3,9 @@
 GRPO (2402.03300) and DAPO (2503.14476) are this loop with other options, each of which switches on its own: dynamic
 sampling (`dynamic_sampling`), clip-higher (`objective.clip_low`, `clip_high`), what the loss averages over
 (`objective.aggregation`), the soft overlong penalty (`overlong.penalty_buffer`), overlong filtering
-(`overlong.filter`), and the KL term (`objective.kl_coefficient`).
+(`overlong.filter`), and the KL term (`objective.kl_coefficient`). So are Dr. GRPO, RLOO, REINFORCE++, GSPO, CISPO,
+ReMax and the others (`configs/tiny_rl.py`): they name another estimator of advantages (`advantage`, a function of
+`losses.advantages`) or another surrogate (`objective.surrogate`, a function of `losses.policy`).
 
 A step is one rollout and the optimiser updates on it. Old logprobs are the learner's own at the start of the step: its
 first update is on-policy, so one forward serves for both; for the others they are computed before the first. A
@@ -15,23 +17,18 @@ weighted by `objective.correction`.
 """
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from posttrain_jax import losses
 from posttrain_jax.evaluation.report import write_report
-from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.pipelines import batch as batches
+from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
 from posttrain_jax.pipelines.group_json import rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
-from posttrain_jax.pipelines.judging import OverlongFilter
 from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.rollout_metrics import token_cost
-from posttrain_jax.types import Group, Rollout
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -49,20 +46,29 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   with contextlib.ExitStack() as stack:
     parts = assemble(config, workdir, stack)
-    directory, learner, collector = parts.directory, parts.learner, parts.collector
+    directory, learner, collector, batches = parts.directory, parts.learner, parts.collector, parts.batches
+    refresh = config.reference.refresh_every if batches.reference is not None else 0
+
+    def state() -> Any:
+      # A reference that is never replaced is the policy that training started from.
+      return with_more(learner.state, reference=batches.reference) if refresh else learner.state
+
+    shardings = with_more(learner.shardings, reference=learner.scorer.shardings) if refresh else learner.shardings
     keeper = Keeper(
       stack,
       directory.path,
       config,
-      abstract_like(learner.state, learner.shardings),
+      abstract_like(state(), shardings),
       title="train",
       preemption=parts.preemption,
       clock=parts.clock,
     )
     clock, first = keeper.clock, 0
     if keeper.restored is not None:
-      saved = keeper.restored.extra
-      learner.state, learner.skipped.in_a_row = keeper.restored.state, saved["skipped_in_a_row"]
+      saved, restored = keeper.restored.extra, keeper.restored.state
+      learner.state = train_state_of(restored) if refresh else restored
+      batches.reference = restored["reference"] if refresh else batches.reference
+      learner.skipped.in_a_row = saved["skipped_in_a_row"]
       collector.restore(saved["collector"])
       # A run that stopped at the cap on prompts has stopped for good.
       first = config.steps + 1 if saved["stopped"] else keeper.step + 1
@@ -72,6 +78,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     for step in range(first, config.steps + 1):
       metrics: dict[str, Any] = {}
       stop = False
+      if refresh and step > 1 and (step - 1) % refresh == 0:
+        batches.refresh_reference()
       if step > 0:
         with clock.phase("rollout"):
           collected = collector.collect()
@@ -79,15 +87,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         metrics |= collected.metrics
       if step > 0 and not stop:
         with clock.phase("train"):
-          rollout, advantages = make_rollout(parts, collected.trained)
-          mask = batches.training_mask(rollout, overlong_filter=parts.overlong_filter == OverlongFilter.LOSS)
-          metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
+          batch = batches(collected.trained)
+          metrics |= token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
-          metrics |= learner.train(batches.policy_batch(rollout, advantages[..., None], mask))
+          metrics |= learner.train(batch)
         with clock.phase("handover"):
           parts.hand_over()
         if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
-          keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
+          keeper.journal.write_rollouts(step, _records(parts, step, collected, batch.advantages))
 
       if keeper.evaluates(step, last=stop):
         with clock.phase("eval"):
@@ -98,30 +105,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
 
       metrics = {"updates": learner.version, **metrics}
-      if keeper.end(step, metrics, learner.state, learner.state.params, extra, stop=stop):
+      if keeper.end(step, metrics, state(), learner.state.params, extra, stop=stop):
         break
     keeper.finish()
   if config.logging.report:
     write_report(directory.path)
 
 
-def make_rollout(parts: Parts, groups: Sequence[Group]) -> tuple[Rollout, np.ndarray]:
-  """Pads groups and computes their advantages, float32 [P, G]."""
-  engine = parts.engine
-  rollout = batches.stack_groups(
-    groups,
-    count=parts.collector.groups,
-    group_size=parts.collector.group_size,
-    prompt_width=engine.max_prompt_length,
-    answer_width=engine.max_new_tokens,
-  )
-  function = getattr(losses.advantages, parts.advantage.value)
-  return rollout, np.asarray(function(rollout.rewards, valid=rollout.valid))
-
-
 def _records(parts: Parts, step: int, collected: Collected, advantages: np.ndarray) -> list[dict[str, Any]]:
   """What rollouts/ shows of a step: what was trained on, then what was dropped or carried."""
   decode = parts.policy.tokenizer.decode
+  advantages = advantages[..., 0]  # of an answer's first token, where they differ
   trained = [(group, "trained", advantages[i]) for i, group in enumerate(collected.trained)]
   others = [(group, outcome, None) for group, outcome in collected.judged if outcome != "trained"]
   return [

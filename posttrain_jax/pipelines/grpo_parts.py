@@ -2,26 +2,31 @@
 
 import contextlib
 import dataclasses
-import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ml_collections
+import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import Objective
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import sft
+from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
+from posttrain_jax.pipelines.policy import Policy, load_policy, open_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
+from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
@@ -30,16 +35,7 @@ from posttrain_jax.pipelines.workdir import Workdir
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import InputError
-
-
-class Advantage(enum.StrEnum):
-  """Which function of `losses.advantages` turns a group's rewards into advantages."""
-
-  GROUP_NORMALIZED = "group_normalized"  # GRPO, DAPO
-  GROUP_CENTERED = "group_centered"  # Dr. GRPO
-  LEAVE_ONE_OUT = "leave_one_out"  # RLOO
-
+from posttrain_jax.types import Group, InputError
 
 _LEAST = {
   "steps": 0,
@@ -52,6 +48,7 @@ _LEAST = {
   "checkpoint.every": 1,
   "checkpoint.keep": 1,
   "logging.rollouts_every": 1,
+  "reference.refresh_every": 0,
 }
 
 
@@ -65,11 +62,10 @@ class Parts:
     learner: holds the train state.
     engine: draws the rollouts.
     collector: fills a step with groups.
+    batches: makes of them what the learner trains on.
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
-    advantage: how rewards become advantages.
-    overlong_filter: what truncated answers take part in.
     at_cap: what to do when a step lacks informative groups.
   """
 
@@ -78,11 +74,10 @@ class Parts:
   learner: PolicyLearner
   engine: Engine
   collector: Collector
+  batches: PolicyBatches
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
-  advantage: Advantage
-  overlong_filter: OverlongFilter
   at_cap: AtCap
   _handover: Callable[[nnx.State], nnx.State]
 
@@ -110,7 +105,10 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
   objective = build(Objective, config.objective, "objective", **given)
   settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
-  advantage = convert(Advantage, config.advantage, "advantage")
+  estimator = Estimator(config.advantage, config.advantage_options)
+  if config.reference.kl_in_reward < 0:
+    raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")
+  teacher = _load_teacher(config, policy, estimator)
   overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
   if rollout.groups % config.learner.updates_per_step:
     raise InputError(
@@ -160,6 +158,8 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   warmup = sft.prepare_warm_up(config, policy, mesh)
   digests |= warmup.digests if warmup is not None else {}
   digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
+  if teacher is not None:
+    digests["teacher"] = policy_digests(config.teacher.path, policy.tokenizer)["model"]
   directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
   policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
@@ -174,6 +174,22 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     max_skipped_updates=config.learner.max_skipped_updates,
     **division,
   )
+  batches = PolicyBatches(
+    learner,
+    estimator,
+    sizes=dict(
+      count=rollout.groups,
+      group_size=rollout.group_size,
+      prompt_width=engine.max_prompt_length,
+      answer_width=rollout.max_new_tokens,
+    ),
+    overlong_filter=overlong_filter == OverlongFilter.LOSS,
+    kl_in_reward=config.reference.kl_in_reward,
+    teacher=None if teacher is None else _teacher(teacher, objective, mesh, division),
+    greedy=_greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
+  )
+  if objective.kl_coefficient or config.reference.kl_in_reward or "reference_logprobs" in estimator.inputs:
+    batches.refresh_reference()
   abstract = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
   return Parts(
@@ -182,11 +198,10 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     learner=learner,
     engine=engine,
     collector=collector,
+    batches=batches,
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
-    advantage=advantage,
-    overlong_filter=overlong_filter,
     at_cap=settings.at_cap,
     _handover=handover,
   )
@@ -201,3 +216,48 @@ def _sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConf
       "expected them off, or rollout.train_on_truncated=True if that is meant"
     )
   return sampling
+
+
+def _load_teacher(config: ml_collections.ConfigDict, policy: Policy, estimator: Estimator) -> Policy | None:
+  """The teacher that the estimator asks for; InputError where one is missing, or not wanted, or speaks otherwise."""
+  path, wanted = config.teacher.path, "teacher_logprobs" in estimator.inputs
+  if wanted != bool(path):
+    expected = "the path of a model" if wanted else f"none, as advantage={estimator.name} takes no teacher"
+    raise InputError(f"teacher.path: {path!r}, expected {expected}")
+  if not wanted:
+    return None
+  teacher = open_policy(path)
+  if teacher.tokenizer.digest() != policy.tokenizer.digest():
+    raise InputError(f"teacher.path: {path} has another tokeniser than the policy, expected the same")
+  return teacher
+
+
+def _teacher(
+  teacher: Policy, objective: Objective, mesh: Mesh, division: dict[str, int]
+) -> Callable[[PolicyBatch], np.ndarray]:
+  """Logprobs under the teacher, whatever its size, at the policy's sampling temperature."""
+  scorer = Scorer(teacher.model, objective, mesh, **division)
+  params = scorer.freeze(teacher.params)
+  return lambda batch: scorer(params, batch)
+
+
+def _greedy_rewards(engine: Engine, judge: Callable) -> Callable[[Sequence[Group]], np.ndarray]:
+  """Rewards of the most likely answers under the engine's present parameters, NaN without a verdict (ReMax)."""
+  greedy = Engine(
+    engine.model,
+    SamplingConfig(temperature=0.0, stop_ids=engine.sampling.stop_ids),
+    seed=engine.seed,
+    slots=engine.slots,
+    max_prompt_length=engine.max_prompt_length,
+    max_new_tokens=engine.max_new_tokens,
+    prefill_width=engine.prefill_width,
+    mesh=engine.mesh,
+  )
+
+  def rewards(groups: Sequence[Group]) -> np.ndarray:
+    greedy.load(engine.params, engine.version)
+    judged = judge(greedy.generate([group.prompt for group in groups], 1))
+    greedy.release()
+    return np.array([group.rewards[0] if group.valid[0] else np.nan for group in judged], np.float32)
+
+  return rewards

@@ -17,7 +17,7 @@ from flax import nnx
 
 from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.preference import ReferencedBatch
-from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.online_dpo_parts import Parts, assemble
 from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
@@ -45,12 +45,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     reference = initial = frozen_copy(learner.state.params)
     kl = KLToReference(policy.model, initial, parts.mesh, chunk=parts.objective.logprob_chunk)
     abstract = abstract_like(learner.state, learner.shardings)
-    saved = {"learner": abstract, "reference": abstract.params}
+    saved = with_more(abstract, reference=abstract.params)
     keeper = Keeper(stack, parts.directory.path, config, saved, title="online dpo", preemption=parts.preemption)
     first = 0
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
-      learner.state, reference = state["learner"], state["reference"]
+      learner.state, reference = train_state_of(state), state["reference"]
       learner.skipped.in_a_row, stream.position = extra["skipped_in_a_row"], extra["position"]
     parts.hand_over()
 
@@ -74,7 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           found, judged = parts.evaluator(engine.params, learner.version)
           metrics |= found | {f"eval/{name}/kl_to_reference": kl(each) for name, each in judged.items()}
       metrics = {"updates": learner.version, **metrics}
-      state = {"learner": learner.state, "reference": reference}
+      state = with_more(learner.state, reference=reference)
       extra = {"skipped_in_a_row": learner.skipped.in_a_row, "position": stream.position}
       if keeper.end(step, metrics, state, learner.state.params, lambda extra=extra: extra):
         break

@@ -14,8 +14,9 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.objective import Correction, Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import Correction, Objective, PolicyBatch
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
@@ -52,16 +53,14 @@ def policy_batch(count) -> PolicyBatch:
   lengths = rng.integers(1, LENGTH + 1, size=(count, GROUP))
   mask = (np.arange(LENGTH) < lengths[..., None]) & (rng.random((count, GROUP, LENGTH)) < 0.9)
   mask[1, 0] = False
-  logprobs = -rng.random((3, count, GROUP, LENGTH)).astype(np.float32) * 4
+  logprobs = -rng.random((count, GROUP, LENGTH)).astype(np.float32) * 4
   return PolicyBatch(
     prompts=rng.integers(0, 24, size=(count, PROMPT_LENGTH)).astype(np.int32),
     prompt_lengths=rng.integers(1, PROMPT_LENGTH + 1, size=count).astype(np.int32),
     answers=rng.integers(0, 24, size=(count, GROUP, LENGTH)).astype(np.int32),
     mask=mask,
     advantages=rng.normal(size=(count, GROUP, 1)).astype(np.float32),
-    sampler_logprobs=logprobs[0],
-    old_logprobs=logprobs[1],
-    reference_logprobs=logprobs[2],
+    sampler_logprobs=logprobs,
   )
 
 

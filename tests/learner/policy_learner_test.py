@@ -3,11 +3,13 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.learner.objective import Aggregation, Correction, Objective, surrogates
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import Aggregation, Correction, Objective, PolicyBatch
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import Diverged, SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig
@@ -20,6 +22,7 @@ MODEL = TransformerConfig(
 P, G, TP, TC = 4, 3, 5, 6
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
 DEFAULT = Objective()
+CLIPPED = "clipped_surrogate"
 
 
 def make_batch(seed=0, prompts=P):
@@ -32,8 +35,6 @@ def make_batch(seed=0, prompts=P):
     mask=np.arange(TC) < lengths[..., None],
     advantages=rng.normal(size=(prompts, G, 1)).astype(np.float32),
     sampler_logprobs=np.full((prompts, G, TC), -2.8, np.float32),
-    old_logprobs=np.zeros((prompts, G, TC), np.float32),
-    reference_logprobs=np.zeros((prompts, G, TC), np.float32),
   )
 
 
@@ -57,6 +58,11 @@ def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
 def with_sampler_logprobs(learner, batch):
   """As if the learner's own parameters had sampled: what an engine without any mismatch would record."""
   return dataclasses.replace(batch, sampler_logprobs=np.where(batch.mask, learner.score(batch), 0))
+
+
+def first_moments(learner):
+  """Of Adam after one update: what is proportional to the gradient, before clipping by its norm changes the scale."""
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(optax.tree.get(learner.state.opt_state, "mu"))]
 
 
 def host(params):
@@ -85,7 +91,7 @@ def test_the_first_of_several_updates_may_use_its_own_old_logprobs():
 
   old = by_hand.score(half)
   by_hand.train(half)
-  part = next(by_hand._split(dataclasses.replace(half, old_logprobs=old)))
+  part = next(by_hand.scorer.split(dataclasses.replace(half, old_logprobs=old)))
   with jax.set_mesh(by_hand.mesh):
     by_hand.state, _ = by_hand._update[False](by_hand.state, part)
   for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
@@ -96,7 +102,7 @@ def test_off_policy_program_agrees_with_the_on_policy_one_when_old_is_the_learne
   batch = make_batch()
   on, off = make_learner(), make_learner()
   on.train(batch)
-  part = next(off._split(dataclasses.replace(batch, old_logprobs=off.score(batch))))
+  part = next(off.scorer.split(dataclasses.replace(batch, old_logprobs=off.score(batch))))
   with jax.set_mesh(off.mesh):
     off.state, metrics = off._update[False](off.state, part)
   assert float(metrics["ratio/max"]) == pytest.approx(1, abs=1e-5)
@@ -108,11 +114,16 @@ def test_kl_to_the_reference_is_zero_at_first_and_then_pulls_back():
   objective = Objective(kl_coefficient=10.0, kl_estimator="k3")
   free, held = make_learner(), make_learner(objective)
   start = host(free.state.params)
-  assert held.train(make_batch())["kl/reference"] == pytest.approx(0, abs=1e-6)
+  reference = held.scorer.freeze(held.state.params)
+
+  def referenced(batch):
+    return dataclasses.replace(batch, reference_logprobs=held.scorer(reference, batch))
+
+  assert held.train(referenced(make_batch()))["kl/reference"] == pytest.approx(0, abs=1e-6)
   free.train(make_batch())
   for step in range(1, 6):
     free.train(make_batch(step))
-    metrics = held.train(make_batch(step))
+    metrics = held.train(referenced(make_batch(step)))
   assert metrics["kl/reference"] > 0
 
   def distance(learner):
@@ -209,6 +220,87 @@ def test_stale_tokens_are_weighted():
   assert learner.train(stale)["correction/weight"] == pytest.approx(1.5)
   off = make_learner(Objective(correction=Correction(level="off")))
   assert "correction/weight" not in off.train(stale)
+
+
+def test_a_kl_term_needs_the_references_logprobs():
+  with pytest.raises(ValueError, match="reference_logprobs: missing"):
+    make_learner(Objective(kl_coefficient=0.1)).train(make_batch())
+
+
+def test_epochs_in_given_orders():
+  # Two epochs of two updates, the second in another order. By hand: all old logprobs are those before the first update.
+  batch, orders = make_batch(), [np.array([2, 0, 3, 1]), np.array([1, 3, 0, 2])]
+  learner, by_hand = make_learner(per_update=2), make_learner(per_update=2)
+  metrics = learner.train(batch, order=orders)
+  assert learner.version == 4 and metrics["ratio/max"] > 1.001
+
+  batch = dataclasses.replace(batch, old_logprobs=by_hand.score(batch))
+  for i, pair in enumerate(np.concatenate(orders).reshape(4, 2)):
+    part = jax.tree.map(lambda x, pair=pair: x[pair], batch)
+    part = next(by_hand.scorer.split(dataclasses.replace(part, old_logprobs=None) if i == 0 else part))
+    with jax.set_mesh(by_hand.mesh):
+      by_hand.state, _ = by_hand._update[i == 0](by_hand.state, part)
+  for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_old_logprobs_that_are_known_are_not_computed_again():
+  batch = make_batch()
+  learner, given = make_learner(per_update=2), make_learner(per_update=2)
+  old = given.score(batch)
+  learner.train(batch)
+  given.train(dataclasses.replace(batch, old_logprobs=old))
+  for one, other in zip(host(learner.state.params), host(given.state.params)):
+    np.testing.assert_array_equal(one, other)
+  off = make_learner(per_update=2)
+  metrics = off.train(dataclasses.replace(batch, old_logprobs=old - 1))
+  assert metrics["ratio/max"] > np.exp(0.9)  # they are what the second update is clipped against
+
+
+@pytest.mark.parametrize("surrogate", surrogates())
+def test_on_policy_every_surrogate_gives_the_plain_policy_gradient(surrogate):
+  # At a ratio of 1 all of them are REINFORCE with a baseline, up to a weight that does not depend on the token.
+  batch, aggregation = make_batch(), Aggregation.SEQUENCE_MEAN
+  plain, other = (make_learner(Objective(surrogate=name, aggregation=aggregation)) for name in (CLIPPED, surrogate))
+  one, two = plain.train(batch), other.train(batch)
+  assert two["grad_norm"] > 0 and two["clip/high"] == two["clip/low"] == 0
+  for a, b in zip(first_moments(plain), first_moments(other)):
+    a, b = a.ravel(), b.ravel()
+    assert a @ b == pytest.approx(np.linalg.norm(a) * np.linalg.norm(b), rel=1e-4)
+  assert one["ratio/max"] == two["ratio/max"] == 1
+
+
+def test_clip_shares_are_of_tokens_without_a_gradient():
+  batch = make_batch()
+  learner = make_learner(Objective(clip_low=0.2, clip_high=0.28), per_update=2)
+  old = learner.score(batch)
+  old[2:] -= np.log(1.5)  # in the second update, which is off-policy, every ratio is about 1.5
+  metrics = learner.train(dataclasses.replace(batch, old_logprobs=old))
+  counted = batch.mask[2:]
+  positive = np.broadcast_to(batch.advantages[2:] > 0, counted.shape)[counted].mean()
+  assert metrics["clip/high"] == pytest.approx(positive / 2, abs=0.02)  # mean of two updates, the first has none
+  assert metrics["clip/low"] == 0
+
+
+def test_the_entropy_bonus_raises_the_entropy():
+  plain, bonus = make_learner(), make_learner(Objective(entropy_coefficient=1.0))
+  for step in range(4):
+    one, other = plain.train(make_batch(step)), bonus.train(make_batch(step))
+  assert other["entropy"] > one["entropy"]
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (dict(surrogate="importance_correction"), "objective.surrogate: 'importance_correction', expected one of clipped"),
+    (dict(surrogate_options={"clip_high": 1.0}), "objective.surrogate_options.clip_high: unknown"),
+    (dict(surrogate_options={"nonsense": 1.0}), "objective.surrogate_options.nonsense: unknown"),
+    (dict(surrogate="clipped_importance_weight", dual_clip=3.0), "objective.dual_clip: 3.0, but clipped_importance"),
+  ],
+)
+def test_surrogates_that_do_not_exist_or_do_not_take_these_options(settings, message):
+  with pytest.raises(InputError, match=message.replace(".", r"\.")):
+    Objective(**settings)
 
 
 def test_divisions_that_do_not_work_out():

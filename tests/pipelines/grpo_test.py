@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny_dapo, tiny_sft
+from configs import tiny_dapo, tiny_rl, tiny_sft
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.pipelines import grpo, sft
 from posttrain_jax.pipelines.dynamic_sampling import SamplingCapReached
@@ -23,8 +23,8 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
-def small(**changes):
-  config = tiny_dapo.get_config()
+def small(base=None, **changes):
+  config = base or tiny_dapo.get_config()
   overrides = {**OVERRIDES, "mesh.data": 8, "rollout.groups": 8, "learner.updates_per_step": 1, "eval.every": 0}
   overrides |= {"warmup.steps": 0, "rollout.slots": 32, "steps": 2}
   for name, value in {**overrides, **changes}.items():
@@ -127,6 +127,65 @@ def test_grpo_is_the_same_loop_with_other_options(tmp_path):
   assert first["sampling/prompts_drawn"] == 8 == first["sampling/groups_trained"]
   assert "reward/overlong" not in first
   assert first["kl/reference"] == pytest.approx(0, abs=1e-6) and second["kl/reference"] > 0
+
+
+METHODS = {
+  # Estimators that need the learner's old logprobs, a reference's, or the answers' lengths, and a reference that moves.
+  "reinforce_pp": {"reference.refresh_every": 2},
+  "rloo": {"reference.refresh_every": 1},
+  "cispo": {},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_one_config_and_resumes_bit_for_bit(tmp_path, method):
+  config = tiny_rl.get_config(method)
+  config.reference.update(kl_in_reward=0.1) if method == "rloo" else None
+  changes = {"dynamic_sampling.enabled": False, "overlong.penalty_buffer": 0, **METHODS[method], "steps": 4}
+
+  def run(name, **more):
+    grpo.train(small(base=config, **changes | more), str(tmp_path / name))
+    return [
+      {k: v for k, v in r.items() if not k.startswith(("time/", "memory/"))} for r in read_metrics(tmp_path / name)
+    ]
+
+  expected = run("whole")
+  for steps in (1, 3):
+    run("broken", steps=steps)
+  found = run("broken")
+  for record in found + expected:
+    if record["step"] < 4:
+      record.pop("params_sha256", None)  # a run that stops saves a checkpoint
+  assert found == expected
+  assert open_policy(str(tmp_path / "broken")).params is not None
+
+
+def test_when_the_reference_moves(tmp_path):
+  moved = {}
+  for every in (0, 1, 2):
+    changes = {"dynamic_sampling.enabled": False, "objective.kl_coefficient": 0.04, "reference.refresh_every": every}
+    grpo.train(small(**changes, steps=3), str(tmp_path / str(every)))
+    moved[every] = [record["kl/reference"] for record in read_metrics(tmp_path / str(every))[1:]]
+  # A step's only update starts where the reference is if it was refreshed before it.
+  assert moved[1] == pytest.approx([0, 0, 0], abs=1e-6)
+  assert moved[2][0] == pytest.approx(0, abs=1e-6) and moved[2][2] == pytest.approx(0, abs=1e-6)
+  assert moved[2][1] == pytest.approx(moved[0][1], rel=1e-3) and moved[0][1] > 1e-6 < moved[0][2]
+
+
+def test_a_teachers_logprobs(tmp_path):
+  # Distilled from itself, there is nothing to learn.
+  grpo.train(small(steps=0), str(tmp_path / "teacher"))
+  changes = {"advantage": "distillation", "teacher.path": str(tmp_path / "teacher"), "dynamic_sampling.enabled": False}
+  grpo.train(small(**changes, steps=1, **{"model.path": str(tmp_path / "teacher")}), str(tmp_path / "run"))
+  assert read_metrics(tmp_path / "run")[1]["grad_norm"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_rewards_of_greedy_answers(tmp_path):
+  grpo.train(small(advantage="remax", steps=2, **{"dynamic_sampling.enabled": False}), str(tmp_path / "run"))
+  path = tmp_path / "run" / "rollouts" / "step_000001.jsonl"
+  for group in map(json.loads, path.read_text().splitlines()):
+    baselines = {round(sample["reward"] - sample["advantage"], 5) for sample in group["samples"]}
+    assert len(baselines) == 1  # the prompt's greedy answer
 
 
 def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_checkpoint(tmp_path):

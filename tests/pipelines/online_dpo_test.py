@@ -3,7 +3,9 @@
 import pytest
 
 from configs import tiny_online_dpo, tiny_reward_model
+from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.pipelines import dpo, reward_model
+from posttrain_jax.pipelines.policy import open_policy
 from tests.pipelines.small_offline import records, refused, small
 
 ROUNDS = {
@@ -79,6 +81,7 @@ def test_judged_by_a_reward_model(tmp_path):
   reward_model.train(small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer))
   changes = {"rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer", "steps": 1}
   _, first = run(tmp_path / "run", **{"online.reward_model": str(scorer), **changes})
+  assert params_sha256(open_policy(str(tmp_path / "run")).params) == first["params_sha256"]  # a workdir is a model
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
   assert first["pairs"] > 10 and first["updates"] == 2
 

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import json
-import types
 
 import jax
 import numpy as np
@@ -12,17 +11,18 @@ import pytest
 
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import Objective
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.pipelines import batch, grpo
+from posttrain_jax.pipelines.advantages import Estimator
+from posttrain_jax.pipelines.batch import stack_groups
 from posttrain_jax.pipelines.group_json import group_from_json, group_to_json
-from posttrain_jax.pipelines.grpo_parts import Advantage
 from posttrain_jax.pipelines.judging import make_judge
+from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
@@ -69,19 +69,15 @@ def drawn(model=MODEL):
   return [dataclasses.replace(each, prompt=prompt) for each, prompt in zip(judged, prompts)]
 
 
-def parts(advantage=Advantage.GROUP_NORMALIZED, *, count=P, group_size=G):
-  """As much of the loop's parts as a rollout is made with."""
-  return types.SimpleNamespace(
-    engine=types.SimpleNamespace(max_prompt_length=TP, max_new_tokens=TC),
-    collector=types.SimpleNamespace(groups=count, group_size=group_size),
-    advantage=advantage,
-  )
+def batches(advantage="group_normalized", *, count=P, group_size=G):
+  """Makes batches as the loop does, with an estimator that asks nothing of a learner."""
+  sizes = dict(count=count, group_size=group_size, prompt_width=TP, answer_width=TC)
+  return PolicyBatches(None, Estimator(advantage, {}), sizes)
 
 
 def learner_batch(groups, **sizes):
-  rollout, advantages = grpo.make_rollout(parts(**sizes), groups)
-  mask = batch.training_mask(rollout, overlong_filter=False)
-  return batch.policy_batch(rollout, advantages[..., None], mask), rollout
+  made = batches(**sizes)
+  return made(groups), stack_groups(groups, **made.sizes)
 
 
 def params(learner):
@@ -188,14 +184,14 @@ def test_empty_answers():
   np.testing.assert_array_equal(made.advantages[..., 0], [[-1, 1], [0, 0]])
 
 
-@pytest.mark.parametrize("advantage", Advantage)
+@pytest.mark.parametrize("advantage", ["group_normalized", "group_centered", "leave_one_out"])
 def test_groups_of_one_and_failed_rewards_have_no_advantage_and_no_nan(advantage):
   two = [answer([3, EOS]), answer([4, 5, EOS])]
-  _, advantages = grpo.make_rollout(parts(advantage, group_size=1), [group(two[:1], [1]), group(two[1:], [0.3])])
-  assert advantages.shape == (P, 1) and not advantages.any()
+  advantages = batches(advantage, group_size=1)([group(two[:1], [1]), group(two[1:], [0.3])]).advantages
+  assert advantages.shape == (P, 1, 1) and not advantages.any()
 
   failed = [group(two, [1, 0], valid=[False, False]), group(two, [1, 0], valid=[True, False]), group(two, [1, 0])]
-  _, advantages = grpo.make_rollout(parts(advantage), failed)
+  advantages = batches(advantage)(failed).advantages[..., 0]
   assert advantages.dtype == np.float32
   assert not advantages[[0, 1, 3]].any() and advantages[2, 0] > 0 > advantages[2, 1]
 

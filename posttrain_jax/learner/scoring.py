@@ -1,0 +1,76 @@
+"""Log probabilities of a batch's answers under given parameters: the learner's own, a reference's, a teacher's."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
+
+
+class Scorer:
+  """One program that scores answers, for all parameters of a model's shape.
+
+  Attributes:
+    shardings: of the parameters.
+  """
+
+  def __init__(
+    self,
+    model: TransformerConfig,
+    objective: Objective,
+    mesh: Mesh,
+    *,
+    prompts_per_update: int,
+    micro_batches: int,
+  ):
+    """Makes the program; it is compiled at its first use.
+
+    Args:
+      model: the transformer, layers stacked.
+      objective: temperature and chunk size.
+      mesh: where.
+      prompts_per_update: P, prompts scored at a time.
+      micro_batches: M, parts in which they are scored.
+    """
+    graph, abstract = abstract_transformer(model)
+    self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
+    self._mesh, self._size, self._parts = mesh, prompts_per_update, micro_batches
+    self._dtype = model.compute_dtype
+    sharding = batch_sharding(mesh, leading=1)
+
+    def score(params: nnx.State, batch: PolicyBatch) -> jax.Array:
+      one = functools.partial(answer_logprobs, graph, objective, params, shards=batch_shards(mesh))
+      return jax.lax.map(lambda micro_batch: one(micro_batch)[0], batch)
+
+    self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
+
+  def split(self, batch: PolicyBatch) -> Iterator[PolicyBatch]:
+    """Cuts a batch into updates, and each into micro-batches [M, P / M, ...]."""
+    size, parts = self._size, self._parts
+    for start in range(0, len(batch.prompts), size):
+      yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
+
+  def __call__(self, params: nnx.State, batch: PolicyBatch) -> np.ndarray:
+    """Float32 logprobs [P, G, Tc] of a batch's answers, whatever its number of prompts; arbitrary where masked."""
+    with jax.set_mesh(self._mesh):
+      parts = [jax.device_get(self.program(params, part)) for part in self.split(batch)]
+    # [updates][M, P / M, ...] back to the order of the prompts.
+    return np.concatenate([np.concatenate(list(part)) for part in parts])
+
+  def freeze(self, params: nnx.State) -> nnx.State:
+    """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
+    return jax.jit(_copy, static_argnums=1, out_shardings=self.shardings)(params, self._dtype)
+
+
+def _copy(params: nnx.State, dtype: Any) -> nnx.State:
+  return jax.tree.map(lambda x: jnp.copy(x).astype(dtype), params)

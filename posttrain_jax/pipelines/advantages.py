@@ -1,0 +1,106 @@
+"""Advantages of a step's rollout, by the estimator that the config names.
+
+An estimator is a function of `losses.advantages`. Its parameters say what it is given: `rewards`, `accuracy`, `lengths`
+and `valid` are [P, G]; `mask`, `old_logprobs`, `reference_logprobs` and `teacher_logprobs` are [P, G, Tc];
+`greedy_rewards` is [P]. Whatever else it takes is an option of the config. So a new estimator is a function with its
+test, and a config that names it.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posttrain_jax import losses
+from posttrain_jax.types import InputError
+
+_PROMPTS, _ANSWERS, _TOKENS = (2,), (2, 3), (2, 3, 4)  # P, G and Tc for a trial
+_GIVEN = {
+  "rewards": (_ANSWERS, jnp.float32),
+  "accuracy": (_ANSWERS, jnp.float32),
+  "lengths": (_ANSWERS, jnp.int32),
+  "valid": (_ANSWERS, jnp.bool_),
+  "mask": (_TOKENS, jnp.bool_),
+  "old_logprobs": (_TOKENS, jnp.float32),
+  "reference_logprobs": (_TOKENS, jnp.float32),
+  "teacher_logprobs": (_TOKENS, jnp.float32),
+  "greedy_rewards": (_PROMPTS, jnp.float32),
+}
+
+
+class Estimator:
+  """An estimator by name.
+
+  Attributes:
+    name: of the function.
+    inputs: names of the arrays that it takes.
+  """
+
+  def __init__(self, name: str, options: Mapping[str, Any]):
+    """Finds the function.
+
+    Args:
+      name: of a function of `losses.advantages`.
+      options: its keyword arguments that are not arrays of the rollout.
+
+    Raises:
+      InputError: there is no such estimator, or it does not take these options.
+    """
+    known = {key: f for key, f in vars(losses.advantages).items() if inspect.isfunction(f) and _is_estimator(f)}
+    if name not in known:
+      raise InputError(f"advantage: {name!r}, expected one of {', '.join(sorted(known))}")
+    parameters = inspect.signature(known[name]).parameters
+    self.name = name
+    self.inputs = tuple(parameter for parameter in parameters if parameter in _GIVEN)
+    free = [parameter for parameter in parameters if parameter not in _GIVEN]
+    for option in options:
+      if option not in free:
+        raise InputError(f"advantage_options.{option}: {name} has no such option, expected {', '.join(free) or 'none'}")
+    for option in free:
+      if parameters[option].default is inspect.Parameter.empty and option not in options:
+        raise InputError(f"advantage_options.{option}: missing, {name} needs it")
+    function = functools.partial(known[name], **options)
+    try:
+      jax.eval_shape(function, **{each: jax.ShapeDtypeStruct(*_GIVEN[each]) for each in self.inputs})
+    except (TypeError, ValueError) as error:
+      raise InputError(f"advantage_options: {dict(options)} do not suit {name}: {error}") from error
+    self._function = jax.jit(function)
+
+  def __call__(self, **arrays: np.ndarray) -> np.ndarray:
+    """Float32 advantages, [P, G, 1] or [P, G, Tc], from the arrays that `inputs` names; more may be given."""
+    found = np.asarray(self._function(**{name: arrays[name] for name in self.inputs}), np.float32)
+    return found[..., None] if found.ndim == 2 else found
+
+
+def charge_kl(
+  rewards: np.ndarray, old_logprobs: np.ndarray, reference_logprobs: np.ndarray, mask: np.ndarray, *, coefficient: float
+) -> np.ndarray:
+  """Rewards less the KL of the whole answer: r − β Σ_t (log π_old − log π_reference) over counted tokens.
+
+  k1, the estimator that belongs in the reward (as a loss its gradient is zero in expectation).
+
+  Args:
+    rewards: [P, G].
+    old_logprobs: [P, G, Tc].
+    reference_logprobs: [P, G, Tc].
+    mask: bool [P, G, Tc].
+    coefficient: β.
+  """
+  kl = np.where(mask, old_logprobs - reference_logprobs, 0).sum(-1, dtype=np.float32)
+  return (rewards - np.float32(coefficient) * kl).astype(np.float32)
+
+
+def _is_estimator(function: Callable) -> bool:
+  """Whether all arrays that a function needs are given, and it returns one number for each answer or token."""
+  parameters = inspect.signature(function).parameters.values()
+  positional = [p for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD]
+  if not all(p.name in _GIVEN for p in positional):
+    return False
+  options = {p.name: 1.0 for p in parameters if p.name not in _GIVEN and p.default is inspect.Parameter.empty}
+  arrays = {p.name: jax.ShapeDtypeStruct(*_GIVEN[p.name]) for p in parameters if p.name in _GIVEN}
+  shape = jax.eval_shape(functools.partial(function, **options), **arrays)
+  return getattr(shape, "shape", None) in (_ANSWERS, _TOKENS)
