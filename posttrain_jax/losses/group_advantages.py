@@ -96,6 +96,31 @@ def leave_one_out(rewards: chex.Array, *, valid: chex.Array | None = None) -> ja
   return centered * masking.divide_or_zero(count, count - 1)
 
 
+def optimal_baseline(rewards: chex.Array, lengths: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
+  """OPO: a reward minus the group's mean reward weighted by length, the baseline of least gradient variance.
+
+  A_i = r_i − Σ_j l_j r_j / Σ_j l_j
+
+  "On-Policy RL with Optimal Reward Baseline" (arXiv:2505.23585): least if an answer's squared gradient norm goes with
+  its length. Like the mean, the baseline contains the answer's own reward.
+
+  Args:
+    rewards: [P, G].
+    lengths: [P, G], counted tokens of each answer, not negative.
+    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+
+  Returns:
+    [P, G] advantages in at least float32.
+  """
+  chex.assert_rank(rewards, 2)
+  valid, rewards, lengths = masking.counted(_all_valid(rewards) if valid is None else valid, rewards, lengths)
+  rewards, lengths = jax.lax.stop_gradient((rewards, lengths))
+  above = _above_smallest(rewards, valid)
+  weighted = jnp.sum(lengths * above, axis=1, keepdims=True)
+  baseline = masking.divide_or_zero(weighted, jnp.sum(lengths, axis=1, keepdims=True))
+  return jnp.where(valid, above - baseline, 0)
+
+
 def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
   """DAPO's dynamic sampling: which groups have both right and wrong answers, and so a gradient.
 
@@ -126,8 +151,12 @@ def _center(rewards: chex.Array, valid: chex.Array | None) -> tuple[jax.Array, j
   chex.assert_rank(rewards, 2)
   valid, rewards = masking.counted(_all_valid(rewards) if valid is None else valid, rewards)
   rewards = jax.lax.stop_gradient(rewards)
-  # Measured from the group's smallest reward, equal rewards are zeros, whose mean has no rounding error.
-  smallest = jnp.min(jnp.where(valid, rewards, jnp.inf), axis=1, keepdims=True)
-  above = jnp.where(valid, rewards - smallest, 0)
+  above = _above_smallest(rewards, valid)
   mean = masking.divide_or_zero(jnp.sum(above, axis=1, keepdims=True), jnp.sum(valid, axis=1, keepdims=True))
   return valid, rewards, jnp.where(valid, above - mean, 0)
+
+
+def _above_smallest(rewards: jax.Array, valid: jax.Array) -> jax.Array:
+  """The rewards minus their group's smallest: equal rewards are zeros, whose mean has no rounding error."""
+  smallest = jnp.min(jnp.where(valid, rewards, jnp.inf), axis=1, keepdims=True)
+  return jnp.where(valid, rewards - smallest, 0)

@@ -1,7 +1,7 @@
-"""Per-token estimators of KL(learner ‖ reference) from tokens that the learner drew.
+"""Per-token estimators of KL(learner ‖ reference) from tokens that the learner drew, and the control of its weight.
 
-From "Approximating KL Divergence" (Schulman, 2020). As a term of the loss, k1 is useless: its gradient is zero in
-expectation. It belongs in the reward.
+Estimators from "Approximating KL Divergence" (Schulman, 2020). As a term of the loss, k1 is useless: its gradient is
+zero in expectation. It belongs in the reward.
 """
 
 from typing import Literal
@@ -53,3 +53,33 @@ def kl_estimate(
     case _:
       raise ValueError(f"estimator: expected 'k1', 'k2', 'k3' or 'k3+', found {estimator!r}")
   return jnp.where(mask, estimate, 0)
+
+
+def adaptive_coefficient(
+  coefficient: chex.Numeric,
+  kl: chex.Numeric,
+  *,
+  target: chex.Numeric,
+  horizon: chex.Numeric,
+  samples: chex.Numeric,
+) -> jax.Array:
+  """One step of the controller that keeps the KL to the reference at a target.
+
+  β ← β (1 + clip(KL / target − 1, −0.2, 0.2) · samples / horizon)
+
+  "Fine-Tuning Language Models from Human Preferences" (arXiv:1909.08593), section 2.2, with the gain K_β written as
+  in its code, samples / horizon, so that it does not depend on how many answers a batch has.
+
+  Args:
+    coefficient: β, what one nat of KL costs now.
+    kl: the KL just measured, mean over answers of the sum over tokens, in nats.
+    target: the KL wanted, in the same unit; more than 0.
+    horizon: in how many answers a KL that is off by 20 % or more moves β by 20 %; 10,000 in the paper's code.
+    samples: answers since the last call.
+
+  Returns:
+    The new β, a scalar in at least float32.
+  """
+  dtype = masking.at_least_float32(coefficient, kl)
+  coefficient, kl = (jnp.asarray(x, dtype) for x in (coefficient, kl))
+  return coefficient * (1 + jnp.clip(kl / target - 1, -0.2, 0.2) * samples / horizon)

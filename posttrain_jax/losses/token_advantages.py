@@ -1,4 +1,4 @@
-"""Advantages per token: whitening over a batch, REINFORCE++ and generalised advantage estimation.
+"""Advantages per token: whitening over a batch, REINFORCE++, generalised advantage estimation and distillation.
 
 Masked positions (padding, tool output) are skipped: what comes after a hole follows directly on what came before it,
 without a step of discount in between. They are 0 in every result.
@@ -12,27 +12,36 @@ from posttrain_jax.losses import group_advantages, masking
 from posttrain_jax.losses import rewards as reward_shaping
 
 
-def whiten(x: chex.Array, mask: chex.Array, *, ddof: int = 0, epsilon: float = 0.0) -> jax.Array:
+def whiten(
+  x: chex.Array, mask: chex.Array, *, ddof: int = 0, epsilon: float = 0.0, shift_mean: bool = True
+) -> jax.Array:
   """Shifts and scales to mean 0 and variance 1 over all counted tokens.
 
-  (x − mean) / √(variance + epsilon)
+  (x − mean) / √(variance + epsilon), plus the mean where shift_mean is False
 
   Args:
     x: [B, T]; B stands for any leading axes.
     mask: [B, T], bool or float, not 0 on counted tokens.
     ddof: the variance divides by the number of counted tokens minus this.
     epsilon: added to the variance.
+    shift_mean: False keeps the mean where it was and scales the distance from it only, as is done to the rewards of PPO
+      (OpenAI's "lm-human-preferences", TRL and verl).
 
   Returns:
-    [B, T] in at least float32, a constant, 0 where the mask is 0; all zeros where the counted values are equal or
-    differ by rounding alone (a standard deviation of at most 8 eps(dtype) max|x|).
+    [B, T] in at least float32, a constant, 0 where the mask is 0; all zeros (all equal to the mean without shift_mean)
+    where the counted values are equal or differ by rounding alone (a standard deviation of at most
+    8 eps(dtype) max|x|).
   """
   mask, x = masking.counted(mask, x)
   # One group that holds every token.
   centered = group_advantages.group_centered(x.reshape(1, -1), valid=mask.reshape(1, -1)).reshape(x.shape)
   variance = masking.divide_or_zero(jnp.sum(jnp.square(centered)), jnp.maximum(jnp.sum(mask) - ddof, 0))
   differs = jnp.sqrt(variance) > 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
-  return jnp.where(differs, centered / jnp.sqrt(jnp.where(differs, variance + epsilon, 1)), 0)
+  whitened = jnp.where(differs, centered / jnp.sqrt(jnp.where(differs, variance + epsilon, 1)), 0)
+  if shift_mean:
+    return whitened
+  mean = jax.lax.stop_gradient(masking.divide_or_zero(jnp.sum(x), jnp.sum(mask)))
+  return jnp.where(mask, whitened + mean, 0)
 
 
 def reinforce_plus_plus(
@@ -115,7 +124,7 @@ def gae(
   δ_t = r_t + γ V_{t+1} − V_t;  A_t = δ_t + γ λ A_{t+1};  R_t = A_t + V_t
 
   "High-Dimensional Continuous Control Using Generalized Advantage Estimation" (arXiv:1506.02438), eq. 16. A separate λ
-  for the policy, 1 − 1/(α length): VAPO (arXiv:2504.05118), length-adaptive GAE.
+  for the policy (`length_adaptive_lambda`): VAPO (arXiv:2504.05118).
 
   The value after an answer's last counted token is 0, so a truncated answer is treated as a finished one.
 
@@ -150,3 +159,45 @@ def gae(
   _, advantages = jax.lax.scan(step, first, over_time, reverse=True)
   for_returns, for_policy = jnp.moveaxis(advantages, 0, -1)
   return jax.lax.stop_gradient((for_policy, jnp.where(mask, for_returns + values, 0)))
+
+
+def length_adaptive_lambda(lengths: chex.Array, *, alpha: chex.Numeric = 0.05) -> jax.Array:
+  """VAPO's λ of the policy's advantages, nearer to 1 the longer the answer, so that its end still reaches its start.
+
+  λ = clip(1 − 1 / (alpha · length), 0, 1), so that the weights of the errors, Σ_k λ^k, sum to alpha · length
+
+  "VAPO" (arXiv:2504.05118), length-adaptive GAE. Deviation: the paper's formula is negative for lengths below 1 / alpha
+  (20 tokens); here it is 0.
+
+  Args:
+    lengths: counted tokens of each answer, any shape, usually [B].
+    alpha: how much of the answer the weights add up to.
+
+  Returns:
+    λ of the same shape, in at least float32, for `gae`'s lam_policy; 0 for an answer without tokens.
+  """
+  lengths = jnp.asarray(lengths)
+  summed = alpha * lengths.astype(masking.at_least_float32(lengths))
+  return 1 - 1 / jnp.maximum(summed, 1)  # the clip's lower end, without a division by 0
+
+
+def distillation(old_logprobs: chex.Array, teacher_logprobs: chex.Array, mask: chex.Array) -> jax.Array:
+  """On-policy distillation: how much likelier a teacher finds each token that the student drew.
+
+  A_t = log π_teacher,t − log π_old,t
+
+  With `losses.policy.reinforce` (or a clipped surrogate) the gradient is, on average, that of the per-token reverse
+  KL(student ‖ teacher) on the student's own answers: GKD (arXiv:2306.13649) with the reverse KL and only student data,
+  estimated from the drawn token in place of the whole vocabulary. A token is not charged for what it leads to: the
+  single-step part of MiniLLM's gradient (arXiv:2306.08543), whose long-term part this leaves out (a discount of 0).
+
+  Args:
+    old_logprobs: [B, T], the student's at the start of the update; B stands for any leading axes.
+    teacher_logprobs: [B, T], of the same tokens, finite where counted.
+    mask: [B, T], bool or float, not 0 on counted tokens.
+
+  Returns:
+    [B, T] advantages in nats, in at least float32, 0 where the mask is 0.
+  """
+  _, old_logprobs, teacher_logprobs = masking.counted(mask, old_logprobs, teacher_logprobs)
+  return jax.lax.stop_gradient(teacher_logprobs - old_logprobs)

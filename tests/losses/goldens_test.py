@@ -51,6 +51,24 @@ def cispo(new, low, high):
   return policy.clipped_importance_weight(new, F["old"], F["adv"], MASK, clip_low=low, clip_high=high)
 
 
+def gmpo(new, adv):
+  adv = F[adv] if F[adv].ndim == 2 else F[adv][:, None]
+  return policy.geometric_mean_surrogate(new, F["old"], adv, MASK, clip_low=0.4, clip_high=0.4)
+
+
+def sapo(new):
+  return policy.soft_gated_surrogate(new, F["old"], F["adv"], MASK, tau_pos=1.0, tau_neg=1.05)
+
+
+def clip_cov(new):  # all of the band, so that which part is drawn plays no role
+  band = {"share": 1.0, "cov_low": 0.2, "cov_high": 5.0}
+  return policy.clip_cov(new, F["old"], F["adv"], MASK, clip_low=0.2, clip_high=0.28, **band)
+
+
+def kl_cov(new):
+  return policy.kl_cov(new, F["old"], F["adv"], MASK, share=0.1, penalty=1.0)
+
+
 def correction(level, mode, low, high):
   return policy.importance_correction(F["old"], F["rollout"], MASK, level=level, mode=mode, low=low, high=high)
 
@@ -116,6 +134,11 @@ def gae(token_rewards, mask, part, whiten=None):
   return result if whiten is None else advantages.whiten(result, mask, **whiten)
 
 
+def reward_to_go(discount):
+  """Without values and with λ = 1, what GAE sums is the discounted reward still to come."""
+  return advantages.gae(F["token_rewards"], 0 * MASK, MASK, discount=discount, lam=1.0)[1]
+
+
 def reinforce_pp(discount, **whiten):
   return advantages.reinforce_plus_plus(
     F["score"], F["old"], F["ref"], MASK, kl_coefficient=0.0, discount=discount, **whiten
@@ -163,6 +186,10 @@ LOSSES = {
   "verl.policy.gspo.clip0.2-0.28.seq-mean-token-mean.adv_seq_bt": then(sequence_mean, gspo, "adv_seq_bt"),
   "verl.policy.cispo.ratio0.8-1.28.token-mean": then(token_mean, cispo, 0.2, 0.28),
   "verl.policy.cispo.ratio0-5.token-mean": then(token_mean, cispo, None, 4.0),
+  "verl.policy.sapo": then(sequence_mean, sapo),
+  "verl.policy.geo_mean.clip0.4-0.4.adv_seq_bt": then(sequence_mean, gmpo, "adv_seq_bt"),
+  "verl.policy.clip_cov.lb0.2-ub5.token-mean": then(token_mean, clip_cov),
+  "verl.policy.kl_cov.ratio0.1.coef1.token-mean": then(token_mean, kl_cov),
   "verl.policy.vanilla.tis.token": then(token_mean, corrected("token", "truncate", None, 2.0), dual_clip=3.0),
   "verl.policy.vanilla_kl.low_var_kl0.04.ent0.token-mean.dualoff": with_kl(token_mean),
   "verl.policy.vanilla_kl.low_var_kl0.04.ent0.seq-mean-token-mean.dualoff": with_kl(sequence_mean),
@@ -180,6 +207,8 @@ LOSSES = {
   "trl.policy.dapo.delta3.adv": then(token_mean, clipped, dual_clip=3.0),
   "trl.policy.grpo.sequence.clip0.2-0.28.adv_seq": then(sequence_mean, gspo, "adv_seq"),
   "trl.policy.cispo.max5.adv": then(token_mean, cispo, None, 4.0),  # its bound is the cap, ours the distance from 1
+  "trl.policy.sapo.adv": then(sequence_mean, sapo),
+  "trl.policy.gmpo.clip0.4-0.4.adv_seq": then(sequence_mean, gmpo, "adv_seq"),
   "trl.policy.dapo.tis.token_truncate.2.adv": then(token_mean, corrected("token", "truncate", None, 2.0)),
   "trl.policy.rloo.clip0.2-0.28.adv_seq": rloo_surrogate,
   "openrlhf.policy.ppo.clip0.2-0.2.dualoff.token": then(token_mean, clipped, high=0.2),
@@ -213,11 +242,7 @@ TOKENS = {
   "openrlhf.adv.gae.padded.raw_advantages": (lambda: gae("token_rewards", MASK, 0), MASK),
   "openrlhf.adv.gae.padded.returns": (lambda: gae("token_rewards", MASK, 1), MASK),
   "openrlhf.adv.gae.score.kl0.gamma0.99.advantages": (lambda: gae("token_rewards", MASK, 0, OPENRLHF_WHITEN), MASK),
-  # Without values and with λ = 1, what GAE sums is the discounted reward still to come.
-  "openrlhf.adv.cumulative_returns.gamma0.99": (
-    lambda: advantages.gae(F["token_rewards"], 0 * MASK, MASK, discount=0.99, lam=1.0)[1],
-    MASK,
-  ),
+  "openrlhf.adv.cumulative_returns.gamma0.99": (lambda: reward_to_go(0.99), MASK),
   "verl.adv.grpo.std.token_rewards": (
     lambda: spread(advantages.group_normalized(grouped(F["score"]), ddof=1, epsilon=1e-6)),
     MASK,
@@ -236,11 +261,23 @@ TOKENS = {
     lambda: spread(advantages.leave_one_out(grouped(F["score"]))),
     MASK,
   ),
-  "verl.adv.reinforce_pp.gamma0.99.token_rewards.advantages": (lambda: reinforce_pp(0.99, **VERL_WHITEN), MASK),
-  "verl.adv.reinforce_pp.gamma0.99.token_rewards.returns": (
-    lambda: advantages.gae(F["token_rewards"], 0 * MASK, MASK, discount=0.99, lam=1.0)[1],
+  # The fixture's greedy rewards are one an answer: groups of one.
+  "verl.adv.remax.token_rewards.advantages": (
+    lambda: spread(advantages.remax(F["score"][:, None], F["baseline_score"])),
     MASK,
   ),
+  "verl.adv.remax.token_rewards.returns": (lambda: reward_to_go(1.0), MASK),
+  "verl.adv.opo.token_rewards": (
+    lambda: spread(advantages.optimal_baseline(grouped(F["score"]), grouped(F["lens"]))),
+    MASK,
+  ),
+  # Both groups of the fixture have one mean: answer_advantages_test tells a group's from the batch's.
+  "openrlhf.adv.flash_reinforce.score.kl0.gamma1.advantages": (
+    lambda: spread(advantages.batch_centered(grouped(F["score"]))),
+    MASK,
+  ),
+  "verl.adv.reinforce_pp.gamma0.99.token_rewards.advantages": (lambda: reinforce_pp(0.99, **VERL_WHITEN), MASK),
+  "verl.adv.reinforce_pp.gamma0.99.token_rewards.returns": (lambda: reward_to_go(0.99), MASK),
   "openrlhf.adv.reinforce.score.kl0.gamma1.advantages": (lambda: reinforce_pp(1.0, **OPENRLHF_WHITEN), MASK),
   "verl.adv.reinforce_pp_baseline.token_rewards": (lambda: reinforce_pp_baseline(**VERL_WHITEN), MASK),
   "openrlhf.adv.reinforce_baseline.score.kl0.gamma1.advantages": (
@@ -342,40 +379,17 @@ for _correction in ("is_token_clip_ratio_0-2", "is_token_mask_ratio_0.5-2", "is_
     f"openrlhf.policy.ppo.{_correction}.metric.rollout_kl": k1_mean("rollout", "old"),
   }
 
-# ---- What the file has and the losses have not.
+# ---- What the peers do otherwise.
 
-_CLIP_COV = "clip-cov (entropy control) is not implemented"
-_KL_COV = "kl-cov (entropy control) is not implemented"
-_GMPO = "GMPO's geometric-mean objective is not implemented"
-_SAPO = "SAPO's soft gate is not implemented"
-_REMAX = "ReMax needs a greedy answer's reward as its baseline: not implemented"
 _NO_SKIP = "the peer sets masked rewards and values to 0 and discounts through holes; ours skips them, as verl does"
-_GSPO_TOKEN = "the peer's is GSPO-token's gradient, ours the sequence's"
-_FLASH = (
-  "not implemented; both groups of the fixture have one mean, so it cannot tell the peer's baseline from a group's"
-)
 NOT_OURS = {
-  "verl.adv.remax.token_rewards.advantages": _REMAX,
-  "verl.adv.remax.token_rewards.returns": _REMAX,
-  "verl.adv.opo.token_rewards": "OPO's length-weighted baseline is not implemented",
   "verl.masked_var.unbiased": "no loss returns a variance; whiten's is checked through verl.masked_whiten.shift",
-  "verl.policy.clip_cov.lb0.2-ub5.token-mean": _CLIP_COV,
-  "verl.policy.clip_cov.lb0.2-ub5.token-mean.grad": _CLIP_COV,
-  "verl.policy.kl_cov.ratio0.1.coef1.token-mean": _KL_COV,
-  "verl.policy.kl_cov.ratio0.1.coef1.token-mean.grad": _KL_COV,
-  "verl.policy.geo_mean.clip0.4-0.4.adv_seq_bt": _GMPO,
-  "verl.policy.geo_mean.clip0.4-0.4.adv_seq_bt.grad": _GMPO,
-  "trl.policy.gmpo.clip0.4-0.4.adv_seq": _GMPO,
-  "trl.policy.gmpo.clip0.4-0.4.adv_seq.grad": _GMPO,
-  "verl.policy.sapo": _SAPO,
-  "verl.policy.sapo.grad": _SAPO,
-  "trl.policy.sapo.adv": _SAPO,
-  "trl.policy.sapo.adv.grad": _SAPO,
   # Its value is checked above. With one advantage an answer the gradients agree too: ...adv_seq_bt.grad.
-  "verl.policy.gspo.clip0.2-0.28.seq-mean-token-mean.adv.grad": _GSPO_TOKEN,
+  "verl.policy.gspo.clip0.2-0.28.seq-mean-token-mean.adv.grad": (
+    "the peer's is GSPO-token's gradient, ours the sequence's"
+  ),
   "openrlhf.adv.gae.obs_mask.raw_advantages": _NO_SKIP,
   "openrlhf.adv.gae.obs_mask.returns": _NO_SKIP,
-  "openrlhf.adv.flash_reinforce.score.kl0.gamma1.advantages": _FLASH,
 }
 
 # ---- The tests. Tolerances are those that come with the file.
@@ -384,6 +398,7 @@ PEER_ADDS_1E_8_TO_COUNTS = {
   *(name for name, case in CASES.items() if case["settings"].get("loss_agg_mode") == "seq-mean-token-mean"),
   *(name for name, case in CASES.items() if case["settings"].get("token_level_loss") is False),
   *(name for name, case in CASES.items() if case["settings"].get("policy_loss_type") == "gspo"),
+  *(name for name, case in CASES.items() if case["settings"].get("loss_mode") == "geo_mean"),
 }
 
 
