@@ -109,7 +109,7 @@ class Objective:
   def _check_surrogate(self) -> None:
     known = surrogates()
     if self.surrogate not in known:
-      raise InputError(f"objective.surrogate: {self.surrogate!r}, expected one of {', '.join(known)}")
+      raise InputError(f"objective.surrogate: {self.surrogate!r}, expected one of {', '.join(sorted(known))}")
     options = {p.name: p for p in _options(known[self.surrogate])}
     for name in self.surrogate_options:
       if name not in options or name in self._bounds():

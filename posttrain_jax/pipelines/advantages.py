@@ -31,6 +31,8 @@ _GIVEN = {
   "greedy_rewards": (_PROMPTS, jnp.float32),
 }
 
+_VERDICTS = ("rewards", "accuracy", "teacher_logprobs")  # an estimator takes one of them at least
+
 
 class Estimator:
   """An estimator by name.
@@ -95,10 +97,10 @@ def charge_kl(
 
 
 def _is_estimator(function: Callable) -> bool:
-  """Whether all arrays that a function needs are given, and it returns one number for each answer or token."""
+  """Whether a function judges answers by arrays that are given, and returns one number for each answer or token."""
   parameters = inspect.signature(function).parameters.values()
-  positional = [p for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD]
-  if not all(p.name in _GIVEN for p in positional):
+  positional = {p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD}
+  if not positional <= set(_GIVEN) or positional.isdisjoint(_VERDICTS):
     return False
   options = {p.name: 1.0 for p in parameters if p.name not in _GIVEN and p.default is inspect.Parameter.empty}
   arrays = {p.name: jax.ShapeDtypeStruct(*_GIVEN[p.name]) for p in parameters if p.name in _GIVEN}

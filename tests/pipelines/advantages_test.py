@@ -34,6 +34,11 @@ ARRAYS = dict(
     ("leave_one_out", {}),
     ("reinforce_plus_plus", {"kl_coefficient": 0.1}),
     ("reinforce_plus_plus_baseline", {"ddof": 1}),
+    ("remax", {}),
+    ("optimal_baseline", {}),
+    ("batch_centered", {}),
+    ("positive_only", {"threshold": 0.4}),
+    ("distillation", {}),
   ],
 )
 def test_an_estimator_is_the_function_of_that_name(name, options):
@@ -60,6 +65,7 @@ def test_an_estimator_that_was_just_written_needs_no_entry_anywhere(monkeypatch)
   [
     ("gae", {}, r"advantage: 'gae', expected one of .*group_normalized"),  # needs values
     ("informative_groups", {}, "advantage: 'informative_groups', expected one of"),  # says which groups, not how good
+    ("length_adaptive_lambda", {}, "advantage: 'length_adaptive_lambda', expected one of"),
     ("whiten", {}, "advantage: 'whiten', expected one of"),
     ("jax", {}, "advantage: 'jax', expected one of"),
     ("group_centered", {"ddof": 1}, r"advantage_options\.ddof: group_centered has no such option, expected none"),
