@@ -53,8 +53,10 @@ def batch_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> j
     [P, G] advantages in at least float32: exactly 0 where all valid rewards are equal, as those of a single one are.
   """
   chex.assert_rank(rewards, 2)
-  flat = None if valid is None else jnp.reshape(valid, (1, -1))
-  return group_centered(jnp.reshape(rewards, (1, -1)), valid=flat).reshape(jnp.shape(rewards))
+  valid = jnp.ones(jnp.shape(rewards), bool) if valid is None else valid
+  chex.assert_equal_shape([rewards, valid])
+  centered = group_centered(jnp.reshape(rewards, (1, -1)), valid=jnp.reshape(valid, (1, -1)))  # one group of all
+  return centered.reshape(jnp.shape(rewards))
 
 
 def positive_only(accuracy: chex.Array, *, valid: chex.Array | None = None, threshold: chex.Numeric = 0.5) -> jax.Array:

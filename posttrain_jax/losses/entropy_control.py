@@ -99,7 +99,8 @@ def kl_cov(
   """
   mask, log_rho, advantages = log_ratio(learner_logprobs, old_logprobs, advantages, mask)
   held = _largest(_covariance(learner_logprobs, advantages, mask), mask, _count(mask, share))
-  cost = jnp.where(held, penalty * jnp.abs(log_rho), 0)
+  distance = log_rho * jax.lax.stop_gradient(jnp.sign(log_rho))  # jnp.abs has gradient 1, not 0, at 0
+  cost = jnp.where(held, penalty * distance, 0)
   return jnp.where(mask, cost - clipped_exp(log_rho) * advantages, 0)
 
 

@@ -15,6 +15,7 @@ GROUP_FORMS = {
   "sample_std": functools.partial(advantages.group_normalized, ddof=1, epsilon=1e-6),
   "centered": advantages.group_centered,
   "leave_one_out": advantages.leave_one_out,
+  "optimal": lambda rewards, **valid: advantages.optimal_baseline(rewards, np.full(np.shape(rewards), 5), **valid),
 }
 each_form = pytest.mark.parametrize("form", GROUP_FORMS.values(), ids=GROUP_FORMS.keys())
 
@@ -39,6 +40,29 @@ def test_centered_and_leave_one_out_by_hand():
   rewards = np.array([[0.0, 3, 6]])
   np.testing.assert_allclose(advantages.group_centered(rewards), [[-3, 0, 3]])
   np.testing.assert_allclose(advantages.leave_one_out(rewards), [[0 - 4.5, 3 - 3, 6 - 1.5]])
+
+
+def test_optimal_baseline_by_hand():
+  # Lengths 1, 3 and 6: (1·0 + 3·2 + 6·1) / 10 = 1.2; without the second, (0 + 6) / 7.
+  rewards, lengths = np.array([[0.0, 2, 1]]), np.array([[1, 3, 6]])
+  np.testing.assert_allclose(advantages.optimal_baseline(rewards, lengths), [[-1.2, 0.8, -0.2]], rtol=1e-6)
+  valid = np.array([[1, 0, 1]])
+  for bad in (2.0, np.nan):
+    result = advantages.optimal_baseline(np.array([[0.0, bad, 1]]), lengths, valid=valid)
+    np.testing.assert_allclose(result, [[-6 / 7, 0, 1 / 7]], rtol=1e-6)
+  np.testing.assert_array_equal(advantages.optimal_baseline(np.full((1, 3), 0.7, np.float32), lengths), 0)
+
+
+def test_optimal_baseline_with_equal_lengths_is_the_mean():
+  rewards = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+  lengths = np.array([[7] * 5, [1] * 5])
+  result = advantages.optimal_baseline(rewards, lengths)
+  np.testing.assert_allclose(result, advantages.group_centered(rewards), atol=1e-6)
+
+
+def test_optimal_baseline_wants_a_length_an_answer():
+  with pytest.raises(AssertionError):
+    advantages.optimal_baseline(np.zeros((2, 3)), np.ones((2, 1)))
 
 
 def test_invalid_rewards_by_hand():

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -83,3 +84,21 @@ def test_jit_dtypes_and_shapes(estimator):
 def test_names_a_bad_estimator():
   with pytest.raises(ValueError, match=r"estimator: expected .* found 'k4'"):
     kl.kl_estimate(np.zeros(1), np.zeros(1), estimator="k4")
+
+
+def test_adaptive_coefficient_by_hand():
+  # Off by 10 %, 200 of 1000 answers: 1 + .1 · .2. Off by more than 20 % counts as 20 %.
+  step = functools.partial(kl.adaptive_coefficient, 0.5, target=6.0, horizon=1000, samples=200)
+  for measured, factor in {6.0: 1.0, 6.6: 1.02, 5.4: 0.98, 60.0: 1.04, 0.0: 0.96, -5.0: 0.96}.items():
+    np.testing.assert_allclose(step(measured), 0.5 * factor, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(step)(measured), 0.5 * factor, rtol=1e-6)
+  assert step(6.0).dtype == jnp.float32 and step(6.0).shape == ()
+
+
+def test_adaptive_coefficient_brings_the_kl_to_its_target():
+  # A policy whose KL is 1 / β.
+  step = jax.jit(functools.partial(kl.adaptive_coefficient, target=5.0, horizon=10_000, samples=1000))
+  coefficient = jnp.float32(3.0)
+  for _ in range(300):
+    coefficient = step(coefficient, 1 / coefficient)
+  np.testing.assert_allclose(1 / coefficient, 5.0, rtol=1e-4)

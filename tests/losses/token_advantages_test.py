@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posttrain_jax.losses import advantages, kl, rewards
+from posttrain_jax.losses import advantages, kl, policy, rewards
 
 GAE = {"discount": 0.9, "lam": 0.8}
 
@@ -99,6 +99,23 @@ def test_whiten():
   np.testing.assert_allclose(advantages.whiten(np.array([[-1.0, 1]]), np.ones((1, 2)), epsilon=3.0), [[-0.5, 0.5]])
 
 
+def test_whiten_without_shifting_the_mean_by_hand():
+  # 1 and 5: mean 3, variance 4. With 5 added to the variance the distance from the mean is divided by 3.
+  x, mask = np.array([[1.0, np.nan, 5]]), np.array([[1, 0, 1]])
+  np.testing.assert_allclose(advantages.whiten(x, mask, shift_mean=False), [[2, 0, 4]], rtol=1e-6)
+  np.testing.assert_allclose(
+    advantages.whiten(x, mask, shift_mean=False, epsilon=5.0), [[3 - 2 / 3, 0, 3 + 2 / 3]], rtol=1e-6
+  )
+  # Sample variance 8; equal values stay what they are.
+  z = 2 / np.sqrt(8)
+  np.testing.assert_allclose(advantages.whiten(x, mask, shift_mean=False, ddof=1), [[3 - z, 0, 3 + z]], rtol=1e-6)
+  equal = advantages.whiten(np.full((1, 3), 0.7, np.float32), mask, shift_mean=False)
+  np.testing.assert_allclose(equal, [[0.7, 0, 0.7]], rtol=1e-6)
+  np.testing.assert_array_equal(advantages.whiten(x, 0 * mask, shift_mean=False), [[0, 0, 0]])
+  gradient = jax.grad(lambda x: jnp.sum(advantages.whiten(x, mask, shift_mean=False)))(x)
+  np.testing.assert_array_equal(gradient, [[0, 0, 0]])
+
+
 @pytest.mark.parametrize("mask", [[[1, 1, 1]], [[1, 0, 0]], [[0, 0, 0]]])
 def test_whiten_without_a_difference_is_zero(mask):
   np.testing.assert_array_equal(advantages.whiten(np.full((1, 3), 0.7, np.float32), np.array(mask), ddof=1), 0)
@@ -147,3 +164,54 @@ def test_reinforce_plus_plus_baseline_leaves_out_answers_without_a_reward():
   np.testing.assert_allclose(result, expected, rtol=1e-5)
   with pytest.raises(AssertionError):
     advantages.reinforce_plus_plus_baseline(scores, mask[0])
+
+
+def test_length_adaptive_lambda_by_hand():
+  # α = .05: 1 − 20 / length, 0 up to 20 tokens.
+  lengths = np.array([0, 1, 19, 20, 40, 1000])
+  expected = [0, 0, 0, 0, 0.5, 0.98]
+  for dtype in (np.int32, np.float32):
+    result = advantages.length_adaptive_lambda(lengths.astype(dtype))
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+  np.testing.assert_allclose(advantages.length_adaptive_lambda(np.array([[4]]), alpha=0.5), [[0.5]])
+  np.testing.assert_allclose(jax.jit(advantages.length_adaptive_lambda)(lengths), expected, rtol=1e-6)
+
+
+def test_length_adaptive_lambda_goes_into_gae():
+  token_rewards, values, mask = example()
+  lams = advantages.length_adaptive_lambda(mask.sum(axis=-1), alpha=0.5)
+  result = advantages.gae(token_rewards, values, mask, discount=1.0, lam=1.0, lam_policy=lams)[0]
+  for row in range(1, 5):
+    lam = max(1 - 1 / (0.5 * mask[row].sum()), 0)
+    alone = advantages.gae(token_rewards[row], values[row], mask[row], discount=1.0, lam=lam)[0]
+    np.testing.assert_allclose(result[row], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_distillation_by_hand():
+  old, teacher = np.array([[-1.0, -2, np.nan]], np.float32), np.array([[-0.5, -4, np.inf]], np.float32)
+  mask = np.array([[1, 1, 0]])
+  np.testing.assert_allclose(advantages.distillation(old, teacher, mask), [[0.5, -2, 0]])
+  gradients = jax.grad(lambda *x: jnp.sum(advantages.distillation(*x, mask)), (0, 1))(old, teacher)
+  np.testing.assert_array_equal(gradients, np.zeros((2, 1, 3)))
+  low = (jnp.asarray(x, jnp.bfloat16) for x in (old, teacher))
+  assert advantages.distillation(*low, mask).dtype == jnp.float32
+
+
+def test_distillation_with_reinforce_has_the_gradient_of_the_reverse_kl(x64):
+  # The expectation over the student's own tokens, exactly: every token of a vocabulary of 5, weighted by π.
+  logits, teacher = np.random.default_rng(0).normal(size=(2, 5))
+  teacher = jax.nn.log_softmax(teacher)
+
+  def divergence(logits):
+    student = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(student) * (student - teacher))
+
+  def surrogate(logits):
+    student = jax.nn.log_softmax(logits)
+    ones = np.ones(5)
+    advantage = advantages.distillation(student, teacher, ones)
+    token_losses = policy.reinforce(student, student, advantage, ones)
+    return jnp.sum(jax.lax.stop_gradient(jnp.exp(student)) * token_losses)
+
+  np.testing.assert_allclose(jax.grad(surrogate)(logits), jax.grad(divergence)(logits), atol=1e-14)
