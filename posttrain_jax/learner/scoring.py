@@ -69,7 +69,8 @@ class Scorer:
 
   def freeze(self, params: nnx.State) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    return jax.jit(_copy, static_argnums=1, out_shardings=self.shardings)(params, self._dtype)
+    placed = jax.device_put(params, self.shardings)
+    return jax.jit(_copy, static_argnums=1, out_shardings=self.shardings)(placed, self._dtype)
 
 
 def _copy(params: nnx.State, dtype: Any) -> nnx.State:
