@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.prompts = tiny_sft.task("train", 1000)
   config.rewards = tiny_sft.rewards()
   config.rewards.functions.correct.weight = 2.0  # DAPO's +1 and -1, up to a shift that group advantages do not see
+  config.reward_model = ""  # PATH_OR_NAME of a reward model whose scores are the rewards; verdicts stay the accuracy
   config.rollout = dict(
     groups=16,  # N, prompts that a step trains on
     group_size=8,  # G, answers per prompt
@@ -83,6 +84,7 @@ def get_config(arg: str = "") -> ConfigDict:
     clip_norm=1.0,
   )
   config.eval = tiny_sft.evaluation()
+  config.eval.kl = False  # also the KL to what training started from, on sampled answers; keeps those parameters
   config.checkpoint = dict(every=20, keep=2, digest=True)
   config.logging = dict(
     tensorboard=True,

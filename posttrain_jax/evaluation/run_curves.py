@@ -53,6 +53,7 @@ def write_curves(
   output: str | os.PathLike,
   *,
   x: str = "updates",
+  sqrt_x: bool = False,
 ) -> list[str]:
   """Draws METRIC over `x`, with METRIC_low to METRIC_high as a band where a run has them.
 
@@ -63,6 +64,7 @@ def write_curves(
     metrics: keys of metrics.jsonl, one panel each; a run that lacks one has no line there.
     output: .png, .svg or .pdf; an existing one is replaced.
     x: the key of the x axis.
+    sqrt_x: whether the x axis is its square root; an estimate below 0 counts as 0.
 
   Returns:
     What was left out, a line each: metrics that a run lacks, lines that could not be read.
@@ -84,8 +86,12 @@ def write_curves(
     if len(lacking) == len(found):
       raise InputError(f"{metric}: no run has this metric, {_near(metric, found.values())}")
     notices += [f"{label} has no {metric}" for label in lacking]
+  label = x
+  if sqrt_x:
+    label = f"√ {x}"
+    found = {run: columns | {label: np.sqrt(np.maximum(columns[x], 0))} for run, columns in found.items()}
   with matplotlib.rc_context(_STYLE):
-    _draw(found, metrics, x).savefig(output, dpi=160, metadata={"Date": None} if output.suffix == ".svg" else None)
+    _draw(found, metrics, label).savefig(output, dpi=160, metadata={"Date": None} if output.suffix == ".svg" else None)
   return notices
 
 
@@ -127,7 +133,7 @@ def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str) -> Figur
     axes.set_title(metric, color="#1d1f21")
     axes.set_xlabel(x)
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=x in ("updates", "step"), steps=[1, 2, 5, 10]))
   for axes in list(grid)[len(metrics) :]:
     axes.set_visible(False)
   in_order = [label for label in found if label in handles]

@@ -98,7 +98,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
       if keeper.evaluates(step, last=stop):
         with clock.phase("eval"):
-          metrics |= parts.evaluator(parts.engine.params, learner.version)[0]
+          metrics |= parts.evaluate()
 
       def extra(stop=stop) -> dict[str, Any]:
         skipped = learner.skipped.in_a_row

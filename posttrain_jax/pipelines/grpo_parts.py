@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -24,10 +25,12 @@ from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, open_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.pipelines.preemption import Preemption
+from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
 from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
@@ -67,6 +70,7 @@ class Parts:
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
     at_cap: what to do when a step lacks informative groups.
+    kl_to_start: KL of sampled answers to what training started from; None where nobody asks.
   """
 
   directory: Workdir
@@ -79,11 +83,19 @@ class Parts:
   clock: Clock
   preemption: Preemption
   at_cap: AtCap
+  kl_to_start: KLToReference | None
   _handover: Callable[[nnx.State], nnx.State]
 
   def hand_over(self) -> None:
     """Gives the learner's parameters, and their version, to the engine."""
     self.engine.load(self._handover(self.learner.state.params), self.learner.version)
+
+  def evaluate(self) -> dict[str, Any]:
+    """Metrics of the policy that the engine has, on all sets: `eval/<set>/<metric>`."""
+    metrics, judged = self.evaluator(self.engine.params, self.learner.version)
+    if self.kl_to_start is not None:
+      metrics |= {f"eval/{name}/kl_to_start": self.kl_to_start(groups) for name, groups in judged.items()}
+    return metrics
 
 
 def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.ExitStack) -> Parts:
@@ -139,13 +151,19 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     workers, policy.tokenizer, accuracy=config.rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
   )
 
+  scores = None
+  if config.reward_model:
+    scorer, found = load_reward_model(config.reward_model, policy.tokenizer, "reward_model")
+    scores, digests = scorer.score_groups, digests | found
+    judge = judge_by_model(judge, scores)
+
   def timed_judge(groups):
     with clock.phase("reward"):
       return judge(groups)
 
   plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
   check_answer_style(config)
-  evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh)
+  evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh, reward=scores)
   collector = Collector(
     engine,
     PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
@@ -190,6 +208,10 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   )
   if objective.kl_coefficient or config.reference.kl_in_reward or "reference_logprobs" in estimator.inputs:
     batches.refresh_reference()
+  kl_to_start = None
+  if config.eval.kl:
+    start = frozen_copy(learner.state.params)
+    kl_to_start = KLToReference(policy.model, start, mesh, chunk=objective.logprob_chunk)
   abstract = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
   return Parts(
@@ -203,6 +225,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     clock=clock,
     preemption=preemption,
     at_cap=settings.at_cap,
+    kl_to_start=kl_to_start,
     _handover=handover,
   )
 

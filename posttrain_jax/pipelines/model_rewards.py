@@ -7,6 +7,7 @@ import numpy as np
 
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.pipelines.policy import digests, find_tokenizer, load_model
+from posttrain_jax.rewards.judge import OVERLONG
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.types import Group, InputError
 
@@ -38,12 +39,19 @@ def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Mode
 
 
 def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
-  """A judge whose rewards are a reward model's; the verifier's verdict stays as the accuracy, for the metrics."""
+  """A judge whose rewards are a reward model's, and the length penalty where there is one.
+
+  The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
+  """
 
   def judge(groups: Sequence[Group]) -> list[Group]:
     verified = verify(groups)
     return [
-      dataclasses.replace(group, rewards=rewards, valid=group.valid & np.isfinite(rewards))
+      dataclasses.replace(
+        group,
+        rewards=np.float32(rewards + group.components.get(OVERLONG, 0)),
+        valid=group.valid & np.isfinite(rewards),
+      )
       for group, rewards in zip(verified, score(verified))
     ]
 

@@ -59,6 +59,15 @@ def test_steps_on_the_x_axis(runs, drawn, tmp_path):
   assert drawn[0].axes[0].get_xlabel() == "step"
 
 
+def test_the_root_of_another_metric_on_the_x_axis(drawn, tmp_path):
+  # A KL is estimated, so that it may be a little below 0 at the start.
+  records = [{"step": i, "updates": i, "kl": kl, "gold": i} for i, kl in enumerate((-1e-3, 4.0, 9.0))]
+  run_curves.write_curves({"a": write(tmp_path / "a", records)}, ["gold"], tmp_path / "c.png", x="kl", sqrt_x=True)
+  (axes,) = drawn[0].axes
+  np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [[0, 0], [2, 1], [3, 2]])
+  assert axes.get_xlabel() == "√ kl"
+
+
 def test_a_cut_line_is_said(runs, tmp_path):
   with open(runs["fall"] / "metrics.jsonl", "a") as file:
     file.write('{"step": 3, "lo')

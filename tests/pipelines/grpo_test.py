@@ -7,12 +7,13 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny_dapo, tiny_rl, tiny_sft
+from configs import tiny_dapo, tiny_reward_model, tiny_rl, tiny_sft
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.pipelines import grpo, sft
+from posttrain_jax.pipelines import grpo, reward_model, sft
 from posttrain_jax.pipelines.dynamic_sampling import SamplingCapReached
 from posttrain_jax.pipelines.journal import Journal, read_metrics
 from posttrain_jax.pipelines.policy import is_run, open_policy
+from tests.pipelines import small_offline
 from tests.pipelines.small_run import OVERRIDES
 
 _compiles = []
@@ -186,6 +187,22 @@ def test_the_rewards_of_greedy_answers(tmp_path):
   for group in map(json.loads, path.read_text().splitlines()):
     baselines = {round(sample["reward"] - sample["advantage"], 5) for sample in group["samples"]}
     assert len(baselines) == 1  # the prompt's greedy answer
+
+
+def test_a_reward_model_judges_and_the_verdict_stays_the_accuracy(tmp_path):
+  sizes = {name: value for name, value in OVERRIDES.items() if name.startswith("model.")}
+  scorer = small_offline.small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **sizes, **{"eval.every": 0})
+  reward_model.train(scorer, str(tmp_path / "scorer"))
+  changes = {"reward_model": str(tmp_path / "scorer"), "dynamic_sampling.enabled": False, "eval.every": 1, "steps": 1}
+  grpo.train(small(**changes, **{"eval.kl": True}), str(tmp_path / "run"))
+  zero, first = read_metrics(tmp_path / "run")
+  groups = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step_000001.jsonl").read_text().splitlines()]
+  samples = [sample for group in groups for sample in group["samples"]]
+  assert {sample["accuracy"] for sample in samples} == {0.0, 1.0}
+  # Scores are real numbers; the length penalty is added to them.
+  assert len({round(sample["reward"] - sample["components"]["overlong"], 4) for sample in samples}) > 4
+  assert np.isfinite(zero["eval/heldout/reward"]) and 0 <= zero["eval/heldout/avg@8"] <= 1
+  assert zero["eval/heldout/kl_to_start"] == pytest.approx(0, abs=1e-4) != first["eval/heldout/kl_to_start"]
 
 
 def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_checkpoint(tmp_path):

@@ -1,0 +1,30 @@
+r"""The KL leash: GRPO on a reward model's scores, gold against proxy reward over the root of the KL (2210.10760).
+
+    python -m experiments.reward_model --workdir=runs/leash/proxy --config.preferences.limit=300
+    for beta in 0.0 0.01 0.03 0.1 0.3; do
+      python -m experiments.grpo --config=configs/tiny_leash.py:$beta --workdir=runs/leash/$beta \\
+        --config.reward_model=runs/leash/proxy --config.model.path=runs/leash/proxy/warmup --config.warmup.steps=0
+    done
+    python -m experiments.plot $(for b in 0.0 0.01 0.03 0.1 0.3; do echo --run=$b=runs/leash/$b; done) \\
+      --metric=eval/heldout/avg@8 --metric=eval/heldout/reward --x=eval/heldout/kl_to_start --sqrt_x --output=leash.png
+
+The argument is β, what a nat of KL to the warm-up costs in the reward. The proxy is a reward model of few comparisons;
+gold is the verifier's verdict on held-out problems, which training never sees.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_dapo
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = tiny_dapo.get_config()
+  config.steps = 80
+  config.dynamic_sampling.enabled = False  # it looks at verdicts, which are the gold reward here
+  config.overlong.penalty_buffer = 0
+  config.objective.update(clip_low=0.2, clip_high=0.2, aggregation="sequence_mean")
+  config.advantage = "group_centered"
+  config.reference.kl_in_reward = float(arg or 0.0)
+  config.eval.kl = True
+  config.eval.every = 10
+  return config
