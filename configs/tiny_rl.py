@@ -40,6 +40,21 @@ METHODS = dict(
   cispo=dict(
     objective=dict(surrogate="clipped_importance_weight", clip_low=_NO_BOUND, clip_high=0.28, aggregation="token_mean")
   ),
+  # ReMax, 2310.10505: the reward of the greedy answer is the baseline.
+  remax=dict(advantage="remax", objective=dict(aggregation="sequence_sum")),
+  # On-Policy RL with Optimal Reward Baseline, 2505.23585: baseline weighted by length.
+  opo=dict(advantage="optimal_baseline", objective=dict(aggregation="sequence_sum")),
+  # Geometric-Mean Policy Optimization, 2507.20673; bounds on the log ratio.
+  gmpo=dict(objective=dict(surrogate="geometric_mean_surrogate", clip_low=0.4, clip_high=0.4)),
+  # Soft Adaptive Policy Optimization, 2511.20347: a gate that closes gradually instead of a clip.
+  sapo=dict(objective=dict(surrogate="soft_gated_surrogate", surrogate_options=dict(tau_pos=1.0, tau_neg=1.05))),
+  # The Entropy Mechanism of RL, 2505.22617: tokens whose logprob and advantage covary most are clipped, or held by a KL.
+  clip_cov=dict(objective=dict(surrogate="clip_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
+  kl_cov=dict(objective=dict(surrogate="kl_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
+  # Williams, 1992: the gradient of log-likelihood times reward, less the batch's mean; no ratio, no clip.
+  reinforce=dict(advantage="batch_centered", objective=dict(surrogate="reinforce", aggregation="sequence_sum")),
+  # Rejection-sampling fine-tuning: the likelihood of right answers, nothing from wrong ones.
+  rft=dict(advantage="positive_only", objective=dict(surrogate="reinforce", aggregation="token_mean")),
 )
 
 

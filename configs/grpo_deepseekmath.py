@@ -1,0 +1,39 @@
+"""GRPO as DeepSeekMath ran it on its 7B model (2402.03300, section 4.2), on a model and problems of your own.
+
+    python -m experiments.grpo --config=configs/grpo_deepseekmath.py --config.model.path=HF_DIRECTORY \
+      --config.prompts.path=train.jsonl.gz --config.eval.sets.heldout.prompts.path=test.jsonl.gz --workdir=DIR
+
+Learning rate 1e-6, KL coefficient 0.04, 64 answers a question of at most 1,024 tokens, 1,024 answers a step, one update
+a step. The paper's mesh is not told; this one is for 16 chips. Not run.
+
+Deviations: the paper's rewards are a reward model's (`reward_model`); here a boxed answer is compared. Its number of
+steps is not told.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_grpo
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = tiny_grpo.get_config(arg)
+  config.steps = 1000
+  config.model.update(path="", compute_dtype="bfloat16", remat="full", unroll=1)
+  config.mesh.update(data=1, fsdp=-1, tensor=1)
+  config.warmup.steps = 0
+  style = "boxed"
+  for prompts in (config.prompts, config.eval.sets.heldout.prompts):
+    prompts.chat = True
+    prompts.template = "{prompt}\nPlease reason step by step, and put your final answer within \\boxed{}."
+    prompts.over_limit = "drop"
+  config.rewards.functions.correct.update(function="posttrain_jax.rewards.symbolic:math_equal")
+  config.rewards.functions.correct.options.style = style
+  config.rollout.update(
+    groups=16, group_size=64, slots=1024, max_prompt_length=1024, max_new_tokens=1024, steps_per_dispatch=32
+  )
+  config.objective.logprob_chunk = 1024
+  config.learner.update(updates_per_step=1, micro_batches=1)
+  config.optimizer.update(learning_rate=1e-6, warmup_updates=0, b2=0.999, weight_decay=0.0)
+  config.eval.update(answer_style=style, slots=256, max_prompt_length=1024, max_new_tokens=1024, every=50)
+  config.checkpoint.update(every=50, digest=False)
+  return config

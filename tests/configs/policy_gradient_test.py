@@ -1,0 +1,59 @@
+"""The configs of the online RL family: what they name exists, and they say what the papers say."""
+
+import pytest
+
+from configs import grpo_deepseekmath, tiny_dapo, tiny_grpo, tiny_leash, tiny_rl
+from posttrain_jax.learner.objective import Aggregation, Objective
+from posttrain_jax.pipelines.advantages import Estimator
+from posttrain_jax.pipelines.settings import build
+
+CONFIGS = {
+  "tiny_dapo": tiny_dapo.get_config(),
+  "tiny_grpo": tiny_grpo.get_config(),
+  "tiny_leash": tiny_leash.get_config("0.1"),
+  "grpo_deepseekmath": grpo_deepseekmath.get_config(),
+  **{f"tiny_rl:{method}": tiny_rl.get_config(method) for method in tiny_rl.METHODS},
+}
+
+
+def objective(config):
+  return build(Objective, config.objective, "objective", temperature=1.0, max_new_tokens=24)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_a_config_names_exists(name):
+  objective(CONFIGS[name])
+  Estimator(CONFIGS[name].advantage, CONFIGS[name].advantage_options)
+
+
+def test_no_two_methods_are_the_same():
+  fields = ("advantage", "advantage_options", "objective", "reference")
+  settings = [str([CONFIGS[f"tiny_rl:{method}"][name] for name in fields]) for method in tiny_rl.METHODS]
+  assert len(set(settings)) == len(settings)
+
+
+def test_methods_differ_in_nothing_but_what_they_name():
+  base = tiny_rl.get_config("grpo").to_dict()
+  for method in tiny_rl.METHODS:
+    config = tiny_rl.get_config(method).to_dict()
+    changed = {name for name in base if config[name] != base[name]}
+    assert changed <= {"advantage", "advantage_options", "objective", "reference"}
+
+
+def test_deepseekmaths_numbers():
+  config = grpo_deepseekmath.get_config()
+  assert config.rollout.groups * config.rollout.group_size == 1024 and config.rollout.group_size == 64
+  assert config.optimizer.learning_rate == 1e-6 and config.rollout.max_new_tokens == 1024
+  made = objective(config)
+  assert (made.kl_coefficient, made.kl_estimator, made.aggregation) == (0.04, "k3", Aggregation.SEQUENCE_MEAN)
+  assert made.clip_low == made.clip_high and not config.dynamic_sampling.enabled
+
+
+def test_gspos_bounds():
+  made = objective(CONFIGS["tiny_rl:gspo"])
+  assert (made.surrogate, made.clip_low, made.clip_high) == ("sequence_clipped_surrogate", 3e-4, 4e-4)
+
+
+def test_the_argument_of_the_leash_is_its_strength():
+  assert CONFIGS["tiny_leash"].reference.kl_in_reward == 0.1
+  assert tiny_leash.get_config().reference.kl_in_reward == 0.0
