@@ -48,7 +48,7 @@ METHODS = dict(
   gmpo=dict(objective=dict(surrogate="geometric_mean_surrogate", clip_low=0.4, clip_high=0.4)),
   # Soft Adaptive Policy Optimization, 2511.20347: a gate that closes gradually instead of a clip.
   sapo=dict(objective=dict(surrogate="soft_gated_surrogate", surrogate_options=dict(tau_pos=1.0, tau_neg=1.05))),
-  # The Entropy Mechanism of RL, 2505.22617: where logprob and advantage covary most, tokens are clipped or held by a KL.
+  # The Entropy Mechanism of RL, 2505.22617: tokens of the largest covariance are clipped, or held by a KL.
   clip_cov=dict(objective=dict(surrogate="clip_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
   kl_cov=dict(objective=dict(surrogate="kl_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
   # Williams, 1992: the gradient of log-likelihood times reward, less the batch's mean; no ratio, no clip.

@@ -115,6 +115,9 @@ class Objective:
       if name not in options or name in self._bounds():
         free = ", ".join(sorted(set(options) - set(self._bounds()))) or "none"
         raise InputError(f"objective.surrogate_options.{name}: unknown to {self.surrogate}, expected {free}")
+    for name, value in self.surrogate_options.items():
+      if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"objective.surrogate_options.{name}: {value!r}, expected a number")
     for name, parameter in options.items():
       if parameter.default is inspect.Parameter.empty and name not in {**self.surrogate_options, **self._bounds()}:
         raise InputError(f"objective.surrogate_options.{name}: missing, {self.surrogate} needs it")
