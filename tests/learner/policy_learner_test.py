@@ -301,7 +301,7 @@ def test_the_entropy_bonus_raises_the_entropy():
   [
     (dict(surrogate="importance_correction"), "objective.surrogate: 'importance_correction', expected one of clip_cov"),
     (dict(surrogate_options={"clip_high": 1.0}), "objective.surrogate_options.clip_high: unknown"),
-    (dict(surrogate="clip_cov", surrogate_options={"key": "0"}), "objective.surrogate_options.key: '0', expected a num"),
+    (dict(surrogate="clip_cov", surrogate_options={"key": "0"}), "objective.surrogate_options.key: '0', expected"),
     (dict(surrogate_options={"nonsense": 1.0}), "objective.surrogate_options.nonsense: unknown"),
     (dict(surrogate="clipped_importance_weight", dual_clip=3.0), "objective.dual_clip: 3.0, but clipped_importance"),
   ],
