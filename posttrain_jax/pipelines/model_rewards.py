@@ -46,13 +46,12 @@ def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
 
   def judge(groups: Sequence[Group]) -> list[Group]:
     verified = verify(groups)
-    return [
-      dataclasses.replace(
-        group,
-        rewards=np.float32(rewards + group.components.get(OVERLONG, 0)),
-        valid=group.valid & np.isfinite(rewards),
-      )
-      for group, rewards in zip(verified, score(verified))
-    ]
+    return [_rejudged(group, rewards) for group, rewards in zip(verified, score(verified))]
 
   return judge
+
+
+def _rejudged(group: Group, scores: np.ndarray) -> Group:
+  valid = group.valid & np.isfinite(scores)
+  rewards = np.where(valid, scores + group.components.get(OVERLONG, 0), 0).astype(np.float32)
+  return dataclasses.replace(group, rewards=rewards, valid=valid)
