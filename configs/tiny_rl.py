@@ -1,11 +1,37 @@
-"""The online RL family on the tiny transformer and the task of configs/tiny_dapo.py, one method an argument.
+r"""The online RL family on the tiny transformer and the task of configs/tiny_dapo.py, one method an argument.
 
     python -m experiments.grpo --config=configs/tiny_rl.py:rloo --workdir=runs/rloo
 
 Every method is the same loop (`pipelines.grpo`) and differs in what it names: the estimator of advantages, the
 surrogate, what the loss averages over, where the KL goes. 60 steps of 16 prompts x 8 answers, two updates each, the
-same learning rate for all; not tuned for each. From one warm-up: `--config.model.path=runs/grpo/warmup
---config.warmup.steps=0`.
+same learning rate for all; not tuned for each. Several from one warm-up:
+
+    python -m experiments.grpo --config.seed=0 --config.steps=0 --workdir=runs/warm
+    python -m experiments.grpo --config=configs/tiny_rl.py:rloo --config.seed=0 --config.model.path=runs/warm \
+      --config.warmup.steps=0 --workdir=runs/rloo
+
+Seeds 0, 1, 2; 240 held-out problems, 8 samples each, after 60 steps (before: 0.455, 0.479, 0.483; 95 % intervals over
+problems are at most ±0.03); 20 to 50 s of CPU time a run:
+
+| method | avg@8 | mean | greedy |
+|---|---|---|---|
+| `grpo` | 0.949 0.952 0.938 | 0.946 | 0.992 0.992 0.988 |
+| `dr_grpo` | 0.941 0.960 0.930 | 0.944 | 0.979 0.988 0.958 |
+| `rloo` | 0.957 0.956 0.934 | 0.949 | 0.988 0.983 0.979 |
+| `reinforce_pp` | 0.962 0.970 0.934 | 0.955 | 0.992 1.000 0.967 |
+| `reinforce_pp_baseline` | 0.955 0.960 0.903 | 0.939 | 0.979 0.992 0.946 |
+| `gspo` | 0.944 0.956 0.936 | 0.945 | 0.983 1.000 0.979 |
+| `cispo` | 0.932 0.930 0.945 | 0.936 | 0.967 0.967 0.979 |
+| `remax` | 0.936 0.955 0.932 | 0.941 | 0.979 0.979 0.979 |
+| `opo` | 0.951 0.958 0.946 | 0.951 | 0.983 0.988 0.975 |
+| `gmpo` | 0.941 0.966 0.908 | 0.938 | 0.979 0.992 0.950 |
+| `sapo` | 0.947 0.964 0.890 | 0.933 | 0.983 0.992 0.933 |
+| `clip_cov` | 0.934 0.964 0.941 | 0.946 | 0.975 0.988 0.971 |
+| `kl_cov` | 0.952 0.960 0.932 | 0.948 | 0.988 0.996 0.971 |
+| `reinforce` | 0.948 0.973 0.926 | 0.949 | 0.988 0.996 0.958 |
+| `rft` | 0.931 0.978 0.933 | 0.947 | 0.946 0.996 0.963 |
+
+They do not differ on this task by more than seeds do.
 """
 
 from ml_collections import ConfigDict
