@@ -20,7 +20,7 @@ _MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face director
 _INPUT = absl_flags.DEFINE_string("input", None, "JSONL file of rows")
 _OUTPUT = absl_flags.DEFINE_string("output", None, "JSONL file to write")
 _GREEDY_TOKENS = absl_flags.DEFINE_integer("greedy_tokens", 24, "tokens of the greedy continuation", lower_bound=0)
-_CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best"], "which checkpoint of a workdir")
+_CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
 absl_flags.mark_flags_as_required(["model", "input", "output"])
 
 

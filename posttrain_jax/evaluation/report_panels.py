@@ -1,13 +1,13 @@
 """Which curves the report shows: one panel a metric family, each from the keys of metrics.jsonl that it needs.
 
 A panel whose keys are absent is left out, and so is a single absent curve. `report_preference_panels` has those of
-reward models and of direct preference methods.
+reward models and of direct preference methods, `report_ppo_panels` those of PPO.
 """
 
 import dataclasses
 import re
 
-from posttrain_jax.evaluation import report_preference_panels
+from posttrain_jax.evaluation import report_ppo_panels, report_preference_panels
 from posttrain_jax.evaluation.report_panel import (
   Columns,
   Curve,
@@ -154,6 +154,7 @@ def sections(columns: Columns) -> list[tuple[str, list[Panel]]]:
     ("Reward model", report_preference_panels.reward_model(columns)),
     ("Preferences", report_preference_panels.direct_preference(columns)),
     ("Training", training),
+    ("Values and KL", report_ppo_panels.PANELS),
     ("Sampling", _SAMPLING),
     ("Optimisation", [_loss(columns), *_OPTIMISATION]),
     ("Time", _TIME),

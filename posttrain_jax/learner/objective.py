@@ -72,6 +72,8 @@ class Objective:
     kl_coefficient: weight of the KL term to the reference; 0 leaves it out.
     kl_estimator: "k2", "k3" or "k3+"; k1 is refused, since as a loss its on-policy gradient is zero in expectation.
     entropy_coefficient: weight of the entropy bonus; 0 leaves it out.
+    nll_on_correct: weight of the negative log-likelihood of correct answers, mean over their tokens (VAPO, 2504.05118,
+      eq. 12: 0.1); 0 leaves it out.
     correction: staleness and engine mismatch.
     temperature: the sampling temperature, so that learner and sampler mean the same distribution.
     max_new_tokens: the constant of `fixed_length`.
@@ -87,6 +89,7 @@ class Objective:
   kl_coefficient: float = 0.0
   kl_estimator: str = "k3"
   entropy_coefficient: float = 0.0
+  nll_on_correct: float = 0.0
   correction: Correction = Correction()
   temperature: float = 1.0
   max_new_tokens: int = 0

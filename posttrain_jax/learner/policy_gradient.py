@@ -31,6 +31,7 @@ class PolicyBatch:
     old_logprobs: float32 [P, G, Tc], the learner's when the step began; None where nobody has computed them: an
       on-policy update makes them itself.
     reference_logprobs: float32 [P, G, Tc], the frozen reference's; None where nothing needs them.
+    correct: bool [P, G], answers that are right; None where nothing needs it.
   """
 
   prompts: jax.Array
@@ -41,6 +42,7 @@ class PolicyBatch:
   sampler_logprobs: jax.Array
   old_logprobs: jax.Array | None = None
   reference_logprobs: jax.Array | None = None
+  correct: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -52,17 +54,20 @@ class Totals:
     tokens: int32 [], counted tokens.
     rows: int32 [], answers with a counted token.
     prompts: int32 [], prompts with a counted token.
+    correct_tokens: int32 [], counted tokens of correct answers; None where nobody knows which they are.
   """
 
   tokens: jax.Array
   rows: jax.Array
   prompts: jax.Array
+  correct_tokens: jax.Array | None = None
 
 
-def count_totals(mask: jax.Array) -> Totals:
-  """Counts over a mask [..., G, Tc] with any leading axes."""
+def count_totals(mask: jax.Array, correct: jax.Array | None = None) -> Totals:
+  """Counts over a mask [..., G, Tc] with any leading axes, and of correct answers [..., G] where they are known."""
   rows = mask.any(-1)
-  return Totals(tokens=mask.sum(), rows=rows.sum(), prompts=rows.any(-1).sum())
+  correct_tokens = None if correct is None else (mask & correct[..., None]).sum()
+  return Totals(mask.sum(), rows=rows.sum(), prompts=rows.any(-1).sum(), correct_tokens=correct_tokens)
 
 
 def aggregate(objective: Objective, x: jax.Array, mask: jax.Array, totals: Totals) -> jax.Array:
@@ -149,6 +154,11 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
       loss += objective.kl_coefficient * aggregate(objective, kl, batch.mask, totals)
     if objective.entropy_coefficient:
       loss -= objective.entropy_coefficient * aggregate(objective, entropy, batch.mask, totals)
+    if objective.nll_on_correct:
+      right = batch.mask & batch.correct[..., None]
+      nll = losses.supervised.next_token_nll(learner_logprobs, right)
+      sums["nll/correct"] = losses.aggregate.token_mean(nll, right, denominator=totals.correct_tokens)
+      loss += objective.nll_on_correct * sums["nll/correct"]
 
     ratio = jnp.exp(jnp.where(batch.mask, learner_logprobs - old_logprobs, 0.0))
     advantages = jnp.broadcast_to(batch.advantages, ratio.shape)

@@ -2,20 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax.learner import policy_gradient
+from posttrain_jax.learner import policy_gradient, supervised
+from posttrain_jax.learner.mixture import Text, mix
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.policy_gradient import PolicyBatch, count_totals
-from posttrain_jax.learner.scoring import Scorer
+from posttrain_jax.learner.policy_gradient import PolicyBatch, Totals, count_totals
+from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import SkippedUpdates, apply_update
+from posttrain_jax.learner.update import SkippedUpdates, apply_update, combine
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
@@ -56,6 +57,7 @@ class PolicyLearner:
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
+    text: Text | None = None,
   ):
     """Makes the state and the programs.
 
@@ -69,38 +71,40 @@ class PolicyLearner:
       max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
       params: parameters to start from. Random ones if None.
+      text: whose likelihood is part of every update; None for none.
 
     Raises:
       InputError: P does not divide over micro-batches and mesh.
     """
-    check_division(mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
+    division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)
+    check_division(mesh, **division)
     shards = batch_shards(mesh)
-    self.mesh, self._objective = mesh, objective
+    self.mesh, self._objective, self._text, self._micro_batches = mesh, objective, text, micro_batches
     self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    self.scorer = Scorer(model, objective, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
+    self.scorer = logprob_scorer(
+      model, objective, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches
+    )
 
     graph, _ = abstract_transformer(model)
     self._batch_sharding = batch_sharding(mesh, leading=1)
-    self._update = {
-      on_policy: self._compile_update(
-        policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards), transformation
+
+    def compile_update(on_policy: bool) -> Callable:
+      loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
+      totals = _totals
+      if text is not None:
+        of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
+        loss, totals = mix(loss, of_text, coefficient=text.coefficient, name="ptx"), _totals_with_text
+      return jax.jit(
+        lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
+        in_shardings=(self.shardings, self._batch_sharding),
+        out_shardings=(self.shardings, None),
+        donate_argnums=0,
       )
-      for on_policy in (True, False)
-    }
 
-  def _compile_update(self, loss: Callable, transformation: optax.GradientTransformation) -> Callable:
-    def update(state, batch: PolicyBatch):
-      return apply_update(loss, transformation, state, batch, count_totals(batch.mask))
-
-    return jax.jit(
-      update,
-      in_shardings=(self.shardings, self._batch_sharding),
-      out_shardings=(self.shardings, None),
-      donate_argnums=0,
-    )
+    self._update = {on_policy: compile_update(on_policy) for on_policy in (True, False)}
 
   @property
   def version(self) -> int:
@@ -137,28 +141,29 @@ class PolicyLearner:
         parts[1:] = [dataclasses.replace(part, old_logprobs=each) for part, each in zip(parts[1:], old)]
       else:
         parts[:1] = [dataclasses.replace(parts[0], old_logprobs=None)]
-      found = []
+      found, version = [], self.version
       for i, part in enumerate(parts):
         if np.any(part.mask):
-          self.state, metrics = self._update[i == 0](self.state, part)
+          batch = part if self._text is None else (part, self._text_batch(version + len(found)))
+          self.state, metrics = self._update[i == 0](self.state, batch)
           found.append(metrics)
     found = jax.device_get(found)
     for metrics in found:
       self.skipped.count(bool(metrics["skipped_updates"]))
-    return _combine(found)
+    return combine(found)
+
+  def _text_batch(self, version: int) -> Any:
+    parts = self._micro_batches
+    return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), self._text.batch(version))
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """The current parameters' logprobs [P, G, Tc] of a batch's answers; arbitrary where the mask is False."""
     return self.scorer(self.state.params, batch)
 
 
-def _combine(found: list[dict[str, np.ndarray]]) -> dict[str, float]:
-  """One dict from one per update: the largest of maxima, the number of skipped updates, means of all else."""
-  combined: dict[str, float] = {"skipped_updates": 0.0}
-  for name in found[0] if found else ():
-    values = np.array([metrics[name] for metrics in found], np.float64)
-    if name == "skipped_updates":
-      combined[name] = float(values.sum())
-    else:
-      combined[name] = float(values.max() if "max" in name.rpartition("/")[2] else values.mean())
-  return combined
+def _totals(batch: PolicyBatch) -> Totals:
+  return count_totals(batch.mask, batch.correct)
+
+
+def _totals_with_text(batch: tuple[PolicyBatch, Any]) -> tuple[Totals, jax.Array]:
+  return _totals(batch[0]), supervised.total_weight(batch[1])

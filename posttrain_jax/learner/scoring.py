@@ -1,7 +1,6 @@
-"""Log probabilities of a batch's answers under given parameters: the learner's own, a reference's, a teacher's."""
+"""Numbers for a batch's answers under given parameters: logprobs of a policy, a reference, a teacher; values."""
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ class Scorer:
   def __init__(
     self,
     model: TransformerConfig,
-    objective: Objective,
+    function: Callable[[nnx.GraphDef, nnx.State, Any], jax.Array],
     mesh: Mesh,
     *,
     prompts_per_update: int,
@@ -37,7 +36,7 @@ class Scorer:
 
     Args:
       model: the transformer, layers stacked.
-      objective: temperature and chunk size.
+      function: (graph, parameters, batch of P / M prompts) to an array [P / M, ...].
       mesh: where.
       prompts_per_update: P, prompts scored at a time.
       micro_batches: M, parts in which they are scored.
@@ -48,20 +47,19 @@ class Scorer:
     self._dtype = model.compute_dtype
     sharding = batch_sharding(mesh, leading=1)
 
-    def score(params: nnx.State, batch: PolicyBatch) -> jax.Array:
-      one = functools.partial(answer_logprobs, graph, objective, params, shards=batch_shards(mesh))
-      return jax.lax.map(lambda micro_batch: one(micro_batch)[0], batch)
+    def score(params: nnx.State, batch: Any) -> jax.Array:
+      return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
     self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
 
-  def split(self, batch: PolicyBatch) -> Iterator[PolicyBatch]:
+  def split(self, batch: Any) -> Iterator[Any]:
     """Cuts a batch into updates, and each into micro-batches [M, P / M, ...]."""
     size, parts = self._size, self._parts
     for start in range(0, len(batch.prompts), size):
       yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
 
-  def __call__(self, params: nnx.State, batch: PolicyBatch) -> np.ndarray:
-    """Float32 logprobs [P, G, Tc] of a batch's answers, whatever its number of prompts; arbitrary where masked."""
+  def __call__(self, params: nnx.State, batch: Any) -> np.ndarray:
+    """The function's values [P, ...] of a batch of host arrays, whatever its number of prompts."""
     with jax.set_mesh(self._mesh):
       parts = [jax.device_get(self.program(params, part)) for part in self.split(batch)]
     # [updates][M, P / M, ...] back to the order of the prompts.
@@ -71,6 +69,25 @@ class Scorer:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
     placed = jax.device_put(params, self.shardings)
     return jax.jit(_copy, static_argnums=1, out_shardings=self.shardings)(placed, self._dtype)
+
+
+def logprob_scorer(
+  model: TransformerConfig, objective: Objective, mesh: Mesh, *, prompts_per_update: int, micro_batches: int
+) -> Scorer:
+  """Scores a `PolicyBatch` with float32 log probabilities [P, G, Tc] of its tokens, arbitrary where masked.
+
+  Args:
+    model: the transformer, layers stacked.
+    objective: temperature and chunk size.
+    mesh: where.
+    prompts_per_update: P, prompts scored at a time.
+    micro_batches: M, parts in which they are scored.
+  """
+
+  def logprobs(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> jax.Array:
+    return answer_logprobs(graph, objective, params, batch, shards=batch_shards(mesh))[0]
+
+  return Scorer(model, logprobs, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
 
 
 def _copy(params: nnx.State, dtype: Any) -> nnx.State:

@@ -6,11 +6,12 @@ optimiser as they were and is reported, not hidden.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from posttrain_jax.learner.state import TrainState
@@ -101,3 +102,15 @@ def apply_update(
     **{name: value.max() for name, value in outputs.maxima.items()},
   }
   return new, metrics
+
+
+def combine(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """One dict from one per update: the largest of maxima, the number of skipped updates, means of all else."""
+  combined: dict[str, float] = {"skipped_updates": 0.0}
+  for name in found[0] if found else ():
+    values = np.array([metrics[name] for metrics in found], np.float64)
+    if name == "skipped_updates":
+      combined[name] = float(values.sum())
+    else:
+      combined[name] = float(values.max() if "max" in name.rpartition("/")[2] else values.mean())
+  return combined

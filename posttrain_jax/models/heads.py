@@ -70,7 +70,7 @@ def answer_scores(
 def to_scalar_head(
   config: TransformerConfig, params: nnx.State, *, seed: int, zero: bool = False
 ) -> tuple[TransformerConfig, nnx.State]:
-  """Puts a scalar head in place of a language model's output head; a model that has one is returned as it is.
+  """Puts a scalar head in place of a language model's output head; one that a model has already stays as it is.
 
   Weights are drawn from N(0, 1 / (D + 1)) (Stiennon et al., 2009.01325), the bias is 0.
 
@@ -78,13 +78,14 @@ def to_scalar_head(
     config: the transformer.
     params: its parameters; all but an output head of its own are kept and shared, not copied.
     seed: of the head's weights.
-    zero: weights of 0 instead, so that every score is 0 at first (value models).
+    zero: weights of 0 instead, also in place of a scalar head, so that every score is 0 at first (value models).
 
   Returns:
     (config, parameters).
   """
-  if config.scalar_head:
+  if config.scalar_head and not zero:
     return config, params
+  has_output = not (config.tied or config.scalar_head)
   config = dataclasses.replace(config, scalar_head=True)
   _, abstract = abstract_transformer(config)
   weights = jnp.zeros((config.embed_dim,), jnp.float32)
@@ -93,7 +94,7 @@ def to_scalar_head(
   params = jax.tree.map(lambda leaf: leaf, params)  # another tree of the same arrays
   params["score"] = abstract["score"].replace(weights)
   params["score_bias"] = abstract["score_bias"].replace(jnp.zeros((), jnp.float32))
-  if not config.tied:
+  if has_output:
     del params["head"]
   return config, params
 

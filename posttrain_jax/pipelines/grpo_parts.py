@@ -15,7 +15,7 @@ from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
-from posttrain_jax.learner.scoring import Scorer
+from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
@@ -135,7 +135,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   )
   engine = Engine(
     policy.model,
-    _sampling(config, policy),
+    training_sampling(config, policy),
     seed=stream_seed(config.seed, Stream.ROLLOUT),
     slots=rollout.slots,
     max_prompt_length=max(len(prompt.tokens) for prompt in prompts),  # caches no longer than the data needs
@@ -230,7 +230,8 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   )
 
 
-def _sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConfig:
+def training_sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConfig:
+  """How rollouts are drawn; InputError where that is not what is trained, and nobody said that it is meant."""
   stop_ids = policy.tokenizer.stop_ids
   sampling = build(SamplingConfig, config.rollout.sampling, "rollout.sampling", stop_ids=stop_ids)
   if sampling.truncates and not config.rollout.train_on_truncated:
@@ -259,7 +260,7 @@ def _teacher(
   teacher: Policy, objective: Objective, mesh: Mesh, division: dict[str, int]
 ) -> Callable[[PolicyBatch], np.ndarray]:
   """Logprobs under the teacher, whatever its size, at the policy's sampling temperature."""
-  scorer = Scorer(teacher.model, objective, mesh, **division)
+  scorer = logprob_scorer(teacher.model, objective, mesh, **division)
   params = scorer.freeze(teacher.params)
   return lambda batch: scorer(params, batch)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.pipelines.policy import digests, find_tokenizer, load_model
@@ -15,13 +16,16 @@ ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
 Judge = Callable[[Sequence[Group]], list[Group]]
 
 
-def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[ModelReward, dict[str, str]]:
+def load_reward_model(
+  path: str, tokenizer: Tokenizer, where: str, *, mesh: Mesh | None = None
+) -> tuple[ModelReward, dict[str, str]]:
   """Loads a reward model for answers in a policy's own tokens.
 
   Args:
     path: PATH_OR_NAME of a reward model.
     tokenizer: the policy's; the reward model's has to be the same, as answers are not tokenised again.
     where: the config field that has the path.
+    mesh: devices and layout; one device if None.
 
   Returns:
     (the reward model, `where` to the digest of its weights).
@@ -32,10 +36,15 @@ def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Mode
   config, params = load_model(path)
   if not config.scalar_head:
     raise InputError(f"{where}: {path} is a language model, expected a reward model")
+  same_tokenizer(path, tokenizer, where)
+  return ModelReward(config, params, mesh=mesh), {where: digests(path, tokenizer)["model"]}
+
+
+def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
+  """Raises InputError where the model at `path`, named by the config field `where`, has other tokens or none known."""
   own = find_tokenizer(path)
   if own is None or own.digest() != tokenizer.digest():
     raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
-  return ModelReward(config, params), {where: digests(path, tokenizer)["model"]}
 
 
 def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:

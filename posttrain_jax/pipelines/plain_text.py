@@ -52,15 +52,21 @@ def lay_out(
   A problem's digits are drawn at random; there is nothing to predict about them. Texts are cut at `row_length` tokens.
   """
   if section.path:
-    tokens = [tokenizer.encode(row.columns[section.field], add_special_tokens=True) for row in rows]
-    examples = [
-      Example(np.array(each, np.int32), np.ones(len(each), bool), row.source) for each, row in zip(tokens, rows)
-    ]
+    examples = documents(rows, tokenizer, field=section.field, row_length=section.row_length)
   else:
     examples = encode_demonstrations(rows, tokenizer, chat=False)
-  examples, _ = supervised.limit_length(examples, max_length=section.row_length, too_long=supervised.TooLong.CUT)
+    examples, _ = supervised.limit_length(examples, max_length=section.row_length, too_long=supervised.TooLong.CUT)
   options = dict(pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True)
   return SupervisedBatches(examples, batch_size=batch_size, seed=0, **options)
+
+
+def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_length: int) -> list[Example]:
+  """Texts in the column `field` of which every token is learned, cut at `row_length` tokens."""
+  tokens = [tokenizer.encode(row.columns[field], add_special_tokens=True) for row in rows]
+  examples = [
+    Example(np.array(each, np.int32), np.ones(len(each), bool), row.source) for each, row in zip(tokens, rows)
+  ]
+  return supervised.limit_length(examples, max_length=row_length, too_long=supervised.TooLong.CUT)[0]
 
 
 class Variety:

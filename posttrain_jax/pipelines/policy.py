@@ -38,6 +38,7 @@ class Which(enum.StrEnum):
 
   LATEST = "latest"
   BEST = "best"  # by the metric that the run's config names
+  AVERAGE = "average"  # the latest, and of it the average of the parameters (PPO's `average.decay`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +166,8 @@ def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfi
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
   if which == Which.BEST and step is None:
     raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")
-  restored = checkpoint.load(path / "checkpoints", {"params": target}, step=step, partial=True)
+  name = "average" if which == Which.AVERAGE else "params"
+  restored = checkpoint.load(path / "checkpoints", {name: target}, step=step, partial=True)
   if restored is None:
     raise InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")
-  return model, restored.state["params"]
+  return model, restored.state[name]

@@ -15,6 +15,9 @@ class Stream(enum.StrEnum):
   DROPOUT = "dropout"
   PREFERENCES = "preferences"
   HEAD = "head"
+  VALUE = "value"
+  MINIBATCHES = "minibatches"
+  PRETRAINING = "pretraining"
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

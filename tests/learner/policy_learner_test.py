@@ -320,3 +320,21 @@ def test_divisions_that_do_not_work_out():
     Objective(dual_clip=0.5)
   with pytest.raises(InputError, match="temperature"):
     Objective(temperature=0.0)
+
+
+def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
+  # VAPO. Without advantages the gradient is that of this term alone.
+  correct = np.zeros((P, G), bool)
+  correct[0, 1] = correct[2] = True
+  batch = dataclasses.replace(make_batch(), advantages=np.zeros((P, G, 1), np.float32), correct=correct)
+  objective = Objective(nll_on_correct=0.1)
+  learner = make_learner(objective, per_update=P)
+  right = batch.mask & correct[..., None]
+  nll = -learner.score(batch)[right].mean()
+  found = learner.train(batch)
+  assert found["nll/correct"] == pytest.approx(nll, rel=1e-5) and found["loss"] == pytest.approx(0.1 * nll, rel=1e-5)
+  assert -learner.score(batch)[right].mean() < nll
+  parts = make_learner(objective, per_update=P, micro_batches=4).train(batch)
+  assert parts["nll/correct"] == pytest.approx(nll, rel=1e-5)
+  nobody = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
+  assert make_learner(objective, per_update=P).train(nobody)["loss"] == 0

@@ -45,3 +45,21 @@ def test_dtype_and_shapes():
   assert value.clipped_value_loss(*arrays).dtype == jnp.float32
   with pytest.raises(AssertionError):
     value.clipped_value_loss(*arrays[:3], np.ones((1, 3)))
+
+
+def test_explained_variance():
+  returns = np.array([[1.0, 2.0, 3.0, 99.0], [4.0, 99.0, 99.0, 99.0]])
+  mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0]])
+  explained = lambda values: float(value.explained_variance(values, returns, mask))  # noqa: E731
+  assert explained(returns) == 1
+  assert explained(np.full_like(returns, 7.0)) == pytest.approx(0, abs=1e-6)  # a constant, however far off
+  assert explained(-returns) == pytest.approx(-3)  # residuals 2 R have four times the variance
+  # By hand: residuals ±.5 around the mean have variance .25, returns 1.25.
+  assert explained(returns - np.array([[0.5, -0.5, 0.5, 0], [-0.5, 0, 0, 0]])) == pytest.approx(1 - 0.25 / 1.25)
+  np.testing.assert_array_equal(value.explained_variance(np.where(mask, 0, np.nan), returns, mask), explained(0 * mask))
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 4)), np.eye(2, 4), np.ones((2, 4))])
+def test_nothing_to_explain(mask):
+  returns = np.full((2, 4), 0.7, np.float32)
+  assert value.explained_variance(np.arange(8.0).reshape(2, 4), returns, mask) == 0

@@ -117,6 +117,11 @@ def test_a_language_model_becomes_a_reward_model(tied, stacked):
   assert np.asarray(row_scores(config, after, *joined())).std() > 0
   config, after = heads.to_scalar_head(language, before, seed=1, zero=True)
   np.testing.assert_array_equal(row_scores(config, after, *joined()), np.zeros(8))
+  # A reward model's head goes the same way, its bias too.
+  reward_model = dataclasses.replace(CONFIG, tied=tied, stacked=stacked)
+  same, zero = heads.to_scalar_head(reward_model, random_params(reward_model), seed=1, zero=True)
+  assert same == reward_model
+  np.testing.assert_array_equal(row_scores(same, zero, *joined()), np.zeros(8))
 
 
 def test_the_head_is_drawn_with_variance_one_over_width_plus_one():

@@ -1,0 +1,100 @@
+"""The value model of PPO: before each token of an answer, what the answer will still earn.
+
+A transformer with a scalar head, read at every position: V before token t is the score of the hidden state that has
+seen the prompt and the answer's tokens before t. It shares nothing with the policy but what it may have started from.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posttrain_jax import losses
+from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.models import heads
+from posttrain_jax.models.forward import answer_hidden
+from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueObjective:
+  """What the value model minimises: coefficient · mean over tokens of the clipped loss (`losses.value`).
+
+  Attributes:
+    clip: how far a value may move from what it was when the step began, in units of the reward; 0 for no bound.
+    coefficient: on the loss; as the optimiser is the value model's own, it matters to gradient clipping only.
+  """
+
+  clip: float = 0.2
+  coefficient: float = 0.1
+
+  def __post_init__(self):
+    """Raises InputError on numbers that would train nothing."""
+    if self.clip < 0 or self.coefficient <= 0:
+      raise InputError(
+        f"value.objective: clip {self.clip}, coefficient {self.coefficient}, expected clip >= 0 and coefficient > 0"
+      )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ValueBatch:
+  """What one update of the value model trains on; every leaf may have a leading micro-batch axis [M, ...].
+
+  Attributes:
+    prompts: int32 [P, Tp], padded on the right.
+    prompt_lengths: int32 [P].
+    answers: int32 [P, G, Tc], padded on the right.
+    mask: bool [P, G, Tc], True on tokens that count.
+    old_values: float32 [P, G, Tc], the value model's own when the step began.
+    returns: float32 [P, G, Tc].
+  """
+
+  prompts: jax.Array
+  prompt_lengths: jax.Array
+  answers: jax.Array
+  mask: jax.Array
+  old_values: jax.Array
+  returns: jax.Array
+
+
+def answer_values(graph: nnx.GraphDef, params: nnx.State, batch: ValueBatch) -> jax.Array:
+  """Values of a batch's answers: float32 [P, G, Tc], index t before token t; arbitrary where the mask is False.
+
+  Args:
+    graph: graph of a stacked transformer with a scalar head.
+    params: its parameters.
+    batch: without a micro-batch axis; anything with prompts, prompt_lengths and answers.
+  """
+  model = nnx.merge(graph, params)
+  return heads.token_scores(model, answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers))
+
+
+def total_tokens(batch: ValueBatch) -> jax.Array:
+  """What `make_loss` divides by: counted tokens of a batch, cut into micro-batches or not."""
+  return batch.mask.sum()
+
+
+def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction:
+  """The loss of one micro-batch; its total is `total_tokens` of the whole update.
+
+  Args:
+    graph: graph of a stacked transformer with a scalar head.
+    objective: what to minimise.
+  """
+
+  def loss_function(params: nnx.State, batch: ValueBatch, total: jax.Array) -> LossOutput:
+    mean = functools.partial(losses.aggregate.token_mean, mask=batch.mask, denominator=total)
+    values = answer_values(graph, params, batch)
+    clip = objective.clip or jnp.inf
+    loss = mean(losses.value.clipped_value_loss(values, batch.old_values, batch.returns, batch.mask, clip=clip))
+    moved = jnp.abs(jnp.where(batch.mask, values - batch.old_values, 0))
+    return LossOutput(
+      loss=objective.coefficient * loss,
+      sums={"clipped": mean((moved > clip).astype(jnp.float32)), "unscaled_loss": loss},
+      maxima={"moved_max": moved.max()},
+    )
+
+  return loss_function

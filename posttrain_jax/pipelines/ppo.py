@@ -1,0 +1,148 @@
+"""PPO with its four models: policy and value model are trained, reference and reward model are frozen.
+
+"Proximal Policy Optimization Algorithms" (1707.06347) as InstructGPT (2203.02155) runs it. A step is one rollout and
+the updates on it: `learner.epochs` times over its prompts, shuffled anew each time, `learner.minibatches` updates an
+epoch of the policy and as many of the value model. The KL to the reference is charged token by token in the reward. The
+first `value.pretraining_steps` steps train the value model alone.
+
+Options, each on its own: value clipping, whitening of rewards (without shifting their mean) and of advantages, an
+adaptive KL coefficient, a score for answers without an end, PPO-ptx, an average of the policy; and VAPO's
+(2504.05118) length-adaptive λ and likelihood of correct answers.
+
+A checkpoint is made at a step's end and holds policy, value model, average, KL coefficient and the position in the
+prompts. The reference is the policy as it came, which a resumed run finds again where it came from.
+
+Deviation from InstructGPT: the average is taken once a step, not after each update.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.learner.state import TrainState, abstract_like
+from posttrain_jax.pipelines.group_json import rollout_record
+from posttrain_jax.pipelines.keeper import Keeper
+from posttrain_jax.pipelines.minibatches import epoch_orders
+from posttrain_jax.pipelines.ppo_advantages import estimate
+from posttrain_jax.pipelines.ppo_assembly import assemble
+from posttrain_jax.pipelines.ppo_parts import Parts
+from posttrain_jax.pipelines.rollout_metrics import token_cost
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Runs the loop, or goes on with it.
+
+  Args:
+    config: see `configs/tiny_ppo.py`, which has every field.
+    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, rollouts/, tensorboard/ and report.html.
+
+  Raises:
+    InputError: bad configuration or input, before anything is compiled.
+    Preempted: after SIGTERM and a checkpoint.
+    Diverged: `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+  """
+  with contextlib.ExitStack() as stack:
+    parts = assemble(config, workdir, stack)
+    policy, value, engine, stream = parts.learner, parts.value, parts.engine, parts.stream
+    average, kl_coefficient, first = parts.start_average(), parts.kl.coefficient, 0
+    keeper = Keeper(
+      stack,
+      parts.directory.path,
+      config,
+      _abstract(parts, average),
+      title="ppo",
+      preemption=parts.preemption,
+      clock=parts.clock,
+    )
+    clock = keeper.clock
+    if keeper.restored is not None:
+      state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
+      policy.state = TrainState(**{field.name: state[field.name] for field in dataclasses.fields(TrainState)})
+      value.state, average = state["value"], state.get("average")
+      kl_coefficient, stream.position = extra["kl_coefficient"], extra["position"]
+      policy.skipped.in_a_row, value.skipped.in_a_row = extra["skipped_in_a_row"], extra["value_skipped_in_a_row"]
+    parts.hand_over()
+
+    # Step 0 is the policy as it came: evaluated, not trained.
+    for step in range(first, config.steps + 1):
+      metrics: dict[str, Any] = {}
+      if step:
+        with clock.phase("rollout"):
+          groups = engine.generate(stream.next(config.rollout.groups), config.rollout.group_size)
+        with clock.phase("reward"):
+          groups = parts.judge(groups)
+        metrics |= parts.describe(groups)
+
+        with clock.phase("train"):
+          batch, scores = parts.batch(groups)
+          old_logprobs, reference_logprobs = policy.score(batch), parts.reference_logprobs(batch)
+          values = value.values(batch)
+          advantages, returns, found = estimate(
+            scores,
+            old_logprobs,
+            reference_logprobs,
+            values,
+            batch.mask,
+            kl_coefficient=kl_coefficient,
+            kl_penalty=parts.kl,
+            estimator=parts.estimator,
+            whitening=parts.whitening,
+          )
+          metrics |= found | token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
+          metrics |= {"kl/coefficient": kl_coefficient, "learning_rate": float(policy.learning_rate(policy.version))}
+
+          order = epoch_orders(len(groups), epochs=config.learner.epochs, seed=parts.minibatch_seed, step=step)
+          metrics |= value.fit(batch, old_values=values, returns=returns, order=order)
+          if step > config.value.pretraining_steps:
+            batch = dataclasses.replace(batch, advantages=advantages, old_logprobs=old_logprobs)
+            metrics |= policy.train(batch, order=order)
+            answers = int(batch.mask.any(-1).sum())
+            kl_coefficient = parts.kl.adapted(kl_coefficient, found["kl/answer"], answers)
+            if average is not None:
+              average = parts.into_average(average, policy.state.params)
+
+        with clock.phase("handover"):
+          parts.hand_over()
+        if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
+          keeper.journal.write_rollouts(step, _records(parts, step, groups, advantages))
+
+      if keeper.evaluates(step):
+        with clock.phase("eval"):
+          metrics |= parts.evaluate(average)
+      metrics = {"updates": policy.version, **metrics}
+      extra = {
+        "position": stream.position,
+        "kl_coefficient": kl_coefficient,
+        "skipped_in_a_row": policy.skipped.in_a_row,
+        "value_skipped_in_a_row": value.skipped.in_a_row,
+      }
+      if keeper.end(step, metrics, _state(parts, average), policy.state.params, lambda extra=extra: extra):
+        break
+    keeper.finish()
+  if config.logging.report:
+    write_report(parts.directory.path)
+
+
+def _state(parts: Parts, average: Any) -> dict[str, Any]:
+  """What a checkpoint holds; the policy's own state is at the top, where a run's model is looked for."""
+  own = {field.name: getattr(parts.learner.state, field.name) for field in dataclasses.fields(TrainState)}
+  return own | {"value": parts.value.state} | ({} if average is None else {"average": average})
+
+
+def _abstract(parts: Parts, average: Any) -> dict[str, Any]:
+  policy, value = (abstract_like(each.state, each.shardings) for each in (parts.learner, parts.value))
+  own = {field.name: getattr(policy, field.name) for field in dataclasses.fields(TrainState)}
+  return own | {"value": value} | ({} if average is None else {"average": policy.params})
+
+
+def _records(parts: Parts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:
+  """What rollouts/ shows of a step; the advantage is that of an answer's first token."""
+  decode = parts.policy.tokenizer.decode
+  return [
+    rollout_record(step, group, "trained", advantages[i, :, 0], decode(group.prompt.tokens))
+    for i, group in enumerate(groups)
+  ]

@@ -1,0 +1,204 @@
+"""Puts the parts of PPO together, finding out first whether config and data are fit for it.
+
+Four models: the policy and the value model are trained, each with its own optimiser; the reference and a reward model
+are frozen. Each has its own layout over the devices: the policy that of `mesh`, the others those of `meshes`.
+"""
+
+import contextlib
+from collections.abc import Mapping
+
+import ml_collections
+from jax.sharding import Mesh
+
+from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.learner.ema import make_average
+from posttrain_jax.learner.mixture import Text
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.scoring import logprob_scorer
+from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.learner.value import ValueObjective
+from posttrain_jax.learner.value_learner import ValueLearner
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.pipelines import offline, sft
+from posttrain_jax.pipelines.clock import Clock
+from posttrain_jax.pipelines.evaluator import Evaluator
+from posttrain_jax.pipelines.grpo_parts import training_sampling
+from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
+from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
+from posttrain_jax.pipelines.policy import digests as policy_digests
+from posttrain_jax.pipelines.ppo_advantages import AdvantageEstimator, KLPenalty, NoEnd, Whitening
+from posttrain_jax.pipelines.ppo_parts import Parts
+from posttrain_jax.pipelines.preemption import Preemption
+from posttrain_jax.pipelines.pretraining_data import load_pretraining
+from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
+from posttrain_jax.pipelines.settings import at_least, build
+from posttrain_jax.pipelines.streams import Stream, stream_seed
+from posttrain_jax.pipelines.tasks import load_prompts
+from posttrain_jax.pipelines.value_model import load_value_model, with_value_head
+from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.types import InputError
+
+_LEAST = {
+  "steps": 0,
+  "rollout.groups": 1,
+  "rollout.group_size": 1,
+  "learner.epochs": 1,
+  "learner.minibatches": 1,
+  "learner.micro_batches": 1,
+  "learner.max_skipped_updates": 1,
+  "value.pretraining_steps": 0,
+  "ptx.rows": 1,
+  "eval.every": 0,
+  "checkpoint.every": 1,
+  "checkpoint.keep": 1,
+  "logging.rollouts_every": 1,
+}
+
+
+def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.ExitStack) -> Parts:
+  """Builds all parts; what must be closed is left to `stack`.
+
+  Raises:
+    InputError: bad configuration or input, before a directory is made or anything is compiled.
+    Preempted: during the warm-up, after a checkpoint of it.
+  """
+  rollout, clock = config.rollout, Clock()
+  _check(config)
+  settings = dict(
+    kl=build(KLPenalty, config.kl, "kl"),
+    no_end=build(NoEnd, config.no_end, "no_end"),
+    estimator=build(AdvantageEstimator, config.gae, "gae"),
+    whitening=build(Whitening, config.whiten, "whiten"),
+  )
+  given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
+  objective = build(Objective, config.objective, "objective", **given)
+  optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
+  value_objective = build(ValueObjective, config.value.objective, "value.objective")
+  value_optimizer = build(OptimizerConfig, config.value.optimizer, "value.optimizer")
+
+  mesh = make_mesh(config.mesh)
+  reference_mesh, reward_mesh, value_mesh = (_mesh(config, name) for name in ("reference", "reward", "value"))
+  minibatch = rollout.groups // config.learner.minibatches
+  division = dict(prompts_per_update=minibatch, micro_batches=config.learner.micro_batches)
+  for each in (mesh, reference_mesh, value_mesh):
+    check_division(each, **division)
+  policy = load_policy(config.model)
+  prompts, digests = load_prompts(
+    config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
+  )
+  text, found = _load_text(config, policy, mesh)
+  digests |= found
+  value_start, found = load_value_model(config.value.path or config.reward_model, policy, "value.path")
+  digests |= found
+  engine = Engine(
+    policy.model,
+    training_sampling(config, policy),
+    seed=stream_seed(config.seed, Stream.ROLLOUT),
+    slots=rollout.slots,
+    max_prompt_length=max(len(prompt.tokens) for prompt in prompts),  # caches no longer than the data needs
+    max_new_tokens=rollout.max_new_tokens,
+    steps_per_dispatch=rollout.steps_per_dispatch,
+    prefill_width=rollout.prefill_width,
+    mesh=mesh,
+  )
+  workers = stack.enter_context(make_workers(config.rewards))
+  verify = judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
+  scores = None
+  if config.reward_model:
+    scorer, found = load_reward_model(config.reward_model, policy.tokenizer, "reward_model", mesh=reward_mesh)
+    scores, digests = scorer.score_groups, digests | found
+    judge = judge_by_model(verify, scores)
+  check_answer_style(config)
+  evaluator = Evaluator(config.eval, policy, verify, seed=config.seed, mesh=mesh, reward=scores)
+  warmup = sft.prepare_warm_up(config, policy, mesh)
+  digests |= warmup.digests if warmup is not None else {}
+  digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
+
+  directory = stack.enter_context(Workdir.open(workdir, config, digests))
+  preemption = stack.enter_context(Preemption())
+  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+  save_description(policy, directory.path)
+  skipped = dict(max_skipped_updates=config.learner.max_skipped_updates)
+  seed = stream_seed(config.seed, Stream.PARAMS)
+  learner = PolicyLearner(
+    policy.model, objective, optimizer, mesh, seed=seed, params=policy.params, text=text, **division, **skipped
+  )
+  start = learner.state.params
+  value_model, value_params = with_value_head(
+    value_start, start, seed=stream_seed(config.seed, Stream.VALUE), zero=config.value.zero_head
+  )
+  value = ValueLearner(
+    value_model, value_objective, value_optimizer, value_mesh, params=value_params, **division, **skipped
+  )
+  reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
+  reference_params = reference.freeze(start)
+  kl_to_start = None
+  if config.eval.kl:
+    kl_to_start = KLToReference(policy.model, frozen_copy(start), mesh, chunk=objective.logprob_chunk)
+  abstract = abstract_like(learner.state, learner.shardings).params
+  handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  average = config.average
+  return Parts(
+    directory=directory,
+    policy=policy,
+    learner=learner,
+    value=value,
+    engine=engine,
+    stream=PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
+    judge=judge,
+    evaluator=evaluator,
+    clock=clock,
+    preemption=preemption,
+    minibatch_seed=stream_seed(config.seed, Stream.MINIBATCHES),
+    reference_logprobs=lambda batch: reference(reference_params, batch),
+    into_average=make_average(average.decay, learner.shardings.params) if average.decay else None,
+    evaluates_average=average.evaluate,
+    kl_to_start=kl_to_start,
+    _handover=handover,
+    **settings,
+  )
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+  at_least(config, _LEAST)
+  average, groups, parts = config.average, config.rollout.groups, config.learner.minibatches
+  if not 0 <= average.decay < 1:
+    raise InputError(f"average.decay: {average.decay}, expected 0 (none) to below 1")
+  if config.ptx.coefficient < 0:
+    raise InputError(f"ptx.coefficient: {config.ptx.coefficient}, expected 0 (off) or more")
+  if groups % parts:
+    raise InputError(f"learner.minibatches: {parts} does not divide rollout.groups = {groups}")
+  of_average = [f"{name}_average" for name in config.eval.sets] if average.decay and average.evaluate else []
+  offline.check_best(config, [*config.eval.sets, *of_average])
+
+
+def _mesh(config: ml_collections.ConfigDict, name: str) -> Mesh:
+  """The layout of one of the models beside the policy; sizes of 0 throughout are the policy's."""
+  sizes = config.meshes[name]
+  if not any(sizes.values()):
+    return make_mesh(config.mesh)
+  try:
+    return make_mesh({axis: size or 1 for axis, size in sizes.items()})
+  except InputError as error:
+    raise InputError(f"meshes.{name}: {error}") from None
+
+
+def _load_text(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> tuple[Text | None, Mapping[str, str]]:
+  """The text of PPO-ptx with the digest of what it was read from; None where it has no weight."""
+  section, parts = config.ptx, config.learner.micro_batches
+  if not section.coefficient:
+    return None, {}
+  if section.rows % (parts * batch_shards(mesh)):
+    raise InputError(
+      f"ptx.rows: {section.rows} do not divide over learner.micro_batches={parts} x data x fsdp = "
+      f"{batch_shards(mesh)} shards"
+    )
+  seed = stream_seed(config.seed, Stream.PRETRAINING)
+  found, digests = load_pretraining(section, policy.tokenizer, batch_size=section.rows, seed=seed)
+  return Text(section.coefficient, found.batch), digests
