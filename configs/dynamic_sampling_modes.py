@@ -1,8 +1,7 @@
 """Ways to admit prompts in dynamic sampling, compared on the tiny task from one warm-up.
 
     python -m experiments.dapo --config.steps=0 --workdir=runs/warm_up
-    python -m experiments.dapo --config=configs/dynamic_sampling_modes.py:MODE \\
-        --config.model.path=runs/warm_up/warmup --workdir=runs/modes/MODE
+    python -m experiments.dapo --config=configs/dynamic_sampling_modes.py:MODE --config.model.path=runs/warm_up/warmup
 
 MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`).
 """

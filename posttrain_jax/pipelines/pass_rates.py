@@ -12,7 +12,8 @@ class PassRates:
   """Counts by prompt index; part of a checkpoint.
 
   A prompt retires when `retire_after` groups of it in a row were all right: it teaches nothing as long as that is so,
-  and is not drawn again to see whether it still is. A group without enough verdicts says nothing either way.
+  and is not drawn again to see whether it still is. What was under way then does not call it back. A group without
+  enough verdicts says nothing either way.
   """
 
   def __init__(self, retire_after: int):
@@ -28,15 +29,16 @@ class PassRates:
       counts[1] += int(group.valid.sum())
       if outcome == Verdict.ALL_RIGHT:
         counts[2] += 1
-      elif outcome != Verdict.INVALID:
+      elif outcome != Verdict.INVALID and not self._retired(counts):
         counts[2] = 0
+
+  def _retired(self, counts: list[int]) -> bool:
+    return 0 < self._retire_after <= counts[2]
 
   @property
   def retired(self) -> frozenset[int]:
     """Indices of the prompts that are not to be drawn any more."""
-    if not self._retire_after:
-      return frozenset()
-    return frozenset(index for index, counts in self._counts.items() if counts[2] >= self._retire_after)
+    return frozenset(index for index, counts in self._counts.items() if self._retired(counts))
 
   def rate(self, index: int) -> float:
     """Share of right answers among those with a verdict; NaN for a prompt that has none."""
