@@ -17,8 +17,8 @@ def run(workdir, steps):
   config.update_from_flattened_dict(OVERRIDES)
   changes = {"warmup.steps": 0, "mesh.data": 8, "rollout.groups": 8, "eval.every": 0, "learner.updates_per_step": 1}
   changes |= {"dynamic_sampling.admission": "carry", "dynamic_sampling.verdict_delay": 2, "checkpoint.every": 1}
-  # Slots for more than a step's answers, dispatches of few tokens: much is in flight between steps.
-  changes |= {"rollout.slots": 64, "rollout.steps_per_dispatch": 2, "logging.report": False, "steps": steps}
+  # Slots for 6 of the 8 groups, and dispatches of few tokens: much is in flight when a step has its groups.
+  changes |= {"rollout.slots": 24, "rollout.steps_per_dispatch": 2, "logging.report": False, "steps": steps}
   config.update_from_flattened_dict(changes)
   grpo.train(ml_collections.ConfigDict(config).lock(), str(workdir))
 
