@@ -18,8 +18,8 @@ a step; staleness in versions (updates):
 
 Informative shares were .35 to .44. `filter` trains on 7.0 groups a step, the others on 16. Lengths are in tokens, of
 about 11; standard errors of the gap are .12 to .22. It is the task's, not a mode's: `batch` and `filter`, which wait
-for all before they look at anything, have it too. Where correctness has nothing to do with length no mode has one, which
-`tests/pipelines/admission_test.py` tests. One seed and 15 steps say nothing of which mode learns better.
+for all before they look at anything, have it too. Where correctness has nothing to do with length no mode has one: see
+`tests/pipelines/admission_test.py`. One seed and 15 steps say nothing of which mode learns better.
 """
 
 from ml_collections import ConfigDict
