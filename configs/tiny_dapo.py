@@ -38,9 +38,13 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.dynamic_sampling = dict(
     enabled=True,
-    admission="drain",  # or exact
+    admission="drain",  # exact, carry, filter or batch; see pipelines/dynamic_sampling.py
     max_prompts=256,  # cap on the prompts drawn for one step
     at_cap="train_partial",  # or error, or stop
+    max_staleness=1,  # carry: most steps from a prompt's admission to training on its group; 0 is on-policy
+    verdict_delay=1,  # carry: dispatches from a group's end to the effect of its verdict: time for slow verifiers
+    batch_factor=3,  # batch: prompts of a batch, in multiples of `rollout.groups`
+    retire_after=0,  # all-right groups in a row after which a prompt is drawn no more; 0 for never
   )
   config.overlong = dict(
     penalty_buffer=8,  # tokens before the cap over which the soft penalty falls to -1; 0 turns it off

@@ -1,6 +1,10 @@
-"""Where a step's wall time goes: named phases that may nest, each counted without what is inside it."""
+"""Where a step's wall time goes: named phases that may nest, each counted without what is inside it.
+
+What other threads do meanwhile takes no time of the step's, and is not counted.
+"""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,10 +16,14 @@ class Clock:
     self._seconds: dict[str, float] = {}
     self._inside: list[float] = []  # per open phase, seconds spent in phases within it
     self._start = time.perf_counter()
+    self._thread = threading.get_ident()
 
   @contextlib.contextmanager
   def phase(self, name: str) -> Iterator[None]:
-    """Counts what happens in the `with` block as `time/<name>`."""
+    """Counts what happens in the `with` block as `time/<name>`, on the thread that made the clock."""
+    if threading.get_ident() != self._thread:
+      yield
+      return
     start = time.perf_counter()
     self._inside.append(0.0)
     try:

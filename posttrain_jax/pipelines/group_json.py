@@ -16,8 +16,9 @@ _GROUP_ARRAYS = {"accuracy": np.float32, "rewards": np.float32, "valid": np.bool
 
 
 def group_to_json(group: Group) -> dict[str, Any]:
-  """A judged group as a JSON object that `group_from_json` turns back into the same bits."""
+  """A group, judged or not, as a JSON object that `group_from_json` turns back into the same bits."""
   prompt = group.prompt
+  verdicts = {name: getattr(group, name) for name in _GROUP_ARRAYS}
   return {
     "prompt": {
       "index": prompt.index,
@@ -35,7 +36,7 @@ def group_to_json(group: Group) -> dict[str, Any]:
     ],
     "texts": list(group.texts),
     "components": {name: values.tolist() for name, values in group.components.items()},
-    **{name: getattr(group, name).tolist() for name in _GROUP_ARRAYS},
+    **{name: None if values is None else values.tolist() for name, values in verdicts.items()},
   }
 
 
@@ -52,7 +53,7 @@ def group_from_json(record: dict[str, Any]) -> Group:
     answers=tuple(answers),
     texts=tuple(record["texts"]),
     components={name: np.array(values, np.float32) for name, values in record["components"].items()},
-    **{name: np.array(record[name], dtype) for name, dtype in _GROUP_ARRAYS.items()},
+    **{name: None if record[name] is None else np.array(record[name], dtype) for name, dtype in _GROUP_ARRAYS.items()},
   )
 
 
@@ -62,7 +63,7 @@ def rollout_record(step: int, group: Group, verdict: str, advantages: np.ndarray
   Args:
     step: the step it was judged in.
     group: the judged group.
-    verdict: what became of it (`dynamic_sampling.Verdict`).
+    verdict: what became of it (`verdicts.Verdict`).
     advantages: float32 [G] if it was trained on.
     prompt_text: the decoded prompt.
   """

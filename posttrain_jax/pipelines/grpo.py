@@ -9,11 +9,11 @@ ReMax and the others (`configs/tiny_rl.py`): they name another estimator of adva
 
 A step is one rollout and the optimiser updates on it. Old logprobs are the learner's own at the start of the step: its
 first update is on-policy, so one forward serves for both; for the others they are computed before the first. A
-checkpoint is made at a step's end, where nothing is in flight, and holds all that the next step depends on: a run that
-was killed goes on bit for bit.
+checkpoint is made at a step's end, where the engine is idle, and holds all that the next step depends on, unfinished
+answers included: a run that was killed goes on bit for bit.
 
-Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one or two steps stale; they are
-weighted by `objective.correction`.
+Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one or two steps stale, with "carry"
+many are, by up to `dynamic_sampling.max_staleness` steps; their tokens are weighted by `objective.correction`.
 """
 
 import contextlib

@@ -20,29 +20,34 @@ def describe(
   stats: EngineStats,
   *,
   version: int,
+  drawn: int | None = None,
 ) -> dict[str, float]:
   """Metrics of one collection.
 
   Args:
     trained: the groups to train on, those carried in from the last step included.
-    judged: the groups generated in this step with what became of them.
-    counted: groups by verdict (all right, all wrong, invalid, trained = informative), whatever became of them.
+    judged: the groups whose fate this step decided, with what it is: those generated in it, or, where groups go on
+      from step to step, those that left the line.
+    counted: those groups by verdict (all right, all wrong, invalid, trained = informative), whatever became of them.
     stats: what the engine did.
     version: that of the current parameters.
+    drawn: prompts admitted in this step; as many as were judged if None.
 
   Returns:
     Flat metrics; tokens and lengths in tokens, shares in [0, 1], staleness in versions.
   """
   fresh = [group for group, _ in judged]
   metrics: dict[str, float] = {
-    "sampling/prompts_drawn": len(fresh),
+    "sampling/prompts_drawn": len(fresh) if drawn is None else drawn,
     "sampling/groups_trained": len(trained),
     "sampling/carried": sum(outcome == "carried" for _, outcome in judged),
     "sampling/dropped_all_right": counted["all_right"],
     "sampling/dropped_all_wrong": counted["all_wrong"],
     "sampling/dropped_invalid": counted["invalid"],
+    "sampling/surplus": sum(outcome == "surplus" for _, outcome in judged),
     "sampling/tokens_generated": stats.generated_tokens,
     "sampling/prefill_tokens": stats.prefill_tokens,
+    "sampling/recomputed_tokens": stats.recomputed_tokens,
     "sampling/decode_steps": stats.decode_steps,
     "sampling/dispatches": stats.dispatches,
   }

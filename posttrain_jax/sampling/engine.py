@@ -6,32 +6,28 @@ queue at the next dispatch, so no slot waits for the longest answer of a batch. 
 
 Guarantees, each tested: with the same parameters and the same number of slots, the tokens and logprobs of a request
 depend only on (seed, prompt index, sample, attempt) and on its prompt, bit for bit, whatever slot, order and company it
-has. With another number of slots they agree to rounding.
+has. With another number of slots they agree to rounding. So do those of an answer that `suspend` interrupts and
+`resume` goes on with, under the same parameters; where it goes on, in what order and company, changes no bit.
+
+What is where: `ledger` keeps the books on requests, `device` pads them and runs the programs of `programs`.
 """
 
-import collections
 import dataclasses
-import functools
 from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.sharding import BATCH, batch_shards
-from posttrain_jax.sampling import programs
+from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.sampling.device import Device, bucket_of
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.requests import EngineStats, Request
-from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
-
-
-def length_buckets(longest: int) -> tuple[int, ...]:
-  """Prefill lengths to compile: the longest prompt, its half and its quarter, none shorter than 32 but the longest."""
-  return tuple(sorted({longest, *(-(-longest // part) for part in (4, 2) if longest >= 32 * part)}))
+from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.requests import EngineStats
+from posttrain_jax.types import FinishReason, Group, InputError, Prompt
 
 
 class Engine:
@@ -64,7 +60,8 @@ class Engine:
       max_prompt_length: longest prompt in tokens.
       max_new_tokens: cap on the tokens of an answer, the stop id included.
       steps_per_dispatch: decode steps without coming back to the host; a slot that finishes idles to their end.
-      prefill_width: W, prompts per prefill and prompts whose keys and values are kept until all samples have begun.
+      prefill_width: W, prompts (or answers taken up again) per prefill, and prompts whose keys and values are kept
+        until all samples have begun.
       prefill_buckets: lengths that prompts are padded to for prefill, one program each, the longest
         `max_prompt_length`; `length_buckets` of it if None.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
@@ -84,56 +81,38 @@ class Engine:
     self.model = dataclasses.replace(model, stacked=False)
     self.sampling, self.seed, self.slots = sampling, seed, slots
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
-    self.prefill_width = prefill_width
-    self.buckets = tuple(sorted(prefill_buckets)) if prefill_buckets else length_buckets(max_prompt_length)
+    self.mesh, self.version, self.params = mesh, -1, None
+    self.stats = EngineStats()
+    self._ledger = Ledger(prefill_width)
+    self._device = Device(
+      self.model,
+      sampling,
+      mesh,
+      **sizes,
+      steps_per_dispatch=steps_per_dispatch,
+      prefill_width=prefill_width,
+      prefill_buckets=prefill_buckets,
+    )
+    self.buckets = self._device.buckets
     if self.buckets[0] < 1 or self.buckets[-1] != max_prompt_length:
       raise InputError(
         f"rollout.prefill_buckets: {self.buckets}, expected lengths up to max_prompt_length {max_prompt_length}"
       )
-    # S, rows of the cache: of another number than a multiple of 8 the last few would be computed without vector
-    # instructions, and the last bit of a logprob would depend on the slot. The rows beyond `slots` stay empty.
-    unit = 8 * batch_shards(mesh)
-    self._rows = -(-slots // unit) * unit
-    self.mesh, self.version, self.params = mesh, -1, None
-    self.stats = EngineStats()
-
-    self._queue: collections.deque[Request] = collections.deque()
-    self._running: dict[int, Request] = {}  # by slot
-    self._finished: dict[tuple[int, int], dict[int, Answer]] = {}  # by (prompt index, attempt), then sample
-    self._sizes: dict[tuple[int, int], int] = {}
-    self._pool: dict[tuple[int, int], int] = {}  # prompt to row of the pool of prefixes
-    self._device: tuple | None = None  # (cache, slots, pool)
-
-    graph, _ = abstract_transformer(self.model)
-    cache, rows = self._sharding(BATCH, None, "tensor"), self._sharding(BATCH)
-    pool, whole = self._sharding(None, None, "tensor"), self._sharding()
-    self._prefill = jax.jit(functools.partial(programs.prefill, graph), donate_argnums=1, out_shardings=pool)
-    self._fill = jax.jit(programs.fill, donate_argnums=(0, 1), out_shardings=(cache, rows))
-    self._decode = jax.jit(
-      functools.partial(programs.decode, graph, steps=steps_per_dispatch, sampling=sampling),
-      donate_argnums=(1, 2),
-      out_shardings=(cache, rows, whole),
-    )
-    self._keys = jax.jit(programs.request_keys, out_shardings=whole)
-    self._allocate = jax.jit(
-      lambda: (
-        programs.empty_cache(self.model, self._rows, max_prompt_length + max_new_tokens),
-        programs.empty_slots(self._rows),
-        programs.empty_cache(self.model, prefill_width, max_prompt_length),
-      ),
-      out_shardings=(cache, rows, pool),
-    )
-
-  def _sharding(self, *axes) -> NamedSharding:
-    return NamedSharding(self.mesh, PartitionSpec(*axes))
 
   @property
   def busy(self) -> bool:
     """True while a submitted answer is not finished."""
-    return bool(self._queue or self._running)
+    return self._ledger.unfinished > 0
+
+  @property
+  def free_slots(self) -> int:
+    """Slots that the next dispatch would leave empty."""
+    return max(0, self.slots - self._ledger.unfinished)
 
   def load(self, params: nnx.State, version: int) -> None:
     """Takes parameters (unstacked, in the sampler's layout) for all tokens drawn from now on; empties the caches.
+
+    `suspend` before and `resume` after it where answers are to go on under other parameters.
 
     Args:
       params: what `parallel.reshard` makes of the learner's parameters.
@@ -145,7 +124,7 @@ class Engine:
     if self.busy:
       raise RuntimeError("Engine.load while answers are under way")
     self.params, self.version = params, version
-    self._device = None  # a NaN in a cache would outlive the parameters that made it
+    self._device.state = None  # a NaN in a cache would outlive the parameters that made it
 
   def release(self) -> None:
     """Frees the caches until the next use, so that a learner or another engine can have the memory.
@@ -155,7 +134,7 @@ class Engine:
     """
     if self.busy:
       raise RuntimeError("Engine.release while answers are under way")
-    self._device = None
+    self._device.state = None
 
   def take_stats(self) -> EngineStats:
     """Returns the counts since the last call and starts new ones."""
@@ -176,11 +155,7 @@ class Engine:
         f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {self.max_prompt_length} "
         "(rollout.max_prompt_length)"
       )
-    name = (prompt.index, prompt.attempt)
-    if name in self._sizes:
-      raise ValueError(f"prompt {prompt.index} is under way already at attempt {prompt.attempt}")
-    self._sizes[name], self._finished[name] = group_size, {}
-    self._queue.extend(Request(prompt, sample) for sample in range(group_size))
+    self._ledger.add(prompt, [None] * group_size)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
     """Submits prompts and runs until all are answered; groups come back in the order of the prompts.
@@ -204,13 +179,9 @@ class Engine:
     if self.params is None:
       raise RuntimeError("Engine.step before Engine.load")
     with jax.set_mesh(self.mesh):
-      if self._device is None:
-        self._device = self._allocate()
+      self._device.allocate()
       self._refill()
-      cache, slots, pool = self._device
-      cache, slots, drawn = self._decode(self.params, cache, slots)
-      self._device = (cache, slots, pool)
-      drawn, going_on = jax.device_get((drawn, slots.active))
+      drawn, going_on = self._device.decode(self.params)
     self.stats.dispatches += 1
     self.stats.decode_steps += int(drawn.steps)
     self.stats.slot_steps += int(drawn.steps) * self.slots
@@ -218,105 +189,64 @@ class Engine:
     self.stats.generated_tokens += int(drawn.active.sum())
 
     completed = []
-    for slot, request in sorted(self._running.items()):
+    for slot, request in sorted(self._ledger.running.items()):
       count = int(drawn.active[:, slot].sum())  # a slot is active in the first steps of a dispatch, then no more
       request.tokens.append(drawn.tokens[:count, slot])
       request.sampler_logprobs.append(drawn.sampler_logprobs[:count, slot])
       request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
       request.versions.append(np.full((count,), self.version, np.int32))
       if not going_on[slot]:
-        del self._running[slot]
+        del self._ledger.running[slot]
         stopped = int(request.tokens[-1][-1]) in self.sampling.stop_ids
-        completed += self._finish(request, FinishReason.EOS if stopped else FinishReason.LENGTH)
+        completed += self._ledger.finish(request, FinishReason.EOS if stopped else FinishReason.LENGTH)
     return completed
 
   def cancel(self, prompts: Sequence[Prompt]) -> list[Group]:
     """Drops what is left of these prompts' answers; unfinished ones come back as CANCELLED with what they have."""
-    names = {(prompt.index, prompt.attempt) for prompt in prompts}
-    belongs = lambda request: (request.prompt.index, request.prompt.attempt) in names  # noqa: E731
-    waiting = [request for request in self._queue if belongs(request)]
-    self._queue = collections.deque(request for request in self._queue if not belongs(request))
-    stopped = {slot: request for slot, request in self._running.items() if belongs(request)}
-    if stopped:
-      cache, slots, pool = self._device
-      keep = np.ones((self._rows,), bool)
-      keep[list(stopped)] = False
-      active = jax.device_put(np.asarray(slots.active) & keep, slots.active.sharding)
-      self._device = (cache, dataclasses.replace(slots, active=active), pool)
-    groups = []
-    for request in [*stopped.values(), *waiting]:
-      groups += self._finish(request, FinishReason.CANCELLED)
-    for slot in stopped:
-      del self._running[slot]
-    for name in names:
-      self._pool.pop(name, None)
+    slots, groups = self._ledger.drop({(prompt.index, prompt.attempt) for prompt in prompts})
+    if slots:
+      self._device.stop(slots)
     return groups
 
-  def _finish(self, request: Request, reason: FinishReason) -> list[Group]:
-    name = (request.prompt.index, request.prompt.attempt)
-    answers = self._finished[name]
-    answers[request.sample] = request.answer(reason)
-    if len(answers) < self._sizes[name]:
-      return []
-    del self._finished[name], self._sizes[name]
-    return [Group(prompt=request.prompt, answers=tuple(answers[i] for i in range(len(answers))))]
+  def suspend(self) -> list[Group]:
+    """Takes everything under way out of the engine, which is then idle: `load` and `release` may follow.
+
+    Returns:
+      The groups under way in the order of their submission. Unfinished answers are SUSPENDED with what was drawn for
+      them, which may be nothing. Keys and values are given up: `resume` computes them anew.
+    """
+    self._device.state = None
+    return self._ledger.take_all()
+
+  def resume(self, groups: Sequence[Group]) -> None:
+    """Goes on with groups that `suspend` returned, as if they had been submitted in this order.
+
+    A suspended answer keeps its tokens with their logprobs and versions, and draws the rest under the parameters that
+    are loaded now, with the random numbers that it would have drawn it with.
+
+    Raises:
+      ValueError: one of them is under way already.
+    """
+    for group in groups:
+      begun = lambda answer: len(answer.tokens) or answer.finish_reason != FinishReason.SUSPENDED  # noqa: E731
+      self._ledger.add(group.prompt, [answer if begun(answer) else None for answer in group.answers])
 
   def _refill(self) -> None:
-    """Moves requests from the queue into free slots, prefilling their prompts first."""
-    free = [slot for slot in range(self.slots) if slot not in self._running]
-    while free and self._queue:
-      self._prefill_waiting()
-      taken, rows = [], []
-      while free[len(taken) :] and self._queue:
-        name = (self._queue[0].prompt.index, self._queue[0].prompt.attempt)
-        if name not in self._pool:
-          break
-        request = self._queue.popleft()
-        taken.append(request)
-        rows.append(self._pool[name])
-        if request.sample == self._sizes[name] - 1:  # samples are queued in order, so this was the last
-          del self._pool[name]
-      self._start(free[: len(taken)], taken, rows)
-      free = free[len(taken) :]
-
-  def _prefill_waiting(self) -> None:
-    """Prefills the prompt at the head of the queue and those behind it that share its bucket, as the pool has room."""
-    waiting = list({(r.prompt.index, r.prompt.attempt): r.prompt for r in self._queue}.items())
-    if waiting[0][0] in self._pool:
-      return
-    bucket_of = lambda prompt: next(b for b in self.buckets if len(prompt.tokens) <= b)  # noqa: E731
-    bucket = bucket_of(waiting[0][1])
-    rows = [row for row in range(self.prefill_width) if row not in self._pool.values()]
-    batch = [(name, prompt) for name, prompt in waiting if name not in self._pool and bucket_of(prompt) == bucket]
-    tokens = np.zeros((self.prefill_width, bucket), np.int32)
-    into = np.full((self.prefill_width,), self.prefill_width, np.int32)  # out of range: dropped
-    for i, (row, (name, prompt)) in enumerate(zip(rows, batch)):
-      # The last prompt token is left to decoding: it is the first token that a slot puts in.
-      tokens[i, : len(prompt.tokens) - 1] = prompt.tokens[:-1]
-      into[i] = row
-      self._pool[name] = row
-      self.stats.prefill_tokens += len(prompt.tokens) - 1
-    cache, slots, pool = self._device
-    self._device = (cache, slots, self._prefill(self.params, pool, tokens, into))
-
-  def _start(self, free: Sequence[int], requests: Sequence[Request], rows: Sequence[int]) -> None:
-    """Fills slots; arrays are padded to all S slots, so there is one program whatever their number."""
-    pad = lambda values, fill: np.array([*values, *[fill] * (self.slots - len(values))], np.int32)  # noqa: E731
-    prompts = [request.prompt for request in requests]
-    new = programs.Slots(
-      token=pad([prompt.tokens[-1] for prompt in prompts], 0),
-      position=pad([len(prompt.tokens) - 1 for prompt in prompts], 0),
-      drawn=pad([], 0),
-      limit=pad([self.max_new_tokens] * len(requests), 0),
-      active=np.arange(self.slots) < len(requests),
-      key=self._keys(
-        np.uint32(self.seed),
-        pad([prompt.index for prompt in prompts], 0),
-        pad([request.sample for request in requests], 0),
-        pad([prompt.attempt for prompt in prompts], 0),
-      ),
-    )
-    cache, slots, pool = self._device
-    cache, slots = self._fill(cache, slots, pool, pad(free, self._rows), pad(rows, 0), new)
-    self._device = (cache, slots, pool)
-    self._running.update(zip(free, requests))
+    """Gives free slots to interrupted answers, then to the queue; prefills what they need."""
+    ledger, device = self._ledger, self._device
+    free = [slot for slot in range(self.slots) if slot not in ledger.running]
+    while free and (ledger.interrupted or ledger.queue):
+      if ledger.interrupted:
+        most = min(len(free), device.width)
+        requests = ledger.take_interrupted(most, lambda length: bucket_of(device.resume_buckets, length))
+        device.resume(self.params, free[: len(requests)], requests, self.seed)
+        self.stats.recomputed_tokens += sum(request.length - 1 for request in requests)
+      else:
+        prompts = ledger.take_unfilled(lambda length: bucket_of(device.buckets, length))
+        if prompts:
+          device.prefill(self.params, prompts)
+        self.stats.prefill_tokens += sum(len(prompt.tokens) - 1 for _, prompt in prompts)
+        requests, rows = ledger.take_queued(len(free))
+        device.fill(free[: len(requests)], requests, rows, self.seed)
+      ledger.running.update(zip(free, requests))
+      free = free[len(requests) :]

@@ -1,7 +1,7 @@
-"""The three programs that the engine runs on the device: prefill, fill a slot, decode.
+"""The programs that the engine runs on the device: prefill, fill a slot, go on with an answer, decode.
 
-Every shape is fixed by the engine's settings or by one request alone (its prompt's length bucket), never by what else
-is in flight: that is what makes a request's tokens and logprobs bit-identical in any slot, order and company.
+Every shape is fixed by the engine's settings or by one request alone (its length bucket), never by what else is in
+flight: that is what makes a request's tokens and logprobs bit-identical in any slot, order and company.
 
 W prefill width, Tb bucket length, S slots, L cache length, K key/value heads, H head dimension.
 """
@@ -93,12 +93,21 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, prefixes: Cache, tokens: jax
   Returns:
     The pool. Entries behind a prompt's length are those of padding and are overwritten or never attended to.
   """
+  return _put(prefixes, rows, _keys_and_values(graph, params, tokens))
+
+
+def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
-  width = tokens.shape[1]
+  return kept
+
+
+def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
+  """Writes to the beginning of some rows; rows out of range are dropped."""
+  width = kept[0][0].shape[1]
   return [
     (keys.at[rows, :width].set(k, mode="drop"), values.at[rows, :width].set(v, mode="drop"))
-    for (keys, values), (k, v) in zip(prefixes, kept)
+    for (keys, values), (k, v) in zip(cache, kept)
   ]
 
 
@@ -135,6 +144,42 @@ def fill(
     tuple(old.at[indices, :width].set(pool[sources], mode="drop") for old, pool in zip(layer, prefix))
     for layer, prefix in zip(cache, prefixes)
   ]
+  return cache, jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
+
+
+def resume(
+  graph: nnx.GraphDef,
+  params: nnx.State,
+  cache: Cache,
+  slots: Slots,
+  tokens: jax.Array,
+  indices: jax.Array,
+  new: Slots,
+  seed: jax.Array,
+  requests: jax.Array,
+) -> tuple[Cache, Slots]:
+  """Gives slots to answers that are under way: computes the keys and values of prompt and answer so far.
+
+  Those that decoding left behind, under these parameters or others, are not to be had: they differ in bits.
+
+  Args:
+    graph: graph of the unstacked transformer.
+    params: its parameters.
+    cache: the slots' cache, [S, L, K, H].
+    slots: state of all S slots.
+    tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
+    indices: int32 [W], slots to fill; out of range is ignored.
+    new: state of the W requests; their keys are made here.
+    seed: uint32 [], of the engine.
+    requests: int32 [W, 3], prompt index, sample and attempt.
+
+  Returns:
+    (cache, slots).
+  """
+  new = dataclasses.replace(new, key=request_keys(seed, *requests.T))
+  longest = cache[0][0].shape[1]
+  kept = [(k[:, :longest], v[:, :longest]) for k, v in _keys_and_values(graph, params, tokens)]
+  cache = _put(cache, indices, kept)
   return cache, jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
 

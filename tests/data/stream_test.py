@@ -59,6 +59,30 @@ def test_prompts_come_as_they_are():
   assert prompt == PROMPTS[prompt.index]
 
 
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_retired_prompts_are_passed_over_and_the_others_keep_their_places(n):
+  whole = names(PromptStream(PROMPTS, seed=0).next(60))
+  stream = PromptStream(PROMPTS, seed=0)
+  drawn = names(stream.next(4))
+  stream.retired = {1, 3}
+  while len(drawn) < 15:
+    drawn += names(stream.next(n))
+  left = whole[:4] + [(index, attempt) for index, attempt in whole[4:] if index not in (1, 3)]
+  assert drawn == left[: len(drawn)]
+  again = PromptStream(PROMPTS, seed=0, position=stream.position)
+  again.retired = {1, 3}
+  assert names(again.next(3)) == names(stream.next(3))
+
+
+def test_nothing_is_left_when_all_are_retired():
+  stream = PromptStream(PROMPTS, seed=0)
+  assert not stream.exhausted
+  stream.retired = range(5)
+  assert stream.exhausted and stream.next(3) == [] and stream.position == 0
+  stream.retired = range(1, 5)
+  assert names(stream.next(2)) == [(0, 0), (0, 1)]
+
+
 def test_no_prompts_are_refused():
   with pytest.raises(InputError, match="none to draw from"):
     PromptStream([], seed=0)

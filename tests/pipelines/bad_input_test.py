@@ -100,7 +100,8 @@ def test_evaluation_set_that_is_not_there(tmp_path):
   ("field", "value", "expected"),
   [
     ("objective__aggregation", "token_meen", "expected one of token_mean, prompt_mean"),
-    ("dynamic_sampling__admission", "carry", "expected one of drain, exact"),
+    ("dynamic_sampling__admission", "keep", "expected one of drain, exact, carry, filter, batch"),
+    ("dynamic_sampling__max_staleness", -1, "expected at least 0"),
     ("dynamic_sampling__max_prompts", 8, "expected at least 16"),
     ("overlong__filter", "yes", "expected one of off, loss, group"),
     ("overlong__penalty_buffer", 25, "expected 0 to max_length = 24"),

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from posttrain_jax.pipelines import clock
@@ -50,3 +52,18 @@ def test_a_phase_that_raises_is_counted(tick):
       tick(2)
       raise KeyError
   assert measured.take() == {"time/outer": 1, "time/inner": 2, "time/total": 3}
+
+
+def test_other_threads_take_no_time_of_ours(tick):
+  measured = Clock()
+
+  def beside():
+    with measured.phase("reward"):
+      tick(2)
+
+  with measured.phase("rollout"):
+    thread = threading.Thread(target=beside)
+    thread.start()
+    thread.join()
+    tick(1)
+  assert measured.take() == {"time/rollout": 3, "time/total": 3}

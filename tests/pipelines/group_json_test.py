@@ -45,6 +45,16 @@ def test_exact_round_trip():
   assert same_bits(after.answers[1].generated, before.answers[1].generated)
 
 
+def test_a_group_that_is_not_judged_yet():
+  cut = group([answer([5, 6], reason=FinishReason.SUSPENDED), answer([], reason=FinishReason.SUSPENDED)], [0, 0])
+  before = dataclasses.replace(cut, texts=(), components={}, accuracy=None, rewards=None, valid=None)
+  after = group_from_json(json.loads(json.dumps(group_to_json(before))))
+  assert (after.accuracy, after.rewards, after.valid, after.texts, after.components) == (None, None, None, (), {})
+  assert [each.finish_reason for each in after.answers] == [FinishReason.SUSPENDED] * 2
+  assert same_bits(after.answers[0].sampler_logprobs, before.answers[0].sampler_logprobs)
+  assert same_bits(after.answers[1].tokens, before.answers[1].tokens)
+
+
 def test_a_second_round_trip_changes_nothing():
   written = group_to_json(awkward())
   assert json.dumps(group_to_json(group_from_json(written))) == json.dumps(written)

@@ -10,7 +10,13 @@ from tests.pipelines.made_groups import answer, group
 
 LONG = FinishReason.LENGTH
 STATS = EngineStats(
-  generated_tokens=40, prefill_tokens=30, dispatches=3, decode_steps=10, slot_steps=80, idle_slot_steps=20
+  generated_tokens=40,
+  prefill_tokens=30,
+  recomputed_tokens=7,
+  dispatches=3,
+  decode_steps=10,
+  slot_steps=80,
+  idle_slot_steps=20,
 )
 
 
@@ -23,36 +29,40 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
   fresh = group([answer([2, 1], version=7), answer([2] * 6, reason=LONG, version=7)], [1, 0], index=1)
   right = group([answer([1], version=7), answer([1], version=7)], [1, 1], index=2)
   surplus = group([answer([2, 2, 1], version=7), answer([2, 2, 1], version=7)], [0, 1], index=3)
-  judged = [(fresh, "trained"), (right, "all_right"), (surplus, "carried")]
-  metrics = found([carried_in, fresh], judged, trained=2, all_right=1)
+  thrown = group([answer([1], version=7), answer([2, 1], version=7)], [0, 1], index=4)
+  judged = [(fresh, "trained"), (right, "all_right"), (surplus, "carried"), (thrown, "surplus")]
+  metrics = found([carried_in, fresh], judged, trained=3, all_right=1)
   expected = {
-    "sampling/prompts_drawn": 3,
+    "sampling/prompts_drawn": 4,
     "sampling/groups_trained": 2,
     "sampling/carried": 1,
     "sampling/dropped_all_right": 1,
     "sampling/dropped_all_wrong": 0,
     "sampling/dropped_invalid": 0,
+    "sampling/surplus": 1,
     "sampling/tokens_generated": 40,
     "sampling/prefill_tokens": 30,
+    "sampling/recomputed_tokens": 7,
     "sampling/decode_steps": 10,
     "sampling/dispatches": 3,
     "sampling/idle_share": 0.25,
-    "sampling/informative_share": 2 / 3,
-    "accuracy/mean": 4 / 6,
-    "reward/mean": 4 / 6,
-    "reward/correct": 4 / 6,
+    "sampling/informative_share": 3 / 4,
+    "accuracy/mean": 5 / 8,
+    "reward/mean": 5 / 8,
+    "reward/correct": 5 / 8,
     "reward/invalid": 0,
-    "length/mean": 16 / 6,
+    "length/mean": 19 / 8,
     "length/max": 6,
-    "truncated/share": 1 / 6,
+    "truncated/share": 1 / 8,
     "accuracy/trained": 0.5,
     "length/trained": 14 / 4,
     "truncated/trained_share": 0.25,
     "sampling/staleness_mean": 2 * 6 / 14,  # by tokens
     "sampling/staleness_max": 2,
-    "length/trained_minus_generated": 14 / 4 - 16 / 6,
+    "length/trained_minus_generated": 14 / 4 - 19 / 8,
   }
   assert metrics == pytest.approx(expected)
+  assert describe([], judged, collections.Counter(), STATS, version=7, drawn=9)["sampling/prompts_drawn"] == 9
 
 
 def test_answers_without_a_reward_are_in_no_mean():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.sampling.device import length_buckets
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import Engine, length_buckets
+from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, InputError, Prompt
 from tests.sampling.small_engine import CONFIG, MAX_NEW, STOPS, by_request, new_engine, params, prompts
 
@@ -213,7 +214,7 @@ def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
 def test_caches_are_donated_and_parameters_are_not(engine):
   engine.submit(prompts(1)[0], 7)
   engine.step()
-  before = jax.tree.leaves(engine._device[:2])
+  before = jax.tree.leaves(engine._device.state[:2])
   engine.step()
   assert all(leaf.is_deleted() for leaf in before)
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params(SMALL)))
