@@ -6,9 +6,10 @@ A run with `logging.groups_every = N` keeps the groups that every N-th step trai
 What the stored groups hold is taken as it is: prompts, tokens, the sampler's logprobs and rewards, hence also which
 groups were dropped and how length was shaped. `prompts` (but for the width of its longest one), `rewards`,
 `reward_model`, `dynamic_sampling`, `overlong.penalty_buffer` and `overlong.filter=group` therefore say nothing about a
-replay; from the advantages on everything is the replay's own. Old logprobs are the learner's, as always: the further the policy is from
-the one that drew the answers, the more `objective.correction` has to carry and the larger `mismatch/` and
-`kl/k1_sampler` are. The versions of stored tokens count another run's updates, so no staleness in versions is reported.
+replay; from the advantages on everything is the replay's own. Old logprobs are the learner's, as always: the further
+the policy is from the one that drew the answers, the more `objective.correction` has to carry and the larger
+`mismatch/` and `kl/k1_sampler` are. The versions of stored tokens count another run's updates, so no staleness in
+versions is reported.
 
 Nothing is drawn but what an evaluation and the greedy baseline of `advantage="remax"` draw.
 """
