@@ -36,6 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
     train_on_truncated=False,  # must be True to train on samples of top_k, top_p or min_p
   )
+  config.replay = ""  # --replay=DIR: the workdir of a run whose stored groups are trained on, without sampling
   config.dynamic_sampling = dict(
     enabled=True,
     admission="drain",  # exact, carry, filter or batch; see pipelines/dynamic_sampling.py
@@ -94,6 +95,7 @@ def get_config(arg: str = "") -> ConfigDict:
     tensorboard=True,
     report=True,
     rollouts_every=10,
+    groups_every=0,  # steps between those whose groups are stored whole, for --replay; 0: none are
     console={
       "accuracy/mean": "accuracy",
       "sampling/informative_share": "informative",

@@ -41,6 +41,7 @@ def run(
   default: str,
   *,
   needs_workdir: bool = True,
+  replays: bool = False,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Calls `main(config, workdir)` with what the command line says, and exits.
@@ -49,6 +50,7 @@ def run(
     main: called with the locked config and the `--workdir` as given (None without one).
     default: which of configs/*.py stands in for `--config`, such as "tiny_dapo".
     needs_workdir: whether it is an error to leave `--workdir` out.
+    replays: whether there is a flag `--replay=DIR`, which becomes the config's field `replay`.
     argv: program name and arguments; None is the process's own.
   """
 
@@ -58,8 +60,11 @@ def run(
     base = _load(_option(args, "config"))
     config_flags.DEFINE_config_file("config", None, "experiment, FILE.py[:arg]", sys_argv=list(args))
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
+    if replays:
+      flags.DEFINE_string("replay", None, "workdir of a run whose stored groups are trained on, without sampling")
     if _wants_help(args):
-      _print_help("--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR", base)
+      replay = " [--replay=DIR]" if replays else ""
+      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{replay}", base)
     _check_overrides(args, base)
     try:
       _parse_all(args)
@@ -68,6 +73,12 @@ def run(
     _check_elements(base, flags.FLAGS.config)
     if needs_workdir and not flags.FLAGS.workdir:
       raise _UsageError("--workdir: missing, expected a directory for the run's files")
+    if replays and flags.FLAGS.replay is not None:
+      if "replay" not in flags.FLAGS.config:
+        raise _UsageError(
+          f"--replay={flags.FLAGS.replay}: the config has no field replay, expected one, as in {default}"
+        )
+      flags.FLAGS.config.replay = flags.FLAGS.replay
     return flags.FLAGS.config, flags.FLAGS.workdir
 
   _run(parse, main, argv)

@@ -3,7 +3,8 @@
     python -m experiments.grpo --config=configs/NAME.py --config.FIELD=value --workdir=DIR
 
 Without --config it takes configs/tiny_grpo.py, which runs in minutes on two CPU cores. Run again on the same DIR to go
-on. Exit codes: 0 done, 2 bad config or input, 75 preempted after a checkpoint, 1 anything else.
+on. `--replay=OTHER` trains on the groups that another run stored (`logging.groups_every`), without sampling.
+Exit codes: 0 done, 2 bad config or input, 75 preempted after a checkpoint, 1 anything else.
 """
 
 from experiments import flags
@@ -16,4 +17,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-  flags.run(main, default="tiny_grpo")
+  flags.run(main, default="tiny_grpo", replays=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_collections
 
-from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised
+from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
 from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches
@@ -89,6 +89,8 @@ def read_demonstrations(section: ml_collections.ConfigDict) -> tuple[list[Row], 
       arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), seed=section.seed
     )
     written = demonstrations.demonstrations(problems, copies=section.copies, seed=section.seed)
+    if section.get("tagged"):
+      written = tagged.tag_some(written, share=section.tagged, seed=section.seed)
     rows, digest = prompts.named_rows(written, "demonstrations"), prompts.rows_digest(written)
   if section.limit < 0:
     raise InputError(f"demonstrations.limit: {section.limit}, expected 0 (all) or more")

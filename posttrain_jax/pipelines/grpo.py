@@ -25,7 +25,7 @@ import numpy as np
 from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
-from posttrain_jax.pipelines.group_json import rollout_record
+from posttrain_jax.pipelines.group_json import group_to_json, rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
 from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.rollout_metrics import token_cost
@@ -95,6 +95,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           parts.hand_over()
         if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
           keeper.journal.write_rollouts(step, _records(parts, step, collected, batch.advantages))
+        if config.logging.groups_every and step % config.logging.groups_every == 0:
+          keeper.journal.write_groups(step, map(group_to_json, collected.trained))
 
       if keeper.evaluates(step, last=stop):
         with clock.phase("eval"):

@@ -31,6 +31,7 @@ from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
+from posttrain_jax.pipelines.replay import Replay
 from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
@@ -51,6 +52,7 @@ _LEAST = {
   "checkpoint.every": 1,
   "checkpoint.keep": 1,
   "logging.rollouts_every": 1,
+  "logging.groups_every": 0,
   "reference.refresh_every": 0,
 }
 
@@ -64,7 +66,7 @@ class Parts:
     policy: model and tokeniser; `params` are those that training started from.
     learner: holds the train state.
     engine: draws the rollouts.
-    collector: fills a step with groups.
+    collector: fills a step with groups, newly sampled or, in a replay, stored ones.
     batches: makes of them what the learner trains on.
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
@@ -77,7 +79,7 @@ class Parts:
   policy: Policy
   learner: PolicyLearner
   engine: Engine
-  collector: Collector
+  collector: Collector | Replay
   batches: PolicyBatches
   evaluator: Evaluator
   clock: Clock
@@ -164,14 +166,18 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
   check_answer_style(config)
   evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh, reward=scores)
-  collector = Collector(
-    engine,
-    PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
-    timed_judge,
-    groups=rollout.groups,
-    group_size=rollout.group_size,
-    settings=settings,
-  )
+  if config.replay:
+    collector = Replay(config, policy.tokenizer.digest(), prompt_width=engine.max_prompt_length)
+    digests["replay"] = collector.digest()
+  else:
+    collector = Collector(
+      engine,
+      PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
+      timed_judge,
+      groups=rollout.groups,
+      group_size=rollout.group_size,
+      settings=settings,
+    )
 
   warmup = sft.prepare_warm_up(config, policy, mesh)
   digests |= warmup.digests if warmup is not None else {}

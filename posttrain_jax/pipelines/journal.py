@@ -1,10 +1,11 @@
-"""A run's journal: metrics.jsonl, the sampled records under rollouts/, and TensorBoard events.
+"""A run's journal: metrics.jsonl, records and whole groups under rollouts/, and TensorBoard events.
 
 What is written for a step is on disk before a checkpoint can include it (`offsets` sees to it), and a restart cuts
 everything back to the checkpoint, so that the journal of a resumed run is that of an unbroken one, except for the
 metrics under `time/`, `memory/` and `restart/`.
 """
 
+import gzip
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from posttrain_jax.learner import atomic
 from posttrain_jax.types import InputError
 
 METRICS_FILE = "metrics.jsonl"
+GROUPS_SUFFIX = ".groups.jsonl.gz"
 NOT_REPRODUCIBLE = ("time/", "memory/", "restart/")
 
 
@@ -48,7 +50,7 @@ class Journal:
     self._metrics.truncate(offset)
     self._metrics.seek(0, os.SEEK_END)
     for file in self._rollouts.glob("step_*.jsonl*"):
-      if file.suffix == ".tmp" or int(file.stem.removeprefix("step_")) > self._step:
+      if file.suffix == ".tmp" or int(file.name.removeprefix("step_").partition(".")[0]) > self._step:
         file.unlink()
     # Steps after the checkpoint are written again: TensorBoard drops what earlier event files say about them.
     self._events = None
@@ -86,6 +88,18 @@ class Journal:
     """
     lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
     atomic.write_text(self._rollouts / f"step_{step:06d}.jsonl", "".join(lines))
+
+  def write_groups(self, step: int, groups: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the groups that a step trained on to rollouts/step_NNNNNN.groups.jsonl.gz, a JSON object a line.
+
+    Args:
+      step: as for `write_rollouts`.
+      groups: as `group_json.group_to_json` makes them; NaN and infinity stay what they are (Python reads them back), as
+        a replay has to have the same bits.
+    """
+    text = "".join(json.dumps(group) + "\n" for group in groups)
+    content = gzip.compress(text.encode(), mtime=0)  # without a time the same groups make the same file
+    atomic.write_bytes(self._rollouts / f"step_{step:06d}{GROUPS_SUFFIX}", content)
 
   def offsets(self) -> dict[str, int]:
     """Where the journal is now, for the checkpoint; everything written so far is on disk when this returns."""

@@ -15,7 +15,7 @@ import jax
 import ml_collections
 from flax import nnx
 
-from posttrain_jax.data import demonstrations, prompts
+from posttrain_jax.data import demonstrations, prompts, tagged
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.learner.state import abstract_like
@@ -73,6 +73,7 @@ def load_policy(
 
   Args:
     section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
+      `tags`, if it is there and true, adds `tagged.TAGS` to the symbols.
     scalar_head: whether a reward model will do.
     symbols: what the tiny tokeniser knows, where there is no path.
 
@@ -80,9 +81,9 @@ def load_policy(
     InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
   """
   path = section.path
-  sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name != "path"})
+  sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name not in ("path", "tags")})
   if not path:
-    tokenizer = tiny_tokenizer(symbols)
+    tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.get("tags") else symbols)
     sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
     return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in _COMPUTE_FIELDS}

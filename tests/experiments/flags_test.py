@@ -176,6 +176,21 @@ def test_anything_else_is_a_traceback_and_exit_1(call):
   assert child.stderr.startswith("Traceback") and child.stderr.endswith("ValueError: a bug\n")
 
 
+def test_replay_is_a_field_of_the_config(call):
+  program = PROGRAM.replace('default="tiny")', 'default="tiny", replays=True)').replace(
+    "config.on,", "config.get('replay'),"
+  )
+  (call.directory / "replays.py").write_text(program)
+  assert call("--workdir=w", program="replays.py").stdout.startswith("w 3 None ")
+  message = "--replay=runs/one: the config has no field replay, expected one, as in tiny"
+  assert_refused(call("--workdir=w", "--replay=runs/one", program="replays.py"), message)
+  config = call.directory / "configs" / "tiny.py"
+  config.write_text(CONFIG.replace('"seed": 0', '"replay": ""'))
+  assert call("--workdir=w", "--replay=runs/one", program="replays.py").stdout.startswith("w 3 runs/one ")
+  assert "--replay=DIR" in call("--help", program="replays.py").stdout
+  assert_refused(call("--workdir=w", "--replay=x"), "Unknown command line flag 'replay'")
+
+
 def test_help(call):
   child = call("--help")
   assert child.returncode == 0

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from configs import tiny_r1_zero, tiny_sft
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
@@ -10,6 +11,17 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.pipelines import policy
 from posttrain_jax.types import InputError
+
+
+def test_tags_come_after_the_symbols():
+  section = tiny_r1_zero.get_config().model
+  with_tags, without = policy.load_policy(section), policy.load_policy(tiny_sft.model())
+  text = "+8=5-2=3 Wait, +8=5"
+  assert with_tags.tokenizer.encode(text) == without.tokenizer.encode(text)
+  assert with_tags.model.vocab_size == without.model.vocab_size + 4
+  assert len(with_tags.tokenizer.encode(f"<think>{text}</think><answer>5</answer>")) == 12
+  with pytest.raises(InputError, match="no token for '<think>'"):
+    without.tokenizer.encode("<think>")
 
 
 @pytest.fixture(scope="module")

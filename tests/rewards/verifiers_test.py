@@ -68,6 +68,16 @@ def test_answer_line_format():
     ("<think> </think><answer>4</answer>", 0),
     ("<think>2 + 2</think><answer></answer>", 0),
     (GOOD + "<think>", 0),
+    (GOOD + "</answer>", 0),
+    (GOOD.replace("2 + 2", "2 + <think>2</think>"), 0),
+    (GOOD.replace("4", "<answer>4</answer>"), 0),
+    (GOOD.replace("2 + 2", "2 + 2 <answer>4</answer>"), 0),
+    (GOOD.replace("</answer>", ""), 0),
+    (GOOD.replace("<answer>", "<Answer>"), 0),
+    (GOOD.replace("<answer>", "< answer>"), 0),
+    (GOOD + "\0", 0),
+    ("<think>" * 100_000, 0),
+    ("<think>2 < 3 <thinking> & \u202e</think><answer></answers></answer>", 1),  # other tags are text
     ("", 0),
   ],
 )

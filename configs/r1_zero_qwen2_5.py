@@ -1,0 +1,80 @@
+"""R1-Zero (2501.12948) on a Qwen2.5 base model: reinforcement learning alone, by rules, from no demonstration at all.
+
+    python -m experiments.grpo --config=configs/r1_zero_qwen2_5.py:32b --workdir=DIR --config.model.path=Qwen2.5-32B \
+      --config.prompts.path=train.jsonl.gz --config.eval.sets.heldout.prompts.path=test.jsonl.gz
+
+Sizes: 0.5b, 1.5b, 3b, 7b (without an argument), 14b, 32b; they differ in the model's path and the mesh. Not run. DAPO's
+paper (2503.14476) reports 47 points on AIME 2024 for the method on the 32B base model.
+
+As the paper has it: GRPO, learning rate 3e-6, KL coefficient 0.001, temperature 1, 16 answers a question; a rollout of
+8,192 answers (512 questions) is trained on once, in 16 minibatches of 32 questions. The paper calls such a minibatch a
+step, of which it runs 10,400; a step here is a rollout, so there are 650, and the reference is replaced every 25, which
+are 400 of the paper's. Answers have at most 32,768 tokens. The rewards are rules: a right answer, and the template
+<think>...</think><answer>...</answer> kept, of equal weight.
+
+Deviations:
+- The paper trains DeepSeek-V3-Base, on reasoning problems of many kinds; here they are mathematics, compared by
+  computer algebra. Rows are {"problem" or "prompt": ..., "answer": ...}.
+- The limit of answers grows to 65,536 tokens at its step 8,200: start a second run from the first with
+  --config.model.path=DIR --config.rollout.max_new_tokens=65536.
+- The clip is not told for R1-Zero. ε = 10 is what R1's first stage of reinforcement learning has; a ratio is never
+  below 1 - 10, so there is no lower bound. As it stops hardly anything, `grad_norm` and `kl/` deserve a look.
+- A minibatch is 32 whole groups in the order of the prompts, which are shuffled; the paper splits answers at random.
+- The weights for engine mismatch (`objective.correction`) are ours; `--config.objective.correction.level=off` for none.
+- The template has line breaks before "User:" and "Assistant:", the paper full stops.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_grpo
+
+_TEMPLATE = (
+  "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+  "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+  "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+  "reasoning process here </think> <answer> answer here </answer>.\nUser: {prompt}\nAssistant:"
+)
+# Devices that share a matrix; the rest of them share parameters and optimiser state.
+_TENSOR = {"0.5b": 1, "1.5b": 1, "3b": 1, "7b": 2, "14b": 4, "32b": 8}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  size = arg or "7b"
+  if size not in _TENSOR:
+    raise ValueError(f"{arg!r}, expected one of {', '.join(_TENSOR)}")
+  config = tiny_grpo.get_config()
+  config.steps = 650
+  config.model.update(path=f"Qwen2.5-{size.upper()}", compute_dtype="bfloat16", remat="full", unroll=1)
+  config.mesh.update(data=1, fsdp=-1, tensor=_TENSOR[size])
+  config.warmup.steps = 0
+
+  style = "tag"
+  for prompts in (config.prompts, config.eval.sets.heldout.prompts):
+    prompts.update(template=_TEMPLATE, chat=False, over_limit="drop")
+  config.rewards.functions.correct.update(function="posttrain_jax.rewards.symbolic:math_equal", weight=1.0)
+  config.rewards.functions.correct.options = dict(style=style)
+  config.rewards.functions.format = dict(
+    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict()
+  )
+  config.rewards.workers = 16
+
+  config.rollout.update(
+    groups=512, group_size=16, slots=1024, max_prompt_length=1024, max_new_tokens=32768, steps_per_dispatch=64
+  )
+  config.objective.update(
+    clip_low=1.0, clip_high=10.0, aggregation="sequence_mean", kl_coefficient=0.001, kl_estimator="k3"
+  )
+  config.objective.logprob_chunk = 2048
+  config.reference.refresh_every = 25
+  config.learner.update(updates_per_step=16, micro_batches=1)
+  config.optimizer.update(learning_rate=3e-6, warmup_updates=0, b2=0.999, weight_decay=0.0)
+
+  config.eval.update(answer_style=style, slots=512, max_prompt_length=1024, max_new_tokens=32768, every=25)
+  config.checkpoint.update(every=25, digest=False)
+  config.logging.console = {
+    "accuracy/mean": "accuracy",
+    "reward/format": "format",
+    "length/mean": "tokens",
+    "eval/heldout/avg@8": "held-out avg@8",
+  }
+  return config

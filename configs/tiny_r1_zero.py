@@ -1,0 +1,42 @@
+"""R1-Zero on the tiny transformer: a base-like model, rewarded for the right answer and for the template alone.
+
+    python -m experiments.grpo --config=configs/tiny_r1_zero.py --workdir=runs/r1_zero
+
+The "base model" has read a little of what the crowd of configs/tiny_sft.py writes, a third of it as
+<think>...</think><answer>...</answer>: it knows the template and seldom keeps it, knows how to work and mostly skims.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_grpo
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = tiny_grpo.get_config(arg)
+  config.steps = 60
+  config.model.tags = True  # the tiny tokeniser has the template's four tags too
+  config.warmup.steps = 450
+  config.warmup.optimizer.decay_updates = 450
+  config.warmup.demonstrations.tagged = 0.3  # share of the crowd's demonstrations that is put into the template
+  config.warmup.demonstrations.max_completion = 32
+
+  style = "tag"
+  config.rewards.functions.correct.update(weight=1.0)
+  config.rewards.functions.correct.options.style = style
+  config.rewards.functions.format = dict(
+    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict()
+  )
+
+  config.rollout.update(groups=16, group_size=16, max_new_tokens=32)
+  config.objective.update(clip_low=1.0, clip_high=10.0, kl_coefficient=0.001)
+  config.reference.refresh_every = 20
+  config.learner.update(updates_per_step=4)
+
+  config.eval.update(answer_style=style, max_new_tokens=32)
+  config.logging.console = {
+    "accuracy/mean": "accuracy",
+    "reward/format": "format",
+    "length/mean": "tokens",
+    "eval/heldout/avg@8": "held-out avg@8",
+  }
+  return config
