@@ -2,20 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
-from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
@@ -24,9 +20,10 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
 from posttrain_jax.pipelines.evaluator import Evaluator
+from posttrain_jax.pipelines.greedy_baseline import greedy_rewards
 from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
 from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
-from posttrain_jax.pipelines.policy import Policy, load_policy, open_policy, save_description
+from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.pipelines.preemption import Preemption
@@ -35,11 +32,12 @@ from posttrain_jax.pipelines.replay import Replay
 from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
+from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
 from posttrain_jax.pipelines.workdir import Workdir
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, InputError
+from posttrain_jax.types import InputError
 
 _LEAST = {
   "steps": 0,
@@ -122,7 +120,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   estimator = Estimator(config.advantage, config.advantage_options)
   if config.reference.kl_in_reward < 0:
     raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")
-  teacher = _load_teacher(config, policy, estimator)
+  teacher = load_teacher(config.teacher.path, policy.tokenizer, estimator)
   overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
   if rollout.groups % config.learner.updates_per_step:
     raise InputError(
@@ -209,8 +207,8 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     ),
     overlong_filter=overlong_filter == OverlongFilter.LOSS,
     kl_in_reward=config.reference.kl_in_reward,
-    teacher=None if teacher is None else _teacher(teacher, objective, mesh, division),
-    greedy=_greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
+    teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, **division),
+    greedy=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
   )
   if objective.kl_coefficient or config.reference.kl_in_reward or "reference_logprobs" in estimator.inputs:
     batches.refresh_reference()
@@ -246,48 +244,3 @@ def training_sampling(config: ml_collections.ConfigDict, policy: Policy) -> Samp
       "expected them off, or rollout.train_on_truncated=True if that is meant"
     )
   return sampling
-
-
-def _load_teacher(config: ml_collections.ConfigDict, policy: Policy, estimator: Estimator) -> Policy | None:
-  """The teacher that the estimator asks for; InputError where one is missing, or not wanted, or speaks otherwise."""
-  path, wanted = config.teacher.path, "teacher_logprobs" in estimator.inputs
-  if wanted != bool(path):
-    expected = "the path of a model" if wanted else f"none, as advantage={estimator.name} takes no teacher"
-    raise InputError(f"teacher.path: {path!r}, expected {expected}")
-  if not wanted:
-    return None
-  teacher = open_policy(path)
-  if teacher.tokenizer.digest() != policy.tokenizer.digest():
-    raise InputError(f"teacher.path: {path} has another tokeniser than the policy, expected the same")
-  return teacher
-
-
-def _teacher(
-  teacher: Policy, objective: Objective, mesh: Mesh, division: dict[str, int]
-) -> Callable[[PolicyBatch], np.ndarray]:
-  """Logprobs under the teacher, whatever its size, at the policy's sampling temperature."""
-  scorer = logprob_scorer(teacher.model, objective, mesh, **division)
-  params = scorer.freeze(teacher.params)
-  return lambda batch: scorer(params, batch)
-
-
-def _greedy_rewards(engine: Engine, judge: Callable) -> Callable[[Sequence[Group]], np.ndarray]:
-  """Rewards of the most likely answers under the engine's present parameters, NaN without a verdict (ReMax)."""
-  greedy = Engine(
-    engine.model,
-    SamplingConfig(temperature=0.0, stop_ids=engine.sampling.stop_ids),
-    seed=engine.seed,
-    slots=engine.slots,
-    max_prompt_length=engine.max_prompt_length,
-    max_new_tokens=engine.max_new_tokens,
-    prefill_width=engine.prefill_width,
-    mesh=engine.mesh,
-  )
-
-  def rewards(groups: Sequence[Group]) -> np.ndarray:
-    greedy.load(engine.params, engine.version)
-    judged = judge(greedy.generate([group.prompt for group in groups], 1))
-    greedy.release()
-    return np.array([group.rewards[0] if group.valid[0] else np.nan for group in judged], np.float32)
-
-  return rewards
