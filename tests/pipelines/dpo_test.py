@@ -1,4 +1,4 @@
-"""DPO's run: where it starts, what it measures, and that a break in it changes no bit."""
+"""DPO's run: where it starts, what it measures, and that SIGKILL changes no bit of it."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 from configs import tiny_dpo
 from posttrain_jax.pipelines import dpo, reference_logprobs
 from posttrain_jax.types import InputError
+from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
 
 BEST = {"eval.best": "preferences/reward/accuracy"}
@@ -32,9 +33,9 @@ def test_training_starts_at_the_reference(unbroken):
   assert last["logprob/chosen_moved"] != 0 and last["eval/preferences/logprob/chosen_moved"] != 0
 
 
-def test_a_resumed_run_with_its_cached_reference_is_the_unbroken_one_bit_for_bit(unbroken, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_with_its_cached_reference_bit_for_bit(unbroken, tmp_path, monkeypatch):
   workdir = tmp_path / "run"
-  dpo.train(small(tiny_dpo, **{**CHANGES, "steps": 4}), str(workdir))
+  run_and_kill("dpo", CHANGES, workdir, after=6)  # while the checkpoint of step 6 is written
   (cached,) = (workdir / "reference").iterdir()
   before = cached.stat().st_mtime_ns
   monkeypatch.setattr(reference_logprobs, "compute_logprobs", None)  # the module's own: calling it would raise
@@ -42,7 +43,7 @@ def test_a_resumed_run_with_its_cached_reference_is_the_unbroken_one_bit_for_bit
   assert cached.stat().st_mtime_ns == before
   found = records(workdir)
   assert found == records(unbroken)
-  assert found[4]["params_sha256"] != found[8]["params_sha256"]
+  assert found[6]["params_sha256"] != found[8]["params_sha256"]
 
 
 @pytest.mark.parametrize("method", ["kto", "simpo"])
