@@ -74,13 +74,9 @@ def test_a_killed_run_goes_on_bit_for_bit(unbroken, tmp_path):
   assert checkpoint.best_step(workdir / "checkpoints") == checkpoint.best_step(unbroken / "checkpoints")
 
 
-@pytest.mark.parametrize("form", ["ranking", "edited"])
-def test_rankings_edits_and_no_demonstrations(form, tmp_path):
-  answers = {"preferences.answers": 4} if form == "ranking" else {}
-  config = small(
-    tiny_reward_model,
-    **{"preferences.form": form, **answers, "shift_to_demonstrations": False, "steps": 2},
-  )
+def test_rankings_and_no_demonstrations(tmp_path):
+  changes = {"preferences.form": "ranking", "preferences.answers": 4, "shift_to_demonstrations": False, "steps": 2}
+  config = small(tiny_reward_model, **changes)
   reward_model.train(config, str(tmp_path / "run"))
   *_, last = records(tmp_path / "run")
   assert "eval/demonstrations/mean" not in last
