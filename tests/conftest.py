@@ -14,6 +14,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly(request):
+  """Leaves out LLVM's optimisations in the default suite: most programs compile for seconds and compute for moments.
+
+  They run in full where bits are what is tested (`tests/sampling`), in slow tests, and in the processes that tests
+  start, which compile as a user's do (`tests/pipelines/resume_test.py`).
+  """
+  quick = request.config.option.markexpr == "not slow"
+  jax.config.update("jax_disable_most_optimizations", quick)
+  yield quick
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64():
   """Float64 for the tests that compare with float64 goldens."""

@@ -26,6 +26,8 @@ from jinja2.visitor import NodeTransformer
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
+# Most templates write any role that they are given; a misspelled "assistant" would quietly not be learned from.
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 Message = Mapping[str, Any]  # {"role", "content"}, perhaps "tool_calls" and whatever else the template reads
 
 
@@ -205,6 +207,8 @@ def _check(messages: Sequence[Message]) -> None:
   for i, message in enumerate(messages):
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
       raise InputError(f"chat: message {i} is {message!r}, expected an object with 'role' and 'content'")
+    if message["role"] not in ROLES:
+      raise InputError(f"chat: role of message {i} is {message['role']!r}, expected one of {', '.join(ROLES)}")
     if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
       raise InputError(f"chat: content of message {i} is {message.get('content')!r}, expected a string")
 

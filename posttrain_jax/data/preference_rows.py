@@ -17,10 +17,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from posttrain_jax.data.chat import Message
+from posttrain_jax.data.chat import ROLES, Message
 from posttrain_jax.types import InputError
-
-ROLES = ("system", "user", "assistant", "tool")
 
 
 class Strength(enum.StrEnum):

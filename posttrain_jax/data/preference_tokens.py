@@ -54,25 +54,16 @@ class AnswerEncoder:
       InputError: the tokeniser has no chat template where one is needed, or it cannot write an assistant's turn; or
         there is a system message and no chat.
     """
-    template = self.prompt_format.template
-    if isinstance(said.prompt, str):
-      # Not str.format: both the template and the prompt may hold braces.
-      text = template.replace("{prompt}", said.prompt)
-      if not self.prompt_format.chat:
-        return self._encode_text(text, [answer["content"] for answer in said.answers])
-      messages = [{"role": "user", "content": text}]
-    else:
-      last = said.prompt[-1]
-      messages = [*said.prompt[:-1], {**last, "content": template.replace("{prompt}", last["content"])}]
+    asked = self.prompt_format.ask(said.prompt)
+    if isinstance(asked, str):
+      return self._encode_text(asked, [answer["content"] for answer in said.answers])
     ending = self._ending  # found before the row is looked at: what is wrong with the template is no fault of a row
     try:
-      return self._encode_chat(self._with_system(messages), said.answers, ending)
+      return self._encode_chat(asked, said.answers, ending)
     except InputError as error:
       raise BadRow("cannot_be_encoded", str(error)) from None
 
   def _encode_text(self, prompt: str, answers: list[str]) -> Encoded:
-    if self.prompt_format.system is not None:
-      raise InputError("a system message needs a chat: set prompts.chat, or leave prompts.system out")
     end = [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
     try:
       ids = tuple(self.tokenizer.encode(prompt, add_special_tokens=True))
@@ -100,7 +91,9 @@ class AnswerEncoder:
   @functools.cached_property
   def _ending(self) -> str:
     """The text after an assistant's last words, found on a chat of our own."""
-    asked = self._with_system([{"role": "user", "content": "u"}])
+    system = self.prompt_format.system
+    before = [] if system is None else [{"role": "system", "content": system}]
+    asked = [*before, {"role": "user", "content": "u"}]
     turns = []
     for words in ("a", "b"):
       text, (start, end) = self._last_turn([*asked, {"role": "assistant", "content": words}])
@@ -109,10 +102,6 @@ class AnswerEncoder:
         raise InputError("chat template: it leaves out what the assistant says, expected one that writes its turns")
     alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*map(reversed, turns)))
     return "".join(letter for letter, _ in alike)[::-1]
-
-  def _with_system(self, messages: list[Message]) -> list[Message]:
-    system = self.prompt_format.system
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
   def _render(self, messages: list[Message], **options: bool) -> str:
     return chat.render(messages, self._template, **self._arguments, **options)

@@ -147,6 +147,8 @@ def read_comparisons(
         raise InputError(f"{row.source}: {error}") from None
       counts[error.reason] += 1
       continue
+    except InputError as error:  # the tokeniser's or the config's fault, which no dropping of rows mends
+      raise InputError(f"{row.source}: {error}") from None
     if strengths is not None and comparison.strength not in strengths:
       counts[f"strength_{comparison.strength or 'missing'}"] += 1
       continue

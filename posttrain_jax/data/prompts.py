@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data import chat
+from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError, Prompt
 
@@ -53,7 +54,7 @@ class PromptFormat:
     template: put around the prompt's text, e.g. "{prompt}\nAnswer with 'Answer: <number>'."; around the last message's
       if the row has messages.
     chat: through the tokeniser's chat template, the text as the user's turn. Rows of messages always are.
-    system: a system message before the others, where there is a chat; None: none.
+    system: a system message for chats that have none of their own; None: none.
     chat_arguments: variables of the chat template, such as `enable_thinking`.
   """
 
@@ -66,6 +67,33 @@ class PromptFormat:
     """Raises InputError on a template without a place for the prompt."""
     if "{prompt}" not in self.template:
       raise InputError(f"prompts.template: {self.template!r} has no '{{prompt}}'")
+
+  def ask(self, prompt: str | Sequence[Message]) -> str | list[Message]:
+    """What a model is asked: text, or messages where there is a chat.
+
+    Args:
+      prompt: text, or the messages so far.
+
+    Raises:
+      InputError: there is a system message and no chat.
+    """
+    if isinstance(prompt, str):
+      text = self._within(prompt)
+      if not self.chat:
+        if self.system is not None:
+          raise InputError("a system message needs a chat: set prompts.chat, or leave prompts.system out")
+        return text
+      messages = [{"role": "user", "content": text}]
+    else:
+      messages = [dict(message) for message in prompt]
+      if isinstance(messages[-1].get("content"), str):
+        messages[-1]["content"] = self._within(messages[-1]["content"])
+    if self.system is not None and messages[0].get("role") != "system":
+      messages = [{"role": "system", "content": self.system}, *messages]
+    return messages
+
+  def _within(self, text: str) -> str:
+    return self.template.replace("{prompt}", text)  # not str.format: both the template and the prompt may hold braces
 
 
 def read_jsonl(path: str | pathlib.Path) -> list[Row]:
@@ -90,7 +118,9 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
     source = f"{path}:{number}"
     try:
       columns = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+      if "\\u" in line:
+        json.dumps(columns, ensure_ascii=False).encode()  # half a character, which no tokeniser takes
+    except (ValueError, RecursionError) as error:
       raise InputError(f"{source}: malformed JSON: {error}") from None
     if not isinstance(columns, dict):
       raise InputError(f"{source}: found a JSON {type(columns).__name__}, expected an object")
@@ -195,23 +225,13 @@ def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:
 
 
 def _tokens(prompt: Any, field: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> list[int]:
-  if isinstance(prompt, str) and prompt:
-    # Not str.format: both the template and the prompt may hold braces.
-    text = prompt_format.template.replace("{prompt}", prompt)
-    if not prompt_format.chat:
-      if prompt_format.system is not None:
-        raise InputError("a system message needs a chat: set prompts.chat, or leave prompts.system out")
-      return tokenizer.encode(text, add_special_tokens=True)
-    messages = [{"role": "user", "content": text}]
-  elif isinstance(prompt, list) and prompt and all(isinstance(message, dict) for message in prompt):
-    messages = [dict(message) for message in prompt]
-    if isinstance(messages[-1].get("content"), str):
-      messages[-1]["content"] = prompt_format.template.replace("{prompt}", messages[-1]["content"])
-  else:
+  are_messages = isinstance(prompt, list) and all(isinstance(message, dict) for message in prompt)
+  if not prompt or not (isinstance(prompt, str) or are_messages):
     raise InputError(f"{field} is {_shown(prompt)}, expected text or a list of messages, not empty")
-  if prompt_format.system is not None:
-    messages = [{"role": "system", "content": prompt_format.system}, *messages]
-  return chat.encode_prompt(messages, tokenizer, **prompt_format.chat_arguments)
+  asked = prompt_format.ask(prompt)
+  if isinstance(asked, str):
+    return tokenizer.encode(asked, add_special_tokens=True)
+  return chat.encode_prompt(asked, tokenizer, **prompt_format.chat_arguments)
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,6 @@ An evaluation set has an engine of its own, hence its own temperature and trunca
 between them is the policy.
 """
 
-import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -24,7 +23,6 @@ def evaluate(
   prompts: Sequence[Prompt],
   samples: int,
   *,
-  decode: Callable[[np.ndarray], str],
   extract: Callable[[str], str | None],
   greedy: Generate | None = None,
   seed: int = 0,
@@ -33,10 +31,9 @@ def evaluate(
 
   Args:
     generate: draws a group per prompt, in the prompts' order, with the set's sampling settings.
-    judge: fills in accuracy and valid.
+    judge: fills in texts, accuracy and valid.
     prompts: the evaluation set.
     samples: k, answers per prompt.
-    decode: answer token ids to text.
     extract: text to its final answer, for voting. Answers that are the same number, or the same text but for
       typesetting, are one vote.
     greedy: the same at temperature 0; None leaves `greedy` out.
@@ -62,7 +59,7 @@ def evaluate(
   if samples < 1:
     raise InputError(f"eval.samples: {samples}, expected at least 1")
 
-  groups = _judged(generate, judge, prompts, samples, decode)
+  groups = judge(generate(prompts, samples))
   judgements = _judgements(groups)
   answers = [[extract(text) for text in group.texts] for group in groups]
   votes = [[_vote(answer) for answer in row] for row in answers]
@@ -75,7 +72,7 @@ def evaluate(
     scores[f"{DIFFICULTY}/{level}/avg@{samples}"] = average[[each == level for each in difficulty]]
   invalid = metrics.invalid_count(judgements)
   if greedy is not None:
-    greedy_judgements = _judgements(_judged(greedy, judge, prompts, 1, decode))
+    greedy_judgements = _judgements(judge(greedy(prompts, 1)))
     scores["greedy"] = metrics.avg_at_k(greedy_judgements)
     invalid += metrics.invalid_count(greedy_judgements)
 
@@ -90,12 +87,6 @@ def evaluate(
   result["no_answer"] = float(np.mean([[answer is None for answer in row] for row in answers]))
   result["invalid"] = invalid
   return result, groups
-
-
-def _judged(generate, judge, prompts, samples, decode) -> list[Group]:
-  groups = generate(prompts, samples)
-  texts = [tuple(decode(answer.tokens) for answer in group.answers) for group in groups]
-  return judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
 
 
 def _judgements(groups: Sequence[Group]) -> np.ndarray:

@@ -12,25 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from posttrain_jax.evaluation.figure_style import MUTED, STYLE
 from posttrain_jax.types import InputError
 
-_INK, _MUTED, _RULE, _SERIES = "#1f2933", "#616e7c", "#d9dee4", "#0072b2"
-_STYLE = {
-  "font.size": 9,
-  "text.color": _INK,
-  "axes.labelcolor": _INK,
-  "axes.edgecolor": _RULE,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "axes.axisbelow": True,
-  "grid.color": _RULE,
-  "grid.linewidth": 0.5,
-  "xtick.color": _RULE,
-  "xtick.labelcolor": _INK,
-  "ytick.color": _RULE,
-  "ytick.labelcolor": _INK,
-}
+_SERIES = "#0072b2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +136,10 @@ def plot_reliability(
   start = 0.5 if np.min(probabilities) >= 0.5 else 0.0
   low, high = wilson_interval(bin_.accuracy[full], bin_.count[full])
   x, y = bin_.confidence[full], bin_.accuracy[full]
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(4.6, 5.4), dpi=160, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
-    above.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
+    above.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
     # An interval's ends are at most an ulp inside the mean; matplotlib wants lengths of at least 0.
     lengths = np.maximum([y - low, high - y], 0)
     above.errorbar(

@@ -10,26 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from posttrain_jax.evaluation.figure_style import MUTED, STYLE
 from posttrain_jax.types import InputError
 
-_INK, _MUTED, _RULE = "#1f2933", "#616e7c", "#d9dee4"
 _MARKERS = "osD^vP"
-_STYLE = {
-  "font.size": 9,
-  "text.color": _INK,
-  "axes.labelcolor": _INK,
-  "axes.edgecolor": _RULE,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "axes.axisbelow": True,
-  "grid.color": _RULE,
-  "grid.linewidth": 0.5,
-  "xtick.color": _RULE,
-  "xtick.labelcolor": _INK,
-  "ytick.color": _RULE,
-  "ytick.labelcolor": _INK,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +54,12 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
   epochs = sorted({int(epoch) for curve in curves for epoch in curve.epochs})
   # An ordered quantity gets an ordered palette: the darker, the larger the learning rate.
   colors = matplotlib.colormaps["viridis_r"](np.linspace(0.22, 0.92, len(curves)) if len(curves) > 1 else [0.7])
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(10.2, 3.7), dpi=160, layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, name in zip(panels, ("accuracy", "perplexity", "distinct_2")):
       base = getattr(curves[0], name)[0]
-      axes.axhline(np.ravel(base)[0], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="before")
+      axes.axhline(np.ravel(base)[0], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="before")
       for number, (curve, color) in enumerate(zip(curves, colors)):
         _line(axes, curve.epochs, getattr(curve, name), color, _MARKERS[number % len(_MARKERS)], curve.learning_rate)
       axes.set_xlabel("epochs")

@@ -12,25 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from posttrain_jax.evaluation.best_of_n import Curve, Fit, kl_bound
+from posttrain_jax.evaluation.figure_style import INK, MUTED, STYLE
 
-_INK, _MUTED, _RULE = "#1f2933", "#616e7c", "#d9dee4"
 _DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
-_STYLE = {
-  "font.size": 9,
-  "text.color": _INK,
-  "axes.labelcolor": _INK,
-  "axes.edgecolor": _RULE,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "axes.axisbelow": True,
-  "grid.color": _RULE,
-  "grid.linewidth": 0.5,
-  "xtick.color": _RULE,
-  "xtick.labelcolor": _INK,
-  "ytick.color": _RULE,
-  "ytick.labelcolor": _INK,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +60,10 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
   """
   d = np.sqrt(kl_bound(np.array(ns)))
   dense = np.linspace(0, d[-1], 200)
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(8.4, 4.6), dpi=160, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    left.plot(d, study.ceiling.mean, color=_MUTED, linewidth=1, linestyle=_CHAIN)
+    left.plot(d, study.ceiling.mean, color=MUTED, linewidth=1, linestyle=_CHAIN)
     for curves, color in zip(study.proxies, _colors(len(study.proxies))):
       for axes, shown, style in ((left, curves.gold, "-"), (right, curves.proxy, _DASHES)):
         axes.fill_between(d, shown.low, shown.high, color=color, alpha=0.13, linewidth=0)
@@ -119,7 +103,7 @@ def _legend(study: Study) -> list[Line2D]:
   ]
   return [
     *pairs,
-    Line2D([], [], color=_INK, linewidth=1, linestyle=_DOTS, label="fit d (α − β d)"),
-    Line2D([], [], color=_INK, linewidth=0, marker="o", markersize=8, markerfacecolor="none", label="highest"),
-    Line2D([], [], color=_MUTED, linewidth=1, linestyle=_CHAIN, label="best by gold itself"),
+    Line2D([], [], color=INK, linewidth=1, linestyle=_DOTS, label="fit d (α − β d)"),
+    Line2D([], [], color=INK, linewidth=0, marker="o", markersize=8, markerfacecolor="none", label="highest"),
+    Line2D([], [], color=MUTED, linewidth=1, linestyle=_CHAIN, label="best by gold itself"),
   ]

@@ -21,6 +21,10 @@ from absl import logging
 from posttrain_jax.learner import manifest
 from posttrain_jax.types import InputError
 
+# Each replica of a replicated array writes a slice of it, which is cut out by a program of its own, compiled for every
+# shape and replica at the first save. Below this many bytes a slice one replica writes all.
+_LEAST_SLICE = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
@@ -56,7 +60,11 @@ class Checkpointer:
     self._keep = keep
     self._remove_unfinished()
     # Orbax deletes by its own idea of what is complete, so it is told to keep everything.
-    self._manager = ocp.CheckpointManager(self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=None))
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(max_to_keep=None),
+      item_handlers={"state": _state_handler(), "extra": ocp.JsonCheckpointHandler()},
+    )
     self._sealing: threading.Thread | None = None
     self._failure: BaseException | None = None
 
@@ -82,7 +90,7 @@ class Checkpointer:
     if step in manifest.sealed_steps(self._directory):
       return
     arguments = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
+      state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
     )
     if not self._manager.save(step, args=arguments, force=True):
       raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")
@@ -176,6 +184,14 @@ class Checkpointer:
       elif ".orbax-checkpoint-tmp" in path.name or (path.name.isdigit() and int(path.name) not in sealed):
         logging.warning("removing the unfinished checkpoint %s", path)
         shutil.rmtree(path)
+
+
+def _state_handler() -> ocp.PyTreeCheckpointHandler:
+  """Writes arrays as Orbax does by default, but a replicated one in slices only where a slice is worth a program."""
+  arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
+  return ocp.PyTreeCheckpointHandler(
+    type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+  )
 
 
 def load(

@@ -57,6 +57,35 @@ def load_demonstrations(
         f"demonstrations.held_out: {section.held_out} leaves {len(rows)} rows to train on and {len(held_out)} to "
         "validate on, expected some of each"
       )
+  return lay_out(section, rows, held_out, digest, tokenizer, batch_size=batch_size, weighting=weighting, seed=seed)
+
+
+def lay_out(
+  section: ml_collections.ConfigDict,
+  rows: Sequence[Row],
+  held_out: Sequence[Row],
+  digest: str,
+  tokenizer: Tokenizer,
+  *,
+  batch_size: int,
+  weighting: str,
+  seed: int,
+) -> DemonstrationData:
+  """Tokenises rows, those to train on and those held out (which may be none), and lays them out in batches.
+
+  Args:
+    section: `row_length`, `packed` and how rows are encoded; see `configs/tiny_sft.py:training`.
+    rows: what is trained on.
+    held_out: what is validated on.
+    digest: of what was read.
+    tokenizer: the model's.
+    batch_size: rows of a batch.
+    weighting: a `supervised.Weighting`.
+    seed: of the shuffling.
+
+  Raises:
+    InputError: an example is not fit for use.
+  """
   options = dict(batch_size=batch_size, seed=seed, pad_id=tokenizer.pad_id or 0, length=section.row_length)
   options |= dict(packed=section.packed, weighting=convert(supervised.Weighting, weighting, "loss_weighting"))
   examples, changed = encode(section, rows, tokenizer)

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 
 from posttrain_jax.evaluation import answers
 from posttrain_jax.evaluation import metrics as bootstrap
-from posttrain_jax.pipelines.judging import answer_text
 from posttrain_jax.pipelines.model_rewards import ScoreGroups
 from posttrain_jax.pipelines.policy import Policy
 from posttrain_jax.pipelines.settings import build, convert
@@ -67,7 +66,7 @@ class Evaluator:
       section: the config's `eval`: `sets`, a group per set, and the engines' `slots`, `max_prompt_length`,
         `max_new_tokens`.
       policy: model and tokeniser.
-      judge: fills in accuracy; the same verifier as in training.
+      judge: fills in texts and accuracy; the same verifier as in training.
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
       mesh: where the sampler's parameters are.
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
@@ -75,7 +74,7 @@ class Evaluator:
     Raises:
       InputError: a set is empty or its settings mean nothing.
     """
-    self._policy, self._judge, self._seed = policy, judge, stream_seed(seed, Stream.EVALUATION)
+    self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward
     self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
     self.sets: dict[str, EvaluationSet] = {}
@@ -129,7 +128,6 @@ class Evaluator:
         self._judge,
         each.prompts,
         each.samples,
-        decode=functools.partial(answer_text, self._policy.tokenizer),
         extract=functools.partial(extract.find_answer, style=self._style),
         greedy=each.greedy.generate if each.greedy is not None else None,
         seed=self._seed,

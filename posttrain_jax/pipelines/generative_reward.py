@@ -13,7 +13,6 @@ import numpy as np
 
 from posttrain_jax.data import arithmetic, judgements, preferences, prompts, sources, supervised
 from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row
-from posttrain_jax.data.supervised import SupervisedBatches, Weighting
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.batch_learner import check_division
@@ -21,7 +20,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline, sft
-from posttrain_jax.pipelines.demonstration_data import DemonstrationData, encode
+from posttrain_jax.pipelines.demonstration_data import DemonstrationData, lay_out
 from posttrain_jax.pipelines.generative_evaluation import GenerativeEvaluation, JudgedAnswers
 from posttrain_jax.pipelines.policy import Policy, load_policy
 from posttrain_jax.pipelines.policy import digests as policy_digests
@@ -136,24 +135,16 @@ def _lay_out(config: ml_collections.ConfigDict, rows: JudgementRows, policy: Pol
   section = config.demonstrations
   if section.too_long == supervised.TooLong.CUT:
     raise InputError("demonstrations.too_long: 'cut', expected drop or error; the score is at a judgement's end")
-  examples, dropped = encode(section, rows.train, policy.tokenizer)
-  batches = SupervisedBatches(
-    examples,
+  return lay_out(
+    section,
+    rows.train,
+    (),
+    rows.digest,
+    policy.tokenizer,
     batch_size=config.batch_size,
+    weighting=config.loss_weighting,
     seed=stream_seed(config.seed, Stream.DEMONSTRATIONS),
-    pad_id=policy.tokenizer.pad_id or 0,
-    length=section.row_length,
-    packed=section.packed,
-    weighting=convert(Weighting, config.loss_weighting, "loss_weighting"),
   )
-  facts = {
-    "data/examples": batches.num_examples,
-    "data/over_limit": dropped,
-    "data/rows": batches.num_rows,
-    "data/tokens": batches.num_tokens,
-    "data/learned": batches.num_learned,
-  }
-  return DemonstrationData(batches, None, {"demonstrations": rows.digest}, facts)
 
 
 def _evaluation(config: ml_collections.ConfigDict, rows: JudgementRows, policy: Policy, mesh) -> GenerativeEvaluation:

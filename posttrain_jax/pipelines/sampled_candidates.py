@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from posttrain_jax.data.chat import Message
 from posttrain_jax.data.prompts import PROMPT_FIELDS, PromptFormat
 from posttrain_jax.data.rejection import Candidates
 from posttrain_jax.learner import atomic
@@ -72,22 +73,9 @@ def sample_candidates(
   return found, counts
 
 
-def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | list[dict[str, Any]]:
+def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | list[Message]:
   """What `data.prompts.make_prompts` renders of a row: its prompt in the template, after the system message if any."""
-  prompt = next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None)
-  template = prompt_format.template
-  if isinstance(prompt, str):
-    text = template.replace("{prompt}", prompt)
-    if not prompt_format.chat:
-      return text
-    messages = [{"role": "user", "content": text}]
-  else:
-    messages = [dict(message) for message in prompt]
-    if isinstance(messages[-1].get("content"), str):
-      messages[-1]["content"] = template.replace("{prompt}", messages[-1]["content"])
-  if prompt_format.system is not None:
-    messages = [{"role": "system", "content": prompt_format.system}, *messages]
-  return messages
+  return prompt_format.ask(next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None))
 
 
 def best_over_worst(candidates: Sequence[Candidates]) -> list[dict[str, Any]]:

@@ -121,6 +121,7 @@ def test_a_demonstration_begins_with_the_prompt_that_is_sampled_from(is_chat):
     ({"messages": []}, r"chat: messages is \[\]"),
     ({"messages": "a"}, r"chat: messages is 'a'"),
     ({"messages": [{"content": "a"}]}, r"chat: message 0"),
+    ({"messages": [said("user", "a"), said("bot", "b"), said("assistant", "c")]}, r"chat: role of message 1 is 'bot'"),
     ({"messages": [said("assistant", 3)]}, r"chat: content of message 0 is 3"),
     ({"prompt": ["a"], "completion": "b"}, r"chat: message 0 is 'a'"),
     ({"prompt": "z", "completion": "b"}, r"tokenizer: no token for 'z'"),
@@ -131,6 +132,21 @@ def test_rows_that_cannot_be_used_are_named(columns, message):
     encoded(columns)
   with pytest.raises(InputError, match=r"^d.jsonl:3: "):
     encoded(columns, system="h")
+
+
+@pytest.mark.parametrize(
+  "template, message",
+  [
+    (None, "the tokeniser has no chat template"),
+    ("{{ messages[0].content }}", "not written one by one in a loop"),
+    ("{% for m in messages %}{{ m.content if m.role == 'user' }}{% endfor %}", "not written one by one in a loop"),
+    ("{% for m in messages %}{{ m.content if m.role != raise_exception('no') }}{% endfor %}", "no$"),
+  ],
+)
+def test_a_template_that_writes_no_assistant_turn_is_an_error(template, message):
+  tokenizer = tiny_tokenizer("abc", chat_template=template)
+  with pytest.raises(InputError, match=rf"^d.jsonl:3: .*{message}"):
+    encoded({"messages": [said("user", "a"), said("assistant", "b")]}, tokenizer=tokenizer)
 
 
 def test_an_example_with_nothing_to_learn_is_refused():

@@ -105,6 +105,8 @@ GOOD = {"prompt": "a", "answer": "1"}
   "line, message",
   [
     ('{"prompt": "a", ', "malformed JSON"),
+    ('{"prompt": "\\ud800", "answer": "1"}', "malformed JSON: .* surrogates not allowed"),
+    ('{"prompt": "a", "answer": 1' + "0" * 5000 + "}", "malformed JSON: Exceeds the limit"),
     ('["a"]', "found a JSON list, expected an object"),
     ({"text": "a", "answer": "1"}, "no prompt: found columns text, answer; expected 'messages' or 'prompt' or"),
     ({"prompt": "a"}, "no answer: found columns prompt; expected 'final' or 'answer'"),
@@ -154,6 +156,16 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
       prompts.read_jsonl(tmp_path / name)
   with pytest.raises(InputError, match="cannot be read"):
     prompts.read_jsonl(tmp_path)
+
+
+def test_a_system_message_is_for_chats_that_have_none():
+  user, own = {"role": "user", "content": "a"}, {"role": "system", "content": "own"}
+  ask = PromptFormat("({prompt})", system="be").ask
+  asked = {"role": "user", "content": "(a)"}
+  assert ask([user]) == [{"role": "system", "content": "be"}, asked]
+  assert ask([own, user]) == [own, asked]
+  assert PromptFormat("({prompt})", chat=True, system="be").ask("a") == ask([user])
+  assert PromptFormat("({prompt})").ask("a") == "(a)"
 
 
 def test_no_rows_and_templates_without_a_place_are_refused():

@@ -36,10 +36,6 @@ def generate(asked, group_size):
   return groups
 
 
-def decode(tokens):
-  return TEXTS[tokens[0] // 10][tokens[0] % 10]
-
-
 def extract(text):
   match = re.search(r"=(.*)", text)
   return match[1] if match else None
@@ -48,6 +44,9 @@ def extract(text):
 def judge(groups):
   judged = []
   for group in groups:
+    group = dataclasses.replace(
+      group, texts=tuple(TEXTS[answer.tokens[0] // 10][answer.tokens[0] % 10] for answer in group.answers)
+    )
     reference = float(group.prompt.row["answer"])
     valid = np.array([text != "crash" for text in group.texts])
     found = [extract(text) for text in group.texts]
@@ -57,7 +56,7 @@ def judge(groups):
 
 
 def run(**options):
-  return answers.evaluate(generate, judge, prompts(), 4, decode=decode, extract=extract, **options)
+  return answers.evaluate(generate, judge, prompts(), 4, extract=extract, **options)
 
 
 def test_metrics_by_hand():
@@ -109,12 +108,12 @@ def test_greedy_is_judged_from_its_own_answers():
 
 @pytest.mark.parametrize("samples, expected", [(1, [1]), (2, [1, 2]), (4, [1, 2, 4]), (3, [1, 2, 3])])
 def test_pass_at_powers_of_two_up_to_samples(samples, expected):
-  found, _ = answers.evaluate(generate, judge, prompts(), samples, decode=decode, extract=extract)
+  found, _ = answers.evaluate(generate, judge, prompts(), samples, extract=extract)
   assert [int(name.removeprefix("pass@")) for name in found if re.fullmatch(r"pass@\d+", name)] == expected
 
 
 def test_bad_input():
   with pytest.raises(InputError, match="no prompts"):
-    answers.evaluate(generate, judge, [], 4, decode=decode, extract=extract)
+    answers.evaluate(generate, judge, [], 4, extract=extract)
   with pytest.raises(InputError, match=r"eval\.samples: 0"):
-    answers.evaluate(generate, judge, prompts(), 0, decode=decode, extract=extract)
+    answers.evaluate(generate, judge, prompts(), 0, extract=extract)

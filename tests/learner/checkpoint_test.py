@@ -85,6 +85,26 @@ def largest_file(step_directory):
   return max((path for path in step_directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 
 
+def test_saving_compiles_nothing(tmp_path):
+  # Orbax would cut each replicated array into slices, one for each of 8 replicas, by a program of its own.
+  mesh = Mesh(np.array(jax.devices()), ("data",))
+  state = {"w": jax.device_put(np.ones((24, 104), np.float32), NamedSharding(mesh, PartitionSpec()))}
+  compiles = []
+
+  def count(event, duration, **_):
+    compiles.append(event)
+
+  with Checkpointer(tmp_path) as checkpoints:
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+      checkpoints.save(1, state, {})
+      checkpoints.wait()
+    finally:
+      jax.monitoring.unregister_event_duration_listener(count)
+  assert any("orbax" in event for event in compiles)
+  assert not [event for event in compiles if event.endswith("backend_compile_duration")]
+
+
 @pytest.mark.parametrize("shape", [(2, 4), (4, 2), (1, 2), (1, 1)])
 def test_sharded_state_comes_back_exactly_on_another_mesh(tmp_path, shape):
   state = place(3, (2, 4))

@@ -57,7 +57,7 @@ def expected(weighting):
       )
     return total
 
-  return jax.value_and_grad(loss)(random_params(CONFIG))
+  return jax.jit(jax.value_and_grad(loss))(random_params(CONFIG))
 
 
 @functools.cache

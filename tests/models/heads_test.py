@@ -55,8 +55,9 @@ def test_a_row_has_the_score_of_its_last_token():
   """By hand in numpy, from the hidden states of rows that are cut to their length."""
   score, bias = np.asarray(params()["score"][...], np.float64), float(params()["score_bias"][...])
   rows, lengths = joined()
-  model = nnx.merge(graph(CONFIG), params())
-  expected = [np.asarray(row_hidden(model, row[None, :n]))[0, -1] @ score + bias for row, n in zip(rows, lengths)]
+  hidden = jax.jit(lambda rows: [row_hidden(nnx.merge(graph(CONFIG), params()), row[None])[0, -1] for row in rows])
+  alone = hidden([row[:n] for row, n in zip(rows, lengths)])
+  expected = [np.asarray(each, np.float64) @ score + bias for each in alone]
   np.testing.assert_allclose(row_scores(CONFIG, params(), rows, lengths), expected, atol=1e-5)
   np.testing.assert_allclose(answer_scores(CONFIG, params()).reshape(-1), expected, atol=1e-5)
 
@@ -84,8 +85,8 @@ def test_the_last_token_is_seen():
 def test_gradients_are_those_of_the_rows():
   weights = rng.normal(size=(4, 2)).astype(np.float32)
   rows, lengths = joined()
-  grouped = jax.grad(lambda p: jnp.sum(answer_scores(CONFIG, p) * weights))(params())
-  alone = jax.grad(lambda p: jnp.sum(row_scores(CONFIG, p, rows, lengths) * weights.reshape(-1)))(params())
+  grouped = jax.jit(jax.grad(lambda p: jnp.sum(answer_scores(CONFIG, p) * weights)))(params())
+  alone = jax.jit(jax.grad(lambda p: jnp.sum(row_scores(CONFIG, p, rows, lengths) * weights.reshape(-1))))(params())
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grouped, alone)
   assert all(np.abs(leaf).max() > 1e-3 for leaf in names(grouped).values())
   np.testing.assert_allclose(grouped["score_bias"][...], weights.sum(), rtol=1e-5)

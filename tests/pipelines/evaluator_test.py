@@ -12,6 +12,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import evaluator as module
 from posttrain_jax.pipelines.evaluator import Evaluator
+from posttrain_jax.pipelines.judging import answer_text
 from posttrain_jax.pipelines.policy import Policy
 from posttrain_jax.types import Group, InputError
 from tests.pipelines.made_groups import answer
@@ -49,6 +50,8 @@ class Engine:
 def judge(groups):
   judged = []
   for group in groups:
+    texts = tuple(answer_text(TOKENIZER, answer.tokens) for answer in group.answers)
+    group = dataclasses.replace(group, texts=texts)
     accuracy = np.array([text[-1:] == group.prompt.row["answer"] for text in group.texts], np.float32)
     valid = np.ones(accuracy.shape, bool)
     judged.append(dataclasses.replace(group, accuracy=accuracy, rewards=accuracy, valid=valid))

@@ -131,10 +131,16 @@ def test_both_readings_of_known_judgements():
 
   # Each text by itself through the model, up to before its score.
   graph, _ = abstract_transformer(model)
-  transformer, expected = nnx.merge(graph, params), []
+  expected = []
+
+  @jax.jit
+  def logits(tokens):
+    transformer = nnx.merge(graph, params)
+    return row_hidden(transformer, tokens)[0, -1] @ transformer.unembedding()
+
   for text, reasons in zip(asked[:2], ("+1=2 Score: ", "+1=2 Score: ")):
-    hidden = row_hidden(transformer, jnp.array([TOKENIZER.encode(text) + TOKENIZER.encode(reasons)]))[0, -1]
-    odds = np.exp(np.asarray(hidden @ transformer.unembedding(), np.float64)[TOKENIZER.encode("01")])
+    found = logits(jnp.array([TOKENIZER.encode(text) + TOKENIZER.encode(reasons)]))
+    odds = np.exp(np.asarray(found, np.float64)[TOKENIZER.encode("01")])
     expected.append(odds[1] / odds.sum())
   scores = evaluation._expected(hand_over(params), groups["greedy"])
   np.testing.assert_allclose(scores[:2], expected, rtol=1e-5)

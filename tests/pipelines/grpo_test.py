@@ -28,6 +28,7 @@ def small(base=None, **changes):
   config = base or tiny_dapo.get_config()
   overrides = {**OVERRIDES, "mesh.data": 8, "rollout.groups": 8, "learner.updates_per_step": 1, "eval.every": 0}
   overrides |= {"warmup.steps": 0, "rollout.slots": 32, "steps": 2}
+  overrides |= {"model.num_layers": 1, "model.embed_dim": 16, "model.mlp_dim": 32, "model.head_dim": 8}
   for name, value in {**overrides, **changes}.items():
     *groups, field = name.split(".")
     section = config
@@ -111,7 +112,7 @@ def test_rollout_records_say_what_became_of_each_group(dapo):
 def test_a_workdir_is_a_model(dapo):
   assert is_run(dapo)
   policy = open_policy(str(dapo))
-  assert policy.model.num_layers == 2 and policy.tokenizer.eos_id is not None
+  assert policy.model.num_layers == 1 and policy.tokenizer.eos_id is not None
   assert policy.params is not None
 
 

@@ -40,12 +40,11 @@ def unbroken(tmp_path_factory):
   return whole
 
 
-@pytest.mark.parametrize("refresh_every", [0, 1, 3])
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(unbroken, tmp_path, refresh_every):
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(unbroken, tmp_path):
   # It stops after rounds 2 (saved as the last) and 3: between two refreshes, and just before one.
   for steps in (2, 3, 6):
-    found = run(tmp_path / "run", **{"online.refresh_every": refresh_every, "steps": steps})
-  expected = unbroken(refresh_every)
+    found = run(tmp_path / "run", **{"online.refresh_every": 3, "steps": steps})
+  expected = unbroken(3)
   for record in found + expected:
     if record["step"] == 2:
       record.pop("params_sha256", None)  # only the run that stopped there saved a checkpoint

@@ -18,8 +18,12 @@ from tests.pipelines.small_run import OVERRIDES, STEPS
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+# No checkpoint holds the reference of the KL term: it is the warmed-up policy, which a resumed run has to find again.
+KL = {"objective.kl_coefficient": 0.05}
+
+
 def command(workdir, **more):
-  flags = [f"--config.{name}={value}" for name, value in {**OVERRIDES, **more}.items()]
+  flags = [f"--config.{name}={value}" for name, value in {**OVERRIDES, **KL, **more}.items()]
   return [sys.executable, "-m", "experiments.dapo", f"--workdir={workdir}", *flags]
 
 
@@ -75,6 +79,7 @@ def test_the_run_is_worth_comparing(unbroken):
   assert [record["step"] for record in found] == list(range(STEPS + 1))
   assert any(record.get("sampling/carried") for record in found)
   assert any(record.get("sampling/staleness_max") for record in found)
+  assert all(record["kl/reference"] > 0 for record in found[2:])  # it has moved away from the reference
   assert found[-1]["updates"] > STEPS
   assert len({record["params_sha256"] for record in found if "params_sha256" in record}) >= 4
 
@@ -119,23 +124,6 @@ def test_sigterm_saves_and_exits_with_75(unbroken, environment, tmp_path):
   for record in before + after:
     record.pop("params_sha256", None)  # the preempted run has one more, of the checkpoint made on leaving
   assert after == before
-
-
-def test_the_reference_of_the_kl_term_is_the_same_after_a_resume(environment, tmp_path):
-  # No checkpoint holds the reference: it is the warmed-up policy, which a resumed run has to find again.
-  changes = {"objective.kl_coefficient": 0.05, "dynamic_sampling.admission": "exact", "eval.every": 0}
-  changes |= {"steps": 4, "warmup.steps": 2, "warmup.eval.every": 0, "learner.updates_per_step": 1}
-  changes |= {"model.num_layers": 1, "logging.report": False}
-  run(tmp_path / "whole", environment, **changes)
-  saved = "checkpoints/2.manifest.json"
-  kill_when(tmp_path / "killed", environment, lambda path: (path / saved).exists(), **changes)
-  assert not (tmp_path / "killed" / "checkpoints" / "4.manifest.json").exists()
-  run(tmp_path / "killed", environment, **changes)
-  found = records(tmp_path / "whole")
-  assert [record["step"] for record in found] == [0, 1, 2, 3, 4]
-  assert all(record["kl/reference"] > 0 for record in found[2:])  # it has moved away from the reference
-  assert records(tmp_path / "killed") == found
-  assert rollouts(tmp_path / "killed") == rollouts(tmp_path / "whole")
 
 
 def test_another_config_is_refused(unbroken, environment):
