@@ -81,6 +81,7 @@ class Engine:
     self.model = dataclasses.replace(model, stacked=False)
     self.sampling, self.seed, self.slots = sampling, seed, slots
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
+    self.prefill_width = prefill_width
     self.mesh, self.version, self.params = mesh, -1, None
     self.stats = EngineStats()
     self._ledger = Ledger(prefill_width)
