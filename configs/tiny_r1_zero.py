@@ -4,6 +4,19 @@
 
 The "base model" has read a little of what the crowd of configs/tiny_sft.py writes, a third of it as
 <think>...</think><answer>...</answer>: it knows the template and seldom keeps it, knows how to work and mostly skims.
+
+Seed 0, about 130 s of CPU time with compilation, warm-up and evaluations; 240 held-out problems, 8 samples each:
+
+| step | avg@8, 95 % interval | greedy | tokens of an answer | without an answer in the template |
+|---|---|---|---|---|
+| 0 | 0.082 [0.07, 0.10] | 0.004 | 8.9 | 0.745 |
+| 20 | 0.447 [0.40, 0.49] | 0.567 | 12.2 | 0.009 |
+| 40 | 0.608 [0.56, 0.65] | 0.696 | 12.8 | 0.007 |
+| 60 | 0.626 [0.58, 0.68] | 0.675 | 12.7 | 0.003 |
+
+The template comes first (kept by 29 % of the answers of step 1, by 98 % of those of step 8, which are no longer yet),
+then work is shown in place of skimming: answers grow and get right. Then it stops: at --config.steps=100 avg@8 is 0.578
+[0.52, 0.63] and answers have 12.3 tokens, with an entropy of 0.08 nats a token left of 0.45.
 """
 
 from ml_collections import ConfigDict
