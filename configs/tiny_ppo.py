@@ -4,6 +4,13 @@ python -m experiments.ppo --workdir=runs/ppo
 
 The KL to the warm-up's policy is charged token by token in the reward, the value model starts from that policy with its
 head at zero, and two steps train it alone.
+
+Held-out avg@8 after 0, 20 and 40 steps: seed 0 0.455 [0.41, 0.50], 0.940, 0.949 [0.93, 0.96]; seed 1 0.479, 0.931,
+0.939 [0.92, 0.96]; seed 2 0.483, 0.919, 0.926 [0.90, 0.95]; greedy 0.43 -> 0.99, 0.43 -> 0.97, 0.45 -> 0.95; KL to the
+warm-up 1.4 to 1.6 nats an answer. 165 s with the warm-up on two shared cores (seed 0); seeds 1 and 2 started from a
+warm-up of the same config that was run before (--config.model.path=WARM_UP --config.warmup.steps=0), 109 s the faster.
+At this rate the values explain little of the returns' variance; with --config.value.optimizer.learning_rate=2e-3 about
+0.3 after 5 steps, and the same accuracy (seed 1: 0.938).
 """
 
 from ml_collections import ConfigDict
