@@ -56,8 +56,8 @@ class SignFlip:
 def interval(scores: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> Interval:
   """Mean and 95 % percentile interval, clustered over seeds and problems (pigeonhole bootstrap, Owen 2007, 0712.1111).
 
-  mean* = Σ_s Σ_n u_s v_n x_sn / Σ_s Σ_n u_s v_n over the scores that are there, u and v multinomial counts of S seeds and
-  of N problems drawn with replacement. With one seed only problems are resampled.
+  mean* = Σ_s Σ_n u_s v_n x_sn / Σ_s Σ_n u_s v_n over the scores that are there, u and v multinomial counts of S seeds
+  and of N problems drawn with replacement. With one seed only problems are resampled.
 
   Args:
     scores: float [S, N], or differences of paired scores; NaN where a problem has none.
