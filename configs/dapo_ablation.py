@@ -52,9 +52,9 @@ in the paper's baseline.
 
 from ml_collections import ConfigDict
 
-from configs import tiny_dapo
+from configs import tiny_collect, tiny_dapo
 
-DIFFICULTIES = (1, 2, 3, 4, 5, 8, 14, 16)
+DIFFICULTIES = (1, 2, 3, 4, 5, 6, 14, 16)
 CAP = 28  # tokens of an answer, the stop id included
 
 # Each technique's switch: what it changes in the naive row.
@@ -190,7 +190,7 @@ def _rows() -> ConfigDict:
     "best_of_8_sft",
     dict(steps=252, optimizer=supervised, eval=dict(every=21)),
     method="best_of_n",
-    collect=dict(samples=8, per_difficulty=190, keep=1, threshold=0.5),
+    collect=_collection(),
   )
   for name, rate in (("half", 0.5), ("double", 2.0)):
     tuned = dict(optimizer=dict(learning_rate=rate * base().optimizer.learning_rate))
@@ -201,6 +201,17 @@ def _rows() -> ConfigDict:
   add("control_token_mean", TOKEN_MEAN, task="control")
   add("control_dynamic_sampling", DYNAMIC_SAMPLING, dict(steps=20, eval=dict(every=1)), task="control")
   return rows
+
+
+def _collection() -> ConfigDict:
+  """What `experiments.collect` runs with: the best of 8 answers to each problem."""
+  config, run = tiny_collect.get_config(), base()
+  config.warmup.steps = 0
+  config.prompts = run.prompts
+  config.prompts.per_difficulty = 190
+  config.rewards = run.rewards
+  config.rollout.update(samples=8, max_prompt_length=18, max_new_tokens=CAP)
+  return config
 
 
 def _control() -> dict:

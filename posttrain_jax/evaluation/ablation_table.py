@@ -171,8 +171,8 @@ def to_json(value: Any) -> Any:
     return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)} | extra
   if isinstance(value, Mapping):
     return {str(key): to_json(each) for key, each in value.items()}
-  if isinstance(value, list | tuple | np.ndarray):
+  if isinstance(value, np.ndarray | np.generic):
+    return to_json(value.tolist())
+  if isinstance(value, list | tuple):
     return [to_json(each) for each in value]
-  if isinstance(value, float | np.floating):
-    return float(value) if np.isfinite(value) else None
-  return bool(value) if isinstance(value, np.bool_) else value
+  return None if isinstance(value, float) and not np.isfinite(value) else value
