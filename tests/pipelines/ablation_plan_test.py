@@ -20,7 +20,7 @@ def jobs(study, tmp_path_factory):
 def switches(config):
   return {
     "overlong_filter": config.overlong.filter == "loss",
-    "clip_higher": config.objective.clip_high == 0.28,
+    "clip_higher": config.objective.clip_high > config.objective.clip_low,
     "soft_overlong": config.overlong.penalty_buffer > 0,
     "token_mean": config.objective.aggregation == "token_mean",
     "dynamic_sampling": config.dynamic_sampling.enabled,
