@@ -216,7 +216,7 @@ def _collection() -> ConfigDict:
 
 
 def _control() -> dict:
-  """Fixed length, all mixed: three steps, always written down, with so many slips that half of the answers are wrong."""
+  """Fixed length, all mixed: three steps, all written down, with so many slips that half of the answers are wrong."""
   prompts = dict(difficulties=(3,))
   crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.2)
   return dict(

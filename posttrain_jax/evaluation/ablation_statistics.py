@@ -99,7 +99,8 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
   if differences.ndim != 1 or not 1 <= len(differences) <= _MOST_SEEDS or not np.isfinite(differences).all():
     raise InputError(f"sign-flip test: found {differences}, expected 1 to {_MOST_SEEDS} finite differences")
   # The first sign is fixed: a pattern and its opposite have the same |mean|.
-  signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences) - 1))).reshape(-1, len(differences) - 1)
+  others = len(differences) - 1
+  signs = np.array(list(itertools.product((1.0, -1.0), repeat=others))).reshape(2**others, others)
   sums = np.abs(differences[0] + signs @ differences[1:])
   tolerance = 1e-12 * np.abs(differences).sum()  # equal but for the order of summation
   return SignFlip(float(np.mean(sums >= abs(differences.sum()) - tolerance)), 2.0 / 2 ** len(differences))

@@ -12,7 +12,7 @@ def test_sign_flip_by_hand():
   assert sign_flip([1, 2, 3]).p == 2 / 8
   # With -1 2 3 the sum is 4: 6, 4, -4, -6 are as far out.
   assert sign_flip([-1, 2, 3]).p == 4 / 8
-  assert sign_flip([0.0, 0.0]).p == 1
+  assert sign_flip([0.0, 0.0]).p == sign_flip([0.3]).p == 1
 
 
 def test_sign_flip_agrees_with_all_patterns():
