@@ -16,7 +16,7 @@ from posttrain_jax.evaluation.ablation_statistics import at_costs, interval
 _INK, _RULE = "#1f2933", "#d9dee4"
 _COLORS = ("#5b6670", "#0072b2", "#d55e00", "#009e73", "#b0578d", "#b87d00", "#3b9bd0", "#8c6d1f")
 _DASHES = ("-", (0, (6, 1.6)), (0, (2, 1.4)), (0, (6, 1.5, 1.5, 1.5)), (0, (4, 1.2)), "-")
-_BINS = 30  # along the x axis, for what is measured at every step
+_BINS = 20  # along the x axis, for what is measured at every step
 _STYLE = {
   "font.size": 9,
   "text.color": _INK,

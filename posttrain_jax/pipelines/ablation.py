@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -17,6 +17,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.workdir import Workdir
 from posttrain_jax.types import InputError
 
+MAIN = "main"  # the task, the group of rows and the family of contrasts that were planned
 NAIVE = "naive"  # the row of the main task by which the task itself is checked
 _TABLE = "table.json"
 
@@ -91,8 +92,8 @@ def summarize(
   atomic.write_text(path / "table.md", write_markdown(summary))
   pictures = _draw(config, path, runs, summary)
   write_report(path, summary, pictures)
-  primary = summary.measures["main"][0].name if summary.measures.get("main") else ""
-  cells = summary.cells.get("main", {})
+  primary = summary.measures[MAIN][0].name if summary.measures.get(MAIN) else ""
+  cells = summary.cells.get(MAIN, {})
   found = {row: cells[row][primary] for row in cells if primary in cells[row]}
   return {
     "measure": primary,
@@ -118,7 +119,7 @@ def _summary(
 ) -> Summary:
   settings = config.measure
   measures, cells = {}, {}
-  for task in config.tasks:
+  for task in _main_first(config.tasks):
     rows = [row for row in runs if config.rows[row].task == task]
     tokens, grid = settings.tokens[task], dict(points=settings.points, last=settings.last)
     every = [run for row in rows for run in runs[row].values()]
@@ -133,7 +134,8 @@ def _summary(
         short = [seed for seed, run in runs[row].items() if measures[task][0].of(run) is None]
         notes += [f"{row}, seed {seed}: ends short of {tokens:,} generated tokens" for seed in sorted(short)]
   contrasts = {}
-  for family, pairs in config.contrasts.items():
+  for family in _main_first(config.contrasts):
+    pairs = config.contrasts[family]
     task = config.rows[pairs[0][0]].task
     if measures[task]:
       contrasts[family] = ablation_table.contrasts(
@@ -157,18 +159,24 @@ def _draw(
 ) -> dict[str, list[pathlib.Path]]:
   """Pictures by group of rows; the naive row is in each group of its task."""
   drawn: dict[str, list[pathlib.Path]] = {}
-  for group, rows in config.groups.items():
+  for group in _main_first(config.groups):
+    rows = config.groups[group]
     task = config.rows[rows[0]].task
     shown = [row for row in rows if row in runs]
     if not summary.measures[task] or not shown:
       continue
-    if task == "main" and NAIVE in runs and NAIVE not in shown:
+    if task == MAIN and NAIVE in runs and NAIVE not in shown:
       shown = [NAIVE, *shown]
     average = summary.measures[task][0].score
     for name, panels in ablation_figures.panels(config.measure.set, average).items():
-      file = path / (f"{name}.png" if group == "main" else f"{name}_{group}.png")
+      file = path / (f"{name}.png" if group == MAIN else f"{name}_{group}.png")
       lines = {row: [run for _, run in sorted(runs[row].items())] for row in shown}
       tokens, resamples = config.measure.tokens[task], min(500, config.measure.resamples)
       if ablation_figures.draw(file, panels, lines, tokens=tokens, resamples=resamples):
         drawn.setdefault(group, []).append(file)
-  return {group: drawn[group] for group in sorted(drawn, key=lambda group: group != "main")}
+  return drawn
+
+
+def _main_first(names: Iterable[str]) -> list[str]:
+  """A config keeps its fields by the alphabet; what is planned comes before the rest."""
+  return sorted(names, key=lambda name: name != MAIN)
