@@ -1,7 +1,7 @@
 """DAPO's ablation (2503.14476, table 1) at a size that two cores can run: what each technique does, on its own switch.
 
-    python -m experiments.ablation --config=configs/dapo_ablation.py --rows=main --seeds=0-9 --parallel=2 --workdir=runs/ablation
-    python -m experiments.ablation --config=configs/dapo_ablation.py --rows=all --seeds=0-9 --parallel=2 --workdir=runs/ablation
+    python -m experiments.ablation --config=configs/dapo_ablation.py --rows=main --parallel=2 --workdir=runs/ablation
+    python -m experiments.ablation --config=configs/dapo_ablation.py --rows=all --parallel=2 --workdir=runs/ablation
     python -m experiments.dapo --config=configs/dapo_ablation.py:clip_higher --workdir=runs/clip_higher
 
 This text was fixed, and committed, before the runs that it is about.
@@ -185,14 +185,14 @@ def _rows() -> ConfigDict:
   add("filter_without_refill", *switches[:-1], dict(dynamic_sampling=dict(enabled=True, admission="filter")))
   add("prompt_mean", *switches, dict(objective=dict(aggregation="prompt_mean")))
   add("soft_overlong_replaces", CLIP_HIGHER, SOFT_OVERLONG)
-  # The naive row costs about 10 FLOPs a parameter and token up to the budget (2 to draw it, 2 for its old logprobs, 6
-  # to train on it), supervised steps 6: the budget of 400,000 tokens is worth 290 steps of 24 rows of 96 tokens.
+  # Up to the budget the naive row costs about 10 FLOPs a parameter and token (2 to draw it, 2 for its old logprobs, 6 to
+  # train on it), supervised steps 6: 240,000 tokens are worth 174 steps of 24 rows of 96 tokens.
   supervised = dict(learning_rate=3e-4, schedule="constant", warmup_updates=5, decay_updates=0)
-  add("continued_sft", dict(steps=288, optimizer=supervised, eval=dict(every=24)), method="sft")
-  # Drawing 8 answers to each of 1,500 problems once costs as much as 35 steps.
+  add("continued_sft", dict(steps=176, optimizer=supervised, eval=dict(every=16)), method="sft")
+  # To draw 8 answers to each of 1,140 problems costs as much as 16 steps.
   add(
     "best_of_8_sft",
-    dict(steps=252, optimizer=supervised, eval=dict(every=21)),
+    dict(steps=160, optimizer=supervised, eval=dict(every=16)),
     method="best_of_n",
     collect=_collection(),
   )
