@@ -185,7 +185,7 @@ def _rows() -> ConfigDict:
   add("filter_without_refill", *switches[:-1], dict(dynamic_sampling=dict(enabled=True, admission="filter")))
   add("prompt_mean", *switches, dict(objective=dict(aggregation="prompt_mean")))
   add("soft_overlong_replaces", CLIP_HIGHER, SOFT_OVERLONG)
-  # Up to the budget the naive row costs about 10 FLOPs a parameter and token (2 to draw it, 2 for its old logprobs, 6 to
+  # Up to the budget the naive row costs about 10 FLOPs a parameter and token (2 to draw, 2 for old logprobs, 6 to
   # train on it), supervised steps 6: 240,000 tokens are worth 174 steps of 24 rows of 96 tokens.
   supervised = dict(learning_rate=3e-4, schedule="constant", warmup_updates=5, decay_updates=0)
   add("continued_sft", dict(steps=176, optimizer=supervised, eval=dict(every=16)), method="sft")
