@@ -136,7 +136,7 @@ def base() -> ConfigDict:
   config.overlong.penalty_buffer = 0
   config.objective.update(clip_low=CLIP_LOW, clip_high=CLIP_LOW, aggregation="sequence_mean")
   config.learner.updates_per_step = 16
-  config.optimizer.learning_rate = 3e-4
+  config.optimizer.learning_rate = 4e-4
 
   config.eval.update(every=4, max_prompt_length=18, max_new_tokens=CAP, slots=256)
   heldout = config.eval.sets.heldout
