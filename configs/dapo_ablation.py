@@ -66,7 +66,7 @@ CLIP_LOW, CLIP_HIGH = 0.1, 0.14  # the paper's 0.2 and 0.28, halved: see the doc
 CLIP_HIGHER = dict(objective=dict(clip_high=CLIP_HIGH))
 SOFT_OVERLONG = dict(overlong=dict(penalty_buffer=6))
 TOKEN_MEAN = dict(objective=dict(aggregation="token_mean"))
-DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=28, eval=dict(every=2))  # more tokens a step
+DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=18, eval=dict(every=2))  # more tokens a step
 TECHNIQUES = dict(
   overlong_filter=OVERLONG_FILTER,
   clip_higher=CLIP_HIGHER,
@@ -99,7 +99,7 @@ def _study() -> ConfigDict:
   config.measure = dict(
     set="heldout",  # the evaluation set of the primary measure
     other_sets=("sft_only",),
-    tokens=dict(main=240_000, control=60_000),  # generated tokens at which rows of a task are compared
+    tokens=dict(main=160_000, control=40_000),  # generated tokens at which rows of a task are compared
     points=10,  # of the budget, at equal distances
     last=5,  # of them count
     resamples=2000,  # of the bootstrap
@@ -116,7 +116,7 @@ def _study() -> ConfigDict:
 def base() -> ConfigDict:
   """The naive row: GRPO without any of DAPO's techniques, and without a KL term."""
   config = tiny_dapo.get_config()
-  config.steps = 44
+  config.steps = 30
   for prompts in (config.prompts, config.eval.sets.heldout.prompts, config.warmup.demonstrations):
     prompts.difficulties = DIFFICULTIES  # numbers of steps of the problems
   config.warmup.demonstrations.update(per_difficulty=1500, max_completion=CAP, row_length=96)
@@ -138,7 +138,7 @@ def base() -> ConfigDict:
   config.learner.updates_per_step = 16
   config.optimizer.learning_rate = 4e-4
 
-  config.eval.update(every=4, max_prompt_length=18, max_new_tokens=CAP, slots=256)
+  config.eval.update(every=3, max_prompt_length=18, max_new_tokens=CAP, slots=256)
   heldout = config.eval.sets.heldout
   heldout.prompts.per_difficulty = 35
   heldout.per_problem = True  # every problem's scores go to metrics.jsonl as well
@@ -186,13 +186,13 @@ def _rows() -> ConfigDict:
   add("prompt_mean", *switches, dict(objective=dict(aggregation="prompt_mean")))
   add("soft_overlong_replaces", CLIP_HIGHER, SOFT_OVERLONG)
   # Up to the budget the naive row costs about 10 FLOPs a parameter and token (2 to draw, 2 for old logprobs, 6 to
-  # train on it), supervised steps 6: 240,000 tokens are worth 174 steps of 24 rows of 96 tokens.
+  # train on it), supervised steps 6: 160,000 tokens are worth 116 steps of 24 rows of 96 tokens.
   supervised = dict(learning_rate=3e-4, schedule="constant", warmup_updates=5, decay_updates=0)
-  add("continued_sft", dict(steps=176, optimizer=supervised, eval=dict(every=16)), method="sft")
+  add("continued_sft", dict(steps=116, optimizer=supervised, eval=dict(every=12)), method="sft")
   # To draw 8 answers to each of 1,140 problems costs as much as 16 steps.
   add(
     "best_of_8_sft",
-    dict(steps=160, optimizer=supervised, eval=dict(every=16)),
+    dict(steps=100, optimizer=supervised, eval=dict(every=10)),
     method="best_of_n",
     collect=_collection(),
   )
@@ -203,7 +203,7 @@ def _rows() -> ConfigDict:
   add("control_naive", task="control")
   add("control_overlong", OVERLONG_FILTER, SOFT_OVERLONG, task="control")
   add("control_token_mean", TOKEN_MEAN, task="control")
-  add("control_dynamic_sampling", DYNAMIC_SAMPLING, dict(steps=20, eval=dict(every=1)), task="control")
+  add("control_dynamic_sampling", DYNAMIC_SAMPLING, dict(steps=10, eval=dict(every=1)), task="control")
   return rows
 
 
@@ -223,7 +223,8 @@ def _control() -> dict:
   prompts = dict(difficulties=(3,))
   crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.2)
   return dict(
-    steps=20,
+    steps=10,
+    optimizer=dict(learning_rate=1e-4),  # so that it stays mixed to the end
     prompts=prompts,
     rollout=dict(max_new_tokens=20),
     warmup=dict(steps=300, optimizer=dict(decay_updates=300), demonstrations=dict(**prompts, crowd=crowd)),
