@@ -7,10 +7,10 @@
 This text was fixed, and committed, before the runs that it is about.
 
 Task. Chain arithmetic ("7+8-2*3=", left to right, last digit) of 1 to 5 and of 16 steps, after a warm-up on a crowd's
-demonstrations: careful people write every step down, with a slip in a quarter of the steps, hasty ones guess,
-rambling ones start again and again. The cap of 28 tokens holds the work of 12 steps, so one of six kinds of problems
-is too long to be worked out in full. RL sees problems of the split `train`; evaluated are `heldout` (210 problems
-seen in neither warm-up nor RL) and `sft_only` (96 problems seen in the warm-up and never in RL).
+demonstrations: careful people write every step down, with a slip in three of ten steps, hasty ones guess, rambling
+ones start again and again. The cap of 28 tokens holds the work of 12 steps, so one of six kinds of problems is too
+long to be worked out in full. RL sees problems of the split `train`; evaluated are `heldout` (210 problems seen in
+neither warm-up nor RL) and `sft_only` (96 problems seen in the warm-up and never in RL).
 
 Primary measure. avg@8 at temperature 1 on `heldout`, mean of the last five of ten points at equal distances up to a
 budget of generated tokens (`measure.tokens`), the same for all rows; never the best point. Every token that the
@@ -124,7 +124,7 @@ def base() -> ConfigDict:
     # `data.demonstrations.Crowd`: shares by difficulty from 1 on, the last one also beyond; the rest is hasty
     careful=(0.7, 0.5, 0.4, 0.35, 0.3, 0.65),
     rambling=(0.2, 0.2, 0.2, 0.2, 0.25, 0.3),
-    slip=0.25,
+    slip=0.3,
     doubt=0.5,
   )
   config.warmup.update(steps=600, batch_size=24)
