@@ -6,6 +6,7 @@ between them is the policy.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def evaluate(
   extract: Callable[[str], str | None],
   greedy: Generate | None = None,
   seed: int = 0,
-) -> tuple[dict[str, float], list[Group]]:
+  per_problem: bool = False,
+) -> tuple[dict[str, Any], list[Group]]:
   """Draws and judges `samples` answers a prompt.
 
   Args:
@@ -38,6 +40,7 @@ def evaluate(
       typesetting, are one vote.
     greedy: the same at temperature 0; None leaves `greedy` out.
     seed: of the bootstrap.
+    per_problem: whether to report the scores of every problem as well.
 
   Returns:
     Metrics under plain names, and the judged groups. With k = samples:
@@ -48,7 +51,8 @@ def evaluate(
       length: mean answer length in tokens; truncated: share of answers that ran into the cap;
       no_answer: share of answers from which nothing could be extracted;
       invalid: answers without a verdict, the greedy ones included; they count in no accuracy;
-      problems: prompts with at least one verdict.
+      problems: prompts with at least one verdict;
+      per_problem/<name>: of avg@k, maj@k, pass@k and greedy, one score a prompt in the prompts' order.
     Accuracies are NaN when no answer has a verdict.
 
   Raises:
@@ -77,11 +81,14 @@ def evaluate(
     invalid += metrics.invalid_count(greedy_judgements)
 
   result = {}
-  for name, per_problem in scores.items():
-    estimate = metrics.estimate(per_problem, seed=seed)
+  for name, values in scores.items():
+    estimate = metrics.estimate(values, seed=seed)
     result |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     if name == f"avg@{samples}":
       result |= {f"{name}_stderr": estimate.standard_error, "problems": estimate.problems}
+  if per_problem:
+    asked = (f"avg@{samples}", f"maj@{samples}", f"pass@{samples}", "greedy")
+    result |= {f"per_problem/{name}": scores[name].tolist() for name in asked if name in scores}
   result["length"] = float(np.mean([group.lengths for group in groups]))
   result["truncated"] = float(np.mean([group.truncated for group in groups]))
   result["no_answer"] = float(np.mean([[answer is None for answer in row] for row in answers]))

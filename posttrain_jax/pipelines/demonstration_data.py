@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
+from posttrain_jax.data.demonstrations import Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.pipelines.settings import convert
+from posttrain_jax.pipelines.settings import build, convert
 from posttrain_jax.types import InputError
 
 
@@ -112,12 +113,12 @@ def read_demonstrations(section: ml_collections.ConfigDict) -> tuple[list[Row], 
   elif section.path:
     rows, digest = prompts.read_jsonl(section.path), prompts.file_digest(section.path)
   else:
+    given = dict(seed=section.seed, difficulties=section.get("difficulties", arithmetic.DIFFICULTIES))
+    crowd = build(Crowd, section.crowd, "demonstrations.crowd") if "crowd" in section else Crowd()
     problems = arithmetic.problems(
-      arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, seed=section.seed
-    ) + arithmetic.problems(
-      arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), seed=section.seed
-    )
-    written = demonstrations.demonstrations(problems, copies=section.copies, seed=section.seed)
+      arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, **given
+    ) + arithmetic.problems(arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), **given)
+    written = demonstrations.demonstrations(problems, crowd=crowd, copies=section.copies, seed=section.seed)
     if section.get("tagged"):
       written = tagged.tag_some(written, share=section.tagged, seed=section.seed)
     rows, digest = prompts.named_rows(written, "demonstrations"), prompts.rows_digest(written)

@@ -34,12 +34,14 @@ class EvaluationSet:
     samples: answers per problem.
     engine: draws them with the set's own settings.
     greedy: draws the most likely answer; None where the set does not ask for it.
+    per_problem: whether every problem's scores are reported, and journalled, as well.
   """
 
   prompts: Sequence[Prompt]
   samples: int
   engine: Engine
   greedy: Engine | None
+  per_problem: bool
 
 
 class Evaluator:
@@ -106,7 +108,9 @@ class Evaluator:
       stop_ids = policy.tokenizer.stop_ids
       sampling = build(SamplingConfig, settings.sampling, f"eval.sets.{name}.sampling", stop_ids=stop_ids)
       greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids)) if settings.greedy else None
-      self.sets[name] = EvaluationSet(prompts, settings.samples, engine(sampling), greedy)
+      self.sets[name] = EvaluationSet(
+        prompts, settings.samples, engine(sampling), greedy, settings.get("per_problem", False)
+      )
 
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
     """Evaluates.
@@ -131,6 +135,7 @@ class Evaluator:
         extract=functools.partial(extract.find_answer, style=self._style),
         greedy=each.greedy.generate if each.greedy is not None else None,
         seed=self._seed,
+        per_problem=each.per_problem,
       )
       if self._reward is not None:
         per_problem = np.array([scores.mean() for scores in self._reward(groups[name])])

@@ -60,6 +60,7 @@ def describe(
       "reward/mean": _mean_of_valid(fresh, "rewards"),
       "reward/invalid": int(sum(_without_verdict(group).sum() for group in fresh)),
       "length/mean": float(_lengths(fresh).mean()),
+      "length/cv": float(_lengths(fresh).std() / _lengths(fresh).mean()),  # coefficient of variation
       "length/max": int(_lengths(fresh).max()),
       "truncated/share": _truncated(fresh),
     }

@@ -40,7 +40,10 @@ def load_prompts(
     split = convert(arithmetic.Split, section.split, f"{where}.split")
     match convert(Task, section.task, f"{where}.task"):
       case Task.CHAINS:
-        problems = arithmetic.problems(split, per_difficulty=section.per_difficulty, seed=section.seed)
+        difficulties = section.get("difficulties", arithmetic.DIFFICULTIES)
+        problems = arithmetic.problems(
+          split, per_difficulty=section.per_difficulty, seed=section.seed, difficulties=difficulties
+        )
       case Task.FACTS:
         problems = arithmetic.facts(split)
     rows, digest = prompts.named_rows(problems, "arithmetic"), prompts.rows_digest(problems)

@@ -117,3 +117,14 @@ def test_bad_input():
     answers.evaluate(generate, judge, [], 4, extract=extract)
   with pytest.raises(InputError, match=r"eval\.samples: 0"):
     answers.evaluate(generate, judge, prompts(), 0, extract=extract)
+
+
+def test_scores_of_every_problem_average_to_the_metrics():
+  found, _ = run(per_problem=True, greedy=generate)
+  assert {name for name in found if name.startswith("per_problem/")} == {
+    f"per_problem/{name}" for name in ("avg@4", "maj@4", "pass@4", "greedy")
+  }
+  for name in ("avg@4", "maj@4", "pass@4", "greedy"):
+    assert len(found[f"per_problem/{name}"]) == 4
+    assert np.nanmean(found[f"per_problem/{name}"]) == pytest.approx(found[name])
+  assert not [name for name in run()[0] if "per_problem" in name]

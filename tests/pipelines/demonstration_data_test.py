@@ -7,7 +7,7 @@ from configs import tiny_sft
 from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.pipelines.demonstration_data import load_demonstrations
+from posttrain_jax.pipelines.demonstration_data import load_demonstrations, read_demonstrations
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(SYMBOLS)
@@ -33,6 +33,18 @@ def test_the_crowd():
   assert data.facts["data/examples"] == data.batches.num_examples > data.facts["data/rows"]
   positions = data.facts["data/rows"] * 64
   assert data.facts["data/packing_efficiency"] == pytest.approx(data.facts["data/tokens"] / positions)
+
+
+def test_another_crowd_on_other_problems():
+  crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.0, doubt=0.7)
+  section = tiny_sft.training().demonstrations
+  section.update({"per_difficulty": 8, "copies": 1, "difficulties": (3,), "crowd": crowd})
+  rows, _ = read_demonstrations(section)
+  assert {row.columns["difficulty"] for row in rows} == {3}
+  assert {row.columns["demonstrator"] for row in rows} == {"careful"}
+  section.crowd.slip = 2.0
+  with pytest.raises(InputError, match=r"a share or probability of 2\.0"):
+    read_demonstrations(section)
 
 
 def test_a_file(tmp_path):

@@ -95,6 +95,14 @@ def test_each_set_is_evaluated_and_named(make):
   assert groups["heldout"][0].texts[0].startswith(" Answer: ") and "<eos>" not in groups["heldout"][0].texts[0]
 
 
+def test_a_set_may_report_every_problem(make):
+  config = two_sets()
+  config.sets.nucleus.per_problem = True
+  metrics, _ = make(config)("parameters", 5)
+  assert metrics["eval/nucleus/per_problem/avg@3"] == pytest.approx([2 / 3] * 6)
+  assert not [name for name in metrics if name.startswith("eval/heldout/per_problem")]
+
+
 def test_engines_have_the_settings_of_their_set(make):
   make(two_sets(), seed=0)
   heldout, greedy, nucleus = sorted(

@@ -36,6 +36,11 @@ def test_chains():
   assert not {p.tokens for p in found} & {p.tokens for p in load(split="held_out")[0]}
 
 
+def test_chains_of_other_lengths():
+  found, _ = load(longest=18, difficulties=(2, 16))
+  assert {prompt.row["difficulty"] for prompt in found} == {2, 16} and len(found) == 6
+
+
 def test_facts():
   found, _ = load(LETTERS, longest=20, task="facts")
   texts = [prompt.row["prompt"] for prompt in found]
