@@ -58,7 +58,7 @@ def test_what_is_finished_is_not_run_again(job):
   assert run(jobs) == {} and run(jobs) == {}
   assert all(finished(each) and len(starts(each)) == 1 for each in jobs)
   result = json.loads((jobs[1].path.parent / "naive.result.json").read_text())
-  assert result["exit_code"] == 0 and result["seconds"] > 0 and result["cpu_seconds"] >= 0
+  assert result["exit_code"] == 0 and result["seconds"] >= 0 and result["cpu_seconds"] >= 0
   assert "bye" in (jobs[1].path.parent / "naive.log").read_text()
 
 
