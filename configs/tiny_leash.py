@@ -1,11 +1,12 @@
 r"""The KL leash: GRPO on a reward model's scores, gold against proxy reward over the root of the KL (2210.10760).
 
-    python -m experiments.reward_model --workdir=runs/leash/proxy --config.preferences.limit=300
-    for beta in 0.0 0.01 0.03 0.1 0.3; do
-      python -m experiments.grpo --config=configs/tiny_leash.py:$beta --workdir=runs/leash/$beta \\
+    python -m experiments.reward_model --workdir=runs/leash/proxy --config.preferences.limit=300 --config.epochs=15 \
+      --config.optimizer.warmup_updates=5
+    for beta in 0.0 0.03 0.1 0.3 1.0; do
+      python -m experiments.grpo --config=configs/tiny_leash.py:$beta --workdir=runs/leash/$beta \
         --config.reward_model=runs/leash/proxy --config.model.path=runs/leash/proxy/warmup --config.warmup.steps=0
     done
-    python -m experiments.plot $(for b in 0.0 0.01 0.03 0.1 0.3; do echo --run=$b=runs/leash/$b; done) \\
+    python -m experiments.plot $(for b in 0.0 0.03 0.1 0.3 1.0; do echo --run=$b=runs/leash/$b; done) \
       --metric=eval/heldout/avg@8 --metric=eval/heldout/reward --x=eval/heldout/kl_to_start --sqrt_x --output=leash.png
 
 The argument is β, what a nat of KL to the warm-up costs in the reward. The proxy is a reward model of few comparisons;
