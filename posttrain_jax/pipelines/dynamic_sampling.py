@@ -60,7 +60,7 @@ class Collected:
     judged: every group whose fate this step decided with its verdict, in prompt order; carried ones come again when
       trained.
     at_cap: True if the cap on prompts, or the lack of any, ended the collection.
-    metrics: `sampling/...`, `prompts/...`, lengths and truncation, as logged.
+    metrics: `sampling/...`, lengths and truncation, as logged.
   """
 
   trained: list[Group]

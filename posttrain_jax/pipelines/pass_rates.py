@@ -49,8 +49,11 @@ class PassRates:
     """Prompts seen, their mean pass rate over all epochs, and how many are retired."""
     rates = [self.rate(index) for index in self._counts]
     rates = [rate for rate in rates if rate == rate]
-    metrics: dict[str, float] = {"prompts/seen": len(self._counts), "prompts/retired": len(self.retired)}
-    return metrics | ({"prompts/pass_rate": float(np.mean(rates))} if rates else {})
+    metrics: dict[str, float] = {
+      "sampling/prompts_seen": len(self._counts),
+      "sampling/prompts_retired": len(self.retired),
+    }
+    return metrics | ({"sampling/pass_rate": float(np.mean(rates))} if rates else {})
 
   def state(self) -> dict[str, list[int]]:
     """The counts as a JSON object."""

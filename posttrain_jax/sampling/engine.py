@@ -82,8 +82,7 @@ class Engine:
     self.sampling, self.seed, self.slots = sampling, seed, slots
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.prefill_width = prefill_width
-    self.mesh, self.version, self.params = mesh, -1, None
-    self.stats = EngineStats()
+    self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
     self._ledger = Ledger(prefill_width)
     self._device = Device(
       self.model,
@@ -96,9 +95,8 @@ class Engine:
     )
     self.buckets = self._device.buckets
     if self.buckets[0] < 1 or self.buckets[-1] != max_prompt_length:
-      raise InputError(
-        f"rollout.prefill_buckets: {self.buckets}, expected lengths up to max_prompt_length {max_prompt_length}"
-      )
+      found = f"rollout.prefill_buckets: {self.buckets}"
+      raise InputError(f"{found}, expected lengths up to max_prompt_length {max_prompt_length}")
 
   @property
   def busy(self) -> bool:
@@ -229,8 +227,7 @@ class Engine:
       ValueError: one of them is under way already.
     """
     for group in groups:
-      begun = lambda answer: len(answer.tokens) or answer.finish_reason != FinishReason.SUSPENDED  # noqa: E731
-      self._ledger.add(group.prompt, [answer if begun(answer) else None for answer in group.answers])
+      self._ledger.add(group.prompt, group.answers)
 
   def _refill(self) -> None:
     """Gives free slots to interrupted answers, then to the queue; prefills what they need."""

@@ -42,7 +42,7 @@ def test_the_run_is_worth_comparing(unbroken):
   assert all(record["sampling/recomputed_tokens"] > 0 for record in records[1:])
   assert max(record["sampling/staleness_max"] for record in records) == 1  # max_staleness, at one update a step
   assert all(np.isfinite(record["loss"]) for record in records)
-  assert np.isfinite(records[-1]["prompts/pass_rate"])
+  assert np.isfinite(records[-1]["sampling/pass_rate"])
 
 
 def test_gone_on_with_it_is_the_same_run(unbroken, tmp_path):

@@ -26,8 +26,12 @@ def test_rates_are_over_all_epochs_and_over_answers_with_a_verdict():
   rates.add([judged(3, [1, 0, 0, 0]), judged(5, [0, 0])])
   rates.add([judged(3, [1, 1], valid=[True, False]), judged(3, [1, 1, 1])])
   assert rates.rate(3) == 5 / 8 and rates.rate(5) == 0 and np.isnan(rates.rate(4))
-  assert rates.describe() == {"prompts/seen": 2, "prompts/retired": 0, "prompts/pass_rate": pytest.approx(5 / 16)}
-  assert PassRates(0).describe() == {"prompts/seen": 0, "prompts/retired": 0}
+  assert rates.describe() == {
+    "sampling/prompts_seen": 2,
+    "sampling/prompts_retired": 0,
+    "sampling/pass_rate": pytest.approx(5 / 16),
+  }
+  assert PassRates(0).describe() == {"sampling/prompts_seen": 0, "sampling/prompts_retired": 0}
 
 
 def test_a_prompt_retires_when_it_was_solved_often_enough_in_a_row():
@@ -62,7 +66,7 @@ def test_retired_prompts_are_not_drawn_any_more(mode):
       assert not gone & {index for index, _ in drawn}
     seen += drawn
     gone = set(collector.pass_rates.retired)
-    assert collected.metrics["prompts/retired"] == len(gone) >= retired_before
+    assert collected.metrics["sampling/prompts_retired"] == len(gone) >= retired_before
     retired_before = len(gone)
   assert len(set(seen)) == len(seen)
   easy = {index for index in range(40) if difficulty_of(index) == 1}
@@ -110,4 +114,4 @@ def test_without_dynamic_sampling_prompts_retire_as_well():
   for collected in collect(collector, 12):
     drawn = judged_names(collected)
   assert len(drawn) == 8 and all(index >= 10 for index, _ in drawn)
-  assert collected.metrics["prompts/retired"] == 10
+  assert collected.metrics["sampling/prompts_retired"] == 10
