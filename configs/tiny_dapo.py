@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.steps = 60  # of rollout and training
   config.model = tiny_sft.model()
   config.mesh = dict(data=1, fsdp=1, tensor=1)  # devices along each axis; one may be -1: what is left
-  config.warmup = tiny_sft.training()  # supervised steps before; only where model.path is empty
+  config.warmup = tiny_sft.training()  # supervised steps before, of whatever model; `warmup.steps=0` for none
   config.warmup.eval = dict(every=180, best="heldout/avg@8")
   config.warmup.checkpoint = dict(every=300, keep=1, digest=True)
   config.warmup.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})
