@@ -15,6 +15,7 @@ import threading
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -190,7 +191,9 @@ def _state_handler() -> ocp.PyTreeCheckpointHandler:
   """Writes arrays as Orbax does by default, but a replicated one in slices only where a slice is worth a program."""
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
   return ocp.PyTreeCheckpointHandler(
-    type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+      (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+    )
   )
 
 

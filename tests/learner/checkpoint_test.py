@@ -333,7 +333,7 @@ from posttrain_jax.learner import atomic, checkpoint, manifest
 
 directory, moment = sys.argv[1:]
 die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-make = jax.jit(lambda seed: {"w": jax.random.normal(jax.random.key(seed), (2048, 1024))})
+make = jax.jit(lambda seed: {"w": jnp.arange(2**21, dtype=jnp.int32).reshape(2048, 1024) * seed})
 checkpointer = checkpoint.Checkpointer(directory, keep=1)
 checkpointer.save(1, make(1), {"at": 1})
 checkpointer.wait()
@@ -366,7 +366,7 @@ def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
   child = subprocess.run([sys.executable, script, directory, moment], env=environment, capture_output=True, text=True)
   assert child.returncode == -signal.SIGKILL, child.stderr
-  make = jax.jit(lambda seed: {"w": jax.random.normal(jax.random.key(seed), (2048, 1024))})
+  make = jax.jit(lambda seed: {"w": jnp.arange(2**21, dtype=jnp.int32).reshape(2048, 1024) * seed})
   with Checkpointer(directory, keep=1) as checkpointer:
     restored = checkpointer.restore(jax.eval_shape(make, 0))
     expected = {"while the old step is deleted": (2,), "while data is written": (1, 2)}.get(moment, (1,))

@@ -166,12 +166,13 @@ def test_when_the_reference_moves(tmp_path):
   moved = {}
   for every in (0, 1, 2):
     changes = {"dynamic_sampling.enabled": False, "objective.kl_coefficient": 0.04, "reference.refresh_every": every}
+    changes |= {"optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
     grpo.train(small(**changes, steps=3), str(tmp_path / str(every)))
     moved[every] = [record["kl/reference"] for record in read_metrics(tmp_path / str(every))[1:]]
   # A step's only update starts where the reference is if it was refreshed before it.
   assert moved[1] == pytest.approx([0, 0, 0], abs=1e-6)
   assert moved[2][0] == pytest.approx(0, abs=1e-6) and moved[2][2] == pytest.approx(0, abs=1e-6)
-  assert moved[2][1] == pytest.approx(moved[0][1], rel=1e-3) and moved[0][1] > 1e-6 < moved[0][2]
+  assert moved[2][1] == pytest.approx(moved[0][1], rel=1e-3) and moved[0][1] > 1e-4 < moved[0][2]
 
 
 def test_a_teachers_logprobs(tmp_path):
@@ -195,7 +196,8 @@ def test_a_reward_model_judges_and_the_verdict_stays_the_accuracy(tmp_path):
   scorer = small_offline.small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **sizes, **{"eval.every": 0})
   reward_model.train(scorer, str(tmp_path / "scorer"))
   changes = {"reward_model": str(tmp_path / "scorer"), "dynamic_sampling.enabled": False, "eval.every": 1, "steps": 1}
-  grpo.train(small(**changes, **{"eval.kl": True}), str(tmp_path / "run"))
+  changes |= {"eval.kl": True, "optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
+  grpo.train(small(**changes), str(tmp_path / "run"))
   zero, first = read_metrics(tmp_path / "run")
   groups = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step_000001.jsonl").read_text().splitlines()]
   samples = [sample for group in groups for sample in group["samples"]]
@@ -203,7 +205,7 @@ def test_a_reward_model_judges_and_the_verdict_stays_the_accuracy(tmp_path):
   # Scores are real numbers; the length penalty is added to them.
   assert len({round(sample["reward"] - sample["components"]["overlong"], 4) for sample in samples}) > 4
   assert np.isfinite(zero["eval/heldout/reward"]) and 0 <= zero["eval/heldout/avg@8"] <= 1
-  assert zero["eval/heldout/kl_to_start"] == pytest.approx(0, abs=1e-4) != first["eval/heldout/kl_to_start"]
+  assert abs(zero["eval/heldout/kl_to_start"]) < 1e-3 < abs(first["eval/heldout/kl_to_start"])
 
 
 def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_checkpoint(tmp_path):
