@@ -18,13 +18,15 @@ flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
 def compiled_quickly(request):
   """Leaves out LLVM's optimisations in the default suite: most programs compile for seconds and compute for moments.
 
-  They run in full where bits are what is tested (`tests/sampling`), in slow tests, and in the processes that tests
-  start, which compile as a user's do (`tests/pipelines/resume_test.py`).
+  Processes that tests start inherit it, since bits may be compared with theirs. Programs are optimised as a user's are
+  where bits are what is tested (`tests/sampling`, `tests/pipelines/resume_test.py`) and in slow tests.
   """
   quick = request.config.option.markexpr == "not slow"
-  jax.config.update("jax_disable_most_optimizations", quick)
-  yield quick
-  jax.config.update("jax_disable_most_optimizations", False)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quick)))
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

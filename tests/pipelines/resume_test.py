@@ -27,6 +27,11 @@ def command(workdir, **more):
   return [sys.executable, "-m", "experiments.dapo", f"--workdir={workdir}", *flags]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly():
+  """The processes compile as a user's do."""
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
   # One device, as a user has it, and one compilation cache for all processes; bits do not depend on it.
