@@ -11,6 +11,17 @@ r"""The KL leash: GRPO on a reward model's scores, gold against proxy reward ove
 
 The argument is β, what a nat of KL to the warm-up costs in the reward. The proxy is a reward model of few comparisons;
 gold is the verifier's verdict on held-out problems, which training never sees.
+
+Seed 0, about 50 s of CPU time a run. The proxy orders 75 % of held-out pairs right. Held-out avg@8 before, at its best
+evaluation and after 80 steps, the proxy's mean score, and the KL in nats an answer:
+
+| β | gold | proxy | KL |
+|---|---|---|---|
+| 0 | 0.337, 0.369, 0.104 | 0.15 -> 4.25 | 26.1 |
+| 0.03 | 0.337, 0.379, 0.129 | 0.15 -> 3.53 | 15.4 |
+| 0.1 | 0.337, 0.385, 0.211 | 0.15 -> 3.13 | 7.1 |
+| 0.3 | 0.337, 0.409, 0.406 | 0.15 -> 2.36 | 2.4 |
+| 1 | 0.337, 0.431, 0.410 | 0.15 -> 1.82 | 1.1 |
 """
 
 from ml_collections import ConfigDict
