@@ -12,27 +12,11 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from posttrain_jax.evaluation.ablation_runs import TOKENS, Run
 from posttrain_jax.evaluation.ablation_statistics import at_costs, interval
+from posttrain_jax.evaluation.figure_style import STYLE
 
-_INK, _RULE = "#1f2933", "#d9dee4"
 _COLORS = ("#5b6670", "#0072b2", "#d55e00", "#009e73", "#b0578d", "#b87d00", "#3b9bd0", "#8c6d1f")
 _DASHES = ("-", (0, (6, 1.6)), (0, (2, 1.4)), (0, (6, 1.5, 1.5, 1.5)), (0, (4, 1.2)), "-")
 _BINS = 20  # along the x axis, for what is measured at every step
-_STYLE = {
-  "font.size": 9,
-  "text.color": _INK,
-  "axes.labelcolor": _INK,
-  "axes.edgecolor": _RULE,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "axes.axisbelow": True,
-  "grid.color": _RULE,
-  "grid.linewidth": 0.5,
-  "xtick.color": _RULE,
-  "xtick.labelcolor": _INK,
-  "ytick.color": _RULE,
-  "ytick.labelcolor": _INK,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +80,7 @@ def draw(
   lines = {name: each for name, each in lines.items() if any(line is not None for line in each)}
   if not lines:
     return False
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(5.6 * len(shown), 4.0), dpi=160, layout="constrained")
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for number, (axes, panel) in enumerate(zip(grid, shown)):

@@ -6,11 +6,10 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import jinja2
-
 from posttrain_jax.evaluation.ablation_checks import Check
 from posttrain_jax.evaluation.ablation_statistics import ALPHA, Interval
 from posttrain_jax.evaluation.ablation_table import Cell, Contrast, Measure
+from posttrain_jax.evaluation.page import environment
 from posttrain_jax.learner import atomic
 
 
@@ -125,19 +124,14 @@ def write_report(path: pathlib.Path, summary: Summary, pictures: Mapping[str, Se
     summary: what the tables say.
     pictures: group of rows → PNG files, which become part of the page.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
   drawn = {
     _words(group): [(file.stem, base64.b64encode(file.read_bytes()).decode("ascii")) for file in files]
     for group, files in pictures.items()
   }
-  page = environment.get_template("ablation_report.html.jinja").render(
-    name=path.name, tables=_tables(summary), pictures=drawn, notes=summary.notes, lede=_lede(summary)
+  page = (
+    environment()
+    .get_template("ablation_report.html.jinja")
+    .render(name=path.name, tables=_tables(summary), pictures=drawn, notes=summary.notes, lede=_lede(summary))
   )
   atomic.write_text(path / "report.html", page)
 

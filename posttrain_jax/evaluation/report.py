@@ -11,11 +11,11 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jinja2
 import markupsafe
 import numpy as np
 
 from posttrain_jax.evaluation import report_facts, report_figures, report_headline, report_panels, run_metrics
+from posttrain_jax.evaluation.page import environment as page_environment
 from posttrain_jax.evaluation.report_panel import Kind, Panel
 from posttrain_jax.evaluation.report_samples import sampled_steps
 from posttrain_jax.learner import atomic
@@ -44,13 +44,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   if (workdir / "warmup" / "metrics.jsonl").exists():
     warm_up = run_metrics.columns(run_metrics.read_records(workdir / "warmup" / "metrics.jsonl", notices))
 
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
+  environment = page_environment()
   environment.filters["number"] = report_facts.format_number
   page = environment.get_template("report.html.jinja").render(
     name=workdir.resolve().name,

@@ -84,12 +84,9 @@ class PolicyLearner:
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    self.scorer = logprob_scorer(
-      model, objective, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches
-    )
+    self.scorer = logprob_scorer(model, objective, mesh, **division)
 
     graph, _ = abstract_transformer(model)
-    self._batch_sharding = batch_sharding(mesh, leading=1)
 
     def compile_update(on_policy: bool) -> Callable:
       loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
@@ -99,7 +96,7 @@ class PolicyLearner:
         loss, totals = mix(loss, of_text, coefficient=text.coefficient, name="ptx"), _totals_with_text
       return jax.jit(
         lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
-        in_shardings=(self.shardings, self._batch_sharding),
+        in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
         out_shardings=(self.shardings, None),
         donate_argnums=0,
       )

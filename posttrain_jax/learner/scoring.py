@@ -44,13 +44,16 @@ class Scorer:
     graph, abstract = abstract_transformer(model)
     self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
     self._mesh, self._size, self._parts = mesh, prompts_per_update, micro_batches
-    self._dtype = model.compute_dtype
     sharding = batch_sharding(mesh, leading=1)
 
     def score(params: nnx.State, batch: Any) -> jax.Array:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
     self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
+    self._freeze = jax.jit(
+      lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
+      out_shardings=self.shardings,
+    )
 
   def split(self, batch: Any) -> Iterator[Any]:
     """Cuts a batch into updates, and each into micro-batches [M, P / M, ...]."""
@@ -67,8 +70,7 @@ class Scorer:
 
   def freeze(self, params: nnx.State) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    placed = jax.device_put(params, self.shardings)
-    return jax.jit(_copy, static_argnums=1, out_shardings=self.shardings)(placed, self._dtype)
+    return self._freeze(jax.device_put(params, self.shardings))
 
 
 def logprob_scorer(
@@ -88,7 +90,3 @@ def logprob_scorer(
     return answer_logprobs(graph, objective, params, batch, shards=batch_shards(mesh))[0]
 
   return Scorer(model, logprobs, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
-
-
-def _copy(params: nnx.State, dtype: Any) -> nnx.State:
-  return jax.tree.map(lambda x: jnp.copy(x).astype(dtype), params)

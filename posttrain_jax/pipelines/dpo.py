@@ -145,7 +145,7 @@ def _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, l
     if preferred is not None:
       metrics |= {f"eval/preferences/{name}": value for name, value in preferred(params).items()}
     if kl is not None:
-      metrics |= {f"eval/{name}/kl_to_reference": kl(each) for name, each in groups.items()}
+      metrics |= kl.of_sets(groups, "kl_to_reference")
     return metrics
 
   return evaluate

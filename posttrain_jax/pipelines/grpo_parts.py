@@ -29,13 +29,13 @@ from posttrain_jax.pipelines.policy_batches import PolicyBatches
 from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
 from posttrain_jax.pipelines.replay import Replay
+from posttrain_jax.pipelines.rollout_engine import rollout_engine
 from posttrain_jax.pipelines.settings import at_least, build, convert
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
 from posttrain_jax.pipelines.workdir import Workdir
 from posttrain_jax.rewards.judge import OverlongPenalty
-from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError
 
@@ -94,7 +94,7 @@ class Parts:
     """Metrics of the policy that the engine has, on all sets: `eval/<set>/<metric>`."""
     metrics, judged = self.evaluator(self.engine.params, self.learner.version)
     if self.kl_to_start is not None:
-      metrics |= {f"eval/{name}/kl_to_start": self.kl_to_start(groups) for name, groups in judged.items()}
+      metrics |= self.kl_to_start.of_sets(judged, "kl_to_start")
     return metrics
 
 
@@ -133,17 +133,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   prompts, digests = load_prompts(
     config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
   )
-  engine = Engine(
-    policy.model,
-    training_sampling(config, policy),
-    seed=stream_seed(config.seed, Stream.ROLLOUT),
-    slots=rollout.slots,
-    max_prompt_length=max(len(prompt.tokens) for prompt in prompts),  # caches no longer than the data needs
-    max_new_tokens=rollout.max_new_tokens,
-    steps_per_dispatch=rollout.steps_per_dispatch,
-    prefill_width=rollout.prefill_width,
-    mesh=mesh,
-  )
+  engine = rollout_engine(config, policy, prompts, mesh)
   workers = stack.enter_context(make_workers(config.rewards))
   buffer = config.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
@@ -232,15 +222,3 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     kl_to_start=kl_to_start,
     _handover=handover,
   )
-
-
-def training_sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConfig:
-  """How rollouts are drawn; InputError where that is not what is trained, and nobody said that it is meant."""
-  stop_ids = policy.tokenizer.stop_ids
-  sampling = build(SamplingConfig, config.rollout.sampling, "rollout.sampling", stop_ids=stop_ids)
-  if sampling.truncates and not config.rollout.train_on_truncated:
-    raise InputError(
-      "rollout.sampling: top_k, top_p and min_p draw from another distribution than the one that is trained; "
-      "expected them off, or rollout.train_on_truncated=True if that is meant"
-    )
-  return sampling

@@ -72,7 +72,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.evaluates(step):
         with keeper.clock.phase("eval"):
           found, judged = parts.evaluator(engine.params, learner.version)
-          metrics |= found | {f"eval/{name}/kl_to_reference": kl(each) for name, each in judged.items()}
+          metrics |= found | kl.of_sets(judged, "kl_to_reference")
       metrics = {"updates": learner.version, **metrics}
       state = with_more(learner.state, reference=reference)
       extra = {"skipped_in_a_row": learner.skipped.in_a_row, "position": stream.position}

@@ -23,7 +23,7 @@ import ml_collections
 import numpy as np
 
 from posttrain_jax.evaluation.report import write_report
-from posttrain_jax.learner.state import TrainState, abstract_like
+from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.group_json import rollout_record
 from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.minibatches import epoch_orders
@@ -49,11 +49,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     parts = assemble(config, workdir, stack)
     policy, value, engine, stream = parts.learner, parts.value, parts.engine, parts.stream
     average, kl_coefficient, first = parts.start_average(), parts.kl.coefficient, 0
+    abstract = abstract_like(policy.state, policy.shardings)
     keeper = Keeper(
       stack,
       parts.directory.path,
       config,
-      _abstract(parts, average),
+      _saved(abstract, abstract_like(value.state, value.shardings), None if average is None else abstract.params),
       title="ppo",
       preemption=parts.preemption,
       clock=parts.clock,
@@ -61,7 +62,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     clock = keeper.clock
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
-      policy.state = TrainState(**{field.name: state[field.name] for field in dataclasses.fields(TrainState)})
+      policy.state = train_state_of(state)
       value.state, average = state["value"], state.get("average")
       kl_coefficient, stream.position = extra["kl_coefficient"], extra["position"]
       policy.skipped.in_a_row, value.skipped.in_a_row = extra["skipped_in_a_row"], extra["value_skipped_in_a_row"]
@@ -120,23 +121,17 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         "skipped_in_a_row": policy.skipped.in_a_row,
         "value_skipped_in_a_row": value.skipped.in_a_row,
       }
-      if keeper.end(step, metrics, _state(parts, average), policy.state.params, lambda extra=extra: extra):
+      saved = _saved(policy.state, value.state, average)
+      if keeper.end(step, metrics, saved, policy.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
   if config.logging.report:
     write_report(parts.directory.path)
 
 
-def _state(parts: Parts, average: Any) -> dict[str, Any]:
-  """What a checkpoint holds; the policy's own state is at the top, where a run's model is looked for."""
-  own = {field.name: getattr(parts.learner.state, field.name) for field in dataclasses.fields(TrainState)}
-  return own | {"value": parts.value.state} | ({} if average is None else {"average": average})
-
-
-def _abstract(parts: Parts, average: Any) -> dict[str, Any]:
-  policy, value = (abstract_like(each.state, each.shardings) for each in (parts.learner, parts.value))
-  own = {field.name: getattr(policy, field.name) for field in dataclasses.fields(TrainState)}
-  return own | {"value": value} | ({} if average is None else {"average": policy.params})
+def _saved(policy: TrainState, value: TrainState, average: Any) -> dict[str, Any]:
+  """What a checkpoint holds, or the abstract states of it."""
+  return with_more(policy, value=value, **({} if average is None else {"average": average}))
 
 
 def _records(parts: Parts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:

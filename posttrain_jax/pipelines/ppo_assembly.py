@@ -26,7 +26,6 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline, sft
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.grpo_parts import training_sampling
 from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
 from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
@@ -36,12 +35,12 @@ from posttrain_jax.pipelines.ppo_parts import Parts
 from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.pretraining_data import load_pretraining
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
+from posttrain_jax.pipelines.rollout_engine import rollout_engine
 from posttrain_jax.pipelines.settings import at_least, build
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.value_model import load_value_model, with_value_head
 from posttrain_jax.pipelines.workdir import Workdir
-from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError
 
 _LEAST = {
@@ -96,17 +95,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   digests |= found
   value_start, found = load_value_model(config.value.path or config.reward_model, policy, "value.path")
   digests |= found
-  engine = Engine(
-    policy.model,
-    training_sampling(config, policy),
-    seed=stream_seed(config.seed, Stream.ROLLOUT),
-    slots=rollout.slots,
-    max_prompt_length=max(len(prompt.tokens) for prompt in prompts),  # caches no longer than the data needs
-    max_new_tokens=rollout.max_new_tokens,
-    steps_per_dispatch=rollout.steps_per_dispatch,
-    prefill_width=rollout.prefill_width,
-    mesh=mesh,
-  )
+  engine = rollout_engine(config, policy, prompts, mesh)
   workers = stack.enter_context(make_workers(config.rewards))
   verify = judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
   scores = None

@@ -112,7 +112,7 @@ class Parts:
     """Evaluates the policy that the engine has, and the average where that is asked for: `eval/<set>/<metric>`."""
     metrics, judged = self.evaluator(self.engine.params, self.learner.version)
     if self.kl_to_start is not None:
-      metrics |= {f"eval/{name}/kl_to_start": self.kl_to_start(groups) for name, groups in judged.items()}
+      metrics |= self.kl_to_start.of_sets(judged, "kl_to_start")
     if average is not None and self.evaluates_average:
       for name, value in self.evaluator(self._handover(average), self.learner.version)[0].items():
         _, of, metric = name.split("/", 2)

@@ -1,6 +1,6 @@
 """The frozen reference of a preference method: a copy of the policy, and the KL that has grown since."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,11 @@ _ROWS = 16  # groups a batch
 
 def frozen_copy(params: nnx.State) -> nnx.State:
   """A copy that no update donates, in the same shardings."""
-  return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))(params)
+  return _copy(params)
+
+
+# Made once: a function made anew for every copy would be compiled anew.
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class KLToReference:
@@ -35,6 +39,10 @@ class KLToReference:
       chunk: most tokens whose logits exist at a time on a device.
     """
     self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk
+
+  def of_sets(self, sets: Mapping[str, Sequence[Group]], name: str) -> dict[str, float]:
+    """The KL on each evaluation set's answers, as the metrics `eval/<set>/<name>`."""
+    return {f"eval/{each}/{name}": self(groups) for each, groups in sets.items()}
 
   def __call__(self, groups: Sequence[Group]) -> float:
     """KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.

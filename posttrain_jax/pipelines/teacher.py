@@ -10,7 +10,8 @@ from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.policy import Policy, open_policy
+from posttrain_jax.pipelines.model_rewards import same_tokenizer
+from posttrain_jax.pipelines.policy import Policy, load_model
 from posttrain_jax.types import InputError
 
 
@@ -31,10 +32,9 @@ def load_teacher(path: str, tokenizer: Tokenizer, estimator: Estimator) -> Polic
     raise InputError(f"teacher.path: {path!r}, expected {expected}")
   if not wanted:
     return None
-  teacher = open_policy(path)
-  if teacher.tokenizer.digest() != tokenizer.digest():
-    raise InputError(f"teacher.path: {path} has another tokeniser than the policy, expected the same")
-  return teacher
+  model, params = load_model(path)
+  same_tokenizer(path, tokenizer, "teacher.path")
+  return Policy(model, tokenizer, params)
 
 
 def teacher_logprobs(

@@ -75,7 +75,6 @@ class Device:
       donate_argnums=(1, 2),
       out_shardings=(cache, rows, whole),
     )
-    self._keys = jax.jit(programs.request_keys, out_shardings=whole)
     self._allocate = jax.jit(
       lambda: (
         programs.empty_cache(model, self._rows, longest),
@@ -101,12 +100,11 @@ class Device:
 
   def fill(self, indices: Sequence[int], requests: Sequence[Request], rows: Sequence[int], seed: int) -> None:
     """Starts requests in slots, from rows of the pool. Arrays are padded to all slots: one program for any number."""
-    new = self._new_slots(requests, self._slots)
-    identities = [_pad(column, self._slots, 0) for column in zip(*map(_identity, requests))]
-    new = dataclasses.replace(new, key=self._keys(np.uint32(seed), *identities))
     cache, slots, pool = self.state
-    indices = _pad(indices, self._slots, self._rows)
-    cache, slots = self._fill(cache, slots, pool, indices, _pad(rows, self._slots, 0), new)
+    new, identities = self._new_slots(requests, self._slots)
+    into = _pad(indices, self._slots, self._rows)
+    sources = _pad(rows, self._slots, 0)
+    cache, slots = self._fill(cache, slots, pool, into, sources, new, np.uint32(seed), identities)
     self.state = (cache, slots, pool)
 
   def resume(self, params: nnx.State, indices: Sequence[int], requests: Sequence[Request], seed: int) -> None:
@@ -114,8 +112,7 @@ class Device:
     cache, slots, pool = self.state
     bucket = bucket_of(self.resume_buckets, max(request.length for request in requests))
     tokens = _padded([request.sequence[:-1] for request in requests], (self.width, bucket))
-    identities = _padded([_identity(request) for request in requests], (self.width, 3))
-    new = self._new_slots(requests, self.width)
+    new, identities = self._new_slots(requests, self.width)
     into = _pad(indices, self.width, self._rows)
     cache, slots = self._resume(params, cache, slots, tokens, into, new, np.uint32(seed), identities)
     self.state = (cache, slots, pool)
@@ -135,9 +132,9 @@ class Device:
     active = jax.device_put(np.asarray(slots.active) & keep, slots.active.sharding)
     self.state = (cache, dataclasses.replace(slots, active=active), pool)
 
-  def _new_slots(self, requests: Sequence[Request], width: int) -> programs.Slots:
-    """State of slots that take these requests up where they are, without their keys."""
-    return programs.Slots(
+  def _new_slots(self, requests: Sequence[Request], width: int) -> tuple[programs.Slots, np.ndarray]:
+    """State of slots that take these requests up where they are, and int32 [width, 3] that their keys are made of."""
+    new = programs.Slots(
       token=_pad([request.sequence[-1] for request in requests], width, 0),
       position=_pad([request.length - 1 for request in requests], width, 0),
       drawn=_pad([request.drawn for request in requests], width, 0),
@@ -145,15 +142,13 @@ class Device:
       active=np.arange(width) < len(requests),
       key=np.zeros((width, 2), np.uint32),
     )
+    identities = [(request.prompt.index, request.sample, request.prompt.attempt) for request in requests]
+    return new, _padded(identities, (width, 3))
 
 
 def bucket_of(buckets: Sequence[int], length: int) -> int:
   """The least bucket that holds a length."""
   return next(bucket for bucket in buckets if length <= bucket)
-
-
-def _identity(request: Request) -> tuple[int, int, int]:
-  return request.prompt.index, request.sample, request.prompt.attempt
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

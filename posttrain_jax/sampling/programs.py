@@ -111,7 +111,7 @@ def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
   ]
 
 
-def request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
+def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
   """Random keys uint32 [R, 2] from seed, prompt index, sample index and attempt, each int32 [R]."""
 
   def one(prompt, sample, attempt):
@@ -124,7 +124,14 @@ def request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attemp
 
 
 def fill(
-  cache: Cache, slots: Slots, prefixes: Cache, indices: jax.Array, sources: jax.Array, new: Slots
+  cache: Cache,
+  slots: Slots,
+  prefixes: Cache,
+  indices: jax.Array,
+  sources: jax.Array,
+  new: Slots,
+  seed: jax.Array,
+  requests: jax.Array,
 ) -> tuple[Cache, Slots]:
   """Gives slots to requests: copies their prompt's keys and values in and sets their state.
 
@@ -134,7 +141,9 @@ def fill(
     prefixes: the pool of prompts' keys and values, [rows, Tp, K, H].
     indices: int32 [R], slots to fill; out of range is ignored.
     sources: int32 [R], the pool's row for each.
-    new: state of the R requests.
+    new: state of the R requests; their keys are made here.
+    seed: uint32 [], of the engine.
+    requests: int32 [R, 3], prompt index, sample and attempt.
 
   Returns:
     (cache, slots).
@@ -144,7 +153,7 @@ def fill(
     tuple(old.at[indices, :width].set(pool[sources], mode="drop") for old, pool in zip(layer, prefix))
     for layer, prefix in zip(cache, prefixes)
   ]
-  return cache, jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
+  return cache, _begin(slots, indices, new, seed, requests)
 
 
 def resume(
@@ -176,11 +185,15 @@ def resume(
   Returns:
     (cache, slots).
   """
-  new = dataclasses.replace(new, key=request_keys(seed, *requests.T))
   longest = cache[0][0].shape[1]
   kept = [(k[:, :longest], v[:, :longest]) for k, v in _keys_and_values(graph, params, tokens)]
-  cache = _put(cache, indices, kept)
-  return cache, jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
+  return _put(cache, indices, kept), _begin(slots, indices, new, seed, requests)
+
+
+def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
+  """Sets the state of some slots, with the keys of their requests; indices out of range are dropped."""
+  new = dataclasses.replace(new, key=_request_keys(seed, *requests.T))
+  return jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
 
 def decode(
