@@ -39,6 +39,10 @@ task itself counts as fit only if the naive row truncates 10 to 30 % of answers 
 least four updates a rollout with an upper-clip fraction of at least .5 %, loses half of its entropy, has lengths with
 a coefficient of variation of at least .5, and an informative share of at most 60 % in some third.
 
+Amended after the first pass over the main rows: at 30 steps all runs with the soft penalty, and one with overlong
+filtering, ended short of the budget, since they draw shorter answers, and so had no primary measure. They were
+continued to 39 and 33 steps. Nothing else was changed.
+
 Negative control (`control_*`). Problems of three steps, careful demonstrators with many slips: all answers have 9
 tokens, nothing is truncated, and nearly all groups are mixed. Overlong handling, the token mean and dynamic sampling
 must show nothing there.
@@ -61,10 +65,10 @@ DIFFICULTIES = (1, 2, 3, 4, 5, 16)
 CAP = 28  # tokens of an answer, the stop id included
 
 # Each technique's switch: what it changes in the naive row.
-OVERLONG_FILTER = dict(overlong=dict(filter="loss"))
+OVERLONG_FILTER = dict(overlong=dict(filter="loss"), steps=33)  # shorter answers: more steps to the budget
 CLIP_LOW, CLIP_HIGH = 0.08, 0.112  # the paper's 0.2 and 0.28, scaled: see the docstring
 CLIP_HIGHER = dict(objective=dict(clip_high=CLIP_HIGH))
-SOFT_OVERLONG = dict(overlong=dict(penalty_buffer=6))
+SOFT_OVERLONG = dict(overlong=dict(penalty_buffer=6), steps=39)
 TOKEN_MEAN = dict(objective=dict(aggregation="token_mean"))
 DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=18, eval=dict(every=2))  # more tokens a step
 TECHNIQUES = dict(
@@ -201,7 +205,7 @@ def _rows() -> ConfigDict:
     add(f"naive_{name}_rate", tuned)
     add(f"full_{name}_rate", *switches, tuned)
   add("control_naive", task="control")
-  add("control_overlong", OVERLONG_FILTER, SOFT_OVERLONG, task="control")
+  add("control_overlong", OVERLONG_FILTER, SOFT_OVERLONG, dict(steps=10), task="control")
   add("control_token_mean", TOKEN_MEAN, task="control")
   add("control_dynamic_sampling", DYNAMIC_SAMPLING, dict(steps=10, eval=dict(every=1)), task="control")
   return rows
