@@ -63,8 +63,8 @@ class Device:
 
     sharding = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))  # noqa: E731
     graph, _ = abstract_transformer(model)
-    cache, rows = sharding(BATCH, None, "tensor"), sharding(BATCH)
-    pool, whole = sharding(None, None, "tensor"), sharding()
+    cache, rows = sharding(BATCH, "tensor"), sharding(BATCH)
+    pool, whole = sharding(None, "tensor"), sharding()
     self._prefill = jax.jit(functools.partial(programs.prefill, graph), donate_argnums=1, out_shardings=pool)
     self._fill = jax.jit(programs.fill, donate_argnums=(0, 1), out_shardings=(cache, rows))
     self._resume = jax.jit(

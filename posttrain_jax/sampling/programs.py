@@ -16,7 +16,7 @@ from posttrain_jax.models import attention
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 
-# Per layer a pair (keys, values).
+# Per layer a pair: keys [rows, K, H, length], values [rows, K, length, H] (`models.attention.cache_layout`).
 Cache = list[tuple[jax.Array, jax.Array]]
 
 # Named here, so that jax's global default cannot change the draws: other generators' bits depend on their neighbours.
@@ -66,10 +66,11 @@ class Drawn:
 
 
 def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
-  """Zeros of the cache's shape, [rows, length, K, H] twice a layer."""
-  shape = (rows, length, config.num_kv_heads, config.head_dim)
+  """Zeros of the cache's shapes, [rows, K, H, length] and [rows, K, length, H] a layer."""
+  keys = (rows, config.num_kv_heads, config.head_dim, length)
+  values = (rows, config.num_kv_heads, length, config.head_dim)
   return [
-    (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
+    (jnp.zeros(keys, config.compute_dtype), jnp.zeros(values, config.compute_dtype)) for _ in range(config.num_layers)
   ]
 
 
@@ -86,7 +87,7 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, prefixes: Cache, tokens: jax
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    prefixes: the pool, [rows of the pool, Tp, K, H].
+    prefixes: the pool, of length Tp.
     tokens: int32 [W, Tb], prompts padded on the right to their bucket.
     rows: int32 [W], where in the pool to put each; out of range drops it (a prefill that is not full).
 
@@ -99,14 +100,17 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, prefixes: Cache, tokens: jax
 def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
-  return kept
+  return [attention.cache_layout(keys, values) for keys, values in kept]
 
 
 def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
-  """Writes to the beginning of some rows; rows out of range are dropped."""
-  width = kept[0][0].shape[1]
+  """Writes the beginning of some rows, as much as they hold; rows out of range are dropped."""
+  width = min(kept[0][0].shape[-1], cache[0][0].shape[-1])
   return [
-    (keys.at[rows, :width].set(k, mode="drop"), values.at[rows, :width].set(v, mode="drop"))
+    (
+      keys.at[rows, :, :, :width].set(k[..., :width], mode="drop"),
+      values.at[rows, :, :width].set(v[:, :, :width], mode="drop"),
+    )
     for (keys, values), (k, v) in zip(cache, kept)
   ]
 
@@ -136,9 +140,9 @@ def fill(
   """Gives slots to requests: copies their prompt's keys and values in and sets their state.
 
   Args:
-    cache: the slots' cache, [S, L, K, H].
+    cache: the slots' cache, S rows of length L.
     slots: state of all S slots.
-    prefixes: the pool of prompts' keys and values, [rows, Tp, K, H].
+    prefixes: the pool of prompts' keys and values, of length Tp.
     indices: int32 [R], slots to fill; out of range is ignored.
     sources: int32 [R], the pool's row for each.
     new: state of the R requests; their keys are made here.
@@ -148,11 +152,7 @@ def fill(
   Returns:
     (cache, slots).
   """
-  width = prefixes[0][0].shape[1]
-  cache = [
-    tuple(old.at[indices, :width].set(pool[sources], mode="drop") for old, pool in zip(layer, prefix))
-    for layer, prefix in zip(cache, prefixes)
-  ]
+  cache = _put(cache, indices, [(keys[sources], values[sources]) for keys, values in prefixes])
   return cache, _begin(slots, indices, new, seed, requests)
 
 
@@ -174,7 +174,7 @@ def resume(
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    cache: the slots' cache, [S, L, K, H].
+    cache: the slots' cache, S rows of length L.
     slots: state of all S slots.
     tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
     indices: int32 [W], slots to fill; out of range is ignored.
@@ -185,9 +185,8 @@ def resume(
   Returns:
     (cache, slots).
   """
-  longest = cache[0][0].shape[1]
-  kept = [(k[:, :longest], v[:, :longest]) for k, v in _keys_and_values(graph, params, tokens)]
-  return _put(cache, indices, kept), _begin(slots, indices, new, seed, requests)
+  cache = _put(cache, indices, _keys_and_values(graph, params, tokens))
+  return cache, _begin(slots, indices, new, seed, requests)
 
 
 def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
@@ -206,7 +205,7 @@ def decode(
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    cache: the slots' cache, [S, L, K, H].
+    cache: the slots' cache, S rows of length L.
     slots: state of all S slots.
     steps: most tokens to draw per slot.
     sampling: temperature, truncation, stop ids.

@@ -72,12 +72,13 @@ def test_cached_writes_its_own_and_sees_what_came_before():
   keys, values = projections(slots, length, seed=1)[1:]
   query, key, value = projections(slots, 1)
   positions = np.array([0, 2, 4])
-  attended, (new_keys, new_values) = attention.cached(jnp.asarray(positions))(query, key, value, (keys, values))
+  cache = attention.cache_layout(keys, values)
+  attended, new = attention.cached(jnp.asarray(positions))(query, key, value, cache)
   expected_keys, expected_values = np.array(keys), np.array(values)
   expected_keys[np.arange(slots), positions] = key[:, 0]
   expected_values[np.arange(slots), positions] = value[:, 0]
-  np.testing.assert_array_equal(new_keys, expected_keys)
-  np.testing.assert_array_equal(new_values, expected_values)
+  for found, expected in zip(new, attention.cache_layout(expected_keys, expected_values)):
+    np.testing.assert_array_equal(found, expected)
   allowed = (np.arange(length)[None] <= positions[:, None])[:, None]
   np.testing.assert_allclose(attended, plain(query, expected_keys, expected_values, allowed), atol=1e-5)
 
@@ -91,7 +92,8 @@ def test_no_kind_makes_nan_of_a_row_without_keys():
   gradient = jax.jit(jax.grad(lambda *qkv: attend(*qkv, None)[0].sum(), (0, 1, 2)))(query, key, value)
   assert all(np.all(np.isfinite(x)) for x in gradient)
   zeros = jnp.zeros((1, 3, KV_HEADS, WIDTH))
-  empty, _ = attention.cached(jnp.zeros(1, jnp.int32))(query[:, :1], key[:, :1], value[:, :1], (zeros, zeros))
+  cache = attention.cache_layout(zeros, zeros)
+  empty, _ = attention.cached(jnp.zeros(1, jnp.int32))(query[:, :1], key[:, :1], value[:, :1], cache)
   np.testing.assert_allclose(empty[0, 0, 0], value[0, 0, 0], atol=1e-6)
 
 
@@ -109,6 +111,7 @@ def test_scores_are_float32_under_bfloat16(kind):
   elif kind == "grouped":
     attended, _ = attention.grouped(jnp.array([2]), prefix_width=2, group_size=1)(query, key, value, None)
   else:
-    attended, _ = attention.cached(jnp.array([2]))(query[:, 2:], key[:, 2:], value[:, 2:], (key, value))
+    cache = attention.cache_layout(key, value)
+    attended, _ = attention.cached(jnp.array([2]))(query[:, 2:], key[:, 2:], value[:, 2:], cache)
   assert attended.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.asarray(attended[0, -1], np.float32), expected, atol=0.02)

@@ -153,10 +153,10 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
     model = nnx.merge(graph(config), params)
     tokens = jnp.where(jnp.arange(7)[None] < cut[:, None], TOKENS, 0)  # the rest is padding, to be overwritten
     positions = jnp.broadcast_to(jnp.arange(7)[None], (3, 7))
-    return model(tokens, positions, attention.causal(keep=True))[1]
+    return [attention.cache_layout(*kept) for kept in model(tokens, positions, attention.causal(keep=True))[1]]
 
   expected = np.asarray(reference()[0])
-  cache = [(jnp.zeros((3, 7, 2, 6)), jnp.zeros((3, 7, 2, 6)))] * 3
+  cache = [attention.cache_layout(*jnp.zeros((2, 3, 7, 2, 6)))] * 3
   for t in range(7):
     logits, cache = decode(model_params, TOKENS[:, t], jnp.full(3, t), cache)
     np.testing.assert_allclose(logits, expected[:, t], atol=1e-5)
