@@ -24,7 +24,8 @@ ALLOWED = {
   "learner": BELOW_DATA,
   "evaluation": BELOW_EVALUATION,
   "pipelines": BELOW_EVALUATION | {"evaluation"},
-  "experiments": BELOW_EVALUATION | {"evaluation", "pipelines"},
+  "performance": BELOW_EVALUATION | {"evaluation", "pipelines"},
+  "experiments": BELOW_EVALUATION | {"evaluation", "pipelines", "performance"},
 }
 
 # Losses are functions of arrays: besides each other and the standard library they import these modules, and not their

@@ -1,0 +1,63 @@
+"""Times the learner: one optimiser update on P prompts with G answers each."""
+
+import numpy as np
+
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.performance import roofline
+from posttrain_jax.performance.timing import timed
+from posttrain_jax.performance.work import Work
+
+
+def learning(work: Work, profile: str | None = None) -> dict[str, object]:
+  """DAPO's update, on-policy: one forward and one backward pass over every token, one step of AdamW.
+
+  Returns:
+    Answer tokens trained a second, in all and of the limit that `roofline` computes for its matrix products.
+  """
+  learner = make_learner(work)
+  batch = random_batch(work)
+  found = timed(lambda run: learner.train(batch) and learner.state, work.runs, profile)
+  answer_tokens = work.answers * work.new_tokens
+  tokens = answer_tokens + work.prompts * (work.prompt_length - 1)  # a prompt runs once for its group
+  products = roofline.update_products(work.model, tokens, answer_tokens, work.logprob_chunk)
+  least = roofline.limit_seconds(products, work.model.compute_dtype)
+  return {
+    "answer_tokens_per_second": round(answer_tokens / found.median, 1),
+    "limit_seconds": round(least, 6),
+    "share_of_limit": round(least / found.median, 4),
+    **found.record(),
+  }
+
+
+def make_learner(work: Work) -> PolicyLearner:
+  """A learner with random weights, on all devices as shards of batch and parameters."""
+  return PolicyLearner(
+    work.model,
+    Objective(logprob_chunk=work.logprob_chunk, temperature=work.temperature or 1.0),
+    OptimizerConfig(learning_rate=1e-5),
+    make_mesh({"fsdp": -1}),
+    prompts_per_update=work.prompts,
+    micro_batches=1,
+    max_skipped_updates=1,
+    seed=work.seed,
+  )
+
+
+def random_batch(work: Work) -> PolicyBatch:
+  """Answers of random tokens at full length; half of a group's are right."""
+  random = np.random.default_rng(work.seed)
+  shape = (work.prompts, work.group, work.new_tokens)
+  right = np.arange(work.group) % 2 == 0
+  advantages = np.where(right, 1.0, -1.0).astype(np.float32)
+  return PolicyBatch(
+    prompts=random.integers(0, work.model.vocab_size, (work.prompts, work.prompt_length), np.int32),
+    prompt_lengths=np.full((work.prompts,), work.prompt_length, np.int32),
+    answers=random.integers(0, work.model.vocab_size, shape, np.int32),
+    mask=np.ones(shape, bool),
+    advantages=np.broadcast_to(advantages[:, None], (work.prompts, work.group, 1)).copy(),
+    sampler_logprobs=np.full(shape, -np.log(work.model.vocab_size), np.float32),
+  )

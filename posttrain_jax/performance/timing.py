@@ -1,0 +1,66 @@
+"""Timing on whatever device there is: the first call apart, since it compiles, then the median of repetitions."""
+
+import contextlib
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+  """Seconds of one piece of work.
+
+  Attributes:
+    first: of the first call, compilation included.
+    later: of each call after it.
+  """
+
+  first: float
+  later: tuple[float, ...]
+
+  @property
+  def median(self) -> float:
+    """Median of the later calls."""
+    return float(np.median(self.later))
+
+  def record(self) -> dict[str, float]:
+    """As numbers for a JSON line."""
+    return {
+      "seconds": round(self.median, 6),
+      "fastest_seconds": round(min(self.later), 6),
+      "slowest_seconds": round(max(self.later), 6),
+      "first_call_seconds": round(self.first, 3),
+      "runs": len(self.later),
+    }
+
+
+def timed(work: Callable[[int], object], runs: int, profile: str | None = None) -> Timed:
+  """Times `work(0)`, then `work(1)` to `work(runs)`; each call ends when what it returns is ready.
+
+  Args:
+    work: takes the number of the call.
+    runs: calls after the first.
+    profile: directory for a trace of the last call; None for no trace.
+  """
+  seconds = []
+  for run in range(runs + 1):
+    trace = jax.profiler.trace(profile) if profile and run == runs else contextlib.nullcontext()
+    with trace:
+      start = time.perf_counter()
+      jax.block_until_ready(work(run))
+      seconds.append(time.perf_counter() - start)
+  return Timed(seconds[0], tuple(seconds[1:]))
+
+
+def peak_memory_gib() -> float:
+  """The largest memory so far: of the first device where it counts, of the process on CPU."""
+  stats = jax.devices()[0].memory_stats()
+  if stats and "peak_bytes_in_use" in stats:
+    return round(stats["peak_bytes_in_use"] / 2**30, 2)
+  unit = 1 if sys.platform == "darwin" else 2**10  # of ru_maxrss
+  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)

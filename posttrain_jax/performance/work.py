@@ -1,0 +1,81 @@
+"""The work that is timed: one model's shape, random weights, random prompts, and how much is asked of it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.sharding import SAMPLER_RULES, state_shardings
+from posttrain_jax.types import InputError, Prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What a benchmark does.
+
+  Attributes:
+    model: the transformer; weights are random, which changes no cost.
+    prompts: P, groups of a rollout or of an update.
+    group: G, answers per prompt.
+    prompt_length: tokens of every prompt.
+    new_tokens: cap on the tokens of an answer, and its length where nothing ends it before.
+    slots: answers drawn at the same time.
+    mean_length: mean of the geometric distribution of lengths before the cap; 0: all answers run into the cap.
+    temperature: of sampling; 0 is greedy.
+    steps_per_dispatch: decode steps between two looks at what has finished.
+    logprob_chunk: most tokens whose logits the learner holds at a time.
+    runs: timed repetitions after the first, which compiles.
+    seed: of weights, prompts and draws.
+  """
+
+  model: TransformerConfig
+  prompts: int = 8
+  group: int = 8
+  prompt_length: int = 64
+  new_tokens: int = 128
+  slots: int = 64
+  mean_length: int = 0
+  temperature: float = 1.0
+  steps_per_dispatch: int = 16
+  logprob_chunk: int = 1024
+  runs: int = 5
+  seed: int = 0
+
+  def __post_init__(self):
+    """Raises InputError on sizes below 1."""
+    for name in ("prompts", "group", "prompt_length", "new_tokens", "slots", "steps_per_dispatch", "runs"):
+      if getattr(self, name) < 1:
+        raise InputError(f"--{name}={getattr(self, name)}, expected at least 1")
+    if not 0 <= self.mean_length <= self.model.vocab_size:
+      raise InputError(f"--mean_length={self.mean_length}, expected 0 (equal lengths) or more")
+
+  @property
+  def answers(self) -> int:
+    """P · G."""
+    return self.prompts * self.group
+
+  @property
+  def stop_ids(self) -> tuple[int, ...]:
+    """One id in `mean_length`, evenly spread: under random weights each token is one of them with that probability."""
+    return tuple(range(0, self.model.vocab_size, self.mean_length)) if self.mean_length else ()
+
+  def draw_prompts(self, attempt: int = 0) -> list[Prompt]:
+    """P prompts of random tokens; another attempt gives them other answers."""
+    random = np.random.default_rng(self.seed)
+    tokens = random.integers(0, self.model.vocab_size, (self.prompts, self.prompt_length))
+    return [Prompt(i, tuple(map(int, row)), row={}, attempt=attempt) for i, row in enumerate(tokens)]
+
+
+def sampler_params(work: Work, mesh: Mesh) -> nnx.State:
+  """Random weights as the sampler takes them: layers in a list, compute dtype, its layout."""
+  unstacked = dataclasses.replace(work.model, stacked=False)
+
+  def make():
+    params = nnx.state(Transformer(unstacked, nnx.Rngs(params=work.seed)))
+    return jax.tree.map(lambda x: x.astype(work.model.compute_dtype), params)
+
+  return jax.jit(make, out_shardings=state_shardings(jax.eval_shape(make), mesh, SAMPLER_RULES))()
