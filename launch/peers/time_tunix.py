@@ -1,7 +1,7 @@
 """Times Tunix on the work of `experiments.benchmark`, for a comparison in one session on one machine.
 
     python -m venv /tmp/tunix && /tmp/tunix/bin/pip install google-tunix==0.1.7 jax==0.10.2
-    /tmp/tunix/bin/python launch/peers/time_tunix.py [--prompts=8 --group=8 --prompt_length=64 --new_tokens=128 --runs=3]
+    /tmp/tunix/bin/python launch/peers/time_tunix.py [--runs=3]
 
 Its own sampler (`tunix.generate.sampler.Sampler`, which takes strings: the tokenizer here reads and writes numbers),
 and its own GRPO loss (`tunix.rl.algo_core.grpo_loss_fn`) under the gradient and AdamW, on its Llama with the sizes of

@@ -2,7 +2,7 @@
 
 A vocabulary of 150 000 makes the logits of one answer larger than the model's other activations together. So hidden
 states are cut into chunks of tokens; a scan turns each chunk into logits, reduces them to a logprob (and an entropy) a
-token and forgets them; the backward pass computes them once more, and of each chunk makes the gradient in a single pass.
+token and forgets them; the backward pass computes them once more, and makes a chunk's gradient in a single pass.
 
 Cuts run along T and, where there are more rows than a chunk holds, along rows that live on one device. They never run
 across a sharded axis: that would move logits between devices. The target's logit is picked by comparison, not by a

@@ -16,32 +16,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
+from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
+from posttrain_jax.models.rotary import Rotation, rotary_frequencies, rotate, rotation_at
 from posttrain_jax.parallel.sharding import constrain
 
 
 def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], scale: float) -> nnx.Param:
   return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * scale, logical_axes=axes)
-
-
-def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> jax.Array:
-  """Angular frequency of each pair of dimensions, float32 [H / 2] (RoFormer, 2104.09864; Llama 3.1 for the scaling)."""
-  frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-  if scaling is None:
-    return frequencies
-  turns = scaling.original_length * frequencies / (2 * jnp.pi)  # how often a pair turns over the original context
-  kept = (turns - scaling.low_frequency_factor) / (scaling.high_frequency_factor - scaling.low_frequency_factor)
-  kept = jnp.clip(kept, 0.0, 1.0)
-  return frequencies * (kept + (1 - kept) / scaling.factor)
-
-
-def rotate(x_BxTxNxH: jax.Array, positions: jax.Array, frequencies: jax.Array) -> jax.Array:
-  """Turns dimension i of each head together with i + H / 2 by position times frequency, in float32."""
-  angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]  # [B, T, H / 2]
-  cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
-  first, second = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
-  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x_BxTxNxH.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -77,7 +59,7 @@ class Attention(nnx.Module):
       self.key_norm = RMSNorm(h, "head_dim", config.norm_epsilon)
     self.config = config
 
-  def __call__(self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
+  def __call__(self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
     config, dtype = self.config, x_BxTxD.dtype
 
     def project(kernel, name):
@@ -89,8 +71,7 @@ class Attention(nnx.Module):
     query, key, value = project(self.query, "query"), project(self.key, "key"), project(self.value, "value")
     if config.qk_norm:
       query, key = self.query_norm(query), self.key_norm(key)
-    frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
-    query, key = rotate(query, positions, frequencies), rotate(key, positions, frequencies)
+    query, key = rotate(query, rotation), rotate(key, rotation)
     query = constrain(query, "batch", "length", "heads", "head_dim")
     key = constrain(key, "batch", "length", "kv_heads", "head_dim")
     value = constrain(value, "batch", "length", "kv_heads", "head_dim")
@@ -124,9 +105,9 @@ class Block(nnx.Module):
     self.mlp = MLP(config, rngs)
 
   def __call__(
-    self, x_BxTxD: jax.Array, positions: jax.Array, attend: Attend, cache: Any, drop: Drop
+    self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Any, drop: Drop
   ) -> tuple[jax.Array, Any]:
-    attended, kept = self.attention(self.attention_norm(x_BxTxD), positions, attend, cache)
+    attended, kept = self.attention(self.attention_norm(x_BxTxD), rotation, attend, cache)
     x_BxTxD = constrain(x_BxTxD + drop(attended, SubBlock.ATTENTION), "batch", "length", "hidden")
     transformed = self.mlp(self.mlp_norm(x_BxTxD))
     return constrain(x_BxTxD + drop(transformed, SubBlock.MLP), "batch", "length", "hidden"), kept
@@ -180,13 +161,15 @@ class Transformer(nnx.Module):
     table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
     x_BxTxD = constrain(table[tokens], "batch", "length", "hidden")
 
+    frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    rotation = rotation_at(positions, frequencies)
     layers = None if dropout is None else (jnp.arange(config.num_layers), dropout.rates(config.num_layers))
     if config.stacked:
       graph, stack = nnx.split(self.blocks)
 
       def layer(x, inputs):
         params, layer_cache, layer_rate = inputs
-        return nnx.merge(graph, params)(x, positions, attend, layer_cache, at_layer(dropout, layer_rate))
+        return nnx.merge(graph, params)(x, rotation, attend, layer_cache, at_layer(dropout, layer_rate))
 
       if config.remat == Remat.FULL:
         layer = jax.checkpoint(layer)
@@ -197,7 +180,7 @@ class Transformer(nnx.Module):
       kept = []
       for i, block in enumerate(self.blocks):
         drop = at_layer(dropout, jax.tree.map(lambda x, i=i: x[i], layers))
-        x_BxTxD, left = block(x_BxTxD, positions, attend, None if cache is None else cache[i], drop)
+        x_BxTxD, left = block(x_BxTxD, rotation, attend, None if cache is None else cache[i], drop)
         kept.append(left)
     return self.final_norm(x_BxTxD), kept
 
@@ -207,6 +190,17 @@ class Transformer(nnx.Module):
       raise TypeError("a model with a scalar head has scores (models.heads) and no logits")
     kernel = self.embed[...].T if self.config.tied else self.head[...]
     return constrain(kernel.astype(self.config.compute_dtype), "hidden", "vocab")
+
+  def logits(self, hidden_SxD: jax.Array) -> jax.Array:
+    """Float32 logits [S, V] of a few hidden states; TypeError as in `unembedding`.
+
+    A tied table is multiplied as it lies, [V, D]: to transpose it would cost more than a decode step's other products.
+    """
+    if not self.config.tied:
+      return jnp.einsum("sd,dv->sv", hidden_SxD, self.unembedding(), preferred_element_type=jnp.float32)
+    table = constrain(self.unembedding().T, "vocab", "hidden")
+    logits_VxS = jnp.einsum("vd,sd->vs", table, hidden_SxD, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(logits_VxS).T  # made before it is turned: fused, the product slows down
 
 
 def abstract_transformer(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:

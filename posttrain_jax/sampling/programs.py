@@ -214,7 +214,6 @@ def decode(
     (cache, slots, what was drawn).
   """
   model = nnx.merge(graph, params)
-  unembedding = model.unembedding()
   stop_ids = jnp.asarray(sampling.stop_ids, jnp.int32)
   size = (steps, slots.token.shape[0])
   drawn = Drawn(
@@ -232,7 +231,7 @@ def decode(
   def one(carry):
     cache, slots, drawn = carry
     hidden, cache = model(slots.token[:, None], slots.position[:, None], attention.cached(slots.position), cache)
-    logits = jnp.einsum("sd,dv->sv", hidden[:, 0], unembedding, preferred_element_type=jnp.float32)
+    logits = model.logits(hidden[:, 0])
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(slots.key, impl=_GENERATOR), slots.drawn)
     uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(keys)
     tokens, sampler_logprobs, drawn_logprobs = draw(logits, uniforms, sampling)

@@ -13,7 +13,8 @@ from flax import nnx
 from posttrain_jax.models import attention
 from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
-from posttrain_jax.models.transformer import RMSNorm, Transformer, rotary_frequencies, rotate
+from posttrain_jax.models.rotary import rotary_frequencies, rotate, rotation_at
+from posttrain_jax.models.transformer import RMSNorm, Transformer
 from posttrain_jax.parallel.reshard import unstack_layers
 from tests.random_params import graph, names, random_params
 
@@ -208,11 +209,12 @@ def test_rotation_keeps_lengths_and_depends_on_distances_only():
   x = np.random.default_rng(1).normal(size=(1, 2, 1, 8)).astype(np.float32)
   frequencies = rotary_frequencies(8, 100.0, None)
   np.testing.assert_allclose(frequencies, 100.0 ** (-np.arange(0, 8, 2) / 8), rtol=1e-6)
-  near, far = (np.asarray(rotate(x, jnp.array([[p, p + 3]]), frequencies)) for p in (0, 40))
+  near, far = (np.asarray(rotate(x, rotation_at(jnp.array([[p, p + 3]]), frequencies))) for p in (0, 40))
   np.testing.assert_allclose(np.linalg.norm(near), np.linalg.norm(x), rtol=1e-6)
   np.testing.assert_array_equal(near[0, 0], x[0, 0])  # position 0 does not turn
   np.testing.assert_allclose((near[0, 0] * near[0, 1]).sum(), (far[0, 0] * far[0, 1]).sum(), rtol=1e-4)
-  assert rotate(x.astype(jnp.bfloat16), jnp.array([[0, 1]]), frequencies).dtype == jnp.bfloat16
+  rotation = rotation_at(jnp.array([[0, 1]]), frequencies)
+  assert rotate(x.astype(jnp.bfloat16), rotation).dtype == jnp.bfloat16
 
 
 def test_llama_3_scaling_by_hand():
