@@ -21,6 +21,7 @@ _MODE = absl_flags.DEFINE_enum("mode", "rollout", ["rollout", "learner", "step",
 _MODEL = absl_flags.DEFINE_string("model", "smol_4layer", "a name of posttrain_jax.models.sizes")
 _DTYPE = absl_flags.DEFINE_enum("compute_dtype", "float32", ["float32", "bfloat16"], "of activations and weights")
 _REMAT = absl_flags.DEFINE_enum("remat", "none", ["none", "dots", "full"], "what the backward pass computes again")
+_UNROLL = absl_flags.DEFINE_integer("unroll", 1, "layers of the learner's scan that are unrolled together")
 _PROFILE = absl_flags.DEFINE_string("profile", None, "directory for a trace of the last run")
 _WORK = [
   absl_flags.DEFINE_integer("prompts", 8, "groups of a rollout or of an update"),
@@ -45,11 +46,12 @@ def main():
   from posttrain_jax.performance.work import Work
 
   modes = {"rollout": rollout.rollout, "learner": learning.learning, "step": step.step, "handover": step.handover}
-  model = dataclasses.replace(sizes(_MODEL.value), compute_dtype=_DTYPE.value, remat=_REMAT.value)
+  how = {"compute_dtype": _DTYPE.value, "remat": _REMAT.value, "unroll": _UNROLL.value}
+  model = dataclasses.replace(sizes(_MODEL.value), **how)
   asked = {flag.name: flag.value for flag in _WORK}
   found = modes[_MODE.value](Work(model, **asked), _PROFILE.value)
   device = jax.devices()[0]
-  where = {"device": device.device_kind, "devices": jax.device_count(), "compute_dtype": model.compute_dtype}
+  where = {"device": device.device_kind, "devices": jax.device_count(), **how}
   memory = {"peak_memory_gib": timing.peak_memory_gib()}
   print(json.dumps({"mode": _MODE.value, "model": _MODEL.value, **asked, **where, **found, **memory}))
 

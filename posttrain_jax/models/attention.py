@@ -8,6 +8,7 @@ B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension,
 Tp prompt tokens, Tc answer tokens, S slots, L cache length.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -58,23 +59,31 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
     kv_heads, scale = key.shape[2], query.shape[-1] ** -0.5
     answer_length = (query.shape[1] - prefix_width) // group_size
     prompt, _ = causal()(query[:, :prefix_width], key[:, :prefix_width], value[:, :prefix_width], None)
-    query_answers = rearrange(query[:, prefix_width:], "p (g t) (k r) h -> p g t k r h", g=group_size, k=kv_heads)
-    key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
-    value_answers = rearrange(value[:, prefix_width:], "p (g t) k h -> p g t k h", g=group_size)
+    heads = dict(g=group_size, k=kv_heads)
+    query_answers = rearrange(query[:, prefix_width:] * scale, "p (g t) (k r) h -> p g k (r t) h", **heads)
+    key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g k t h", g=group_size)
+    value_answers = rearrange(value[:, prefix_width:], "p (g t) k h -> p g k t h", g=group_size)
+    key_prompt = rearrange(key[:, :prefix_width], "p s k h -> p k s h")
+    value_prompt = rearrange(value[:, :prefix_width], "p s k h -> p k s h")
 
-    to_prompt = jnp.einsum(
-      "pgtkrh,pskh->pgkrts", query_answers, key[:, :prefix_width], preferred_element_type=jnp.float32
-    )
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    to_prompt = product("pgkth,pksh->pgkts", query_answers, key_prompt)
     seen = jnp.arange(prefix_width)[None, :] < prefix_lengths[:, None]  # [P, Tp]
-    to_prompt = jnp.where(seen[:, None, None, None, None, :], to_prompt * scale, _MASKED)
-    to_self = jnp.einsum("pgtkrh,pgskh->pgkrts", query_answers, key_answers, preferred_element_type=jnp.float32)
-    earlier = jnp.tril(jnp.ones((answer_length, answer_length), bool))
-    to_self = jnp.where(earlier[None, None, None, None], to_self * scale, _MASKED)
+    to_prompt = jnp.where(seen[:, None, None, None, :], to_prompt, _MASKED)
+    to_self = product("pgkth,pgksh->pgkts", query_answers, key_answers)
+    earlier = jnp.tile(jnp.tril(jnp.ones((answer_length, answer_length), bool)), (query.shape[2] // kv_heads, 1))
+    to_self = jnp.where(earlier[None, None, None], to_self, _MASKED)
 
-    weights = jax.nn.softmax(jnp.concatenate([to_prompt, to_self], axis=-1), axis=-1).astype(value.dtype)
-    attended = jnp.einsum("pgkrts,pskh->pgtkrh", weights[..., :prefix_width], value[:, :prefix_width])
-    attended += jnp.einsum("pgkrts,pgskh->pgtkrh", weights[..., prefix_width:], value_answers)
-    attended = rearrange(attended, "p g t k r h -> p (g t) (k r) h")
+    # One softmax over both, divided after the products: nothing of the scores' size is joined or cut.
+    largest = to_self.max(-1, keepdims=True)
+    if prefix_width:
+      largest = jnp.maximum(largest, to_prompt.max(-1, keepdims=True))
+    largest = jax.lax.stop_gradient(largest)
+    to_prompt, to_self = jnp.exp(to_prompt - largest), jnp.exp(to_self - largest)
+    total = to_prompt.sum(-1, keepdims=True) + to_self.sum(-1, keepdims=True)
+    attended = product("pgkts,pksh->pgkth", to_prompt.astype(value.dtype), value_prompt)
+    attended += product("pgkts,pgksh->pgkth", to_self.astype(value.dtype), value_answers)
+    attended = rearrange((attended / total).astype(value.dtype), "p g k (r t) h -> p (g t) (k r) h", t=answer_length)
     return jnp.concatenate([prompt, attended], axis=1), None
 
   return attend

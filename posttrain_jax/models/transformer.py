@@ -17,6 +17,7 @@ from flax import nnx
 
 from posttrain_jax.models.attention import Attend
 from posttrain_jax.models.config import Remat, TransformerConfig
+from posttrain_jax.models.dense import dense
 from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
 from posttrain_jax.models.rotary import Rotation, rotary_frequencies, rotate, rotation_at
 from posttrain_jax.parallel.sharding import constrain
@@ -90,9 +91,10 @@ class MLP(nnx.Module):
 
   def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
     dtype = x_BxTxD.dtype
-    hidden_BxTxF = jax.nn.silu(x_BxTxD @ self.gate[...].astype(dtype)) * (x_BxTxD @ self.up[...].astype(dtype))
+    hidden_BxTxF = jax.nn.silu(dense(x_BxTxD, self.gate[...].astype(dtype)))
+    hidden_BxTxF *= dense(x_BxTxD, self.up[...].astype(dtype))
     hidden_BxTxF = constrain(hidden_BxTxF, "batch", "length", "mlp")
-    return hidden_BxTxF @ self.down[...].astype(dtype)
+    return dense(hidden_BxTxF, self.down[...].astype(dtype))
 
 
 class Block(nnx.Module):
