@@ -107,3 +107,29 @@ def test_a_sampler_mesh_that_does_not_divide_is_refused():
   _, abstract, _ = learner_state(ALL, fsdp=8)
   with pytest.raises(InputError, match=r"mesh: \S*blocks\.0\.attention\.key\S* .*tensor=4"):
     make_handover(abstract, num_layers=3, dtype="float32", mesh=make_mesh({"data": 2, "tensor": 4}))
+
+
+def unstacked_learner(devices, **sizes):
+  mesh = make_mesh(sizes, devices)
+  config = dataclasses.replace(CONFIG, stacked=False)
+  state, shardings = make_train_state(config, optax.sgd(1.0), mesh, seed=0)
+  return state, abstract_like(state, shardings).params, mesh
+
+
+@pytest.mark.parametrize("sizes", [{}, {"data": 4, "tensor": 2}])
+def test_nothing_is_copied_where_layers_dtype_and_layout_agree(sizes):
+  state, abstract, mesh = unstacked_learner(ALL[:1] if not sizes else ALL, **sizes)
+  handed = make_handover(abstract, num_layers=3, dtype="float32", mesh=mesh)(state.params)
+  assert all(a is b for a, b in zip(jax.tree.leaves(handed), jax.tree.leaves(state.params), strict=True))
+
+
+@pytest.mark.parametrize("change", ["dtype", "layout"])
+def test_unstacked_layers_are_copied_where_dtype_or_layout_differ(change):
+  state, abstract, mesh = unstacked_learner(ALL, **({"fsdp": 8} if change == "layout" else {"data": 8}))
+  dtype = "bfloat16" if change == "dtype" else "float32"
+  handed = make_handover(abstract, num_layers=3, dtype=dtype, mesh=mesh)(state.params)
+  for (name, old), new in zip(names(state.params).items(), names(handed).values(), strict=True):
+    np.testing.assert_array_equal(np.asarray(new), np.asarray(old).astype(dtype), err_msg=name)
+    assert new.dtype == dtype
+  jax.tree.map(lambda x: x.delete(), state.params)
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(handed))
