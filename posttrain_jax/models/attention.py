@@ -90,31 +90,32 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
 
 
 def cache_layout(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys and values [B, T, K, H] as a cache has them: [B, K, H, T] and [B, K, T, H].
+  """Keys and values [B, T, K, H] as a cache has them: each [B, K, T, H].
 
-  The products of decoding read them in this order; in any other a backend may copy the whole cache at every step.
+  The products of decoding read them in this order, and a token's H numbers lie together: in any other order a backend
+  copies the whole cache at every step, CPUs for the products and TPUs for the write.
   """
-  return rearrange(key, "b t k h -> b k h t"), rearrange(value, "b t k h -> b k t h")
+  return rearrange(key, "b t k h -> b k t h"), rearrange(value, "b t k h -> b k t h")
 
 
 def cached(positions: jax.Array) -> Attend:
   """One new token a row (T = 1) attends to the cache, into which its own key and value are written first.
 
-  The cache is a pair in `cache_layout`, keys [S, K, H, L] and values [S, K, L, H], indexed by position: row s holds
-  tokens 0 .. positions[s].
+  The cache is a pair in `cache_layout`, keys and values [S, K, L, H], indexed by position: row s holds tokens
+  0 .. positions[s].
 
   Args:
     positions: int [S], position of the new token; below L.
   """
 
   def attend(query, key, value, cache):
-    rows = jnp.arange(positions.shape[0])
+    rows, heads = jnp.arange(positions.shape[0])[:, None], jnp.arange(key.shape[2])[None, :]
     write = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
-    keys = cache[0].at[rows, :, :, positions].set(key[:, 0].astype(cache[0].dtype), **write)
-    values = cache[1].at[rows, :, positions].set(value[:, 0].astype(cache[1].dtype), **write)
+    keys = cache[0].at[rows, heads, positions[:, None]].set(key[:, 0].astype(cache[0].dtype), **write)
+    values = cache[1].at[rows, heads, positions[:, None]].set(value[:, 0].astype(cache[1].dtype), **write)
     query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
-    scores = jnp.einsum("skrh,skhl->skrl", query_grouped, keys, preferred_element_type=jnp.float32)
-    seen = jnp.arange(keys.shape[3])[None, :] <= positions[:, None]  # [S, L]
+    scores = jnp.einsum("skrh,sklh->skrl", query_grouped, keys, preferred_element_type=jnp.float32)
+    seen = jnp.arange(keys.shape[2])[None, :] <= positions[:, None]  # [S, L]
     scores = jnp.where(seen[:, None, None, :], scores * query.shape[-1] ** -0.5, _MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     attended = jnp.einsum("skrl,sklh->skrh", weights, values)

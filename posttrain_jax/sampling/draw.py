@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from posttrain_jax.types import InputError
 
 _MASKED = -1e30
+_SPLIT = 64  # most devices that a vocabulary is split over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,9 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
 
   rows, vocab = weights.shape
   width = 1 << math.ceil(math.log2(vocab) / 2)  # about sqrt(V), so that both levels are short
-  padded = jnp.pad(weights, ((0, 0), (0, -vocab % width)))
+  # Many blocks are made a multiple of what a vocabulary may be split over: otherwise it is gathered at every step.
+  unit = width * (_SPLIT if vocab > width * _SPLIT else 1)
+  padded = jnp.pad(weights, ((0, 0), (0, -vocab % unit)))
   blocks = padded.reshape(rows, -1, width)
   totals = blocks.sum(-1)
   block = _pick(totals, uniforms[:, 0])

@@ -16,7 +16,7 @@ from posttrain_jax.models import attention
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 
-# Per layer a pair: keys [rows, K, H, length], values [rows, K, length, H] (`models.attention.cache_layout`).
+# Per layer a pair: keys and values, each [rows, K, length, H] (`models.attention.cache_layout`).
 Cache = list[tuple[jax.Array, jax.Array]]
 
 # Named here, so that jax's global default cannot change the draws: other generators' bits depend on their neighbours.
@@ -66,11 +66,10 @@ class Drawn:
 
 
 def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
-  """Zeros of the cache's shapes, [rows, K, H, length] and [rows, K, length, H] a layer."""
-  keys = (rows, config.num_kv_heads, config.head_dim, length)
-  values = (rows, config.num_kv_heads, length, config.head_dim)
+  """Zeros of the cache's shape, [rows, K, length, H] twice a layer."""
+  shape = (rows, config.num_kv_heads, length, config.head_dim)
   return [
-    (jnp.zeros(keys, config.compute_dtype), jnp.zeros(values, config.compute_dtype)) for _ in range(config.num_layers)
+    (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
   ]
 
 
@@ -105,13 +104,10 @@ def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) 
 
 def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
   """Writes the beginning of some rows, as much as they hold; rows out of range are dropped."""
-  width = min(kept[0][0].shape[-1], cache[0][0].shape[-1])
+  width = min(kept[0][0].shape[2], cache[0][0].shape[2])
   return [
-    (
-      keys.at[rows, :, :, :width].set(k[..., :width], mode="drop"),
-      values.at[rows, :, :width].set(v[:, :, :width], mode="drop"),
-    )
-    for (keys, values), (k, v) in zip(cache, kept)
+    tuple(old.at[rows, :, :width].set(new[:, :, :width], mode="drop") for old, new in zip(layer, layer_kept))
+    for layer, layer_kept in zip(cache, kept)
   ]
 
 

@@ -172,4 +172,4 @@ def test_eight_devices_agree_with_one():
   assert compared > 0.95 * total
   cache = engine._device.state[0][0][0]
   # Each of the 4 batch shards has its 2 slots in whole vectors, and one of the 2 key/value heads.
-  assert {shard.data.shape for shard in cache.addressable_shards} == {(8, 1, 8, 22)}
+  assert {shard.data.shape for shard in cache.addressable_shards} == {(8, 1, 22, 8)}
