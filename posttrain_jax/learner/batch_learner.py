@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import LossFunction, SkippedUpdates, apply_update
+from posttrain_jax.learner.update import LossFunction, SkippedUpdates, update_program
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
 
@@ -24,6 +24,7 @@ class BatchLearner:
     shardings: its shardings.
     mesh: where it lives.
     learning_rate: schedule by number of updates.
+    update: the program: (state, batch as `split` cuts it) to (state, metrics).
     skipped: counts updates that were not finite.
   """
 
@@ -39,6 +40,7 @@ class BatchLearner:
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
+    abstract: bool = False,
   ):
     """Makes the state and the program.
 
@@ -52,29 +54,31 @@ class BatchLearner:
       max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
       params: parameters to start from; random ones if None.
+      abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
     """
     self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
-    self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
-    self._update = jax.jit(
-      lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
-      in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
-      out_shardings=(self.shardings, None),
-      donate_argnums=0,
+    self.state, self.shardings = make_train_state(
+      model, transformation, mesh, seed=seed, params=params, abstract=abstract
     )
+    self.update = update_program(loss, totals, transformation, self.shardings, mesh)
 
   @property
   def version(self) -> int:
     """Updates applied so far."""
     return int(self.state.updates)
 
+  def split(self, batch: Any) -> Any:
+    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...]."""
+    parts = self._micro_batches
+    return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
+
   def train(self, batch: Any) -> dict[str, float]:
     """One optimiser update on a batch of host arrays [B, ...]: its metrics. May raise Diverged."""
-    learning_rate, parts = float(self.learning_rate(self.version)), self._micro_batches
-    batch = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
+    learning_rate = float(self.learning_rate(self.version))
     with jax.set_mesh(self.mesh):
-      self.state, metrics = self._update(self.state, batch)
+      self.state, metrics = self.update(self.state, self.split(batch))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
     return {"learning_rate": learning_rate, **metrics}

@@ -16,10 +16,10 @@ from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_sched
 from posttrain_jax.learner.policy_gradient import PolicyBatch, Totals, count_totals
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import SkippedUpdates, apply_update, combine
+from posttrain_jax.learner.update import SkippedUpdates, combine, update_program
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
 
@@ -41,6 +41,7 @@ class PolicyLearner:
     shardings: its shardings.
     mesh: where it lives.
     learning_rate: schedule by number of updates.
+    update: the programs of an on-policy update (True) and of any other: (state, batch) to (state, metrics).
     skipped: counts updates that were not finite.
     scorer: computes logprobs of answers under any parameters of the policy's shape.
   """
@@ -58,6 +59,7 @@ class PolicyLearner:
     seed: int,
     params: nnx.State | None = None,
     text: Text | None = None,
+    abstract: bool = False,
   ):
     """Makes the state and the programs.
 
@@ -72,6 +74,7 @@ class PolicyLearner:
       seed: of random parameters.
       params: parameters to start from. Random ones if None.
       text: whose likelihood is part of every update; None for none.
+      abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
 
     Raises:
       InputError: P does not divide over micro-batches and mesh.
@@ -83,25 +86,22 @@ class PolicyLearner:
     self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
-    self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
+    self.state, self.shardings = make_train_state(
+      model, transformation, mesh, seed=seed, params=params, abstract=abstract
+    )
     self.scorer = logprob_scorer(model, objective, mesh, **division)
 
     graph, _ = abstract_transformer(model)
 
-    def compile_update(on_policy: bool) -> Callable:
+    def program(on_policy: bool) -> Callable:
       loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
       totals = _totals
       if text is not None:
         of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
         loss, totals = mix(loss, of_text, coefficient=text.coefficient, name="ptx"), _totals_with_text
-      return jax.jit(
-        lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
-        in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
-        out_shardings=(self.shardings, None),
-        donate_argnums=0,
-      )
+      return update_program(loss, totals, transformation, self.shardings, mesh)
 
-    self._update = {on_policy: compile_update(on_policy) for on_policy in (True, False)}
+    self.update = {on_policy: program(on_policy) for on_policy in (True, False)}
 
   @property
   def version(self) -> int:
@@ -141,17 +141,21 @@ class PolicyLearner:
       found, version = [], self.version
       for i, part in enumerate(parts):
         if np.any(part.mask):
-          batch = part if self._text is None else (part, self._text_batch(version + len(found)))
-          self.state, metrics = self._update[i == 0](self.state, batch)
+          batch = self.with_text(part, version + len(found))
+          self.state, metrics = self.update[i == 0](self.state, batch)
           found.append(metrics)
     found = jax.device_get(found)
     for metrics in found:
       self.skipped.count(bool(metrics["skipped_updates"]))
     return combine(found)
 
-  def _text_batch(self, version: int) -> Any:
+  def with_text(self, part: PolicyBatch, version: int) -> Any:
+    """What an update is given: its part of a batch, as `scorer` cuts it, and its text where there is one."""
+    if self._text is None:
+      return part
     parts = self._micro_batches
-    return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), self._text.batch(version))
+    text = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), self._text.batch(version))
+    return part, text
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """The current parameters' logprobs [P, G, Tc] of a batch's answers; arbitrary where the mask is False."""

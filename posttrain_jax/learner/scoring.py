@@ -21,6 +21,8 @@ class Scorer:
 
   Attributes:
     shardings: of the parameters.
+    program: (parameters, part of a batch as `split` cuts it) to the function's values [M, P / M, ...].
+    freeze_program: parameters to a copy in compute dtype.
   """
 
   def __init__(
@@ -50,7 +52,7 @@ class Scorer:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
     self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
-    self._freeze = jax.jit(
+    self.freeze_program = jax.jit(
       lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
       out_shardings=self.shardings,
     )
@@ -70,7 +72,7 @@ class Scorer:
 
   def freeze(self, params: nnx.State) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    return self._freeze(jax.device_put(params, self.shardings))
+    return self.freeze_program(jax.device_put(params, self.shardings))
 
 
 def logprob_scorer(

@@ -40,6 +40,7 @@ def make_train_state(
   seed: int,
   params: nnx.State | None = None,
   rules: Rules = LEARNER_RULES,
+  abstract: bool = False,
 ) -> tuple[TrainState, Any]:
   """Makes a train state in its shardings, from random or from given parameters.
 
@@ -50,6 +51,7 @@ def make_train_state(
     seed: of the random parameters.
     params: parameters to start from; random ones if None.
     rules: logical axis to mesh axis.
+    abstract: make no array, only its ShapeDtypeStructs with shardings: for a mesh of devices that are not there.
 
   Returns:
     (state, the tree of its shardings).
@@ -63,6 +65,10 @@ def make_train_state(
       params = nnx.state(Transformer(config, nnx.Rngs(params=seed)))
     return TrainState(updates=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
+  if abstract:
+    shapes = jax.eval_shape(new, params)
+    shardings = state_shardings(shapes, mesh, rules)
+    return abstract_like(shapes, shardings), shardings
   return _make(new, mesh, rules, params)
 
 

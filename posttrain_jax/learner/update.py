@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from posttrain_jax.learner.state import TrainState
+from posttrain_jax.parallel.sharding import batch_sharding
 
 
 class Diverged(RuntimeError):
@@ -102,6 +104,30 @@ def apply_update(
     **{name: value.max() for name, value in outputs.maxima.items()},
   }
   return new, metrics
+
+
+def update_program(
+  loss_function: LossFunction,
+  totals: Callable[[Any], Any],
+  optimizer: optax.GradientTransformation,
+  shardings: Any,
+  mesh: Mesh,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+  """`apply_update` as a jitted program of (state, batch) that donates the state; called under `jax.set_mesh`.
+
+  Args:
+    loss_function: the loss of one micro-batch.
+    totals: a batch, cut into micro-batches on a leading axis, to what the loss divides by.
+    optimizer: turns the gradient into an update.
+    shardings: of the train state.
+    mesh: where the rows of micro-batches are split.
+  """
+  return jax.jit(
+    lambda state, batch: apply_update(loss_function, optimizer, state, batch, totals(batch)),
+    in_shardings=(shardings, batch_sharding(mesh, leading=1)),
+    out_shardings=(shardings, None),
+    donate_argnums=0,
+  )
 
 
 def combine(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:

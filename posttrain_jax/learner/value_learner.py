@@ -19,7 +19,11 @@ from posttrain_jax.models.transformer import abstract_transformer
 
 
 class ValueLearner(BatchLearner):
-  """Says what answers will earn, and learns it from their returns."""
+  """Says what answers will earn, and learns it from their returns.
+
+  Attributes:
+    scorer: computes values.
+  """
 
   def __init__(
     self,
@@ -32,6 +36,7 @@ class ValueLearner(BatchLearner):
     micro_batches: int,
     max_skipped_updates: int,
     params: nnx.State,
+    abstract: bool = False,
   ):
     """Makes the state and the programs.
 
@@ -44,6 +49,7 @@ class ValueLearner(BatchLearner):
       micro_batches: M, parts in which both are computed.
       max_skipped_updates: updates in a row that are not finite which end the training.
       params: parameters to start from.
+      abstract: make the programs and no array, as in `BatchLearner`; `params` may be abstract too.
     """
     graph, _ = abstract_transformer(model)
     super().__init__(
@@ -56,14 +62,15 @@ class ValueLearner(BatchLearner):
       max_skipped_updates=max_skipped_updates,
       seed=0,  # of nothing: parameters are given
       params=params,
+      abstract=abstract,
     )
     self._prompts_per_update = prompts_per_update
     division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)
-    self._values = Scorer(model, value.answer_values, mesh, **division)
+    self.scorer = Scorer(model, value.answer_values, mesh, **division)
 
   def values(self, batch: PolicyBatch) -> np.ndarray:
     """Values [P, G, Tc] under the present parameters, index t before token t; arbitrary where the mask is False."""
-    return self._values(self.state.params, batch)
+    return self.scorer(self.state.params, batch)
 
   def fit(
     self, batch: PolicyBatch, *, old_values: np.ndarray, returns: np.ndarray, order: Sequence[np.ndarray]

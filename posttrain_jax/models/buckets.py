@@ -14,6 +14,11 @@ def bucket(length: int) -> int:
   return max(_SHORTEST, 1 << (length - 1).bit_length())
 
 
+def rows_per_batch(width: int, *, tokens_per_batch: int, shards: int) -> int:
+  """Rows of a bucket that go together: a multiple of `shards`."""
+  return shards * max(1, tokens_per_batch // (width * shards))
+
+
 def map_rows(
   function: Callable[[np.ndarray, np.ndarray], jax.Array],
   rows: Sequence[Sequence[int]],
@@ -39,7 +44,7 @@ def map_rows(
     members[bucket(len(row))].append(index)
   found = {}
   for width, indices in sorted(members.items()):
-    count = shards * max(1, tokens_per_batch // (width * shards))
+    count = rows_per_batch(width, tokens_per_batch=tokens_per_batch, shards=shards)
     for start in range(0, len(indices), count):
       batch = indices[start : start + count]
       tokens, lengths = np.zeros((count, width), np.int32), np.ones((count,), np.int32)

@@ -40,6 +40,7 @@ class Estimator:
   Attributes:
     name: of the function.
     inputs: names of the arrays that it takes.
+    per_token: whether each token has an advantage of its own.
   """
 
   def __init__(self, name: str, options: Mapping[str, Any]):
@@ -67,9 +68,10 @@ class Estimator:
         raise InputError(f"advantage_options.{option}: missing, {name} needs it")
     function = functools.partial(known[name], **options)
     try:
-      jax.eval_shape(function, **{each: jax.ShapeDtypeStruct(*_GIVEN[each]) for each in self.inputs})
+      shape = jax.eval_shape(function, **{each: jax.ShapeDtypeStruct(*_GIVEN[each]) for each in self.inputs})
     except (TypeError, ValueError) as error:
       raise InputError(f"advantage_options: {dict(options)} do not suit {name}: {error}") from error
+    self.per_token = shape.ndim == len(_TOKENS)
     self._function = jax.jit(function)
 
   def __call__(self, **arrays: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import pathlib
 from typing import Any
 
 import ml_collections
+from jax.sharding import Mesh
 
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
@@ -31,8 +32,8 @@ from posttrain_jax.pipelines import offline, online_dpo, sft
 from posttrain_jax.pipelines.comparison_data import load_comparisons
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.policy import load_policy, save_description
 from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.pipelines.reference_logprobs import reference_logprobs
@@ -85,18 +86,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     preemption = stack.enter_context(Preemption())
     policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
     save_description(policy, directory.path)
-    graph, _ = abstract_transformer(policy.model)
-    learner = BatchLearner(
-      policy.model,
-      preference.make_loss(graph, objective, shards=batch_shards(mesh)),
-      preference.total_pairs,
-      build(OptimizerConfig, config.optimizer, "optimizer"),
-      mesh,
-      micro_batches=config.micro_batches,
-      max_skipped_updates=config.max_skipped_updates,
-      seed=stream_seed(config.seed, Stream.PARAMS),
-      params=policy.params,
-    )
+    learner = make_learner(config, policy, objective, mesh)
     reference = reference_logprobs(
       policy.model,
       learner.state.params,
@@ -125,6 +115,30 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     )
   if config.logging.report:
     write_report(directory.path)
+
+
+def make_learner(
+  config: ml_collections.ConfigDict,
+  policy: Policy,
+  objective: PreferenceObjective,
+  mesh: Mesh,
+  *,
+  abstract: bool = False,
+) -> BatchLearner:
+  """The learner of pairs that are given; `abstract` as in `BatchLearner`."""
+  graph, _ = abstract_transformer(policy.model)
+  return BatchLearner(
+    policy.model,
+    preference.make_loss(graph, objective, shards=batch_shards(mesh)),
+    preference.total_pairs,
+    build(OptimizerConfig, config.optimizer, "optimizer"),
+    mesh,
+    micro_batches=config.micro_batches,
+    max_skipped_updates=config.max_skipped_updates,
+    seed=stream_seed(config.seed, Stream.PARAMS),
+    params=policy.params,
+    abstract=abstract,
+  )
 
 
 def _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, layout):

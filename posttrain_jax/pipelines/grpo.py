@@ -83,6 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if step > 0:
         with clock.phase("rollout"):
           collected = collector.collect()
+          parts.engine.release()  # the learner gets the memory of the caches
         stop = collected.at_cap and parts.at_cap == AtCap.STOP
         metrics |= collected.metrics
       if step > 0 and not stop:

@@ -9,8 +9,6 @@ import ml_collections
 from flax import nnx
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
@@ -22,6 +20,7 @@ from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSa
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.greedy_baseline import greedy_rewards
 from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.learner_settings import learner_settings
 from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
@@ -113,22 +112,13 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     )
   mesh = make_mesh(config.mesh)
   policy = load_policy(config.model)
-  optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
-  given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
-  objective = build(Objective, config.objective, "objective", **given)
+  objective, optimizer, division = learner_settings(config, updates="updates_per_step")
   settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
   estimator = Estimator(config.advantage, config.advantage_options)
   if config.reference.kl_in_reward < 0:
     raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")
   teacher = load_teacher(config.teacher.path, policy.tokenizer, estimator)
   overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
-  if rollout.groups % config.learner.updates_per_step:
-    raise InputError(
-      f"learner.updates_per_step: {config.learner.updates_per_step} does not divide rollout.groups = {rollout.groups}"
-    )
-  division = dict(
-    prompts_per_update=rollout.groups // config.learner.updates_per_step, micro_batches=config.learner.micro_batches
-  )
   check_division(mesh, **division)
   prompts, digests = load_prompts(
     config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"

@@ -30,7 +30,7 @@ from posttrain_jax.types import InputError
 _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
-_COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
 
 
 class Which(enum.StrEnum):
@@ -86,7 +86,7 @@ def load_policy(
     tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.get("tags") else symbols)
     sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
     return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
-  compute = {name: sizes[name] for name in _COMPUTE_FIELDS}
+  compute = {name: sizes[name] for name in COMPUTE_FIELDS}
   policy = open_policy(path)
   if policy.model.scalar_head and not scalar_head:
     raise InputError(f"model.path: {path} is a reward model, expected a language model")

@@ -74,6 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if step:
         with clock.phase("rollout"):
           groups = engine.generate(stream.next(config.rollout.groups), config.rollout.group_size)
+          engine.release()  # the learners get the memory of the caches
         with clock.phase("reward"):
           groups = parts.judge(groups)
         metrics |= parts.describe(groups)

@@ -5,15 +5,15 @@ are frozen. Each has its own layout over the devices: the policy that of `mesh`,
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import jax
 import ml_collections
 from jax.sharding import Mesh
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
-from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
 from posttrain_jax.learner.scoring import logprob_scorer
@@ -27,6 +27,7 @@ from posttrain_jax.pipelines import offline, sft
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
+from posttrain_jax.pipelines.learner_settings import learner_settings
 from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
@@ -75,16 +76,12 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     estimator=build(AdvantageEstimator, config.gae, "gae"),
     whitening=build(Whitening, config.whiten, "whiten"),
   )
-  given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
-  objective = build(Objective, config.objective, "objective", **given)
-  optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
+  objective, optimizer, division = learner_settings(config, updates="minibatches")
   value_objective = build(ValueObjective, config.value.objective, "value.objective")
   value_optimizer = build(OptimizerConfig, config.value.optimizer, "value.optimizer")
 
   mesh = make_mesh(config.mesh)
-  reference_mesh, reward_mesh, value_mesh = (_mesh(config, name) for name in ("reference", "reward", "value"))
-  minibatch = rollout.groups // config.learner.minibatches
-  division = dict(prompts_per_update=minibatch, micro_batches=config.learner.micro_batches)
+  reference_mesh, reward_mesh, value_mesh = (mesh_of(config, name) for name in ("reference", "reward", "value"))
   for each in (mesh, reference_mesh, value_mesh):
     check_division(each, **division)
   policy = load_policy(config.model)
@@ -156,24 +153,28 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
 
 def _check(config: ml_collections.ConfigDict) -> None:
   at_least(config, _LEAST)
-  average, groups, parts = config.average, config.rollout.groups, config.learner.minibatches
+  average = config.average
   if not 0 <= average.decay < 1:
     raise InputError(f"average.decay: {average.decay}, expected 0 (none) to below 1")
   if config.ptx.coefficient < 0:
     raise InputError(f"ptx.coefficient: {config.ptx.coefficient}, expected 0 (off) or more")
-  if groups % parts:
-    raise InputError(f"learner.minibatches: {parts} does not divide rollout.groups = {groups}")
   of_average = [f"{name}_average" for name in config.eval.sets] if average.decay and average.evaluate else []
   offline.check_best(config, [*config.eval.sets, *of_average])
 
 
-def _mesh(config: ml_collections.ConfigDict, name: str) -> Mesh:
-  """The layout of one of the models beside the policy; sizes of 0 throughout are the policy's."""
+def mesh_of(config: ml_collections.ConfigDict, name: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """The layout of one of the models beside the policy; sizes of 0 throughout are the policy's.
+
+  Args:
+    config: `mesh` and `meshes`.
+    name: reference, reward or value.
+    devices: the devices to use, all by default.
+  """
   sizes = config.meshes[name]
   if not any(sizes.values()):
-    return make_mesh(config.mesh)
+    return make_mesh(config.mesh, devices)
   try:
-    return make_mesh({axis: size or 1 for axis, size in sizes.items()})
+    return make_mesh({axis: size or 1 for axis, size in sizes.items()}, devices)
   except InputError as error:
     raise InputError(f"meshes.{name}: {error}") from None
 

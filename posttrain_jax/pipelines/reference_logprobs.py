@@ -69,7 +69,7 @@ def compute_logprobs(
   model: TransformerConfig, params: nnx.State, batches: Iterable[Any], num_rows: int, mesh: Mesh, *, chunk: int
 ) -> np.ndarray:
   """The same without a cache."""
-  program = _program(model, mesh, chunk)
+  program = logprob_program(model, mesh, chunk)
   values = None
   for batch in batches:
     with jax.set_mesh(mesh):
@@ -83,7 +83,8 @@ def compute_logprobs(
 
 
 @functools.lru_cache(maxsize=4)
-def _program(model: TransformerConfig, mesh: Mesh, chunk: int):
+def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
+  """(parameters, `ComparisonBatch`) to sums of logprobs [N, K], jitted; called under `jax.set_mesh`."""
   graph, _ = abstract_transformer(model)
   one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
   rows = batch_sharding(mesh)

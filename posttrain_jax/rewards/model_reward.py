@@ -20,7 +20,8 @@ from posttrain_jax.types import Group, InputError
 
 # One for all instances, so that a reward model that is trained on is scored again without compiling again.
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(config: TransformerConfig, params: nnx.State, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+def score_rows(config: TransformerConfig, params: nnx.State, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+  """Score float32 [B] of rows of tokens int32 [B, T] of given lengths int32 [B], each at its last token."""
   graph, _ = abstract_transformer(config)
   return constrain(heads.row_scores(nnx.merge(graph, params), tokens, lengths), None)  # whole on every host
 
@@ -29,7 +30,13 @@ class ModelReward:
   """Scores texts in tokens; the texts have to be in the reward model's own tokens, which the caller checks."""
 
   def __init__(
-    self, config: TransformerConfig, params: nnx.State, *, tokens_per_batch: int = 4096, mesh: Mesh | None = None
+    self,
+    config: TransformerConfig,
+    params: nnx.State,
+    *,
+    tokens_per_batch: int = 4096,
+    mesh: Mesh | None = None,
+    abstract: bool = False,
   ):
     """Puts the reward model on its devices; programs are compiled at the first use, one for each power-of-two length.
 
@@ -38,6 +45,7 @@ class ModelReward:
       params: its parameters. They are copied, those that are computed with in compute dtype only, in that dtype.
       tokens_per_batch: most tokens of a forward pass, unless a single row is longer.
       mesh: devices and layout; one device if None.
+      abstract: make no array, for a mesh of devices that are not there; nothing can be scored then.
 
     Raises:
       InputError: the model has no scalar head.
@@ -54,8 +62,10 @@ class ModelReward:
 
       return jax.tree.map(one, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
+    self.row_sharding = batch_sharding(self.mesh)
     shardings = state_shardings(params, self.mesh, LEARNER_RULES)
-    self.params = jax.jit(freeze, out_shardings=shardings)(jax.device_put(params, shardings))
+    freeze = jax.jit(freeze, out_shardings=shardings)
+    self.params = freeze.eval_shape(params) if abstract else freeze(jax.device_put(params, shardings))
 
   def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Score of each row at its last token.
@@ -76,8 +86,8 @@ class ModelReward:
         raise InputError(f"row {number}: expected token ids from 0 to {self.config.vocab_size - 1} of the reward model")
 
     def scores(tokens, lengths):
-      tokens, lengths = jax.device_put((tokens, lengths), batch_sharding(self.mesh))
-      return _scores(self.config, self.params, tokens, lengths)
+      tokens, lengths = jax.device_put((tokens, lengths), self.row_sharding)
+      return score_rows(self.config, self.params, tokens, lengths)
 
     with jax.set_mesh(self.mesh):
       found = map_rows(scores, rows, tokens_per_batch=self.tokens_per_batch, shards=batch_shards(self.mesh))

@@ -89,6 +89,26 @@ class Device:
     if self.state is None:
       self.state = self._allocate()
 
+  def abstract_calls(self, params: nnx.State) -> dict[str, tuple[jax.stages.Wrapped, tuple]]:
+    """Each program by name with the arguments of its longest call, of which the large ones are abstract.
+
+    So that they can be compiled for devices that are not there; nothing is allocated.
+
+    Args:
+      params: the sampler's parameters as ShapeDtypeStructs with shardings.
+    """
+    cache, slots, pool = self._allocate.eval_shape()
+    many, few = (self._new_slots([], width) for width in (self._slots, self.width))
+    rows, into = (_pad([], width, 0) for width in (self._slots, self.width))
+    tokens = [_padded([], (self.width, buckets[-1])) for buckets in (self.buckets, self.resume_buckets)]
+    seed = np.uint32(0)
+    return {
+      "prefill": (self._prefill, (params, pool, tokens[0], into)),
+      "fill": (self._fill, (cache, slots, pool, rows, rows, many[0], seed, many[1])),
+      "resume": (self._resume, (params, cache, slots, tokens[1], into, few[0], seed, few[1])),
+      "decode": (self._decode, (params, cache, slots)),
+    }
+
   def prefill(self, params: nnx.State, batch: Sequence[tuple[int, Prompt]]) -> None:
     """Puts prompts of one bucket into rows of the pool."""
     cache, slots, pool = self.state

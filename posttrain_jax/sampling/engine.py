@@ -135,6 +135,10 @@ class Engine:
       raise RuntimeError("Engine.release while answers are under way")
     self._device.state = None
 
+  def abstract_calls(self, params: nnx.State) -> dict[str, tuple[jax.stages.Wrapped, tuple]]:
+    """The engine's programs by name with their arguments for abstract parameters, to be compiled and not run."""
+    return self._device.abstract_calls(params)
+
   def take_stats(self) -> EngineStats:
     """Returns the counts since the last call and starts new ones."""
     taken, self.stats = self.stats, EngineStats()

@@ -52,7 +52,7 @@ def test_bfloat16_keeps_norms_and_head_in_float32():
   for i, row in enumerate(rows):
     tokens[i, : len(row)] = row
   expected = [
-    model_reward._scores(config, params(), tokens[i : i + 1], lengths[i : i + 1])[0] for i in range(len(rows))
+    model_reward.score_rows(config, params(), tokens[i : i + 1], lengths[i : i + 1])[0] for i in range(len(rows))
   ]
   np.testing.assert_array_equal(reward.score(rows), expected)
 
@@ -68,9 +68,9 @@ def test_parameters_are_copied():
 
 def test_another_version_of_the_model_compiles_nothing():
   ModelReward(CONFIG, params(), tokens_per_batch=64).score(ROWS)
-  compiled = model_reward._scores._cache_size()
+  compiled = model_reward.score_rows._cache_size()
   ModelReward(CONFIG, heads.shift_scores(params(), 1.0), tokens_per_batch=64).score(ROWS[:3] + ROWS)
-  assert model_reward._scores._cache_size() == compiled
+  assert model_reward.score_rows._cache_size() == compiled
 
 
 def group(index, prompt, answers):

@@ -1,0 +1,42 @@
+"""Compiles a config's programs for a TPU topology, without a TPU: whether they fit, and what they need.
+
+    python -m experiments.compile --config=configs/NAME.py[:arg] --topology=v5p:4x4x8 [--slices=2] [--model=NAME]
+
+Needs libtpu: pip install -e .[tpu]. The programs are those that the run would execute, with arrays that are only
+described: no weights, no data. The last line printed is one JSON object: for each program the seconds that compiling
+took, the peak GiB on a device, collectives by kind with count and MiB ([outside of loops, in a loop, in a loop in a
+loop, ...]), and the FLOPs of a call; FLOPs of a step, and the GiB of each model. Exit codes: 0 it fits, 2 it does not,
+or bad config or input, 1 anything else.
+"""
+
+import json
+import os
+import sys
+
+from absl import flags as absl_flags
+
+from experiments import flags
+
+_TOPOLOGY = absl_flags.DEFINE_string("topology", None, "generation and chips along each axis, such as v5e:2x2")
+_SLICES = absl_flags.DEFINE_integer("slices", 1, "number of such slices, connected by the network", lower_bound=1)
+_MODEL = absl_flags.DEFINE_string("model", "", "sizes of a public model, in place of those that model.path names")
+absl_flags.mark_flag_as_required("topology")
+
+
+def main(config, workdir):
+  del workdir
+  os.environ["JAX_PLATFORMS"] = "cpu"  # nothing runs, and no chip is to be opened
+  from posttrain_jax.pipelines.compile_proof import prove
+  from posttrain_jax.types import InputError
+
+  def say(line):
+    print(line, file=sys.stderr)
+
+  report = prove(config, topology_name=_TOPOLOGY.value, slices=_SLICES.value, model=_MODEL.value, say=say)
+  print(json.dumps(report), flush=True)
+  if report["refused"]:
+    raise InputError(f"--topology={_TOPOLOGY.value}: {report['refused'][0]}")
+
+
+if __name__ == "__main__":
+  flags.run(main, default="tiny_dapo", needs_workdir=False)

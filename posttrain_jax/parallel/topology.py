@@ -1,0 +1,57 @@
+"""TPU topologies that are not there: their devices and their memory, for compiling and never for running.
+
+libtpu, an ordinary wheel (`pip install -e .[tpu]`), compiles for any of them on any machine.
+"""
+
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posttrain_jax.types import InputError
+
+# Read by libtpu when it is loaded: no metadata server is asked, and several processes may compile side by side.
+_ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+_GIB = {"M": 2.0**-10, "G": 1.0, "T": 2.0**10}
+
+
+def devices(name: str, *, slices: int = 1) -> list[jax.Device]:
+  """Devices of a topology, those of a slice together.
+
+  Args:
+    name: generation and chips along each axis, such as "v5e:2x2" or "v5p:4x4x8".
+    slices: how many of them are connected by the data-center network.
+
+  Raises:
+    InputError: libtpu is not installed, or knows no such topology.
+  """
+  if importlib.util.find_spec("libtpu") is None:
+    raise InputError(f"--topology={name}: libtpu is not installed, which compiles for it: pip install -e .[tpu]")
+  for variable, value in _ENVIRONMENT.items():
+    os.environ.setdefault(variable, value)
+  options = {} if slices == 1 else {"num_slices": slices}
+  try:
+    found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
+  except (jax.errors.JaxRuntimeError, ValueError) as error:
+    raise InputError(f"--topology={name}: libtpu knows no such topology, expected one like v5e:2x2: {error}") from None
+  return sorted(found, key=lambda device: (getattr(device, "slice_index", 0), device.id))
+
+
+def memory_gib(devices: Sequence[jax.Device]) -> float:
+  """GiB that a program may take on each device, as the compiler itself says when it refuses one that takes more."""
+  everywhere = NamedSharding(Mesh(np.asarray(devices), ("all",)), PartitionSpec())
+  huge = jax.ShapeDtypeStruct((2**20, 2**24), jnp.float32, sharding=everywhere)
+  try:
+    jax.jit(jnp.cos).trace(huge).lower(lowering_platforms=("tpu",)).compile()
+  except jax.errors.JaxRuntimeError as error:
+    if limit := re.search(r"available HBM \(([\d.]+)([MGT])\)|of ([\d.]+)([MGT]) hbm", str(error)):
+      number, unit = [group for group in limit.groups() if group]
+      return float(number) * _GIB[unit]
+    raise
+  raise RuntimeError(f"{devices[0].device_kind}: accepted a program of 64 TiB")
