@@ -35,7 +35,8 @@ def main(config, workdir):
   report = prove(config, topology_name=_TOPOLOGY.value, slices=_SLICES.value, model=_MODEL.value, say=say)
   print(json.dumps(report), flush=True)
   if report["refused"]:
-    raise InputError(f"--topology={_TOPOLOGY.value}: {report['refused'][0]}")
+    others = f" (and {len(report['refused']) - 1} others)" if len(report["refused"]) > 1 else ""
+    raise InputError(f"--topology={_TOPOLOGY.value}: {report['refused'][0]}{others}")
 
 
 if __name__ == "__main__":

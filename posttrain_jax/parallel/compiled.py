@@ -28,7 +28,7 @@ class Array:
   """An array on one device.
 
   Attributes:
-    dtype: as HLO writes it, such as "bf16".
+    dtype: as HLO writes it, such as "bf16", or NumPy, such as "bfloat16".
     shape: its sizes.
   """
 

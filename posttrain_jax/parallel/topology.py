@@ -18,7 +18,6 @@ from posttrain_jax.types import InputError
 
 # Read by libtpu when it is loaded: no metadata server is asked, and several processes may compile side by side.
 _ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-_GIB = {"M": 2.0**-10, "G": 1.0, "T": 2.0**10}
 
 
 def devices(name: str, *, slices: int = 1) -> list[jax.Device]:
@@ -51,7 +50,17 @@ def memory_gib(devices: Sequence[jax.Device]) -> float:
     jax.jit(jnp.cos).trace(huge).lower(lowering_platforms=("tpu",)).compile()
   except jax.errors.JaxRuntimeError as error:
     if limit := re.search(r"available HBM \(([\d.]+)([MGT])\)|of ([\d.]+)([MGT]) hbm", str(error)):
-      number, unit = [group for group in limit.groups() if group]
-      return float(number) * _GIB[unit]
+      return _gib(limit)
     raise
   raise RuntimeError(f"{devices[0].device_kind}: accepted a program of 64 TiB")
+
+
+def needed_gib(message: str) -> float | None:
+  """GiB on a device that a refused program would need, from the compiler's message; None where that is not why."""
+  found = re.search(r"memory required for [\w ]+ \(([\d.]+)([MGT])\)|Used ([\d.]+)([MGT]) of", message)
+  return _gib(found) if found else None
+
+
+def _gib(found: re.Match) -> float:
+  number, unit = (group for group in found.groups() if group)
+  return float(number) * {"M": 2.0**-10, "G": 1.0, "T": 2.0**10}[unit]

@@ -6,11 +6,14 @@ for the rollout's programs the optimiser's state; caches are freed before the le
 
 import dataclasses
 import math
+import pathlib
 import re
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.extend.core
 import ml_collections
 import numpy as np
 
@@ -25,10 +28,16 @@ from posttrain_jax.pipelines.run_programs import Program
 from posttrain_jax.pipelines.settings import build
 
 _GIB = 2**30
+_PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
 
 def prove(
-  config: ml_collections.ConfigDict, *, topology_name: str, slices: int = 1, model: str = "", say: Any = None
+  config: ml_collections.ConfigDict,
+  *,
+  topology_name: str,
+  slices: int = 1,
+  model: str = "",
+  say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
   """Compiles a run's programs for a topology.
 
@@ -37,7 +46,7 @@ def prove(
     topology_name: such as "v5p:4x4x8".
     slices: number of them.
     model: name of a public model's sizes; empty: what `model.path` names.
-    say: called with a line after each program; None says nothing.
+    say: called with a line after each program is compiled.
 
   Returns:
     What `experiments.compile` prints; "refused" has a line for each program that does not fit.
@@ -64,52 +73,42 @@ def prove(
   }
   for name, program in run.programs.items():
     beside = sum(size for array, size in held.items() if array not in (*program.takes, *program.frees))
-    found, refusal = compile_program(program, memory - beside)
-    found = {"beside_gib": round(beside, 3), **found}
+    found = {"beside_gib": round(beside, 3), **compile_program(program)}
+    needed = found.get("peak_gib", found.get("needs_gib"))
+    if needed + beside > memory:
+      largest = found["largest"] = _largest(program)
+      report["refused"].append(
+        f"{name} needs {needed:.2f} GiB, {beside:.2f} lie beside it, of {memory:.2f}; its largest arrays: {largest}"
+      )
     report["programs"][name] = found
-    if refusal:
-      report["refused"].append(f"{name} {refusal}")
-    if say is not None:
-      say(f"{name}: {found}")
+    say(f"{name}: {found}")
   return report
 
 
-def compile_program(program: Program, memory: float) -> tuple[dict[str, Any], str]:
+def compile_program(program: Program) -> dict[str, Any]:
   """Compiles one program.
 
-  Args:
-    program: the program.
-    memory: GiB that it may take on each device.
-
   Returns:
-    (what was found, a line that says why it does not fit; empty where it does).
+    "peak_gib" on a device and what else is known of it; where the compiler refuses it, "needs_gib" instead.
   """
   facts = {"calls_per_step": program.calls, "flops": program.flops}
   start = time.perf_counter()
   try:
     executable = lower(program).compile()
   except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    needed = topology.needed_gib(str(error))
+    if needed is None:
       raise
-    needed, largest = out_of_memory(str(error))
-    found = {"seconds": round(time.perf_counter() - start, 1), "needs_gib": needed, "largest": largest}
-    return found | facts, f"needs {needed} GiB of {memory:.2f}; largest: {'; '.join(largest)}"
-  seconds, text = time.perf_counter() - start, executable.as_text()
-  analysis = executable.memory_analysis()
-  peak = analysis.peak_memory_in_bytes / _GIB
-  instructions = compiled.instructions(text)
-  found = {
+    return {"seconds": round(time.perf_counter() - start, 1), "needs_gib": needed, **facts}
+  seconds, analysis = time.perf_counter() - start, executable.memory_analysis()
+  collectives = compiled.collectives(compiled.instructions(executable.as_text()))
+  return {
     "seconds": round(seconds, 1),
-    "peak_gib": round(peak, 3),
+    "peak_gib": round(analysis.peak_memory_in_bytes / _GIB, 3),
     "arguments_gib": round(analysis.argument_size_in_bytes / _GIB, 3),
-    "collectives": compiled.summary(compiled.collectives(instructions)),
+    "collectives": compiled.summary(collectives),
+    **facts,
   }
-  if peak <= memory:
-    return found | facts, ""
-  found["largest"] = [f"{array} {array.bytes / _GIB:.2f} GiB" for array in compiled.largest(instructions, 3)]
-  return found | facts, f"needs {peak:.2f} GiB of {memory:.2f} beside what else is there; largest: " + "; ".join(
-    found["largest"]
-  )
 
 
 def lower(program: Program) -> jax.stages.Lowered:
@@ -119,9 +118,29 @@ def lower(program: Program) -> jax.stages.Lowered:
     return program.function.trace(*program.arguments).lower(lowering_platforms=(platform,))
 
 
-def out_of_memory(message: str) -> tuple[float, list[str]]:
-  """What the compiler says that it needs, in GiB, and the largest buffers that it names."""
-  return 0.0, [message[:2000]]
+def _largest(program: Program, count: int = 3) -> str:
+  """The largest arrays that a program asks for, before they are split over devices, with the operations that make them.
+
+  Of a program that is far too large the compiler names no buffers.
+  """
+  with jax.set_mesh(program.mesh):
+    made = dict(_made(program.function.trace(*program.arguments).jaxpr.jaxpr))
+  chosen = sorted(made, key=lambda array: -array.bytes)[:count]
+  return ", ".join(f"{array} {array.bytes / _GIB:.1f} GiB ({made[array]})" for array in chosen)
+
+
+def _made(jaxpr: Any) -> Iterator[tuple[Any, str]]:
+  """(shape and dtype, operation and line) of each array that a jaxpr makes, those in loops and functions included."""
+  for equation in jaxpr.eqns:
+    traceback = equation.source_info.traceback
+    frames = [frame for frame in traceback.frames if _PACKAGE in frame.file_name] if traceback else []
+    line = f" at {pathlib.Path(frames[0].file_name).name}:{frames[0].line_num}" if frames else ""
+    for variable in equation.outvars:
+      if isinstance(getattr(variable.aval, "dtype", None), np.dtype):  # neither a key nor an effect
+        array = compiled.Array(variable.aval.dtype.name, variable.aval.shape)
+        yield array, f"{equation.primitive}{line}"
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from _made(inner)
 
 
 def policy_of(config: ml_collections.ConfigDict, name: str) -> Policy:
