@@ -142,9 +142,9 @@ def collectives(found: Sequence[Instruction]) -> list[Collective]:
     channel = re.search(r"channel_id=\d+", each.attributes)
     arrays = (*each.operands, *each.arrays)
     took, made = (sum(array.bytes for array in part) for part in (each.operands, each.arrays))
-    if each.opcode.endswith("-start") and kind != "all-reduce":
+    if each.opcode == "all-gather-start":
       made -= took  # its result is the pair of what it took and what it will make
-    size = max(took, made)
+    size = took if kind == "collective-permute" else max(took, made)
     once.setdefault(
       (kind, channel[0] if channel else (each.computation, each.name)),
       Collective(kind, size, arrays, each.depth, each.operation),

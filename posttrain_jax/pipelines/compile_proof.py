@@ -66,14 +66,14 @@ def prove(
     "mesh": dict(next(iter(run.programs.values())).mesh.shape),
     "parameters": policy.model.num_params,
     "hbm_gib": memory,
-    "arrays_gib": {name: round(size, 3) for name, size in held.items()},
+    "arrays_gib": {name: _rounded(size) for name, size in held.items()},
     "programs": {},
     "flops_per_step": sum(program.calls * program.flops for program in run.programs.values()),
     "refused": [],
   }
   for name, program in run.programs.items():
     beside = sum(size for array, size in held.items() if array not in (*program.takes, *program.frees))
-    found = {"beside_gib": round(beside, 3), **compile_program(program)}
+    found = {"beside_gib": _rounded(beside), **compile_program(program)}
     needed = found.get("peak_gib", found.get("needs_gib"))
     if needed + beside > memory:
       largest = found["largest"] = _largest(program)
@@ -104,8 +104,8 @@ def compile_program(program: Program) -> dict[str, Any]:
   collectives = compiled.collectives(compiled.instructions(executable.as_text()))
   return {
     "seconds": round(seconds, 1),
-    "peak_gib": round(analysis.peak_memory_in_bytes / _GIB, 3),
-    "arguments_gib": round(analysis.argument_size_in_bytes / _GIB, 3),
+    "peak_gib": _rounded(analysis.peak_memory_in_bytes / _GIB),
+    "arguments_gib": _rounded(analysis.argument_size_in_bytes / _GIB),
     "collectives": compiled.summary(collectives),
     **facts,
   }
@@ -166,3 +166,8 @@ def bytes_per_device(arrays: Any) -> int:
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays)
   )
+
+
+def _rounded(number: float) -> float:
+  """To four digits."""
+  return float(f"{number:.4g}")

@@ -1,0 +1,211 @@
+"""The programs that are compiled for a topology are those that a run executes; what does not fit is named."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from configs import tiny_dapo, tiny_dpo, tiny_ppo
+from posttrain_jax.parallel import topology
+from posttrain_jax.pipelines import compile_proof
+from posttrain_jax.pipelines.grpo_parts import assemble
+from posttrain_jax.pipelines.method_programs import run_programs
+from posttrain_jax.types import InputError
+from tests.pipelines.small_run import OVERRIDES
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = OVERRIDES | {
+  "warmup.steps": 0,
+  "model.num_layers": 2,
+  "model.embed_dim": 16,
+  "model.num_heads": 4,
+  "model.num_kv_heads": 2,
+  "model.head_dim": 8,
+  "model.unroll": 1,
+  "mesh.data": 2,
+  "mesh.fsdp": 2,
+  "mesh.tensor": 2,
+  "rollout.groups": 8,
+  "rollout.slots": 32,
+  "rollout.max_prompt_length": 9,
+}
+
+
+TPU = {
+  "mesh.fsdp": 2,
+  "mesh.tensor": 2,
+  "model.vocab_size": 64,
+  "model.num_layers": 2,
+  "model.num_heads": 2,
+  "model.num_kv_heads": 2,
+  "model.compute_dtype": "bfloat16",
+  "model.remat": "full",
+  "model.unroll": 1,
+  "rollout.groups": 8,
+  "rollout.group_size": 2,
+  "rollout.slots": 16,
+  "learner.updates_per_step": 1,
+}
+# The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
+REMATERIALIZED = "Involuntary full rematerialization"
+
+
+def small(base, **changes):
+  config = base.get_config().unlock()
+  for name, value in {**SMALL, **changes}.items():
+    *groups, field = name.split(".")
+    section = config
+    for group in groups:
+      section = section.get(group, {})
+    if field in section:
+      section[field] = value
+  config.model.vocab_size = 64
+  return config
+
+
+def programs(config):
+  return run_programs(config, compile_proof.policy_of(config, ""), jax.devices())
+
+
+def test_a_run_lowers_the_same_programs(tmp_path):
+  """Text for text: updates, scoring and the hand-over of a run that was assembled, and the engine's arguments."""
+  config = small(tiny_dapo, **{"eval.every": 0, "objective.kl_coefficient": 0.1})
+  with contextlib.ExitStack() as stack:
+    parts = assemble(config, str(tmp_path / "run"), stack)
+    assert parts.engine.max_prompt_length <= 9
+    config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
+    run = programs(config)
+    learner = parts.learner
+    batch = parts.batches([])
+    first, second = learner.scorer.split(batch)
+    with jax.set_mesh(learner.mesh):
+      # From the host, as where an array lies changes the numbers of functions in the text.
+      second = dataclasses.replace(second, old_logprobs=second.sampler_logprobs)
+      lowered = {
+        "update_on_policy": learner.update[True].lower(learner.state, first),
+        "update_off_policy": learner.update[False].lower(learner.state, second),
+        "old_logprobs": learner.scorer.program.lower(learner.state.params, first),
+        "hand_over": parts._handover.lower(learner.state.params),
+      }
+      for name, expected in lowered.items():
+        assert compile_proof.lower(run.programs[name]).as_text() == expected.as_text(), name
+      parts.hand_over()
+      parts.engine._device.allocate()
+    real = (parts.engine.params, *parts.engine._device.state[:2])
+    described = run.programs["decode"].arguments
+    assert jax.tree.structure(real) == jax.tree.structure(described)
+    for array, shape in zip(jax.tree.leaves(real), jax.tree.leaves(described)):
+      assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
+      assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
+
+
+def test_what_a_step_of_dapo_calls():
+  run = programs(small(tiny_dapo))
+  calls = {name: program.calls for name, program in run.programs.items()}
+  # 8 groups of 4 answers on 32 slots; 12 tokens, 8 a dispatch; two updates, the first of which scores itself.
+  expected = dict(old_logprobs=1, update_on_policy=1, update_off_policy=1, prefill=1, fill=1, decode=2, hand_over=1)
+  assert calls == expected
+  assert set(run.arrays) == {"policy", "optimizer", "sampler", "caches"}
+  assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == ("caches",)
+  carried = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "carry", "objective.kl_coefficient": 0.1}))
+  assert set(carried.programs) - set(calls) == {"resume", "reference_logprobs"}
+
+
+def test_ppo_has_four_models():
+  config = small(tiny_ppo, **{"reward_model": "somewhere", "average.decay": 0.9, "ptx.coefficient": 1.0})
+  run = programs(config)
+  trained = {"policy", "optimizer", "value", "value_optimizer"}
+  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches"}
+  names = {"old_logprobs", "reference_logprobs", "values", "value_update", "reward", "average"}
+  assert names <= set(run.programs)
+  for name in names | {"update_off_policy"}:
+    compile_proof.lower(run.programs[name])  # arguments that do not fit would be refused
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_dpo(method):
+  config = small(tiny_dpo)
+  config.objective.update(loss=method)
+  run = programs(config)
+  assert set(run.programs) == {"update", "reference_logprobs"}
+  for program in run.programs.values():
+    compile_proof.lower(program)
+
+
+def test_a_config_that_does_not_fit_its_mesh_is_one_line():
+  with pytest.raises(InputError, match=r"mesh: data=2 x fsdp=2 x tensor=4 needs 16 devices, there are 8"):
+    programs(small(tiny_dapo, **{"mesh.tensor": 4}))
+  with pytest.raises(InputError, match=r"mesh: .*key.* is not divisible by tensor=4"):
+    programs(small(tiny_dapo, **{"mesh.data": 1, "mesh.tensor": 4}))
+  config = small(tiny_dapo)
+  del config.rollout
+  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO or DPO"):
+    programs(config)
+
+
+@pytest.mark.parametrize(
+  ("path", "name", "layers"), [("Qwen2.5-32B", "", 64), ("smollm2-135m-instruct", "", 30), ("", "llama3_2_1b", 16)]
+)
+def test_sizes_of_a_model_that_is_not_there(path, name, layers):
+  config = small(tiny_dapo)
+  config.model.path, config.model.compute_dtype, config.model.remat = path, "bfloat16", "full"
+  model = compile_proof.policy_of(config, name).model
+  assert (model.num_layers, model.compute_dtype, model.remat) == (layers, "bfloat16", "full")
+
+
+def test_report(monkeypatch):
+  """On this machine's devices in place of a topology's; their memory is too small, so the largest arrays are named."""
+  monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
+  monkeypatch.setattr(topology, "memory_gib", lambda devices: 1e-6)
+  said = []
+  report = compile_proof.prove(small(tiny_dpo), topology_name="v5e:2x4", say=said.append)
+  assert len(said) == 2 and report["mesh"] == dict(data=2, fsdp=2, tensor=2)
+  update = report["programs"]["update"]
+  assert update["calls_per_step"] == 1 and report["flops_per_step"] == update["flops"]
+  assert 0 < update["arguments_gib"] <= update["peak_gib"] and update["collectives"]["all-reduce"]["count"][0] > 0
+  assert update["flops"] == 3 * report["programs"]["reference_logprobs"]["flops"]
+  refused = report["refused"]
+  assert len(refused) == 2 and refused[0].startswith("update needs ") and "float32[" in refused[0]
+  assert report["arrays_gib"]["optimizer"] == pytest.approx(2 * report["arrays_gib"]["policy"], rel=0.01)
+  json.dumps(report)
+
+
+def test_the_compilers_refusals():
+  far = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (2.30T) exceeds "
+  assert topology.needed_gib(far + "available HBM (95.74G).") == pytest.approx(2.3 * 1024)
+  near = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.25G of 15.75G hbm. Exceeded hbm capacity"
+  assert topology.needed_gib(near) == 20.25
+  assert topology.needed_gib("INTERNAL: something else") is None
+
+
+def compile_for(*arguments):
+  environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+  command = [sys.executable, "-m", "experiments.compile", *arguments]
+  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: launch/README.md")
+def test_the_command():
+  """A run that fits v5e:2x2; the same with far too many slots; and a mesh that does not divide."""
+  flags = [f"--config.{name}={value}" for name, value in TPU.items()]
+  child = compile_for("--topology=v5e:2x2", *flags)
+  assert child.returncode == 0, child.stderr
+  report = json.loads(child.stdout.splitlines()[-1])
+  assert (report["hbm_gib"], report["refused"]) == (15.75, [])
+  assert set(report["programs"]) == {"update_on_policy", "prefill", "fill", "decode", "hand_over"}
+  assert REMATERIALIZED not in child.stderr
+
+  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216")
+  last = child.stderr.splitlines()[-1]
+  assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: fill needs "), child.stderr
+  assert "its largest arrays: bfloat16[16777216," in last
+  child = compile_for("--topology=v5e:2x2", *flags, "--config.mesh.fsdp=3")
+  assert (child.returncode, child.stdout) == (2, "")
+  assert child.stderr.endswith("error: mesh: data=1 x fsdp=3 x tensor=2 needs 6 devices, there are 4\n")
