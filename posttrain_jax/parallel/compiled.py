@@ -20,7 +20,7 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
   r"\b(calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)"
 )
-_BITS = {"pred": 8, "token": 0, "opaque": 0}
+_BITS = {"pred": 8, "bool": 8, "token": 0, "opaque": 0}
 
 
 @dataclasses.dataclass(frozen=True)
