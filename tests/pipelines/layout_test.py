@@ -1,0 +1,118 @@
+"""How a run's programs lie on a mesh of fsdp 2 x tensor 2, read from the compiled text: on CPUs, and for v5e:2x2.
+
+Nothing here asks for a certain number of collectives. A layout that was lost shows as a gather, a sum or an array that
+is missing, or is of the wrong size; every size of the model is different, so that shapes tell what an array is.
+"""
+
+import functools
+import importlib.util
+import itertools
+
+import jax
+import ml_collections
+import pytest
+
+from configs import tiny_dapo
+from posttrain_jax.parallel import compiled, topology
+from posttrain_jax.pipelines import compile_proof
+from posttrain_jax.pipelines.method_programs import run_programs
+
+L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 24, 1536
+PROMPTS, GROUP, PROMPT_LENGTH, LENGTH, CHUNK, SLOTS = 4, 2, 10, 24, 16, 32
+FSDP, TENSOR = 2, 2
+# The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
+REMATERIALIZED = "Involuntary full rematerialization"
+
+
+def config() -> ml_collections.ConfigDict:
+  config = tiny_dapo.get_config()
+  sizes = dict(vocab_size=V, num_layers=L, embed_dim=D, mlp_dim=F, num_heads=N, num_kv_heads=K, head_dim=H)
+  config.model.update(**sizes, remat="full", unroll=1, compute_dtype="bfloat16")
+  config.mesh.update(data=1, fsdp=FSDP, tensor=TENSOR)
+  lengths = dict(max_prompt_length=PROMPT_LENGTH, max_new_tokens=LENGTH, steps_per_dispatch=4)
+  config.rollout.update(groups=PROMPTS, group_size=GROUP, slots=SLOTS, **lengths)
+  config.learner.updates_per_step = 1
+  config.objective.logprob_chunk = CHUNK
+  return config
+
+
+@functools.cache
+def text_of(platform: str, name: str) -> str:
+  devices = jax.devices()[:4] if platform == "cpu" else topology.devices("v5e:2x2")
+  run = run_programs(config(), compile_proof.policy_of(config(), ""), devices)
+  return compile_proof.lower(run.programs[name]).compile().as_text()
+
+
+@pytest.fixture(
+  params=[
+    "cpu",
+    pytest.param(
+      "tpu",
+      marks=pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: launch/README.md"
+      ),
+    ),
+  ]
+)
+def platform(request):
+  return request.param
+
+
+def squeezed(array: compiled.Array) -> tuple[int, ...]:
+  """The shape in any order, without axes of one."""
+  return tuple(sorted(size for size in array.shape if size != 1))
+
+
+def pieces(*shape: int) -> set[tuple[int, ...]]:
+  """A parameter on one device: as it lies, and gathered over fsdp."""
+  return {squeezed(compiled.Array("f32", each)) for each in itertools.product(*((n, n // 2) for n in shape))}
+
+
+def test_an_update(platform, capfd):
+  text = text_of(platform, "update_on_policy")
+  assert REMATERIALIZED not in capfd.readouterr().err
+  found = compiled.instructions(text)
+  collectives = compiled.collectives(found)
+
+  # Of each matrix of a layer its gathered form, split over `tensor` only, is made by a collective in the layers' loop,
+  # and so is the sum of its gradient over the rows' shards.
+  matrices = [(D, N // TENSOR, H), (D, K // TENSOR, H), (D, F // TENSOR)]
+  wanted = {squeezed(compiled.Array("f32", matrix)) for matrix in matrices}
+  for kinds in (("all-gather", "collective-permute"), ("all-reduce", "reduce-scatter")):
+    made = {squeezed(a) for each in collectives if each.kind in kinds and each.depth for a in each.arrays}
+    assert wanted <= made, (kinds, wanted - made)
+
+  # Of all layers at once no matrix is gathered, neither over fsdp nor whole.
+  arrays = {array for each in found for array in each.arrays}
+  for matrix in ((D, N, H), (D, K, H), (D, F)):
+    for heads in (matrix[1], matrix[1] // TENSOR):
+      whole = squeezed(compiled.Array("f32", (L, D, heads, *matrix[2:])))
+      assert whole not in {squeezed(array) for array in arrays}
+
+  # What has the vocabulary as an axis is the table, or the logits of one chunk; only the table travels.
+  table = pieces(V, D)
+  of_vocabulary = {array for array in arrays if {V, V // TENSOR} & set(array.shape)}
+  assert of_vocabulary
+  for array in of_vocabulary:
+    assert squeezed(array) in table or array.size <= CHUNK * V // TENSOR or array.size <= V, array
+  for each in collectives:
+    for array in each.arrays:
+      if {V, V // TENSOR} & set(array.shape):
+        assert squeezed(array) in table and squeezed(array) != squeezed(compiled.Array("f32", (V, D))), each
+  tokens = PROMPTS * GROUP * LENGTH // FSDP
+  assert max(array.size for array in arrays) < tokens * V // TENSOR
+
+
+def test_decoding_updates_its_cache_in_place(platform):
+  text = text_of(platform, "decode")
+  found = compiled.instructions(text)
+  cache = SLOTS // FSDP * (PROMPT_LENGTH + LENGTH) * K // TENSOR * H  # of keys, or of values, of a layer
+  in_loop = [each for each in found if each.depth and any(array.size >= cache for array in each.arrays)]
+  assert in_loop  # the cache is in the loop
+  assert [each for each in in_loop if each.opcode.startswith("copy")] == []
+  parameters = [each for each in found if each.opcode == "parameter" and each.depth == 0]
+  entry = parameters[-1].computation
+  numbered = [each for each in parameters if each.computation == entry and each.arrays[0].size == cache]
+  assert len(numbered) == 2 * L
+  assert len(compiled.aliased_parameters(text)) >= 2 * L + 5  # and the slots' state
+  assert compiled.collectives(found)  # sums over heads: the mesh is real
