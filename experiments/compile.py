@@ -1,8 +1,9 @@
-"""Compiles a config's programs for a TPU topology, without a TPU: whether they fit, and what they need.
+r"""Compiles a config's programs for a TPU topology, without a TPU: whether they fit, and what they need.
 
-    python -m experiments.compile --config=configs/NAME.py[:arg] --topology=v5p:4x4x8 [--slices=2] [--model=NAME]
+    python -m experiments.compile --config=configs/NAME.py[:arg] --topology=v5p:4x4x8 [--slices=2] \
+      [--model=NAME] [--programs=NAME,...]
 
-Needs libtpu: pip install -e .[tpu]. The programs are those that the run would execute, with arrays that are only
+Needs libtpu, see launch/README.md. The programs are those that the run would execute, with arrays that are only
 described: no weights, no data. The last line printed is one JSON object: for each program the seconds that compiling
 took, the peak GiB on a device, collectives by kind with count and MiB ([outside of loops, in a loop, in a loop in a
 loop, ...]), and the FLOPs of a call; FLOPs of a step, and the GiB of each model. Exit codes: 0 it fits, 2 it does not,
@@ -20,6 +21,7 @@ from experiments import flags
 _TOPOLOGY = absl_flags.DEFINE_string("topology", None, "generation and chips along each axis, such as v5e:2x2")
 _SLICES = absl_flags.DEFINE_integer("slices", 1, "number of such slices, connected by the network", lower_bound=1)
 _MODEL = absl_flags.DEFINE_string("model", "", "sizes of a public model, in place of those that model.path names")
+_PROGRAMS = absl_flags.DEFINE_list("programs", [], "which programs to compile, such as decode,update_on_policy; all")
 absl_flags.mark_flag_as_required("topology")
 
 
@@ -32,7 +34,8 @@ def main(config, workdir):
   def say(line):
     print(line, file=sys.stderr)
 
-  report = prove(config, topology_name=_TOPOLOGY.value, slices=_SLICES.value, model=_MODEL.value, say=say)
+  options = dict(slices=_SLICES.value, model=_MODEL.value, only=_PROGRAMS.value, say=say)
+  report = prove(config, topology_name=_TOPOLOGY.value, **options)
   print(json.dumps(report), flush=True)
   if report["refused"]:
     others = f" (and {len(report['refused']) - 1} others)" if len(report["refused"]) > 1 else ""

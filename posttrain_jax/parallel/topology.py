@@ -1,6 +1,6 @@
 """TPU topologies that are not there: their devices and their memory, for compiling and never for running.
 
-libtpu, an ordinary wheel (`pip install -e .[tpu]`), compiles for any of them on any machine.
+libtpu, an ordinary wheel, compiles for any of them on any machine (`launch/README.md` has how to install it).
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ def devices(name: str, *, slices: int = 1) -> list[jax.Device]:
     InputError: libtpu is not installed, or knows no such topology.
   """
   if importlib.util.find_spec("libtpu") is None:
-    raise InputError(f"--topology={name}: libtpu is not installed, which compiles for it: pip install -e .[tpu]")
+    raise InputError(f"--topology={name}: libtpu is not installed, which compiles for it (see launch/README.md)")
   for variable, value in _ENVIRONMENT.items():
     os.environ.setdefault(variable, value)
   options = {} if slices == 1 else {"num_slices": slices}

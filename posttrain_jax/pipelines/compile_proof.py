@@ -9,7 +9,7 @@ import math
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from posttrain_jax.pipelines.method_programs import run_programs
 from posttrain_jax.pipelines.policy import COMPUTE_FIELDS, Policy, load_policy
 from posttrain_jax.pipelines.run_programs import Program
 from posttrain_jax.pipelines.settings import build
+from posttrain_jax.types import InputError
 
 _GIB = 2**30
 _PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
@@ -37,6 +38,7 @@ def prove(
   topology_name: str,
   slices: int = 1,
   model: str = "",
+  only: Sequence[str] = (),
   say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
   """Compiles a run's programs for a topology.
@@ -46,6 +48,7 @@ def prove(
     topology_name: such as "v5p:4x4x8".
     slices: number of them.
     model: name of a public model's sizes; empty: what `model.path` names.
+    only: names of the programs to compile; all if there are none.
     say: called with a line after each program is compiled.
 
   Returns:
@@ -57,6 +60,9 @@ def prove(
   devices = topology.devices(topology_name, slices=slices)
   policy = policy_of(config, model)
   run = run_programs(config, policy, devices)
+  for name in only:
+    if name not in run.programs:
+      raise InputError(f"--programs: {name!r}, expected some of {', '.join(run.programs)}")
   memory = topology.memory_gib(devices)
   held = {name: bytes_per_device(array) / _GIB for name, array in run.arrays.items()}
   report: dict[str, Any] = {
@@ -71,7 +77,8 @@ def prove(
     "flops_per_step": sum(program.calls * program.flops for program in run.programs.values()),
     "refused": [],
   }
-  for name, program in run.programs.items():
+  for name in only or run.programs:
+    program = run.programs[name]
     beside = sum(size for array, size in held.items() if array not in (*program.takes, *program.frees))
     found = {"beside_gib": _rounded(beside), **compile_program(program)}
     needed = found.get("peak_gib", found.get("needs_gib"))

@@ -8,13 +8,13 @@ from posttrain_jax.parallel import topology
 from posttrain_jax.types import InputError
 
 needs_libtpu = pytest.mark.skipif(
-  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -e .[tpu]"
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: launch/README.md"
 )
 
 
 def test_without_libtpu(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(InputError, match=r"--topology=v5e:2x2: libtpu is not installed.*pip install"):
+  with pytest.raises(InputError, match=r"--topology=v5e:2x2: libtpu is not installed.*launch/README.md"):
     topology.devices("v5e:2x2")
 
 

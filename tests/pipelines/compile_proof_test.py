@@ -202,10 +202,12 @@ def test_the_command():
   assert set(report["programs"]) == {"update_on_policy", "prefill", "fill", "decode", "hand_over"}
   assert REMATERIALIZED not in child.stderr
 
-  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216")
+  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=fill")
   last = child.stderr.splitlines()[-1]
   assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: fill needs "), child.stderr
   assert "its largest arrays: bfloat16[16777216," in last
+  child = compile_for("--topology=v5e:2x2", *flags, "--programs=train")
+  assert child.stderr.splitlines()[-1].startswith("error: --programs: 'train', expected some of update_on_policy, ")
   child = compile_for("--topology=v5e:2x2", *flags, "--config.mesh.fsdp=3")
   assert (child.returncode, child.stdout) == (2, "")
   assert child.stderr.endswith("error: mesh: data=1 x fsdp=3 x tensor=2 needs 6 devices, there are 4\n")
