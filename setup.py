@@ -41,6 +41,8 @@ setup(
     "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2],
     "math": MATH,
     "smollm2": SMOLLM2,
+    # Pins the libtpu that fits, 0.7 GB, with which `experiments.compile` compiles on any machine. Not for tests: where
+    # there is no TPU, every start of JAX then takes seconds longer and prints warnings, unless JAX_PLATFORMS=cpu.
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda13]"],
   },

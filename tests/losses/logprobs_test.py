@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from posttrain_jax.losses.logprobs import token_logprobs
+from posttrain_jax.parallel.compiled import instructions
 
 WIDTH, VOCABULARY = 8, 13
 
@@ -186,6 +187,17 @@ def test_compiled_memory_is_some_chunks_however_many_tokens_there_are():
   assert few < 8 * chunk_logits
   # 96 more chunks cost what their hidden states cost.
   assert many - few < chunk_logits
+
+
+def test_an_answer_of_20480_tokens_and_a_vocabulary_of_152064():
+  """Read from the compiled program, forward and backward: its largest array is a chunk's logits or the unembedding."""
+  tokens, vocabulary, width, chunk = 20_480, 152_064, 16, 1024
+  shapes = (1, tokens, width), (width, vocabulary), (1, tokens)
+  given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(shapes, (jnp.bfloat16, jnp.float32, jnp.int32))]
+  program = jax.jit(logprobs_and_gradients(chunk)).lower(*given).compile()
+  largest = max(array.size for each in instructions(program.as_text()) for array in each.arrays)
+  assert largest == chunk * vocabulary
+  assert program.memory_analysis().temp_size_in_bytes < 4 * tokens * vocabulary / 4  # a quarter of all logits
 
 
 def test_the_memory_test_sees_full_logits():
