@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jax
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -99,7 +100,8 @@ def sampling(
   engine = rollout_engine(config, policy, [longest], mesh)
   trained = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(trained, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
-  params = handover.eval_shape(trained)
+  copies = isinstance(handover, jax.stages.Wrapped)  # else the sampler has the learner's own arrays
+  params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   found = engine.abstract_calls(params)
 
   slots, width, prompt = rollout.slots, rollout.prefill_width, rollout.max_prompt_length - 1
@@ -119,9 +121,10 @@ def sampling(
   programs = {
     name: Program(*found[name], mesh, count, cost.get(name, 0), takes, frees=())
     for name, count in calls.items()
-    for takes in [("caches",) if name == "fill" else ("sampler", "caches")]
+    for takes in [("caches",) if name == "fill" else (holder, "caches")]
     if count
   }
-  programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
+  if copies:
+    programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
   cache, _, pool = found["fill"][1][:3]
-  return RunPrograms(programs, {"sampler": params, "caches": (cache, pool)})
+  return RunPrograms(programs, {holder: params, "caches": (cache, pool)})
