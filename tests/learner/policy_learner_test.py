@@ -93,7 +93,7 @@ def test_the_first_of_several_updates_may_use_its_own_old_logprobs():
   by_hand.train(half)
   part = next(by_hand.scorer.split(dataclasses.replace(half, old_logprobs=old)))
   with jax.set_mesh(by_hand.mesh):
-    by_hand.state, _ = by_hand._update[False](by_hand.state, part)
+    by_hand.state, _ = by_hand.update[False](by_hand.state, part)
   for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
     np.testing.assert_array_equal(one, other)
 
@@ -104,7 +104,7 @@ def test_off_policy_program_agrees_with_the_on_policy_one_when_old_is_the_learne
   on.train(batch)
   part = next(off.scorer.split(dataclasses.replace(batch, old_logprobs=off.score(batch))))
   with jax.set_mesh(off.mesh):
-    off.state, metrics = off._update[False](off.state, part)
+    off.state, metrics = off.update[False](off.state, part)
   assert float(metrics["ratio/max"]) == pytest.approx(1, abs=1e-5)
   for one, other in zip(host(on.state.params), host(off.state.params)):
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -239,7 +239,7 @@ def test_epochs_in_given_orders():
     part = jax.tree.map(lambda x, pair=pair: x[pair], batch)
     part = next(by_hand.scorer.split(dataclasses.replace(part, old_logprobs=None) if i == 0 else part))
     with jax.set_mesh(by_hand.mesh):
-      by_hand.state, _ = by_hand._update[i == 0](by_hand.state, part)
+      by_hand.state, _ = by_hand.update[i == 0](by_hand.state, part)
   for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
     np.testing.assert_array_equal(one, other)
 
