@@ -220,7 +220,7 @@ def test_stale_tokens_are_weighted():
   stale = dataclasses.replace(batch, sampler_logprobs=batch.sampler_logprobs - 5)  # old / sampler = e^5, truncated
   metrics = learner.train(stale)
   assert metrics["correction/weight"] == pytest.approx(1.5)
-  assert metrics["kl/k1_sampler"] == pytest.approx(-5, abs=1e-4)  # log sampler − log learner: the sampler drew them
+  assert metrics["kl/k1_sampler"] == pytest.approx(-5, abs=1e-4)  # log sampler − log old: the sampler drew them
   assert metrics["kl/k3_sampler"] == pytest.approx(math.exp(5) - 1 - 5, rel=1e-4)
   off = make_learner(Objective(correction=Correction(level="off")))
   assert "correction/weight" not in off.train(stale)
