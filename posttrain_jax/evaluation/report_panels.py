@@ -1,13 +1,14 @@
 """Which curves the report shows: one panel a metric family, each from the keys of metrics.jsonl that it needs.
 
-A panel whose keys are absent is left out, and so is a single absent curve. `report_preference_panels` has those of
-reward models and of direct preference methods, `report_ppo_panels` those of PPO.
+A panel whose keys are absent is left out, and so is a single absent curve. `report_sampling_panels` has those of
+dynamic sampling, `report_preference_panels` those of reward models and of direct preference methods,
+`report_ppo_panels` those of PPO.
 """
 
 import dataclasses
 import re
 
-from posttrain_jax.evaluation import report_ppo_panels, report_preference_panels
+from posttrain_jax.evaluation import report_ppo_panels, report_preference_panels, report_sampling_panels
 from posttrain_jax.evaluation.report_panel import (
   Columns,
   Curve,
@@ -38,49 +39,6 @@ _TRAINING = (
     note=_BOTH,
   ),
   panel("Entropy", "nats per token", {"entropy": "policy"}, note="A fall to zero is a collapse: nothing is explored."),
-)
-
-_SAMPLING = (
-  panel(
-    "What dynamic sampling kept and dropped",
-    "groups per step",
-    {
-      "sampling/groups_trained": "trained on",
-      "sampling/carried": "carried over",
-      "sampling/dropped_all_right": "dropped: all right",
-      "sampling/dropped_all_wrong": "dropped: all wrong",
-      "sampling/dropped_invalid": "dropped: invalid",
-    },
-    colors=(0, 5, 2, 1, 6),
-    kind=Kind.STACKED,
-    note="Groups whose answers are all right or all wrong have no advantage to learn from.",
-  ),
-  panel(
-    "Informative groups",
-    "share of judged groups",
-    {"sampling/informative_share": "informative"},
-    note="Groups with both right and wrong answers.",
-    share=True,
-  ),
-  panel(
-    "Cost of dynamic sampling",
-    "tokens generated per token trained",
-    {"sampling/generated_per_trained": "ratio"},
-    note="1 would mean that every generated token is trained on.",
-  ),
-  panel(
-    "Staleness",
-    "optimiser updates",
-    {"sampling/staleness_mean": "mean", "sampling/staleness_max": "largest"},
-    note="How many updates the parameters are ahead of those that drew the tokens.",
-  ),
-  panel("Idle slots", "share of slot steps", {"sampling/idle_share": "idle"}, share=True),
-  panel(
-    "Tokens",
-    "tokens per step",
-    {"sampling/tokens_generated": "generated", "sampling/tokens_trained": "trained on"},
-  ),
-  panel("Answers without a verdict", "answers per step", {"reward/invalid": "invalid"}, note="They are left out."),
 )
 
 _OPTIMISATION = (
@@ -155,7 +113,7 @@ def sections(columns: Columns) -> list[tuple[str, list[Panel]]]:
     ("Preferences", report_preference_panels.direct_preference(columns)),
     ("Training", training),
     ("Values and KL", report_ppo_panels.PANELS),
-    ("Sampling", _SAMPLING),
+    ("Sampling", report_sampling_panels.panels(columns)),
     ("Optimisation", [_loss(columns), *_OPTIMISATION]),
     ("Time", _TIME),
   )
@@ -206,5 +164,11 @@ def _held_out(columns: Columns, name: str, k: int) -> list[Panel]:
       "nats per answer",
       {f"{at}kl_to_reference": "KL(policy ‖ reference)"},
       note="On answers that the policy drew; the reference is the policy before training.",
+    ),
+    panel(
+      f"{name}: KL to the start",
+      "nats per answer",
+      {f"{at}kl_to_start": "KL(policy ‖ start)"},
+      note="On answers that the policy drew; the start is the policy before reinforcement learning.",
     ),
   ]

@@ -13,6 +13,10 @@ to do, slots idle.
 No clock decides anything: groups are judged on a thread beside the engine, but a verdict takes effect `delay`
 dispatches after the group's last answer ended, and is waited for if it is late. A checkpoint holds the verdicts that
 there are, so a resumed run replays them; a verifier's time-out remains the one thing that wall time has a say in.
+
+Programs that span devices are started by one thread, in one order: where two threads start them, devices may get them
+in different orders and wait for each other for ever. So only verifiers judge on the thread beside; a reward model
+scores what they judged when their verdicts take effect, on the engine's thread.
 """
 
 import concurrent.futures
@@ -51,15 +55,16 @@ class Line:
   Between steps it holds what a checkpoint must hold of them.
   """
 
-  def __init__(self, judge: Judge, *, max_staleness: int, delay: int):
+  def __init__(self, judge: Judge, rejudge: Judge | None = None, *, max_staleness: int, delay: int):
     """Starts empty.
 
     Args:
       judge: of finished groups; called on a thread of its own, one call at a time.
+      rejudge: a model's judgement of groups that `judge` has judged; called on the caller's thread.
       max_staleness: steps between a prompt's admission and training on its group, at most.
       delay: dispatches between the end of a group's last answer and the effect of its verdict.
     """
-    self._judge, self._max_staleness, self._delay = judge, max_staleness, delay
+    self._judge, self._rejudge, self._max_staleness, self._delay = judge, rejudge, max_staleness, delay
     self._places: dict[tuple[int, int], _Place] = {}
     self._suspended: list[Group] = []
     self._dispatch = 0
@@ -108,11 +113,16 @@ class Line:
     """Has finished groups judged."""
     if not groups:
       return
-    judgement = self._thread.submit(self._judge, groups)
+    verdicts = self._thread.submit(self._judge, groups)
+
+    @functools.cache
+    def judged() -> list[Group]:
+      return verdicts.result() if self._rejudge is None else self._rejudge(verdicts.result())
+
     for i, group in enumerate(groups):
       place = self._places[group.prompt.index, group.prompt.attempt]
       place.tokens, place.due = int(group.lengths.sum()), self._dispatch + self._delay
-      place.judged = functools.partial(lambda judgement, i: judgement.result()[i], judgement, i)
+      place.judged = functools.partial(lambda i: judged()[i], i)
 
   def _take_effect(self) -> None:
     for place in self._places.values():

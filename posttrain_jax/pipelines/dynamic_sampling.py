@@ -81,6 +81,7 @@ class Collector:
     engine: Engine,
     stream: PromptStream,
     judge: Judge,
+    rejudge: Judge | None = None,
     *,
     groups: int,
     group_size: int,
@@ -92,6 +93,7 @@ class Collector:
       engine: with the current parameters loaded whenever `collect` is called, and idle.
       stream: where prompts come from.
       judge: fills in accuracy, rewards and validity; under `carry` it is called on another thread.
+      rejudge: a model's judgement of groups that `judge` has judged; always called on the caller's thread.
       groups: N, groups a step trains on.
       group_size: G, answers a prompt.
       settings: whether and how to replace uninformative groups.
@@ -105,10 +107,11 @@ class Collector:
       raise InputError(
         f"dynamic_sampling.max_prompts: {settings.max_prompts}, expected at least {groups} (groups a step)"
       )
-    self.engine, self.stream, self.judge, self.settings = engine, stream, judge, settings
+    self.engine, self.stream, self.settings = engine, stream, settings
+    self.judge = judge if rejudge is None else lambda groups: rejudge(judge(groups))
     self.groups, self.group_size = groups, group_size
     self.carried: list[Group] = []
-    self.line = Line(judge, max_staleness=settings.max_staleness, delay=settings.verdict_delay)
+    self.line = Line(judge, rejudge, max_staleness=settings.max_staleness, delay=settings.verdict_delay)
     self.informative_of_late, self.judged_of_late = 0.0, 0.0
     self.pass_rates = PassRates(settings.retire_after)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -21,7 +21,7 @@ from posttrain_jax.pipelines.evaluator import Evaluator
 from posttrain_jax.pipelines.greedy_baseline import greedy_rewards
 from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
 from posttrain_jax.pipelines.learner_settings import learner_settings
-from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
+from posttrain_jax.pipelines.model_rewards import Judge, judge_by_model, load_reward_model, rejudge_by_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.policy_batches import PolicyBatches
@@ -36,7 +36,7 @@ from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
 from posttrain_jax.pipelines.workdir import Workdir
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import InputError
+from posttrain_jax.types import Group, InputError
 
 _LEAST = {
   "steps": 0,
@@ -127,20 +127,14 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   workers = stack.enter_context(make_workers(config.rewards))
   buffer = config.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
-  judge = make_judge(
+  verify = judge = make_judge(
     workers, policy.tokenizer, accuracy=config.rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
   )
-
-  scores = None
+  scores = rejudge = None
   if config.reward_model:
-    scorer, found = load_reward_model(config.reward_model, policy.tokenizer, "reward_model")
+    scorer, found = load_reward_model(config.reward_model, policy.tokenizer, "reward_model", mesh=mesh)
     scores, digests = scorer.score_groups, digests | found
-    judge = judge_by_model(judge, scores)
-
-  def timed_judge(groups):
-    with clock.phase("reward"):
-      return judge(groups)
-
+    judge, rejudge = judge_by_model(verify, scores), _timed(rejudge_by_model(scores), clock)
   plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
   check_answer_style(config)
   evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh, reward=scores)
@@ -151,7 +145,8 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     collector = Collector(
       engine,
       PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
-      timed_judge,
+      _timed(verify, clock),
+      rejudge,
       groups=rollout.groups,
       group_size=rollout.group_size,
       settings=settings,
@@ -212,3 +207,13 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     kl_to_start=kl_to_start,
     _handover=handover,
   )
+
+
+def _timed(judge: Judge, clock: Clock) -> Judge:
+  """The judge, whose time is the step's `time/reward`."""
+
+  def timed(groups: Sequence[Group]) -> list[Group]:
+    with clock.phase("reward"):
+      return judge(groups)
+
+  return timed

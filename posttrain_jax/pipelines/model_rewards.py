@@ -31,13 +31,17 @@ def load_reward_model(
     (the reward model, `where` to the digest of its weights).
 
   Raises:
-    InputError: nothing is there, it is a language model, or its tokeniser is another one.
+    InputError: nothing is there, it is a language model, its tokeniser is another one, or it does not fit the mesh.
   """
   config, params = load_model(path)
   if not config.scalar_head:
     raise InputError(f"{where}: {path} is a language model, expected a reward model")
   same_tokenizer(path, tokenizer, where)
-  return ModelReward(config, params, mesh=mesh), {where: digests(path, tokenizer)["model"]}
+  try:
+    model = ModelReward(config, params, mesh=mesh)
+  except InputError as error:
+    raise InputError(f"{where}: {path}: {error}") from None
+  return model, {where: digests(path, tokenizer)["model"]}
 
 
 def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
@@ -47,17 +51,18 @@ def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
     raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
 
 
-def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
-  """A judge whose rewards are a reward model's, and the length penalty where there is one.
+def rejudge_by_model(score: ScoreGroups) -> Judge:
+  """Gives judged groups a reward model's rewards, and the length penalty where there is one.
 
   The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
   """
+  return lambda judged: [_rejudged(group, rewards) for group, rewards in zip(judged, score(judged))]
 
-  def judge(groups: Sequence[Group]) -> list[Group]:
-    verified = verify(groups)
-    return [_rejudged(group, rewards) for group, rewards in zip(verified, score(verified))]
 
-  return judge
+def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
+  """A judge by a verifier first, and then by a reward model, as `rejudge_by_model` says."""
+  rejudge = rejudge_by_model(score)
+  return lambda groups: rejudge(verify(groups))
 
 
 def _rejudged(group: Group, scores: np.ndarray) -> Group:

@@ -90,7 +90,7 @@ class Parts:
     valid = np.concatenate([group.valid for group in groups])
     truncated = np.concatenate([group.truncated for group in groups])
     # No group is chosen over another, so there is nothing to say of the choice.
-    chosen = ("sampling/dropped", "sampling/carried", "sampling/informative")
+    chosen = ("sampling/dropped", "sampling/carried", "sampling/surplus", "sampling/informative")
     found = {name: value for name, value in found.items() if not name.startswith(chosen)}
     return found | {"no_end/share": float(truncated[valid].mean()) if valid.any() else math.nan}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import grpo_deepseekmath, tiny_dapo, tiny_grpo, tiny_leash, tiny_rl
+from configs import grpo_deepseekmath, ppo_instructgpt, tiny_dapo, tiny_grpo, tiny_leash, tiny_rl
 from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.settings import build
@@ -47,6 +47,21 @@ def test_deepseekmaths_numbers():
   made = objective(config)
   assert (made.kl_coefficient, made.kl_estimator, made.aggregation) == (0.04, "k3", Aggregation.SEQUENCE_MEAN)
   assert made.clip_low == made.clip_high and not config.dynamic_sampling.enabled
+
+
+def test_instructgpts_numbers():
+  config = ppo_instructgpt.get_config()
+  rollout, learner, gae = config.rollout, config.learner, config.gae
+  answers = rollout.groups * rollout.group_size
+  assert answers == 512 and config.steps * answers == 256_000
+  assert answers // learner.minibatches == 64 and learner.epochs == 1
+  assert (config.kl.coefficient, config.kl.adaptive, config.kl.estimator) == (0.02, False, "k1")
+  assert (gae.discount, gae.lam_critic, gae.lam_policy, gae.length_adaptive) == (1.0, 0.95, 0.95, 0.0)
+  assert config.objective.clip_low == config.objective.clip_high == 0.2 and rollout.sampling.temperature == 1.0
+  assert config.value.optimizer.learning_rate == 9e-6 and not config.value.path and not config.value.zero_head
+  assert config.ptx.coefficient == 27.8 and config.ptx.rows == 8 * 64
+  assert config.average.decay == 0.992
+  assert ppo_instructgpt.get_config("ppo").ptx.coefficient == 0.0
 
 
 def test_gspos_bounds():

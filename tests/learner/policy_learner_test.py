@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -217,7 +218,10 @@ def test_stale_tokens_are_weighted():
   learner = make_learner(Objective(correction=Correction(high=1.5)))
   batch = with_sampler_logprobs(learner, make_batch())
   stale = dataclasses.replace(batch, sampler_logprobs=batch.sampler_logprobs - 5)  # old / sampler = e^5, truncated
-  assert learner.train(stale)["correction/weight"] == pytest.approx(1.5)
+  metrics = learner.train(stale)
+  assert metrics["correction/weight"] == pytest.approx(1.5)
+  assert metrics["kl/k1_sampler"] == pytest.approx(-5, abs=1e-4)  # log sampler − log old: the sampler drew them
+  assert metrics["kl/k3_sampler"] == pytest.approx(math.exp(5) - 1 - 5, rel=1e-4)
   off = make_learner(Objective(correction=Correction(level="off")))
   assert "correction/weight" not in off.train(stale)
 

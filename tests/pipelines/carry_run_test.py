@@ -1,26 +1,50 @@
-"""The loop with groups that go on from step to step: stopped and gone on with, it is the unbroken run bit for bit."""
+"""The loop with groups that go on, judged by a reward model: neither SIGKILL nor a delay changes a bit of it."""
 
 import json
+import random
+import threading
+import time
 
-import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny_dapo
-from posttrain_jax.pipelines import grpo
-from posttrain_jax.pipelines.journal import read_metrics, reproducible
+from configs import tiny_dapo, tiny_reward_model
+from posttrain_jax.learner import manifest
+from posttrain_jax.pipelines import grpo, grpo_parts, reward_model
+from posttrain_jax.rewards.model_reward import ModelReward
+from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines.small_offline import records, small
 from tests.pipelines.small_run import OVERRIDES
 
+# Slots for 6 of the 8 groups, and dispatches of few tokens: much is in flight when a step has its groups.
+CARRY = OVERRIDES | {
+  "steps": 4,
+  "warmup.steps": 0,
+  "rollout.groups": 8,
+  "rollout.slots": 24,
+  "rollout.steps_per_dispatch": 2,
+  "dynamic_sampling.admission": "carry",
+  "dynamic_sampling.verdict_delay": 2,
+  "learner.updates_per_step": 1,
+  "optimizer.learning_rate": 3e-4,
+  "eval.every": 0,
+  "checkpoint.every": 1,
+}
 
-def run(workdir, steps):
-  config = tiny_dapo.get_config()
-  config.update_from_flattened_dict(OVERRIDES)
-  changes = {"warmup.steps": 0, "mesh.data": 8, "rollout.groups": 8, "eval.every": 0, "learner.updates_per_step": 1}
-  changes |= {"dynamic_sampling.admission": "carry", "dynamic_sampling.verdict_delay": 2, "checkpoint.every": 1}
-  # Slots for 6 of the 8 groups, and dispatches of few tokens: much is in flight when a step has its groups.
-  changes |= {"rollout.slots": 24, "rollout.steps_per_dispatch": 2, "logging.report": False, "steps": steps}
-  config.update_from_flattened_dict(changes)
-  grpo.train(ml_collections.ConfigDict(config).lock(), str(workdir))
+
+@pytest.fixture(scope="module")
+def changes(tmp_path_factory):
+  """Of the config; with a reward model over all 8 devices, as the policy is."""
+  scorer = tmp_path_factory.mktemp("carry") / "scorer"
+  reward_model.train(small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer))
+  return {**CARRY, "reward_model": str(scorer)}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, changes):
+  workdir = tmp_path_factory.mktemp("carry") / "unbroken"
+  grpo.train(small(tiny_dapo, **changes), str(workdir))
+  return workdir
 
 
 def line(workdir, step):
@@ -28,34 +52,53 @@ def line(workdir, step):
   return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]["line"]
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp("carry") / "unbroken"
-  run(workdir, 4)
-  return workdir
+def rollouts(workdir):
+  return {path.name: path.read_text() for path in (workdir / "rollouts").iterdir()}
 
 
 def test_the_run_is_worth_comparing(unbroken):
-  records = read_metrics(unbroken)[1:]
-  assert all(record["sampling/groups_trained"] == 8 for record in records)
-  assert all(record["sampling/in_flight_groups"] > 0 < record["sampling/in_flight_tokens"] for record in records)
-  assert all(record["sampling/recomputed_tokens"] > 0 for record in records[1:])
-  assert max(record["sampling/staleness_max"] for record in records) == 1  # max_staleness, at one update a step
-  assert all(np.isfinite(record["loss"]) for record in records)
-  assert np.isfinite(records[-1]["sampling/pass_rate"])
+  found = records(unbroken)[1:]
+  assert all(record["sampling/groups_trained"] == 8 for record in found)
+  assert all(record["sampling/in_flight_groups"] > 0 < record["sampling/in_flight_tokens"] for record in found)
+  assert all(record["sampling/recomputed_tokens"] > 0 for record in found[1:])
+  assert max(record["sampling/staleness_max"] for record in found) == 1  # max_staleness, at one update a step
+  assert all(np.isfinite(record["loss"]) for record in found)
+  assert np.isfinite(found[-1]["sampling/pass_rate"])
+  # The verifier gives 0 or 2, and the penalty only takes from that: these are the reward model's.
+  assert len({record["params_sha256"] for record in found}) == 4
+  group = json.loads(next(iter(rollouts(unbroken).values())).splitlines()[0])
+  assert len({sample["reward"] for sample in group["samples"]} - {0, 2}) > 1
 
 
-def test_gone_on_with_it_is_the_same_run(unbroken, tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(unbroken, changes, tmp_path):
   workdir = tmp_path / "run"
-  run(workdir, 2)
-  saved = line(workdir, 2)
+  run_and_kill("dapo", changes, workdir, after=3)  # while the checkpoint of step 3 is written
+  saved = line(workdir, max(manifest.sealed_steps(workdir / "checkpoints")))
   under_way = [answer for each in saved if each["due"] is None for answer in each["group"]["answers"]]
   assert any(answer["tokens"] for answer in under_way)
   assert any(each["due"] is not None for each in saved)  # a verdict that is there, and is not asked for again
-  run(workdir, 4)
-  assert [reproducible(record) for record in read_metrics(workdir)] == [
-    reproducible(record) for record in read_metrics(unbroken)
-  ]
-  for path in (unbroken / "rollouts").iterdir():
-    assert (workdir / "rollouts" / path.name).read_text() == path.read_text()
+  grpo.train(small(tiny_dapo, **changes), str(workdir))
+  assert records(workdir) == records(unbroken)
+  assert rollouts(workdir) == rollouts(unbroken)
   assert line(workdir, 4) == line(unbroken, 4)
+
+
+def test_random_delays_change_nothing(unbroken, changes, tmp_path, monkeypatch):
+  threads = {"verifier": set(), "model": set()}
+
+  def slow(judge, name):
+    def judged(*groups):
+      threads[name].add(threading.current_thread())
+      time.sleep(random.random() * 0.03)
+      return judge(*groups)
+
+    return judged
+
+  make_judge, score_groups = grpo_parts.make_judge, ModelReward.score_groups
+  monkeypatch.setattr(grpo_parts, "make_judge", lambda *args, **options: slow(make_judge(*args, **options), "verifier"))
+  monkeypatch.setattr(ModelReward, "score_groups", slow(score_groups, "model"))
+  grpo.train(small(tiny_dapo, **changes), str(tmp_path / "run"))
+  assert records(tmp_path / "run") == records(unbroken)
+  assert rollouts(tmp_path / "run") == rollouts(unbroken)
+  # Programs that span devices are started by one thread only.
+  assert threads["model"] == {threading.current_thread()} != threads["verifier"]

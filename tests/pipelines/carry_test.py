@@ -1,5 +1,6 @@
 """Groups that go on into the next step: what they may wait for, how stale they get, what a checkpoint has of them."""
 
+import dataclasses
 import json
 import threading
 
@@ -137,3 +138,27 @@ def test_lengths_are_those_of_the_script():
   for collected in steps:
     for group, _ in collected.judged:
       assert group.lengths.tolist() == [min(64, geometric_length(group.prompt, s)) for s in range(4)]
+
+
+def test_a_model_judges_on_the_engines_thread_and_each_group_once():
+  collector, threads, asked = carrying(verdict_delay=3), set(), []
+  judge = judge_by()
+
+  def verify(groups):
+    threads.add(threading.current_thread())
+    return judge(groups)
+
+  def rejudge(groups):
+    assert threading.current_thread() is threading.main_thread()
+    asked.extend(names(groups))
+    return [dataclasses.replace(group, rewards=group.rewards + 7) for group in groups]
+
+  collector.line._judge, collector.line._rejudge = verify, rejudge
+  expected = collect(carrying(verdict_delay=3), 3)
+  for one, other in zip(collect(collector, 3), expected):
+    assert names(one.trained) == names(other.trained)
+    for a, b in zip(one.trained, other.trained):
+      np.testing.assert_array_equal(a.rewards, b.rewards + 7)
+    assert one.metrics["reward/mean"] == pytest.approx(other.metrics["reward/mean"] + 7, rel=1e-5)
+  assert threads and threading.main_thread() not in threads
+  assert len(asked) == len(set(asked))

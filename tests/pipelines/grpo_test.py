@@ -123,11 +123,13 @@ def test_grpo_is_the_same_loop_with_other_options(tmp_path):
     "objective.clip_high": 0.2,
     "objective.aggregation": "sequence_mean",
     "objective.kl_coefficient": 0.04,
+    "rollout.sampling.temperature": 0.7,
   }
   grpo.train(small(**changes), str(tmp_path / "run"))
   _, first, second = read_metrics(tmp_path / "run")
   assert first["sampling/prompts_drawn"] == 8 == first["sampling/groups_trained"]
   assert "reward/overlong" not in first
+  assert max(first["mismatch/max_abs_logprob"], second["mismatch/max_abs_logprob"]) < 1e-4  # at that temperature
   assert first["kl/reference"] == pytest.approx(0, abs=1e-6) and second["kl/reference"] > 0
 
 

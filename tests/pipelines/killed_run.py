@@ -1,4 +1,4 @@
-"""A small run from fixed data, in a process of its own, that dies of SIGKILL as soon as a step has ended.
+"""A small run in a process of its own that dies of SIGKILL as soon as a step has ended.
 
 A checkpoint that is due then is still being written.
 """
@@ -12,13 +12,18 @@ import sys
 
 from absl import flags
 
-from configs import tiny_dpo, tiny_reward_model
-from posttrain_jax.pipelines import dpo, reward_model
+from configs import tiny_dapo, tiny_dpo, tiny_ppo, tiny_reward_model
+from posttrain_jax.pipelines import dpo, grpo, ppo, reward_model
 from posttrain_jax.pipelines.keeper import Keeper
 from tests.pipelines.small_offline import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-METHODS = {"dpo": (dpo.train, tiny_dpo), "reward_model": (reward_model.train, tiny_reward_model)}
+METHODS = {
+  "dapo": (grpo.train, tiny_dapo),
+  "dpo": (dpo.train, tiny_dpo),
+  "ppo": (ppo.train, tiny_ppo),
+  "reward_model": (reward_model.train, tiny_reward_model),
+}
 
 
 def run_and_kill(method: str, changes: dict, workdir: pathlib.Path, *, after: int) -> None:

@@ -1,4 +1,4 @@
-"""PPO in this process, small: what moves when, that a break changes no bit, and what is refused."""
+"""PPO, small: what moves when, that SIGKILL changes no bit of it, and what is refused."""
 
 import json
 import shutil
@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo, tiny_reward_model
-from posttrain_jax.pipelines import ppo, reward_model
+from posttrain_jax.pipelines import ppo, ppo_assembly, reward_model
 from posttrain_jax.pipelines.policy import Which, load_model
+from posttrain_jax.pipelines.ppo_advantages import NoEnd
 from posttrain_jax.pipelines.ppo_parts import Parts
-from posttrain_jax.types import InputError
+from posttrain_jax.types import FinishReason, InputError
+from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines.made_groups import answer, group
 from tests.pipelines.small_offline import records, refused, small
 
 SMALL = {
-  "steps": 4,
+  "steps": 5,
   "prompts.per_difficulty": 10,
   "rollout.groups": 16,
   "rollout.group_size": 2,
@@ -26,9 +29,9 @@ SMALL = {
   "learner.epochs": 2,
   "learner.minibatches": 2,
   "value.pretraining_steps": 1,
-  "value.optimizer.learning_rate": 1e-2,
+  "value.optimizer.learning_rate": 3e-3,
   "eval.every": 0,
-  "checkpoint.every": 3,
+  "checkpoint.every": 2,
   "logging.rollouts_every": 1,
 }
 # Everything at once.
@@ -46,6 +49,7 @@ ALL = {
   "ptx.rows": 8,
   "ptx.demonstrations.per_difficulty": 5,
   "average.decay": 0.5,
+  "rollout.sampling.temperature": 0.7,
 }
 
 
@@ -62,24 +66,26 @@ def whole(tmp_path_factory):
   return workdir
 
 
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(whole, tmp_path):
-  # It stops between the steps for the value model and those for the policy, and at a regular checkpoint.
-  for steps in (1, 3, 4):
-    found = run(tmp_path / "run", **ALL, steps=steps)
-  expected = records(whole)
+def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
+  # It stops between the steps for the value model and those for the policy, and dies while step 4's checkpoint is
+  # written, when that of step 2 is complete.
+  run(tmp_path / "run", **ALL, steps=1)
+  run_and_kill("ppo", {**SMALL, **ALL}, tmp_path / "run", after=4)
+  assert [record["step"] for record in records(tmp_path / "run")] == [0, 1, 2, 3, 4]
+  found, expected = run(tmp_path / "run", **ALL), records(whole)
   for record in found + expected:
     if record["step"] == 1:
       record.pop("params_sha256", None)  # only the run that stopped there saved a checkpoint
   assert found == expected
-  assert found[-1]["params_sha256"] != found[3]["params_sha256"]
+  assert len({found[step]["params_sha256"] for step in (2, 4, 5)}) == 3
   assert {path.name: path.read_text() for path in (tmp_path / "run" / "rollouts").iterdir()} == {
     path.name: path.read_text() for path in (whole / "rollouts").iterdir()
   }
 
 
 def test_what_a_step_measures(whole):
-  zero, pretraining, first, second, last = records(whole)
-  assert zero["updates"] == pretraining["updates"] == 0 and first["updates"] == 4 and last["updates"] == 12
+  zero, pretraining, first, second, *_, last = records(whole)
+  assert zero["updates"] == pretraining["updates"] == 0 and first["updates"] == 4 and last["updates"] == 16
   # The value model's head is zero at first, the policy is its own reference, and β waits for the policy to move.
   assert pretraining["value/mean"] == pretraining["value/explained_variance"] == 0
   assert pretraining["kl/reference"] == pytest.approx(0, abs=1e-6)
@@ -87,15 +93,26 @@ def test_what_a_step_measures(whole):
   assert "loss" not in pretraining and "ptx/loss" not in pretraining
   assert second["kl/answer"] > 0.01 and last["kl/coefficient"] > second["kl/coefficient"]
   assert first["value/mean"] != 0
+  # Policy and reference have the temperature that answers were drawn at, policy and value model a rate of their own.
+  assert max(first["mismatch/max_abs_logprob"], second["mismatch/max_abs_logprob"]) < 1e-4
+  assert (second["learning_rate"], second["value/learning_rate"]) == pytest.approx((1e-2, 3e-3))
   assert second["ratio/max"] > 1 and 0 <= second["no_end/share"] <= 1
   for name in (
     "value/unscaled_loss", "value/clipped", "value/grad_norm", "clip/low", "clip/high", "returns/mean", "returns/std",
     "ptx/loss", "nll/correct", "entropy", "value/learning_rate", "sampling/tokens_trained", "truncated/share",
   ):  # fmt: skip
     assert np.isfinite(second[name]), name
-  assert not any(name.startswith("sampling/dropped") for name in second)
-  group = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
-  assert group["verdict"] == "trained" and len(group["samples"]) == 2
+  # Nothing is chosen, so nothing is said of the choice.
+  assert {name for name in second if name.startswith("sampling/")} == {
+    f"sampling/{name}"
+    for name in (
+      "prompts_drawn", "groups_trained", "tokens_generated", "tokens_trained", "generated_per_trained",
+      "prefill_tokens", "recomputed_tokens", "decode_steps", "dispatches", "idle_share", "staleness_mean",
+      "staleness_max",
+    )
+  }  # fmt: skip
+  record = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
+  assert record["verdict"] == "trained" and len(record["samples"]) == 2
 
 
 def test_a_workdir_is_its_policy_and_its_average(whole):
@@ -124,18 +141,40 @@ def test_answers_without_a_verdict_are_not_trained_on(tmp_path):
   assert second["updates"] == 0 and "loss" not in second and second["value/skipped_updates"] == 0
 
 
-def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path):
+def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypatch):
   scorer = tmp_path / "scorer"
   reward_model.train(small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer))
   changes = {
     "rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer",
     "reward_model": str(scorer),
     "value.zero_head": False,
+    "meshes.reward.data": 4,
+    "meshes.reward.fsdp": 2,
     "steps": 1,
   }
+  layouts, load = [], ppo_assembly.load_reward_model
+
+  def noted(*args, mesh):
+    layouts.append(dict(mesh.shape))
+    return load(*args, mesh=mesh)
+
+  monkeypatch.setattr(ppo_assembly, "load_reward_model", noted)
   _, first = run(tmp_path / "run", **changes)
+  assert [(each["data"], each["fsdp"]) for each in layouts] == [(4, 2)]
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
   assert first["value/mean"] != 0  # the reward model's head
+
+
+def test_only_answers_without_an_end_get_the_score_for_that():
+  stopped, cut = answer([5, 0]), answer([5, 6], reason=FinishReason.LENGTH)
+  groups = [group([stopped, cut], [1, 1]), group([cut, stopped], [0, 0.5], valid=[True, False])]
+  parts = types.SimpleNamespace(
+    engine=types.SimpleNamespace(max_prompt_length=3, max_new_tokens=2), no_end=NoEnd(penalised=True, score=-2.0)
+  )
+  batch, scores = Parts.batch(parts, groups)
+  np.testing.assert_array_equal(scores, [[1, -2], [-2, 0]])
+  np.testing.assert_array_equal(batch.mask.sum(-1), [[2, 2], [2, 0]])
+  np.testing.assert_array_equal(batch.correct, [[True, True], [False, False]])  # the verdict stays
 
 
 def test_the_average_is_evaluated_beside_the_policy():
