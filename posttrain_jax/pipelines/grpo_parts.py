@@ -45,6 +45,7 @@ _LEAST = {
   "rollout.group_size": 1,
   "learner.updates_per_step": 1,
   "learner.micro_batches": 1,
+  "learner.rows_per_prompt": 1,
   "learner.max_skipped_updates": 1,
   "eval.every": 0,
   "checkpoint.every": 1,
@@ -126,8 +127,13 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     raise InputError(
       f"learner.updates_per_step: {config.learner.updates_per_step} does not divide rollout.groups = {rollout.groups}"
     )
+  rows = config.learner.rows_per_prompt
+  if rollout.group_size % rows:
+    raise InputError(f"learner.rows_per_prompt: {rows} does not divide rollout.group_size = {rollout.group_size}")
   division = dict(
-    prompts_per_update=rollout.groups // config.learner.updates_per_step, micro_batches=config.learner.micro_batches
+    prompts_per_update=rollout.groups // config.learner.updates_per_step,
+    micro_batches=config.learner.micro_batches,
+    rows_per_prompt=rows,
   )
   check_division(mesh, **division)
   prompts, digests = load_prompts(
