@@ -182,10 +182,10 @@ class Transformer(nnx.Module):
       (hidden states [B, T, D] after the final norm, in compute dtype; what each layer kept, arranged like `cache`).
     """
     config = self.config
-    # The table is gathered over fsdp and its result given back to the batch: left to itself the partitioner
-    # rematerialises the whole activation on meshes with fsdp and tensor.
+    # The table is gathered over fsdp and its result given back to the batch, in whole rows: left to itself the
+    # partitioner rematerialises the whole activation on meshes with fsdp and tensor, or gathers the whole table.
     table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
-    x_BxTxD = _residual(table[tokens])
+    x_BxTxD = _residual(_whole(table[tokens]))
 
     frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
     rotation = rotation_at(positions, frequencies)
