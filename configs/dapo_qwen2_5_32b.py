@@ -80,7 +80,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   config.objective.update(clip_low=0.2, clip_high=0.28, aggregation="token_mean", kl_coefficient=0.0, dual_clip=0.0)
   config.objective.correction.level = "off"
   config.objective.logprob_chunk = 2048
-  config.learner.update(updates_per_step=16, micro_batches=1)
+  config.learner.update(updates_per_step=16, micro_batches=8, rows_per_prompt=8)
   config.optimizer.update(
     learning_rate=1e-6, schedule="constant", warmup_updates=20 * 16, b2=0.999, weight_decay=0.1, clip_norm=1.0
   )
@@ -100,6 +100,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   }
 
   if size == "0.5b":
+    config.learner.update(micro_batches=1, rows_per_prompt=1)
     config.rollout.update(groups=128, slots=512, max_new_tokens=4096)
     config.dynamic_sampling.max_prompts = 10 * 3 * 128
     config.overlong.penalty_buffer = 1024
