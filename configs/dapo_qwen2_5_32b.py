@@ -27,7 +27,7 @@ size makes necessary: the 0.5B model's batch is 128 x 16 with answers of 4,096 t
 
 Memory of the 32B model, for v5p:4x4x8 (128 chips of 95.7 GiB: fsdp 16, tensor 8). A row of a prompt and its 16 answers
 is 330,000 tokens, whose layer inputs alone are 201 GiB; split along rows over `tensor`, 25. With two answers a row
-(`rows_per_prompt=8`; the prompt is computed eight times, 5 % more tokens) and eight micro-batches, two such rows a
+(`rows_per_prompt=8`; the prompt is computed eight times, 4 % more tokens) and eight micro-batches, two such rows a
 device, an update takes 18.5 GiB a chip beside the sampler's parameters of 7.6: compiled, not run. The cache of a slot
 is 5.5 GiB over the eight chips that share its heads: 1,024 slots are 44 GiB a chip. On v6e:16x16 (256 chips of 31.25
 GiB) they do not fit: there `--config.rollout.slots=512 --config.eval.slots=512`, by the same count 11 GiB a chip.
