@@ -24,6 +24,13 @@ Deviations: a step that runs into the cap on generation ends the run with an err
 (`at_cap="error"`), counted in prompts. The importance correction between engine and learner is off: the script has
 none. The number of steps is not published; 400 is ours. Small variants change the model, and the mesh, and what their
 size makes necessary: the 0.5B model's batch is 128 x 16 with answers of 4,096 tokens, buffer 1,024.
+
+Memory of the 32B model, for v5p:4x4x8 (128 chips of 95.7 GiB: fsdp 16, tensor 8). A row of a prompt and its 16 answers
+is 330,000 tokens, whose layer inputs alone are 201 GiB; split along rows over `tensor`, 25. With two answers a row
+(`rows_per_prompt=8`; the prompt is computed eight times, 4 % more tokens) and eight micro-batches, two such rows a
+device, an update takes 18.5 GiB a chip beside the sampler's parameters of 7.6: compiled, not run. The cache of a slot
+is 5.5 GiB over the eight chips that share its heads: 1,024 slots are 44 GiB a chip. On v6e:16x16 (256 chips of 31.25
+GiB) they do not fit: there `--config.rollout.slots=512 --config.eval.slots=512`, by the same count 11 GiB a chip.
 """
 
 from ml_collections import ConfigDict
@@ -80,7 +87,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   config.objective.update(clip_low=0.2, clip_high=0.28, aggregation="token_mean", kl_coefficient=0.0, dual_clip=0.0)
   config.objective.correction.level = "off"
   config.objective.logprob_chunk = 2048
-  config.learner.update(updates_per_step=16, micro_batches=1)
+  config.learner.update(updates_per_step=16, micro_batches=8, rows_per_prompt=8)
   config.optimizer.update(
     learning_rate=1e-6, schedule="constant", warmup_updates=20 * 16, b2=0.999, weight_decay=0.1, clip_norm=1.0
   )
@@ -100,6 +107,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   }
 
   if size == "0.5b":
+    config.learner.update(micro_batches=1, rows_per_prompt=1)
     config.rollout.update(groups=128, slots=512, max_new_tokens=4096)
     config.dynamic_sampling.max_prompts = 10 * 3 * 128
     config.overlong.penalty_buffer = 1024

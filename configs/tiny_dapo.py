@@ -74,6 +74,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.learner = dict(
     updates_per_step=2,  # optimiser updates on a step's groups; from the second on they are off-policy and clipped
     micro_batches=1,
+    rows_per_prompt=1,  # rows over which a prompt's answers are cut, each with the prompt again: for long answers
     max_skipped_updates=5,  # in a row, because of NaN or infinity, that end the run
   )
   config.optimizer = dict(

@@ -32,6 +32,8 @@ class PolicyBatch:
       on-policy update makes them itself.
     reference_logprobs: float32 [P, G, Tc], the frozen reference's; None where nothing needs them.
     correct: bool [P, G], answers that are right; None where nothing needs it.
+    prompt_tokens: int32 [P], counted tokens of all answers to a prompt, where they are cut over several rows
+      (`learner.rows`); None where a row has them all.
   """
 
   prompts: jax.Array
@@ -43,6 +45,7 @@ class PolicyBatch:
   old_logprobs: jax.Array | None = None
   reference_logprobs: jax.Array | None = None
   correct: jax.Array | None = None
+  prompt_tokens: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -63,20 +66,32 @@ class Totals:
   correct_tokens: jax.Array | None = None
 
 
-def count_totals(mask: jax.Array, correct: jax.Array | None = None) -> Totals:
-  """Counts over a mask [..., G, Tc] with any leading axes, and of correct answers [..., G] where they are known."""
+def count_totals(mask: jax.Array, correct: jax.Array | None = None, prompt_tokens: jax.Array | None = None) -> Totals:
+  """Counts over a mask with any leading axes.
+
+  Args:
+    mask: bool [..., P, G, Tc].
+    correct: bool [..., P, G], where it is known.
+    prompt_tokens: int32 [..., P], as in `PolicyBatch`.
+  """
   rows = mask.any(-1)
   correct_tokens = None if correct is None else (mask & correct[..., None]).sum()
-  return Totals(mask.sum(), rows=rows.sum(), prompts=rows.any(-1).sum(), correct_tokens=correct_tokens)
+  if prompt_tokens is None:
+    prompts = rows.any(-1).sum()
+  else:  # the rows of a prompt have shares of its tokens, which add up to 1
+    prompts = jnp.round((mask.sum((-2, -1)) / jnp.maximum(prompt_tokens, 1)).sum()).astype(jnp.int32)
+  return Totals(mask.sum(), rows=rows.sum(), prompts=prompts, correct_tokens=correct_tokens)
 
 
-def aggregate(objective: Objective, x: jax.Array, mask: jax.Array, totals: Totals) -> jax.Array:
-  """A micro-batch's part of the aggregated loss; x and mask are [P, G, Tc]."""
+def aggregate(
+  objective: Objective, x: jax.Array, mask: jax.Array, totals: Totals, prompt_tokens: jax.Array | None = None
+) -> jax.Array:
+  """A micro-batch's part of the aggregated loss; x and mask are [P, G, Tc], prompt_tokens as in `PolicyBatch`."""
   match objective.aggregation:
     case Aggregation.TOKEN_MEAN:
       return losses.aggregate.token_mean(x, mask, denominator=totals.tokens)
     case Aggregation.PROMPT_MEAN:
-      return losses.aggregate.prompt_mean(x, mask, denominator=totals.prompts)
+      return losses.aggregate.prompt_mean(x, mask, denominator=totals.prompts, prompt_tokens=prompt_tokens)
     case Aggregation.SEQUENCE_MEAN:
       return losses.aggregate.sequence_mean(x, mask, denominator=totals.rows)
     case Aggregation.SEQUENCE_SUM:
@@ -146,14 +161,15 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
       )
       token_losses = weights * token_losses
       sums["correction/weight"] = mean(weights)
-    loss = aggregate(objective, token_losses, batch.mask, totals)
+    total = functools.partial(aggregate, objective, mask=batch.mask, totals=totals, prompt_tokens=batch.prompt_tokens)
+    loss = total(token_losses)
     if objective.kl_coefficient:
       estimator = objective.kl_estimator
       kl = losses.kl.kl_estimate(learner_logprobs, batch.reference_logprobs, estimator=estimator, mask=batch.mask)
       sums["kl/reference"] = mean(kl)
-      loss += objective.kl_coefficient * aggregate(objective, kl, batch.mask, totals)
+      loss += objective.kl_coefficient * total(kl)
     if objective.entropy_coefficient:
-      loss -= objective.entropy_coefficient * aggregate(objective, entropy, batch.mask, totals)
+      loss -= objective.entropy_coefficient * total(entropy)
     if objective.nll_on_correct:
       right = batch.mask & batch.correct[..., None]
       nll = losses.supervised.next_token_nll(learner_logprobs, right)

@@ -23,13 +23,15 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
 
-def check_division(mesh: Mesh, *, prompts_per_update: int, micro_batches: int) -> None:
-  """Raises InputError where an update's prompts do not divide over its micro-batches and the mesh."""
+def check_division(mesh: Mesh, *, prompts_per_update: int, micro_batches: int, rows_per_prompt: int = 1) -> None:
+  """Raises InputError where an update's rows do not divide over its micro-batches and the mesh."""
   shards = batch_shards(mesh)
-  if micro_batches < 1 or prompts_per_update < 1 or prompts_per_update % (micro_batches * shards):
+  rows = prompts_per_update * rows_per_prompt
+  if micro_batches < 1 or prompts_per_update < 1 or rows_per_prompt < 1 or rows % (micro_batches * shards):
+    cut = f" x learner.rows_per_prompt={rows_per_prompt}" if rows_per_prompt != 1 else ""
     raise InputError(
-      f"learner: {prompts_per_update} prompts an update do not divide over learner.micro_batches={micro_batches} x "
-      f"data x fsdp = {shards} shards"
+      f"learner: {prompts_per_update} prompts an update{cut} do not divide over "
+      f"learner.micro_batches={micro_batches} x data x fsdp = {shards} shards"
     )
 
 
@@ -55,6 +57,7 @@ class PolicyLearner:
     *,
     prompts_per_update: int,
     micro_batches: int,
+    rows_per_prompt: int = 1,
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
@@ -70,6 +73,7 @@ class PolicyLearner:
       mesh: where.
       prompts_per_update: P, groups in one optimiser update.
       micro_batches: M, parts in which their gradients are computed.
+      rows_per_prompt: R, rows over which the G answers to a prompt are cut, each with the prompt again; divides G.
       max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
       params: parameters to start from. Random ones if None.
@@ -77,9 +81,9 @@ class PolicyLearner:
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
 
     Raises:
-      InputError: P does not divide over micro-batches and mesh.
+      InputError: P R does not divide over micro-batches and mesh.
     """
-    division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)
+    division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches, rows_per_prompt=rows_per_prompt)
     check_division(mesh, **division)
     shards = batch_shards(mesh)
     self.mesh, self._objective, self._text, self._micro_batches = mesh, objective, text, micro_batches
@@ -163,7 +167,7 @@ class PolicyLearner:
 
 
 def _totals(batch: PolicyBatch) -> Totals:
-  return count_totals(batch.mask, batch.correct)
+  return count_totals(batch.mask, batch.correct, batch.prompt_tokens)
 
 
 def _totals_with_text(batch: tuple[PolicyBatch, Any]) -> tuple[Totals, jax.Array]:

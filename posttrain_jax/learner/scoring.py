@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
+from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
@@ -33,19 +34,21 @@ class Scorer:
     *,
     prompts_per_update: int,
     micro_batches: int,
+    rows_per_prompt: int = 1,
   ):
     """Makes the program; it is compiled at its first use.
 
     Args:
       model: the transformer, layers stacked.
-      function: (graph, parameters, batch of P / M prompts) to an array [P / M, ...].
+      function: (graph, parameters, batch of P R / M rows) to an array [P R / M, G / R, ...].
       mesh: where.
       prompts_per_update: P, prompts scored at a time.
       micro_batches: M, parts in which they are scored.
+      rows_per_prompt: R, rows over which the G answers to a prompt are cut.
     """
     graph, abstract = abstract_transformer(model)
     self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
-    self._mesh, self._size, self._parts = mesh, prompts_per_update, micro_batches
+    self._mesh, self._size, self._parts, self._rows = mesh, prompts_per_update, micro_batches, rows_per_prompt
     sharding = batch_sharding(mesh, leading=1)
 
     def score(params: nnx.State, batch: Any) -> jax.Array:
@@ -58,17 +61,19 @@ class Scorer:
     )
 
   def split(self, batch: Any) -> Iterator[Any]:
-    """Cuts a batch into updates, and each into micro-batches [M, P / M, ...]."""
-    size, parts = self._size, self._parts
+    """Cuts a batch into updates, and each into micro-batches [M, P R / M, ...]."""
+    size, parts = self._size * self._rows, self._parts
+    batch = split_rows(batch, self._rows)
     for start in range(0, len(batch.prompts), size):
       yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
 
   def __call__(self, params: nnx.State, batch: Any) -> np.ndarray:
-    """The function's values [P, ...] of a batch of host arrays, whatever its number of prompts."""
+    """The function's values [P, G, ...] of a batch of host arrays, whatever its number of prompts."""
     with jax.set_mesh(self._mesh):
       parts = [jax.device_get(self.program(params, part)) for part in self.split(batch)]
-    # [updates][M, P / M, ...] back to the order of the prompts.
-    return np.concatenate([np.concatenate(list(part)) for part in parts])
+    # [updates][M, P R / M, G / R, ...] back to the order of the prompts.
+    values = np.concatenate([np.concatenate(list(part)) for part in parts])
+    return values.reshape(*batch.answers.shape[:2], *values.shape[2:])
 
   def freeze(self, params: nnx.State) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
@@ -76,7 +81,13 @@ class Scorer:
 
 
 def logprob_scorer(
-  model: TransformerConfig, objective: Objective, mesh: Mesh, *, prompts_per_update: int, micro_batches: int
+  model: TransformerConfig,
+  objective: Objective,
+  mesh: Mesh,
+  *,
+  prompts_per_update: int,
+  micro_batches: int,
+  rows_per_prompt: int = 1,
 ) -> Scorer:
   """Scores a `PolicyBatch` with float32 log probabilities [P, G, Tc] of its tokens, arbitrary where masked.
 
@@ -86,9 +97,11 @@ def logprob_scorer(
     mesh: where.
     prompts_per_update: P, prompts scored at a time.
     micro_batches: M, parts in which they are scored.
+    rows_per_prompt: R, rows over which the answers to a prompt are cut.
   """
 
   def logprobs(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> jax.Array:
     return answer_logprobs(graph, objective, params, batch, shards=batch_shards(mesh))[0]
 
-  return Scorer(model, logprobs, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches)
+  division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches, rows_per_prompt=rows_per_prompt)
+  return Scorer(model, logprobs, mesh, **division)

@@ -31,22 +31,38 @@ def token_mean(x: chex.Array, mask: chex.Array, *, denominator: chex.Numeric | N
   return masking.divide_or_zero(jnp.sum(x), _count(mask) if denominator is None else denominator)
 
 
-def prompt_mean(x: chex.Array, mask: chex.Array, *, denominator: chex.Numeric | None = None) -> jax.Array:
+def prompt_mean(
+  x: chex.Array,
+  mask: chex.Array,
+  *,
+  denominator: chex.Numeric | None = None,
+  prompt_tokens: chex.Array | None = None,
+) -> jax.Array:
   """Mean over prompts of the token mean over each prompt's answers: every prompt weighs the same.
 
   mean_p (Σ_{g,t} m x / Σ_{g,t} m).  DAPO's objective as printed (arXiv:2503.14476, eq. 8).
 
   Args:
-    x: [P, G, T] token losses. A prompt's answers must not be spread over micro-batches.
+    x: [P, G, T] token losses.
     mask: [P, G, T], bool or float, not 0 on counted tokens.
     denominator: prompts of the whole update that have a counted token.
+    prompt_tokens: [P], counted tokens of each prompt's answers here and elsewhere, where they are spread over rows or
+      micro-batches; then `denominator` has to be given. None: all are here.
+
+  Raises:
+    ValueError: `prompt_tokens` without `denominator`.
 
   Returns:
     A scalar in at least float32.
   """
   chex.assert_rank(x, 3)
+  if prompt_tokens is not None:
+    chex.assert_shape(prompt_tokens, (jnp.shape(x)[0],))
+    if denominator is None:
+      raise ValueError("denominator: missing; prompts whose answers are spread cannot be counted here")
   mask, x = masking.counted(mask, x)
-  means = masking.divide_or_zero(jnp.sum(x, axis=(1, 2)), _count(mask, axis=(1, 2)))
+  tokens = _count(mask, axis=(1, 2)) if prompt_tokens is None else prompt_tokens
+  means = masking.divide_or_zero(jnp.sum(x, axis=(1, 2)), tokens)
   prompts = _count(mask.any(axis=(1, 2))) if denominator is None else denominator
   return masking.divide_or_zero(jnp.sum(means), prompts)
 

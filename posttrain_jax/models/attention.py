@@ -4,6 +4,9 @@
 value [B, T, K, H] with N a multiple of K, and that layer's cache. It returns [B, T, N, H] and what the layer leaves
 behind: its new cache, its keys and values, or None. Scores and softmax are float32.
 
+Rows of many tokens go through the kernels of what they run on (`parallel.mesh.platform`): `splash` on TPU, `flash` on
+GPU. On CPU, and for single tokens, it is the formulas below.
+
 B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
 Tp prompt tokens, Tc answer tokens, S slots, L cache length.
 """
@@ -16,10 +19,15 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from posttrain_jax.models import flash, splash
+from posttrain_jax.parallel.mesh import platform
+
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 # Finite, so that a row without any allowed key gives the mean of the values and no NaN.
 _MASKED = -1e30
+
+_KERNELS = {"tpu": splash, "gpu": flash}
 
 
 def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Attend:
@@ -33,11 +41,13 @@ def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Atten
 
   def attend(query, key, value, cache):
     del cache
+    kept = (key, value) if keep else None
+    if kernels := _KERNELS.get(platform()):
+      return kernels.causal(query, key, value, segment_ids), kept
     mask = None
     if segment_ids is not None:
       mask = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]  # [B, 1, T, T]
-    attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True)
-    return attended, (key, value) if keep else None
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True), kept
 
   return attend
 
@@ -46,7 +56,9 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
   """A row is a prompt followed by its G answers; answers see the prompt and themselves, not each other.
 
   The prompt's keys are computed once and read by all its answers. Prompt keys and own keys enter one softmax: joining
-  two attentions by their log-sum-exp has no gradient through `return_residual` (see the tests).
+  two attentions by their log-sum-exp has no gradient through `return_residual` (see the tests). The kernels get the
+  prompt's keys repeated for each answer, which is little beside the answers' own. One mask over the whole row would
+  need less memory, but its table of (T / block)² blocks is made on the host: minutes for rows of many long answers.
 
   Args:
     prefix_lengths: int [P], tokens of the prompt that are real; the rest of its `prefix_width` is padding.
@@ -58,7 +70,15 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
     del cache
     kv_heads, scale = key.shape[2], query.shape[-1] ** -0.5
     answer_length = (query.shape[1] - prefix_width) // group_size
-    prompt, _ = causal()(query[:, :prefix_width], key[:, :prefix_width], value[:, :prefix_width], None)
+    prompt = query[:, :0]
+    if prefix_width:
+      prompt, _ = causal()(query[:, :prefix_width], key[:, :prefix_width], value[:, :prefix_width], None)
+    if kernels := _KERNELS.get(platform()):
+      own = [rearrange(x[:, prefix_width:], "p (g t) n h -> (p g) t n h", g=group_size) for x in (query, key, value)]
+      prefix = [jnp.repeat(x, group_size, axis=0) for x in (key[:, :prefix_width], value[:, :prefix_width])]
+      attended = kernels.after_prefix(*own, *prefix, jnp.repeat(prefix_lengths, group_size))
+      attended = rearrange(attended, "(p g) t n h -> p (g t) n h", g=group_size)
+      return jnp.concatenate([prompt, attended], axis=1), None
     heads = dict(g=group_size, k=kv_heads)
     query_answers = rearrange(query[:, prefix_width:] * scale, "p (g t) (k r) h -> p g k (r t) h", **heads)
     key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g k t h", g=group_size)

@@ -10,7 +10,8 @@ class Remat(enum.StrEnum):
   """What the backward pass recomputes instead of keeping."""
 
   NONE = "none"  # keep every activation
-  DOTS = "dots"  # keep the outputs of matrix products with a parameter
+  DOTS = "dots"  # keep the outputs of matrix products with a parameter and, on TPU, what attention gives
+  ATTENTION = "attention"  # keep a layer's input and, on TPU, what attention gives: its kernel runs once (else: full)
   FULL = "full"  # keep a layer's input only
 
 

@@ -1,7 +1,10 @@
 """The two forward passes of training: rows of text, and prompts with their groups of answers.
 
 Both stop at hidden states; logits are made by `losses.logprobs.token_logprobs`, in chunks, where they are needed.
+Where the mesh splits the residual stream along rows, rows get so much padding that they divide.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ from einops import rearrange
 from posttrain_jax.models import attention
 from posttrain_jax.models.dropout import ResidualDropout
 from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.sharding import ways
 
 
 def row_hidden(
@@ -32,10 +36,15 @@ def row_hidden(
   Returns:
     [B, T, D] in compute dtype; index t has seen tokens 0 .. t, so it predicts token t + 1.
   """
+  length = tokens.shape[1]
   if positions is None:
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+  if extra := -length % ways("residual_length"):
+    pad = functools.partial(jnp.pad, pad_width=[(0, 0), (0, extra)])
+    tokens, positions = pad(tokens), pad(positions)
+    segment_ids = None if segment_ids is None else pad(segment_ids, constant_values=-1)
   hidden, _ = model(tokens, positions, attention.causal(segment_ids), dropout=dropout)
-  return hidden
+  return hidden[:, :length] if extra else hidden
 
 
 def answer_hidden(
@@ -66,7 +75,10 @@ def answer_hidden(
   last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)  # [P, 1]
   first = jnp.broadcast_to(last[:, :, None], (*answers.shape[:2], 1))
   shifted = jnp.concatenate([first, answers[..., :-1]], axis=-1)
-  tokens = jnp.concatenate([prompts[:, :-1], rearrange(shifted, "p g t -> p (g t)")], axis=1)
+  prefixes = prompts[:, :-1]
+  if extra := -(prefix_width + group_size * answer_length) % ways("residual_length"):
+    prefixes, prefix_width = jnp.pad(prefixes, [(0, 0), (0, extra)]), prefix_width + extra
+  tokens = jnp.concatenate([prefixes, rearrange(shifted, "p g t -> p (g t)")], axis=1)
 
   in_answer = (prompt_lengths[:, None] - 1) + jnp.arange(answer_length)[None]  # [P, Tc]
   in_prompt = jnp.broadcast_to(jnp.arange(prefix_width)[None], (prompts.shape[0], prefix_width))

@@ -20,7 +20,16 @@ from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.dense import dense
 from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
 from posttrain_jax.models.rotary import Rotation, rotary_frequencies, rotate, rotation_at
-from posttrain_jax.parallel.sharding import constrain
+from posttrain_jax.models.splash import ATTENDED
+from posttrain_jax.parallel.sharding import constrain, ways
+
+_SAVED = {
+  Remat.DOTS: jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names(ATTENDED)
+  ),
+  Remat.ATTENTION: jax.checkpoint_policies.save_only_these_names(ATTENDED),
+  Remat.FULL: jax.checkpoint_policies.nothing_saveable,
+}
 
 
 def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], scale: float) -> nnx.Param:
@@ -97,6 +106,21 @@ class MLP(nnx.Module):
     return dense(hidden_BxTxF, self.down[...].astype(dtype))
 
 
+def _rows_are_split(x_BxTxD: jax.Array) -> bool:
+  """Whether the residual stream is split along rows: over several devices, which divide them (not single tokens)."""
+  return ways("residual_length") > 1 and x_BxTxD.shape[1] % ways("residual_length") == 0
+
+
+def _residual(x_BxTxD: jax.Array) -> jax.Array:
+  """The residual stream between the blocks."""
+  return constrain(x_BxTxD, "batch", "residual_length" if _rows_are_split(x_BxTxD) else "length", "hidden")
+
+
+def _whole(x_BxTxD: jax.Array) -> jax.Array:
+  """Whole rows again, on each of the devices that work on some of their heads or a part of the MLP."""
+  return constrain(x_BxTxD, "batch", "length", "hidden") if _rows_are_split(x_BxTxD) else x_BxTxD
+
+
 class Block(nnx.Module):
   """Attention and MLP, each normalised before and added to the residual stream."""
 
@@ -109,10 +133,10 @@ class Block(nnx.Module):
   def __call__(
     self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Any, drop: Drop
   ) -> tuple[jax.Array, Any]:
-    attended, kept = self.attention(self.attention_norm(x_BxTxD), rotation, attend, cache)
-    x_BxTxD = constrain(x_BxTxD + drop(attended, SubBlock.ATTENTION), "batch", "length", "hidden")
-    transformed = self.mlp(self.mlp_norm(x_BxTxD))
-    return constrain(x_BxTxD + drop(transformed, SubBlock.MLP), "batch", "length", "hidden"), kept
+    attended, kept = self.attention(_whole(self.attention_norm(x_BxTxD)), rotation, attend, cache)
+    x_BxTxD = _residual(x_BxTxD + drop(attended, SubBlock.ATTENTION))
+    transformed = self.mlp(_whole(self.mlp_norm(x_BxTxD)))
+    return _residual(x_BxTxD + drop(transformed, SubBlock.MLP)), kept
 
 
 class Transformer(nnx.Module):
@@ -158,10 +182,10 @@ class Transformer(nnx.Module):
       (hidden states [B, T, D] after the final norm, in compute dtype; what each layer kept, arranged like `cache`).
     """
     config = self.config
-    # The table is gathered over fsdp and its result given back to the batch: left to itself the partitioner
-    # rematerialises the whole activation on meshes with fsdp and tensor.
+    # The table is gathered over fsdp and its result given back to the batch, in whole rows: left to itself the
+    # partitioner rematerialises the whole activation on meshes with fsdp and tensor, or gathers the whole table.
     table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
-    x_BxTxD = constrain(table[tokens], "batch", "length", "hidden")
+    x_BxTxD = _residual(_whole(table[tokens]))
 
     frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
     rotation = rotation_at(positions, frequencies)
@@ -173,10 +197,8 @@ class Transformer(nnx.Module):
         params, layer_cache, layer_rate = inputs
         return nnx.merge(graph, params)(x, rotation, attend, layer_cache, at_layer(dropout, layer_rate))
 
-      if config.remat == Remat.FULL:
-        layer = jax.checkpoint(layer)
-      elif config.remat == Remat.DOTS:
-        layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+      if config.remat != Remat.NONE:
+        layer = jax.checkpoint(layer, policy=_SAVED[config.remat])
       x_BxTxD, kept = jax.lax.scan(layer, x_BxTxD, (stack, cache, layers), unroll=config.unroll)
     else:
       kept = []
@@ -184,7 +206,7 @@ class Transformer(nnx.Module):
         drop = at_layer(dropout, jax.tree.map(lambda x, i=i: x[i], layers))
         x_BxTxD, left = block(x_BxTxD, rotation, attend, None if cache is None else cache[i], drop)
         kept.append(left)
-    return self.final_norm(x_BxTxD), kept
+    return _whole(self.final_norm(x_BxTxD)), kept
 
   def unembedding(self) -> jax.Array:
     """The output projection [D, V] in compute dtype; TypeError for a model with a scalar head, which has none."""

@@ -1,4 +1,4 @@
-"""The device mesh: three named axes, sizes from the config."""
+"""The device mesh: three named axes, sizes from the config, and what kind of devices it is made of."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,3 +41,12 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     wanted = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, shape))
     raise InputError(f"mesh: {wanted} needs {math.prod(shape)} devices, there are {len(devices)}")
   return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def platform() -> str:
+  """What the program being traced will run on: "cpu", "gpu" or "tpu", from the mesh that is set, else JAX's default.
+
+  Its devices need not be there: a program that is compiled for a topology is traced under a mesh of that topology.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform

@@ -32,6 +32,9 @@ LEARNER_RULES: Rules = {
   "batch": BATCH,
   "length": None,
   "hidden": None,
+  # The residual stream between the blocks, each of which works on whole rows: what the backward pass keeps of a layer
+  # is split as its weights are (sequence parallelism, 2205.05198).
+  "residual_length": "tensor",
 }
 
 # The sampler reads every weight once a token: gathering them over fsdp each step would cost more than the arithmetic,
@@ -99,6 +102,13 @@ def batch_sharding(mesh: Mesh, *, leading: int = 0) -> NamedSharding:
 def batch_shards(mesh: Mesh) -> int:
   """Number of parts into which the batch axis is split."""
   return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
+def ways(name: str, rules: Rules = LEARNER_RULES) -> int:
+  """Number of parts into which a logical axis is split by the mesh that is set; 1 without a mesh."""
+  mesh, entry = jax.sharding.get_abstract_mesh(), rules[name]
+  axes = (entry,) if isinstance(entry, str) else entry or ()
+  return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
 def constrain(x: jax.Array, *logical_axes: str | None, rules: Rules = LEARNER_RULES) -> jax.Array:

@@ -44,6 +44,7 @@ _LEAST = {
   "rollout.group_size": 1,
   "learner.updates_per_step": 1,
   "learner.micro_batches": 1,
+  "learner.rows_per_prompt": 1,
   "learner.max_skipped_updates": 1,
   "eval.every": 0,
   "checkpoint.every": 1,

@@ -18,7 +18,7 @@ def learner_settings(
     updates: which field of `learner` says into how many updates the groups are cut.
 
   Returns:
-    (objective, optimiser, `prompts_per_update` and `micro_batches`).
+    (objective, optimiser, `prompts_per_update`, `micro_batches` and, where the config has it, `rows_per_prompt`).
 
   Raises:
     InputError: sizes that mean nothing, or groups that cannot be cut so.
@@ -29,4 +29,9 @@ def learner_settings(
   if rollout.groups % parts:
     raise InputError(f"learner.{updates}: {parts} does not divide rollout.groups = {rollout.groups}")
   division = dict(prompts_per_update=rollout.groups // parts, micro_batches=config.learner.micro_batches)
+  if "rows_per_prompt" in config.learner:  # PPO has none: its values are of whole groups
+    rows = config.learner.rows_per_prompt
+    if rows < 1 or rollout.group_size % rows:
+      raise InputError(f"learner.rows_per_prompt: {rows} does not divide rollout.group_size = {rollout.group_size}")
+    division["rows_per_prompt"] = rows
   return objective, build(OptimizerConfig, config.optimizer, "optimizer"), division

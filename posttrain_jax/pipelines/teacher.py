@@ -38,11 +38,16 @@ def load_teacher(path: str, tokenizer: Tokenizer, estimator: Estimator) -> Polic
 
 
 def teacher_logprobs(
-  teacher: Policy, objective: Objective, mesh: Mesh, *, prompts_per_update: int, micro_batches: int
+  teacher: Policy, objective: Objective, mesh: Mesh, **division: int
 ) -> Callable[[PolicyBatch], np.ndarray]:
-  """A function that scores batches under the teacher, at the policy's sampling temperature: float32 [P, G, Tc]."""
-  scorer = logprob_scorer(
-    teacher.model, objective, mesh, prompts_per_update=prompts_per_update, micro_batches=micro_batches
-  )
+  """A function that scores batches under the teacher, at the policy's sampling temperature: float32 [P, G, Tc].
+
+  Args:
+    teacher: the teacher.
+    objective: temperature and chunk size.
+    mesh: where.
+    **division: of the policy's batches, as `logprob_scorer` takes it.
+  """
+  scorer = logprob_scorer(teacher.model, objective, mesh, **division)
   params = scorer.freeze(teacher.params)
   return lambda batch: scorer(params, batch)

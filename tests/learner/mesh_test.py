@@ -4,6 +4,7 @@ Everything is compared with one device and one micro-batch. The optimiser's epsi
 proportional to the gradient: Adam's first step would otherwise be the sign of it, and rounding would flip small ones.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -14,7 +15,7 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.objective import Correction, Objective
+from posttrain_jax.learner.objective import Aggregation, Correction, Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
@@ -79,14 +80,15 @@ def supervised_batch() -> SupervisedBatch:
   )
 
 
-def train_policy(sizes, micro_batches, updates=1):
+def train_policy(sizes, micro_batches, updates=1, *, rows=1, objective=OBJECTIVE):
   learner = PolicyLearner(
     CONFIG,
-    OBJECTIVE,
+    objective,
     OPTIMIZER,
     mesh_of(sizes),
     prompts_per_update=PROMPTS,
     micro_batches=micro_batches,
+    rows_per_prompt=rows,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),
@@ -164,8 +166,30 @@ def test_micro_batches_on_a_mesh_and_an_off_policy_update(capfd):
   assert expected[0].version == 2
 
 
+PROMPT_MEAN = dataclasses.replace(OBJECTIVE, aggregation=Aggregation.PROMPT_MEAN)
+
+
+@pytest.mark.parametrize(
+  ("sizes", "micro_batches", "updates"),
+  [("1x4x2", 6, 1), pytest.param("2x2x2", 2, 2, marks=pytest.mark.slow)],  # 24 rows, each a prompt with one answer
+)
+def test_answers_to_a_prompt_in_rows_of_their_own(sizes, micro_batches, updates, capfd):
+  """The second of two updates has old logprobs that the learner computed, row by row, before the first."""
+  expected = train_policy({}, 1, updates, objective=PROMPT_MEAN)
+  capfd.readouterr()
+  found = train_policy(MESHES[sizes], micro_batches, updates, rows=GROUP, objective=PROMPT_MEAN)
+  assert REMATERIALIZED not in capfd.readouterr().err
+  assert_same(found, expected)
+  if updates == 2:
+    batch = policy_batch(PROMPTS)
+    logprobs, of_groups = (np.where(batch.mask, learner.score(batch), 0) for learner in (found[0], expected[0]))
+    np.testing.assert_allclose(logprobs, of_groups, atol=1e-4)
+
+
 def test_an_update_that_does_not_divide_is_refused():
   with pytest.raises(
     InputError, match=r"8 prompts an update do not divide over learner.micro_batches=4 x .* = 4 shards"
   ):
     train_policy(MESHES["2x2x2"], 4)
+  with pytest.raises(InputError, match=r"8 prompts an update x learner.rows_per_prompt=3 do not divide"):
+    train_policy(MESHES["2x2x2"], 4, rows=3)

@@ -1,0 +1,38 @@
+"""Groups of answers cut over several rows, where one device cannot hold the activations of all answers to a prompt.
+
+Each row has the prompt again and some of its answers, so micro-batches and batch shards can be smaller than a group,
+and the prompt is computed once a row instead of once a group. Loss and gradient are the whole group's, to rounding.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from posttrain_jax.learner.policy_gradient import PolicyBatch
+
+
+def split_rows(batch: Any, rows_per_prompt: int) -> Any:
+  """Cuts each group over rows.
+
+  Args:
+    batch: host arrays: `prompts` [P, Tp], `prompt_lengths` [P], all others [P, G, ...].
+    rows_per_prompt: R, divides G; 1 leaves the batch as it is.
+
+  Returns:
+    A batch of P R prompts with G / R answers each, the rows of a prompt together; a `PolicyBatch` gets `prompt_tokens`.
+  """
+  if rows_per_prompt == 1:
+    return batch
+  given = dict(prompts=np.repeat(batch.prompts, rows_per_prompt, axis=0))
+  given["prompt_lengths"] = np.repeat(batch.prompt_lengths, rows_per_prompt)
+  if isinstance(batch, PolicyBatch):
+    given["prompt_tokens"] = np.repeat(batch.mask.sum((1, 2), dtype=np.int32), rows_per_prompt)
+  answers = dataclasses.replace(batch, prompts=None, prompt_lengths=None)
+  return dataclasses.replace(jax.tree.map(lambda x: _cut(x, rows_per_prompt), answers), **given)
+
+
+def _cut(x: np.ndarray, rows_per_prompt: int) -> np.ndarray:
+  prompts, answers, *rest = x.shape
+  return x.reshape(prompts * rows_per_prompt, answers // rows_per_prompt, *rest)

@@ -1,0 +1,50 @@
+"""Attention on GPU: cuDNN's flash attention where it takes the arrays, XLA's elsewhere.
+
+B rows, T tokens, N query heads, K key/value heads, H head dimension, Tp tokens of a prefix.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def causal(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
+  """Each token attends to itself and to earlier tokens of its own segment; arguments as those of `splash.causal`."""
+  mask = None
+  if segment_ids is not None:
+    mask = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]  # [B, 1, T, T]
+  length, head_dim = query.shape[1], query.shape[-1]
+  # cuDNN takes 16-bit heads of up to 128 numbers, and a mask only over an even number of tokens.
+  fits = query.dtype == jnp.bfloat16 and head_dim <= 128 and head_dim % 8 == 0 and (mask is None or length % 2 == 0)
+  implementation = "cudnn" if fits else "xla"
+  return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True, implementation=implementation)
+
+
+def after_prefix(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  prefix_key: jax.Array,
+  prefix_value: jax.Array,
+  prefix_lengths: jax.Array,
+) -> jax.Array:
+  """Each token attends to the real part of its row's prefix, to itself and to earlier tokens.
+
+  A mask would have as many numbers as there are scores. Instead the prefix's padding is put behind the row, where
+  causal attention does not see it, and the prefix's queries, which nobody asked for, are zeros.
+
+  Args: as those of `splash.after_prefix`.
+  """
+  length, width = query.shape[1], prefix_key.shape[1]
+  at = jnp.arange(width + length)[None]
+  n = prefix_lengths[:, None]
+  # Places of [prefix, padding, own] in the order [prefix, own, padding], and where its own then are.
+  order = jnp.where(at < n, at, jnp.where(at < n + length, at + width - n, at - length))
+  own = n + jnp.arange(length)[None]
+
+  def together(prefix, x):
+    joined = jnp.concatenate([prefix, x], axis=1)
+    return jnp.take_along_axis(joined, order[..., None, None], axis=1)
+
+  prefix_query = jnp.zeros((query.shape[0], width, *query.shape[2:]), query.dtype)
+  attended = causal(together(prefix_query, query), together(prefix_key, key), together(prefix_value, value))
+  return jnp.take_along_axis(attended, own[..., None, None], axis=1)
