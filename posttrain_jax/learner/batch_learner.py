@@ -12,6 +12,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_sched
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import LossFunction, SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
@@ -57,9 +58,10 @@ class BatchLearner:
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
+    self._sharding = batch_sharding(mesh, leading=1)
     self._update = jax.jit(
       lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
-      in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
+      in_shardings=(self.shardings, self._sharding),
       out_shardings=(self.shardings, None),
       donate_argnums=0,
     )
@@ -74,7 +76,7 @@ class BatchLearner:
     learning_rate, parts = float(self.learning_rate(self.version)), self._micro_batches
     batch = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
     with jax.set_mesh(self.mesh):
-      self.state, metrics = self._update(self.state, batch)
+      self.state, metrics = self._update(self.state, spread(batch, self._sharding))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
     return {"learning_rate": learning_rate, **metrics}

@@ -19,6 +19,7 @@ from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, apply_update, combine
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
@@ -134,7 +135,7 @@ class PolicyLearner:
     with jax.set_mesh(self.mesh):
       if batch.old_logprobs is None:
         # The first update is on-policy and computes its own in the same forward pass.
-        old = [self.scorer.program(self.state.params, part) for part in parts[1:]]
+        old = [self.scorer.run(self.state.params, part) for part in parts[1:]]
         parts[1:] = [dataclasses.replace(part, old_logprobs=each) for part, each in zip(parts[1:], old)]
       else:
         parts[:1] = [dataclasses.replace(parts[0], old_logprobs=None)]
@@ -142,7 +143,7 @@ class PolicyLearner:
       for i, part in enumerate(parts):
         if np.any(part.mask):
           batch = part if self._text is None else (part, self._text_batch(version + len(found)))
-          self.state, metrics = self._update[i == 0](self.state, batch)
+          self.state, metrics = self._update[i == 0](self.state, spread(batch, self.scorer.batch_sharding))
           found.append(metrics)
     found = jax.device_get(found)
     for metrics in found:

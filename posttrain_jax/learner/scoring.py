@@ -13,6 +13,7 @@ from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.processes import fetch, place, spread
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
 
 
@@ -21,6 +22,7 @@ class Scorer:
 
   Attributes:
     shardings: of the parameters.
+    batch_sharding: of a batch in micro-batches [M, P / M, ...], and of what is computed.
   """
 
   def __init__(
@@ -44,12 +46,12 @@ class Scorer:
     graph, abstract = abstract_transformer(model)
     self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
     self._mesh, self._size, self._parts = mesh, prompts_per_update, micro_batches
-    sharding = batch_sharding(mesh, leading=1)
+    self.batch_sharding = batch_sharding(mesh, leading=1)
 
     def score(params: nnx.State, batch: Any) -> jax.Array:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
-    self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
+    self.program = jax.jit(score, in_shardings=(self.shardings, self.batch_sharding), out_shardings=self.batch_sharding)
     self._freeze = jax.jit(
       lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
       out_shardings=self.shardings,
@@ -61,16 +63,20 @@ class Scorer:
     for start in range(0, len(batch.prompts), size):
       yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
 
+  def run(self, params: nnx.State, part: Any) -> jax.Array:
+    """The function's values [M, P / M, ...] of one of the parts of `split`, on the devices; inside `jax.set_mesh`."""
+    return self.program(params, spread(part, self.batch_sharding))
+
   def __call__(self, params: nnx.State, batch: Any) -> np.ndarray:
     """The function's values [P, ...] of a batch of host arrays, whatever its number of prompts."""
     with jax.set_mesh(self._mesh):
-      parts = [jax.device_get(self.program(params, part)) for part in self.split(batch)]
+      parts = [fetch(self.run(params, part)) for part in self.split(batch)]
     # [updates][M, P / M, ...] back to the order of the prompts.
     return np.concatenate([np.concatenate(list(part)) for part in parts])
 
   def freeze(self, params: nnx.State) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    return self._freeze(jax.device_put(params, self.shardings))
+    return self._freeze(place(params, self.shardings))
 
 
 def logprob_scorer(

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.processes import place
 from posttrain_jax.parallel.sharding import LEARNER_RULES, Rules, state_shardings
 
 
@@ -70,7 +71,7 @@ def _make(new: Callable, mesh: Mesh, rules: Rules, params: nnx.State | None) -> 
   shardings = state_shardings(jax.eval_shape(new, params), mesh, rules)
   if params is None:
     return jax.jit(lambda: new(None), out_shardings=shardings)(), shardings
-  placed = jax.device_put(params, shardings.params)
+  placed = place(params, shardings.params)
   if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
     return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
   # Arrays that were on devices already may share their buffers with what `device_put` returns, whatever it is asked.

@@ -25,6 +25,7 @@ from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatc
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main, local_mesh, refuse_several
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline, online_dpo, sft
@@ -55,6 +56,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   if "online" in config:
+    refuse_several("online DPO")
     online_dpo.train(config, workdir)
     return
   with contextlib.ExitStack() as stack:
@@ -123,14 +125,15 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       evaluate_first=True,
       facts=data.facts,
     )
-  if config.logging.report:
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 
 def _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, layout):
   """What `offline.fit` evaluates with; made while the learner still has the reference's parameters."""
   abstract = abstract_like(learner.state, learner.shardings).params
-  hand_over = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
+  hand_over = make_handover(abstract, **sampler)
   preferred = kl = None
   if held_out:
     options = dict(batch_size=config.batch_size, **layout)

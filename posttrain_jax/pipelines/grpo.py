@@ -24,6 +24,7 @@ import numpy as np
 
 from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
+from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
 from posttrain_jax.pipelines.group_json import group_to_json, rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
@@ -110,7 +111,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, state(), learner.state.params, extra, stop=stop):
         break
     keeper.finish()
-  if config.logging.report:
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 

@@ -14,6 +14,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import sft
 from posttrain_jax.pipelines.advantages import Estimator
@@ -207,7 +208,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     start = frozen_copy(learner.state.params)
     kl_to_start = KLToReference(policy.model, start, mesh, chunk=objective.logprob_chunk)
   abstract = abstract_like(learner.state, learner.shardings).params
-  handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
   return Parts(
     directory=directory,
     policy=policy,
@@ -220,5 +221,5 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     preemption=preemption,
     at_cap=settings.at_cap,
     kl_to_start=kl_to_start,
-    _handover=handover,
+    _handover=make_handover(abstract, **sampler),
   )

@@ -26,6 +26,7 @@ from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main, local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
@@ -75,7 +76,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
     fit(config, policy, mesh, data, directory.path, evaluator, preemption, seed=config.seed)
-  if config.logging.report:
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 
@@ -156,7 +157,8 @@ def fit(
     params=policy.params,
   )
   abstract = abstract_like(learner.state, learner.shardings).params
-  hand_over = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
+  hand_over = make_handover(abstract, **sampler)
   validation = None
   if data.validation is not None:
     validation = Validation(policy.model, data.validation, mesh, logprob_chunk=config.logprob_chunk)
