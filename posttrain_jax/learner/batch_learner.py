@@ -12,6 +12,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_sched
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import LossFunction, SkippedUpdates, apply_update
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.memory import Kept, on_device
 from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
@@ -40,6 +41,7 @@ class BatchLearner:
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the program.
 
@@ -53,14 +55,18 @@ class BatchLearner:
       max_skipped_updates: updates in a row that are not finite which end the training.
       seed: of random parameters.
       params: parameters to start from; random ones if None.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
     """
     self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
-    self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
+    self.state, self.shardings = make_train_state(
+      model, transformation, mesh, seed=seed, params=params, optimizer_kept=optimizer_kept
+    )
+    kept = on_device(self.shardings.opt_state)
     self._sharding = batch_sharding(mesh, leading=1)
     self._update = jax.jit(
-      lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
+      lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch), on_device=kept),
       in_shardings=(self.shardings, self._sharding),
       out_shardings=(self.shardings, None),
       donate_argnums=0,

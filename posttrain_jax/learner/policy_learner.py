@@ -19,6 +19,7 @@ from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, apply_update, combine
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept, on_device
 from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
@@ -59,6 +60,7 @@ class PolicyLearner:
     seed: int,
     params: nnx.State | None = None,
     text: Text | None = None,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the programs.
 
@@ -73,6 +75,7 @@ class PolicyLearner:
       seed: of random parameters.
       params: parameters to start from. Random ones if None.
       text: whose likelihood is part of every update; None for none.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
 
     Raises:
       InputError: P does not divide over micro-batches and mesh.
@@ -84,7 +87,10 @@ class PolicyLearner:
     self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
-    self.state, self.shardings = make_train_state(model, transformation, mesh, seed=seed, params=params)
+    self.state, self.shardings = make_train_state(
+      model, transformation, mesh, seed=seed, params=params, optimizer_kept=optimizer_kept
+    )
+    kept = on_device(self.shardings.opt_state)
     self.scorer = logprob_scorer(model, objective, mesh, **division)
 
     graph, _ = abstract_transformer(model)
@@ -96,7 +102,7 @@ class PolicyLearner:
         of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
         loss, totals = mix(loss, of_text, coefficient=text.coefficient, name="ptx"), _totals_with_text
       return jax.jit(
-        lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch)),
+        lambda state, batch: apply_update(loss, transformation, state, batch, totals(batch), on_device=kept),
         in_shardings=(self.shardings, batch_sharding(mesh, leading=1)),
         out_shardings=(self.shardings, None),
         donate_argnums=0,

@@ -13,6 +13,7 @@ from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept, keep
 from posttrain_jax.parallel.processes import fetch, place, spread
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
 
@@ -69,14 +70,15 @@ class Scorer:
 
   def __call__(self, params: nnx.State, batch: Any) -> np.ndarray:
     """The function's values [P, ...] of a batch of host arrays, whatever its number of prompts."""
+    params = jax.device_put(params, self.shardings)  # from where they are kept
     with jax.set_mesh(self._mesh):
       parts = [fetch(self.run(params, part)) for part in self.split(batch)]
     # [updates][M, P / M, ...] back to the order of the prompts.
     return np.concatenate([np.concatenate(list(part)) for part in parts])
 
-  def freeze(self, params: nnx.State) -> nnx.State:
+  def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    return self._freeze(place(params, self.shardings))
+    return jax.device_put(self._freeze(place(params, self.shardings)), keep(self.shardings, kept))
 
 
 def logprob_scorer(

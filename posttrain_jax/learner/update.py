@@ -61,7 +61,13 @@ LossFunction = Callable[[Any, Any, Any], LossOutput]
 
 
 def apply_update(
-  loss_function: LossFunction, optimizer: optax.GradientTransformation, state: TrainState, batch: Any, totals: Any
+  loss_function: LossFunction,
+  optimizer: optax.GradientTransformation,
+  state: TrainState,
+  batch: Any,
+  totals: Any,
+  *,
+  on_device: Any = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Runs one optimiser update; to be jitted with the state donated.
 
@@ -71,6 +77,7 @@ def apply_update(
     state: the train state.
     batch: pytree whose leaves are [M, ...]: M micro-batches.
     totals: pytree of scalars over all micro-batches, handed to each.
+    on_device: shardings of an optimiser state that is kept elsewhere (`parallel.memory`), where it is computed with.
 
   Returns:
     (new state; metrics: "loss", "grad_norm", "skipped_updates" (1 if the update was not finite and left out) and those
@@ -89,6 +96,10 @@ def apply_update(
   loss = outputs.loss.sum()
   grad_norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
+  if on_device is not None:
+    # Not before the gradient is there: until then the memory belongs to activations.
+    gradient, opt_state = jax.lax.optimization_barrier((gradient, state.opt_state))
+    state = dataclasses.replace(state, opt_state=jax.device_put(opt_state, on_device))
   changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   updated = TrainState(
     updates=state.updates + 1, params=optax.apply_updates(state.params, changes), opt_state=opt_state

@@ -16,6 +16,7 @@ from posttrain_jax.learner.update import combine
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
 
 
 class ValueLearner(BatchLearner):
@@ -32,6 +33,7 @@ class ValueLearner(BatchLearner):
     micro_batches: int,
     max_skipped_updates: int,
     params: nnx.State,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the programs.
 
@@ -44,6 +46,7 @@ class ValueLearner(BatchLearner):
       micro_batches: M, parts in which both are computed.
       max_skipped_updates: updates in a row that are not finite which end the training.
       params: parameters to start from.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
     """
     graph, _ = abstract_transformer(model)
     super().__init__(
@@ -56,6 +59,7 @@ class ValueLearner(BatchLearner):
       max_skipped_updates=max_skipped_updates,
       seed=0,  # of nothing: parameters are given
       params=params,
+      optimizer_kept=optimizer_kept,
     )
     self._prompts_per_update = prompts_per_update
     division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)

@@ -38,7 +38,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.pipelines.reference_logprobs import reference_logprobs
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
-from posttrain_jax.pipelines.settings import build
+from posttrain_jax.pipelines.settings import build, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.workdir import Workdir
 
@@ -63,6 +63,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     offline.check(config)
     objective = build(PreferenceObjective, config.objective, "objective")
     policy, mesh = load_policy(config.model), make_mesh(config.mesh)
+    kept = memory(config, mesh).optimizer
     check_division(mesh, batch_size=config.batch_size, micro_batches=config.micro_batches)
     data = load_comparisons(config.preferences, policy.tokenizer)
     offline.check_best(config, [*config.eval.sets, *(["preferences"] if data.held_out else [])])
@@ -85,7 +86,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
     directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept)
     save_description(policy, directory.path)
     graph, _ = abstract_transformer(policy.model)
     learner = BatchLearner(
@@ -98,6 +99,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       max_skipped_updates=config.max_skipped_updates,
       seed=stream_seed(config.seed, Stream.PARAMS),
       params=policy.params,
+      optimizer_kept=kept,
     )
     reference = reference_logprobs(
       policy.model,

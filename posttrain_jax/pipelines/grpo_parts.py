@@ -31,7 +31,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
 from posttrain_jax.pipelines.replay import Replay
 from posttrain_jax.pipelines.rollout_engine import rollout_engine
-from posttrain_jax.pipelines.settings import at_least, build, convert
+from posttrain_jax.pipelines.settings import at_least, build, convert, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
@@ -113,6 +113,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
       f"eval.best: {config.eval.best!r}, expected SET/METRIC with a set of {', '.join(config.eval.sets)}"
     )
   mesh = make_mesh(config.mesh)
+  kept = memory(config, mesh)
   policy = load_policy(config.model)
   optimizer = build(OptimizerConfig, config.optimizer, "optimizer")
   given = dict(temperature=float(rollout.sampling.temperature), max_new_tokens=rollout.max_new_tokens)
@@ -175,7 +176,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     digests["teacher"] = policy_digests(config.teacher.path, policy.tokenizer)["model"]
   directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
-  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept.optimizer)
   save_description(policy, directory.path)
   learner = PolicyLearner(
     policy.model,
@@ -185,6 +186,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     seed=stream_seed(config.seed, Stream.PARAMS),
     params=policy.params,
     max_skipped_updates=config.learner.max_skipped_updates,
+    optimizer_kept=kept.optimizer,
     **division,
   )
   batches = PolicyBatches(
@@ -198,6 +200,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     ),
     overlong_filter=overlong_filter == OverlongFilter.LOSS,
     kl_in_reward=config.reference.kl_in_reward,
+    reference_kept=kept.reference,
     teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, **division),
     greedy=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
   )

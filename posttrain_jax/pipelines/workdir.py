@@ -20,7 +20,7 @@ CONFIG_FILE = "config.json"
 _LOCK_FILE = "lock"
 _DIGESTS = "digests"
 # What may differ when a run goes on: how long, on which devices, and what only looks at the run.
-_FREE_FIELDS = ("steps", "mesh", "meshes", "checkpoint", "eval", "logging")
+_FREE_FIELDS = ("steps", "mesh", "meshes", "memory", "checkpoint", "eval", "logging")
 _ABSENT = object()
 
 
@@ -53,8 +53,8 @@ class Workdir:
   ) -> "Workdir":
     """Opens DIR for a run with this config: makes it, or checks that it belongs to the same run.
 
-    `steps` and the groups `mesh`, `meshes`, `checkpoint`, `eval` and `logging` may differ from the run's start;
-    config.json then takes the new values.
+    `steps` and the groups `mesh`, `meshes`, `memory`, `checkpoint`, `eval` and `logging` may differ from the run's
+    start; config.json then takes the new values.
 
     Args:
       path: DIR. It must not exist, be empty, or be a run's directory.
