@@ -76,12 +76,12 @@ def joined(
 
 def is_main() -> bool:
   """Whether this is the process that writes a run's files and speaks to people."""
-  return jax.process_index() == 0
+  return not several() or jax.process_index() == 0
 
 
 def several() -> bool:
-  """Whether there is another process."""
-  return jax.process_count() > 1
+  """Whether there is another process. Takes no device where there is none: some programs only start others."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def refuse_several(what: str) -> None:
@@ -92,6 +92,8 @@ def refuse_several(what: str) -> None:
 
 def part_of(size: int, name: str) -> int:
   """This process's part of what a config gives for all of them; InputError where it does not divide."""
+  if not several():
+    return size
   if size % jax.process_count():
     raise InputError(f"{name}: {size} do not divide over {jax.process_count()} processes")
   return size // jax.process_count()

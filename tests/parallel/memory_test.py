@@ -60,5 +60,5 @@ def test_a_platform_without_host_memory_is_refused():
   mesh = SimpleNamespace(local_devices=[device])
   Memory().check(mesh)
   Memory(optimizer=Kept.HOST, reference=Kept.HOST).check(make_mesh({}, jax.devices()[:1]))
-  with pytest.raises(InputError, match="memory.reference: host, but a abacus reaches no pinned_host memory"):
+  with pytest.raises(InputError, match=r"memory\.reference: host, but a abacus reaches no pinned_host memory"):
     Memory(reference=Kept.HOST).check(mesh)
