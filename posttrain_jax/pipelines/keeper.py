@@ -11,7 +11,7 @@ from flax import nnx
 
 from posttrain_jax.learner.checkpoint import Checkpointer, Restored
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.parallel.processes import is_main
+from posttrain_jax.parallel.processes import is_main, on_main
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.console import Console
 from posttrain_jax.pipelines.journal import Journal, NoJournal
@@ -121,5 +121,6 @@ class Keeper:
   def finish(self) -> None:
     """Waits for the last checkpoint; raises Preempted where SIGTERM ended the run before its time."""
     self._checkpoints.wait()
+    on_main(lambda: None)  # the others stay until the first, which writes manifests, has done so
     if self._preemption.requested and self.step < self._config.steps:
       raise Preempted(f"preempted after step {self.step}, checkpoint saved")

@@ -22,4 +22,4 @@ def test_two_processes_agree_with_one_and_each_layout_repeats_itself(tmp_path):
     np.testing.assert_allclose(first[name], value, err_msg=name, **tolerance)
   assert len(expected["metric loss"]) == 20 and not expected["metric skipped_updates"].any()
   moved = expected["metric kl/reference"]
-  assert moved[-1] > 1e-3 > moved[0]  # else agreement would say nothing
+  assert moved[-1] > 10 * moved[0]  # the policy has moved: else agreement would say nothing
