@@ -1,4 +1,4 @@
-"""Starts a job of two CPU processes on this machine, joined over a free port, with four virtual devices each."""
+"""Starts a job of two CPU processes on this machine, joined over a free port."""
 
 import os
 import pathlib
@@ -9,13 +9,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def start(*command, **environment):
-  """Starts `python COMMAND --coordinator=... --processes=2 --process=0 and 1`; returns the two processes."""
+def start(*command, devices):
+  """Starts `python COMMAND --coordinator=... --processes=2 --process=0 and 1`, with so many virtual devices each."""
   with socket.socket() as found:
     found.bind(("127.0.0.1", 0))
     port = found.getsockname()[1]
-  flags = os.environ.get("XLA_FLAGS", "").replace("device_count=8", "device_count=4")
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment}
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
   job = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
   return [
     subprocess.Popen(
@@ -31,7 +31,7 @@ def start(*command, **environment):
   ]
 
 
-def finish(processes, timeout=120):
+def finish(processes, timeout=300):
   """Waits; returns exit codes, standard outputs and standard errors."""
   try:
     outputs = [process.communicate(timeout=timeout) for process in processes]

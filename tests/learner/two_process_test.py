@@ -8,7 +8,7 @@ from tests.learner import fixed_rollouts
 
 
 def test_two_processes_agree_with_one_and_each_layout_repeats_itself(tmp_path):
-  job = two_processes.start("-m", "tests.learner.fixed_rollouts", f"--output={tmp_path}/")
+  job = two_processes.start("-m", "tests.learner.fixed_rollouts", f"--output={tmp_path}/", devices=4)
   expected = fixed_rollouts.results()  # meanwhile; asserts that it repeats itself, as the others do
   assert jax.device_count() == 8
   codes, _, errors = two_processes.finish(job)
