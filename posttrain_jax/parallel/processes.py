@@ -13,8 +13,6 @@ On one process nothing here does anything: `exchange` and `fetch` give back what
 
 import contextlib
 import json
-import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +25,7 @@ from posttrain_jax.parallel.mesh import AXES
 from posttrain_jax.types import InputError
 
 _MOST_BYTES = 2**20  # that `exchange` puts on the devices at a time, for each process
-_PATIENCE = 20.0  # seconds that a process which failed waits for others to fail likewise
+_PATIENCE = 20  # seconds that a process which ends, because it failed, waits for the others to end as well
 
 
 @contextlib.contextmanager
@@ -40,8 +38,8 @@ def joined(
 ) -> Iterator[None]:
   """Joins the other processes of a job, before anything else touches a device; what follows runs in a `with` block.
 
-  A process leaves when all do. One that an exception ends waits only a while for others to end likewise; they are then
-  ended by JAX, which misses it, and whoever started them starts all again.
+  Processes leave together. One that fails waits only a while for the others to fail likewise, and leaves them to JAX,
+  which ends those who miss one; whoever started them starts all again.
 
   On Cloud TPU, GKE, Slurm and Open MPI JAX finds out by itself what is left out here (`jax.distributed.initialize`).
   From then on SIGTERM no longer ends the process but is heeded by `pipelines.preemption`.
@@ -56,7 +54,7 @@ def joined(
     InputError: something is left out that JAX cannot find, or means nothing.
   """
   try:
-    jax.distributed.initialize(coordinator, count, index)
+    jax.distributed.initialize(coordinator, count, index, shutdown_timeout_seconds=_PATIENCE)
   except ValueError as error:
     raise InputError(
       f"--distributed: {str(error).rstrip('.')}; expected Cloud TPU, GKE or Slurm, or --coordinator, --processes and "
@@ -65,13 +63,9 @@ def joined(
   try:
     yield
   except together:
+    on_main(lambda: None)
     raise
-  except Exception as error:
-    # At exit JAX waits minutes for all others, which may be in the middle of a step.
-    impatience = threading.Timer(_PATIENCE, os._exit, (2 if isinstance(error, InputError) else 1,))
-    impatience.daemon = True
-    impatience.start()
-    raise
+  on_main(lambda: None)  # however long the first still writes, the others' patience is not tried
 
 
 def is_main() -> bool:
