@@ -16,6 +16,10 @@ def get_config(arg: str = "") -> ConfigDict:
   config.steps = 60  # of rollout and training
   config.model = tiny_sft.model()
   config.mesh = dict(data=1, fsdp=1, tensor=1)  # devices along each axis; one may be -1: what is left
+  config.memory = dict(  # device, or host: pinned memory of the host, where the platform has it; no bit depends on it
+    optimizer="device",  # the moments, twice the parameters
+    reference="device",  # the frozen reference, where there is one
+  )
   config.warmup = tiny_sft.training()  # supervised steps before, of whatever model; `warmup.steps=0` for none
   config.warmup.eval = dict(every=180, best="heldout/avg@8")
   config.warmup.checkpoint = dict(every=300, keep=1, digest=True)

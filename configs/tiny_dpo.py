@@ -63,6 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.max_skipped_updates = 5
   config.model = tiny_sft.model()
   config.mesh = dict(data=1, fsdp=1, tensor=1)
+  config.memory = dict(optimizer="device")  # the moments; or host: pinned memory of the host; no bit depends on it
   config.warmup = tiny_reward_model.warmup()
   config.warmup.steps = 600
   config.warmup.optimizer.decay_updates = 600

@@ -20,7 +20,8 @@ from configs import tiny_dapo, tiny_sft
 
 def get_config(arg: str = "") -> ConfigDict:
   base = tiny_dapo.get_config(arg)
-  config = ConfigDict({name: base[name] for name in ("seed", "model", "mesh", "warmup", "prompts", "rollout")})
+  shared = ("seed", "model", "mesh", "memory", "warmup", "prompts", "rollout")
+  config = ConfigDict({name: base[name] for name in shared})
   config.steps = 40  # of rollout and training
   config.meshes = dict(  # of the other models, on the same devices; all 0: as `mesh`, which is the policy's
     reference=dict(data=0, fsdp=0, tensor=0),

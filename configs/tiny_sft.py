@@ -135,6 +135,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.seed = 0
   config.model = model()
   config.mesh = dict(data=1, fsdp=1, tensor=1)
+  config.memory = dict(optimizer="device")  # the moments; or host: pinned memory of the host; no bit depends on it
   config.rewards = rewards()
   config.eval = evaluation()
   config.eval.every = 180

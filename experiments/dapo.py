@@ -17,4 +17,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-  flags.run(main, default="tiny_dapo", replays=True)
+  flags.run(main, default="tiny_dapo", replays=True, distributed=True)

@@ -16,4 +16,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-  flags.run(main, default="tiny_dpo")
+  flags.run(main, default="tiny_dpo", distributed=True)

@@ -5,6 +5,13 @@
 Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
 run it again to go on; 1 anything else, with a traceback.
 
+On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
+
+    python -m experiments.dapo --config=... --workdir=DIR --distributed
+    python -m experiments.dapo ... --coordinator=HOST:PORT --processes=2 --process=0   # where JAX finds no peers itself
+
+All end with the same exit code, unless one of them is lost: then the others end with another one than 0, 2 and 75.
+
 Logging starts at warnings; `--verbosity=0` shows what libraries say besides. Compiled programs are kept from run to run
 in ~/.cache/posttrain_jax/xla: `JAX_COMPILATION_CACHE_DIR` names another directory, and none if it is empty.
 
@@ -42,6 +49,7 @@ def run(
   *,
   needs_workdir: bool = True,
   replays: bool = False,
+  distributed: bool = False,
   argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Calls `main(config, workdir)` with what the command line says, and exits.
@@ -51,6 +59,7 @@ def run(
     default: which of configs/*.py stands in for `--config`, such as "tiny_dapo".
     needs_workdir: whether it is an error to leave `--workdir` out.
     replays: whether there is a flag `--replay=DIR`, which becomes the config's field `replay`.
+    distributed: whether there are the flags of a job of several processes, which are joined before `main` is called.
     argv: program name and arguments; None is the process's own.
   """
 
@@ -62,9 +71,14 @@ def run(
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
     if replays:
       flags.DEFINE_string("replay", None, "workdir of a run whose stored groups are trained on, without sampling")
+    if distributed:
+      flags.DEFINE_bool("distributed", False, "this is one process of several, which JAX finds (Cloud TPU, GKE, Slurm)")
+      flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX does not find it itself")
+      flags.DEFINE_integer("processes", None, "how many there are, where JAX does not know", lower_bound=1)
+      flags.DEFINE_integer("process", None, "which of them this is, from 0 on, where JAX does not know", lower_bound=0)
     if _wants_help(args):
-      replay = " [--replay=DIR]" if replays else ""
-      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{replay}", base)
+      more = (" [--replay=DIR]" if replays else "") + (" [--distributed]" if distributed else "")
+      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base)
     _check_overrides(args, base)
     try:
       _parse_all(args)
@@ -81,7 +95,17 @@ def run(
       flags.FLAGS.config.replay = flags.FLAGS.replay
     return flags.FLAGS.config, flags.FLAGS.workdir
 
-  _run(parse, main, argv)
+  def joined(*arguments) -> None:
+    given = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
+    if not flags.FLAGS.distributed and given == (None, None, None):
+      main(*arguments)
+      return
+    from posttrain_jax.parallel import processes
+
+    with processes.joined(*given, together=(Preempted,)):
+      main(*arguments)
+
+  _run(parse, joined if distributed else main, argv)
 
 
 def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) -> NoReturn:

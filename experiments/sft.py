@@ -30,4 +30,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-  flags.run(main, default="tiny_sft", needs_workdir=False)
+  flags.run(main, default="tiny_sft", needs_workdir=False, distributed=True)

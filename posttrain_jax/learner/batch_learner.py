@@ -12,7 +12,9 @@ from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_sched
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import LossFunction, SkippedUpdates, update_program
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.processes import spread
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
 
@@ -41,6 +43,7 @@ class BatchLearner:
     seed: int,
     params: nnx.State | None = None,
     abstract: bool = False,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the program.
 
@@ -55,12 +58,13 @@ class BatchLearner:
       seed: of random parameters.
       params: parameters to start from; random ones if None.
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
     """
     self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(
-      model, transformation, mesh, seed=seed, params=params, abstract=abstract
+      model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
     self.update = update_program(loss, totals, transformation, self.shardings, mesh)
 
@@ -78,7 +82,7 @@ class BatchLearner:
     """One optimiser update on a batch of host arrays [B, ...]: its metrics. May raise Diverged."""
     learning_rate = float(self.learning_rate(self.version))
     with jax.set_mesh(self.mesh):
-      self.state, metrics = self.update(self.state, self.split(batch))
+      self.state, metrics = self.update(self.state, spread(self.split(batch), batch_sharding(self.mesh, leading=1)))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
     return {"learning_rate": learning_rate, **metrics}

@@ -4,6 +4,9 @@ A step is finished when its manifest is there (`manifest.py`), never before. Old
 manifest of a newer one has been written and read back, and in an order that a kill at any moment leaves nothing that
 looks finished and is not. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON.
 
+With several processes all of them call what is here together: each writes and reads the shards of its devices; what
+else is on disk is process 0's to write, to verify and to delete.
+
 The layout under `directory`: `12/state`, `12/extra`, `12.manifest.json`; `12.damaged` is a step that failed its check.
 """
 
@@ -20,6 +23,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from posttrain_jax.learner import manifest
+from posttrain_jax.parallel.processes import is_main, on_main
 from posttrain_jax.types import InputError
 
 # Each replica of a replicated array writes a slice of it, which is cut out by a program of its own, compiled for every
@@ -59,7 +63,7 @@ class Checkpointer:
     self._directory = pathlib.Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
     self._keep = keep
-    self._remove_unfinished()
+    on_main(self._remove_unfinished)
     # Orbax deletes by its own idea of what is complete, so it is told to keep everything.
     self._manager = ocp.CheckpointManager(
       self._directory,
@@ -88,14 +92,14 @@ class Checkpointer:
     """
     _check_json(extra, "extra")
     self.wait()
-    if step in manifest.sealed_steps(self._directory):
+    if on_main(lambda: step in manifest.sealed_steps(self._directory)):
       return
     arguments = ocp.args.Composite(
       state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
     )
     if not self._manager.save(step, args=arguments, force=True):
       raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")
-    if jax.process_index() == 0:
+    if is_main():
       leaves = manifest.describe_leaves(state)
       self._sealing = threading.Thread(target=self._seal, args=(step, leaves, best), name=f"seal-{step}")
       self._sealing.start()
@@ -129,12 +133,7 @@ class Checkpointer:
     restored = load(self._directory, abstract_state)
     if restored is None:
       return None
-    for step in manifest.sealed_steps(self._directory):
-      if step > restored.step and jax.process_index() == 0:
-        manifest.manifest_path(self._directory, step).unlink()
-        shutil.rmtree(self._directory / f"{step}.damaged", ignore_errors=True)
-        if (self._directory / str(step)).exists():
-          (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+    on_main(lambda: self._set_aside_after(restored.step))
     self._manager.reload()
     changes = manifest.changes_of_environment(self._directory, restored.step)
     for change in changes:
@@ -174,10 +173,17 @@ class Checkpointer:
         manifest.manifest_path(self._directory, step).unlink()  # first, so that a half-deleted step is unfinished
         shutil.rmtree(self._directory / str(step))
 
+  def _set_aside_after(self, last: int) -> None:
+    """Renames the steps after one."""
+    for step in manifest.sealed_steps(self._directory):
+      if step > last:
+        manifest.manifest_path(self._directory, step).unlink()
+        shutil.rmtree(self._directory / f"{step}.damaged", ignore_errors=True)
+        if (self._directory / str(step)).exists():
+          (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+
   def _remove_unfinished(self) -> None:
     """Removes what a killed save or deletion left: steps without a manifest and temporary files."""
-    if jax.process_index() != 0:
-      return
     sealed = manifest.sealed_steps(self._directory)
     for path in list(self._directory.iterdir()):
       if path.name.endswith(".manifest.json.tmp"):
@@ -215,10 +221,14 @@ def load(
     InputError: the step asked for is not there or damaged, all steps are damaged, or the leaves differ.
   """
   directory = pathlib.Path(directory).absolute()
-  steps = manifest.sealed_steps(directory)
-  if step is not None and step not in steps:
-    raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
-  step, notes = _newest_undamaged(directory, steps if step is None else [step])
+
+  def choose() -> tuple[int | None, list[str]]:
+    steps = manifest.sealed_steps(directory)
+    if step is not None and step not in steps:
+      raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
+    return _newest_undamaged(directory, steps if step is None else [step])
+
+  step, notes = on_main(choose)
   if step is None:
     return None
   manifest.check_leaves(directory, step, abstract_state, partial=partial)

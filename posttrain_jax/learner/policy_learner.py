@@ -19,6 +19,8 @@ from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, combine, update_program
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
@@ -63,6 +65,7 @@ class PolicyLearner:
     params: nnx.State | None = None,
     text: Text | None = None,
     abstract: bool = False,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the programs.
 
@@ -79,6 +82,7 @@ class PolicyLearner:
       params: parameters to start from. Random ones if None.
       text: whose likelihood is part of every update; None for none.
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
 
     Raises:
       InputError: P R does not divide over micro-batches and mesh.
@@ -91,7 +95,7 @@ class PolicyLearner:
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(
-      model, transformation, mesh, seed=seed, params=params, abstract=abstract
+      model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
     self.scorer = logprob_scorer(model, objective, mesh, **division)
 
@@ -138,14 +142,14 @@ class PolicyLearner:
     with jax.set_mesh(self.mesh):
       if batch.old_logprobs is None:
         # The first update is on-policy and computes its own in the same forward pass.
-        old = [self.scorer.program(self.state.params, part) for part in parts[1:]]
+        old = [self.scorer.run(self.state.params, part) for part in parts[1:]]
         parts[1:] = [dataclasses.replace(part, old_logprobs=each) for part, each in zip(parts[1:], old)]
       else:
         parts[:1] = [dataclasses.replace(parts[0], old_logprobs=None)]
       found, version = [], self.version
       for i, part in enumerate(parts):
         if np.any(part.mask):
-          batch = self.with_text(part, version + len(found))
+          batch = spread(self.with_text(part, version + len(found)), self.scorer.batch_sharding)
           self.state, metrics = self.update[i == 0](self.state, batch)
           found.append(metrics)
     found = jax.device_get(found)

@@ -14,6 +14,8 @@ from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
 from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept, keep
+from posttrain_jax.parallel.processes import fetch, place, spread
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
 
 
@@ -24,6 +26,7 @@ class Scorer:
     shardings: of the parameters.
     program: (parameters, part of a batch as `split` cuts it) to the function's values [M, P / M, ...].
     freeze_program: parameters to a copy in compute dtype.
+    batch_sharding: of a batch in micro-batches [M, P / M, ...], and of what is computed.
   """
 
   def __init__(
@@ -49,12 +52,12 @@ class Scorer:
     graph, abstract = abstract_transformer(model)
     self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
     self._mesh, self._size, self._parts, self._rows = mesh, prompts_per_update, micro_batches, rows_per_prompt
-    sharding = batch_sharding(mesh, leading=1)
+    self.batch_sharding = batch_sharding(mesh, leading=1)
 
     def score(params: nnx.State, batch: Any) -> jax.Array:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
-    self.program = jax.jit(score, in_shardings=(self.shardings, sharding), out_shardings=sharding)
+    self.program = jax.jit(score, in_shardings=(self.shardings, self.batch_sharding), out_shardings=self.batch_sharding)
     self.freeze_program = jax.jit(
       lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
       out_shardings=self.shardings,
@@ -67,17 +70,22 @@ class Scorer:
     for start in range(0, len(batch.prompts), size):
       yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
 
+  def run(self, params: nnx.State, part: Any) -> jax.Array:
+    """The function's values [M, P / M, ...] of one of the parts of `split`, on the devices; inside `jax.set_mesh`."""
+    return self.program(params, spread(part, self.batch_sharding))
+
   def __call__(self, params: nnx.State, batch: Any) -> np.ndarray:
     """The function's values [P, G, ...] of a batch of host arrays, whatever its number of prompts."""
+    params = jax.device_put(params, self.shardings)  # from where they are kept
     with jax.set_mesh(self._mesh):
-      parts = [jax.device_get(self.program(params, part)) for part in self.split(batch)]
+      parts = [fetch(self.run(params, part)) for part in self.split(batch)]
     # [updates][M, P R / M, G / R, ...] back to the order of the prompts.
     values = np.concatenate([np.concatenate(list(part)) for part in parts])
     return values.reshape(*batch.answers.shape[:2], *values.shape[2:])
 
-  def freeze(self, params: nnx.State) -> nnx.State:
+  def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
     """A copy that no update donates, kept as what is computed with: compute dtype, learner's layout."""
-    return self.freeze_program(jax.device_put(params, self.shardings))
+    return jax.device_put(self.freeze_program(place(params, self.shardings)), keep(self.shardings, kept))
 
 
 def logprob_scorer(

@@ -13,6 +13,8 @@ from jax.sharding import Mesh
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.parallel.memory import Kept, keep
+from posttrain_jax.parallel.processes import place
 from posttrain_jax.parallel.sharding import LEARNER_RULES, Rules, state_shardings
 
 
@@ -41,6 +43,7 @@ def make_train_state(
   params: nnx.State | None = None,
   rules: Rules = LEARNER_RULES,
   abstract: bool = False,
+  optimizer_kept: Kept = Kept.DEVICE,
 ) -> tuple[TrainState, Any]:
   """Makes a train state in its shardings, from random or from given parameters.
 
@@ -52,6 +55,7 @@ def make_train_state(
     params: parameters to start from; random ones if None.
     rules: logical axis to mesh axis.
     abstract: make no array, only its ShapeDtypeStructs with shardings: for a mesh of devices that are not there.
+    optimizer_kept: in whose memory the optimiser's state is.
 
   Returns:
     (state, the tree of its shardings).
@@ -65,22 +69,22 @@ def make_train_state(
       params = nnx.state(Transformer(config, nnx.Rngs(params=seed)))
     return TrainState(updates=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
+  shapes = jax.eval_shape(new, params)
+  shardings = state_shardings(shapes, mesh, rules)
+  shardings = dataclasses.replace(shardings, opt_state=keep(shardings.opt_state, optimizer_kept))
   if abstract:
-    shapes = jax.eval_shape(new, params)
-    shardings = state_shardings(shapes, mesh, rules)
     return abstract_like(shapes, shardings), shardings
-  return _make(new, mesh, rules, params)
+  return _make(new, shardings, params), shardings
 
 
-def _make(new: Callable, mesh: Mesh, rules: Rules, params: nnx.State | None) -> tuple[TrainState, Any]:
-  shardings = state_shardings(jax.eval_shape(new, params), mesh, rules)
+def _make(new: Callable, shardings: Any, params: nnx.State | None) -> TrainState:
   if params is None:
-    return jax.jit(lambda: new(None), out_shardings=shardings)(), shardings
-  placed = jax.device_put(params, shardings.params)
+    return jax.jit(lambda: new(None), out_shardings=shardings)()
+  placed = place(params, shardings.params)
   if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
-    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
+    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed)
   # Arrays that were on devices already may share their buffers with what `device_put` returns, whatever it is asked.
-  return jax.jit(lambda given: new(jax.tree.map(jnp.copy, given)), out_shardings=shardings)(placed), shardings
+  return jax.jit(lambda given: new(jax.tree.map(jnp.copy, given)), out_shardings=shardings)(placed)
 
 
 def abstract_like(state: Any, shardings: Any) -> Any:

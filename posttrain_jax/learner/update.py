@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from posttrain_jax.learner.state import TrainState
+from posttrain_jax.parallel.memory import on_device
 from posttrain_jax.parallel.sharding import batch_sharding
 
 
@@ -63,7 +64,13 @@ LossFunction = Callable[[Any, Any, Any], LossOutput]
 
 
 def apply_update(
-  loss_function: LossFunction, optimizer: optax.GradientTransformation, state: TrainState, batch: Any, totals: Any
+  loss_function: LossFunction,
+  optimizer: optax.GradientTransformation,
+  state: TrainState,
+  batch: Any,
+  totals: Any,
+  *,
+  computed_at: Any = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Runs one optimiser update; to be jitted with the state donated.
 
@@ -73,6 +80,7 @@ def apply_update(
     state: the train state.
     batch: pytree whose leaves are [M, ...]: M micro-batches.
     totals: pytree of scalars over all micro-batches, handed to each.
+    computed_at: shardings of an optimiser state that is kept elsewhere (`parallel.memory`), where it is computed with.
 
   Returns:
     (new state; metrics: "loss", "grad_norm", "skipped_updates" (1 if the update was not finite and left out) and those
@@ -91,6 +99,10 @@ def apply_update(
   loss = outputs.loss.sum()
   grad_norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
+  if computed_at is not None:
+    # Not before the gradient is there: until then the memory belongs to activations.
+    gradient, opt_state = jax.lax.optimization_barrier((gradient, state.opt_state))
+    state = dataclasses.replace(state, opt_state=jax.device_put(opt_state, computed_at))
   changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   updated = TrainState(
     updates=state.updates + 1, params=optax.apply_updates(state.params, changes), opt_state=opt_state
@@ -122,8 +134,9 @@ def update_program(
     shardings: of the train state.
     mesh: where the rows of micro-batches are split.
   """
+  computed_at = on_device(shardings.opt_state)
   return jax.jit(
-    lambda state, batch: apply_update(loss_function, optimizer, state, batch, totals(batch)),
+    lambda state, batch: apply_update(loss_function, optimizer, state, batch, totals(batch), computed_at=computed_at),
     in_shardings=(shardings, batch_sharding(mesh, leading=1)),
     out_shardings=(shardings, None),
     donate_argnums=0,

@@ -16,6 +16,7 @@ from posttrain_jax.learner.update import combine
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
 
 
 class ValueLearner(BatchLearner):
@@ -37,6 +38,7 @@ class ValueLearner(BatchLearner):
     max_skipped_updates: int,
     params: nnx.State,
     abstract: bool = False,
+    optimizer_kept: Kept = Kept.DEVICE,
   ):
     """Makes the state and the programs.
 
@@ -50,6 +52,7 @@ class ValueLearner(BatchLearner):
       max_skipped_updates: updates in a row that are not finite which end the training.
       params: parameters to start from.
       abstract: make the programs and no array, as in `BatchLearner`; `params` may be abstract too.
+      optimizer_kept: in whose memory the optimiser's state is between updates.
     """
     graph, _ = abstract_transformer(model)
     super().__init__(
@@ -63,6 +66,7 @@ class ValueLearner(BatchLearner):
       seed=0,  # of nothing: parameters are given
       params=params,
       abstract=abstract,
+      optimizer_kept=optimizer_kept,
     )
     self._prompts_per_update = prompts_per_update
     division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)

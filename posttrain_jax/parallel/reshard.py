@@ -1,7 +1,8 @@
 """From the learner's parameters to the sampler's: other dtype, other layout, layers as a list instead of a stack.
 
 One jitted program casts, unstacks and reshards, compiled once. Nothing of the optimiser goes along. On the same devices
-the program writes the sampler's layout directly; onto other devices its result is moved with `device_put`.
+the program writes the sampler's layout directly; onto other devices its result is moved with `device_put`. Where the
+learner's mesh is that of several processes, each has a sampler of its own, and what its devices hold is its copy.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from posttrain_jax.parallel.processes import own_part
 from posttrain_jax.parallel.sharding import SAMPLER_RULES, Rules, state_shardings
 
 
@@ -43,7 +45,7 @@ def make_handover(
     abstract: the learner's parameters as ShapeDtypeStructs with their shardings, or arrays.
     num_layers: layers in the stack.
     dtype: the sampler's compute dtype.
-    mesh: the sampler's mesh: the learner's own devices (time-shared) or others.
+    mesh: the sampler's mesh: the learner's own devices (time-shared), this process's part of them, or others.
     rules: the sampler's sharding rules.
   """
   stacked = 0 not in abstract["blocks"]
@@ -59,6 +61,10 @@ def make_handover(
     return lambda params: params
   if same_devices:
     return jax.jit(unstack, out_shardings=placed)
+  if not sharding.is_fully_addressable:
+    everywhere = state_shardings(jax.eval_shape(unstack, abstract), sharding.mesh, rules)
+    unstack = jax.jit(unstack, out_shardings=everywhere)
+    return lambda params: own_part(unstack(params), placed)
   unstack = jax.jit(unstack)
   return lambda params: jax.device_put(unstack(params), placed)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.pipelines.shares import shared
 from posttrain_jax.pipelines.verdicts import Verdict, verdict
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
@@ -55,7 +56,8 @@ class Supply:
   def sample(self, count: int) -> list[Judged]:
     """Draws prompts, waits for all their answers and judges them."""
     prompts = self.draw(count)
-    return self.judge(self.engine.generate(prompts, self.group_size)) if prompts else []
+    judged = shared(prompts, lambda own: self._judge(self.engine.generate(own, self.group_size))) if prompts else []
+    return [(group, verdict(group)) for group in judged]
 
 
 def drain(supply: Supply, have: int, share: float) -> list[Judged]:

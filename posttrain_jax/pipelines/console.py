@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Console:
   """A progress bar over steps with a few metrics beside it. A context manager."""
 
-  def __init__(self, title: str, total: int, shown: Mapping[str, str], *, done: int = 0):
+  def __init__(self, title: str, total: int, shown: Mapping[str, str], *, done: int = 0, quiet: bool = False):
     """Sets up the bar.
 
     Args:
@@ -21,9 +21,10 @@ class Console:
       total: number of steps.
       shown: metric name to the label under which it is shown.
       done: steps done in an earlier run.
+      quiet: shows nothing: another process speaks.
     """
     self._title, self._total, self._shown = title, total, shown
-    self._console = rich.console.Console(stderr=True)
+    self._console = rich.console.Console(stderr=True, quiet=quiet)
     self._last_line = -math.inf
     self._latest: dict[str, float] = {}
     self._progress = rich.progress.Progress(

@@ -25,7 +25,9 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main, local_mesh, refuse_several
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline, online_dpo, sft
@@ -38,7 +40,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.pipelines.reference_logprobs import reference_logprobs
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
-from posttrain_jax.pipelines.settings import build
+from posttrain_jax.pipelines.settings import build, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.workdir import Workdir
 
@@ -56,12 +58,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   if "online" in config:
+    refuse_several("online DPO")
     online_dpo.train(config, workdir)
     return
   with contextlib.ExitStack() as stack:
     offline.check(config)
     objective = build(PreferenceObjective, config.objective, "objective")
     policy, mesh = load_policy(config.model), make_mesh(config.mesh)
+    kept = memory(config, mesh).optimizer
     check_division(mesh, batch_size=config.batch_size, micro_batches=config.micro_batches)
     data = load_comparisons(config.preferences, policy.tokenizer)
     offline.check_best(config, [*config.eval.sets, *(["preferences"] if data.held_out else [])])
@@ -84,9 +88,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
     directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept)
     save_description(policy, directory.path)
-    learner = make_learner(config, policy, objective, mesh)
+    learner = make_learner(config, policy, objective, mesh, kept)
     reference = reference_logprobs(
       policy.model,
       learner.state.params,
@@ -113,7 +117,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       evaluate_first=True,
       facts=data.facts,
     )
-  if config.logging.report:
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 
@@ -122,10 +126,11 @@ def make_learner(
   policy: Policy,
   objective: PreferenceObjective,
   mesh: Mesh,
+  optimizer_kept: Kept = Kept.DEVICE,
   *,
   abstract: bool = False,
 ) -> BatchLearner:
-  """The learner of pairs that are given; `abstract` as in `BatchLearner`."""
+  """The learner of pairs that are given; `optimizer_kept` and `abstract` as in `BatchLearner`."""
   graph, _ = abstract_transformer(policy.model)
   return BatchLearner(
     policy.model,
@@ -138,13 +143,15 @@ def make_learner(
     seed=stream_seed(config.seed, Stream.PARAMS),
     params=policy.params,
     abstract=abstract,
+    optimizer_kept=optimizer_kept,
   )
 
 
 def _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, layout):
   """What `offline.fit` evaluates with; made while the learner still has the reference's parameters."""
   abstract = abstract_like(learner.state, learner.shardings).params
-  hand_over = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
+  hand_over = make_handover(abstract, **sampler)
   preferred = kl = None
   if held_out:
     options = dict(batch_size=config.batch_size, **layout)

@@ -36,12 +36,14 @@ import dataclasses
 from typing import Any
 
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.parallel.processes import refuse_several
 from posttrain_jax.pipelines import admission, rollout_metrics
 from posttrain_jax.pipelines.admission import Admission, Judge, Judged, Supply
 from posttrain_jax.pipelines.carry import Line
 from posttrain_jax.pipelines.group_json import group_from_json, group_to_json
 from posttrain_jax.pipelines.pass_rates import PassRates
 from posttrain_jax.pipelines.sampling_settings import AtCap, DynamicSampling
+from posttrain_jax.pipelines.shares import add_up
 from posttrain_jax.pipelines.verdicts import Verdict
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, InputError
@@ -99,8 +101,11 @@ class Collector:
       settings: whether and how to replace uninformative groups.
 
     Raises:
-      InputError: a cap below N, or group sizes that cannot be informative.
+      InputError: a cap below N, group sizes that cannot be informative, or a way to admit prompts that looks at groups
+        one by one where several processes draw them.
     """
+    if settings.enabled and settings.admission in (Admission.EXACT, Admission.CARRY):
+      refuse_several(f"dynamic_sampling.admission={settings.admission}")
     if settings.enabled and group_size < 2:
       raise InputError(f"rollout.group_size: {group_size}, expected at least 2 for dynamic sampling")
     if settings.enabled and settings.max_prompts < groups:
@@ -158,7 +163,7 @@ class Collector:
       trained,
       judged,
       collections.Counter(counted),
-      self.engine.take_stats(),
+      add_up(self.engine.take_stats()),
       version=self.engine.version,
       drawn=supply.drawn,
     )

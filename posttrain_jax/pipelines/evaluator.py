@@ -12,9 +12,11 @@ from jax.sharding import Mesh
 
 from posttrain_jax.evaluation import answers
 from posttrain_jax.evaluation import metrics as bootstrap
+from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.pipelines.model_rewards import ScoreGroups
 from posttrain_jax.pipelines.policy import Policy
 from posttrain_jax.pipelines.settings import build, convert
+from posttrain_jax.pipelines.shares import shared
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.rewards import extract
@@ -70,7 +72,7 @@ class Evaluator:
       policy: model and tokeniser.
       judge: fills in texts and accuracy; the same verifier as in training.
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
-      mesh: where the sampler's parameters are.
+      mesh: the learner's; the sampler's parameters are on this process's part of it.
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
 
     Raises:
@@ -79,6 +81,7 @@ class Evaluator:
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward
     self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
+    slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
     for name, settings in section.sets.items():
@@ -99,10 +102,10 @@ class Evaluator:
           policy.model,
           sampling,
           seed=self._seed,
-          slots=section.slots,
+          slots=slots,
           max_prompt_length=longest,
           max_new_tokens=section.max_new_tokens,
-          mesh=mesh,
+          mesh=local_mesh(mesh),
         )
 
       stop_ids = policy.tokenizer.stop_ids
@@ -128,12 +131,12 @@ class Evaluator:
         if engine is not None:
           engine.load(params, version)
       found, groups[name] = answers.evaluate(
-        each.engine.generate,
-        self._judge,
+        self._judged_draws(each.engine),
+        list,  # they are judged already, where they were drawn
         each.prompts,
         each.samples,
         extract=functools.partial(extract.find_answer, style=self._style),
-        greedy=each.greedy.generate if each.greedy is not None else None,
+        greedy=self._judged_draws(each.greedy) if each.greedy is not None else None,
         seed=self._seed,
         per_problem=each.per_problem,
       )
@@ -146,3 +149,6 @@ class Evaluator:
         if engine is not None:
           engine.release()
     return metrics, groups
+
+  def _judged_draws(self, engine: Engine) -> answers.Generate:
+    return lambda prompts, samples: shared(prompts, lambda own: self._judge(engine.generate(own, samples)))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from posttrain_jax.pipelines.model_rewards import Judge
+from posttrain_jax.pipelines.shares import shared
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group
@@ -32,7 +33,7 @@ def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], 
 
   def rewards(groups: Sequence[Group]) -> np.ndarray:
     greedy.load(engine.params, engine.version)
-    judged = judge(greedy.generate([group.prompt for group in groups], 1))
+    judged = shared([group.prompt for group in groups], lambda own: judge(greedy.generate(own, 1)))
     greedy.release()
     return np.array([group.rewards[0] if group.valid[0] else np.nan for group in judged], np.float32)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
-_ANSWER_ARRAYS = {
+ANSWER_ARRAYS = {
   "tokens": np.int32,
   "sampler_logprobs": np.float32,
   "drawn_logprobs": np.float32,
@@ -27,7 +27,7 @@ def group_to_json(group: Group) -> dict[str, Any]:
       "attempt": prompt.attempt,
     },
     "answers": [
-      {name: getattr(answer, name).tolist() for name in _ANSWER_ARRAYS}
+      {name: getattr(answer, name).tolist() for name in ANSWER_ARRAYS}
       | {
         "finish_reason": int(answer.finish_reason),
         "generated": None if answer.generated is None else answer.generated.tolist(),
@@ -45,7 +45,7 @@ def group_from_json(record: dict[str, Any]) -> Group:
   prompt = record["prompt"]
   answers = []
   for answer in record["answers"]:
-    arrays = {name: np.array(answer[name], dtype) for name, dtype in _ANSWER_ARRAYS.items()}
+    arrays = {name: np.array(answer[name], dtype) for name, dtype in ANSWER_ARRAYS.items()}
     generated = None if answer["generated"] is None else np.array(answer["generated"], bool)
     answers.append(Answer(**arrays, finish_reason=FinishReason(answer["finish_reason"]), generated=generated))
   return Group(

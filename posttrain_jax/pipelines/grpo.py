@@ -24,6 +24,8 @@ import numpy as np
 
 from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
+from posttrain_jax.parallel.memory import keep
+from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
 from posttrain_jax.pipelines.group_json import group_to_json, rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
@@ -53,7 +55,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       # A reference that is never replaced is the policy that training started from.
       return with_more(learner.state, reference=batches.reference) if refresh else learner.state
 
-    shardings = with_more(learner.shardings, reference=learner.scorer.shardings) if refresh else learner.shardings
+    shardings = learner.shardings
+    if refresh:
+      kept = keep(learner.scorer.shardings, batches.reference_kept)
+      shardings = with_more(learner.shardings, reference=kept)
     keeper = Keeper(
       stack,
       directory.path,
@@ -111,7 +116,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, state(), learner.state.params, extra, stop=stop):
         break
     keeper.finish()
-  if config.logging.report:
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 

@@ -12,6 +12,7 @@ from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import sft
 from posttrain_jax.pipelines.advantages import Estimator
@@ -29,7 +30,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
 from posttrain_jax.pipelines.replay import Replay
 from posttrain_jax.pipelines.rollout_engine import rollout_engine
-from posttrain_jax.pipelines.settings import at_least, build, convert
+from posttrain_jax.pipelines.settings import at_least, build, convert, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
@@ -112,6 +113,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
       f"eval.best: {config.eval.best!r}, expected SET/METRIC with a set of {', '.join(config.eval.sets)}"
     )
   mesh = make_mesh(config.mesh)
+  kept = memory(config, mesh)
   policy = load_policy(config.model)
   objective, optimizer, division = learner_settings(config, updates="updates_per_step")
   settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
@@ -160,7 +162,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     digests["teacher"] = policy_digests(config.teacher.path, policy.tokenizer)["model"]
   directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
-  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept.optimizer)
   save_description(policy, directory.path)
   learner = PolicyLearner(
     policy.model,
@@ -170,6 +172,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     seed=stream_seed(config.seed, Stream.PARAMS),
     params=policy.params,
     max_skipped_updates=config.learner.max_skipped_updates,
+    optimizer_kept=kept.optimizer,
     **division,
   )
   batches = PolicyBatches(
@@ -183,6 +186,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     ),
     overlong_filter=overlong_filter == OverlongFilter.LOSS,
     kl_in_reward=config.reference.kl_in_reward,
+    reference_kept=kept.reference,
     teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, **division),
     greedy=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
   )
@@ -193,7 +197,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     start = frozen_copy(learner.state.params)
     kl_to_start = KLToReference(policy.model, start, mesh, chunk=objective.logprob_chunk)
   abstract = abstract_like(learner.state, learner.shardings).params
-  handover = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
   return Parts(
     directory=directory,
     policy=policy,
@@ -206,7 +210,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     preemption=preemption,
     at_cap=settings.at_cap,
     kl_to_start=kl_to_start,
-    _handover=handover,
+    _handover=make_handover(abstract, **sampler),
   )
 
 

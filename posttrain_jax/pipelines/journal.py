@@ -123,6 +123,28 @@ class Journal:
     self.close()
 
 
+class NoJournal:
+  """What a process has in place of a `Journal` where another one keeps it."""
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    del step, metrics
+
+  def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
+    del step, records
+
+  def write_groups(self, step: int, groups: Iterable[Mapping[str, Any]]) -> None:
+    del step, groups
+
+  def offsets(self) -> dict[str, int]:
+    return {}
+
+  def __enter__(self) -> "NoJournal":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    pass
+
+
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
   """The records of a run's metrics.jsonl, in order; a last line cut short by a kill is left out."""
   records = []

@@ -11,9 +11,10 @@ from flax import nnx
 
 from posttrain_jax.learner.checkpoint import Checkpointer, Restored
 from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.parallel.processes import is_main, on_main
 from posttrain_jax.pipelines.clock import Clock
 from posttrain_jax.pipelines.console import Console
-from posttrain_jax.pipelines.journal import Journal
+from posttrain_jax.pipelines.journal import Journal, NoJournal
 from posttrain_jax.pipelines.preemption import Preempted, Preemption
 
 
@@ -59,8 +60,11 @@ class Keeper:
       self.step, self._best, offsets = self.restored.step, extra["best"], extra["journal"]
     self._sign = -1.0 if config.eval.best.startswith("-") else 1.0
     self._metric = f"eval/{config.eval.best.removeprefix('-')}"
-    self.journal = stack.enter_context(Journal(path, offsets, tensorboard=config.logging.tensorboard))
-    self._console = stack.enter_context(Console(title, config.steps, config.logging.console, done=self.step))
+    journal = Journal(path, offsets, tensorboard=config.logging.tensorboard) if is_main() else NoJournal()
+    self.journal: Journal | NoJournal = stack.enter_context(journal)
+    self._console = stack.enter_context(
+      Console(title, config.steps, config.logging.console, done=self.step, quiet=not is_main())
+    )
     if self.restored is not None and self.step < config.steps:
       self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
     self.clock.take()  # what came before the first step is not the first step's time
@@ -98,7 +102,7 @@ class Keeper:
       Whether this was the last step.
     """
     config = self._config
-    last = stop or step == config.steps or self._preemption.requested
+    last = stop or step == config.steps or self._preemption.at_step_end()
     score = self._sign * metrics.get(self._metric, -np.inf * self._sign)
     improved = bool(score > self._best)  # NaN, an evaluation without any verdict, is no improvement
     self._best = score if improved else self._best
@@ -117,5 +121,6 @@ class Keeper:
   def finish(self) -> None:
     """Waits for the last checkpoint; raises Preempted where SIGTERM ended the run before its time."""
     self._checkpoints.wait()
+    on_main(lambda: None)  # the others stay until the first, which writes manifests, has done so
     if self._preemption.requested and self.step < self._config.steps:
       raise Preempted(f"preempted after step {self.step}, checkpoint saved")

@@ -23,6 +23,7 @@ from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.pipelines.settings import build
 from posttrain_jax.types import InputError
@@ -154,6 +155,8 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
 
 def save_description(policy: Policy, workdir: pathlib.Path) -> None:
   """Writes what, with a checkpoint, makes a workdir loadable by its path: the model's sizes and the tokeniser."""
+  if not is_main():
+    return
   policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)
   (workdir / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
 
@@ -162,7 +165,7 @@ def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfi
   sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
   model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
   _, abstract = abstract_transformer(model)
-  mesh = make_mesh({}, jax.devices()[:1])
+  mesh = make_mesh({}, jax.local_devices()[:1])
   target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
   if which == Which.BEST and step is None:

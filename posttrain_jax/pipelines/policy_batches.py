@@ -13,6 +13,7 @@ from flax import nnx
 
 from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.pipelines import batch as batches
 from posttrain_jax.pipelines.advantages import Estimator, charge_kl
 from posttrain_jax.types import Group
@@ -29,6 +30,7 @@ class PolicyBatches:
     overlong_filter: whether truncated answers leave the loss.
     kl_in_reward: β of the KL that is taken from rewards; 0 for none.
     reference: frozen parameters, in the learner's layout; None where nothing needs them.
+    reference_kept: in whose memory they are between steps.
     teacher: logprobs of a batch under another model; None where nothing needs them.
     greedy: reward of the policy's greedy answer to each group's prompt; None where nothing needs it.
   """
@@ -39,12 +41,13 @@ class PolicyBatches:
   overlong_filter: bool = False
   kl_in_reward: float = 0.0
   reference: nnx.State | None = None
+  reference_kept: Kept = Kept.DEVICE
   teacher: Callable[[PolicyBatch], np.ndarray] | None = None
   greedy: Callable[[Sequence[Group]], np.ndarray] | None = None
 
   def refresh_reference(self) -> None:
     """Makes the learner's present parameters the reference."""
-    self.reference = self.learner.scorer.freeze(self.learner.state.params)
+    self.reference = self.learner.scorer.freeze(self.learner.state.params, self.reference_kept)
 
   def __call__(self, groups: Sequence[Group]) -> PolicyBatch:
     """The batch of judged groups, at most `count` of them."""

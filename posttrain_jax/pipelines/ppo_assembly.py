@@ -37,7 +37,7 @@ from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.pretraining_data import load_pretraining
 from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
 from posttrain_jax.pipelines.rollout_engine import rollout_engine
-from posttrain_jax.pipelines.settings import at_least, build
+from posttrain_jax.pipelines.settings import at_least, build, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.pipelines.value_model import load_value_model, with_value_head
@@ -81,6 +81,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   value_optimizer = build(OptimizerConfig, config.value.optimizer, "value.optimizer")
 
   mesh = make_mesh(config.mesh)
+  kept = memory(config, mesh)
   reference_mesh, reward_mesh, value_mesh = (mesh_of(config, name) for name in ("reference", "reward", "value"))
   for each in (mesh, reference_mesh, value_mesh):
     check_division(each, **division)
@@ -108,22 +109,20 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
 
   directory = stack.enter_context(Workdir.open(workdir, config, digests))
   preemption = stack.enter_context(Preemption())
-  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption)
+  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept.optimizer)
   save_description(policy, directory.path)
-  skipped = dict(max_skipped_updates=config.learner.max_skipped_updates)
+  common = dict(max_skipped_updates=config.learner.max_skipped_updates, optimizer_kept=kept.optimizer, **division)
   seed = stream_seed(config.seed, Stream.PARAMS)
   learner = PolicyLearner(
-    policy.model, objective, optimizer, mesh, seed=seed, params=policy.params, text=text, **division, **skipped
+    policy.model, objective, optimizer, mesh, seed=seed, params=policy.params, text=text, **common
   )
   start = learner.state.params
   value_model, value_params = with_value_head(
     value_start, start, seed=stream_seed(config.seed, Stream.VALUE), zero=config.value.zero_head
   )
-  value = ValueLearner(
-    value_model, value_objective, value_optimizer, value_mesh, params=value_params, **division, **skipped
-  )
+  value = ValueLearner(value_model, value_objective, value_optimizer, value_mesh, params=value_params, **common)
   reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
-  reference_params = reference.freeze(start)
+  reference_params = reference.freeze(start, kept.reference)
   kl_to_start = None
   if config.eval.kl:
     kl_to_start = KLToReference(policy.model, frozen_copy(start), mesh, chunk=objective.logprob_chunk)

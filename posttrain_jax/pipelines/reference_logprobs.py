@@ -22,6 +22,7 @@ from posttrain_jax.learner import atomic, preference
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 
 _TENSOR = "reference_logprobs"
@@ -55,11 +56,14 @@ def reference_logprobs(
   path = None
   if cache is not None:
     path = cache / f"{params_sha256(params)[:32]}-{_digest(batches, model)[:32]}.safetensors"
-    found = _read(path, (num_rows, batches[0].answers.shape[1]))
+    found = _read(path, (num_rows, batches[0].answers.shape[1])) if is_main() else None
+    if several():
+      sent = exchange(b"" if found is None else found.tobytes())[0]
+      found = np.frombuffer(sent, np.float32).reshape(num_rows, -1) if sent else None
     if found is not None:
       return found
   values = compute_logprobs(model, params, batches, num_rows, mesh, chunk=chunk)
-  if path is not None:
+  if path is not None and is_main():
     cache.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, safetensors.numpy.save({_TENSOR: values}))
   return values
@@ -70,10 +74,10 @@ def compute_logprobs(
 ) -> np.ndarray:
   """The same without a cache."""
   program = logprob_program(model, mesh, chunk)
-  values = None
+  rows, values = batch_sharding(mesh), None
   for batch in batches:
     with jax.set_mesh(mesh):
-      sums = np.asarray(program(params, batch))
+      sums = fetch(program(params, spread(batch, rows)))
     if values is None:
       values = np.full((num_rows, sums.shape[1]), np.nan, np.float32)
     real = batch.index >= 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import ml_collections
 from jax.sharding import Mesh
 
+from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.pipelines.policy import Policy
 from posttrain_jax.pipelines.settings import build
 from posttrain_jax.pipelines.streams import Stream, stream_seed
@@ -20,7 +21,7 @@ def rollout_engine(config: ml_collections.ConfigDict, policy: Policy, prompts: S
     config: `seed` and `rollout` (see `configs/tiny_dapo.py`).
     policy: model and tokeniser.
     prompts: all that it will be given.
-    mesh: where.
+    mesh: the learner's. With several processes the engine is on this one's part of it and has its part of the slots.
 
   Raises:
     InputError: sizes that mean nothing, or sampling from another distribution than the one that is trained.
@@ -30,12 +31,12 @@ def rollout_engine(config: ml_collections.ConfigDict, policy: Policy, prompts: S
     policy.model,
     _sampling(config, policy),
     seed=stream_seed(config.seed, Stream.ROLLOUT),
-    slots=rollout.slots,
+    slots=part_of(rollout.slots, "rollout.slots"),
     max_prompt_length=max(len(prompt.tokens) for prompt in prompts),
     max_new_tokens=rollout.max_new_tokens,
     steps_per_dispatch=rollout.steps_per_dispatch,
     prefill_width=rollout.prefill_width,
-    mesh=mesh,
+    mesh=local_mesh(mesh),
   )
 
 

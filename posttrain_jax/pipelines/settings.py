@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from jax.sharding import Mesh
 
+from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.types import InputError
 
 
@@ -45,6 +47,13 @@ def build(record: type, section: ml_collections.ConfigDict, where: str, **given:
     if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
       raise InputError(f"{where}.{field.name}: missing, expected {hints[field.name].__name__}")
   return record(**values)
+
+
+def memory(config: ml_collections.ConfigDict, mesh: Mesh) -> Memory:
+  """The config's `memory`, all of it on the devices where it has none; InputError where the mesh cannot have it so."""
+  kept = build(Memory, config.get("memory", ml_collections.ConfigDict()), "memory")
+  kept.check(mesh)
+  return kept
 
 
 def convert(expected: Any, value: Any, where: str) -> Any:

@@ -25,7 +25,9 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main, local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
@@ -41,7 +43,7 @@ from posttrain_jax.pipelines.model_rewards import load_reward_model
 from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
 from posttrain_jax.pipelines.policy import digests as policy_digests
 from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import at_least, build
+from posttrain_jax.pipelines.settings import at_least, build, memory
 from posttrain_jax.pipelines.streams import Stream, stream_seed
 from posttrain_jax.pipelines.validation import Validation
 from posttrain_jax.pipelines.workdir import Workdir
@@ -61,6 +63,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   with contextlib.ExitStack() as stack:
     policy, mesh = load_policy(config.model), make_mesh(config.mesh)
+    kept = memory(config, mesh).optimizer
     data = prepare(config, policy, mesh, config.seed)
     offline.check_best(config, [*config.eval.sets, *(["validation"] if data.validation else [])])
     workers = stack.enter_context(make_workers(config.rewards))
@@ -74,8 +77,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     digests |= data.digests | evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
     directory = stack.enter_context(Workdir.open(workdir, config, digests))
     preemption = stack.enter_context(Preemption())
-    fit(config, policy, mesh, data, directory.path, evaluator, preemption, seed=config.seed)
-  if config.logging.report:
+    fit(config, policy, mesh, data, directory.path, evaluator, preemption, seed=config.seed, optimizer_kept=kept)
+  if config.logging.report and is_main():
     write_report(directory.path)
 
 
@@ -119,6 +122,7 @@ def fit(
   preemption: Preemption,
   *,
   seed: int,
+  optimizer_kept: Kept = Kept.DEVICE,
 ) -> nnx.State:
   """Trains.
 
@@ -131,6 +135,7 @@ def fit(
     evaluator: draws and judges answers every `config.eval.every` steps; None for no answers.
     preemption: whether SIGTERM arrived.
     seed: of random parameters and of dropout.
+    optimizer_kept: in whose memory the optimiser's state is between updates.
 
   Returns:
     The trained parameters, in the learner's shardings.
@@ -154,9 +159,11 @@ def fit(
     max_skipped_updates=config.max_skipped_updates,
     seed=stream_seed(seed, Stream.PARAMS),
     params=policy.params,
+    optimizer_kept=optimizer_kept,
   )
   abstract = abstract_like(learner.state, learner.shardings).params
-  hand_over = make_handover(abstract, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
+  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
+  hand_over = make_handover(abstract, **sampler)
   validation = None
   if data.validation is not None:
     validation = Validation(policy.model, data.validation, mesh, logprob_chunk=config.logprob_chunk)
@@ -196,11 +203,13 @@ def warm_up(
   workdir: pathlib.Path,
   evaluator: Evaluator | None,
   preemption: Preemption,
+  optimizer_kept: Kept = Kept.DEVICE,
 ) -> Policy:
   """The policy after another run's warm-up, which is a run of its own in `warmup` of that run's directory."""
   if data is None:
     return policy
   path = workdir / "warmup"
   path.mkdir(exist_ok=True)
-  params = fit(config.warmup, policy, mesh, data, path, evaluator, preemption, seed=config.seed)
+  options = dict(seed=config.seed, optimizer_kept=optimizer_kept)
+  params = fit(config.warmup, policy, mesh, data, path, evaluator, preemption, **options)
   return dataclasses.replace(policy, params=params)

@@ -11,6 +11,7 @@ from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.learner import supervised
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 
 
@@ -26,11 +27,11 @@ class Validation:
       mesh: where the parameters are.
       logprob_chunk: most tokens whose logits exist at a time on a device.
     """
-    self._batches, self._mesh = batches, mesh
+    self._batches, self._mesh, self._sharding = batches, mesh, batch_sharding(mesh)
     graph, _ = abstract_transformer(model)
     self._sums = jax.jit(
       supervised.make_sums(graph, logprob_chunk=logprob_chunk, shards=batch_shards(mesh)),
-      in_shardings=(None, batch_sharding(mesh)),
+      in_shardings=(None, self._sharding),
     )
 
   def __call__(self, params: nnx.State) -> dict[str, Any]:
@@ -38,6 +39,6 @@ class Validation:
     total = np.zeros(2)
     for batch in self._batches.in_order():
       with jax.set_mesh(self._mesh):
-        total += np.array([float(value) for value in self._sums(params, batch)])
+        total += np.array([float(value) for value in self._sums(params, spread(batch, self._sharding))])
     loss = float(total[0] / max(total[1], 1))
     return {"loss": loss, "perplexity": float(np.exp(loss)), "tokens": int(total[1])}

@@ -1,4 +1,4 @@
-"""A run's directory: one process at a time, one config for good."""
+"""A run's directory: one run at a time, one config for good. Of several processes it is the first that holds it."""
 
 import dataclasses
 import fcntl
@@ -13,13 +13,14 @@ from typing import Any
 import ml_collections
 
 from posttrain_jax.learner import atomic
+from posttrain_jax.parallel.processes import exchange, on_main
 from posttrain_jax.types import InputError
 
 CONFIG_FILE = "config.json"
 _LOCK_FILE = "lock"
 _DIGESTS = "digests"
 # What may differ when a run goes on: how long, on which devices, and what only looks at the run.
-_FREE_FIELDS = ("steps", "mesh", "meshes", "checkpoint", "eval", "logging")
+_FREE_FIELDS = ("steps", "mesh", "meshes", "memory", "checkpoint", "eval", "logging")
 _ABSENT = object()
 
 
@@ -34,7 +35,7 @@ class Workdir:
 
   path: pathlib.Path
   resumed: bool
-  _lock: io.TextIOWrapper
+  _lock: io.TextIOWrapper | None
 
   @property
   def checkpoints(self) -> pathlib.Path:
@@ -52,8 +53,8 @@ class Workdir:
   ) -> "Workdir":
     """Opens DIR for a run with this config: makes it, or checks that it belongs to the same run.
 
-    `steps` and the groups `mesh`, `meshes`, `checkpoint`, `eval` and `logging` may differ from the run's start;
-    config.json then takes the new values.
+    `steps` and the groups `mesh`, `meshes`, `memory`, `checkpoint`, `eval` and `logging` may differ from the run's
+    start; config.json then takes the new values.
 
     Args:
       path: DIR. It must not exist, be empty, or be a run's directory.
@@ -61,33 +62,41 @@ class Workdir:
       digests: name → digest of each file that the run reads (data, tokeniser), kept in config.json under `digests`.
 
     Raises:
-      InputError: another process has DIR open, DIR holds something else, or a field differs (the first one is named).
+      InputError: another run has DIR open, DIR holds something else, or a field differs (the first one is named), from
+        the run's start or between processes.
     """
     path = pathlib.Path(path).absolute()
     content = _to_json(config, digests or {})
+    _refuse_disagreement(content)
     lock = None
-    try:
-      _refuse_foreign(path)
-      path.mkdir(parents=True, exist_ok=True)
-      lock = _lock(path)
-      resumed = (path / CONFIG_FILE).exists()
-      if resumed:
-        _compare(path / CONFIG_FILE, read_json(path), content)
-      atomic.write_text(path / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
-      workdir = cls(path=path, resumed=resumed, _lock=lock)
-      workdir.checkpoints.mkdir(exist_ok=True)
-      workdir.rollouts.mkdir(exist_ok=True)
-    except BaseException as error:
-      if lock is not None:
-        lock.close()
-      if isinstance(error, OSError):
-        raise InputError(f"--workdir={path}: {error.strerror or error}") from error
-      raise
-    return workdir
+
+    def claim() -> bool:
+      nonlocal lock
+      try:
+        _refuse_foreign(path)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        resumed = (path / CONFIG_FILE).exists()
+        if resumed:
+          _compare(path / CONFIG_FILE, read_json(path), content)
+        atomic.write_text(path / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+        for part in ("checkpoints", "rollouts"):
+          (path / part).mkdir(exist_ok=True)
+      except BaseException as error:
+        if lock is not None:
+          lock.close()
+        if isinstance(error, OSError):
+          raise InputError(f"--workdir={path}: {error.strerror or error}") from error
+        raise
+      return resumed
+
+    resumed = on_main(claim)
+    return cls(path=path, resumed=resumed, _lock=lock)
 
   def close(self) -> None:
     """Gives the lock back."""
-    self._lock.close()
+    if self._lock is not None:
+      self._lock.close()
 
   def __enter__(self) -> "Workdir":
     return self
@@ -128,6 +137,18 @@ def _refuse_foreign(path: pathlib.Path) -> None:
     raise InputError(
       f"--workdir={path}: found {others[0]!r} and no {CONFIG_FILE}, expected an empty directory or a run's workdir"
     )
+
+
+def _refuse_disagreement(content: dict[str, Any]) -> None:
+  """Raises InputError where the processes of one run were started with different configs or read different data."""
+  first, *others = (_flatten(json.loads(sent)) for sent in exchange(json.dumps(content).encode()))
+  for index, other in enumerate(others, 1):
+    for name in [*first, *(name for name in other if name not in first)]:
+      found, expected = other.get(name, _ABSENT), first.get(name, _ABSENT)
+      if not _same(found, expected):
+        raise InputError(
+          f"{name}: process {index} has {_show(found)}, process 0 has {_show(expected)}; expected the same"
+        )
 
 
 def _lock(path: pathlib.Path) -> io.TextIOWrapper:

@@ -53,7 +53,7 @@ class ModelReward:
     if not config.scalar_head:
       raise InputError("model: is a language model, expected a reward model")
     self.config, self.tokens_per_batch = config, tokens_per_batch
-    self.mesh = make_mesh({}, jax.devices()[:1]) if mesh is None else mesh
+    self.mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
 
     def freeze(params):
       def one(variable):  # norms and the head, which have one axis, are computed in float32

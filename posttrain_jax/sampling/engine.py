@@ -71,7 +71,7 @@ class Engine:
     """
     if model.scalar_head:
       raise InputError("model: is a reward model, expected a language model")
-    mesh = make_mesh({}, jax.devices()[:1]) if mesh is None else mesh
+    mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
     sizes = dict(slots=slots, max_prompt_length=max_prompt_length, max_new_tokens=max_new_tokens)
     for name, size in {**sizes, "steps_per_dispatch": steps_per_dispatch, "prefill_width": prefill_width}.items():
       if size < 1:

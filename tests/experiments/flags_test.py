@@ -191,6 +191,20 @@ def test_replay_is_a_field_of_the_config(call):
   assert_refused(call("--workdir=w", "--replay=x"), "Unknown command line flag 'replay'")
 
 
+def test_a_process_of_several(call):
+  (call.directory / "hosts.py").write_text(PROGRAM.replace('default="tiny")', 'default="tiny", distributed=True)'))
+  assert (
+    call("--workdir=w", program="hosts.py").stdout == "w 3 True None (1, 2) True False\n"
+  )  # alone: nothing is joined
+  assert "--distributed" in call("--help", program="hosts.py").stdout
+  child = call("--workdir=w", "--processes=2", program="hosts.py")
+  message = "--distributed: coordinator_address should be defined; expected Cloud TPU, GKE or Slurm, or --coordinator,"
+  assert_refused(child, f"{message} --processes and --process")
+  child = call("--workdir=w", "--coordinator=h:1", "--processes=2", "--process=2", program="hosts.py")
+  assert child.returncode == 2 and child.stderr.startswith("error: --distributed: process_id and num_processes must be")
+  assert_refused(call("--workdir=w", "--distributed"), "Unknown command line flag 'distributed'")
+
+
 def test_help(call):
   child = call("--help")
   assert child.returncode == 0

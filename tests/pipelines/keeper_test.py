@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import pytest
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.pipelines.journal import read_metrics
 from posttrain_jax.pipelines.keeper import Keeper
-from posttrain_jax.pipelines.preemption import Preempted
+from posttrain_jax.pipelines.preemption import Preempted, Preemption
 
 
 def settings(best="set/score", steps=6, every=2, saved_every=100):
@@ -32,7 +31,9 @@ def kept(path: pathlib.Path, config, requested=False):
   with contextlib.ExitStack() as stack:
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = {"x": jax.ShapeDtypeStruct((), jnp.float32, sharding=one)}
-    yield Keeper(stack, path, config, abstract, title="test", preemption=SimpleNamespace(requested=requested))
+    preemption = Preemption()
+    preemption.requested = requested
+    yield Keeper(stack, path, config, abstract, title="test", preemption=preemption)
 
 
 def end(keeper, step, **metrics):

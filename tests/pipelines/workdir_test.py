@@ -22,6 +22,7 @@ def make_config(**changes):
       "steps": 10,
       "model": {"width": 64, "layers": (1, 2), "name": "tiny"},
       "mesh": {"data": 1},
+      "memory": {"optimizer": "device"},
       "checkpoint": {"every": 5},
       "eval": {"every": 5, "samples": {"k": 8}},
       "logging": {"tensorboard": True},
@@ -54,9 +55,29 @@ def test_the_same_config_resumes(tmp_path):
   assert start(tmp_path)
 
 
+def test_processes_that_disagree_are_refused(tmp_path, monkeypatch):
+  def send(other):
+    monkeypatch.setattr(workdir, "exchange", lambda own: [own, json.dumps(other(json.loads(own))).encode()])
+
+  send(lambda content: content | {"seed": 1})
+  with pytest.raises(InputError, match="seed: process 1 has 1, process 0 has 0; expected the same"):
+    start(tmp_path / "run")
+  send(lambda content: content | {"digests": {}})
+  with pytest.raises(InputError, match=r'digests\.prompts: process 1 has absent, process 0 has "abc"'):
+    start(tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
 def test_length_mesh_and_what_only_looks_may_differ(tmp_path):
   start(tmp_path)
-  free = {"steps": 20, "mesh.data": 8, "checkpoint.every": 1, "eval.samples.k": 4, "logging.tensorboard": False}
+  free = {
+    "steps": 20,
+    "mesh.data": 8,
+    "memory.optimizer": "host",
+    "checkpoint.every": 1,
+    "eval.samples.k": 4,
+    "logging.tensorboard": False,
+  }
   assert start(tmp_path, **free)
   assert workdir.read_config(tmp_path).steps == 20
 

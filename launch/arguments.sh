@@ -1,0 +1,61 @@
+# shellcheck shell=bash
+# Sourced by the scripts that start a job elsewhere: their options, then the job's method and its own arguments.
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# parse_arguments USAGE "NAME=DEFAULT ..." ARGUMENT...: sets a variable for each --NAME=VALUE, `dry_run`, and the array
+# `job`: METHOD and what follows it. A default of ? has to be given.
+parse_arguments() {
+  # Names that no option has: what is set are the caller's variables.
+  local _usage=$1 _option _name _found _given
+  local -a _options
+  read -ra _options <<<"$2"
+  shift 2
+  dry_run="" job=()
+  for _option in "${_options[@]}"; do
+    printf -v "${_option%%=*}" %s "${_option#*=}"
+  done
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --dry_run) dry_run=1 ;;
+      -h | --help) echo "usage: $_usage" && exit 0 ;;
+      --*=?*)
+        _given=${1%%=*} _found=""
+        for _option in "${_options[@]}"; do
+          _name=${_option%%=*}
+          [ "$_given" != "--$_name" ] || { printf -v "$_name" %s "${1#*=}" && _found=1; }
+        done
+        [ -n "$_found" ] || fail "found $1, expected: $_usage"
+        ;;
+      -*) fail "found $1, expected: $_usage" ;;
+      *) job=("$@") && break ;;
+    esac
+    shift
+  done
+  for _option in "${_options[@]}"; do
+    _name=${_option%%=*}
+    [ "${!_name}" != "?" ] || fail "--$_name: missing, expected: $_usage"
+  done
+  case ${job[0]:-} in
+    sft | dpo | grpo | dapo) ;;
+    *) fail "METHOD: found ${job[0]:-nothing}, expected sft, dpo, grpo or dapo, in: $_usage" ;;
+  esac
+}
+
+# Runs a command; with --dry_run prints it, so that it can be pasted into a shell.
+run() {
+  if [ -n "$dry_run" ]; then
+    printf '%q ' "$@" | sed 's/ $//'
+    echo
+  else
+    "$@"
+  fi
+}
+
+# The words as one string for a shell to read again.
+quoted() {
+  printf '%q ' "$@" | sed 's/ $//'
+}

@@ -1,0 +1,137 @@
+"""Trains on fixed rollouts; as a program, in one of two processes: saves what came of it to --output=FILE.npz."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.learner.objective import Correction, Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.state import abstract_like, make_train_state
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel import processes
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.types import InputError
+from tests.random_params import names, random_params
+
+STEPS = 20
+CONFIG = TransformerConfig(
+  vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4
+)
+# A large epsilon keeps steps about proportional to gradients: rounding then stays rounding.
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+MESH = dict(data=2, fsdp=2, tensor=2)
+PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 4, 3, 5, 6
+
+
+def rollouts(step):
+  """Two updates of four prompts; the same whoever asks."""
+  rng = np.random.default_rng(step)
+  size = (2 * PROMPTS, GROUP, LENGTH)
+  lengths = rng.integers(1, LENGTH + 1, size=size[:2])
+  return PolicyBatch(
+    prompts=rng.integers(0, 24, size=(2 * PROMPTS, PROMPT_LENGTH)).astype(np.int32),
+    prompt_lengths=rng.integers(1, PROMPT_LENGTH + 1, size=2 * PROMPTS).astype(np.int32),
+    answers=rng.integers(0, 24, size=size).astype(np.int32),
+    mask=np.arange(LENGTH) < lengths[..., None],
+    advantages=rng.normal(size=(*size[:2], 1)).astype(np.float32),
+    sampler_logprobs=-rng.random(size).astype(np.float32) * 4,
+  )
+
+
+def make_learner(mesh, **more):
+  return PolicyLearner(
+    CONFIG,
+    Objective(correction=Correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
+    OPTIMIZER,
+    mesh,
+    prompts_per_update=PROMPTS,
+    micro_batches=1,
+    max_skipped_updates=3,
+    seed=0,
+    params=random_params(CONFIG),
+    **more,
+  )
+
+
+def train(learner):
+  """Metrics of each of the steps, [STEPS] a name, from the beginning."""
+  learner.state, _ = make_train_state(
+    CONFIG, make_optimizer(OPTIMIZER), learner.mesh, seed=0, params=random_params(CONFIG)
+  )
+  reference = learner.scorer.freeze(random_params(CONFIG))
+  found = []
+  for step in range(STEPS):
+    batch = rollouts(step)
+    batch = dataclasses.replace(batch, reference_logprobs=learner.scorer(reference, batch))
+    found.append(learner.train(batch))
+  return {name: np.array([metrics[name] for metrics in found]) for name in found[0]}
+
+
+def results():
+  """What one layout makes of the rollouts, in two runs."""
+  learner = make_learner(make_mesh(MESH))
+  first = train(learner)
+  digest = params_sha256(learner.state.params)
+  params = processes.fetch(learner.state.params)
+  second = train(learner)
+  assert params_sha256(learner.state.params) == digest
+  assert all((first[name] == second[name]).all() for name in first)
+
+  mesh = processes.local_mesh(learner.mesh)
+  abstract = abstract_like(learner.state, learner.shardings).params
+  sampler = make_handover(abstract, num_layers=CONFIG.num_layers, dtype=np.float32, mesh=mesh)(learner.state.params)
+  return {
+    **{f"metric {name}": values for name, values in first.items()},
+    **{f"learner {name}": np.asarray(leaf) for name, leaf in names(params).items()},
+    **{f"sampler {name}": np.asarray(leaf) for name, leaf in names(sampler).items()},
+  }
+
+
+def refused_by_main():
+  if not processes.is_main():
+    raise AssertionError("another process than the first was asked")
+  raise InputError("no good")
+
+
+def check_exchange():
+  """What only several processes can show of `parallel.processes`."""
+  index = jax.process_index()
+  assert processes.several() and processes.is_main() == (index == 0)
+  for sizes in ((0, 0), (3, 0), (1, 5000), (3 * 2**20 + 1, 7)):
+    sent = [bytes([i + 1]) * size for i, size in enumerate(sizes)]
+    assert processes.exchange(sent[index]) == sent
+  assert processes.on_main(lambda: {"a": [index, None, 0.1]}) == {"a": [0, None, 0.1]}
+  try:
+    processes.on_main(refused_by_main)
+  except InputError as error:
+    assert str(error) == "no good"
+  else:
+    raise AssertionError("nothing was raised")
+  try:
+    processes.local_mesh(make_mesh(dict(tensor=8)))
+  except InputError as error:
+    assert str(error).startswith("mesh.tensor: 8 devices, some of them another process's")
+  else:
+    raise AssertionError("nothing was raised")
+
+
+def main(argv):
+  del argv
+  with processes.joined(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process):
+    check_exchange()
+    found = results()
+    np.savez(f"{flags.FLAGS.output}{jax.process_index()}.npz", **found)
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("coordinator", None, "HOST:PORT")
+  flags.DEFINE_integer("processes", None, "how many")
+  flags.DEFINE_integer("process", None, "which")
+  flags.DEFINE_string("output", None, "beginning of a file's name")
+  app.run(main)
