@@ -17,7 +17,7 @@ from posttrain_jax.parallel import compiled, topology
 from posttrain_jax.pipelines import compile_proof
 from posttrain_jax.pipelines.method_programs import run_programs
 
-L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 128, 1536
+L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 128, 6144
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH, CHUNK, SLOTS = 4, 2, 10, 24, 16, 32
 CACHED = 2048  # long enough that a cache of 128 numbers a head lies on a TPU as a large one does
 FSDP, TENSOR = 2, 2
