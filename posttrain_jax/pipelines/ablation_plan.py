@@ -141,6 +141,7 @@ def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config = base.warmup.copy_and_resolve_references().unlock()
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()
+  config.memory = dict(optimizer=base.memory.optimizer)
   config.seed = base.seed
   config.eval.reward_model = ""
   config.logging.report = False
