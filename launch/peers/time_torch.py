@@ -8,32 +8,16 @@ the logits of all answer tokens at once, and row by row as TRL's default micro-b
 of posttrain_jax. One JSON line.
 """
 
-import argparse
 import json
-import resource
-import time
 
-import numpy as np
+import peer_work
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
-def timed(work, runs):
-  """(seconds of the first call, median of the others)."""
-  seconds = []
-  for _ in range(runs + 1):
-    start = time.perf_counter()
-    work()
-    seconds.append(time.perf_counter() - start)
-  return seconds[0], float(np.median(seconds[1:]))
-
-
 def main():
   """Times rollouts and updates and prints what was found."""
-  parser = argparse.ArgumentParser()
-  for name, default in dict(prompts=8, group=8, prompt_length=64, new_tokens=128, runs=3).items():
-    parser.add_argument(f"--{name}", type=int, default=default)
-  asked = parser.parse_args()
+  asked = peer_work.asked()
   torch.manual_seed(0)
   config = LlamaConfig(
     vocab_size=49_152,
@@ -62,7 +46,7 @@ def main():
     ("sampled", dict(do_sample=True, temperature=1.0, top_k=0)),
     ("greedy", dict(do_sample=False)),
   ):
-    _, seconds = timed(lambda sampling=sampling: generate(**sampling), asked.runs)
+    _, seconds = peer_work.timed(lambda run, sampling=sampling: generate(**sampling), asked.runs)
     found[f"rollout_{name}_tokens_per_second"] = round(answers * asked.new_tokens / seconds, 1)
 
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -82,9 +66,9 @@ def main():
     optimizer.step()
 
   for name, rows in (("whole", answers), ("row_by_row", 1)):
-    _, seconds = timed(lambda rows=rows: update(rows), asked.runs)
+    _, seconds = peer_work.timed(lambda run, rows=rows: update(rows), asked.runs)
     found[f"update_{name}_seconds"] = round(seconds, 3)
-  found["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+  found["peak_memory_gib"] = peer_work.peak_memory_gib()
   print(json.dumps(found))
 
 

@@ -8,15 +8,13 @@ and its own GRPO loss (`tunix.rl.algo_core.grpo_loss_fn`) under the gradient and
 `smol_4layer`. It imports nothing of posttrain_jax. One JSON line.
 """
 
-import argparse
 import json
-import resource
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import peer_work
 from flax import nnx
 from tunix.generate import sampler as sampler_lib
 from tunix.models.llama3 import model as llama
@@ -43,22 +41,9 @@ class Numbers:
     return 2
 
 
-def timed(work, runs):
-  """(seconds of the first call, median of the others); `work` takes the number of the call."""
-  seconds = []
-  for run in range(runs + 1):
-    start = time.perf_counter()
-    jax.block_until_ready(work(run))
-    seconds.append(time.perf_counter() - start)
-  return seconds[0], float(np.median(seconds[1:]))
-
-
 def main():
   """Times rollouts and updates and prints what was found."""
-  parser = argparse.ArgumentParser()
-  for name, default in dict(prompts=8, group=8, prompt_length=64, new_tokens=128, runs=3).items():
-    parser.add_argument(f"--{name}", type=int, default=default)
-  asked = parser.parse_args()
+  asked = peer_work.asked()
   config = llama.ModelConfig(
     num_layers=4,
     vocab_size=49_152,
@@ -88,17 +73,10 @@ def main():
   for name, sampling in (("sampled", dict(temperature=1.0, top_p=1.0)), ("greedy", {})):
 
     def generate(run, sampling=sampling):
-      out = sampler(
-        texts,
-        asked.new_tokens,
-        max_prompt_length=asked.prompt_length,
-        eos_tokens=[config.vocab_size],
-        seed=run,
-        **sampling,
-      )
-      return out.tokens
+      lengths = dict(max_generation_steps=asked.new_tokens, max_prompt_length=asked.prompt_length)
+      jax.block_until_ready(sampler(texts, **lengths, eos_tokens=[config.vocab_size], seed=run, **sampling).tokens)
 
-    first, seconds = timed(generate, asked.runs)
+    first, seconds = peer_work.timed(generate, asked.runs)
     found[f"rollout_{name}_tokens_per_second"] = round(answers * asked.new_tokens / seconds, 1)
     found[f"rollout_{name}_first_call_seconds"] = round(first, 2)
 
@@ -124,9 +102,9 @@ def main():
     optimizer.update(model, gradient)
     return value
 
-  first, seconds = timed(lambda run: update(model, optimizer, example), asked.runs)
+  first, seconds = peer_work.timed(lambda run: jax.block_until_ready(update(model, optimizer, example)), asked.runs)
   found |= {"update_seconds": round(seconds, 3), "update_first_call_seconds": round(first, 2)}
-  found["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+  found["peak_memory_gib"] = peer_work.peak_memory_gib()
   print(json.dumps(found))
 
 

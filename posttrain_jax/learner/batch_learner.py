@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import LossFunction, SkippedUpdates, update_program
+from posttrain_jax.learner.update import LossFunction, SkippedUpdates, micro_batches, update_program
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
@@ -75,8 +75,7 @@ class BatchLearner:
 
   def split(self, batch: Any) -> Any:
     """Cuts a batch [B, ...] into micro-batches [M, B / M, ...]."""
-    parts = self._micro_batches
-    return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
+    return micro_batches(batch, self._micro_batches)
 
   def train(self, batch: Any) -> dict[str, float]:
     """One optimiser update on a batch of host arrays [B, ...]: its metrics. May raise Diverged."""

@@ -17,6 +17,7 @@ from posttrain_jax.learner.policy_gradient import PolicyBatch, Totals, count_tot
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, combine, update_program
+from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
@@ -161,9 +162,7 @@ class PolicyLearner:
     """What an update is given: its part of a batch, as `scorer` cuts it, and its text where there is one."""
     if self._text is None:
       return part
-    parts = self._micro_batches
-    text = jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), self._text.batch(version))
-    return part, text
+    return part, cut(self._text.batch(version), self._micro_batches)
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """The current parameters' logprobs [P, G, Tc] of a batch's answers; arbitrary where the mask is False."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_gradient import PolicyBatch, answer_logprobs
 from posttrain_jax.learner.rows import split_rows
+from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
@@ -65,10 +66,10 @@ class Scorer:
 
   def split(self, batch: Any) -> Iterator[Any]:
     """Cuts a batch into updates, and each into micro-batches [M, P R / M, ...]."""
-    size, parts = self._size * self._rows, self._parts
+    size = self._size * self._rows
     batch = split_rows(batch, self._rows)
     for start in range(0, len(batch.prompts), size):
-      yield jax.tree.map(lambda x, s=start: x[s : s + size].reshape(parts, size // parts, *x.shape[1:]), batch)
+      yield cut(jax.tree.map(lambda x, s=start: x[s : s + size], batch), self._parts)
 
   def run(self, params: nnx.State, part: Any) -> jax.Array:
     """The function's values [M, P / M, ...] of one of the parts of `split`, on the devices; inside `jax.set_mesh`."""

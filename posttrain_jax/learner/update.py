@@ -63,6 +63,11 @@ class LossOutput:
 LossFunction = Callable[[Any, Any, Any], LossOutput]
 
 
+def micro_batches(batch: Any, parts: int) -> Any:
+  """Cuts a batch [B, ...] into micro-batches [M, B / M, ...], M being `parts`."""
+  return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
+
+
 def apply_update(
   loss_function: LossFunction,
   optimizer: optax.GradientTransformation,

@@ -44,9 +44,7 @@ def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Atten
     kept = (key, value) if keep else None
     if kernels := _KERNELS.get(platform()):
       return kernels.causal(query, key, value, segment_ids), kept
-    mask = None
-    if segment_ids is not None:
-      mask = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]  # [B, 1, T, T]
+    mask = flash.same_segment(segment_ids)
     return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True), kept
 
   return attend

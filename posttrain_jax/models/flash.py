@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 
 
+def same_segment(segment_ids: jax.Array | None) -> jax.Array | None:
+  """Which pairs of tokens are of one segment, bool [B, 1, T, T], from segment_ids int [B, T]; None where all are."""
+  return None if segment_ids is None else (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
+
+
 def causal(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
   """Each token attends to itself and to earlier tokens of its own segment; arguments as those of `splash.causal`."""
-  mask = None
-  if segment_ids is not None:
-    mask = (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]  # [B, 1, T, T]
+  mask = same_segment(segment_ids)
   length, head_dim = query.shape[1], query.shape[-1]
   # cuDNN takes 16-bit heads of up to 128 numbers, and a mask only over an even number of tokens.
   fits = query.dtype == jnp.bfloat16 and head_dim <= 128 and head_dim % 8 == 0 and (mask is None or length % 2 == 0)

@@ -7,6 +7,18 @@ recomputes activations or multiplies masked scores does more, and 6 N D is this 
 from posttrain_jax.models.config import TransformerConfig
 
 
+def kernels(config: TransformerConfig) -> list[tuple[int, int, int]]:
+  """(inputs, outputs, how many) of every matrix in the layers that hidden states are multiplied with."""
+  d, f, h, layers = config.embed_dim, config.mlp_dim, config.head_dim, config.num_layers
+  return [
+    (d, config.num_heads * h, layers),  # query
+    (d, config.num_kv_heads * h, 2 * layers),  # key, value
+    (config.num_heads * h, d, layers),  # out
+    (d, f, 2 * layers),  # gate, up
+    (f, d, layers),  # down
+  ]
+
+
 def forward(config: TransformerConfig, *, tokens: int, pairs: int, logits: int) -> int:
   """FLOPs of a forward pass; a backward pass has twice as many.
 
@@ -16,10 +28,9 @@ def forward(config: TransformerConfig, *, tokens: int, pairs: int, logits: int) 
     pairs: pairs (query token, key token) that attend.
     logits: tokens whose logits are made.
   """
-  d, n, k, h = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
-  weights = d * h * (2 * n + 2 * k) + 3 * d * config.mlp_dim
-  layers = config.num_layers * (2 * weights * tokens + 4 * n * h * pairs)
-  return layers + 2 * d * config.vocab_size * logits
+  weights = sum(inputs * outputs * count for inputs, outputs, count in kernels(config))
+  attention = 4 * config.num_layers * config.num_heads * config.head_dim * pairs
+  return 2 * weights * tokens + attention + 2 * config.embed_dim * config.vocab_size * logits
 
 
 def groups(config: TransformerConfig, *, prompts: int, prompt_length: int, answers: int, answer_length: int) -> int:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 
 _LEAST_SECONDS = 0.02  # of one measurement: calls are repeated within it
@@ -40,15 +41,7 @@ class Product:
 
 def weight_shapes(model: TransformerConfig) -> list[tuple[int, int, int]]:
   """(inputs, outputs, how many) of every weight that hidden states are multiplied with, the unembedding last."""
-  d, f, h, layers = model.embed_dim, model.mlp_dim, model.head_dim, model.num_layers
-  return [
-    (d, model.num_heads * h, layers),  # query
-    (d, model.num_kv_heads * h, 2 * layers),  # key, value
-    (model.num_heads * h, d, layers),  # out
-    (d, f, 2 * layers),  # gate, up
-    (f, d, layers),  # down
-    (d, model.vocab_size, 1),
-  ]
+  return [*flops.kernels(model), (model.embed_dim, model.vocab_size, 1)]
 
 
 def decode_products(model: TransformerConfig, rows: int) -> list[Product]:
