@@ -45,7 +45,9 @@ continued to 39 and 33 steps. Nothing else was changed.
 
 Negative control (`control_*`). Problems of three steps, careful demonstrators with many slips: all answers have 9
 tokens, nothing is truncated, and nearly all groups are mixed. Overlong handling, the token mean and dynamic sampling
-must show nothing there.
+must show nothing there. Amended after a pass over three seeds, whose groups were mixed in 77 to 79 % where the check
+asks for 90 %: a warm-up on 1,500 demonstrations learned their slips by heart, so it has 6,000 now, slips are more
+frequent (0.25 for 0.2 a step), and 32 groups of 16 answers take the place of 64 groups of 8.
 
 The same tuning for naive and full: learning rates of half, once and twice the default, all shown. Supervised rows
 (continued SFT, and SFT on the best of 8 answers) get the naive row's compute and are measured at their last five
@@ -59,15 +61,12 @@ paper's baseline.
 
 from ml_collections import ConfigDict
 
-from configs import tiny_collect, tiny_dapo
-
-DIFFICULTIES = (1, 2, 3, 4, 5, 16)
-CAP = 28  # tokens of an answer, the stop id included
+from configs import tiny_collect, tiny_naive_grpo
+from configs.tiny_naive_grpo import CAP
 
 # Each technique's switch: what it changes in the naive row.
 OVERLONG_FILTER = dict(overlong=dict(filter="loss"), steps=33)  # shorter answers: more steps to the budget
-CLIP_LOW, CLIP_HIGH = 0.08, 0.112  # the paper's 0.2 and 0.28, scaled: see the docstring
-CLIP_HIGHER = dict(objective=dict(clip_high=CLIP_HIGH))
+CLIP_HIGHER = dict(objective=dict(clip_high=0.112))  # the paper's 0.28, scaled as the lower bound is
 SOFT_OVERLONG = dict(overlong=dict(penalty_buffer=6), steps=39)
 TOKEN_MEAN = dict(objective=dict(aggregation="token_mean"))
 DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=18, eval=dict(every=2))  # more tokens a step
@@ -97,7 +96,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def _study() -> ConfigDict:
   config = ConfigDict()
-  config.base = base()
+  config.base = tiny_naive_grpo.get_config()
   config.tasks = dict(main=dict(), control=_control())  # what a task changes in `base`
   config.rows = _rows()
   config.measure = dict(
@@ -114,45 +113,6 @@ def _study() -> ConfigDict:
   )
   config.groups.learning_rates = RATES
   config.groups.control = CONTROL
-  return config
-
-
-def base() -> ConfigDict:
-  """The naive row: GRPO without any of DAPO's techniques, and without a KL term."""
-  config = tiny_dapo.get_config()
-  config.steps = 30
-  for prompts in (config.prompts, config.eval.sets.heldout.prompts, config.warmup.demonstrations):
-    prompts.difficulties = DIFFICULTIES  # numbers of steps of the problems
-  config.warmup.demonstrations.update(per_difficulty=1500, max_completion=CAP, row_length=96)
-  config.warmup.demonstrations.crowd = dict(
-    # `data.demonstrations.Crowd`: shares by difficulty from 1 on, the last one also beyond; the rest is hasty
-    careful=(0.7, 0.5, 0.4, 0.35, 0.3, 0.65),
-    rambling=(0.2, 0.2, 0.2, 0.2, 0.25, 0.3),
-    slip=0.3,
-    doubt=0.5,
-  )
-  config.warmup.update(steps=600, batch_size=24)
-  config.warmup.optimizer.decay_updates = 600
-  config.warmup.eval.every = 0
-  config.warmup.checkpoint.every = 300
-  config.rollout.update(groups=64, max_prompt_length=18, max_new_tokens=CAP)
-  config.dynamic_sampling.update(enabled=False, max_prompts=320)
-  config.overlong.penalty_buffer = 0
-  config.objective.update(clip_low=CLIP_LOW, clip_high=CLIP_LOW, aggregation="sequence_mean")
-  config.learner.updates_per_step = 16
-  config.optimizer.learning_rate = 4e-4
-
-  config.eval.update(every=3, max_prompt_length=18, max_new_tokens=CAP, slots=256)
-  heldout = config.eval.sets.heldout
-  heldout.prompts.per_difficulty = 35
-  heldout.per_problem = True  # every problem's scores go to metrics.jsonl as well
-  config.eval.sets.sft_only = heldout.copy_and_resolve_references()
-  config.eval.sets.sft_only.update(samples=4, greedy=False)
-  config.eval.sets.sft_only.prompts.update(split="sft_only", per_difficulty=16)
-  config.checkpoint.update(every=20, keep=1)
-  for logging in (config.logging, config.warmup.logging):
-    logging.tensorboard = False
-  config.logging.update(report=False, rollouts_every=20)
   return config
 
 
@@ -201,7 +161,7 @@ def _rows() -> ConfigDict:
     collect=_collection(),
   )
   for name, rate in (("half", 0.5), ("double", 2.0)):
-    tuned = dict(optimizer=dict(learning_rate=rate * base().optimizer.learning_rate))
+    tuned = dict(optimizer=dict(learning_rate=rate * tiny_naive_grpo.get_config().optimizer.learning_rate))
     add(f"naive_{name}_rate", tuned)
     add(f"full_{name}_rate", *switches, tuned)
   add("control_naive", task="control")
@@ -213,7 +173,7 @@ def _rows() -> ConfigDict:
 
 def _collection() -> ConfigDict:
   """What `experiments.collect` runs with: the best of 8 answers to each problem."""
-  config, run = tiny_collect.get_config(), base()
+  config, run = tiny_collect.get_config(), tiny_naive_grpo.get_config()
   config.warmup.steps = 0
   config.prompts = run.prompts
   config.prompts.per_difficulty = 190
@@ -225,13 +185,17 @@ def _collection() -> ConfigDict:
 def _control() -> dict:
   """Fixed length, all mixed: three steps, all written down, with so many slips that half of the answers are wrong."""
   prompts = dict(difficulties=(3,))
-  crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.2)
+  crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.25)
   return dict(
     steps=10,
     optimizer=dict(learning_rate=1e-4),  # so that it stays mixed to the end
     prompts=prompts,
-    rollout=dict(max_new_tokens=20),
-    warmup=dict(steps=300, optimizer=dict(decay_updates=300), demonstrations=dict(**prompts, crowd=crowd)),
+    rollout=dict(groups=32, group_size=16, max_new_tokens=20),
+    warmup=dict(
+      steps=300,
+      optimizer=dict(decay_updates=300),
+      demonstrations=dict(**prompts, per_difficulty=6000, crowd=crowd),  # too many to be learned by heart
+    ),
     eval=dict(
       every=1,
       max_new_tokens=20,
