@@ -219,12 +219,13 @@ class Transformer(nnx.Module):
     """Float32 logits [S, V] of a few hidden states; TypeError as in `unembedding`.
 
     A tied table is multiplied as it lies, [V, D]: to transpose it would cost more than a decode step's other products.
+    Either product is made before anything turns its result: fused with that, it slows down.
     """
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     if not self.config.tied:
-      return jnp.einsum("sd,dv->sv", hidden_SxD, self.unembedding(), preferred_element_type=jnp.float32)
+      return jax.lax.optimization_barrier(product("sd,dv->sv", hidden_SxD, self.unembedding()))
     table = constrain(self.unembedding().T, "vocab", "hidden")
-    logits_VxS = jnp.einsum("vd,sd->vs", table, hidden_SxD, preferred_element_type=jnp.float32)
-    return jax.lax.optimization_barrier(logits_VxS).T  # made before it is turned: fused, the product slows down
+    return jax.lax.optimization_barrier(product("vd,sd->vs", table, hidden_SxD)).T
 
 
 def abstract_transformer(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:

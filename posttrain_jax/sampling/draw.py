@@ -81,17 +81,32 @@ def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
 
 
 def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
-  """Index [S] of the first positive weight [S, n] at which the running sum is above uniform [S] times the total.
+  """Index [S] of the first positive weight [n, S] at which the running sum is above uniform [S] times the total.
 
   Asking for a positive weight is not redundant: running sums are added up as a tree, whose rounding lets them rise, or
   fall, at a weight of 0 (512 and more entries on CPU). And where rounding makes the target equal to the total, no sum
   is above it: then it is the last positive weight.
   """
-  sums = jnp.cumsum(weights, axis=-1)
+  sums = jnp.cumsum(weights, axis=0)
   positive = weights > 0
-  above = positive & (sums > uniforms[:, None] * sums[:, -1:])
-  last = jnp.max(jnp.where(positive, jnp.arange(weights.shape[-1])[None], 0), axis=-1)
-  return jnp.where(above.any(-1), jnp.argmax(above, axis=-1), last)
+  above = positive & (sums > uniforms[None] * sums[-1:])
+  last = jnp.max(jnp.where(positive, jnp.arange(weights.shape[0])[:, None], 0), axis=0)
+  return jnp.where(above.any(0), jnp.argmax(above, axis=0), last)
+
+
+def _blocks(x_VxS: jax.Array) -> jax.Array:
+  """Cuts a vocabulary into blocks [n, W, S] of about sqrt(V) each, the last ones filled up with -inf."""
+  vocab, rows = x_VxS.shape
+  width = 1 << math.ceil(math.log2(vocab) / 2)
+  # Many blocks are made a multiple of what a vocabulary may be split over: otherwise it is gathered at every step.
+  unit = width * (_SPLIT if vocab > width * _SPLIT else 1)
+  padded = jnp.pad(x_VxS, ((0, -vocab % unit), (0, 0)), constant_values=-jnp.inf)
+  return padded.reshape(-1, width, rows)
+
+
+def _take(x: jax.Array, index: jax.Array) -> jax.Array:
+  """Of x [n, ..., S] what is at index [S] of the first axis: [..., S]."""
+  return jnp.take_along_axis(x, jnp.broadcast_to(index, (1, *x.shape[1:])), axis=0)[0]
 
 
 def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -101,7 +116,8 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
   block of tokens with less than that in all may be out of reach; ties at temperature 0 go to the lowest id.
 
   Args:
-    logits: float32 [S, V], finite or -inf, at least one of a row finite.
+    logits: float32 [S, V], finite or -inf, at least one of a row finite. The vocabulary is gone through as the first
+      axis, as `Transformer.logits` makes a tied table's: each sum over it then adds whole vectors of rows.
     uniforms: float32 [S, 2] in [0, 1): the row's own randomness.
     config: temperature and truncation.
 
@@ -111,29 +127,32 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
       distribution; temperature 1 is reported then.
     drawn_logprobs: float32 [S], log probability in the distribution drawn from: 0 where that has one token only.
   """
+  logits_VxS = logits.T
+  largest = logits_VxS.max(0)
+
+  def scale(x):  # the largest is 0 before the division: dividing first would leave rounding errors of whole nats
+    return (x - largest.reshape((1,) * (x.ndim - 1) + (-1,))) / (config.temperature or 1.0)
+
   if config.temperature == 0:
-    tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return tokens, chosen - jax.nn.logsumexp(logits, axis=-1), jnp.zeros_like(chosen)
+    blocks = _blocks(logits_VxS)
+    block = jnp.argmax(blocks.max(1), axis=0)
+    tokens = (block * blocks.shape[1] + jnp.argmax(_take(blocks, block), axis=0)).astype(jnp.int32)
+    logprobs = -jnp.log(jnp.exp(scale(logits_VxS)).sum(0))
+    return tokens, logprobs, jnp.zeros_like(logprobs)
 
-  # The largest is 0 before the division: dividing first would leave rounding errors of whole nats at low temperatures.
-  scaled = (logits - logits.max(-1, keepdims=True)) / config.temperature
-  kept = truncate(scaled, config) if config.truncates else scaled
-  weights = jnp.exp(kept)
-
-  rows, vocab = weights.shape
-  width = 1 << math.ceil(math.log2(vocab) / 2)  # about sqrt(V), so that both levels are short
-  # Many blocks are made a multiple of what a vocabulary may be split over: otherwise it is gathered at every step.
-  unit = width * (_SPLIT if vocab > width * _SPLIT else 1)
-  padded = jnp.pad(weights, ((0, 0), (0, -vocab % unit)))
-  blocks = padded.reshape(rows, -1, width)
-  totals = blocks.sum(-1)
+  # Neither scaled logits nor weights are written: to make those of one block again costs less.
+  if config.truncates:
+    blocks, weigh = _blocks(truncate(scale(logits_VxS).T, config).T), jnp.exp
+  else:
+    blocks, weigh = _blocks(logits_VxS), lambda x: jnp.exp(scale(x))
+  totals = weigh(blocks).sum(1)
   block = _pick(totals, uniforms[:, 0])
-  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-  tokens = (block * width + _pick(inside, uniforms[:, 1])).astype(jnp.int32)
+  inside = weigh(_take(blocks, block))
+  within = _pick(inside, uniforms[:, 1])
+  tokens = (block * blocks.shape[1] + within).astype(jnp.int32)
 
-  chosen = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0]
-  drawn_logprobs = chosen - jnp.log(totals.sum(-1))
+  chosen = scale(_take(logits_VxS, tokens))
+  drawn_logprobs = chosen - jnp.log(totals.sum(0))
   if not config.truncates:
     return tokens, drawn_logprobs, drawn_logprobs
-  return tokens, chosen - jnp.log(jnp.exp(scaled).sum(-1)), drawn_logprobs
+  return tokens, chosen - jnp.log(jnp.exp(scale(logits_VxS)).sum(0)), drawn_logprobs

@@ -125,12 +125,12 @@ def test_no_target_picks_a_zero_weight(width):
   """Running sums of 512 entries are added up as a tree: they may change where the weight is 0, and even fall."""
   rng = np.random.default_rng(2)
   weights = rng.random((2000, width)).astype(np.float32) * (rng.random((2000, width)) < 0.5)
-  sums = np.asarray(jax.jit(lambda x: jnp.cumsum(x, -1))(weights))
+  sums = np.asarray(jax.jit(lambda x: jnp.cumsum(x, 0))(weights.T)).T
   pick = jax.jit(_pick)
   for entry in range(0, width, 37):
     share = sums[:, entry] / sums[:, -1]
     for uniform in (share, np.nextafter(share, np.float32(0)), np.nextafter(share, np.float32(1))):
-      picked = np.asarray(pick(weights, np.clip(uniform, 0, LARGEST).astype(np.float32)))
+      picked = np.asarray(pick(weights.T, np.clip(uniform, 0, LARGEST).astype(np.float32)))
       assert np.all(np.take_along_axis(weights, picked[:, None], 1) > 0)
 
 
