@@ -109,6 +109,11 @@ class Objective:
       raise InputError(f"objective.temperature: {self.temperature}, expected more than 0 to train on samples")
     self._check_surrogate()
 
+  @property
+  def is_sum_over_tokens(self) -> bool:
+    """True if no token's loss looks at another token, so that `losses.token_loss` gives the gradient."""
+    return hasattr(losses.token_surrogates, self.surrogate) and self.correction.level in ("off", "token")
+
   def _check_surrogate(self) -> None:
     known = surrogates()
     if self.surrogate not in known:

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.learner import policy_tokens
 from posttrain_jax.learner.objective import Aggregation, Objective
+from posttrain_jax.learner.policy_tokens import Tokens
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 
@@ -138,64 +140,50 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
     on_policy: the parameters are still those of the start of the step, so one forward gives learner and old logprobs.
     shards: parts into which the prompt axis is split over the mesh.
   """
+  per_token = functools.partial(policy_tokens.per_token, objective, on_policy=on_policy)
 
   def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
-    learner_logprobs, entropy = answer_logprobs(graph, objective, params, batch, shards=shards)
-    old_logprobs = jax.lax.stop_gradient(learner_logprobs) if on_policy else batch.old_logprobs
-    surrogate = functools.partial(
-      objective.token_losses, old_logprobs=old_logprobs, advantages=batch.advantages, mask=batch.mask
-    )
-    token_losses = surrogate(learner_logprobs)
-    mean = functools.partial(losses.aggregate.token_mean, mask=batch.mask, denominator=totals.tokens)
-    sums = {}
-    if objective.correction.level != "off":
-      correction = objective.correction
-      weights = losses.policy.importance_correction(
-        old_logprobs,
-        batch.sampler_logprobs,
-        batch.mask,
-        level=correction.level,
-        mode=correction.mode,
-        low=correction.low or None,
-        high=correction.high,
+    tokens = _tokens(objective, batch, totals)
+    if objective.is_sum_over_tokens:
+      model = nnx.merge(graph, params)
+      hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
+      loss, (learner_logprobs, entropy) = losses.token_loss.token_loss(
+        per_token,
+        hidden,
+        model.unembedding(),
+        batch.answers,
+        tokens,
+        temperature=objective.temperature,
+        chunk=objective.logprob_chunk,
+        shards=shards,
       )
-      token_losses = weights * token_losses
-      sums["correction/weight"] = mean(weights)
-    total = functools.partial(aggregate, objective, mask=batch.mask, totals=totals, prompt_tokens=batch.prompt_tokens)
-    loss = total(token_losses)
-    if objective.kl_coefficient:
-      estimator = objective.kl_estimator
-      kl = losses.kl.kl_estimate(learner_logprobs, batch.reference_logprobs, estimator=estimator, mask=batch.mask)
-      sums["kl/reference"] = mean(kl)
-      loss += objective.kl_coefficient * total(kl)
-    if objective.entropy_coefficient:
-      loss -= objective.entropy_coefficient * total(entropy)
-    if objective.nll_on_correct:
-      right = batch.mask & batch.correct[..., None]
-      nll = losses.supervised.next_token_nll(learner_logprobs, right)
-      sums["nll/correct"] = losses.aggregate.token_mean(nll, right, denominator=totals.correct_tokens)
-      loss += objective.nll_on_correct * sums["nll/correct"]
-
-    ratio = jnp.exp(jnp.where(batch.mask, learner_logprobs - old_logprobs, 0.0))
-    advantages = jnp.broadcast_to(batch.advantages, ratio.shape)
-    # A token is clipped where its advantage asks for a change and the surrogate has no gradient.
-    gradient = jax.grad(lambda logprobs: surrogate(logprobs).sum())(jax.lax.stop_gradient(learner_logprobs))
-    clipped = (gradient == 0) & batch.mask
-    share = lambda condition: mean((clipped & condition).astype(jnp.float32))  # noqa: E731
-    # The tokens came from the sampler, so the divergence that they estimate is KL(sampler || old).
-    to_sampler = functools.partial(losses.kl.kl_estimate, batch.sampler_logprobs, old_logprobs, mask=batch.mask)
-    mismatch = jnp.where(batch.mask, jnp.abs(old_logprobs - batch.sampler_logprobs), 0.0)
-    sums |= {
-      "entropy": mean(entropy),
-      "clip/low": share((advantages < 0) & (ratio < 1)),
-      "clip/high": share(advantages > 0),
-      "kl/k1_sampler": mean(to_sampler(estimator="k1")),
-      "kl/k3_sampler": mean(to_sampler(estimator="k3")),
-      "mismatch/mean_abs_logprob": mean(mismatch),
-    }
-    if objective.dual_clip:
-      sums["clip/dual"] = share((advantages < 0) & (ratio > 1))
-    maxima = {"ratio/max": ratio.max(), "mismatch/max_abs_logprob": mismatch.max()}
+    else:
+      learner_logprobs, entropy = answer_logprobs(graph, objective, params, batch, shards=shards)
+      loss = per_token(learner_logprobs, entropy, tokens).sum()
+      learner_logprobs, entropy = jax.lax.stop_gradient((learner_logprobs, entropy))
+    sums, maxima = policy_tokens.measure(
+      objective, learner_logprobs, entropy, tokens, totals.tokens, on_policy=on_policy
+    )
     return LossOutput(loss=loss, sums=sums, maxima=maxima)
 
   return loss_function
+
+
+def _tokens(objective: Objective, batch: PolicyBatch, totals: Totals) -> Tokens:
+  """What `policy_tokens` needs of a micro-batch."""
+  mask, zeros = batch.mask, jnp.zeros(batch.mask.shape, jnp.float32)
+  # Aggregates are linear in the losses, so their gradient is each loss's weight.
+  total = functools.partial(aggregate, objective, mask=mask, totals=totals, prompt_tokens=batch.prompt_tokens)
+  nll_weights = None
+  if objective.nll_on_correct:
+    mean = functools.partial(losses.aggregate.token_mean, denominator=totals.correct_tokens)
+    nll_weights = jax.grad(mean)(zeros, mask & batch.correct[..., None])
+  return Tokens(
+    mask=mask,
+    advantages=jnp.broadcast_to(batch.advantages, mask.shape),
+    sampler_logprobs=batch.sampler_logprobs,
+    old_logprobs=batch.old_logprobs,
+    reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
+    weights=jax.grad(total)(zeros),
+    nll_weights=nll_weights,
+  )

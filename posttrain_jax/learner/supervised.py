@@ -10,8 +10,10 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.losses import masking
 from posttrain_jax.models.dropout import ResidualDropout
 from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
 
 
@@ -57,10 +59,20 @@ def make_loss(
     if dropout != DropoutRates():
       keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), batch.draws)
       dropped = ResidualDropout(keys, dropout.first, dropout.last)
-    nll, mask = _token_losses(graph, params, batch, logprob_chunk, shards, dropped)
-    weights = jnp.roll(batch.weights, -1, axis=1)
-    loss = losses.aggregate.token_mean(weights * nll, mask, denominator=total)
-    return LossOutput(loss=loss, sums={"tokens": mask.sum()}, maxima={"nll_max": nll.max()})
+    model = nnx.merge(graph, params)
+    hidden, targets, mask = _predictions(model, batch, dropped)
+    weights = masking.divide_or_zero(jnp.where(mask, jnp.roll(batch.weights, -1, axis=1), 0.0), total)
+    loss, (logprobs, _) = losses.token_loss.token_loss(
+      lambda logprobs, _, data: data[0] * losses.supervised.next_token_nll(logprobs, data[1]),
+      hidden,
+      model.unembedding(),
+      targets,
+      (weights, mask),
+      chunk=logprob_chunk,
+      shards=shards,
+    )
+    largest = losses.supervised.next_token_nll(logprobs, mask).max()
+    return LossOutput(loss=loss, sums={"tokens": mask.sum()}, maxima={"nll_max": largest})
 
   return loss_function
 
@@ -79,24 +91,19 @@ def make_sums(
   """
 
   def sums(params: nnx.State, batch: Any) -> tuple[jax.Array, jax.Array]:
-    nll, mask = _token_losses(graph, params, batch, logprob_chunk, shards)
-    return nll.sum(), mask.sum()
+    model = nnx.merge(graph, params)
+    hidden, targets, mask = _predictions(model, batch)
+    logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), targets, chunk=logprob_chunk, shards=shards)
+    return losses.supervised.next_token_nll(logprobs, mask).sum(), mask.sum()
 
   return sums
 
 
-def _token_losses(
-  graph: nnx.GraphDef,
-  params: nnx.State,
-  batch: Any,
-  logprob_chunk: int,
-  shards: int,
-  dropout: ResidualDropout | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Losses [B, T] and mask bool [B, T] of the tokens after each position; 0 and False where none is learned."""
-  model = nnx.merge(graph, params)
+def _predictions(
+  model: Transformer, batch: Any, dropout: ResidualDropout | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Hidden states [B, T, D], the tokens after each [B, T], and bool [B, T], True where that token is learned."""
   hidden = row_hidden(model, batch.tokens, positions=batch.positions, segment_ids=batch.segment_ids, dropout=dropout)
   # Hidden state t predicts token t + 1. Shifting the targets instead of cutting off the last column keeps T even.
   targets, mask = jnp.roll(batch.tokens, -1, axis=1), jnp.roll(batch.mask, -1, axis=1).at[:, -1].set(False)
-  logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), targets, chunk=logprob_chunk, shards=shards)
-  return losses.supervised.next_token_nll(logprobs, mask), mask
+  return hidden, targets, mask

@@ -8,4 +8,6 @@ from posttrain_jax.losses import policy as policy
 from posttrain_jax.losses import preference as preference
 from posttrain_jax.losses import rewards as rewards
 from posttrain_jax.losses import supervised as supervised
+from posttrain_jax.losses import token_loss as token_loss
+from posttrain_jax.losses import token_surrogates as token_surrogates
 from posttrain_jax.losses import value as value

@@ -11,25 +11,16 @@ from jax.test_util import check_grads
 
 from posttrain_jax.losses.logprobs import token_logprobs
 from posttrain_jax.parallel.compiled import instructions
-
-WIDTH, VOCABULARY = 8, 13
-
-
-def example(shape=(3, 7), width=WIDTH, vocabulary=VOCABULARY, seed=0, dtype=np.float64):
-  rng = np.random.default_rng(seed)
-  hidden = rng.normal(size=(*shape, width)).astype(dtype)
-  unembedding = rng.normal(size=(width, vocabulary)).astype(dtype)
-  return hidden, unembedding, rng.integers(0, vocabulary, size=shape).astype(np.int32)
-
-
-def full(hidden, unembedding, targets, temperature=1.0, softcap=None):
-  """The definition, with all logits at once: (logprobs, entropies)."""
-  logits = hidden @ unembedding
-  if softcap is not None:
-    logits = softcap * jnp.tanh(logits / softcap)
-  logprobs = jax.nn.log_softmax(logits / temperature)
-  picked = jnp.take_along_axis(logprobs, targets[..., None], axis=-1)[..., 0]
-  return picked, -jnp.sum(jnp.exp(logprobs) * logprobs, axis=-1)
+from tests.losses.logprobs_example import (
+  CHUNK,
+  LARGE_VOCABULARY,
+  TOKENS,
+  VOCABULARY,
+  arguments,
+  example,
+  full,
+  shapes_in,
+)
 
 
 def weighted(function, targets, **options):
@@ -142,8 +133,6 @@ def test_bad_shapes():
 
 # ---- Memory: what must never exist.
 
-TOKENS, LARGE_VOCABULARY, CHUNK = 2048, 8192, 64
-
 
 def logprobs_and_gradients(chunk=CHUNK, shards=1):
   def loss(hidden, unembedding, targets):
@@ -151,24 +140,6 @@ def logprobs_and_gradients(chunk=CHUNK, shards=1):
     return jnp.mean(logprobs) + 0.1 * jnp.mean(entropies)
 
   return jax.value_and_grad(loss, argnums=(0, 1))
-
-
-def shapes_in(jaxpr):
-  """Shapes of every value in a jaxpr and in the jaxprs inside it."""
-  for equation in jaxpr.eqns:
-    yield from (variable.aval.shape for variable in equation.outvars)
-    for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
-      inner = getattr(parameter, "jaxpr", parameter)
-      if hasattr(inner, "eqns"):
-        yield from shapes_in(inner)
-
-
-def arguments(rows, tokens, width=16):
-  return (
-    jax.ShapeDtypeStruct((rows, tokens // rows, width), jnp.float32),
-    jax.ShapeDtypeStruct((width, LARGE_VOCABULARY), jnp.float32),
-    jax.ShapeDtypeStruct((rows, tokens // rows), jnp.int32),
-  )
 
 
 @pytest.mark.parametrize("rows", [1, 16, 64, 512])  # fewer, as many, and more rows than a chunk holds

@@ -1,0 +1,146 @@
+"""A chunk of tokens against the whole vocabulary: its logits, what they are reduced to, and the gradient of that.
+
+What `losses.logprobs` and `losses.token_loss` scan over. S shards, R rows and C tokens of a chunk, D width, V
+vocabulary.
+
+Cuts run along T and, where there are more rows than a chunk holds, along rows that live on one device. They never run
+across a sharded axis: that would move logits between devices. The target's logit is picked by comparison, not by a
+gather, so that a vocabulary sharded over devices needs only sums of one number a token.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+  """How hidden states become logits: cap(hidden · unembedding) / temperature.
+
+  Gradients are written out: what autodiff makes of a softmax takes several more passes over the logits, which cost more
+  than the products.
+
+  Attributes:
+    dtype: of logits and of everything that is made of them.
+    softcap: bound of the logits' absolute value; None: no bound.
+  """
+
+  dtype: jnp.dtype
+  softcap: float | None
+
+  def logits(
+    self, hidden_SxRxCxD: jax.Array, unembedding: jax.Array, temperature: chex.Numeric
+  ) -> tuple[jax.Array, jax.Array]:
+    """Logits [S, R, C, V], and the factor that a gradient takes on its way back through cap and temperature."""
+    kernel = unembedding.astype(hidden_SxRxCxD.dtype)
+    logits = jnp.einsum("srcd,dv->srcv", hidden_SxRxCxD, kernel, preferred_element_type=self.dtype)
+    if self.softcap is None:
+      return logits / temperature, 1 / jnp.asarray(temperature, self.dtype)
+    capped = jnp.tanh(logits / self.softcap)
+    return self.softcap * capped / temperature, (1 - capped * capped) / temperature
+
+  def reduce(self, logits: jax.Array, targets_SxRxC: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The targets' log probabilities, the entropies, and the logarithms of the normalizers, each [S, R, C]."""
+    largest = logits.max(-1, keepdims=True)
+    below = logits - largest
+    weights = jnp.exp(below)
+    summed = (weights, weights * below, jnp.where(_is_target(logits, targets_SxRxC), below, 0))
+    # One reduction of all three, so that the logits are read once more and not three times.
+    add = lambda a, b: tuple(x + y for x, y in zip(a, b))  # noqa: E731
+    total, weighted, chosen = jax.lax.reduce(summed, (jnp.zeros((), self.dtype),) * 3, add, (3,))
+    log_total = jnp.log(total)
+    return chosen - log_total, log_total - weighted / total, largest[..., 0] + log_total
+
+  def gradient(
+    self,
+    hidden_SxRxCxD: jax.Array,
+    unembedding: jax.Array,
+    targets_SxRxC: jax.Array,
+    logits: jax.Array,
+    factor: jax.Array,
+    entropies: jax.Array,
+    normalizers: jax.Array,
+    to_logprobs: jax.Array,
+    to_entropies: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    """From the gradients to logprobs and entropies, [S, R, C] each, to those of what they are made of.
+
+    Returns:
+      That of the hidden states in their dtype, and each shard's part [S, D, V] of that of the unembedding.
+    """
+    log_p = logits - normalizers[..., None]
+    # dlog p_target / dz_v = [v is the target] - p_v;  dH / dz_v = -p_v (log p_v + H)
+    to_logits = -jnp.exp(log_p) * (to_logprobs[..., None] + to_entropies[..., None] * (log_p + entropies[..., None]))
+    to_logits = (to_logits + jnp.where(_is_target(logits, targets_SxRxC), to_logprobs[..., None], 0)) * factor
+    to_logits = to_logits.astype(hidden_SxRxCxD.dtype)
+    kernel = unembedding.astype(hidden_SxRxCxD.dtype)
+    to_hidden = jnp.einsum("srcv,dv->srcd", to_logits, kernel, preferred_element_type=self.dtype)
+    to_unembedding_SxDxV = jnp.einsum("srcd,srcv->sdv", hidden_SxRxCxD, to_logits, preferred_element_type=self.dtype)
+    return to_hidden.astype(hidden_SxRxCxD.dtype), to_unembedding_SxDxV
+
+
+def _is_target(logits: jax.Array, targets_SxRxC: jax.Array) -> jax.Array:
+  return jax.lax.broadcasted_iota(targets_SxRxC.dtype, logits.shape, 3) == targets_SxRxC[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+  """How [B, T, ...] is cut into chunks.
+
+  Attributes:
+    split: arrays [B, T, ...] to chunks [N, S, R, C, ...] with R · C ≤ chunk, filled up with zeros.
+    join: chunks [N, S, R, C] of numbers back to [B, T].
+  """
+
+  split: Callable[[jax.Array], jax.Array]
+  join: Callable[[jax.Array], jax.Array]
+
+
+def check_and_cut(hidden: chex.Array, unembedding: chex.Array, targets: chex.Array, *, chunk: int, shards: int) -> Cut:
+  """Checks what `token_logprobs` is given, and says how to cut arrays that begin with the axes of `targets`.
+
+  Args:
+    hidden: [..., T, D].
+    unembedding: [D, V].
+    targets: [..., T].
+    chunk: the most tokens of a chunk, per shard.
+    shards: S, a divisor of the number of rows.
+
+  Raises:
+    AssertionError: shapes that do not fit each other, or a chunk below 1.
+    ValueError: rows that do not divide over the shards.
+  """
+  *leading, length, width = jnp.shape(hidden)
+  chex.assert_rank(unembedding, 2)
+  chex.assert_axis_dimension(unembedding, 0, width)
+  chex.assert_shape(targets, (*leading, length))
+  chex.assert_scalar_positive(chunk)
+  rows = jnp.size(targets) // max(length, 1)
+  if rows % shards:
+    raise ValueError(f"shards: expected a divisor of the {rows} rows of hidden {jnp.shape(hidden)}, found {shards}")
+  return _cut(shards, rows // shards, length, chunk, tuple(leading))
+
+
+def _cut(shards: int, rows: int, length: int, chunk: int, leading: tuple[int, ...]) -> Cut:
+  row_pieces = -(-rows // min(rows, chunk))
+  r = -(-rows // row_pieces)
+  pieces = -(-length // min(length, chunk // r))
+  c = -(-length // pieces)  # pieces of equal length, so that as little as possible is padding
+
+  def split(x):
+    rest = x.shape[len(leading) + 1 :]
+    x = x.reshape(shards, rows, length, *rest)
+    x = jnp.pad(x, [(0, 0), (0, row_pieces * r - rows), (0, pieces * c - length), *((0, 0) for _ in rest)])
+    x = x.reshape(shards, row_pieces, r, pieces, c, *rest)
+    x = jnp.moveaxis(x, (1, 3), (0, 1))
+    return x.reshape(row_pieces * pieces, shards, r, c, *rest)
+
+  def join(x):
+    x = x.reshape(row_pieces, pieces, shards, r, c)
+    x = jnp.moveaxis(x, (0, 1), (1, 3)).reshape(shards, row_pieces * r, pieces * c)
+    return x[:, :rows, :length].reshape(*leading, length)
+
+  return Cut(split, join)
