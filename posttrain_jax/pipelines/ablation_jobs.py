@@ -1,7 +1,8 @@
 """Runs the jobs of an ablation: each in a process of its own, several at a time, going on where one fails.
 
 A job's exit code and time go to NAME.result.json beside its workdir, its output to NAME.log. A finished job with the
-same config is not started again; an unfinished one resumes its own workdir. With several at a time each gets its share
+same config is not started again; an unfinished one resumes its own workdir, and its time is that of all starts that
+ended. With several at a time each gets its share
 of the CPUs and keeps to it, so that a run computes the same bits whatever runs beside it; how many CPUs it sees is part
 of what bits depend on.
 """
@@ -30,6 +31,7 @@ class _Running:
   process: subprocess.Popen
   started: float
   place: int
+  spent: dict[str, float]  # "seconds" and "cpu_seconds" of earlier starts
 
 
 def result_of(job: Job) -> dict | None:
@@ -103,7 +105,11 @@ def _reap(running: list[_Running], done: set[str], failed: dict[str, str], say: 
     each.process.returncode = code = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
     running.remove(each)
     seconds, cpu = time.monotonic() - each.started, usage.ru_utime + usage.ru_stime
-    content = {"exit_code": code, "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
+    content = {
+      "exit_code": code,
+      "seconds": round(each.spent["seconds"] + seconds, 1),
+      "cpu_seconds": round(each.spent["cpu_seconds"] + cpu, 1),
+    }
     atomic.write_text(_beside(each.job, "result.json"), json.dumps(content) + "\n")
     if code == 0:
       done.add(each.job.name)
@@ -118,6 +124,7 @@ def _reap(running: list[_Running], done: set[str], failed: dict[str, str], say: 
 def _start(job: Job, place: int, parallel: int) -> _Running:
   config = _beside(job, "config.json")
   config.parent.mkdir(parents=True, exist_ok=True)
+  spent = _spent(job)
   _beside(job, "result.json").unlink(missing_ok=True)  # before the config that it belonged to
   atomic.write_text(config, _text(job))
   command = [sys.executable, "-m", f"experiments.{job.program}"]
@@ -130,7 +137,14 @@ def _start(job: Job, place: int, parallel: int) -> _Running:
       process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
   finally:
     os.sched_setaffinity(0, cpus)
-  return _Running(job, process, time.monotonic(), place)
+  return _Running(job, process, time.monotonic(), place, spent)
+
+
+def _spent(job: Job) -> dict[str, float]:
+  """Time of earlier starts of the same workdir, whose config may have had fewer steps."""
+  file = _beside(job, "result.json")
+  found = json.loads(file.read_text("utf-8")) if file.exists() and job.path.exists() else {}
+  return {name: found.get(name, 0.0) for name in ("seconds", "cpu_seconds")}
 
 
 def _beside(job: Job, ending: str) -> pathlib.Path:

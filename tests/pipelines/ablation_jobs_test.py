@@ -68,6 +68,17 @@ def test_another_config_is_another_run(job):
   assert not finished(changed) and run([changed]) == {} and len(starts(changed)) == 2
 
 
+def test_time_is_that_of_all_starts(job):
+  assert run([job("seed0/naive", seconds=0.5)]) == {}
+  longer = job("seed0/naive", seconds=0.6)
+  file = longer.path.parent / "naive.result.json"
+  first = json.loads(file.read_text())
+  assert run([longer]) == {}
+  second = json.loads(file.read_text())
+  assert first["seconds"] >= 0.5 and second["seconds"] >= first["seconds"] + 0.6
+  assert second["cpu_seconds"] >= first["cpu_seconds"]
+
+
 def test_one_failure_does_not_stop_the_others(job):
   jobs = [job("seed0/warmup", code=1), job("seed0/naive", "seed0/warmup"), job("seed1/warmup")]
   said = []
