@@ -190,21 +190,23 @@ class Transformer(nnx.Module):
     frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
     rotation = rotation_at(positions, frequencies)
     layers = None if dropout is None else (jnp.arange(config.num_layers), dropout.rates(config.num_layers))
+
+    def layer(graph, x, inputs):
+      params, layer_cache, layer_rate = inputs
+      return nnx.merge(graph, params)(x, rotation, attend, layer_cache, at_layer(dropout, layer_rate))
+
+    if config.remat != Remat.NONE:
+      layer = jax.checkpoint(layer, policy=_SAVED[config.remat], static_argnums=0)
     if config.stacked:
       graph, stack = nnx.split(self.blocks)
-
-      def layer(x, inputs):
-        params, layer_cache, layer_rate = inputs
-        return nnx.merge(graph, params)(x, rotation, attend, layer_cache, at_layer(dropout, layer_rate))
-
-      if config.remat != Remat.NONE:
-        layer = jax.checkpoint(layer, policy=_SAVED[config.remat])
-      x_BxTxD, kept = jax.lax.scan(layer, x_BxTxD, (stack, cache, layers), unroll=config.unroll)
+      one = functools.partial(layer, graph)
+      x_BxTxD, kept = jax.lax.scan(one, x_BxTxD, (stack, cache, layers), unroll=config.unroll)
     else:
       kept = []
       for i, block in enumerate(self.blocks):
-        drop = at_layer(dropout, jax.tree.map(lambda x, i=i: x[i], layers))
-        x_BxTxD, left = block(x_BxTxD, rotation, attend, None if cache is None else cache[i], drop)
+        graph, params = nnx.split(block)
+        rate = jax.tree.map(lambda x, i=i: x[i], layers)
+        x_BxTxD, left = layer(graph, x_BxTxD, (params, None if cache is None else cache[i], rate))
         kept.append(left)
     return _whole(self.final_norm(x_BxTxD)), kept
 

@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.sampling.device import Device, bucket_of
@@ -78,7 +78,7 @@ class Engine:
         raise InputError(f"rollout.{name}: {size}, expected at least 1")
     if slots % batch_shards(mesh):
       raise InputError(f"rollout.slots: {slots} slots do not divide over data x fsdp = {batch_shards(mesh)} shards")
-    self.model = dataclasses.replace(model, stacked=False)
+    self.model = dataclasses.replace(model, stacked=False, remat=Remat.NONE)
     self.sampling, self.seed, self.slots = sampling, seed, slots
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.prefill_width = prefill_width

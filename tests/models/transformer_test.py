@@ -14,7 +14,7 @@ from posttrain_jax.models import attention
 from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.rotary import rotary_frequencies, rotate, rotation_at
-from posttrain_jax.models.transformer import RMSNorm, Transformer
+from posttrain_jax.models.transformer import RMSNorm, Transformer, abstract_transformer
 from posttrain_jax.parallel.reshard import unstack_layers
 from tests.random_params import graph, names, random_params
 
@@ -106,18 +106,19 @@ def test_what_is_recomputed_or_unrolled_changes_nothing(change):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), gradient, reference()[1])
 
 
+@pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize(("remat", "kept"), [(Remat.NONE, 3), (Remat.DOTS, 2), (Remat.FULL, 1)])
-def test_remat_keeps_less(remat, kept):
+def test_remat_keeps_less(remat, kept, stacked):
   """Bytes that the forward pass leaves for the backward pass: fewer with dots, fewest with full (or attention)."""
 
   @functools.cache
   def saved(remat):
-    config = dataclasses.replace(CONFIG, remat=remat)
+    graph, abstract = abstract_transformer(dataclasses.replace(CONFIG, remat=remat, stacked=stacked))
 
     def hidden(params):
-      return row_hidden(nnx.merge(graph(config), params), TOKENS)
+      return row_hidden(nnx.merge(graph, params), TOKENS)
 
-    backward = jax.eval_shape(lambda params: jax.vjp(hidden, params)[1], params())
+    backward = jax.eval_shape(lambda params: jax.vjp(hidden, params)[1], abstract)
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
   sizes = {each: saved(each) for each in Remat}
