@@ -8,9 +8,10 @@ Rows of many tokens go through the kernels of what they run on (`parallel.mesh.p
 GPU. On CPU, and for single tokens, it is the formulas below.
 
 B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
-Tp prompt tokens, Tc answer tokens, S slots, L cache length.
+Tp prompt tokens, Tc answer tokens, S slots, L cache length, Lp that of prompts.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from einops import rearrange
 
 from posttrain_jax.models import flash, splash
 from posttrain_jax.parallel.mesh import platform
+from posttrain_jax.parallel.sharding import ways
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -116,27 +118,87 @@ def cache_layout(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array
   return rearrange(key, "b t k h -> b k t h"), rearrange(value, "b t k h -> b k t h")
 
 
-def cached(positions: jax.Array) -> Attend:
+@dataclasses.dataclass(frozen=True)
+class Prefixes:
+  """Whose prompt each of S rows goes on with, where prompts are kept once for all answers to them.
+
+  The keys and values of a prompt lie in one of P rows, which up to T answers read together: each has one of the row's
+  lanes. So a prompt is read from memory once a step, however many answers it has, in products of T · R rows.
+
+  Attributes:
+    lengths: int [S], tokens of the prompt.
+    lanes: int [S], T · (row of the prompt) + lane, all different; P · T and more for rows that are not in use. Where S
+      and P are split over devices, the number counts from the device's own first row: nothing is read elsewhere.
+    share: T.
+  """
+
+  lengths: jax.Array
+  lanes: jax.Array
+  share: int
+
+
+def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
   """One new token a row (T = 1) attends to the cache, into which its own key and value are written first.
 
   The cache is a pair in `cache_layout`, keys and values [S, K, L, H], indexed by position: row s holds tokens
-  0 .. positions[s].
+  0 .. positions[s]. With `prefixes` two more follow, keys and values [P, K, Lp, H] of prompts, which are only read, and
+  positions count from the end of the prompt.
 
   Args:
     positions: int [S], position of the new token; below L.
+    prefixes: the prompts before the cache; None: all tokens are in the cache.
   """
 
   def attend(query, key, value, cache):
-    rows, heads = jnp.arange(positions.shape[0])[:, None], jnp.arange(key.shape[2])[None, :]
-    write = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
-    keys = cache[0].at[rows, heads, positions[:, None]].set(key[:, 0].astype(cache[0].dtype), **write)
-    values = cache[1].at[rows, heads, positions[:, None]].set(value[:, 0].astype(cache[1].dtype), **write)
+    keys, values = (_write(kept, new[:, 0].astype(kept.dtype), positions) for kept, new in zip(cache, (key, value)))
     query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
-    scores = jnp.einsum("skrh,sklh->skrl", query_grouped, keys, preferred_element_type=jnp.float32)
     seen = jnp.arange(keys.shape[2])[None, :] <= positions[:, None]  # [S, L]
-    scores = jnp.where(seen[:, None, None, :], scores * query.shape[-1] ** -0.5, _MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    attended = jnp.einsum("skrl,sklh->skrh", weights, values)
-    return rearrange(attended, "s k r h -> s 1 (k r) h"), (keys, values)
+    attended, total, largest = _unfinished(query_grouped, keys, values, seen[:, None, None, :])
+    if prefixes is not None:
+      to_prompt, of_prompt, largest_of_prompt = _of_prefixes(query_grouped, *cache[2:], prefixes)
+      both = jnp.maximum(largest, largest_of_prompt)
+      own, theirs = jnp.exp(largest - both), jnp.exp(largest_of_prompt - both)
+      attended, total = attended * own + to_prompt * theirs, total * own + of_prompt * theirs
+    return rearrange((attended / total).astype(values.dtype), "s k r h -> s 1 (k r) h"), (keys, values, *cache[2:])
 
   return attend
+
+
+def _write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
+  """The cache [S, K, L, H] with new [S, K, H] at positions [S]; by rows and heads, each of which has its device."""
+  options = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+  one = lambda cache, new, position: cache.at[position].set(new, **options)  # noqa: E731
+  return jax.vmap(jax.vmap(one, in_axes=(0, 0, None)))(cache, new, positions)
+
+
+def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> tuple[jax.Array, ...]:
+  """Attention before the division: weighted values [B, K, M, H], sum of weights and largest score [B, K, M, 1]."""
+  scores = jnp.einsum("bkmh,bklh->bkml", query, keys, preferred_element_type=jnp.float32)
+  scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, _MASKED)
+  largest = scores.max(-1, keepdims=True)
+  weights = jnp.exp(scores - largest)
+  attended = jnp.einsum("bkml,bklh->bkmh", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
+  return attended, weights.sum(-1, keepdims=True), largest
+
+
+def _of_prefixes(query: jax.Array, keys: jax.Array, values: jax.Array, prefixes: Prefixes) -> tuple[jax.Array, ...]:
+  """`_unfinished` of queries [S, K, R, H] to the prompts that they go on with; [S, K, R, ...] each."""
+  shards, share = ways("batch"), prefixes.share
+  lanes = prefixes.lanes.reshape(shards, -1)
+  count = keys.shape[0] // shards * share  # lanes of a device
+
+  def to_lanes(x):
+    spread = lambda x, lanes: jnp.zeros((count, *x.shape[1:]), x.dtype).at[lanes].set(x, mode="drop")  # noqa: E731
+    x = jax.vmap(spread)(x.reshape(shards, -1, *x.shape[1:]), lanes)
+    return x.reshape(-1, share, *x.shape[2:])  # [P, T, ...]
+
+  def to_rows(x):
+    pick = lambda x, lanes: x.at[lanes].get(mode="clip")  # noqa: E731
+    x = jax.vmap(pick)(x.reshape(shards, count, *x.shape[2:]), lanes)
+    return x.reshape(-1, *x.shape[2:])
+
+  seen = jnp.arange(keys.shape[2])[None, None, :] < to_lanes(prefixes.lengths)[:, :, None]  # [P, T, Lp]
+  seen = jnp.repeat(seen, query.shape[2], axis=1)[:, None]
+  together = rearrange(to_lanes(query), "p t k r h -> p k (t r) h")
+  found = _unfinished(together, keys, values, seen)
+  return tuple(to_rows(rearrange(x, "p k (t r) h -> p t k r h", t=share)) for x in found)

@@ -63,6 +63,7 @@ def make_engine(work: Work) -> Engine:
     max_new_tokens=work.new_tokens,
     steps_per_dispatch=work.steps_per_dispatch,
     prefill_width=min(work.prompts, 16),
+    share=work.group,
     mesh=mesh,
   )
   engine.load(sampler_params(work, mesh), version=0)

@@ -109,6 +109,7 @@ def _collect_sampled(
     slots=rollout.slots,
     max_prompt_length=max(len(prompt.tokens) for prompt in asked),
     max_new_tokens=rollout.max_new_tokens,
+    share=rollout.samples,
     mesh=mesh,
   )
   workers = stack.enter_context(make_workers(config.rewards))

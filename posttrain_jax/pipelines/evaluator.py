@@ -97,7 +97,7 @@ class Evaluator:
 
       longest = max(len(prompt.tokens) for prompt in prompts)
 
-      def engine(sampling: SamplingConfig, longest=longest) -> Engine:
+      def engine(sampling: SamplingConfig, samples: int, longest=longest) -> Engine:
         return Engine(
           policy.model,
           sampling,
@@ -105,14 +105,15 @@ class Evaluator:
           slots=slots,
           max_prompt_length=longest,
           max_new_tokens=section.max_new_tokens,
+          share=samples,
           mesh=local_mesh(mesh),
         )
 
       stop_ids = policy.tokenizer.stop_ids
       sampling = build(SamplingConfig, settings.sampling, f"eval.sets.{name}.sampling", stop_ids=stop_ids)
-      greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids)) if settings.greedy else None
+      greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids), 1) if settings.greedy else None
       self.sets[name] = EvaluationSet(
-        prompts, settings.samples, engine(sampling), greedy, settings.get("per_problem", False)
+        prompts, settings.samples, engine(sampling, settings.samples), greedy, settings.get("per_problem", False)
       )
 
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:

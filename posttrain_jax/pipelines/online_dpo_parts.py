@@ -114,6 +114,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     slots=rollout.slots,
     max_prompt_length=max(len(prompt.tokens) for prompt in prompts),
     max_new_tokens=rollout.max_new_tokens,
+    share=rollout.group_size,
     mesh=mesh,
   )
   stream = PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS))

@@ -115,6 +115,7 @@ class Variety:
       slots=section.slots,
       max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
       max_new_tokens=section.max_new_tokens,
+      share=self._samples,
       mesh=mesh,
     )
 

@@ -109,7 +109,7 @@ def sampling(
   calls = {
     "prefill": math.ceil(rollout.groups / width),
     "fill": waves,
-    "resume": math.ceil(slots / width) if carries else 0,
+    "recompute": math.ceil(slots / width) if carries else 0,
     "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
   }
   drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch, with half of the longest answer before them

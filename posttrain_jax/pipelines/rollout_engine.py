@@ -36,6 +36,7 @@ def rollout_engine(config: ml_collections.ConfigDict, policy: Policy, prompts: S
     max_new_tokens=rollout.max_new_tokens,
     steps_per_dispatch=rollout.steps_per_dispatch,
     prefill_width=rollout.prefill_width,
+    share=rollout.group_size,
     mesh=local_mesh(mesh),
   )
 

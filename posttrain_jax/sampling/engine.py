@@ -1,15 +1,17 @@
 """The rollout engine: slots, not batches.
 
-Each prompt is prefilled once and its G answers share the result; a slot that finishes its answer is refilled from the
-queue at the next dispatch, so no slot waits for the longest answer of a batch. A dispatch draws up to
-`steps_per_dispatch` tokens in every slot without coming back to the host.
+Each prompt is prefilled once and its G answers share the result, which a decode step reads once for all of them; a slot
+that finishes its answer is refilled from the queue at the next dispatch, so no slot waits for the longest answer of a
+batch. A dispatch draws up to `steps_per_dispatch` tokens in every slot without coming back to the host.
 
-Guarantees, each tested: with the same parameters and the same number of slots, the tokens and logprobs of a request
+Guarantees, each tested: with the same parameters, number of slots and `share`, the tokens and logprobs of a request
 depend only on (seed, prompt index, sample, attempt) and on its prompt, bit for bit, whatever slot, order and company it
-has. With another number of slots they agree to rounding. So do those of an answer that `suspend` interrupts and
-`resume` goes on with, under the same parameters; where it goes on, in what order and company, changes no bit.
+has. With other numbers of slots or of answers that share they agree to rounding. So do those of an answer that
+`suspend` interrupts and `resume` goes on with, under the same parameters; where it goes on, in what order and company,
+changes no bit.
 
-What is where: `ledger` keeps the books on requests, `device` pads them and runs the programs of `programs`.
+What is where: `ledger` keeps the books on requests and `places` on where they run; `device` pads them and runs the
+programs of `programs`.
 """
 
 import dataclasses
@@ -48,6 +50,7 @@ class Engine:
     steps_per_dispatch: int = 16,
     prefill_width: int = 8,
     prefill_buckets: Sequence[int] | None = None,
+    share: int = 1,
     mesh: Mesh | None = None,
   ):
     """Builds the programs; memory is taken and programs are compiled at the first use.
@@ -60,10 +63,12 @@ class Engine:
       max_prompt_length: longest prompt in tokens.
       max_new_tokens: cap on the tokens of an answer, the stop id included.
       steps_per_dispatch: decode steps without coming back to the host; a slot that finishes idles to their end.
-      prefill_width: W, prompts (or answers taken up again) per prefill, and prompts whose keys and values are kept
-        until all samples have begun.
+      prefill_width: W, prompts (or answers taken up again) per prefill, and prompts that are kept ready until all
+        their answers have begun.
       prefill_buckets: lengths that prompts are padded to for prefill, one program each, the longest
         `max_prompt_length`; `length_buckets` of it if None.
+      share: T, how many answers to a prompt read one copy of its keys and values: best all of them. There is room for
+        3 S / T prompts, at most S, with S slots; where more would be under way at a time, their answers wait.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
 
     Raises:
@@ -73,7 +78,8 @@ class Engine:
       raise InputError("model: is a reward model, expected a language model")
     mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
     sizes = dict(slots=slots, max_prompt_length=max_prompt_length, max_new_tokens=max_new_tokens)
-    for name, size in {**sizes, "steps_per_dispatch": steps_per_dispatch, "prefill_width": prefill_width}.items():
+    others = dict(steps_per_dispatch=steps_per_dispatch, prefill_width=prefill_width, share=share)
+    for name, size in {**sizes, **others}.items():
       if size < 1:
         raise InputError(f"rollout.{name}: {size}, expected at least 1")
     if slots % batch_shards(mesh):
@@ -83,16 +89,8 @@ class Engine:
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.prefill_width = prefill_width
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
-    self._ledger = Ledger(prefill_width)
-    self._device = Device(
-      self.model,
-      sampling,
-      mesh,
-      **sizes,
-      steps_per_dispatch=steps_per_dispatch,
-      prefill_width=prefill_width,
-      prefill_buckets=prefill_buckets,
-    )
+    self._device = Device(self.model, sampling, mesh, **sizes, **others, prefill_buckets=prefill_buckets)
+    self._ledger = Ledger(prefill_width, self._device.places())
     self.buckets = self._device.buckets
     if self.buckets[0] < 1 or self.buckets[-1] != max_prompt_length:
       found = f"rollout.prefill_buckets: {self.buckets}"
@@ -199,9 +197,8 @@ class Engine:
       request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
       request.versions.append(np.full((count,), self.version, np.int32))
       if not going_on[slot]:
-        del self._ledger.running[slot]
         stopped = int(request.tokens[-1][-1]) in self.sampling.stop_ids
-        completed += self._ledger.finish(request, FinishReason.EOS if stopped else FinishReason.LENGTH)
+        completed += self._ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
     return completed
 
   def cancel(self, prompts: Sequence[Prompt]) -> list[Group]:
@@ -236,19 +233,15 @@ class Engine:
   def _refill(self) -> None:
     """Gives free slots to interrupted answers, then to the queue; prefills what they need."""
     ledger, device = self._ledger, self._device
-    free = [slot for slot in range(self.slots) if slot not in ledger.running]
-    while free and (ledger.interrupted or ledger.queue):
-      if ledger.interrupted:
-        most = min(len(free), device.width)
-        requests = ledger.take_interrupted(most, lambda length: bucket_of(device.resume_buckets, length))
-        device.resume(self.params, free[: len(requests)], requests, self.seed)
-        self.stats.recomputed_tokens += sum(request.length - 1 for request in requests)
-      else:
-        prompts = ledger.take_unfilled(lambda length: bucket_of(device.buckets, length))
-        if prompts:
-          device.prefill(self.params, prompts)
+    while ledger.waiting and len(ledger.running) < self.slots:
+      prompts = ledger.take_unfilled(lambda length: bucket_of(device.buckets, length))
+      if prompts:
+        device.prefill(self.params, prompts)
         self.stats.prefill_tokens += sum(len(prompt.tokens) - 1 for _, prompt in prompts)
-        requests, rows = ledger.take_queued(len(free))
-        device.fill(free[: len(requests)], requests, rows, self.seed)
-      ledger.running.update(zip(free, requests))
-      free = free[len(requests) :]
+      taken = ledger.take_next()
+      if not taken:
+        return  # its prompt finds no room before others have ended
+      device.fill(taken, self.seed)
+      under_way = [(request, place.slot) for request, place, _ in taken if request.drawn]
+      device.recompute(self.params, under_way)
+      self.stats.recomputed_tokens += sum(request.length - 1 for request, _ in under_way)

@@ -1,8 +1,10 @@
-"""The engine's books, on the host alone: who waits, who runs in which slot, what is finished, whose prefix is where."""
+"""The engine's books on requests, on the host alone: who waits, who runs, what is finished, whose prompt is ready."""
 
 import collections
+import itertools
 from collections.abc import Callable, Sequence
 
+from posttrain_jax.sampling.places import Place, Places
 from posttrain_jax.sampling.requests import Request, continued
 from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
@@ -16,16 +18,17 @@ class Ledger:
     queue: requests without a token yet, samples of a prompt in order.
     interrupted: requests that have tokens and no slot; they go before the queue.
     running: requests by slot.
-    prefixes: groups whose prompt is in the pool, with their row of it.
+    pool: groups whose prompt has just been prefilled, with their row of the pool; until all their requests have begun.
   """
 
-  def __init__(self, prefill_width: int):
-    """Starts empty; the pool has `prefill_width` rows."""
-    self._rows = prefill_width
+  def __init__(self, prefill_width: int, places: Places):
+    """Starts empty; the pool has `prefill_width` rows, and requests run in `places`."""
+    self._rows, self._places = prefill_width, places
     self.queue: collections.deque[Request] = collections.deque()
     self.interrupted: collections.deque[Request] = collections.deque()
     self.running: dict[int, Request] = {}
-    self.prefixes: dict[tuple[int, int], int] = {}
+    self.pool: dict[tuple[int, int], int] = {}
+    self._waiting: collections.Counter[tuple[int, int]] = collections.Counter()  # requests of a group
     # Both in the order of submission.
     self._groups: dict[tuple[int, int], tuple[Prompt, int]] = {}  # with group size
     self._finished: dict[tuple[int, int], dict[int, Answer]] = {}  # then by sample
@@ -33,7 +36,12 @@ class Ledger:
   @property
   def unfinished(self) -> int:
     """Number of requests that wait or run."""
-    return len(self.queue) + len(self.interrupted) + len(self.running)
+    return self.waiting + len(self.running)
+
+  @property
+  def waiting(self) -> int:
+    """Number of requests that wait."""
+    return len(self.queue) + len(self.interrupted)
 
   def add(self, prompt: Prompt, answers: Sequence[Answer | None]) -> None:
     """Takes in a group: answers that are finished, suspended, or not begun (None).
@@ -51,9 +59,15 @@ class Ledger:
         continue
       request = Request(prompt, sample) if answer is None else continued(prompt, sample, answer)
       (self.interrupted if request.drawn else self.queue).append(request)
+      self._waiting[name] += 1
 
-  def finish(self, request: Request, reason: FinishReason) -> list[Group]:
-    """Ends a request; returns its group if that was its last one."""
+  def end(self, slot: int, reason: FinishReason) -> list[Group]:
+    """Ends the request in a slot; returns its group if that was its last one."""
+    request = self.running.pop(slot)
+    self._places.give_back(request)
+    return self._finish(request, reason)
+
+  def _finish(self, request: Request, reason: FinishReason) -> list[Group]:
     answers = self._finished[request.name]
     answers[request.sample] = request.answer(reason)
     if len(answers) < self._groups[request.name][1]:
@@ -64,15 +78,17 @@ class Ledger:
   def drop(self, names: set[tuple[int, int]]) -> tuple[list[int], list[Group]]:
     """Ends all requests of these groups; returns the slots that were theirs, and the groups."""
     slots = [slot for slot, request in self.running.items() if request.name in names]
-    dropped = [self.running.pop(slot) for slot in slots]
+    groups = [group for slot in slots for group in self.end(slot, FinishReason.CANCELLED)]
     for waiting in (self.interrupted, self.queue):
-      dropped += [request for request in waiting if request.name in names]
+      dropped = [request for request in waiting if request.name in names]
       kept = [request for request in waiting if request.name not in names]
       waiting.clear()
       waiting.extend(kept)
+      groups += [group for request in dropped for group in self._finish(request, FinishReason.CANCELLED)]
     for name in names:
-      self.prefixes.pop(name, None)
-    return slots, [group for request in dropped for group in self.finish(request, FinishReason.CANCELLED)]
+      self.pool.pop(name, None)
+      del self._waiting[name]
+    return slots, groups
 
   def take_all(self) -> list[Group]:
     """Empties the books: the groups under way in the order of their submission, unfinished answers SUSPENDED."""
@@ -82,45 +98,50 @@ class Ledger:
       Group(prompt=prompt, answers=tuple(self._finished[name][i] for i in range(size)))
       for name, (prompt, size) in self._groups.items()
     ]
-    for books in (self.queue, self.interrupted, self.running, self.prefixes, self._groups, self._finished):
+    for request in self.running.values():
+      self._places.give_back(request)
+    for books in (self.queue, self.interrupted, self.running, self.pool, self._waiting, self._groups, self._finished):
       books.clear()
     return groups
 
-  def take_interrupted(self, most: int, bucket_of: BucketOf) -> list[Request]:
-    """Takes the first interrupted request and those behind it that share its bucket, `most` in all."""
-    bucket = bucket_of(self.interrupted[0].length)
-    taken = [request for request in self.interrupted if bucket_of(request.length) == bucket][:most]
-    for request in taken:
-      self.interrupted.remove(request)
-    return taken
-
   def take_unfilled(self, bucket_of: BucketOf) -> list[tuple[int, Prompt]]:
-    """Gives rows of the pool to the prompt at the head of the queue and to those behind it that share its bucket.
+    """Gives rows of the pool to the prompt that is next and to those behind it that share its bucket.
 
     Returns:
-      (row, prompt) of those that are to be prefilled, as many as the pool has room for; none if the head's is there.
+      (row, prompt) of those that are to be prefilled, as many as the pool has room for; none if the next is there.
     """
-    waiting = list({request.name: request.prompt for request in self.queue}.items())
-    if waiting[0][0] in self.prefixes:
+    waiting = list({request.name: request.prompt for request in itertools.chain(self.interrupted, self.queue)}.items())
+    if waiting[0][0] in self.pool:
       return []
+    if len(self.pool) == self._rows:
+      self.pool.clear()  # prompts that stood first before others were resumed: they are prefilled again
     bucket = bucket_of(len(waiting[0][1].tokens))
-    free = [row for row in range(self._rows) if row not in self.prefixes.values()]
+    free = [row for row in range(self._rows) if row not in self.pool.values()]
     batch = [
-      (name, prompt)
-      for name, prompt in waiting
-      if name not in self.prefixes and bucket_of(len(prompt.tokens)) == bucket
+      (name, prompt) for name, prompt in waiting if name not in self.pool and bucket_of(len(prompt.tokens)) == bucket
     ]
     taken = list(zip(free, batch))
-    self.prefixes.update({name: row for row, (name, _) in taken})
+    self.pool.update({name: row for row, (name, _) in taken})
     return [(row, prompt) for row, (_, prompt) in taken]
 
-  def take_queued(self, most: int) -> tuple[list[Request], list[int]]:
-    """Takes requests from the queue's head as long as their prompts are in the pool; returns them and those rows."""
-    requests, rows = [], []
-    while self.queue and len(requests) < most and self.queue[0].name in self.prefixes:
-      request = self.queue.popleft()
-      requests.append(request)
-      rows.append(self.prefixes[request.name])
-      if request.sample == self._groups[request.name][1] - 1:  # samples are queued in order, so this was the last
-        del self.prefixes[request.name]
-    return requests, rows
+  def take_next(self) -> list[tuple[Request, Place, int]]:
+    """Takes requests in order, as long as their prompts are in the pool and there is a place for them.
+
+    Returns:
+      Requests that run from now on, with their places and the pool's rows of their prompts.
+    """
+    taken = []
+    for waiting in (self.interrupted, self.queue):
+      while waiting and waiting[0].name in self.pool:
+        place = self._places.take(waiting[0])
+        if place is None:
+          return taken
+        request = waiting.popleft()
+        self.running[place.slot] = request
+        taken.append((request, place, self.pool[request.name]))
+        self._waiting[request.name] -= 1
+        if not self._waiting[request.name]:
+          del self.pool[request.name], self._waiting[request.name]
+      if waiting:
+        return taken
+    return taken

@@ -3,7 +3,12 @@
 Every shape is fixed by the engine's settings or by one request alone (its length bucket), never by what else is in
 flight: that is what makes a request's tokens and logprobs bit-identical in any slot, order and company.
 
-W prefill width, Tb bucket length, S slots, L cache length, K key/value heads, H head dimension.
+Keys and values lie in three places: a prompt's in one of the P rows of `prefixes`, where the answers to it read them
+together; an answer's own in its slot's row of the cache; and those of prompts just prefilled in the W rows of the pool,
+from where `fill` copies them.
+
+W prefill width, Tb bucket length, S slots, L cache length, P rows of prefixes, T answers that share one, K key/value
+heads, H head dimension.
 """
 
 import dataclasses
@@ -13,87 +18,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax.models import attention
-from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.sampling.draw import SamplingConfig, draw
-
-# Per layer a pair: keys and values, each [rows, K, length, H] (`models.attention.cache_layout`).
-Cache = list[tuple[jax.Array, jax.Array]]
+from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
 # Named here, so that jax's global default cannot change the draws: other generators' bits depend on their neighbours.
 _GENERATOR = "threefry2x32"
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Slots:
-  """What each of the S slots is doing.
-
-  Attributes:
-    token: int32 [S], the newest token, not yet in the cache.
-    position: int32 [S], its position in prompt and answer.
-    drawn: int32 [S], answer tokens drawn so far; numbers the request's random draws.
-    limit: int32 [S], answer tokens that the request may have.
-    active: bool [S], False in an empty slot.
-    key: uint32 [S, 2], the request's own random key.
-  """
-
-  token: jax.Array
-  position: jax.Array
-  drawn: jax.Array
-  limit: jax.Array
-  active: jax.Array
-  key: jax.Array
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-  """What one dispatch drew, n steps by S slots; rows from `steps` on were not run.
-
-  Attributes:
-    tokens: int32 [n, S].
-    sampler_logprobs: float32 [n, S], untruncated, at the sampling temperature.
-    drawn_logprobs: float32 [n, S], of the distribution drawn from.
-    active: bool [n, S], True where the slot really drew.
-    steps: int32 [], decode steps that were run.
-  """
-
-  tokens: jax.Array
-  sampler_logprobs: jax.Array
-  drawn_logprobs: jax.Array
-  active: jax.Array
-  steps: jax.Array
-
-
-def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
-  """Zeros of the cache's shape, [rows, K, length, H] twice a layer."""
-  shape = (rows, config.num_kv_heads, length, config.head_dim)
-  return [
-    (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
-  ]
-
-
-def empty_slots(slots: int) -> Slots:
-  """No slot at work."""
-  zeros = jnp.zeros((slots,), jnp.int32)
-  key = jnp.zeros((slots, 2), jnp.uint32)
-  return Slots(token=zeros, position=zeros, drawn=zeros, limit=zeros, active=zeros.astype(bool), key=key)
-
-
-def prefill(graph: nnx.GraphDef, params: nnx.State, prefixes: Cache, tokens: jax.Array, rows: jax.Array) -> Cache:
-  """Computes the keys and values of prompts and keeps them in the pool of prefixes.
+def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Array, rows: jax.Array) -> Cache:
+  """Computes the keys and values of prompts and keeps them in the pool.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    prefixes: the pool, of length Tp.
+    pool: W rows of length Lp.
     tokens: int32 [W, Tb], prompts padded on the right to their bucket.
     rows: int32 [W], where in the pool to put each; out of range drops it (a prefill that is not full).
 
   Returns:
     The pool. Entries behind a prompt's length are those of padding and are overwritten or never attended to.
   """
-  return _put(prefixes, rows, _keys_and_values(graph, params, tokens))
+  return _put(pool, rows, _keys_and_values(graph, params, tokens))
 
 
 def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
@@ -124,46 +69,45 @@ def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attem
 
 
 def fill(
-  cache: Cache,
-  slots: Slots,
   prefixes: Cache,
-  indices: jax.Array,
+  slots: Slots,
+  pool: Cache,
+  rows: jax.Array,
   sources: jax.Array,
+  indices: jax.Array,
   new: Slots,
   seed: jax.Array,
   requests: jax.Array,
 ) -> tuple[Cache, Slots]:
-  """Gives slots to requests: copies their prompt's keys and values in and sets their state.
+  """Gives slots to requests: copies prompts that are not there yet and sets the slots' state.
 
   Args:
-    cache: the slots' cache, S rows of length L.
+    prefixes: P rows of length Lp.
     slots: state of all S slots.
-    prefixes: the pool of prompts' keys and values, of length Tp.
-    indices: int32 [R], slots to fill; out of range is ignored.
+    pool: the prompts' keys and values, W rows of length Lp.
+    rows: int32 [R], rows of `prefixes` to fill; out of range is ignored.
     sources: int32 [R], the pool's row for each.
+    indices: int32 [R], slots to fill; out of range is ignored.
     new: state of the R requests; their keys are made here.
     seed: uint32 [], of the engine.
     requests: int32 [R, 3], prompt index, sample and attempt.
 
   Returns:
-    (cache, slots).
+    (prefixes, slots).
   """
-  cache = _put(cache, indices, [(keys[sources], values[sources]) for keys, values in prefixes])
-  return cache, _begin(slots, indices, new, seed, requests)
+  prefixes = _put(prefixes, rows, [(keys[sources], values[sources]) for keys, values in pool])
+  return prefixes, _begin(slots, indices, new, seed, requests)
 
 
-def resume(
+def recompute(
   graph: nnx.GraphDef,
   params: nnx.State,
   cache: Cache,
-  slots: Slots,
   tokens: jax.Array,
+  starts: jax.Array,
   indices: jax.Array,
-  new: Slots,
-  seed: jax.Array,
-  requests: jax.Array,
-) -> tuple[Cache, Slots]:
-  """Gives slots to answers that are under way: computes the keys and values of prompt and answer so far.
+) -> Cache:
+  """Computes the keys and values of answers that are under way, for slots that go on with them.
 
   Those that decoding left behind, under these parameters or others, are not to be had: they differ in bits.
 
@@ -171,18 +115,18 @@ def resume(
     graph: graph of the unstacked transformer.
     params: its parameters.
     cache: the slots' cache, S rows of length L.
-    slots: state of all S slots.
     tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
+    starts: int32 [W], place of the prompt's last token, where a slot's own begins.
     indices: int32 [W], slots to fill; out of range is ignored.
-    new: state of the W requests; their keys are made here.
-    seed: uint32 [], of the engine.
-    requests: int32 [W, 3], prompt index, sample and attempt.
 
   Returns:
-    (cache, slots).
+    The cache.
   """
-  cache = _put(cache, indices, _keys_and_values(graph, params, tokens))
-  return cache, _begin(slots, indices, new, seed, requests)
+  kept = _keys_and_values(graph, params, tokens)
+  length = min(cache[0][0].shape[2], tokens.shape[1])
+  places = (starts[:, None] + jnp.arange(length)[None])[:, None, :, None]  # those beyond the answer are overwritten
+  own = [tuple(jnp.take_along_axis(x, places, axis=2, mode="clip") for x in layer) for layer in kept]
+  return _put(cache, indices, own)
 
 
 def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
@@ -192,7 +136,15 @@ def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, reques
 
 
 def decode(
-  graph: nnx.GraphDef, params: nnx.State, cache: Cache, slots: Slots, *, steps: int, sampling: SamplingConfig
+  graph: nnx.GraphDef,
+  params: nnx.State,
+  cache: Cache,
+  slots: Slots,
+  prefixes: Cache,
+  *,
+  steps: int,
+  sampling: SamplingConfig,
+  share: int,
 ) -> tuple[Cache, Slots, Drawn]:
   """Draws up to `steps` tokens in every active slot, in one loop on the device; ends early when all are done.
 
@@ -203,8 +155,10 @@ def decode(
     params: its parameters.
     cache: the slots' cache, S rows of length L.
     slots: state of all S slots.
+    prefixes: what is before the slots' own, P rows of length Lp.
     steps: most tokens to draw per slot.
     sampling: temperature, truncation, stop ids.
+    share: T.
 
   Returns:
     (cache, slots, what was drawn).
@@ -226,7 +180,15 @@ def decode(
 
   def one(carry):
     cache, slots, drawn = carry
-    hidden, cache = model(slots.token[:, None], slots.position[:, None], attention.cached(slots.position), cache)
+    before = attention.Prefixes(
+      lengths=slots.position - slots.drawn,
+      lanes=jnp.where(slots.active, slots.lane, prefixes[0][0].shape[0] * share),
+      share=share,
+    )
+    layers = [(*own, *shared) for own, shared in zip(cache, prefixes)]
+    attend = attention.cached(slots.drawn, before)
+    hidden, layers = model(slots.token[:, None], slots.position[:, None], attend, layers)
+    cache = [tuple(layer[:2]) for layer in layers]
     logits = model.logits(hidden[:, 0])
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(slots.key, impl=_GENERATOR), slots.drawn)
     uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(keys)
@@ -247,6 +209,7 @@ def decode(
       token=jnp.where(going_on, tokens, slots.token),
       position=slots.position + advance,
       drawn=slots.drawn + advance,
+      lane=slots.lane,
       limit=slots.limit,
       active=going_on,
       key=slots.key,

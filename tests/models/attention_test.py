@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.models import attention
+from posttrain_jax.parallel.mesh import make_mesh
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 6
 
@@ -81,6 +82,43 @@ def test_cached_writes_its_own_and_sees_what_came_before():
     np.testing.assert_array_equal(found, expected)
   allowed = (np.arange(length)[None] <= positions[:, None])[:, None]
   np.testing.assert_allclose(attended, plain(query, expected_keys, expected_values, allowed), atol=1e-5)
+
+
+@pytest.mark.parametrize(("shards", "share"), [(1, 1), (1, 4), (2, 3)])
+def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share):
+  """Rows in any order, some not in use, prompts of any length, a prompt of no token, on one device and on two."""
+  rng = np.random.default_rng(share)
+  slots, rows, width, length = 4 * shards, 2 * shards, 6, 5
+  keys, values = projections(rows, width, seed=1)[1:]
+  own_keys, own_values = projections(slots, length, seed=2)[1:]
+  query, key, value = projections(slots, 1)
+  lengths = rng.integers(1, width + 1, rows)
+  lengths[0] = 0
+  positions = rng.integers(0, length, slots)
+  # Of each device's two rows; 2 T is nobody's.
+  lanes = np.stack([rng.permutation([*range(2 * share), 2 * share, 2 * share])[:4] for _ in range(shards)])
+  used = (lanes < 2 * share).ravel()
+  row_of = np.minimum(lanes // share + 2 * np.arange(shards)[:, None], rows - 1).ravel()
+  prefixes = attention.Prefixes(
+    lengths=jnp.asarray(lengths[row_of]),
+    lanes=jnp.asarray(lanes.ravel()),
+    share=share,
+  )
+  cache = (*attention.cache_layout(own_keys, own_values), *attention.cache_layout(keys, values))
+  mesh = make_mesh({"data": shards}, jax.devices()[:shards])
+  with jax.set_mesh(mesh):
+    attended, new = jax.jit(lambda *arrays: attention.cached(jnp.asarray(positions), prefixes)(*arrays))(
+      query, key, value, cache
+    )
+  np.testing.assert_array_equal(new[2], cache[2])
+  for slot in np.flatnonzero(used):
+    alone, n = slice(slot, slot + 1), lengths[row_of[slot]]
+    joined = [
+      np.concatenate([prompt[row_of[slot], :n], own[slot, : positions[slot]], token[slot]])[None]
+      for prompt, own, token in ((keys, own_keys, key), (values, own_values, value))
+    ]
+    allowed = np.ones((1, 1, joined[0].shape[1]), bool)
+    np.testing.assert_allclose(attended[alone], plain(query[alone], *joined, allowed), atol=1e-5)
 
 
 def test_no_kind_makes_nan_of_a_row_without_keys():

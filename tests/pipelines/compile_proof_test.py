@@ -111,7 +111,7 @@ def test_what_a_step_of_dapo_calls():
   assert set(run.arrays) == {"policy", "optimizer", "sampler", "caches"}
   assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == ("caches",)
   carried = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "carry", "objective.kl_coefficient": 0.1}))
-  assert set(carried.programs) - set(calls) == {"resume", "reference_logprobs"}
+  assert set(carried.programs) - set(calls) == {"recompute", "reference_logprobs"}
 
 
 def test_ppo_has_four_models():

@@ -19,7 +19,8 @@ from posttrain_jax.pipelines.method_programs import run_programs
 
 L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 128, 6144
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH, CHUNK, SLOTS = 4, 2, 10, 24, 16, 32
-CACHED = 2048  # long enough that a cache of 128 numbers a head lies on a TPU as a large one does
+# Long enough that a cache of 128 numbers a head lies on a TPU as a large one does.
+CACHED, PROMPTS_CACHED = 2048, 1024
 FSDP, TENSOR = 2, 2
 # The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
 REMATERIALIZED = "Involuntary full rematerialization"
@@ -42,7 +43,7 @@ def text_of(platform: str, name: str) -> str:
   devices = jax.devices()[:4] if platform == "cpu" else topology.devices("v5e:2x2")
   chosen = config()
   if name == "decode":
-    chosen.rollout.max_new_tokens = CACHED - PROMPT_LENGTH
+    chosen.rollout.update(max_new_tokens=CACHED, max_prompt_length=PROMPTS_CACHED)
   run = run_programs(chosen, compile_proof.policy_of(chosen, ""), devices)
   return compile_proof.lower(run.programs[name]).compile().as_text()
 
@@ -110,14 +111,21 @@ def test_an_update(platform, capfd):
 def test_decoding_updates_its_cache_in_place(platform):
   text = text_of(platform, "decode")
   found = compiled.instructions(text)
-  cache = SLOTS // FSDP * CACHED * K // TENSOR * H  # of keys, or of values, of a layer
-  in_loop = [each for each in found if each.depth and any(array.size >= cache for array in each.arrays)]
+  a_token = SLOTS // FSDP * K // TENSOR * H
+  cache = a_token * CACHED  # of keys, or of values, of a layer
+  prompts = a_token * PROMPTS_CACHED  # likewise: with two answers a prompt there is room for as many as slots
+  in_loop = [each for each in found if each.depth and any(array.size >= prompts for array in each.arrays)]
   assert in_loop  # the cache is in the loop
   parameters = [each for each in found if each.opcode == "parameter" and each.depth == 0]
   entry = parameters[-1].computation
   numbered = [each for each in parameters if each.computation == entry and each.arrays[0].size == cache]
   assert len(numbered) == 2 * L
   assert len(compiled.aliased_parameters(text)) >= 2 * L + 5  # and the slots' state
-  assert compiled.collectives(found)  # sums over heads: the mesh is real
+  collectives = compiled.collectives(found)
+  assert collectives  # sums over heads: the mesh is real
+  # Keys are written and prompts are found on the device of the slot: of all slots, only a few numbers each travel.
+  for each in collectives:
+    whole = [array for array in each.arrays if each.depth and SLOTS in array.shape]
+    assert all(array.size <= 2 * SLOTS for array in whole), each
   # What is fetched ahead into fast memory is a copy-start; a copy changes the layout.
   assert [each for each in in_loop if each.opcode == "copy"] == []

@@ -16,7 +16,7 @@ LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
 
 @functools.cache
 def reference():
-  """All requests at once: 36 answers through 6 slots, prompts of three buckets, pool of 3 prefixes."""
+  """All requests at once: 36 answers through 6 slots, three or one beside each other, prompts of three buckets."""
   return by_request(shared_engine().generate(prompts(COUNT), GROUP))
 
 
@@ -150,10 +150,10 @@ def test_the_cache_of_earlier_parameters_leaves_no_trace():
   assert by_request(engine.generate(prompts(COUNT), GROUP)) == reference()
 
 
-@pytest.mark.parametrize(("slots", "prefill_width"), [(4, 1), (16, 8), (64, 8)])
-def test_other_widths_agree_to_rounding(slots, prefill_width):
+@pytest.mark.parametrize(("slots", "prefill_width", "share"), [(4, 1, 3), (16, 8, 1), (64, 8, 4), (6, 3, 16)])
+def test_other_widths_agree_to_rounding(slots, prefill_width, share):
   """Logprobs up to the first token that differs; rounding moves a draw across an edge only rarely."""
-  engine = shared_engine(slots=slots, prefill_width=prefill_width)
+  engine = shared_engine(slots=slots, prefill_width=prefill_width, share=share)
   compared = total = 0
   for name, (tokens, logprobs, _, _) in by_request(engine.generate(LONG, GROUP)).items():
     expected, found = np.frombuffer(reference()[name][0], np.int32), np.frombuffer(tokens, np.int32)
@@ -182,3 +182,37 @@ def test_a_number_of_slots_that_fills_no_whole_vectors():
   engine = new_engine(slots=13)
   forwards = by_request(engine.generate(prompts(COUNT), GROUP))
   assert by_request(engine.generate(prompts(COUNT)[::-1], GROUP)) == forwards
+
+
+@pytest.mark.parametrize("share", [1, 2, 16])
+def test_however_many_share_a_prompt(share):
+  """Among 16 there is room for three prompts at a time: other prompts wait although slots are free, and lose no bit."""
+  engine = shared_engine(share=share)
+  forwards = by_request(engine.generate(LONG, GROUP))
+  mixed = [prompt for pair in zip(prompts(COUNT, seed=5, attempt=1), prompts(COUNT)[::-1]) for prompt in pair]
+  found = by_request(engine.generate(mixed, GROUP))
+  assert forwards.items() <= found.items()
+  engine.take_stats()
+  engine.generate(mixed, 1)
+  assert (engine.take_stats().idle_slot_steps > 0.4 * 6 * 10) or share < 16
+
+
+@pytest.mark.parametrize("share", [2, 16])
+def test_going_on_with_shared_prompts(share):
+  """Interrupted answers find their prompt's row anew, beside others of their group that have not begun."""
+  engine = shared_engine(share=share)
+  runs = []
+  for order in (LONG, LONG[::-1]):
+    for prompt in order:
+      engine.submit(prompt, GROUP)
+    engine.step()
+    cut = {group.prompt.index: group for group in engine.suspend()}
+    engine.resume([cut[prompt.index] for prompt in LONG if prompt.index in cut])
+    groups = []
+    while engine.busy:
+      groups += engine.step()
+    runs.append(by_request(groups))
+  common = runs[0].keys() & runs[1].keys()
+  assert len(common) > GROUP
+  whole = by_request(engine.generate(LONG, GROUP))
+  assert all(runs[i][name][0] == whole[name][0] for i in range(2) for name in runs[i])

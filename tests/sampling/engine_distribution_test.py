@@ -145,7 +145,7 @@ def test_eight_devices_agree_with_one():
   stacked = small_engine.stacked_params(CONFIG)
   learner = jax.device_put(stacked, state_shardings(stacked, make_mesh({"fsdp": 4, "tensor": 2}), LEARNER_RULES))
   abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), learner)
-  engine = new_engine(slots=8, prefill_width=3, mesh=mesh)
+  engine = new_engine(slots=8, prefill_width=3, share=4, mesh=mesh)
   engine.load(make_handover(abstract, num_layers=2, dtype="float32", mesh=mesh)(learner), version=3)
   one = shared_engine(slots=64, prefill_width=8)
   own = [prompt for prompt in prompts(9) if len(prompt.tokens) > 6]
@@ -170,6 +170,7 @@ def test_eight_devices_agree_with_one():
       np.testing.assert_allclose(a.sampler_logprobs[:n], b.sampler_logprobs[:n], atol=1e-5)
       compared, total = compared + n, total + len(b.tokens)
   assert compared > 0.95 * total
-  cache = engine._device.state[0][0][0]
-  # Each of the 4 batch shards has its 2 slots in whole vectors, and one of the 2 key/value heads.
-  assert {shard.data.shape for shard in cache.addressable_shards} == {(8, 1, 22, 8)}
+  cache, _, prefixes, _ = engine._device.state
+  # Each of the 4 batch shards has its 2 slots in whole vectors, their prompts, and one of the 2 key/value heads.
+  assert {shard.data.shape for shard in cache[0][0].addressable_shards} == {(8, 1, 10, 8)}
+  assert {shard.data.shape for shard in prefixes[0][0].addressable_shards} == {(6, 1, 12, 8)}

@@ -33,7 +33,13 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
   """An engine of its own, parameters loaded."""
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
-    seed=0, slots=6, max_prompt_length=MAX_PROMPT, max_new_tokens=MAX_NEW, steps_per_dispatch=4, prefill_width=3
+    seed=0,
+    slots=6,
+    max_prompt_length=MAX_PROMPT,
+    max_new_tokens=MAX_NEW,
+    steps_per_dispatch=4,
+    prefill_width=3,
+    share=3,
   )
   defaults["prefill_buckets"] = (3, 6, 12) if settings.get("max_prompt_length", MAX_PROMPT) == MAX_PROMPT else None
   engine = Engine(config, sampling, **(defaults | settings))
