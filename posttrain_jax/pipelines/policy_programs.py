@@ -22,6 +22,14 @@ from posttrain_jax.pipelines.rollout_engine import rollout_engine
 from posttrain_jax.pipelines.run_programs import Program, RunPrograms, shapes
 from posttrain_jax.types import Prompt
 
+# Which of the engine's arrays each of its programs is given (`sampling.programs`).
+_TAKES = {
+  "prefill": ("params", "pool"),
+  "fill": ("prefixes", "pool"),
+  "recompute": ("params", "caches"),
+  "decode": ("params", "caches", "prefixes"),
+}
+
 
 def widest_batch(config: ml_collections.ConfigDict, *, count: int, per_token: bool) -> PolicyBatch:
   """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
@@ -121,10 +129,10 @@ def sampling(
   programs = {
     name: Program(*found[name], mesh, count, cost.get(name, 0), takes, frees=())
     for name, count in calls.items()
-    for takes in [("caches",) if name == "fill" else (holder, "caches")]
+    for takes in [tuple(holder if each == "params" else each for each in _TAKES[name])]
     if count
   }
   if copies:
     programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
-  cache, _, pool = found["fill"][1][:3]
-  return RunPrograms(programs, {holder: params, "caches": (cache, pool)})
+  (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
+  return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})

@@ -28,7 +28,7 @@ class Program:
   calls: int
   flops: int
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches",)
+  frees: tuple[str, ...] = ("caches", "prefixes", "pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,8 @@ class RunPrograms:
 
   Attributes:
     programs: by name.
-    arrays: abstract arrays that live through a step, by name: each model's parameters, optimiser states, caches.
+    arrays: abstract arrays that live through a step, by name: each model's parameters, optimiser states, caches
+      of answers ("caches") and of prompts that answers go on with ("prefixes") or are about to ("pool").
   """
 
   programs: Mapping[str, Program]
