@@ -59,7 +59,7 @@ class Device:
     # Whole vectors here too (see below): the last bit must not depend on the row of a prefill.
     self.resume_buckets = tuple(sorted({-(-length // 8) * 8 for length in length_buckets(longest)}))
     # S, rows of the cache: of another number than a multiple of 8 the last few would be computed without vector
-    # instructions, and the last bit of a logprob would depend on the slot. The rows beyond `slots` stay empty.
+    # instructions, and the last bit of a logprob would depend on the slot. Rows that are not needed stay empty.
     self._shards = batch_shards(mesh)
     unit = 8 * self._shards
     self._rows = -(-slots // unit) * unit

@@ -34,16 +34,16 @@ class Places:
     """Starts with all of them free.
 
     Args:
-      slots: those that are used.
-      slots_per_shard: how many lie on each device; the last devices may have some that are not used.
+      slots: those that are used, as many on each device.
+      slots_per_shard: how many lie on each device, with those that are not used.
       rows: P, for prompts; a multiple of the shards.
       shards: devices that slots and rows are split over.
       share: T, lanes of a row.
     """
     self.slots, self._share, self._rows_per_shard = slots, share, rows // shards
-    cut = [range(i * slots_per_shard, min(slots, (i + 1) * slots_per_shard)) for i in range(shards)]
-    self._free_slots = [list(each) for each in cut]  # heaps: always the lowest
-    self._free_rows = [list(range(i * self._rows_per_shard, (i + 1) * self._rows_per_shard)) for i in range(shards)]
+    first = lambda i, size, used: list(range(i * size, i * size + used))  # noqa: E731
+    self._free_slots = [first(i, slots_per_shard, slots // shards) for i in range(shards)]  # heaps: always the lowest
+    self._free_rows = [first(i, self._rows_per_shard, self._rows_per_shard) for i in range(shards)]
     self._there: dict[tuple, int] = {}  # (shard, group, samples // T) → row
     self._readers: collections.Counter[tuple] = collections.Counter()
     self._taken: dict[Request, tuple[int, tuple]] = {}  # slot and key of `_there`

@@ -51,22 +51,22 @@ def test_a_row_is_kept_until_its_last_answer_ends():
 
 
 def test_slots_and_rows_of_a_request_are_on_one_device():
-  """Three devices of eight rows of slots, of which 20 are used; two rows of prompts each."""
-  places = Places(slots=20, slots_per_shard=8, rows=6, shards=3, share=4)
+  """Three devices of eight rows of slots, of which six are used on each; two rows of prompts each."""
+  places = Places(slots=18, slots_per_shard=8, rows=6, shards=3, share=3)
   running, taken = [], set()
-  for prompt in range(5):
-    for sample in range(4):
+  for prompt in range(6):
+    for sample in range(3):
       running.append(request(prompt, sample))
       place = places.take(running[-1])
-      assert place.slot // 8 == place.row // 2 and place.slot < 20
-      assert place.lane == place.row % 2 * 4 + sample
+      assert place.slot // 8 == place.row // 2 and place.slot % 8 < 6
+      assert place.lane == place.row % 2 * 3 + sample
       taken.add((place.slot, place.row // 2, place.lane))
-  assert len(taken) == 20 and places.free == 0
+  assert len(taken) == 18 and places.free == 0
   for each in running:
     places.give_back(each)
-  assert places.free == 20
-  # Where most is free: 8, 8 and 4 slots, then 7, 8 and 4, then 7, 7 and 4.
-  assert [places.take(request(prompt, 0)).row // 2 for prompt in range(3)] == [0, 1, 0]
+  assert places.free == 18
+  # Where most is free: 6, 6 and 6 slots, then 5, 6 and 6, then 5, 5 and 6.
+  assert [places.take(request(prompt, 0)).row // 2 for prompt in range(3)] == [0, 1, 2]
 
 
 def test_a_prompt_whose_device_is_full_gets_a_row_on_another():
