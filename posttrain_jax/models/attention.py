@@ -165,10 +165,14 @@ def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
 
 
 def _write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-  """The cache [S, K, L, H] with new [S, K, H] at positions [S]; by rows and heads, each of which has its device."""
+  """The cache [S, K, L, H] with new [S, K, H] at positions [S].
+
+  Rows are batches, so that each is written where it lies: with indices of rows devices exchange what they write. Heads
+  are indices: as batches, or as a part of what is written, a TPU copies the cache where a device has several.
+  """
+  heads = jnp.arange(new.shape[1])
   options = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
-  one = lambda cache, new, position: cache.at[position].set(new, **options)  # noqa: E731
-  return jax.vmap(jax.vmap(one, in_axes=(0, 0, None)))(cache, new, positions)
+  return jax.vmap(lambda cache, new, position: cache.at[heads, position].set(new, **options))(cache, new, positions)
 
 
 def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> tuple[jax.Array, ...]:

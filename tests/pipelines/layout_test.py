@@ -44,6 +44,7 @@ def text_of(platform: str, name: str) -> str:
   chosen = config()
   if name == "decode":
     chosen.rollout.update(max_new_tokens=CACHED, max_prompt_length=PROMPTS_CACHED)
+    chosen.model.update(num_heads=2 * N, num_kv_heads=2 * K)  # two heads of keys on a device, and not one
   run = run_programs(chosen, compile_proof.policy_of(chosen, ""), devices)
   return compile_proof.lower(run.programs[name]).compile().as_text()
 
@@ -111,7 +112,7 @@ def test_an_update(platform, capfd):
 def test_decoding_updates_its_cache_in_place(platform):
   text = text_of(platform, "decode")
   found = compiled.instructions(text)
-  a_token = SLOTS // FSDP * K // TENSOR * H
+  a_token = SLOTS // FSDP * 2 * K // TENSOR * H
   cache = a_token * CACHED  # of keys, or of values, of a layer
   prompts = a_token * PROMPTS_CACHED  # likewise: with two answers a prompt there is room for as many as slots
   in_loop = [each for each in found if each.depth and any(array.size >= prompts for array in each.arrays)]
