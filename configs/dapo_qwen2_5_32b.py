@@ -30,7 +30,7 @@ since every host draws answers by itself). A row of a prompt and its 16 answers 
 alone are 201 GiB; split along rows over `tensor`, 50. With two answers a row (`rows_per_prompt=8`; the prompt is
 computed eight times, 4 % more tokens) and eight micro-batches there is one such row a device. The sampler's parameters
 are 15.3 GiB a chip, and the cache of a slot 5 GiB over four chips: 1,024 slots are 40 GiB a chip, prompts 3 more. On
-v6e:16x16 (256 chips of 31.25 GiB) 1,024 slots do not fit: there `--config.rollout.slots=512 --config.eval.slots=512` and
+v6e:16x16 (256 chips of 31.25 GiB) that does not fit: there `--config.rollout.slots=512 --config.eval.slots=512` and
 `--config.learner.micro_batches=4`, by the same count 28 GiB a chip. What was compiled is in launch/README.md.
 """
 
