@@ -118,17 +118,20 @@ def answer_logprobs(
   Returns:
     Two float32 arrays [P, G, Tc]; arbitrary where the mask is False.
   """
-  model = nnx.merge(graph, params)
-  hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
   return losses.logprobs.token_logprobs(
-    hidden,
-    model.unembedding(),
+    *_hidden(graph, params, batch),
     batch.answers,
     temperature=objective.temperature,
     chunk=objective.logprob_chunk,
     entropy=True,
     shards=shards,
   )
+
+
+def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
+  """Hidden states [P, G, Tc, D] that predict the answers' tokens, and the unembedding [D, V]."""
+  model = nnx.merge(graph, params)
+  return answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers), model.unembedding()
 
 
 def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1) -> LossFunction:
@@ -145,12 +148,9 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
   def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
     tokens = _tokens(objective, batch, totals)
     if objective.is_sum_over_tokens:
-      model = nnx.merge(graph, params)
-      hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
       loss, (learner_logprobs, entropy) = losses.token_loss.token_loss(
         per_token,
-        hidden,
-        model.unembedding(),
+        *_hidden(graph, params, batch),
         batch.answers,
         tokens,
         temperature=objective.temperature,

@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from posttrain_jax.losses.vocabulary import Head, check_and_cut
+from posttrain_jax.losses.vocabulary import Head, prepare
 
 
 def token_logprobs(
@@ -48,10 +48,8 @@ def token_logprobs(
   Returns:
     Logprobs [..., T] in at least float32; with `entropy`, (logprobs, entropies), both [..., T], in nats.
   """
-  cut = check_and_cut(hidden, unembedding, targets, chunk=chunk, shards=shards)
-  hidden, unembedding, targets = jnp.asarray(hidden), jnp.asarray(unembedding), jnp.asarray(targets)
-  head = Head(jnp.result_type(hidden, unembedding, jnp.float32), softcap)
-  chunks = cut.split(hidden), unembedding, cut.split(targets), jax.lax.stop_gradient(temperature)
+  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
+  chunks = cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), jax.lax.stop_gradient(temperature)
   logprobs, entropies = map(cut.join, _reduction(head)(*chunks))
   return (logprobs, entropies) if entropy else logprobs
 

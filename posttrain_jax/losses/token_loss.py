@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from posttrain_jax.losses.vocabulary import Head, check_and_cut
+from posttrain_jax.losses.vocabulary import Head, prepare
 
 # (logprobs, entropies, data) to losses, all of one shape.
 PerToken = Callable[[jax.Array, jax.Array, Any], jax.Array]
@@ -49,26 +49,15 @@ def token_loss(
     The loss, with gradients to `hidden` and `unembedding` only, and (logprobs, entropies), constants [..., T]; all in
     at least float32.
   """
-  cut = check_and_cut(hidden, unembedding, targets, chunk=chunk, shards=shards)
+  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
   chex.assert_tree_shape_prefix(data, jnp.shape(targets))
-  hidden, unembedding, targets = jnp.asarray(hidden), jnp.asarray(unembedding), jnp.asarray(targets)
-  head = Head(jnp.result_type(hidden, unembedding, jnp.float32), softcap)
-  constants = jax.lax.stop_gradient((jax.tree.map(lambda x: cut.split(jnp.asarray(x)), data), temperature))
-  loss, found = _sum(head, per_token)(cut.split(hidden), unembedding, cut.split(targets), *constants)
+  constants = jax.lax.stop_gradient((jax.tree.map(cut.split, data), temperature))
+  loss, found = _sum(head, per_token)(cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), *constants)
   return loss, jax.lax.stop_gradient(tuple(map(cut.join, found)))
 
 
 def _sum(head: Head, per_token: PerToken) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
   """The function from chunks to the loss and what it is made of, whose forward pass keeps the finished gradient."""
-
-  def value(hidden, unembedding, targets, data, temperature):
-    def step(loss, chunk):
-      hidden_SxRxCxD, targets_SxRxC, data = chunk
-      logits, _ = head.logits(hidden_SxRxCxD, unembedding, temperature)
-      logprobs, entropies, _ = head.reduce(logits, targets_SxRxC)
-      return loss + per_token(logprobs, entropies, data).sum(), (logprobs, entropies)
-
-    return jax.lax.scan(step, jnp.zeros((), head.dtype), (hidden, targets, data))
 
   def forward(hidden, unembedding, targets, data, temperature):
     def step(carry, chunk):
@@ -92,6 +81,6 @@ def _sum(head: Head, per_token: PerToken) -> Callable[..., tuple[jax.Array, tupl
     scale = lambda x: (x * cotangents[0]).astype(x.dtype)  # noqa: E731
     return scale(to_hidden), scale(to_unembedding), None, None, jnp.zeros_like(temperature)
 
-  total = jax.custom_vjp(value)
+  total = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
   total.defvjp(forward, backward)
   return total

@@ -99,13 +99,22 @@ class Cut:
   join: Callable[[jax.Array], jax.Array]
 
 
-def check_and_cut(hidden: chex.Array, unembedding: chex.Array, targets: chex.Array, *, chunk: int, shards: int) -> Cut:
+def prepare(
+  hidden: chex.Array,
+  unembedding: chex.Array,
+  targets: chex.Array,
+  *,
+  softcap: float | None,
+  chunk: int,
+  shards: int,
+) -> tuple[Head, Cut]:
   """Checks what `token_logprobs` is given, and says how to cut arrays that begin with the axes of `targets`.
 
   Args:
     hidden: [..., T, D].
     unembedding: [D, V].
     targets: [..., T].
+    softcap: as in `Head`.
     chunk: the most tokens of a chunk, per shard.
     shards: S, a divisor of the number of rows.
 
@@ -121,7 +130,8 @@ def check_and_cut(hidden: chex.Array, unembedding: chex.Array, targets: chex.Arr
   rows = jnp.size(targets) // max(length, 1)
   if rows % shards:
     raise ValueError(f"shards: expected a divisor of the {rows} rows of hidden {jnp.shape(hidden)}, found {shards}")
-  return _cut(shards, rows // shards, length, chunk, tuple(leading))
+  head = Head(jnp.result_type(hidden, unembedding, jnp.float32), softcap)
+  return head, _cut(shards, rows // shards, length, chunk, tuple(leading))
 
 
 def _cut(shards: int, rows: int, length: int, chunk: int, leading: tuple[int, ...]) -> Cut:
@@ -131,8 +141,8 @@ def _cut(shards: int, rows: int, length: int, chunk: int, leading: tuple[int, ..
   c = -(-length // pieces)  # pieces of equal length, so that as little as possible is padding
 
   def split(x):
-    rest = x.shape[len(leading) + 1 :]
-    x = x.reshape(shards, rows, length, *rest)
+    rest = jnp.shape(x)[len(leading) + 1 :]
+    x = jnp.asarray(x).reshape(shards, rows, length, *rest)
     x = jnp.pad(x, [(0, 0), (0, row_pieces * r - rows), (0, pieces * c - length), *((0, 0) for _ in rest)])
     x = x.reshape(shards, row_pieces, r, pieces, c, *rest)
     x = jnp.moveaxis(x, (1, 3), (0, 1))

@@ -122,14 +122,14 @@ def cache_layout(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array
 class Prefixes:
   """Whose prompt each of S rows goes on with, where prompts are kept once for all answers to them.
 
-  The keys and values of a prompt lie in one of P rows, which up to T answers read together: each has one of the row's
-  lanes. So a prompt is read from memory once a step, however many answers it has, in products of T · R rows.
+  The keys and values of a prompt lie in one of P rows, which up to A answers read together: each has one of the row's
+  lanes. So a prompt is read from memory once a step, however many answers it has, in products of A · R rows.
 
   Attributes:
     lengths: int [S], tokens of the prompt.
-    lanes: int [S], T · (row of the prompt) + lane, all different; P · T and more for rows that are not in use. Where S
+    lanes: int [S], A · (row of the prompt) + lane, all different; P · A and more for rows that are not in use. Where S
       and P are split over devices, the number counts from the device's own first row: nothing is read elsewhere.
-    share: T.
+    share: A.
   """
 
   lengths: jax.Array
@@ -194,15 +194,15 @@ def _of_prefixes(query: jax.Array, keys: jax.Array, values: jax.Array, prefixes:
   def to_lanes(x):
     spread = lambda x, lanes: jnp.zeros((count, *x.shape[1:]), x.dtype).at[lanes].set(x, mode="drop")  # noqa: E731
     x = jax.vmap(spread)(x.reshape(shards, -1, *x.shape[1:]), lanes)
-    return x.reshape(-1, share, *x.shape[2:])  # [P, T, ...]
+    return x.reshape(-1, share, *x.shape[2:])  # [P, A, ...]
 
   def to_rows(x):
     pick = lambda x, lanes: x.at[lanes].get(mode="clip")  # noqa: E731
     x = jax.vmap(pick)(x.reshape(shards, count, *x.shape[2:]), lanes)
     return x.reshape(-1, *x.shape[2:])
 
-  seen = jnp.arange(keys.shape[2])[None, None, :] < to_lanes(prefixes.lengths)[:, :, None]  # [P, T, Lp]
+  seen = jnp.arange(keys.shape[2])[None, None, :] < to_lanes(prefixes.lengths)[:, :, None]  # [P, A, Lp]
   seen = jnp.repeat(seen, query.shape[2], axis=1)[:, None]
-  together = rearrange(to_lanes(query), "p t k r h -> p k (t r) h")
+  together = rearrange(to_lanes(query), "p a k r h -> p k (a r) h")
   found = _unfinished(together, keys, values, seen)
-  return tuple(to_rows(rearrange(x, "p k (t r) h -> p t k r h", t=share)) for x in found)
+  return tuple(to_rows(rearrange(x, "p k (a r) h -> p a k r h", a=share)) for x in found)

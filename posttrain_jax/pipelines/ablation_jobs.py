@@ -2,9 +2,8 @@
 
 A job's exit code and time go to NAME.result.json beside its workdir, its output to NAME.log. A finished job with the
 same config is not started again; an unfinished one resumes its own workdir, and its time is that of all starts that
-ended. With several at a time each gets its share
-of the CPUs and keeps to it, so that a run computes the same bits whatever runs beside it; how many CPUs it sees is part
-of what bits depend on.
+ended. With several at a time each gets its share of the CPUs and keeps to it, so that a run computes the same bits
+whatever runs beside it; how many CPUs it sees is part of what bits depend on.
 """
 
 import dataclasses

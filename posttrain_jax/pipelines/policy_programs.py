@@ -22,14 +22,6 @@ from posttrain_jax.pipelines.rollout_engine import rollout_engine
 from posttrain_jax.pipelines.run_programs import Program, RunPrograms, shapes
 from posttrain_jax.types import Prompt
 
-# Which of the engine's arrays each of its programs is given (`sampling.programs`).
-_TAKES = {
-  "prefill": ("params", "pool"),
-  "fill": ("prefixes", "pool"),
-  "recompute": ("params", "caches"),
-  "decode": ("params", "caches", "prefixes"),
-}
-
 
 def widest_batch(config: ml_collections.ConfigDict, *, count: int, per_token: bool) -> PolicyBatch:
   """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
@@ -126,10 +118,15 @@ def sampling(
     "prefill": flops.forward(model, tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
     "decode": flops.forward(model, tokens=drawn, pairs=drawn * seen, logits=drawn),
   }
+  takes = {
+    "prefill": (holder, "pool"),
+    "fill": ("prefixes", "pool"),
+    "recompute": (holder, "caches"),
+    "decode": (holder, "caches", "prefixes"),
+  }
   programs = {
-    name: Program(*found[name], mesh, count, cost.get(name, 0), takes, frees=())
+    name: Program(*found[name], mesh, count, cost.get(name, 0), takes[name], frees=())
     for name, count in calls.items()
-    for takes in [tuple(holder if each == "params" else each for each in _TAKES[name])]
     if count
   }
   if copies:

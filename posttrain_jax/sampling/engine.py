@@ -90,7 +90,8 @@ class Engine:
     self.prefill_width = prefill_width
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
     self._device = Device(self.model, sampling, mesh, **sizes, **others, prefill_buckets=prefill_buckets)
-    self._ledger = Ledger(prefill_width, self._device.places())
+    self._places = self._device.places()
+    self._ledger = Ledger(prefill_width, self._places)
     self.buckets = self._device.buckets
     if self.buckets[0] < 1 or self.buckets[-1] != max_prompt_length:
       found = f"rollout.prefill_buckets: {self.buckets}"
@@ -233,7 +234,7 @@ class Engine:
   def _refill(self) -> None:
     """Gives free slots to interrupted answers, then to the queue; prefills what they need."""
     ledger, device = self._ledger, self._device
-    while ledger.waiting and len(ledger.running) < self.slots:
+    while ledger.waiting and self._places.free:
       prompts = ledger.take_unfilled(lambda length: bucket_of(device.buckets, length))
       if prompts:
         device.prefill(self.params, prompts)

@@ -110,15 +110,17 @@ class Ledger:
     Returns:
       (row, prompt) of those that are to be prefilled, as many as the pool has room for; none if the next is there.
     """
-    waiting = list({request.name: request.prompt for request in itertools.chain(self.interrupted, self.queue)}.items())
-    if waiting[0][0] in self.pool:
+    if (self.interrupted or self.queue)[0].name in self.pool:
       return []
+    waiting = {request.name: request.prompt for request in itertools.chain(self.interrupted, self.queue)}
     if len(self.pool) == self._rows:
       self.pool.clear()  # prompts that stood first before others were resumed: they are prefilled again
-    bucket = bucket_of(len(waiting[0][1].tokens))
+    bucket = bucket_of(len(next(iter(waiting.values())).tokens))
     free = [row for row in range(self._rows) if row not in self.pool.values()]
     batch = [
-      (name, prompt) for name, prompt in waiting if name not in self.pool and bucket_of(len(prompt.tokens)) == bucket
+      (name, prompt)
+      for name, prompt in waiting.items()
+      if name not in self.pool and bucket_of(len(prompt.tokens)) == bucket
     ]
     taken = list(zip(free, batch))
     self.pool.update({name: row for row, (name, _) in taken})

@@ -17,7 +17,7 @@ from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.learner.update import LossOutput, apply_update
 from posttrain_jax.parallel.mesh import make_mesh
-from tests.learner.policy_learner_test import MODEL, make_batch
+from tests.learner.small_policy import MODEL, make_batch
 from tests.random_params import graph, random_params
 
 GAMMA = 27.8

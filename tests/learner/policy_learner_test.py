@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 import math
 
@@ -9,51 +8,9 @@ import pytest
 
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.objective import Aggregation, Correction, Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
-from posttrain_jax.learner.policy_learner import PolicyLearner
-from posttrain_jax.learner.update import Diverged, SkippedUpdates
-from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.learner.update import Diverged
 from posttrain_jax.types import InputError
-
-MODEL = TransformerConfig(
-  vocab_size=17, num_layers=2, embed_dim=16, mlp_dim=32, num_heads=2, num_kv_heads=1, head_dim=8
-)
-P, G, TP, TC = 4, 3, 5, 6
-OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
-DEFAULT = Objective()
-CLIPPED = "clipped_surrogate"
-
-
-def make_batch(seed=0, prompts=P):
-  rng = np.random.default_rng(seed)
-  lengths = rng.integers(1, TC + 1, (prompts, G))
-  return PolicyBatch(
-    prompts=rng.integers(0, 17, (prompts, TP)).astype(np.int32),
-    prompt_lengths=rng.integers(1, TP + 1, prompts).astype(np.int32),
-    answers=rng.integers(0, 17, (prompts, G, TC)).astype(np.int32),
-    mask=np.arange(TC) < lengths[..., None],
-    advantages=rng.normal(size=(prompts, G, 1)).astype(np.float32),
-    sampler_logprobs=np.full((prompts, G, TC), -2.8, np.float32),
-  )
-
-
-_made = {}
-
-
-def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
-  """A learner in its first state; those of equal settings share their compiled programs."""
-  key = (objective, per_update, micro_batches)
-  if key not in _made:
-    mesh = make_mesh({}, jax.devices()[:1])
-    sizes = dict(prompts_per_update=per_update, micro_batches=micro_batches)
-    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, max_skipped_updates=3, **sizes)
-    _made[key] = made, jax.device_get(made.state)
-  made, state = _made[key]
-  learner = copy.copy(made)
-  learner.state, learner.skipped = jax.device_put(state, made.shardings, may_alias=False), SkippedUpdates(most=3)
-  return learner
+from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
 
 
 def with_sampler_logprobs(learner, batch):
@@ -64,10 +21,6 @@ def with_sampler_logprobs(learner, batch):
 def first_moments(learner):
   """Of Adam after one update: what is proportional to the gradient, before clipping by its norm changes the scale."""
   return [np.asarray(leaf) for leaf in jax.tree.leaves(optax.tree.get(learner.state.opt_state, "mu"))]
-
-
-def host(params):
-  return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 
 def test_on_policy_update_has_ratio_one_and_no_mismatch():
@@ -342,57 +295,3 @@ def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
   assert parts["nll/correct"] == pytest.approx(nll, rel=1e-5)
   nobody = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
   assert make_learner(objective, per_update=P).train(nobody)["loss"] == 0
-
-
-@pytest.mark.parametrize(
-  "objective",
-  [
-    Objective(kl_coefficient=0.1, entropy_coefficient=0.05, nll_on_correct=0.2, dual_clip=3.0, temperature=0.8),
-    Objective(aggregation=Aggregation.SEQUENCE_MEAN, surrogate="clipped_importance_weight", clip_low=1.0),
-    Objective(aggregation=Aggregation.PROMPT_MEAN, surrogate="soft_gated_surrogate", logprob_chunk=5),
-    Objective(
-      aggregation=Aggregation.FIXED_LENGTH,
-      max_new_tokens=TC,
-      surrogate="reinforce",
-      correction=Correction(mode="mask", low=0.5, high=2.0),
-    ),
-  ],
-)
-def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
-  """Losses that are sums over tokens: one computation of the logits against two, on and off policy, all metrics."""
-  assert objective.is_sum_over_tokens
-  rng = np.random.default_rng(5)
-  batch = dataclasses.replace(
-    make_batch(prompts=2 * P),
-    reference_logprobs=rng.normal(-2.8, 0.3, (2 * P, G, TC)).astype(np.float32),
-    correct=rng.random((2 * P, G)) < 0.5,
-  )
-
-  def train():
-    learner = PolicyLearner(
-      MODEL,
-      objective,
-      OPTIMIZER,
-      make_mesh({}, jax.devices()[:1]),
-      prompts_per_update=P,
-      micro_batches=2,
-      max_skipped_updates=3,
-      seed=0,
-    )
-    return learner.train(batch), host(learner.state.params)
-
-  metrics, params = train()
-  monkeypatch.setattr(Objective, "is_sum_over_tokens", False)
-  expected_metrics, expected_params = train()
-  assert metrics.keys() == expected_metrics.keys()
-  for name, expected in expected_metrics.items():
-    np.testing.assert_allclose(metrics[name], expected, rtol=2e-4, atol=2e-6, err_msg=name)
-  for found, expected in zip(jax.tree.leaves(params), jax.tree.leaves(expected_params)):
-    np.testing.assert_allclose(found, expected, atol=2e-5)
-
-
-def test_what_looks_at_other_tokens_is_no_sum_over_tokens():
-  for surrogate, options in (("sequence_clipped_surrogate", {}), ("geometric_mean_surrogate", {})):
-    assert not Objective(surrogate=surrogate, surrogate_options=options).is_sum_over_tokens
-  assert not Objective(correction=Correction(level="sequence")).is_sum_over_tokens
-  assert not Objective(correction=Correction(level="geometric")).is_sum_over_tokens

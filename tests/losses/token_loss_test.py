@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_those_of_all_logits(shape, chunking, options, x6
   assert jax.tree.structure(found) == jax.tree.structure(expected)
   for ours, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
     np.testing.assert_allclose(ours, wanted, atol=1e-11)
-  # Without a gradient the loss is made by another scan.
+  # Without a gradient as well.
   loss, made = jax.jit(fused)(hidden, unembedding)
   np.testing.assert_allclose(loss, expected[0][0], atol=1e-11)
   np.testing.assert_allclose(made, expected[0][1], atol=1e-11)

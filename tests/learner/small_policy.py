@@ -1,0 +1,56 @@
+"""A policy of a few thousand parameters, random judged answers for it, and learners that share their programs."""
+
+import copy
+
+import jax
+import numpy as np
+
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.update import SkippedUpdates
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.mesh import make_mesh
+
+MODEL = TransformerConfig(
+  vocab_size=17, num_layers=2, embed_dim=16, mlp_dim=32, num_heads=2, num_kv_heads=1, head_dim=8
+)
+P, G, TP, TC = 4, 3, 5, 6
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
+DEFAULT = Objective()
+CLIPPED = "clipped_surrogate"
+
+
+def make_batch(seed=0, prompts=P):
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(1, TC + 1, (prompts, G))
+  return PolicyBatch(
+    prompts=rng.integers(0, 17, (prompts, TP)).astype(np.int32),
+    prompt_lengths=rng.integers(1, TP + 1, prompts).astype(np.int32),
+    answers=rng.integers(0, 17, (prompts, G, TC)).astype(np.int32),
+    mask=np.arange(TC) < lengths[..., None],
+    advantages=rng.normal(size=(prompts, G, 1)).astype(np.float32),
+    sampler_logprobs=np.full((prompts, G, TC), -2.8, np.float32),
+  )
+
+
+_made = {}
+
+
+def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
+  """A learner in its first state; those of equal settings share their compiled programs."""
+  key = (objective, per_update, micro_batches)
+  if key not in _made:
+    mesh = make_mesh({}, jax.devices()[:1])
+    sizes = dict(prompts_per_update=per_update, micro_batches=micro_batches)
+    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, max_skipped_updates=3, **sizes)
+    _made[key] = made, jax.device_get(made.state)
+  made, state = _made[key]
+  learner = copy.copy(made)
+  learner.state, learner.skipped = jax.device_put(state, made.shardings, may_alias=False), SkippedUpdates(most=3)
+  return learner
+
+
+def host(params):
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
