@@ -34,7 +34,10 @@ setup(
   version="0.1.0",
   description="Post-training of language models with reinforcement learning, in JAX",
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*"]),
-  package_data={"posttrain_jax.evaluation": ["report.html.jinja", "ablation_report.html.jinja"]},
+  package_data={
+    "posttrain_jax.reports": ["report.html.jinja"],
+    "posttrain_jax.studies": ["ablation_report.html.jinja"],
+  },
   python_requires=">=3.11",
   install_requires=REQUIREMENTS,
   extras_require={

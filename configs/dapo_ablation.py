@@ -30,7 +30,7 @@ six. Intervals resample seeds and problems; p is the exact paired sign-flip test
 over the family. The other families (leave one out, alone on naive, alternatives, supervised, learning rates, control)
 are exploratory, each corrected within itself.
 
-Mechanism checks (`evaluation.ablation_checks`). A contrast is reported as VOID, not as a null result, where what the
+Mechanism checks (`studies.ablation_checks`). A contrast is reported as VOID, not as a null result, where what the
 technique acts on was not there: for overlong filtering at least 5 % of trained answers truncated; for clip-higher at
 least .5 % of tokens over the upper bound of the row without it; for the soft penalty a mean penalty of at least .01;
 for the token mean and the prompt mean a coefficient of variation of lengths of at least .5; for dynamic sampling an

@@ -4,7 +4,7 @@
     python -m experiments.dapo --config=configs/dynamic_sampling_modes.py:MODE --workdir=runs/modes/MODE
 
 MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`; what they do is in
-`pipelines/dynamic_sampling.py`). Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128 slots, two updates
+`rollouts/collector.py`). Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128 slots, two updates
 a step; staleness in versions (updates):
 
 | mode | generated / trained tokens | decode steps a step | trained - generated length | staleness mean, max | idle |
@@ -19,7 +19,7 @@ a step; staleness in versions (updates):
 Informative shares were .35 to .44. `filter` trains on 7.0 groups a step, the others on 16. Lengths are in tokens, of
 about 11; standard errors of the gap are .12 to .22. It is the task's, not a mode's: `batch` and `filter`, which wait
 for all before they look at anything, have it too. Where correctness has nothing to do with length no mode has one: see
-`tests/pipelines/admission_test.py`. One seed and 15 steps say nothing of which mode learns better.
+`tests/rollouts/admission_test.py`. One seed and 15 steps say nothing of which mode learns better.
 """
 
 from ml_collections import ConfigDict

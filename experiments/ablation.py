@@ -24,7 +24,7 @@ _SUMMARIZE = absl_flags.DEFINE_bool("summarize", False, "run nothing: only summa
 
 
 def main(config, workdir):
-  from posttrain_jax.pipelines import ablation, ablation_plan
+  from posttrain_jax.studies import ablation, ablation_plan
 
   start = time.perf_counter()
   if _SUMMARIZE.value:

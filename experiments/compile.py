@@ -28,7 +28,7 @@ absl_flags.mark_flag_as_required("topology")
 def main(config, workdir):
   del workdir
   os.environ["JAX_PLATFORMS"] = "cpu"  # nothing runs, and no chip is to be opened
-  from posttrain_jax.pipelines.compile_proof import prove
+  from posttrain_jax.performance.compile.proof import prove
   from posttrain_jax.types import InputError
 
   def say(line):

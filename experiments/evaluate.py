@@ -3,7 +3,8 @@
     python -m experiments.evaluate --model=PATH_OR_NAME --task=gsm8k --path=FILE [--samples=8] [--limit=N]
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name; FILE is JSONL, gzipped or not,
-or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged (`posttrain_jax.pipelines.benchmarks`); flags
+or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
+(`posttrain_jax.evaluation.public_benchmarks`); flags
 change its settings. Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2
 bad input, 1 anything else.
 """
@@ -36,10 +37,10 @@ absl_flags.mark_flags_as_required(["model", "task"])
 def main():
   import rich.console
 
-  from posttrain_jax.pipelines.benchmarks import BENCHMARKS
-  from posttrain_jax.pipelines.evaluate import evaluate
-  from posttrain_jax.pipelines.policy import Which, open_policy
-  from posttrain_jax.pipelines.summary import metrics_table
+  from posttrain_jax.assembly.model import Which, open_policy
+  from posttrain_jax.evaluation.evaluate import evaluate
+  from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS
+  from posttrain_jax.runs.summary import metrics_table
   from posttrain_jax.types import InputError
 
   start = time.perf_counter()

@@ -32,7 +32,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from posttrain_jax.pipelines.preemption import Preempted
+from posttrain_jax.runs.preemption import Preempted
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75

@@ -15,7 +15,7 @@ from experiments import flags
 
 
 def main(config, workdir):
-  from posttrain_jax.pipelines.forgetting import study
+  from posttrain_jax.studies.forgetting import study
 
   start = time.perf_counter()
   result = study(config, workdir)

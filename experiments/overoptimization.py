@@ -14,7 +14,7 @@ from experiments import flags
 
 
 def main(config, workdir):
-  from posttrain_jax.pipelines import overoptimization
+  from posttrain_jax.studies import overoptimization
 
   start = time.perf_counter()
   found = overoptimization.study(config, workdir)

@@ -22,7 +22,7 @@ absl_flags.mark_flags_as_required(["run", "metric", "output"])
 
 
 def main():
-  from posttrain_jax.evaluation.run_curves import write_curves
+  from posttrain_jax.reports.run_curves import write_curves
   from posttrain_jax.types import InputError
 
   runs: dict[str, str] = {}

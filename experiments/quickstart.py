@@ -19,8 +19,9 @@ _START = time.perf_counter()
 def main(config, workdir):
   import rich.console
 
-  from posttrain_jax.pipelines import grpo, summary
-  from posttrain_jax.pipelines.journal import METRICS_FILE, read_metrics
+  from posttrain_jax.pipelines import grpo
+  from posttrain_jax.runs import summary
+  from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
 
   directory = pathlib.Path(workdir)
   done = read_metrics(directory) if (directory / METRICS_FILE).exists() else []

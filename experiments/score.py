@@ -25,8 +25,8 @@ absl_flags.mark_flags_as_required(["model", "input", "output"])
 
 
 def main():
-  from posttrain_jax.pipelines.policy import Which
-  from posttrain_jax.pipelines.score import score
+  from posttrain_jax.assembly.model import Which
+  from posttrain_jax.evaluation.score import score
 
   start = time.perf_counter()
   which = Which(_CHECKPOINT.value) if _CHECKPOINT.value else None

@@ -12,7 +12,7 @@ tokens before it.
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -106,6 +106,10 @@ class Group:
   def truncated(self) -> np.ndarray:
     """bool [G], True where the answer ran into the cap."""
     return np.array([answer.finish_reason == FinishReason.LENGTH for answer in self.answers])
+
+
+# Fills in the components, accuracy, rewards and validity of groups, in their order.
+Judge = Callable[[Sequence[Group]], list[Group]]
 
 
 @jax.tree_util.register_dataclass

@@ -8,24 +8,32 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-BELOW_MODELS = {"types", "losses", "parallel"}
-BELOW_DATA = BELOW_MODELS | {"models"}
-BELOW_EVALUATION = BELOW_DATA | {"data", "rewards", "sampling", "learner"}
-
-# Each part may import itself and these; data, rewards, sampling and learner know nothing of each other.
+# From the bottom up. Each part may import itself and these; data, rewards, sampling and learner know nothing of each
+# other, and neither do rollouts and assembly.
+MODELS = {"types", "atomic_files", "losses", "parallel"}
+DATA = MODELS | {"models"}
+RUNS = DATA | {"data", "rewards", "sampling", "learner"}
+EVALUATION = RUNS | {"runs", "rollouts", "assembly"}
+PIPELINES = EVALUATION | {"evaluation", "reports"}
 ALLOWED = {
   "types": set(),
+  "atomic_files": set(),
   "losses": set(),
   "parallel": {"types"},
-  "models": BELOW_MODELS,
-  "data": BELOW_DATA,
-  "rewards": BELOW_DATA,
-  "sampling": BELOW_DATA,
-  "learner": BELOW_DATA,
-  "evaluation": BELOW_EVALUATION,
-  "pipelines": BELOW_EVALUATION | {"evaluation"},
-  "performance": BELOW_EVALUATION | {"evaluation", "pipelines"},
-  "experiments": BELOW_EVALUATION | {"evaluation", "pipelines", "performance"},
+  "models": MODELS,
+  "data": DATA,
+  "rewards": DATA,
+  "sampling": DATA,
+  "learner": DATA,
+  "runs": RUNS,
+  "rollouts": RUNS | {"runs"},
+  "assembly": RUNS | {"runs"},
+  "evaluation": EVALUATION,
+  "reports": EVALUATION | {"evaluation"},
+  "pipelines": PIPELINES,
+  "studies": PIPELINES | {"pipelines"},
+  "performance": PIPELINES | {"pipelines"},
+  "experiments": PIPELINES | {"pipelines", "studies", "performance"},
 }
 
 # Losses are functions of arrays: besides each other and the standard library they import these modules, and not their

@@ -15,7 +15,7 @@ import flax
 import jax
 import jaxlib
 
-from posttrain_jax.learner import atomic
+from posttrain_jax import atomic_files
 from posttrain_jax.learner.digest import leaf_name
 from posttrain_jax.types import InputError
 
@@ -86,7 +86,7 @@ def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bo
     "leaves": leaves,
     "environment": software_and_machine(),
   }
-  atomic.write_text(manifest_path(directory, step), json.dumps(content, indent=1) + "\n")
+  atomic_files.write_text(manifest_path(directory, step), json.dumps(content, indent=1) + "\n")
 
 
 def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def joined(
   which ends those who miss one; whoever started them starts all again.
 
   On Cloud TPU, GKE, Slurm and Open MPI JAX finds out by itself what is left out here (`jax.distributed.initialize`).
-  From then on SIGTERM no longer ends the process but is heeded by `pipelines.preemption`.
+  From then on SIGTERM no longer ends the process but is heeded by `runs.preemption`.
 
   Args:
     coordinator: HOST:PORT at which process 0 listens.

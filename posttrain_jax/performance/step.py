@@ -17,8 +17,8 @@ from posttrain_jax.performance.learning import make_learner
 from posttrain_jax.performance.rollout import make_engine
 from posttrain_jax.performance.timing import timed
 from posttrain_jax.performance.work import Work
-from posttrain_jax.pipelines import batch as batches
-from posttrain_jax.pipelines.clock import Clock
+from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.runs.clock import Clock
 from posttrain_jax.types import Group
 
 
@@ -68,10 +68,10 @@ def handover_of(learner: PolicyLearner, mesh: Mesh, work: Work) -> Callable[[nnx
 def judged_batch(work: Work, groups: Sequence[Group]) -> PolicyBatch:
   """What the learner trains on: every other answer of a group is right."""
   sizes = dict(count=work.prompts, group_size=work.group, prompt_width=work.prompt_length)
-  rollout = batches.stack_groups([_judged(group) for group in groups], **sizes, answer_width=work.new_tokens)
+  rollout = stack_groups([_judged(group) for group in groups], **sizes, answer_width=work.new_tokens)
   advantages = losses.advantages.group_normalized(rollout.rewards)[..., None]
-  mask = batches.training_mask(rollout, overlong_filter=False)
-  return batches.policy_batch(rollout, np.asarray(advantages), mask)
+  mask = training_mask(rollout, overlong_filter=False)
+  return policy_batch(rollout, np.asarray(advantages), mask)
 
 
 def _judged(group: Group) -> Group:

@@ -15,24 +15,23 @@ from typing import Any
 
 import ml_collections
 
+from posttrain_jax import atomic_files
+from posttrain_jax.assembly.demonstrations import read_demonstrations
+from posttrain_jax.assembly.judges import judge_by_model, load_reward_model, make_judge, make_workers
+from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.model import load_policy
+from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, rejection, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
-from posttrain_jax.learner import atomic
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import sft
-from posttrain_jax.pipelines.demonstration_data import read_demonstrations
-from posttrain_jax.pipelines.judging import make_judge, make_workers
-from posttrain_jax.pipelines.model_rewards import judge_by_model, load_reward_model
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.policy import load_policy
-from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.sampled_candidates import asked_text, best_over_worst, sample_candidates
-from posttrain_jax.pipelines.settings import at_least, build, convert
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.tasks import load_prompts
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least, build, convert
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError, Prompt
@@ -219,6 +218,6 @@ def _finish(
   counts = {**counts, "demonstrations": len(demonstrations)} | ({} if pairs is None else {"pairs": len(pairs)})
   for name, rows in ((DEMONSTRATIONS, demonstrations), (PAIRS, pairs)):
     if rows is not None:
-      atomic.write_text(path / name, "".join(json.dumps(row) + "\n" for row in rows))
-  atomic.write_text(path / COUNTS, json.dumps(counts, indent=2) + "\n")
+      atomic_files.write_text(path / name, "".join(json.dumps(row) + "\n" for row in rows))
+  atomic_files.write_text(path / COUNTS, json.dumps(counts, indent=2) + "\n")
   return counts

@@ -16,9 +16,13 @@ from typing import Any
 import ml_collections
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.comparisons import load_comparisons
+from posttrain_jax.assembly.judges import check_answer_style, make_judge, make_workers
+from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
-from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
@@ -31,18 +35,13 @@ from posttrain_jax.parallel.processes import is_main, local_mesh, refuse_several
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline, online_dpo, sft
-from posttrain_jax.pipelines.comparison_data import load_comparisons
-from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preemption
 from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.pipelines.reference_logprobs import reference_logprobs
-from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
-from posttrain_jax.pipelines.settings import build, memory
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy, reference_logprobs
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import build, memory
+from posttrain_jax.runs.workdir import Workdir
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:

@@ -1,7 +1,7 @@
 """A generative reward model: a language model that writes its reasons, then a score, trained by SFT on judgements.
 
 DeepSeek-V3 (arXiv:2412.19437, §5.2.1). Training is that of `pipelines.sft`; what is evaluated are verdicts on answers
-to problems that were not trained on (`pipelines.generative_evaluation`).
+to problems that were not trained on (`evaluation.generative_evaluation`).
 """
 
 import contextlib
@@ -11,23 +11,23 @@ from collections.abc import Hashable, Sequence
 import ml_collections
 import numpy as np
 
+from posttrain_jax.assembly.demonstrations import DemonstrationData, lay_out
+from posttrain_jax.assembly.model import Policy, load_policy
+from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.data import arithmetic, judgements, preferences, prompts, sources, supervised
 from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.evaluation.generative_evaluation import GenerativeEvaluation, JudgedAnswers
 from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline, sft
-from posttrain_jax.pipelines.demonstration_data import DemonstrationData, lay_out
-from posttrain_jax.pipelines.generative_evaluation import GenerativeEvaluation, JudgedAnswers
-from posttrain_jax.pipelines.policy import Policy, load_policy
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import at_least, build, convert
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least, build, convert
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError

@@ -22,15 +22,15 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.parallel.memory import keep
 from posttrain_jax.parallel.processes import is_main
-from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collected
-from posttrain_jax.pipelines.group_json import group_to_json, rollout_record
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
-from posttrain_jax.pipelines.keeper import Keeper
-from posttrain_jax.pipelines.rollout_metrics import token_cost
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.rollouts.collector import AtCap, Collected
+from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
+from posttrain_jax.rollouts.metrics import token_cost
+from posttrain_jax.runs.keeper import Keeper
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:

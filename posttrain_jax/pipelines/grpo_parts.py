@@ -8,7 +8,22 @@ from typing import Any
 import ml_collections
 from flax import nnx
 
+from posttrain_jax.assembly.judges import (
+  OverlongFilter,
+  check_answer_style,
+  judge_by_model,
+  load_reward_model,
+  make_judge,
+  make_workers,
+  rejudge_by_model,
+)
+from posttrain_jax.assembly.learner_settings import learner_settings
+from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.prompts import load_prompts
+from posttrain_jax.assembly.rollout_engine import rollout_engine
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
@@ -16,28 +31,18 @@ from posttrain_jax.parallel.processes import local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import sft
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.clock import Clock
-from posttrain_jax.pipelines.dynamic_sampling import AtCap, Collector, DynamicSampling
-from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.greedy_baseline import greedy_rewards
-from posttrain_jax.pipelines.judging import OverlongFilter, check_answer_style, make_judge, make_workers
-from posttrain_jax.pipelines.learner_settings import learner_settings
-from posttrain_jax.pipelines.model_rewards import Judge, judge_by_model, load_reward_model, rejudge_by_model
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.policy_batches import PolicyBatches
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
-from posttrain_jax.pipelines.replay import Replay
-from posttrain_jax.pipelines.rollout_engine import rollout_engine
-from posttrain_jax.pipelines.settings import at_least, build, convert, memory
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.tasks import load_prompts
-from posttrain_jax.pipelines.teacher import load_teacher, teacher_logprobs
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.pipelines.policy_batches import PolicyBatches, greedy_rewards, load_teacher, teacher_logprobs
+from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.rewards.judge import OverlongPenalty
+from posttrain_jax.rollouts.collector import AtCap, Collector, DynamicSampling
+from posttrain_jax.rollouts.replay import Replay
+from posttrain_jax.runs.clock import Clock
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least, build, convert, memory
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, InputError
+from posttrain_jax.types import Group, InputError, Judge
 
 _LEAST = {
   "steps": 0,

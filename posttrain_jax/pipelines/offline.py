@@ -14,9 +14,9 @@ from flax import nnx
 
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.pipelines.keeper import Keeper
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import at_least
+from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 _LEAST = {

@@ -15,14 +15,13 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
-from posttrain_jax.pipelines.keeper import Keeper
 from posttrain_jax.pipelines.online_dpo_parts import Parts, assemble
-from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
-from posttrain_jax.pipelines.reference_policy import KLToReference, frozen_copy
+from posttrain_jax.pipelines.reference_logprobs import KLToReference, compute_logprobs, frozen_copy
 from posttrain_jax.pipelines.sampled_pairs import best_and_worst, stack_answers
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.types import Group
 
 

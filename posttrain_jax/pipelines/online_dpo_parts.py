@@ -8,7 +8,18 @@ import ml_collections
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.judges import (
+  check_answer_style,
+  judge_by_model,
+  load_reward_model,
+  make_judge,
+  make_workers,
+)
+from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
@@ -19,19 +30,13 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline, sft
-from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
-from posttrain_jax.pipelines.model_rewards import Judge, judge_by_model, load_reward_model
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import at_least, build
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.tasks import load_prompts
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least, build
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, Judge
 
 _LEAST = {
   "steps": 0,

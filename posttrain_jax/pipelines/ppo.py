@@ -22,15 +22,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from posttrain_jax.evaluation.report import write_report
 from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
-from posttrain_jax.pipelines.group_json import rollout_record
-from posttrain_jax.pipelines.keeper import Keeper
-from posttrain_jax.pipelines.minibatches import epoch_orders
 from posttrain_jax.pipelines.ppo_advantages import estimate
-from posttrain_jax.pipelines.ppo_assembly import assemble
-from posttrain_jax.pipelines.ppo_parts import Parts
-from posttrain_jax.pipelines.rollout_metrics import token_cost
+from posttrain_jax.pipelines.ppo_parts import Parts, assemble
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.rollouts.group_json import rollout_record
+from posttrain_jax.rollouts.metrics import token_cost
+from posttrain_jax.runs.keeper import Keeper
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -142,3 +140,20 @@ def _records(parts: Parts, step: int, groups: list[Any], advantages: np.ndarray)
     rollout_record(step, group, "trained", advantages[i, :, 0], decode(group.prompt.tokens))
     for i, group in enumerate(groups)
   ]
+
+
+def epoch_orders(count: int, *, epochs: int, seed: int, step: int) -> list[np.ndarray]:
+  """For each epoch the positions of a step's prompts in their order, found from (seed, step) alone.
+
+  A minibatch is as many of them in a row as an update takes; the answers of a prompt stay together.
+
+  Args:
+    count: prompts of the step.
+    epochs: how often each prompt is trained on.
+    seed: of the stream of minibatches.
+    step: of the run.
+
+  Returns:
+    int [count] for each epoch, a permutation.
+  """
+  return [np.random.default_rng((seed, step, epoch)).permutation(count) for epoch in range(epochs)]

@@ -17,9 +17,14 @@ from typing import Any
 
 import ml_collections
 
+from posttrain_jax.assembly.comparisons import load_comparisons
+from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
+from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Margins
-from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.evaluation.calibration import pair_confidence
+from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
 from posttrain_jax.learner import reward_model
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
@@ -27,15 +32,12 @@ from posttrain_jax.models import heads
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline, sft
-from posttrain_jax.pipelines.comparison_data import load_comparisons
-from posttrain_jax.pipelines.demonstration_data import encode, read_demonstrations
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.reward_evaluation import RewardEvaluation
-from posttrain_jax.pipelines.settings import build, convert
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.reports.reliability_figure import plot_reliability
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import build, convert
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
 
 
@@ -122,6 +124,9 @@ def _fit(config, policy, mesh, batches, data, demonstrations, path: pathlib.Path
     evaluate_first=True,
     facts=data.facts,
   )
-  evaluation.plot(learner.state.params, path / "reliability.png")
+  margins = evaluation.margins(learner.state.params)
+  if margins is not None:
+    title = "Reward model on held-out comparisons"
+    plot_reliability(path / "reliability.png", *pair_confidence(margins), title=title)
   if config.logging.report:
     write_report(path)

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from posttrain_jax import atomic_files
 from posttrain_jax.data.chat import Message
 from posttrain_jax.data.prompts import PROMPT_FIELDS, PromptFormat
 from posttrain_jax.data.rejection import Candidates
-from posttrain_jax.learner import atomic
-from posttrain_jax.pipelines.console import Console
-from posttrain_jax.pipelines.model_rewards import Judge
-from posttrain_jax.pipelines.preemption import Preempted, Preemption
-from posttrain_jax.types import Group, Prompt
+from posttrain_jax.runs.console import Console
+from posttrain_jax.runs.preemption import Preempted, Preemption
+from posttrain_jax.types import Group, Judge, Prompt
 
 Generate = Callable[[Sequence[Prompt], int], list[Group]]
 # What rows of demonstrations or preferences are read by: a prompt's own columns of these names would be taken for them.
@@ -62,7 +61,7 @@ def sample_candidates(
         if preemption.requested:
           raise Preempted(f"{directory}: {number} of {len(rounds)} rounds are done")
         groups = judge(generate(asked, samples))
-        atomic.write_text(file, "".join(json.dumps(_to_json(group, prompt_format)) + "\n" for group in groups))
+        atomic_files.write_text(file, "".join(json.dumps(_to_json(group, prompt_format)) + "\n" for group in groups))
       # Read back also what was just written, so that a collection that went on is the same as one that was never ended.
       lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
       counts = {name: count + sum(line.pop(name) for line in lines) for name, count in counts.items()}

@@ -17,8 +17,18 @@ import ml_collections
 import rich.console
 from flax import nnx
 
+from posttrain_jax.assembly.demonstrations import (
+  DemonstrationData,
+  encode,
+  load_demonstrations,
+  read_demonstrations,
+)
+from posttrain_jax.assembly.judges import check_answer_style, load_reward_model, make_judge, make_workers
+from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.data.inspection import inspect_examples
-from posttrain_jax.evaluation.report import write_report
+from posttrain_jax.evaluation.evaluator import Evaluator
+from posttrain_jax.evaluation.validation import Validation
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
@@ -31,22 +41,11 @@ from posttrain_jax.parallel.processes import is_main, local_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
-from posttrain_jax.pipelines.demonstration_data import (
-  DemonstrationData,
-  encode,
-  load_demonstrations,
-  read_demonstrations,
-)
-from posttrain_jax.pipelines.evaluator import Evaluator
-from posttrain_jax.pipelines.judging import check_answer_style, make_judge, make_workers
-from posttrain_jax.pipelines.model_rewards import load_reward_model
-from posttrain_jax.pipelines.policy import Policy, load_policy, save_description
-from posttrain_jax.pipelines.policy import digests as policy_digests
-from posttrain_jax.pipelines.preemption import Preemption
-from posttrain_jax.pipelines.settings import at_least, build, memory
-from posttrain_jax.pipelines.streams import Stream, stream_seed
-from posttrain_jax.pipelines.validation import Validation
-from posttrain_jax.pipelines.workdir import Workdir
+from posttrain_jax.reports.report import write_report
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least, build, memory
+from posttrain_jax.runs.workdir import Workdir
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:

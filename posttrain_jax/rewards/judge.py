@@ -34,7 +34,7 @@ class OverlongPenalty:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class VerifierJudge:
   """Fills in what groups lack: components, accuracy, rewards and valid.
 
   Attributes:

@@ -5,7 +5,7 @@ import pytest
 from configs import grpo_deepseekmath, ppo_instructgpt, tiny_dapo, tiny_grpo, tiny_leash, tiny_rl
 from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.settings import build
+from posttrain_jax.runs.settings import build
 
 CONFIGS = {
   "tiny_dapo": tiny_dapo.get_config(),

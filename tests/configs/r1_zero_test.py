@@ -5,13 +5,13 @@ import string
 import pytest
 
 from configs import r1_zero_qwen2_5, tiny_r1_zero
+from posttrain_jax.assembly.judges import check_answer_style
+from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.pipelines.judging import check_answer_style
-from posttrain_jax.pipelines.settings import build
-from posttrain_jax.pipelines.tasks import load_prompts
 from posttrain_jax.rewards import verifiers
+from posttrain_jax.runs.settings import build
 
 
 def test_the_papers_numbers():

@@ -1,9 +1,7 @@
 import math
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import image
 
 from posttrain_jax.evaluation import calibration
 from posttrain_jax.types import InputError
@@ -57,17 +55,6 @@ def test_wilson_interval_solves_its_equation():
   # Nothing right out of 10: from exactly 0 to z² / (n + z²).
   low, high = calibration.wilson_interval([0.0, 1.0], [10, 10])
   np.testing.assert_allclose([low, 1 - high[::-1]], [[0, 1 - 0.2775], [0, 1 - 0.2775]], atol=1e-4)
-
-
-def test_the_picture_is_a_png_and_leaves_matplotlib_as_it_was(tmp_path):
-  before = dict(matplotlib.rcParams)
-  path = tmp_path / "reliability.png"
-  margins = np.random.default_rng(0).normal(0.5, 1, 300)
-  calibration.plot_reliability(path, *calibration.pair_confidence(margins), bins=20, title="Held-out pairs")
-  height, width, _ = image.imread(path).shape
-  assert height > width > 600
-  assert dict(matplotlib.rcParams) == before
-  calibration.plot_reliability(path, [0.1, 1.0], [0, 1])  # bins that are certain, and empty ones
 
 
 @pytest.mark.parametrize(

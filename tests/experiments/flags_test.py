@@ -30,7 +30,7 @@ def main(config, workdir):
     from posttrain_jax.types import InputError
     raise InputError("prompts.jsonl:3: found\\n'x', expected JSON")
   if config.action == "preempted":
-    from posttrain_jax.pipelines.preemption import Preempted
+    from posttrain_jax.runs.preemption import Preempted
     raise Preempted("checkpoint of step 7 is finished")
   if config.action == "bug":
     raise ValueError("a bug")

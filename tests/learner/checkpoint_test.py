@@ -329,7 +329,8 @@ def test_a_failed_save_is_raised(tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 import jax, jax.numpy as jnp
-from posttrain_jax.learner import atomic, checkpoint, manifest
+from posttrain_jax import atomic_files
+from posttrain_jax.learner import checkpoint, manifest
 
 directory, moment = sys.argv[1:]
 die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
@@ -340,7 +341,7 @@ checkpointer.wait()
 if moment == "before the manifest":
   manifest.seal = die
 if moment == "before the manifest has its name":
-  atomic.write_text = lambda path, text: (path.with_name(path.name + ".tmp").write_text(text), die())
+  atomic_files.write_text = lambda path, text: (path.with_name(path.name + ".tmp").write_text(text), die())
 if moment == "while the old step is deleted":
   checkpoint.shutil.rmtree = die
 checkpointer.save(2, make(2), {"at": 2})

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from posttrain_jax.losses.logprobs import token_logprobs
-from posttrain_jax.parallel.compiled import instructions
+from posttrain_jax.performance.compile.compiled import instructions
 from tests.losses.logprobs_example import (
   CHUNK,
   LARGE_VOCABULARY,

@@ -9,7 +9,7 @@ import pytest
 
 from posttrain_jax.losses.logprobs import token_logprobs
 from posttrain_jax.losses.token_loss import token_loss
-from posttrain_jax.parallel.compiled import instructions
+from posttrain_jax.performance.compile.compiled import instructions
 from tests.losses.logprobs_example import CHUNK, LARGE_VOCABULARY, TOKENS, arguments, example, full, shapes_in
 
 

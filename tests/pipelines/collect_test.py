@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from configs import tiny_collect, tiny_distillation, tiny_edited, tiny_sft
+from posttrain_jax.assembly.demonstrations import load_demonstrations
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.rejection import Candidates
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.pipelines.collect import collect
-from posttrain_jax.pipelines.demonstration_data import load_demonstrations
-from posttrain_jax.pipelines.preemption import Preempted, Preemption
 from posttrain_jax.pipelines.sampled_candidates import asked_text, best_over_worst, sample_candidates
+from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.types import FinishReason, InputError, Prompt
 from tests.pipelines.coin_reward import coin
 from tests.pipelines.made_groups import answer, group

@@ -11,19 +11,19 @@ from flax import nnx
 from configs import tiny_generative_reward
 from posttrain_jax.data.judgements import JUDGE_SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.forward import row_hidden
-from posttrain_jax.models.transformer import Transformer, abstract_transformer
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.pipelines import generative_reward
-from posttrain_jax.pipelines.generative_evaluation import (
+from posttrain_jax.evaluation.generative_evaluation import (
   GenerativeEvaluation,
   JudgedAnswers,
   score_position,
   score_tokens,
   verdict_metrics,
 )
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.models.transformer import Transformer, abstract_transformer
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.pipelines import generative_reward
 from posttrain_jax.types import InputError, Prompt
 from tests.pipelines.made_groups import answer, group
 from tests.pipelines.small_run import OVERRIDES

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo, tiny_reward_model, tiny_rl, tiny_sft
+from posttrain_jax.assembly.model import is_run, open_policy
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.pipelines import grpo, reward_model, sft
-from posttrain_jax.pipelines.dynamic_sampling import SamplingCapReached
-from posttrain_jax.pipelines.journal import Journal, read_metrics
-from posttrain_jax.pipelines.policy import is_run, open_policy
+from posttrain_jax.rollouts.collector import SamplingCapReached
+from posttrain_jax.runs.journal import Journal, read_metrics
 from tests.pipelines import small_offline
 from tests.pipelines.small_run import OVERRIDES
 

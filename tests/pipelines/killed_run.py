@@ -14,7 +14,7 @@ from absl import flags
 
 from configs import tiny_dapo, tiny_dpo, tiny_ppo, tiny_reward_model
 from posttrain_jax.pipelines import dpo, grpo, ppo, reward_model
-from posttrain_jax.pipelines.keeper import Keeper
+from posttrain_jax.runs.keeper import Keeper
 from tests.pipelines.small_offline import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

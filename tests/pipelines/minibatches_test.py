@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from posttrain_jax.pipelines.minibatches import epoch_orders
+from posttrain_jax.pipelines.ppo import epoch_orders
 
 
 def test_every_epoch_has_every_prompt_once_in_another_order():

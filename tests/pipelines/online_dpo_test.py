@@ -3,9 +3,9 @@
 import pytest
 
 from configs import tiny_online_dpo, tiny_reward_model
+from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.pipelines import dpo, reward_model
-from posttrain_jax.pipelines.policy import open_policy
 from tests.pipelines.small_offline import records, refused, small
 
 ROUNDS = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo, tiny_reward_model
-from posttrain_jax.pipelines import ppo, ppo_assembly, reward_model
-from posttrain_jax.pipelines.policy import Which, load_model
+from posttrain_jax.assembly.model import Which, load_model
+from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
 from posttrain_jax.pipelines.ppo_advantages import NoEnd
 from posttrain_jax.pipelines.ppo_parts import Parts
 from posttrain_jax.types import FinishReason, InputError
@@ -152,13 +152,13 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
     "meshes.reward.fsdp": 2,
     "steps": 1,
   }
-  layouts, load = [], ppo_assembly.load_reward_model
+  layouts, load = [], ppo_parts.load_reward_model
 
   def noted(*args, mesh):
     layouts.append(dict(mesh.shape))
     return load(*args, mesh=mesh)
 
-  monkeypatch.setattr(ppo_assembly, "load_reward_model", noted)
+  monkeypatch.setattr(ppo_parts, "load_reward_model", noted)
   _, first = run(tmp_path / "run", **changes)
   assert [(each["data"], each["fsdp"]) for each in layouts] == [(4, 2)]
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from posttrain_jax.pipelines.journal import read_metrics, reproducible
+from posttrain_jax.runs.journal import read_metrics, reproducible
 from tests.pipelines.small_run import OVERRIDES, STEPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

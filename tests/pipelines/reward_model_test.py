@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from configs import tiny_reward_model
+from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
+from posttrain_jax.assembly.judges import load_reward_model
+from posttrain_jax.assembly.model import find_tokenizer, open_policy
+from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
-from posttrain_jax.pipelines import reward_model, score
-from posttrain_jax.pipelines.demonstration_data import encode, read_demonstrations
-from posttrain_jax.pipelines.model_rewards import load_reward_model
-from posttrain_jax.pipelines.policy import find_tokenizer, open_policy
+from posttrain_jax.pipelines import reward_model
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
 

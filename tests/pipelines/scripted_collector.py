@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.pipelines.dynamic_sampling import Admission, Collector, DynamicSampling
+from posttrain_jax.rollouts.collector import Admission, Collector, DynamicSampling
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
 GROUP_SIZE = 4

@@ -4,7 +4,7 @@ import jax
 import ml_collections
 import pytest
 
-from posttrain_jax.pipelines.journal import read_metrics, reproducible
+from posttrain_jax.runs.journal import read_metrics, reproducible
 from posttrain_jax.types import InputError
 
 SMALL = {

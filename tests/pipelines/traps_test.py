@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.learner.objective import Objective
@@ -19,11 +20,9 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.batch import stack_groups
-from posttrain_jax.pipelines.group_json import group_from_json, group_to_json
-from posttrain_jax.pipelines.judging import make_judge
-from posttrain_jax.pipelines.policy_batches import PolicyBatches
+from posttrain_jax.pipelines.policy_batches import PolicyBatches, stack_groups
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
+from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, Group, Prompt

@@ -4,7 +4,7 @@ import json
 import signal
 import time
 
-from posttrain_jax.pipelines.journal import read_metrics, reproducible
+from posttrain_jax.runs.journal import read_metrics, reproducible
 from tests import two_processes
 from tests.pipelines.small_run import OVERRIDES
 

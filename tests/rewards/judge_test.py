@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from posttrain_jax.rewards.judge import Judge, OverlongPenalty, check_reference
+from posttrain_jax.rewards.judge import OverlongPenalty, VerifierJudge, check_reference
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
 
@@ -40,7 +40,7 @@ def test_components_weights_and_accuracy():
     group(7, {"answer": "5"}, ["Answer: 5", "5", "Answer: 6", ""]),
     group(8, {"answer": "6"}, ["Answer: 5", "6"]),
   ]
-  judged = Judge(workers(*functions), accuracy="exact_answer")(groups)
+  judged = VerifierJudge(workers(*functions), accuracy="exact_answer")(groups)
   # 2 * (1 or -1) + .25 * (line or not)
   np.testing.assert_array_equal(judged[0].rewards, np.float32([2.25, 2, -1.75, -2]))
   np.testing.assert_array_equal(judged[1].rewards, np.float32([-1.75, 2]))
@@ -61,8 +61,8 @@ def test_the_overlong_penalty_is_in_the_reward_and_its_own_component_but_not_in_
   # max_length 10, buffer 4: 0 up to 6 tokens, -1/4 for each token more.
   groups = [group(0, {"answer": "5"}, ["Answer: 5"] * 4, lengths=[6, 7, 10, 1])]
   pool = workers(RewardFunction(EXACT))
-  plain = Judge(pool, accuracy="exact_answer")(groups)[0]
-  shaped = Judge(pool, accuracy="exact_answer", overlong=OverlongPenalty(10, 4, weight=2.0))(groups)[0]
+  plain = VerifierJudge(pool, accuracy="exact_answer")(groups)[0]
+  shaped = VerifierJudge(pool, accuracy="exact_answer", overlong=OverlongPenalty(10, 4, weight=2.0))(groups)[0]
   np.testing.assert_array_equal(shaped.components["overlong"], np.float32([0, -0.25, -1, 0]))
   np.testing.assert_array_equal(shaped.rewards, np.float32([1, 0.5, -1, 1]))
   np.testing.assert_array_equal(shaped.accuracy, plain.accuracy)
@@ -74,7 +74,7 @@ def test_a_failed_function_makes_the_answer_invalid_and_no_other():
   functions = [RewardFunction(EXACT), RewardFunction(f"{__name__}:fails_on_bad", weight=0.0)]
   groups = [group(0, {"answer": "5"}, ["Answer: 5", "bad\nAnswer: 5", "x"]), group(1, {}, ["Answer: 5"] * 2)]
   overlong = OverlongPenalty(10, 4)
-  judged = Judge(workers(*functions), accuracy="exact_answer", overlong=overlong)(groups)
+  judged = VerifierJudge(workers(*functions), accuracy="exact_answer", overlong=overlong)(groups)
   np.testing.assert_array_equal(judged[0].valid, [True, False, True])
   np.testing.assert_array_equal(judged[0].rewards, np.float32([1, 0, 0]))
   np.testing.assert_array_equal(judged[0].accuracy, np.float32([1, 0, 0]))
@@ -87,7 +87,7 @@ def test_a_failed_function_makes_the_answer_invalid_and_no_other():
 
 def test_a_reward_that_float32_cannot_hold_is_invalid():
   function = RewardFunction(f"{__name__}:fails_on_bad", weight=1e30, name="big")
-  judged = Judge(workers(function), accuracy="big")([group(0, {}, ["huge", "x"])])[0]
+  judged = VerifierJudge(workers(function), accuracy="big")([group(0, {}, ["huge", "x"])])[0]
   np.testing.assert_array_equal(judged.valid, [False, True])
   np.testing.assert_array_equal(judged.rewards, np.float32([0, 5e29]))
 
@@ -96,7 +96,7 @@ def test_in_child_processes_from_another_thread():
   groups = [group(n, {"answer": str(n)}, [f"Answer: {n}", "Answer: 3"]) for n in range(6)]
   judged = []
   with RewardWorkers([RewardFunction(EXACT)], workers=2) as pool:
-    judge = Judge(pool, accuracy="exact_answer", overlong=OverlongPenalty(10, 4))
+    judge = VerifierJudge(pool, accuracy="exact_answer", overlong=OverlongPenalty(10, 4))
     thread = threading.Thread(target=lambda: judged.extend(judge(groups)))
     thread.start()
     thread.join()
@@ -105,18 +105,18 @@ def test_in_child_processes_from_another_thread():
 
 
 def test_no_groups():
-  assert Judge(workers(RewardFunction(EXACT)), accuracy="exact_answer")([]) == []
+  assert VerifierJudge(workers(RewardFunction(EXACT)), accuracy="exact_answer")([]) == []
 
 
 def test_bad_settings_are_refused_before_any_answer():
   with pytest.raises(InputError, match=r"accuracy is 'exact'; expected .* exact_answer"):
-    Judge(workers(RewardFunction(EXACT)), accuracy="exact")
+    VerifierJudge(workers(RewardFunction(EXACT)), accuracy="exact")
   with pytest.raises(InputError, match="overlong"):
-    Judge(workers(RewardFunction(EXACT, name="overlong")), accuracy="overlong", overlong=OverlongPenalty(10, 4))
+    VerifierJudge(workers(RewardFunction(EXACT, name="overlong")), accuracy="overlong", overlong=OverlongPenalty(10, 4))
   with pytest.raises(InputError, match="buffer is 11; expected 0 to max_length = 10"):
     OverlongPenalty(10, 11)
   with pytest.raises(ValueError, match="prompt 3 has 0 texts for 2 answers"):
-    Judge(workers(RewardFunction(EXACT)), accuracy="exact_answer")(
+    VerifierJudge(workers(RewardFunction(EXACT)), accuracy="exact_answer")(
       [dataclasses.replace(group(3, {}, ["a", "b"]), texts=())]
     )
 

@@ -1,0 +1,149 @@
+"""From the config to the judge: reward functions in worker processes, text of answers, overlong handling."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.model import digests, find_tokenizer, load_model
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.rewards.judge import OVERLONG, OverlongPenalty, VerifierJudge
+from posttrain_jax.rewards.model_reward import ModelReward
+from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
+from posttrain_jax.types import Group, InputError, Judge
+
+
+class OverlongFilter(enum.StrEnum):
+  """What truncated answers take part in (DAPO, section 3.4)."""
+
+  OFF = "off"  # everything
+  LOSS = "loss"  # they leave the loss, and stay in their group's mean, deviation and accuracy
+  GROUP = "group"  # they leave the group as well, as if they had no reward
+
+
+def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
+  """Text of an answer, the stop id at its end left out."""
+  stopped = len(tokens) > 0 and int(tokens[-1]) in tokenizer.stop_ids
+  return tokenizer.decode(tokens[:-1] if stopped else tokens)
+
+
+def _without(group: Group, left_out: np.ndarray) -> Group:
+  """The group with some answers made invalid, as if no verdict on them had come back."""
+  zero = np.float32(0)
+  return dataclasses.replace(
+    group,
+    valid=group.valid & ~left_out,
+    accuracy=np.where(left_out, zero, group.accuracy),
+    rewards=np.where(left_out, zero, group.rewards),
+  )
+
+
+def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
+  """Starts the workers of the config's `rewards` section; raises InputError for functions that cannot be loaded."""
+  functions = [
+    RewardFunction(path=each.function, weight=float(each.weight), options=each.options.to_dict(), name=name)
+    for name, each in section.functions.items()
+  ]
+  return RewardWorkers(
+    functions, workers=section.workers, batch_seconds=section.batch_seconds, answer_seconds=section.answer_seconds
+  )
+
+
+def check_answer_style(config: ml_collections.ConfigDict) -> None:
+  """Raises InputError where majority votes would read answers otherwise than the verifier does."""
+  style = config.rewards.functions[config.rewards.accuracy].options.get("style", config.eval.answer_style)
+  if style != config.eval.answer_style:
+    raise InputError(
+      f"eval.answer_style: {config.eval.answer_style!r}, expected {style!r} as in "
+      f"rewards.functions.{config.rewards.accuracy}.options.style"
+    )
+
+
+def make_judge(
+  workers: RewardWorkers,
+  tokenizer: Tokenizer,
+  *,
+  accuracy: str,
+  penalty: OverlongPenalty | None = None,
+  overlong_filter: OverlongFilter = OverlongFilter.OFF,
+) -> Callable[[Sequence[Group]], list[Group]]:
+  """A judge of what the engine returns.
+
+  Args:
+    workers: where the reward functions run.
+    tokenizer: turns answers into text.
+    accuracy: name of the reward function that is the accuracy.
+    penalty: soft overlong penalty, None for none.
+    overlong_filter: GROUP makes truncated answers invalid; LOSS is for the loss's mask, not for the judge.
+  """
+  judge = VerifierJudge(workers, accuracy, penalty)
+
+  def judge_groups(groups: Sequence[Group]) -> list[Group]:
+    texts = [tuple(answer_text(tokenizer, answer.tokens) for answer in group.answers) for group in groups]
+    judged = judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
+    if overlong_filter == OverlongFilter.GROUP:
+      judged = [_without(group, group.truncated) for group in judged]
+    return judged
+
+  return judge_groups
+
+
+ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
+
+
+def load_reward_model(
+  path: str, tokenizer: Tokenizer, where: str, *, mesh: Mesh | None = None
+) -> tuple[ModelReward, dict[str, str]]:
+  """Loads a reward model for answers in a policy's own tokens.
+
+  Args:
+    path: PATH_OR_NAME of a reward model.
+    tokenizer: the policy's; the reward model's has to be the same, as answers are not tokenised again.
+    where: the config field that has the path.
+    mesh: devices and layout; one device if None.
+
+  Returns:
+    (the reward model, `where` to the digest of its weights).
+
+  Raises:
+    InputError: nothing is there, it is a language model, its tokeniser is another one, or it does not fit the mesh.
+  """
+  config, params = load_model(path)
+  if not config.scalar_head:
+    raise InputError(f"{where}: {path} is a language model, expected a reward model")
+  same_tokenizer(path, tokenizer, where)
+  try:
+    model = ModelReward(config, params, mesh=mesh)
+  except InputError as error:
+    raise InputError(f"{where}: {path}: {error}") from None
+  return model, {where: digests(path, tokenizer)["model"]}
+
+
+def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
+  """Raises InputError where the model at `path`, named by the config field `where`, has other tokens or none known."""
+  own = find_tokenizer(path)
+  if own is None or own.digest() != tokenizer.digest():
+    raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
+
+
+def rejudge_by_model(score: ScoreGroups) -> Judge:
+  """Gives judged groups a reward model's rewards, and the length penalty where there is one.
+
+  The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
+  """
+  return lambda judged: [_rejudged(group, rewards) for group, rewards in zip(judged, score(judged))]
+
+
+def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
+  """A judge by a verifier first, and then by a reward model, as `rejudge_by_model` says."""
+  rejudge = rejudge_by_model(score)
+  return lambda groups: rejudge(verify(groups))
+
+
+def _rejudged(group: Group, scores: np.ndarray) -> Group:
+  valid = group.valid & np.isfinite(scores)
+  rewards = np.where(valid, scores + group.components.get(OVERLONG, 0), 0).astype(np.float32)
+  return dataclasses.replace(group, rewards=rewards, valid=valid)

@@ -1,0 +1,177 @@
+"""A policy by path or name: its sizes, its tokeniser, its parameters.
+
+`PATH_OR_NAME` is a run's workdir, a Hugging Face directory, a GGUF file or a known name; left empty, a transformer of
+the config's sizes with random parameters and the tiny tokeniser of the procedural task.
+"""
+
+import dataclasses
+import enum
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+from flax import nnx
+
+from posttrain_jax.data import demonstrations, prompts, tagged
+from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.learner import checkpoint
+from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.models import load as public
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main
+from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
+from posttrain_jax.runs.settings import build
+from posttrain_jax.types import InputError
+
+_MODEL_FILE = "model.json"
+_TOKENIZER_DIRECTORY = "tokenizer"
+# What says how a model is computed, not what it is: taken from the config whatever the model comes from.
+COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+
+
+class Which(enum.StrEnum):
+  """Which of a run's checkpoints."""
+
+  LATEST = "latest"
+  BEST = "best"  # by the metric that the run's config names
+  AVERAGE = "average"  # the latest, and of it the average of the parameters (PPO's `average.decay`)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A model that can be sampled from and trained.
+
+  Attributes:
+    model: the transformer's config, layers stacked.
+    tokenizer: its tokeniser.
+    params: float32 parameters on the host or on devices; None stands for random ones, made where they are used.
+  """
+
+  model: TransformerConfig
+  tokenizer: Tokenizer
+  params: nnx.State | None = None
+
+  def __post_init__(self):
+    """Raises InputError if the tokeniser has ids that the model has no embedding for."""
+    if self.tokenizer.vocab_size > self.model.vocab_size:
+      raise InputError(
+        f"tokenizer has {self.tokenizer.vocab_size} ids, model.vocab_size is {self.model.vocab_size}; expected no more"
+      )
+
+
+def load_policy(
+  section: ml_collections.ConfigDict,
+  *,
+  scalar_head: bool = False,
+  symbols: Sequence[str] = demonstrations.SYMBOLS,
+) -> Policy:
+  """Loads what the config's `model` section names.
+
+  Args:
+    section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
+      `tags`, if it is there and true, adds `tagged.TAGS` to the symbols.
+    scalar_head: whether a reward model will do.
+    symbols: what the tiny tokeniser knows, where there is no path.
+
+  Raises:
+    InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
+  """
+  path = section.path
+  sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name not in ("path", "tags")})
+  if not path:
+    tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.get("tags") else symbols)
+    sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
+    return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
+  compute = {name: sizes[name] for name in COMPUTE_FIELDS}
+  policy = open_policy(path)
+  if policy.model.scalar_head and not scalar_head:
+    raise InputError(f"model.path: {path} is a reward model, expected a language model")
+  model = build(TransformerConfig, ml_collections.ConfigDict(dataclasses.asdict(policy.model) | compute), "model")
+  return dataclasses.replace(policy, model=model)
+
+
+def open_policy(path: str, which: Which | None = None) -> Policy:
+  """Loads a policy as it was saved.
+
+  Args:
+    path: PATH_OR_NAME.
+    which: which checkpoint of a workdir, the latest if None; anything else has only one.
+
+  Raises:
+    InputError: nothing is there, or it cannot be read.
+  """
+  model, params = load_model(path, which)
+  tokenizer = find_tokenizer(path)
+  if tokenizer is None:
+    raise InputError(f"{path}: found no tokenizer.json, expected a model with its tokeniser")
+  return Policy(model, tokenizer, params)
+
+
+def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig, nnx.State]:
+  """The model of `open_policy` without its tokeniser: (config, float32 parameters, layers stacked)."""
+  if is_run(path):
+    return _load_run(pathlib.Path(path), which)
+  if which is not None:
+    raise InputError(f"--checkpoint={which}: {path} is not the workdir of a run, expected no choice of a checkpoint")
+  return public.load(path)
+
+
+def find_tokenizer(path: str) -> Tokenizer | None:
+  """The tokeniser of `open_policy`; None for a Hugging Face directory without one."""
+  if is_run(path):
+    return Tokenizer.load(pathlib.Path(path) / _TOKENIZER_DIRECTORY)
+  found = public.resolve(path)
+  return None if found.is_dir() and not (found / "tokenizer.json").exists() else load_tokenizer(path)
+
+
+def is_run(path: str | pathlib.Path) -> bool:
+  """True if a directory is the workdir of a run of ours."""
+  return (pathlib.Path(path) / _MODEL_FILE).exists()
+
+
+def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
+  """What a policy was read from: sha256 of its tokeniser and, where there is a path, of its weights.
+
+  Of a run's workdir it is the newest checkpoint's manifest that is hashed, which holds the digests of all its files.
+  """
+  found = {"tokenizer": tokenizer.digest()}
+  if path:
+    source = pathlib.Path(path) if is_run(path) else public.resolve(path)
+    if is_run(path):
+      files = sorted((source / "checkpoints").glob("*.manifest.json"), key=lambda file: int(file.name.split(".")[0]))[
+        -1:
+      ]
+    else:
+      files = sorted([*source.glob("*.safetensors"), source / "config.json"]) if source.is_dir() else [source]
+    parts = [prompts.file_digest(file) for file in files]
+    found["model"] = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+  return found
+
+
+def save_description(policy: Policy, workdir: pathlib.Path) -> None:
+  """Writes what, with a checkpoint, makes a workdir loadable by its path: the model's sizes and the tokeniser."""
+  if not is_main():
+    return
+  policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)
+  (workdir / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
+
+
+def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:
+  sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
+  model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
+  _, abstract = abstract_transformer(model)
+  mesh = make_mesh({}, jax.local_devices()[:1])
+  target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))
+  step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
+  if which == Which.BEST and step is None:
+    raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")
+  name = "average" if which == Which.AVERAGE else "params"
+  restored = checkpoint.load(path / "checkpoints", {name: target}, step=step, partial=True)
+  if restored is None:
+    raise InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")
+  return model, restored.state[name]

@@ -1,0 +1,61 @@
+"""Plain text: what a model must not forget, read from a file or written by the procedural crowd."""
+
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from posttrain_jax.data import arithmetic, demonstrations, prompts, supervised
+from posttrain_jax.data.encoding import Example, encode_demonstrations
+from posttrain_jax.data.prompts import Row
+from posttrain_jax.data.supervised import SupervisedBatches
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import InputError
+
+
+def read_plain(section: ml_collections.ConfigDict) -> tuple[list[Row], str]:
+  """Rows of text in the column `section.field`, with the sha256 of what they were read from.
+
+  Args:
+    section: `path`, `field` and `limit`; without a path, what the procedural crowd writes about `per_difficulty`
+      held-out problems of every difficulty.
+
+  Raises:
+    InputError: nothing is there, or a row without such text.
+  """
+  at_least(ml_collections.ConfigDict({"plain": section}), {"plain.limit": 0})
+  if not section.path:
+    problems = arithmetic.problems(arithmetic.Split.HELD_OUT, per_difficulty=section.per_difficulty, seed=section.seed)
+    written = demonstrations.demonstrations(problems, seed=section.seed)
+    return prompts.named_rows(written, "plain")[: section.limit or None], prompts.rows_digest(written)
+  rows = prompts.read_jsonl(section.path)[: section.limit or None]
+  for row in rows:
+    if not isinstance(row.columns.get(section.field), str) or not row.columns[section.field].strip():
+      raise InputError(f"{row.source}: {section.field} is {row.columns.get(section.field)!r}, expected text")
+  return rows, prompts.file_digest(section.path)
+
+
+def lay_out(
+  section: ml_collections.ConfigDict, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
+) -> SupervisedBatches:
+  """Rows of `read_plain` for `Validation`: every token of a file's text counts, of the crowd's what it answers.
+
+  A problem's digits are drawn at random; there is nothing to predict about them. Texts are cut at `row_length` tokens.
+  """
+  if section.path:
+    examples = documents(rows, tokenizer, field=section.field, row_length=section.row_length)
+  else:
+    examples = encode_demonstrations(rows, tokenizer, chat=False)
+    examples, _ = supervised.limit_length(examples, max_length=section.row_length, too_long=supervised.TooLong.CUT)
+  options = dict(pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True)
+  return SupervisedBatches(examples, batch_size=batch_size, seed=0, **options)
+
+
+def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_length: int) -> list[Example]:
+  """Texts in the column `field` of which every token is learned, cut at `row_length` tokens."""
+  tokens = [tokenizer.encode(row.columns[field], add_special_tokens=True) for row in rows]
+  examples = [
+    Example(np.array(each, np.int32), np.ones(len(each), bool), row.source) for each, row in zip(tokens, rows)
+  ]
+  return supervised.limit_length(examples, max_length=row_length, too_long=supervised.TooLong.CUT)[0]

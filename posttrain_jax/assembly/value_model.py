@@ -1,0 +1,49 @@
+"""What the value model of PPO starts from: a model by path, the reward model, or the policy as it came."""
+
+import dataclasses
+
+from flax import nnx
+
+from posttrain_jax.assembly.judges import same_tokenizer
+from posttrain_jax.assembly.model import Policy, digests, load_model
+from posttrain_jax.models import heads
+from posttrain_jax.models.config import TransformerConfig
+
+
+def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dict[str, str]]:
+  """Loads a model that values will start from.
+
+  Args:
+    path: PATH_OR_NAME of a reward model or of a language model; empty: the policy as it came, whose parameters are not
+      known before its warm-up, so None stands for them.
+    policy: whose tokens the value model is given, and which says how to compute.
+    where: the config field that has the path.
+
+  Returns:
+    (model and parameters, `where` to the digest of the weights).
+
+  Raises:
+    InputError: nothing is there, or its tokeniser is another one.
+  """
+  if not path:
+    return dataclasses.replace(policy, params=None), {}
+  model, params = load_model(path)
+  same_tokenizer(path, policy.tokenizer, where)
+  compute = {name: getattr(policy.model, name) for name in ("compute_dtype", "remat", "unroll")}
+  found = Policy(dataclasses.replace(model, **compute), policy.tokenizer, params)
+  return found, {where: digests(path, policy.tokenizer)["model"]}
+
+
+def with_value_head(
+  start: Policy, policy_params: nnx.State, *, seed: int, zero: bool
+) -> tuple[TransformerConfig, nnx.State]:
+  """The value model at its start.
+
+  Args:
+    start: what `load_value_model` found.
+    policy_params: of the policy as it came; taken where `start` has none.
+    seed: of the weights of a new head.
+    zero: a head of zeros, also where there is one already, so that every value is 0.
+  """
+  params = policy_params if start.params is None else start.params
+  return heads.to_scalar_head(start.model, params, seed=seed, zero=zero)

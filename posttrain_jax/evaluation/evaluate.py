@@ -1,0 +1,98 @@
+"""Evaluation without training: a saved policy on a file of problems, by the evaluator of the training loops."""
+
+from typing import Any
+
+import ml_collections
+
+from posttrain_jax.assembly.judges import make_judge, make_workers
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.prompts import Task
+from posttrain_jax.evaluation.evaluator import Evaluator
+from posttrain_jax.evaluation.public_benchmarks import Benchmark
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.types import Group, InputError
+
+_NO_LIMIT = 2**31 - 1
+_HELD_OUT_PER_DIFFICULTY = 40  # as in the tiny configs, so that the numbers can be compared
+
+
+def evaluate(
+  policy: Policy,
+  benchmark: Benchmark,
+  path: str = "",
+  *,
+  limit: int = 0,
+  slots: int = 64,
+  seed: int = 0,
+  judges: int = 1,
+) -> tuple[dict[str, Any], list[Group]]:
+  """Samples and judges answers to all problems, on all devices.
+
+  Args:
+    policy: from `open_policy`. If its tokeniser has a chat template, problems are put as the user's turn.
+    benchmark: how to ask, sample and judge.
+    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; may be empty where the benchmark has a procedural task.
+    limit: the first so many problems only; 0 for all.
+    slots: answers drawn at the same time; divides over the devices.
+    seed: of the draws.
+    judges: worker processes that run the verifier.
+
+  Returns:
+    (metrics as of `evaluation.answers.evaluate`, the judged groups).
+
+  Raises:
+    InputError: problems or settings that are not fit for use, before anything is compiled.
+  """
+  if not path and benchmark.procedural is None:
+    raise InputError("--path: missing, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
+  mesh = make_mesh({"data": -1})
+  problems = _problems(policy, benchmark, path, limit)
+  section = ml_collections.ConfigDict(
+    dict(
+      answer_style=str(benchmark.style),
+      slots=slots,
+      max_prompt_length=_NO_LIMIT,
+      max_new_tokens=benchmark.max_new_tokens,
+      sets=dict(
+        problems=dict(
+          prompts=problems,
+          samples=benchmark.samples,
+          greedy=True,
+          sampling=dict(temperature=benchmark.temperature, top_p=benchmark.top_p, top_k=0, min_p=0.0),
+        )
+      ),
+    )
+  )
+  with make_workers(_rewards(benchmark, judges)) as workers:
+    judge = make_judge(workers, policy.tokenizer, accuracy="correct")
+    evaluator = Evaluator(section, policy, judge, seed=seed, mesh=mesh)
+    hand_over = make_handover(
+      policy.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
+    )
+    metrics, groups = evaluator(hand_over(policy.params), 0)
+  return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()}, groups["problems"]
+
+
+def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    dict(
+      path=path,
+      task=str(benchmark.procedural or Task.CHAINS),
+      split="held_out",
+      per_difficulty=_HELD_OUT_PER_DIFFICULTY,
+      seed=0,
+      template=benchmark.template,
+      chat=policy.tokenizer.chat_template is not None,
+      system="",
+      over_limit="error",
+      limit=limit,
+    )
+  )
+
+
+def _rewards(benchmark: Benchmark, judges: int) -> ml_collections.ConfigDict:
+  function = dict(function=benchmark.verifier, weight=1.0, options=dict(style=str(benchmark.style)))
+  return ml_collections.ConfigDict(
+    dict(workers=judges, batch_seconds=60.0, answer_seconds=10.0, functions=dict(correct=function))
+  )

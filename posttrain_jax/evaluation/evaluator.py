@@ -1,0 +1,153 @@
+"""Evaluation sets of a run: each with its own problems and sampling settings, all sharing the policy's parameters."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.judges import ScoreGroups
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.prompts import load_prompts
+from posttrain_jax.evaluation import answers
+from posttrain_jax.evaluation import metrics as bootstrap
+from posttrain_jax.parallel.processes import local_mesh, part_of
+from posttrain_jax.rewards import extract
+from posttrain_jax.rollouts.multi_process import shared
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import build, convert
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.types import Group, InputError, Judge, Prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+  """A set of problems and the engines that draw its answers.
+
+  Attributes:
+    prompts: the problems.
+    samples: answers per problem.
+    engine: draws them with the set's own settings.
+    greedy: draws the most likely answer; None where the set does not ask for it.
+    per_problem: whether every problem's scores are reported, and journalled, as well.
+  """
+
+  prompts: Sequence[Prompt]
+  samples: int
+  engine: Engine
+  greedy: Engine | None
+  per_problem: bool
+
+
+class Evaluator:
+  """Evaluates parameters on all sets of a config.
+
+  Attributes:
+    sets: the evaluation sets by name.
+    digests: name to sha256 of each file that a set was read from.
+  """
+
+  def __init__(
+    self,
+    section: ml_collections.ConfigDict,
+    policy: Policy,
+    judge: Judge,
+    *,
+    seed: int,
+    mesh: Mesh,
+    reward: ScoreGroups | None = None,
+  ):
+    """Reads the sets' problems and makes their engines.
+
+    Args:
+      section: the config's `eval`: `sets`, a group per set, and the engines' `slots`, `max_prompt_length`,
+        `max_new_tokens`.
+      policy: model and tokeniser.
+      judge: fills in texts and accuracy; the same verifier as in training.
+      seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
+      mesh: the learner's; the sampler's parameters are on this process's part of it.
+      reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
+
+    Raises:
+      InputError: a set is empty or its settings mean nothing.
+    """
+    self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
+    self._reward = reward
+    self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
+    slots = part_of(section.slots, "eval.slots")
+    self.sets: dict[str, EvaluationSet] = {}
+    self.digests: dict[str, str] = {}
+    for name, settings in section.sets.items():
+      prompts, digests = load_prompts(
+        settings.prompts,
+        policy.tokenizer,
+        max_prompt_length=section.max_prompt_length,
+        where=f"eval.sets.{name}.prompts",
+      )
+      if settings.samples < 1:
+        raise InputError(f"eval.sets.{name}.samples: {settings.samples}, expected at least 1")
+      self.digests |= digests
+
+      longest = max(len(prompt.tokens) for prompt in prompts)
+
+      def engine(sampling: SamplingConfig, samples: int, longest=longest) -> Engine:
+        return Engine(
+          policy.model,
+          sampling,
+          seed=self._seed,
+          slots=slots,
+          max_prompt_length=longest,
+          max_new_tokens=section.max_new_tokens,
+          share=samples,
+          mesh=local_mesh(mesh),
+        )
+
+      stop_ids = policy.tokenizer.stop_ids
+      sampling = build(SamplingConfig, settings.sampling, f"eval.sets.{name}.sampling", stop_ids=stop_ids)
+      greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids), 1) if settings.greedy else None
+      self.sets[name] = EvaluationSet(
+        prompts, settings.samples, engine(sampling, settings.samples), greedy, settings.get("per_problem", False)
+      )
+
+  def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
+    """Evaluates.
+
+    Args:
+      params: the sampler's parameters.
+      version: their version.
+
+    Returns:
+      (metrics named `eval/<set>/<metric>`, the judged groups of each set).
+    """
+    metrics, groups = {}, {}
+    for name, each in self.sets.items():
+      for engine in (each.engine, each.greedy):
+        if engine is not None:
+          engine.load(params, version)
+      found, groups[name] = answers.evaluate(
+        self._judged_draws(each.engine),
+        list,  # they are judged already, where they were drawn
+        each.prompts,
+        each.samples,
+        extract=functools.partial(extract.find_answer, style=self._style),
+        greedy=self._judged_draws(each.greedy) if each.greedy is not None else None,
+        seed=self._seed,
+        per_problem=each.per_problem,
+      )
+      if self._reward is not None:
+        per_problem = np.array([scores.mean() for scores in self._reward(groups[name])])
+        estimate = bootstrap.estimate(per_problem, seed=self._seed)
+        found |= {"reward": estimate.mean, "reward_low": estimate.low, "reward_high": estimate.high}
+      metrics |= {f"eval/{name}/{metric}": value for metric, value in found.items()}
+      for engine in (each.engine, each.greedy):
+        if engine is not None:
+          engine.release()
+    return metrics, groups
+
+  def _judged_draws(self, engine: Engine) -> answers.Generate:
+    return lambda prompts, samples: shared(prompts, lambda own: self._judge(engine.generate(own, samples)))

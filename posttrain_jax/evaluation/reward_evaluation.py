@@ -1,0 +1,119 @@
+"""A reward model on held-out comparisons, and the shift that puts its rewards' zero where demonstrations are."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.data.comparison_batches import ComparisonBatches
+from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation.preference_metrics import pair_metrics
+from posttrain_jax.learner import reward_model
+from posttrain_jax.learner.state import TrainState
+from posttrain_jax.models import heads
+from posttrain_jax.models.buckets import map_rows
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+
+_TOKENS_PER_BATCH = 4096
+
+
+class RewardEvaluation:
+  """Scores held-out comparisons and demonstrations with parameters that are being trained."""
+
+  def __init__(
+    self,
+    model: TransformerConfig,
+    comparisons: Sequence[Comparison],
+    demonstrations: Sequence[np.ndarray],
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    pad_id: int,
+  ):
+    """Lays the data out and makes the programs.
+
+    Args:
+      model: a transformer with a scalar head, layers stacked.
+      comparisons: held-out; may be none.
+      demonstrations: int32 [n] each, prompt and answer; may be none.
+      mesh: where the parameters are.
+      batch_size: comparisons a batch.
+      pad_id: fills up rows.
+    """
+    self._comparisons, self._demonstrations, self._mesh = comparisons, demonstrations, mesh
+    self._batches = []
+    if comparisons:
+      laid_out = ComparisonBatches(comparisons, batch_size=batch_size, seed=0, pad_id=pad_id)
+      self._batches = list(laid_out.in_order(batch_size))
+    graph, _ = abstract_transformer(model)
+    rows = batch_sharding(mesh)
+    self._answers = jax.jit(
+      functools.partial(reward_model.answer_scores, graph), in_shardings=(None, rows), out_shardings=rows
+    )
+    self._rows = jax.jit(
+      lambda params, tokens, lengths: heads.row_scores(nnx.merge(graph, params), tokens, lengths),
+      in_shardings=(None, rows, rows),
+      out_shardings=rows,
+    )
+
+  def __call__(self, state: TrainState) -> tuple[dict[str, Any], TrainState]:
+    """Evaluates, then shifts all rewards so that demonstrations average 0.
+
+    Args:
+      state: of the reward model.
+
+    Returns:
+      (metrics under `eval/heldout/`, of `evaluation.preference_metrics`, and `eval/demonstrations/`; the state with the
+      shifted bias, which shares everything else).
+    """
+    metrics = {}
+    if self._demonstrations:
+      scores = self._score_rows(state.params)
+      metrics |= {"eval/demonstrations/mean": float(scores.mean()), "eval/demonstrations/std": float(scores.std())}
+      shifted = heads.shift_scores(state.params, np.float32(-scores.mean(dtype=np.float64)))
+      state = dataclasses.replace(state, params=shifted)
+    if self._comparisons:
+      winners, losers, strengths, lengths, sources = self._pairs(state.params)
+      found = pair_metrics(winners, losers, strengths, *lengths, clusters=sources)
+      metrics |= {f"eval/heldout/{name}": value for name, value in found.items()}
+    return metrics, state
+
+  def margins(self, params: nnx.State) -> np.ndarray | None:
+    """Returns the winner's score minus the loser's of each held-out pair, float [N]; None without held-out pairs."""
+    if not self._comparisons:
+      return None
+    winners, losers, *_ = self._pairs(params)
+    return winners - losers
+
+  def _score_rows(self, params: nnx.State) -> np.ndarray:
+    def scores(tokens, lengths):
+      return self._rows(params, tokens, lengths)
+
+    with jax.set_mesh(self._mesh):
+      found = map_rows(
+        scores, self._demonstrations, tokens_per_batch=_TOKENS_PER_BATCH, shards=batch_shards(self._mesh)
+      )
+    return np.array(found, np.float32)
+
+  def _pairs(self, params: nnx.State) -> tuple[np.ndarray, np.ndarray, list, tuple[np.ndarray, np.ndarray], list]:
+    """All pairs: scores of winners and losers, strengths, lengths of both, and which comparison each comes from."""
+    found: list[np.ndarray] = []
+    for batch in self._batches:
+      with jax.set_mesh(self._mesh):
+        scores = np.asarray(self._answers(params, batch))
+      found.extend(scores[batch.index >= 0])
+    rows = [
+      (scores[i], scores[j], comparison.strength_of(i, j), len(comparison.answers[i]), len(comparison.answers[j]), n)
+      for n, (comparison, scores) in enumerate(zip(self._comparisons, found))
+      for i, j in comparison.beaten()
+    ]
+    winners, losers, strengths, longer, shorter, sources = zip(*rows)
+    strengths = [None if strength is None else str(strength) for strength in strengths]
+    return np.array(winners), np.array(losers), strengths, (np.array(longer), np.array(shorter)), list(sources)

@@ -1,0 +1,156 @@
+"""Scores rows of tokens under a model.
+
+A language model gives the logprob of each token given those before it, and the greedy continuation; a reward model
+gives the score at the row's last token. In float32 on one device. Rows of similar length share a batch; a row's numbers
+do not depend on the others in it beyond rounding.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from posttrain_jax import atomic_files, losses
+from posttrain_jax.assembly.model import Which, find_tokenizer, load_model
+from posttrain_jax.data.prompts import Row, read_jsonl
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.models.buckets import bucket, map_rows
+from posttrain_jax.models.config import Remat, TransformerConfig
+from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.reshard import unstack_layers
+from posttrain_jax.rewards.model_reward import ModelReward
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.types import InputError, Prompt
+
+_TOKENS_PER_BATCH = 4096
+_LOGPROB_CHUNK = 1024
+_MAX_SLOTS = 32
+_CACHED_TOKENS = 32_768  # over all slots of the engine, unless one row alone is longer
+
+
+def score(
+  model: str, source: str, destination: str, *, greedy_tokens: int = 24, which: Which | None = None
+) -> dict[str, int]:
+  """Scores a file of rows.
+
+  Args:
+    model: PATH_OR_NAME.
+    source: JSONL file of {"tokens": [...]} or {"text": "..."}, the latter encoded with what the tokeniser puts around a
+      text by itself. Other columns are ignored.
+    destination: JSONL file to write, whole or not at all. A line per row, in order: "tokens"; "logprobs", one fewer, of
+      tokens 1, 2, …; "greedy", the continuation. Of a reward model: "tokens"; "reward".
+    greedy_tokens: length of the continuation, which no stop id ends; a reward model has none.
+    which: which checkpoint of a workdir.
+
+  Returns:
+    Counts: "rows" and "tokens".
+
+  Raises:
+    InputError: a model or a row that is not fit for use, with file and line; before anything is computed or written.
+  """
+  output = pathlib.Path(destination)
+  if not output.absolute().parent.is_dir() or output.is_dir():
+    raise InputError(f"--output={destination}: expected a file in a directory that exists")
+  lines = read_jsonl(source)
+  config, params = load_model(model, which)
+  config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE)
+  tokenizer = find_tokenizer(model)
+  rows = [row_tokens(line, tokenizer, config.vocab_size) for line in lines]
+  with jax.default_matmul_precision("highest"):
+    if config.scalar_head:
+      rewards = ModelReward(config, params, tokens_per_batch=_tokens_per_batch(rows)).score(rows)
+      records = [{"tokens": tokens, "reward": reward} for tokens, reward in zip(rows, rewards.tolist())]
+    else:
+      params = jax.device_put(params, jax.devices()[0])
+      logprobs = row_logprobs(config, params, rows)
+      greedy = greedy_continuations(config, params, rows, greedy_tokens)
+      records = [
+        {"tokens": tokens, "logprobs": values.tolist(), "greedy": continuation.tolist()}
+        for tokens, values, continuation in zip(rows, logprobs, greedy)
+      ]
+  atomic_files.write_text(output, "".join(json.dumps(record) + "\n" for record in records))
+  return {"rows": len(rows), "tokens": sum(map(len, rows))}
+
+
+def row_tokens(row: Row, tokenizer: Tokenizer | None, vocab_size: int) -> list[int]:
+  """Token ids of a row; InputError where it has none, or ids that the model has no embedding for."""
+  given = [name for name in ("tokens", "text") if row.columns.get(name) is not None]
+  if len(given) != 1:
+    found = ", ".join(row.columns) or "none"
+    raise InputError(f"{row.source}: found columns {found}; expected 'tokens' or 'text', one of them")
+  value: Any = row.columns[given[0]]
+  if given == ["text"]:
+    if tokenizer is None:
+      raise InputError(f"{row.source}: found 'text', expected 'tokens': the model comes without a tokeniser")
+    if not isinstance(value, str):
+      raise InputError(f"{row.source}: text is {type(value).__name__}, expected a string")
+    try:
+      value = tokenizer.encode(value, add_special_tokens=True)
+    except InputError as error:
+      raise InputError(f"{row.source}: {error}") from None
+  if not isinstance(value, list):
+    raise InputError(f"{row.source}: tokens is {type(value).__name__}, expected a list of token ids")
+  if not value:
+    raise InputError(f"{row.source}: found no tokens, expected at least one")
+  for position, token in enumerate(value):
+    if type(token) is not int or not 0 <= token < vocab_size:
+      raise InputError(f"{row.source}: token {position} is {token!r}, expected an id from 0 to {vocab_size - 1}")
+  return value
+
+
+def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+  """Logprobs of tokens 1, 2, … of each row given those before.
+
+  Args:
+    config: the transformer, layers stacked.
+    params: its parameters.
+    rows: token ids of each row, at least one.
+
+  Returns:
+    float32 [len(row) - 1] for each row.
+  """
+  graph, _ = abstract_transformer(config)
+
+  @jax.jit
+  def logprobs(params, tokens_BxT):
+    model = nnx.merge(graph, params)
+    hidden = row_hidden(model, tokens_BxT[:, :-1])
+    return losses.logprobs.token_logprobs(hidden, model.unembedding(), tokens_BxT[:, 1:], chunk=_LOGPROB_CHUNK)
+
+  found = map_rows(lambda tokens, _: logprobs(params, tokens), rows, tokens_per_batch=_tokens_per_batch(rows))
+  return [values[: len(row) - 1] for values, row in zip(found, rows)]
+
+
+def greedy_continuations(
+  config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]], count: int
+) -> list[np.ndarray]:
+  """The `count` most likely tokens after each row, one at a time, by the rollout engine: int32 [count] each."""
+  if count == 0:
+    return [np.zeros((0,), np.int32)] * len(rows)
+  longest = max(map(len, rows))
+  slots = max(1, min(_MAX_SLOTS, len(rows), _CACHED_TOKENS // (longest + count)))
+  engine = Engine(
+    config,
+    SamplingConfig(temperature=0.0),
+    seed=0,
+    slots=slots,
+    max_prompt_length=longest,
+    max_new_tokens=count,
+    steps_per_dispatch=min(count, 16),
+    prefill_width=min(slots, 8),
+  )
+  engine.load(jax.jit(lambda params: unstack_layers(params, config.num_layers, config.compute_dtype))(params), 0)
+  groups = engine.generate([Prompt(index, tuple(row), {}) for index, row in enumerate(rows)], 1)
+  return [group.answers[0].tokens for group in groups]
+
+
+def _tokens_per_batch(rows: Sequence[Sequence[int]]) -> int:
+  """Tokens of a batch; fewer where the whole file is short, so that a few rows are not computed as if many."""
+  return min(_TOKENS_PER_BATCH, len(rows) * bucket(max(map(len, rows))))

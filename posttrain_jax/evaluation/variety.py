@@ -1,0 +1,95 @@
+"""Measures how varied a model's answers to plain text are."""
+
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data import prompts
+from posttrain_jax.data.prompts import Row
+from posttrain_jax.evaluation import diversity
+from posttrain_jax.evaluation import metrics as bootstrap
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import at_least
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.engine import Engine
+
+
+class Variety:
+  """Draws samples at temperature 1 that answer or go on from plain text, and measures how varied they are."""
+
+  def __init__(
+    self,
+    section: ml_collections.ConfigDict,
+    policy: Policy,
+    rows: Sequence[Row],
+    mesh: Mesh,
+    *,
+    field: str,
+    seed: int,
+  ):
+    """Makes the engine.
+
+    Args:
+      section: the config's `samples`: `prompts`, `samples`, `chat` and the engine's settings.
+      policy: model and tokeniser.
+      rows: the texts; the first `prompts` of those within `max_prompt_length` are prompts.
+      mesh: where the sampler's parameters are.
+      field: their column.
+      seed: the config's; every measurement shares its random numbers.
+
+    Raises:
+      InputError: no prompt within the limit, or settings that mean nothing.
+    """
+    least = dict(prompts=1, samples=1)
+    at_least(ml_collections.ConfigDict({"samples": section}), {f"samples.{name}": n for name, n in least.items()})
+    found, _ = prompts.make_prompts(
+      rows,
+      policy.tokenizer,
+      max_length=section.max_prompt_length,
+      prompt_format=prompts.PromptFormat(chat=section.chat),
+      prompt_field=field,
+      answer_field=field,  # nothing is judged
+      over_limit=prompts.OverLimit.DROP,
+    )
+    self._prompts, self._samples = found[: section.prompts], section.samples
+    self._vocabulary, self._seed = policy.tokenizer.vocab_size, stream_seed(seed, Stream.EVALUATION)
+    self._engine = Engine(
+      policy.model,
+      SamplingConfig(stop_ids=policy.tokenizer.stop_ids),
+      seed=self._seed,
+      slots=section.slots,
+      max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
+      max_new_tokens=section.max_new_tokens,
+      share=self._samples,
+      mesh=mesh,
+    )
+
+  def __call__(self, params: nnx.State, version: int) -> dict[str, float]:
+    """Measures.
+
+    Args:
+      params: the sampler's parameters.
+      version: their version.
+
+    Returns:
+      distinct_1, distinct_2 and ead (of single tokens) of all samples of a prompt together, mean over prompts, each
+      with `_low` and `_high`, the 95 % interval over prompts; length: mean tokens of a sample.
+    """
+    self._engine.load(params, version)
+    groups = self._engine.generate(self._prompts, self._samples)
+    self._engine.release()
+    answers = [[answer.tokens.tolist() for answer in group.answers] for group in groups]
+    measures = {
+      "distinct_1": [diversity.distinct_n(each, 1) for each in answers],
+      "distinct_2": [diversity.distinct_n(each, 2) for each in answers],
+      "ead": [diversity.expectation_adjusted_distinct(each, vocabulary=self._vocabulary) for each in answers],
+    }
+    result = {}
+    for name, per_prompt in measures.items():
+      found = bootstrap.estimate(np.array(per_prompt), seed=self._seed)
+      result |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    return result | {"length": float(np.mean([len(answer) for each in answers for answer in each]))}

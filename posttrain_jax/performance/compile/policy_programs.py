@@ -1,0 +1,135 @@
+"""The programs that GRPO's and PPO's runs have in common: the policy's updates, scoring, rollouts and the hand-over."""
+
+import dataclasses
+import math
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.rollout_engine import rollout_engine
+from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.scoring import Scorer
+from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.models import flops
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
+from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.types import Prompt
+
+
+def widest_batch(config: ml_collections.ConfigDict, *, count: int, per_token: bool) -> PolicyBatch:
+  """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
+
+  Args:
+    config: `rollout`.
+    count: P, prompts.
+    per_token: whether each token has an advantage of its own.
+  """
+  rollout = config.rollout
+  sizes = dict(group_size=rollout.group_size, prompt_width=rollout.max_prompt_length)
+  padded = stack_groups([], count=count, answer_width=rollout.max_new_tokens, **sizes)
+  advantages = np.zeros((count, rollout.group_size, rollout.max_new_tokens if per_token else 1), np.float32)
+  return policy_batch(padded, advantages, training_mask(padded, overlong_filter=False))
+
+
+def forward_flops(config: ml_collections.ConfigDict, model: TransformerConfig, *, prompts: int) -> int:
+  """FLOPs of a forward pass over the answers to some prompts, all as long as they may be."""
+  rollout = config.rollout
+  lengths = dict(prompt_length=rollout.max_prompt_length, answer_length=rollout.max_new_tokens)
+  return flops.groups(model, prompts=prompts, answers=rollout.group_size, **lengths)
+
+
+def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: int) -> dict[str, Program]:
+  """The policy's updates of a step, of which the first is on-policy.
+
+  Args:
+    learner: with an abstract state.
+    batch: of one update.
+    count: updates of a step.
+    forward: FLOPs of a forward pass over the batch.
+  """
+  programs = {}
+  for name, on_policy, calls in (("update_on_policy", True, 1), ("update_off_policy", False, count - 1)):
+    if calls:
+      given = batch if on_policy else dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
+      (part,) = learner.scorer.split(given)
+      arguments = (learner.state, shapes(learner.with_text(part, 0)))
+      takes = ("policy", "optimizer")
+      programs[name] = Program(learner.update[on_policy], arguments, learner.mesh, calls, 3 * forward, takes)
+  return programs
+
+
+def scoring(
+  scorer: Scorer, params: nnx.State, batch: PolicyBatch, mesh: Mesh, *, calls: int, forward: int, of: str
+) -> Program:
+  """A scorer's program.
+
+  Args:
+    scorer: the scorer.
+    params: abstract parameters.
+    batch: of one update.
+    mesh: where.
+    calls: of a step.
+    forward: FLOPs of a forward pass over the batch.
+    of: which of the run's arrays the parameters are.
+  """
+  (part,) = scorer.split(batch)
+  return Program(scorer.program, (params, shapes(part)), mesh, calls, forward, (of,))
+
+
+def sampling(
+  config: ml_collections.ConfigDict, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
+) -> RunPrograms:
+  """The engine's programs and the hand-over to it, with what the engine keeps on its devices.
+
+  Args:
+    config: `rollout` and `seed`.
+    policy: the model, and any tokeniser that fits.
+    learner: with an abstract state.
+    mesh: where.
+    carries: whether answers are interrupted and resumed.
+  """
+  rollout, model = config.rollout, policy.model
+  longest = Prompt(index=0, tokens=(0,) * rollout.max_prompt_length, row={})
+  engine = rollout_engine(config, policy, [longest], mesh)
+  trained = abstract_like(learner.state, learner.shardings).params
+  handover = make_handover(trained, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
+  copies = isinstance(handover, jax.stages.Wrapped)  # else the sampler has the learner's own arrays
+  params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
+  found = engine.abstract_calls(params)
+
+  slots, width, prompt = rollout.slots, rollout.prefill_width, rollout.max_prompt_length - 1
+  waves = math.ceil(rollout.groups * rollout.group_size / slots)
+  calls = {
+    "prefill": math.ceil(rollout.groups / width),
+    "fill": waves,
+    "recompute": math.ceil(slots / width) if carries else 0,
+    "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
+  }
+  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch, with half of the longest answer before them
+  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
+  cost = {
+    "prefill": flops.forward(model, tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
+    "decode": flops.forward(model, tokens=drawn, pairs=drawn * seen, logits=drawn),
+  }
+  takes = {
+    "prefill": (holder, "pool"),
+    "fill": ("prefixes", "pool"),
+    "recompute": (holder, "caches"),
+    "decode": (holder, "caches", "prefixes"),
+  }
+  programs = {
+    name: Program(*found[name], mesh, count, cost.get(name, 0), takes[name], frees=())
+    for name, count in calls.items()
+    if count
+  }
+  if copies:
+    programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
+  (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
+  return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})

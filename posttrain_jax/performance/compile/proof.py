@@ -1,0 +1,180 @@
+"""Proof that a config compiles for TPUs and fits their memory, without a TPU: what its programs need on each device.
+
+A program's peak counts its arguments. What else lies on the devices while it runs is put on top: the other models, and
+for the rollout's programs the optimiser's state; caches are freed before the learner's programs run.
+"""
+
+import dataclasses
+import math
+import pathlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.extend.core
+import ml_collections
+import numpy as np
+
+from posttrain_jax.assembly.model import COMPUTE_FIELDS, Policy, load_policy
+from posttrain_jax.data import demonstrations
+from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.sizes import SIZES, sizes
+from posttrain_jax.performance.compile import compiled, topology
+from posttrain_jax.performance.compile.program import Program
+from posttrain_jax.performance.compile.programs_of_a_run import run_programs
+from posttrain_jax.runs.settings import build
+from posttrain_jax.types import InputError
+
+_GIB = 2**30
+_PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
+
+
+def prove(
+  config: ml_collections.ConfigDict,
+  *,
+  topology_name: str,
+  slices: int = 1,
+  model: str = "",
+  only: Sequence[str] = (),
+  say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+  """Compiles a run's programs for a topology.
+
+  Args:
+    config: the run's.
+    topology_name: such as "v5p:4x4x8".
+    slices: number of them.
+    model: name of a public model's sizes; empty: what `model.path` names.
+    only: names of the programs to compile; all if there are none.
+    say: called with a line after each program is compiled.
+
+  Returns:
+    What `experiments.compile` prints; "refused" has a line for each program that does not fit.
+
+  Raises:
+    InputError: libtpu is not installed, the topology is unknown, or the config does not fit the mesh.
+  """
+  devices = topology.devices(topology_name, slices=slices)
+  policy = policy_of(config, model)
+  run = run_programs(config, policy, devices)
+  for name in only:
+    if name not in run.programs:
+      raise InputError(f"--programs: {name!r}, expected some of {', '.join(run.programs)}")
+  memory = topology.memory_gib(devices)
+  held = {name: bytes_per_device(array) / _GIB for name, array in run.arrays.items()}
+  report: dict[str, Any] = {
+    "topology": topology_name,
+    "slices": slices,
+    "devices": len(devices),
+    "mesh": dict(next(iter(run.programs.values())).mesh.shape),
+    "parameters": policy.model.num_params,
+    "hbm_gib": memory,
+    "arrays_gib": {name: _rounded(size) for name, size in held.items()},
+    "programs": {},
+    "flops_per_step": sum(program.calls * program.flops for program in run.programs.values()),
+    "refused": [],
+  }
+  for name in only or run.programs:
+    program = run.programs[name]
+    beside = sum(size for array, size in held.items() if array not in (*program.takes, *program.frees))
+    found = {"beside_gib": _rounded(beside), **compile_program(program)}
+    needed = found.get("peak_gib", found.get("needs_gib"))
+    if needed + beside > memory:
+      largest = found["largest"] = _largest(program)
+      report["refused"].append(
+        f"{name} needs {needed:.2f} GiB, {beside:.2f} lie beside it, of {memory:.2f}; its largest arrays: {largest}"
+      )
+    report["programs"][name] = found
+    say(f"{name}: {found}")
+  return report
+
+
+def compile_program(program: Program) -> dict[str, Any]:
+  """Compiles one program.
+
+  Returns:
+    "peak_gib" on a device and what else is known of it; where the compiler refuses it, "needs_gib" instead.
+  """
+  facts = {"calls_per_step": program.calls, "flops": program.flops}
+  start = time.perf_counter()
+  try:
+    executable = lower(program).compile()
+  except jax.errors.JaxRuntimeError as error:
+    needed = topology.needed_gib(str(error))
+    if needed is None:
+      raise
+    return {"seconds": round(time.perf_counter() - start, 1), "needs_gib": needed, **facts}
+  seconds, analysis = time.perf_counter() - start, executable.memory_analysis()
+  collectives = compiled.collectives(compiled.instructions(executable.as_text()))
+  return {
+    "seconds": round(seconds, 1),
+    "peak_gib": _rounded(analysis.peak_memory_in_bytes / _GIB),
+    "arguments_gib": _rounded(analysis.argument_size_in_bytes / _GIB),
+    "collectives": compiled.summary(collectives),
+    **facts,
+  }
+
+
+def lower(program: Program) -> jax.stages.Lowered:
+  """A program lowered for the devices of its mesh."""
+  platform = program.mesh.devices.flat[0].platform
+  with jax.set_mesh(program.mesh):
+    return program.function.trace(*program.arguments).lower(lowering_platforms=(platform,))
+
+
+def _largest(program: Program, count: int = 3) -> str:
+  """The largest arrays that a program asks for, before they are split over devices, with the operations that make them.
+
+  Of a program that is far too large the compiler names no buffers.
+  """
+  with jax.set_mesh(program.mesh):
+    made = dict(_made(program.function.trace(*program.arguments).jaxpr.jaxpr))
+  chosen = sorted(made, key=lambda array: -array.bytes)[:count]
+  return ", ".join(f"{array} {array.bytes / _GIB:.1f} GiB ({made[array]})" for array in chosen)
+
+
+def _made(jaxpr: Any) -> Iterator[tuple[Any, str]]:
+  """(shape and dtype, operation and line) of each array that a jaxpr makes, those in loops and functions included."""
+  for equation in jaxpr.eqns:
+    traceback = equation.source_info.traceback
+    frames = [frame for frame in traceback.frames if _PACKAGE in frame.file_name] if traceback else []
+    line = f" at {pathlib.Path(frames[0].file_name).name}:{frames[0].line_num}" if frames else ""
+    for variable in equation.outvars:
+      if isinstance(getattr(variable.aval, "dtype", None), np.dtype):  # neither a key nor an effect
+        array = compiled.Array(variable.aval.dtype.name, variable.aval.shape)
+        yield array, f"{equation.primitive}{line}"
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from _made(inner)
+
+
+def policy_of(config: ml_collections.ConfigDict, name: str) -> Policy:
+  """The model of a config without its parameters, which need not be there.
+
+  Args:
+    config: `model.path` is a public model's name, as "Qwen2.5-32B", or something that can be loaded.
+    name: of a public model's sizes; goes before the path.
+  """
+  section = config.model
+  known = re.sub(r"\W", "_", section.path.lower())
+  found = [each for each in SIZES if known.startswith(each)]
+  if not name and not found:
+    return dataclasses.replace(load_policy(section), params=None)
+  model = sizes(name or max(found, key=len))
+  compute = {field: section[field] for field in COMPUTE_FIELDS}
+  fields = ml_collections.ConfigDict(dataclasses.asdict(model) | compute)
+  return Policy(build(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
+
+
+def bytes_per_device(arrays: Any) -> int:
+  """Bytes of abstract arrays on each device that has them."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays)
+  )
+
+
+def _rounded(number: float) -> float:
+  """To four digits."""
+  return float(f"{number:.4g}")

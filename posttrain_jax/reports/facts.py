@@ -1,0 +1,85 @@
+"""What the report says beside its headline: the data, the warm-up's plateau, time and tokens."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.reports.panel import Columns, evaluation_sets, measured
+
+# What `data/*` is said of with words of its own; all else counts rows that were left out or changed, by reason.
+_DATA = {
+  "data/pairs": "pairs",
+  "data/held_out": "held out",
+  "data/rows": "rows",
+  "data/tokens": "tokens",
+  "data/learned": "learned tokens",
+}
+
+
+def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
+  """(label, value, remark) of what is said beside the headline."""
+  result = []
+  for name, k in evaluation_sets(warm_up).items():
+    values = warm_up[f"eval/{name}/avg@{k}"]
+    rounds = np.flatnonzero(np.isfinite(values))
+    tail = rounds[-max(1, len(rounds) // 4) :]
+    steps = warm_up["step"][tail].astype(int)
+    remark = f"{name} avg@{k}, warm-up step {steps[-1]}"
+    if len(tail) > 1:
+      rise = values[tail[-1]] - values[tail[0]]
+      remark = f"{name} avg@{k}, mean over warm-up steps {steps[0]}–{steps[-1]}, across which it moved {rise:+.3f}"
+    result.append(("Warm-up plateau", format_number(float(values[tail].mean())), remark.replace("-0.", "−0.")))
+  result += [*_data(columns, "Data"), *_data(warm_up, "Warm-up data")]
+  if columns:
+    seconds, warm_seconds = _seconds(columns), _seconds(warm_up)
+    if seconds:
+      remark = f"and {format_number(warm_seconds, 0)} s of warm-up" if warm_seconds else "all phases"
+      result.append(("Training time", f"{format_number(seconds, 0)} s", remark))
+    updates = columns.get("updates", np.array([np.nan]))
+    remark = f"{format_number(int(np.nanmax(updates)))} optimiser updates" if np.isfinite(updates).any() else ""
+    result.append(("Steps", format_number(int(columns["step"][-1])), remark))
+    if "sampling/tokens_generated" in columns:
+      tokens = int(np.nansum(columns["sampling/tokens_generated"]))
+      trained = int(np.nansum(columns.get("sampling/tokens_trained", 0)))
+      result.append(
+        ("Tokens generated", format_number(tokens), f"{format_number(trained)} trained on" if trained else "")
+      )
+  return result
+
+
+def _data(columns: Columns, label: str) -> list[tuple[str, str, str]]:
+  """What the data were, from the step that says it."""
+  said = {
+    key: float(v[np.isfinite(v)][0]) for key, v in columns.items() if key.startswith("data/") and measured(columns, key)
+  }
+  for noun in ("examples", "comparisons"):
+    total = said.pop(f"data/{noun}", None)
+    if total is not None:
+      parts = [f"{format_number(int(said.pop(key)))} {words}" for key, words in _DATA.items() if key in said]
+      if "data/packing_efficiency" in said:
+        parts.append(f"rows {said.pop('data/packing_efficiency'):.1%} full".replace("%", " %"))
+      parts += [f"{_reason(key)}: {format_number(int(count))}" for key, count in said.items() if count]
+      return [(label, f"{format_number(int(total))} {noun}", ", ".join(parts))]
+  return []
+
+
+def _reason(key: str) -> str:
+  return key.removeprefix("data/").replace("_", " ")
+
+
+def _seconds(columns: Columns) -> float:
+  if "time/total" in columns:
+    return float(np.nansum(columns["time/total"]))
+  return float(sum(np.nansum(values) for key, values in columns.items() if key.startswith("time/")))
+
+
+def format_number(value: Any, digits: int = 3) -> str:
+  """A number for reading: `digits` decimals, exponents where they would hide it, – where there is none."""
+  if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    return "–"
+  if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
+    return f"{int(value):,}".replace(",", "\u202f").replace("-", "−")
+  value += 0.0  # −0 becomes 0
+  text = f"{value:.2e}" if value and abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
+  return text.replace("-", "−")

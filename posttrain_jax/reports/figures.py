@@ -1,0 +1,126 @@
+"""Draws the report's panels as SVG that takes its colours and fonts from the page: one figure for light and dark.
+
+Matplotlib writes fixed colours. Here it writes placeholders, which become CSS variables afterwards: `--ink`, `--rule`
+and `--c0` to `--c7`. The palette behind them follows Okabe and Ito's, which readers with any common colour blindness
+can tell apart; curves differ in their dashes too.
+"""
+
+import html
+import io
+import re
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from posttrain_jax.reports.panel import Columns, Kind, Panel
+
+PALETTE_SIZE = 8
+DASHES = ("", "5 2", "2 2", "7 2 2 2")  # SVG dash arrays, in line order
+_INK, _RULE, _SERIES = "#0a0b0c", "#0a0b0d", "#0a0c{:02d}"
+_STYLE = {
+  "svg.fonttype": "none",  # text stays text
+  "font.size": 8,
+  "text.color": _INK,
+  "axes.labelcolor": _INK,
+  "axes.edgecolor": _RULE,
+  "axes.linewidth": 0.8,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "axes.grid.axis": "y",
+  "axes.axisbelow": True,
+  "axes.unicode_minus": True,
+  "axes.formatter.limits": (-3, 5),
+  "axes.formatter.useoffset": False,
+  "grid.color": _RULE,
+  "grid.linewidth": 0.5,
+  "xtick.color": _RULE,
+  "xtick.labelcolor": _INK,
+  "ytick.color": _RULE,
+  "ytick.labelcolor": _INK,
+  "ytick.left": False,
+  "lines.solid_capstyle": "round",
+}
+_SIZE = (5.0, 2.4)  # inches
+_PLACE = (0.135, 0.175, 0.835, 0.76)  # left, bottom, width, height of the axes, the same in all: they line up
+
+
+def smoothing_window(points: int) -> int:
+  """Points of the centred running mean that is drawn over noisy curves: odd, about a 20th of them; 1 is none."""
+  return 1 if points < 30 else 2 * (points // 40) + 1
+
+
+def draw(panel: Panel, columns: Columns) -> str:
+  """The panel as one <svg> element, without a title or legend (those are the page's)."""
+  with matplotlib.rc_context({**_STYLE, "svg.hashsalt": panel.title}):
+    figure = Figure(figsize=_SIZE, facecolor="none")
+    axes = figure.add_axes(_PLACE, facecolor="none")
+    if panel.kind == Kind.STACKED:
+      _stack(axes, panel, columns)
+    else:
+      _lines(axes, panel, columns)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.unit)
+    axes.yaxis.set_label_coords(-0.125, 0.5)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    return _themed(figure, panel.title)
+
+
+def _lines(axes, panel: Panel, columns: Columns) -> None:
+  for order, curve in enumerate(panel.curves):
+    present = np.isfinite(columns[curve.key])
+    x, y = columns["step"][present], columns[curve.key][present]
+    color = _SERIES.format(curve.color % PALETTE_SIZE)
+    window = smoothing_window(len(x)) if panel.smooth else 1
+    dashes = DASHES[order % len(DASHES)]
+    style = (0, [float(part) / 1.6 for part in dashes.split()]) if dashes else "-"
+    marker = dict(marker="o", markersize=3) if len(x) <= 25 else {}
+    if curve.band is not None:
+      low, high = (columns[end][present] for end in curve.band)
+      axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    if window > 1:
+      axes.plot(x, y, color=color, linewidth=0.8, alpha=0.3)
+      # Only where the window is full: a narrower one at the ends would bend a trend or follow the noise.
+      x, y = x[window // 2 : -(window // 2)], np.convolve(y, np.ones(window) / window, "valid")
+    axes.plot(x, y, color=color, linewidth=1.6, linestyle=style, **marker)
+  if panel.kind == Kind.LOG and any((columns[curve.key] > 0).any() for curve in panel.curves):
+    axes.set_yscale("log")
+  elif panel.share:
+    axes.set_ylim(-0.02, 1.02)
+  elif not any(np.nan_to_num(columns[curve.key]).any() for curve in panel.curves):
+    axes.set_ylim(-0.02, 1.02)  # a count that stays at 0 has no scale of its own
+
+
+def _stack(axes, panel: Panel, columns: Columns) -> None:
+  heights = np.stack([columns[curve.key] for curve in panel.curves])
+  present = np.isfinite(heights).any(axis=0)  # an evaluation before the first step has none of them
+  x, heights = columns["step"][present], np.nan_to_num(heights[:, present])
+  if len(x) == 1:  # an area needs two points
+    x, heights = np.array([x[0] - 0.5, x[0] + 0.5]), np.repeat(heights, 2, axis=1)
+  below = np.zeros(len(x))
+  for curve, height in zip(panel.curves, heights):
+    above = below + height
+    color = _SERIES.format(curve.color % PALETTE_SIZE)
+    axes.fill_between(x, below, above, color=color, alpha=0.85, linewidth=0, step="mid")
+    below = above
+  axes.set_ylim(0, None)
+
+
+def _themed(figure: Figure, title: str) -> str:
+  file = io.StringIO()
+  FigureCanvasSVG(figure).print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+  svg = file.getvalue()
+  view = re.search(r'viewBox="[^"]*"', svg)[0]
+  start = svg.index("<svg")
+  svg = f'<svg {view} role="img" aria-label="{html.escape(title)}">' + svg[svg.index(">", start) + 1 :]
+  svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+  svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # names of groups; nothing refers to them, and figures repeat them
+  svg = re.sub(r" font-family: [^;]*;", "", svg)
+  # A hundredth of a point is enough inside tags; what stands between them is text, tick labels above all.
+  svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
+  svg = svg.replace(_INK, "var(--ink)").replace(_RULE, "var(--rule)")
+  return re.sub(r"#0a0c0(\d)", r"var(--c\1)", svg)

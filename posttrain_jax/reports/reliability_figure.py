@@ -1,0 +1,68 @@
+"""Draws the reliability diagram: what came true over what was claimed."""
+
+import pathlib
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from posttrain_jax.evaluation.calibration import brier_score, expected_calibration_error, reliability, wilson_interval
+from posttrain_jax.reports.figure_style import MUTED, STYLE
+
+_SERIES = "#0072b2"
+
+
+def plot_reliability(
+  path: str | pathlib.Path,
+  probabilities: np.ndarray,
+  outcomes: np.ndarray,
+  *,
+  bins: int = 10,
+  title: str = "Reliability",
+) -> None:
+  """Writes the reliability diagram as PNG: what came true over what was claimed, and how often it was claimed.
+
+  Vertical lines are Wilson intervals of entries taken as independent. Claims of at least ½ only, as those of
+  `pair_confidence`, are drawn from ½ on.
+
+  Args:
+    path: of the PNG; an existing one is replaced.
+    probabilities: float [N] in [0, 1].
+    outcomes: bool or float [N] in [0, 1].
+    bins: equal widths between 0 and 1.
+    title: above the picture.
+
+  Raises:
+    InputError: as `reliability`.
+  """
+  bin_ = reliability(probabilities, outcomes, bins=bins)
+  full = bin_.count > 0
+  start = 0.5 if np.min(probabilities) >= 0.5 else 0.0
+  low, high = wilson_interval(bin_.accuracy[full], bin_.count[full])
+  x, y = bin_.confidence[full], bin_.accuracy[full]
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(4.6, 5.4), dpi=160, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
+    above.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
+    # An interval's ends are at most an ulp inside the mean; matplotlib wants lengths of at least 0.
+    lengths = np.maximum([y - low, high - y], 0)
+    above.errorbar(
+      x, y, lengths, color=_SERIES, marker="o", markersize=5, linewidth=1.4, label="observed, 95 % interval"
+    )
+    error = expected_calibration_error(probabilities, outcomes, bins=bins)
+    score = brier_score(probabilities, outcomes)
+    summary = f"N = {bin_.count.sum():,}\nECE = {error:.3f}\nBrier = {score:.3f}"
+    above.text(0.97, 0.04, summary, transform=above.transAxes, ha="right", va="bottom", linespacing=1.5)
+    above.set(ylabel="came true", ylim=(-0.02, 1.02))
+    above.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    above.legend(loc="upper left", frameon=False)
+    above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    below.bar(bin_.edges[:-1], bin_.count, width=0.94 / bins, align="edge", color=_SERIES, alpha=0.75)
+    below.set(xlabel="claimed probability", ylabel="count", xlim=(start - 0.01, 1.01))
+    below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.grid(axis="x", visible=False)
+    figure.align_ylabels()
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -1,0 +1,181 @@
+"""A run's journal: metrics.jsonl, records and whole groups under rollouts/, and TensorBoard events.
+
+What is written for a step is on disk before a checkpoint can include it (`offsets` sees to it), and a restart cuts
+everything back to the checkpoint, so that the journal of a resumed run is that of an unbroken one, except for the
+metrics under `time/`, `memory/` and `restart/`.
+"""
+
+import gzip
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from posttrain_jax import atomic_files
+from posttrain_jax.types import InputError
+
+METRICS_FILE = "metrics.jsonl"
+GROUPS_SUFFIX = ".groups.jsonl.gz"
+NOT_REPRODUCIBLE = ("time/", "memory/", "restart/")
+
+
+class Journal:
+  """Appends to the journal of a run; one process writes it, and steps only go up."""
+
+  def __init__(self, path: str | os.PathLike, offsets: Mapping[str, int] | None = None, *, tensorboard: bool = True):
+    """Opens the journal and cuts off what a checkpoint does not include.
+
+    Args:
+      path: the run's directory.
+      offsets: what `offsets()` returned for the checkpoint that the run goes on from; None empties the journal.
+      tensorboard: whether to write event files too, under `tensorboard/`.
+
+    Raises:
+      InputError: metrics.jsonl is shorter than the checkpoint says.
+    """
+    path = pathlib.Path(path)
+    self._rollouts = path / "rollouts"
+    self._rollouts.mkdir(parents=True, exist_ok=True)
+    offset, self._step = (offsets["metrics_bytes"], offsets["step"]) if offsets is not None else (0, -1)
+    self._metrics = open(path / METRICS_FILE, "ab")  # noqa: SIM115 (closed by `close`)
+    size = os.fstat(self._metrics.fileno()).st_size
+    if size < offset:
+      self._metrics.close()
+      raise InputError(f"{path / METRICS_FILE}: found {size} bytes, expected at least the checkpoint's {offset}")
+    self._metrics.truncate(offset)
+    self._metrics.seek(0, os.SEEK_END)
+    for file in self._rollouts.glob("step_*.jsonl*"):
+      if file.suffix == ".tmp" or int(file.name.removeprefix("step_").partition(".")[0]) > self._step:
+        file.unlink()
+    # Steps after the checkpoint are written again: TensorBoard drops what earlier event files say about them.
+    self._events = None
+    if tensorboard:
+      suffix = f".{os.getpid()}.{self._step + 1}"  # names have seconds only: a quick restart must not overwrite
+      self._events = tensorboardX.SummaryWriter(
+        str(path / "tensorboard"), purge_step=self._step + 1, filename_suffix=suffix
+      )
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Appends a step's metrics as one JSON object with `step` first.
+
+    Args:
+      step: larger than the one before.
+      metrics: name → number, bool, str, None, or an array without dimensions. Floats read back exactly; NaN and
+        infinity become null.
+    """
+    if step <= self._step:
+      raise ValueError(f"journal: step {step} after step {self._step}, expected steps to go up")
+    record = {"step": step, **{name: _plain(value) for name, value in metrics.items()}}
+    self._metrics.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+    self._metrics.flush()
+    self._step = step
+    if self._events is not None:
+      for name, value in record.items():
+        if name != "step" and isinstance(value, (bool, int, float)):
+          self._events.add_scalar(name, value, step)
+
+  def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a step's sampled records, one JSON object a line, to rollouts/step_NNNNNN.jsonl.
+
+    Args:
+      step: the step they were sampled for; not written yet, or the one written last.
+      records: JSON objects; arrays become lists, NaN and infinity null.
+    """
+    lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
+    atomic_files.write_text(self._rollouts / f"step_{step:06d}.jsonl", "".join(lines))
+
+  def write_groups(self, step: int, groups: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the groups that a step trained on to rollouts/step_NNNNNN.groups.jsonl.gz, a JSON object a line.
+
+    Args:
+      step: as for `write_rollouts`.
+      groups: as `group_json.group_to_json` makes them; NaN and infinity stay what they are (Python reads them back), as
+        a replay has to have the same bits.
+    """
+    text = "".join(json.dumps(group) + "\n" for group in groups)
+    content = gzip.compress(text.encode(), mtime=0)  # without a time the same groups make the same file
+    atomic_files.write_bytes(self._rollouts / f"step_{step:06d}{GROUPS_SUFFIX}", content)
+
+  def offsets(self) -> dict[str, int]:
+    """Where the journal is now, for the checkpoint; everything written so far is on disk when this returns."""
+    self._metrics.flush()
+    os.fsync(self._metrics.fileno())
+    if self._events is not None:
+      self._events.flush()
+    return {"metrics_bytes": self._metrics.tell(), "step": self._step}
+
+  def close(self) -> None:
+    """Flushes and closes all files."""
+    self.offsets()
+    self._metrics.close()
+    if self._events is not None:
+      self._events.close()
+
+  def __enter__(self) -> "Journal":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self.close()
+
+
+class NoJournal:
+  """What a process has in place of a `Journal` where another one keeps it."""
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    del step, metrics
+
+  def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
+    del step, records
+
+  def write_groups(self, step: int, groups: Iterable[Mapping[str, Any]]) -> None:
+    del step, groups
+
+  def offsets(self) -> dict[str, int]:
+    return {}
+
+  def __enter__(self) -> "NoJournal":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    pass
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The records of a run's metrics.jsonl, in order; a last line cut short by a kill is left out."""
+  records = []
+  file = pathlib.Path(path) / METRICS_FILE
+  if not file.exists():
+    raise InputError(f"{path}: found no {METRICS_FILE}, expected the workdir of a run")
+  for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
+    try:
+      records.append(json.loads(line))
+    except ValueError as error:
+      raise InputError(f"{file}:{number}: not JSON ({error})") from error
+  return records
+
+
+def reproducible(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A record without what measures time, memory or restarts: what two runs of the same config agree on."""
+  return {name: value for name, value in record.items() if not name.startswith(NOT_REPRODUCIBLE)}
+
+
+def _plain(value: Any) -> Any:
+  """The value in JSON's types; a float32 becomes the float64 of the same value, which prints and reads back exactly."""
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(item) for item in value]
+  if value is None or isinstance(value, (bool, int, str)):
+    return value
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if not hasattr(value, "__array__"):
+    raise TypeError(
+      f"journal: found {type(value).__name__}, expected a number, string, bool, None, list, dict or array"
+    )
+  return _plain(np.asarray(value).tolist())

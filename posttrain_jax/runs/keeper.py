@@ -1,0 +1,126 @@
+"""What every loop does around its own work: restore, journal, keep the best, save, show, and heed SIGTERM."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from posttrain_jax.learner.checkpoint import Checkpointer, Restored
+from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.parallel.processes import is_main, on_main
+from posttrain_jax.runs.clock import Clock
+from posttrain_jax.runs.console import Console
+from posttrain_jax.runs.journal import Journal, NoJournal
+from posttrain_jax.runs.preemption import Preempted, Preemption
+
+
+class Keeper:
+  """Keeps a run: its checkpoints, its journal and what the terminal shows.
+
+  Attributes:
+    restored: the checkpoint to go on from; None at a run's start.
+    step: the step it was made at; 0 at a run's start.
+    clock: seconds by phase, since the step before.
+    journal: for what a loop writes besides metrics.
+  """
+
+  def __init__(
+    self,
+    stack: contextlib.ExitStack,
+    path: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    abstract: Any,
+    *,
+    title: str,
+    preemption: Preemption,
+    clock: Clock | None = None,
+  ):
+    """Opens the run and restores its newest good checkpoint.
+
+    Args:
+      stack: closes what is opened here.
+      path: an existing directory that the run owns.
+      config: `steps`, `checkpoint`, `logging`, `eval.every` and `eval.best`: the metric, without its leading `eval/`,
+        by which the best checkpoint is kept; the highest value counts, with a minus before the name the lowest.
+      abstract: the state to restore, as ShapeDtypeStructs with shardings.
+      title: what the terminal calls the run.
+      preemption: whether SIGTERM arrived.
+      clock: the loop's clock, if it has one already.
+    """
+    self._config, self._preemption, self.clock = config, preemption, clock or Clock()
+    self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=config.checkpoint.keep))
+    self.restored: Restored | None = self._checkpoints.restore(abstract)
+    self.step, self._best, offsets = 0, -np.inf, None
+    if self.restored is not None:
+      extra = self.restored.extra
+      self.step, self._best, offsets = self.restored.step, extra["best"], extra["journal"]
+    self._sign = -1.0 if config.eval.best.startswith("-") else 1.0
+    self._metric = f"eval/{config.eval.best.removeprefix('-')}"
+    journal = Journal(path, offsets, tensorboard=config.logging.tensorboard) if is_main() else NoJournal()
+    self.journal: Journal | NoJournal = stack.enter_context(journal)
+    self._console = stack.enter_context(
+      Console(title, config.steps, config.logging.console, done=self.step, quiet=not is_main())
+    )
+    if self.restored is not None and self.step < config.steps:
+      self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
+    self.clock.take()  # what came before the first step is not the first step's time
+
+  def say(self, text: str) -> None:
+    """Prints a line on the terminal."""
+    self._console.say(text)
+
+  def evaluates(self, step: int, *, last: bool = False) -> bool:
+    """Whether the config asks for an evaluation after a step; `last` if the run ends there for another reason."""
+    every = self._config.eval.every
+    return bool(every) and (step % every == 0 or step == self._config.steps or last)
+
+  def end(
+    self,
+    step: int,
+    metrics: Mapping[str, Any],
+    state: Any,
+    params: nnx.State,
+    extra: Callable[[], dict[str, Any]],
+    *,
+    stop: bool = False,
+  ) -> bool:
+    """Ends a step: writes its metrics, and a checkpoint where one is due.
+
+    Args:
+      step: the step.
+      metrics: all that was measured.
+      state: what a checkpoint holds.
+      params: the parameters in it, for `params_sha256`.
+      extra: gives the JSON object that is saved with it; "best" and "journal" are taken.
+      stop: the run ends here, whatever its number of steps.
+
+    Returns:
+      Whether this was the last step.
+    """
+    config = self._config
+    last = stop or step == config.steps or self._preemption.at_step_end()
+    score = self._sign * metrics.get(self._metric, -np.inf * self._sign)
+    improved = bool(score > self._best)  # NaN, an evaluation without any verdict, is no improvement
+    self._best = score if improved else self._best
+    save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
+    metrics = dict(metrics)
+    if save and config.checkpoint.digest:
+      metrics["params_sha256"] = params_sha256(params)
+    self.journal.write(step, {**metrics, **self.clock.take()})
+    self._console.update(step, metrics)
+    self.step = step
+    if save:
+      saved = {**extra(), "journal": self.journal.offsets(), "best": float(self._best)}
+      self._checkpoints.save(step, state, saved, best=improved)
+    return last
+
+  def finish(self) -> None:
+    """Waits for the last checkpoint; raises Preempted where SIGTERM ended the run before its time."""
+    self._checkpoints.wait()
+    on_main(lambda: None)  # the others stay until the first, which writes manifests, has done so
+    if self._preemption.requested and self.step < self._config.steps:
+      raise Preempted(f"preempted after step {self.step}, checkpoint saved")

@@ -1,0 +1,139 @@
+"""The pictures of an ablation: one a metric, rows as lines over generated tokens, intervals as bands."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from posttrain_jax.reports.figure_style import STYLE
+from posttrain_jax.studies.ablation_runs import TOKENS, Run
+from posttrain_jax.studies.ablation_statistics import at_costs, interval
+
+_COLORS = ("#5b6670", "#0072b2", "#d55e00", "#009e73", "#b0578d", "#b87d00", "#3b9bd0", "#8c6d1f")
+_DASHES = ("-", (0, (6, 1.6)), (0, (2, 1.4)), (0, (6, 1.5, 1.5, 1.5)), (0, (4, 1.2)), "-")
+_BINS = 20  # along the x axis, for what is measured at every step
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """One panel of a picture.
+
+  Attributes:
+    key: of metrics.jsonl; of scores it is (evaluation set, measure).
+    title: what it shows.
+    unit: the y axis label.
+    share: whether values are shown as percentages.
+  """
+
+  key: str | tuple[str, str]
+  title: str
+  unit: str
+  share: bool = False
+
+
+def panels(heldout: str, average: str) -> dict[str, tuple[Panel, ...]]:
+  """Name of each picture → its panels."""
+  return {
+    "accuracy": (Panel((heldout, average), f"Accuracy on {heldout}", average, share=True),),
+    "entropy": (Panel("entropy", "Entropy of the policy", "nats a token"),),
+    "length": (Panel("length/mean", "Length of sampled answers", "tokens"),),
+    "truncated": (Panel("truncated/share", "Answers that ran into the cap", "share", share=True),),
+    "informative_share": (Panel("sampling/informative_share", "Informative groups", "share of sampled", share=True),),
+    "tokens_generated_per_trained": (
+      Panel("sampling/generated_per_trained", "Tokens generated per token trained", "ratio"),
+    ),
+    "clip_fractions": (
+      Panel("clip/high", "Over the upper bound", "share of tokens", share=True),
+      Panel("clip/low", "Under the lower bound", "share of tokens", share=True),
+    ),
+  }
+
+
+def draw(
+  path: str | pathlib.Path, shown: Sequence[Panel], rows: Mapping[str, Sequence[Run]], *, tokens: float, resamples: int
+) -> bool:
+  """Writes one picture as PNG.
+
+  Scores are drawn at the points where the row's runs were evaluated, with the interval over seeds and problems; what is
+  measured at every step is averaged over bins, with the interval over seeds.
+
+  Args:
+    path: of the PNG; an existing one is replaced.
+    shown: its panels.
+    rows: row → its runs at several seeds; rows that do not sample have no line.
+    tokens: the budget, where the x axis ends.
+    resamples: of the bootstrap.
+
+  Returns:
+    Whether there was anything to draw.
+  """
+  lines = {
+    name: [_line(panel, runs, tokens, resamples) for panel in shown]
+    for name, runs in rows.items()
+    if runs and all(run.samples_tokens for run in runs)
+  }
+  lines = {name: each for name, each in lines.items() if any(line is not None for line in each)}
+  if not lines:
+    return False
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(5.6 * len(shown), 4.0), dpi=160, layout="constrained")
+    grid = figure.subplots(1, len(shown), squeeze=False)[0]
+    for number, (axes, panel) in enumerate(zip(grid, shown)):
+      for order, (name, each) in enumerate(lines.items()):
+        if each[number] is None:
+          continue
+        x, mean, low, high = each[number]
+        style = dict(color=_COLORS[order % len(_COLORS)])
+        axes.fill_between(x, low, high, alpha=0.13, linewidth=0, **style)
+        axes.plot(x, mean, label=name, linewidth=1.7, linestyle=_DASHES[order % len(_DASHES)], **style)
+      axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", pad=8)
+      axes.set_ylabel(panel.unit)
+      axes.set_xlabel("generated tokens")
+      axes.set_xlim(0, tokens)
+      axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+      if panel.share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+      axes.grid(axis="x", visible=False)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, handlelength=3)
+    FigureCanvasAgg(figure).print_png(str(path))
+  return True
+
+
+def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> tuple[np.ndarray, ...] | None:
+  """(x, mean, low, high), each [K]; None where no run has it."""
+  if isinstance(panel.key, tuple):
+    name, score = panel.key
+    runs = [run for run in runs if score in run.scores.get(name, {})]
+    if not runs:
+      return None
+    costs = [run.costs[TOKENS][run.evaluated] for run in runs]
+    x = np.linspace(0, min(tokens, *(each[-1] for each in costs)), len(costs[0]))
+    values = [at_costs(cost, run.scores[name][score], x) for cost, run in zip(costs, runs)]
+  else:
+    runs = [run for run in runs if panel.key in run.columns]
+    if not runs:
+      return None
+    x = (np.arange(_BINS) + 0.5) * tokens / _BINS
+    values = [_binned(run.costs[TOKENS], run.columns[panel.key], tokens)[:, None] for run in runs]
+  stacked = np.stack(values)  # [S, K, N]
+  there = [k for k in range(len(x)) if np.isfinite(stacked[:, k]).any()]
+  found = [interval(stacked[:, k], resamples=resamples) for k in there]
+  return x[there], *(np.array([getattr(each, end) for each in found]) for end in ("mean", "low", "high"))
+
+
+def _binned(costs: np.ndarray, values: np.ndarray, tokens: float) -> np.ndarray:
+  """Means over equal bins of tokens, [bins]; bins without a step lie between their neighbours."""
+  present = np.isfinite(values) & (costs <= tokens)
+  bins = np.minimum((costs[present] / tokens * _BINS).astype(int), _BINS - 1)
+  count = np.bincount(bins, minlength=_BINS)
+  means = np.bincount(bins, values[present], minlength=_BINS) / np.maximum(count, 1)
+  full = np.flatnonzero(count)
+  if not full.size:
+    return np.full(_BINS, np.nan)
+  return np.interp(np.arange(_BINS), full, means[full], right=np.nan)

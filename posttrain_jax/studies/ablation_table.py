@@ -1,0 +1,178 @@
+"""The table of an ablation: rows with intervals, contrasts with exact tests, checks of what there was to measure."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.studies import ablation_checks, ablation_statistics
+from posttrain_jax.studies.ablation_checks import Check, Technique
+from posttrain_jax.studies.ablation_runs import SECONDS, TOKENS, UPDATES, Run
+from posttrain_jax.studies.ablation_statistics import Interval
+
+Runs = Mapping[str, Mapping[int, Run]]  # row → seed → run
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """What rows are compared by.
+
+  Attributes:
+    set: the evaluation set.
+    score: what was scored: "avg@8", "greedy", ...
+    cost: at equal what.
+    points: [K], the costs whose scores are averaged.
+  """
+
+  set: str
+  score: str
+  cost: str
+  points: np.ndarray
+
+  @property
+  def name(self) -> str:
+    """As tables have it."""
+    return f"{self.set} {self.score} at equal {self.cost}"
+
+  def of(self, run: Run) -> np.ndarray | None:
+    """Scores of a run's problems; None where it ends too early."""
+    return run.measured(self.set, self.score, {self.cost: self.points})
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A row by one measure.
+
+  Attributes:
+    interval: mean and interval over seeds and problems.
+    seeds: the seeds that it is of.
+  """
+
+  interval: Interval
+  seeds: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+  """A row against another by the primary measure, paired by seed and problem.
+
+  Attributes:
+    row: with the technique.
+    against: without it.
+    technique: what the two differ in.
+    difference: of the means, with its interval.
+    seeds: those that both have.
+    p: of the exact sign-flip test over seeds.
+    adjusted: the same after Holm's correction over the family.
+    smallest: the smallest p that so many seeds can give.
+    checks: of the mechanism.
+  """
+
+  row: str
+  against: str
+  technique: str
+  difference: Interval
+  seeds: tuple[int, ...]
+  p: float
+  adjusted: float
+  smallest: float
+  checks: tuple[Check, ...]
+
+  @property
+  def void(self) -> bool:
+    """Whether the mechanism was not there, so that the difference says nothing about the technique."""
+    return not all(check.passed for check in self.checks)
+
+
+def last_points(budget: float, *, points: int, last: int) -> np.ndarray:
+  """The last few of equally distant points up to a budget: budget · (points − last + 1 … points) / points."""
+  return budget * np.arange(points - last + 1, points + 1) / points
+
+
+def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: float, **grid: int) -> list[Measure]:
+  """The primary measure first, then the secondary ones that the runs have.
+
+  Args:
+    runs: all runs of one task.
+    name: the evaluation set of the primary measure.
+    others: further ones.
+    tokens: the budget. That of updates and of seconds is the least that any sampling run has reached.
+    **grid: `points` and `last` of `last_points`.
+  """
+  sampling = [run for run in runs if run.samples_tokens]
+  scored = {each: list(run.scores[each]) for run in runs for each in (name, *others) if each in run.scores}
+  if name not in scored or not sampling:
+    return []
+  (average,) = (score for score in scored[name] if score.startswith("avg@"))
+  found = [Measure(name, average, TOKENS, last_points(tokens, **grid))]
+  for cost in (UPDATES, SECONDS):
+    # An evaluation is the end of what can be compared.
+    budget = min(run.costs[cost][run.evaluated[-1]] for run in sampling)
+    found.append(Measure(name, average, cost, last_points(budget, **grid)))
+  rest = [(each, score) for each in scored for score in scored[each] if (each, score) != (name, average)]
+  return found + [Measure(each, score, TOKENS, found[0].points) for each, score in rest]
+
+
+def cell(runs: Mapping[int, Run], measure: Measure, *, resamples: int) -> Cell | None:
+  """A row by a measure; None where no run was measured so."""
+  found = {seed: measure.of(run) for seed, run in sorted(runs.items())}
+  found = {seed: scores for seed, scores in found.items() if scores is not None}
+  if not found:
+    return None
+  return Cell(ablation_statistics.interval(np.stack(list(found.values())), resamples=resamples), tuple(found))
+
+
+def contrasts(
+  runs: Runs, family: Sequence[tuple[str, str, str]], measure: Measure, *, tokens: float, resamples: int
+) -> list[Contrast]:
+  """The contrasts of a family whose rows share measured seeds.
+
+  Args:
+    runs: all runs.
+    family: (row with a technique, row without it, the technique).
+    measure: the primary one.
+    tokens: the budget up to which mechanisms are looked for.
+    resamples: of the bootstrap.
+  """
+  found = []
+  for row, against, technique in family:
+    pairs = {}
+    for seed in sorted(set(runs.get(row, {})) & set(runs.get(against, {}))):
+      scores = [measure.of(runs[name][seed]) for name in (row, against)]
+      if all(each is not None for each in scores):
+        pairs[seed] = scores[0] - scores[1]
+    if not pairs:
+      continue
+    differences = np.stack(list(pairs.values()))
+    test = ablation_statistics.sign_flip(np.nanmean(differences, axis=1))
+    having, lacking = ([runs[name][seed].until(tokens) for seed in pairs] for name in (row, against))
+    found.append(
+      Contrast(
+        row=row,
+        against=against,
+        technique=technique,
+        difference=ablation_statistics.interval(differences, resamples=resamples),
+        seeds=tuple(pairs),
+        p=test.p,
+        adjusted=np.nan,
+        smallest=test.smallest,
+        checks=tuple(ablation_checks.mechanism(Technique(technique), having, lacking)),
+      )
+    )
+  adjusted = ablation_statistics.holm([each.p for each in found])
+  return [dataclasses.replace(each, adjusted=float(p)) for each, p in zip(found, adjusted)]
+
+
+def to_json(value: Any) -> Any:
+  """Records as JSON objects, NaN as null."""
+  if dataclasses.is_dataclass(value):
+    extra = {"void": value.void} if isinstance(value, Contrast) else {}
+    return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)} | extra
+  if isinstance(value, Mapping):
+    return {str(key): to_json(each) for key, each in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return to_json(value.tolist())
+  if isinstance(value, list | tuple):
+    return [to_json(each) for each in value]
+  return None if isinstance(value, float) and not np.isfinite(value) else value

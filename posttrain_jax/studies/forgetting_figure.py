@@ -1,0 +1,107 @@
+"""The picture of a forgetting study: what fine-tuning wins and what it costs, by epoch and learning rate."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from posttrain_jax.reports.figure_style import MUTED, STYLE
+from posttrain_jax.types import InputError
+
+_MARKERS = "osD^vP"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """What was measured of one run; epoch 0 is the model that it started from.
+
+  Attributes:
+    learning_rate: of the run.
+    epochs: [N], going up from 0.
+    accuracy: float [N, 3], share of right answers on the held-out task, with the ends of its interval.
+    perplexity: float [N], on plain text.
+    distinct_2: float [N, 3], share of different bigrams in samples, with the ends of its interval.
+  """
+
+  learning_rate: float
+  epochs: np.ndarray
+  accuracy: np.ndarray
+  perplexity: np.ndarray
+  distinct_2: np.ndarray
+
+
+def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title: str = "Forgetting") -> None:
+  """Writes three panels as PNG: accuracy, perplexity (log axis) and distinct-2 over epochs, a line a learning rate.
+
+  Bands are the intervals; the dashed line is the model before fine-tuning.
+
+  Args:
+    path: of the PNG; an existing one is replaced.
+    curves: one a learning rate.
+    title: above the picture.
+
+  Raises:
+    InputError: no curves, or one without epoch 0.
+  """
+  if not curves or any(len(curve.epochs) == 0 or curve.epochs[0] != 0 for curve in curves):
+    raise InputError("forgetting: expected curves from epoch 0 on, at least one")
+  curves = sorted(curves, key=lambda curve: curve.learning_rate)
+  epochs = sorted({int(epoch) for curve in curves for epoch in curve.epochs})
+  # An ordered quantity gets an ordered palette: the darker, the larger the learning rate.
+  colors = matplotlib.colormaps["viridis_r"](np.linspace(0.22, 0.92, len(curves)) if len(curves) > 1 else [0.7])
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(10.2, 3.7), dpi=160, layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, name in zip(panels, ("accuracy", "perplexity", "distinct_2")):
+      base = getattr(curves[0], name)[0]
+      axes.axhline(np.ravel(base)[0], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="before")
+      for number, (curve, color) in enumerate(zip(curves, colors)):
+        _line(axes, curve.epochs, getattr(curve, name), color, _MARKERS[number % len(_MARKERS)], curve.learning_rate)
+      axes.set_xlabel("epochs")
+      axes.xaxis.set_major_locator(FixedLocator(epochs))
+    accuracy, perplexity, distinct = panels
+    _headed(accuracy, "Held-out task", "accuracy")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    accuracy.set_ylim(0, 1.02)
+    _headed(perplexity, "Plain text", "perplexity, log scale")
+    perplexity.set_yscale("log")
+    _log_ticks(perplexity)
+    _headed(distinct, "Samples", "distinct-2")
+    distinct.set_ylim(0, None)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(
+      handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center", ncols=9, frameon=False
+    )
+    figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, learning_rate: float) -> None:
+  values = np.asarray(values, np.float64)
+  if values.ndim == 2:
+    values, low, high = values.T
+    axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
+  style = dict(color=color, marker=marker, markersize=4.5, linewidth=1.6)
+  axes.plot(epochs, values, label=f"learning rate {learning_rate:g}", **style)
+
+
+def _headed(axes, title: str, label: str) -> None:
+  axes.set_title(title, loc="left", fontsize=10)
+  axes.set_ylabel(label)
+
+
+def _log_ticks(axes) -> None:
+  """Ticks at plain numbers, more of them the fewer decades there are."""
+  low, high = axes.get_ylim()
+  decades = np.log10(high / low)
+  if decades < 0.3:  # not even a factor of 2: round numbers, as on a linear axis
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+  else:
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5)))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+  axes.yaxis.set_minor_formatter(NullFormatter())

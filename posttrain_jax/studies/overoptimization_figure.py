@@ -1,0 +1,109 @@
+"""The picture of over-optimisation: gold and proxy reward of the best of n over √KL, one colour a proxy."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from posttrain_jax.reports.figure_style import INK, MUTED, STYLE
+from posttrain_jax.studies.best_of_n import Curve, Fit, kl_bound
+
+_DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyCurves:
+  """What best-of-n by reward models of one size gives.
+
+  Attributes:
+    pairs: how many pairs they were trained on.
+    gold: gold reward of the best.
+    proxy: their own score of it, on the gold reward's scale.
+    fit: of the gold curve.
+  """
+
+  pairs: int
+  gold: Curve
+  proxy: Curve
+  fit: Fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """All curves of a figure.
+
+  Attributes:
+    ceiling: gold reward of the best by the gold reward itself.
+    proxies: of each size, in ascending order.
+  """
+
+  ceiling: Curve
+  proxies: Sequence[ProxyCurves]
+
+
+def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
+  """Writes the picture as PNG: on the left what the best of n is worth, on the right what the proxies take it for.
+
+  Gold rewards are solid, with the fit dotted and the highest point ringed; proxies are dashed, on the gold reward's
+  scale (`best_of_n.on_scale_of`). Bands are the curves' intervals.
+
+  Args:
+    path: of the PNG; an existing one is replaced.
+    ns: N numbers of samples, from 1 on.
+    study: the curves, each over ns.
+  """
+  d = np.sqrt(kl_bound(np.array(ns)))
+  dense = np.linspace(0, d[-1], 200)
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(8.4, 4.6), dpi=160, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.plot(d, study.ceiling.mean, color=MUTED, linewidth=1, linestyle=_CHAIN)
+    for curves, color in zip(study.proxies, _colors(len(study.proxies))):
+      for axes, shown, style in ((left, curves.gold, "-"), (right, curves.proxy, _DASHES)):
+        axes.fill_between(d, shown.low, shown.high, color=color, alpha=0.13, linewidth=0)
+        axes.plot(d, shown.mean, color=color, marker="o", markersize=3.5, linewidth=1.7, linestyle=style)
+      fitted = curves.gold.mean[0] + curves.fit(dense)
+      left.plot(dense, fitted, color=color, linewidth=1, linestyle=_DOTS)
+      peak = np.argmax(curves.gold.mean)
+      left.plot(d[peak], curves.gold.mean[peak], "o", markersize=9, markerfacecolor="none", color=color)
+    titles = ("Gold reward of the best of n", "What the proxy takes it for, on gold's scale")
+    for axes, title in zip((left, right), titles):
+      axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=8)
+      axes.set_xlabel("√KL from the policy (bound, √nats)")
+      axes.grid(axis="x", visible=False)
+      _mark_n(axes, ns, d)
+    left.set_ylabel("reward")
+    figure.legend(handles=_legend(study), loc="outside lower center", ncols=8, frameon=False, handlelength=2.2)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _colors(count: int) -> list:
+  """Light for few pairs, dark for many."""
+  return [matplotlib.colormaps["plasma_r"](x) for x in np.linspace(0.25, 0.85, count)]
+
+
+def _mark_n(axes: Axes, ns: Sequence[int], d: np.ndarray) -> None:
+  """n on an axis above."""
+  above = axes.secondary_xaxis("top")
+  above.set_xticks(d, [f"{n:,}" for n in ns], fontsize=7)
+  above.tick_params(length=2, pad=1)
+  above.set_xlabel("n", labelpad=3)
+
+
+def _legend(study: Study) -> list[Line2D]:
+  colors = _colors(len(study.proxies))
+  pairs = [
+    Line2D([], [], color=c, linewidth=3, label=f"{each.pairs:,} pairs") for each, c in zip(study.proxies, colors)
+  ]
+  return [
+    *pairs,
+    Line2D([], [], color=INK, linewidth=1, linestyle=_DOTS, label="fit d (α − β d)"),
+    Line2D([], [], color=INK, linewidth=0, marker="o", markersize=8, markerfacecolor="none", label="highest"),
+    Line2D([], [], color=MUTED, linewidth=1, linestyle=_CHAIN, label="best by gold itself"),
+  ]

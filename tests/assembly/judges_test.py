@@ -1,0 +1,128 @@
+import collections
+
+import ml_collections
+import numpy as np
+import pytest
+
+from posttrain_jax.assembly import judges
+from posttrain_jax.assembly.judges import OverlongFilter
+from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.rewards.judge import OverlongPenalty
+from posttrain_jax.rewards.workers import RewardFunction
+from posttrain_jax.rollouts import metrics
+from posttrain_jax.sampling.engine import EngineStats
+from posttrain_jax.types import FinishReason, Group, Prompt
+from tests.pipelines.made_groups import answer
+
+TOKENIZER = tiny_tokenizer("0123456789?")  # <pad> 0, <eos> 1, "0" 2, "1" 3, ...
+EOS = 1
+
+
+class Workers:
+  """Right where the text is the answer; no verdict where it has a question mark."""
+
+  functions = (RewardFunction(path="-", weight=2.0, options={}, name="correct"),)
+
+  def score(self, index, texts, rows):
+    assert index == 0
+    self.texts = list(texts)
+    return np.array([np.nan if "?" in text else float(text == row["answer"]) for text, row in zip(texts, rows)])
+
+
+def drawn(text, *, stop=True):
+  tokens = TOKENIZER.encode(text) + [EOS] * stop
+  return answer(tokens, reason=FinishReason.EOS if stop else FinishReason.LENGTH)
+
+
+def a_group():
+  """Right, right but truncated, wrong, no verdict."""
+  answers = (drawn("12"), drawn("12", stop=False), drawn("3"), drawn("?"))
+  return Group(Prompt(0, (2, 3), {"answer": "12"}), answers)
+
+
+def judge(overlong_filter=OverlongFilter.OFF, **options):
+  return judges.make_judge(Workers(), TOKENIZER, accuracy="correct", overlong_filter=overlong_filter, **options)
+
+
+@pytest.mark.parametrize(
+  ("tokens", "text"),
+  [
+    ([3, 4, EOS], "12"),
+    ([3, 4], "12"),  # truncated: every token is text
+    ([EOS], ""),
+    ([], ""),
+    ([3, EOS, 4, EOS], "1<eos>2"),  # only the end is left out
+  ],
+)
+def test_text_of_an_answer(tokens, text):
+  assert judges.answer_text(TOKENIZER, np.array(tokens, np.int32)) == text
+
+
+def test_any_stop_id_is_left_out():
+  tokenizer = tiny_tokenizer("0123")
+  object.__setattr__(tokenizer, "stop_ids", (1, 5))
+  assert judges.answer_text(tokenizer, np.array([2, 3, 5])) == "01"
+  assert judges.answer_text(tokenizer, np.array([2, 3, 4])) == "012"
+
+
+@pytest.mark.parametrize("overlong_filter", [OverlongFilter.OFF, OverlongFilter.LOSS])
+def test_truncated_answers_keep_their_rewards(overlong_filter):
+  (judged,) = judge(overlong_filter)([a_group()])
+  assert judged.texts == ("12", "12", "3", "?")
+  np.testing.assert_array_equal(judged.accuracy, [1, 1, 0, 0])
+  np.testing.assert_array_equal(judged.rewards, [2, 2, 0, 0])
+  np.testing.assert_array_equal(judged.valid, [True, True, True, False])
+
+
+def test_filtered_out_of_the_group():
+  (judged,) = judge(OverlongFilter.GROUP)([a_group()])
+  np.testing.assert_array_equal(judged.accuracy, [1, 0, 0, 0])
+  np.testing.assert_array_equal(judged.rewards, [2, 0, 0, 0])
+  np.testing.assert_array_equal(judged.valid, [True, False, True, False])
+  assert judged.rewards.dtype == judged.accuracy.dtype == np.float32
+  np.testing.assert_array_equal(judged.components["correct"], [1, 1, 0, np.nan])  # what the verifier said
+
+
+def test_only_failed_verifiers_are_counted_as_invalid():
+  (judged,) = judge(OverlongFilter.GROUP)([a_group()])
+  found = metrics.describe(
+    [judged], [(judged, "trained")], collections.Counter({"trained": 1}), EngineStats(), version=0
+  )
+  assert found["reward/invalid"] == 1  # not the truncated one, which has a verdict
+  assert found["accuracy/mean"] == 0.5 and found["reward/mean"] == 1
+
+
+def test_the_overlong_penalty_is_in_the_reward_and_not_in_the_accuracy():
+  (judged,) = judge(penalty=OverlongPenalty(max_length=3, buffer=1))([a_group()])
+  np.testing.assert_array_equal(judged.components["overlong"], [-1, 0, 0, 0])  # "12" and its stop id are 3 tokens
+  np.testing.assert_array_equal(judged.rewards, [1, 2, 0, 0])
+  np.testing.assert_array_equal(judged.accuracy, [1, 1, 0, 0])
+
+
+def test_one_call_for_all_groups_in_order():
+  workers = Workers()
+  judged = judges.make_judge(workers, TOKENIZER, accuracy="correct")([a_group(), a_group()])
+  assert workers.texts == ["12", "12", "3", "?"] * 2
+  assert len(judged) == 2
+  assert judges.make_judge(workers, TOKENIZER, accuracy="correct")([]) == []
+
+
+def test_workers_of_a_config():
+  section = ml_collections.ConfigDict(
+    dict(
+      workers=0,
+      batch_seconds=5.0,
+      answer_seconds=1.0,
+      functions=dict(
+        right=dict(
+          function="posttrain_jax.rewards.verifiers:exact_answer", weight=3, options=dict(style="answer_line")
+        ),
+        form=dict(function="posttrain_jax.rewards.verifiers:answer_line_format", weight=0.5, options={}),
+      ),
+    )
+  )
+  with judges.make_workers(section) as workers:
+    assert [(function.name, function.weight) for function in workers.functions] == [("form", 0.5), ("right", 3.0)]
+    texts, rows = ["Answer: 4", "Answer: 5", "4"], [{"answer": "4"}] * 3
+    np.testing.assert_array_equal(workers.score(1, texts, rows), [1, 0, 0])
+    np.testing.assert_array_equal(workers.score(0, texts, rows), [1, 1, 0])

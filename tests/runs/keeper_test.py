@@ -1,0 +1,99 @@
+"""Which steps are evaluated, which checkpoint is the best, and what a later start finds."""
+
+import contextlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from posttrain_jax.learner import checkpoint
+from posttrain_jax.runs.journal import read_metrics
+from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.runs.preemption import Preempted, Preemption
+
+
+def settings(best="set/score", steps=6, every=2, saved_every=100):
+  return ml_collections.ConfigDict(
+    dict(
+      steps=steps,
+      eval=dict(every=every, best=best),
+      checkpoint=dict(every=saved_every, keep=2, digest=False),
+      logging=dict(tensorboard=False, console={}),
+    )
+  )
+
+
+@contextlib.contextmanager
+def kept(path: pathlib.Path, config, requested=False):
+  with contextlib.ExitStack() as stack:
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {"x": jax.ShapeDtypeStruct((), jnp.float32, sharding=one)}
+    preemption = Preemption()
+    preemption.requested = requested
+    yield Keeper(stack, path, config, abstract, title="test", preemption=preemption)
+
+
+def end(keeper, step, **metrics):
+  named = {name.replace("__", "/"): value for name, value in metrics.items()}
+  return keeper.end(step, named, {"x": jnp.float32(step)}, None, lambda: {"mine": step})
+
+
+def best_of(path, best, scores):
+  with kept(path, settings(best)) as keeper:
+    assert keeper.restored is None and keeper.step == 0
+    lasts = [end(keeper, step, eval__set__score=score) for step, score in enumerate(scores, 1)]
+    keeper.finish()
+  assert lasts == [step == 6 for step in range(1, len(scores) + 1)]
+  return checkpoint.best_step(path / "checkpoints")
+
+
+def test_the_highest_is_kept_or_with_a_minus_the_lowest(tmp_path):
+  scores = [0.3, 0.7, 0.2, 0.7, 0.1, 0.5]
+  assert best_of(tmp_path / "high", "set/score", scores) == 2  # the first of equals
+  assert best_of(tmp_path / "low", "-set/score", scores) == 5
+
+
+def test_scores_of_numpy_are_numbers_too(tmp_path):
+  assert best_of(tmp_path / "run", "-set/score", np.array([0.3, 0.7, 0.2, 0.7, 0.1, 0.5])) == 5
+
+
+@pytest.mark.parametrize("best", ["set/score", "-set/score"])
+def test_no_number_is_never_the_best(tmp_path, best):
+  assert best_of(tmp_path / "run", best, [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]) == 2
+
+
+def test_evaluations_are_due_regularly_and_at_the_end(tmp_path):
+  with kept(tmp_path / "run", settings(every=4)) as keeper:
+    assert [step for step in range(7) if keeper.evaluates(step)] == [0, 4, 6]
+    assert keeper.evaluates(5, last=True)
+  with kept(tmp_path / "none", settings(every=0)) as keeper:
+    assert not any(keeper.evaluates(step, last=True) for step in range(7))
+
+
+def test_a_later_start_finds_the_last_save_and_what_was_best(tmp_path):
+  path = tmp_path / "run"
+  with kept(path, settings("-set/score", saved_every=3)) as keeper:
+    end(keeper, 1, eval__set__score=0.5)
+    end(keeper, 2)
+    end(keeper, 3)
+    end(keeper, 4)  # lost: no checkpoint has it
+  with kept(path, settings("-set/score", saved_every=3)) as keeper:
+    assert keeper.step == 3 and keeper.restored.extra["mine"] == 3 and float(keeper.restored.state["x"]) == 3
+    end(keeper, 4, eval__set__score=0.6)  # no improvement on 0.5
+    end(keeper, 5, eval__set__score=0.4)
+    assert end(keeper, 6, eval__set__score=0.9)
+    keeper.finish()
+  assert [record["step"] for record in read_metrics(path)] == [1, 2, 3, 4, 5, 6]
+  assert checkpoint.best_step(path / "checkpoints") == 5
+
+
+def test_a_preempted_run_saves_and_says_so(tmp_path):
+  with kept(tmp_path / "run", settings(), requested=True) as keeper:
+    assert end(keeper, 1)
+    with pytest.raises(Preempted, match="preempted after step 1"):
+      keeper.finish()
+  with kept(tmp_path / "run", settings()) as keeper:
+    assert keeper.step == 1
