@@ -2,15 +2,14 @@
 
 import ml_collections
 
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.runs.settings import build
 from posttrain_jax.types import InputError
 
 
-def learner_settings(
-  config: ml_collections.ConfigDict, *, updates: str
-) -> tuple[Objective, OptimizerConfig, dict[str, int]]:
+def learner_settings(config: ml_collections.ConfigDict, *, updates: str) -> tuple[Objective, OptimizerConfig, Division]:
   """What is minimised, how, and how a step's groups are divided.
 
   Args:
@@ -18,7 +17,7 @@ def learner_settings(
     updates: which field of `learner` says into how many updates the groups are cut.
 
   Returns:
-    (objective, optimiser, `prompts_per_update`, `micro_batches` and, where the config has it, `rows_per_prompt`).
+    (objective, optimiser, division of the groups).
 
   Raises:
     InputError: sizes that mean nothing, or groups that cannot be cut so.
@@ -28,10 +27,8 @@ def learner_settings(
   objective = build(Objective, config.objective, "objective", **given)
   if rollout.groups % parts:
     raise InputError(f"learner.{updates}: {parts} does not divide rollout.groups = {rollout.groups}")
-  division = dict(prompts_per_update=rollout.groups // parts, micro_batches=config.learner.micro_batches)
-  if "rows_per_prompt" in config.learner:  # PPO has none: its values are of whole groups
-    rows = config.learner.rows_per_prompt
-    if rows < 1 or rollout.group_size % rows:
-      raise InputError(f"learner.rows_per_prompt: {rows} does not divide rollout.group_size = {rollout.group_size}")
-    division["rows_per_prompt"] = rows
+  rows = config.learner.get("rows_per_prompt", 1)  # PPO has no such field: its values are of whole groups
+  if rows < 1 or rollout.group_size % rows:
+    raise InputError(f"learner.rows_per_prompt: {rows} does not divide rollout.group_size = {rollout.group_size}")
+  division = Division(rollout.groups // parts, config.learner.micro_batches, rows)
   return objective, build(OptimizerConfig, config.optimizer, "optimizer"), division

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 
 
 def split_rows(batch: Any, rows_per_prompt: int) -> Any:

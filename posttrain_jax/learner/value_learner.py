@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner import value
 from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.update import combine
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
@@ -32,9 +33,8 @@ class ValueLearner(BatchLearner):
     objective: ValueObjective,
     optimizer: OptimizerConfig,
     mesh: Mesh,
+    division: Division,
     *,
-    prompts_per_update: int,
-    micro_batches: int,
     max_skipped_updates: int,
     params: nnx.State,
     abstract: bool = False,
@@ -47,8 +47,7 @@ class ValueLearner(BatchLearner):
       objective: what to minimise.
       optimizer: how.
       mesh: where.
-      prompts_per_update: P, prompts of an update and of a forward pass.
-      micro_batches: M, parts in which both are computed.
+      division: P prompts of an update and of a forward pass, and M micro-batches of both.
       max_skipped_updates: updates in a row that are not finite which end the training.
       params: parameters to start from.
       abstract: make the programs and no array, as in `BatchLearner`; `params` may be abstract too.
@@ -61,16 +60,15 @@ class ValueLearner(BatchLearner):
       value.total_tokens,
       optimizer,
       mesh,
-      micro_batches=micro_batches,
+      micro_batches=division.micro_batches,
       max_skipped_updates=max_skipped_updates,
       seed=0,  # of nothing: parameters are given
       params=params,
       abstract=abstract,
       optimizer_kept=optimizer_kept,
     )
-    self._prompts_per_update = prompts_per_update
-    division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)
-    self.scorer = Scorer(model, value.answer_values, mesh, **division)
+    self._prompts_per_update = division.prompts_per_update
+    self.scorer = Scorer(model, value.answer_values, mesh, division)
 
   def values(self, batch: PolicyBatch) -> np.ndarray:
     """Values [P, G, Tc] under the present parameters, index t before token t; arbitrary where the mask is False."""

@@ -24,7 +24,7 @@ from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.assembly.rollout_engine import rollout_engine
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import local_mesh
@@ -127,7 +127,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")
   teacher = load_teacher(config.teacher.path, policy.tokenizer, estimator)
   overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
-  check_division(mesh, **division)
+  division.check(mesh)
   prompts, digests = load_prompts(
     config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
   )
@@ -174,11 +174,11 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     objective,
     optimizer,
     mesh,
+    division,
     seed=stream_seed(config.seed, Stream.PARAMS),
     params=policy.params,
     max_skipped_updates=config.learner.max_skipped_updates,
     optimizer_kept=kept.optimizer,
-    **division,
   )
   batches = PolicyBatches(
     learner,
@@ -192,7 +192,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
     overlong_filter=overlong_filter == OverlongFilter.LOSS,
     kl_in_reward=config.reference.kl_in_reward,
     reference_kept=kept.reference,
-    teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, **division),
+    teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, division),
     greedy=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
   )
   if objective.kl_coefficient or config.reference.kl_in_reward or "reference_logprobs" in estimator.inputs:

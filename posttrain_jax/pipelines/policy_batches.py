@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.judges import same_tokenizer
 from posttrain_jax.assembly.model import Policy, load_model
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.parallel.memory import Kept
@@ -153,6 +154,7 @@ def policy_batch(rollout: Rollout, advantages: np.ndarray, mask: np.ndarray) -> 
     mask=mask,
     advantages=advantages,
     sampler_logprobs=rollout.sampler_logprobs,
+    correct=(rollout.accuracy > 0.5) & rollout.valid,
   )
 
 
@@ -179,7 +181,7 @@ def load_teacher(path: str, tokenizer: Tokenizer, estimator: Estimator) -> Polic
 
 
 def teacher_logprobs(
-  teacher: Policy, objective: Objective, mesh: Mesh, **division: int
+  teacher: Policy, objective: Objective, mesh: Mesh, division: Division
 ) -> Callable[[PolicyBatch], np.ndarray]:
   """A function that scores batches under the teacher, at the policy's sampling temperature: float32 [P, G, Tc].
 
@@ -187,9 +189,9 @@ def teacher_logprobs(
     teacher: the teacher.
     objective: temperature and chunk size.
     mesh: where.
-    **division: of the policy's batches, as `logprob_scorer` takes it.
+    division: of the policy's batches.
   """
-  scorer = logprob_scorer(teacher.model, objective, mesh, **division)
+  scorer = logprob_scorer(teacher.model, objective, mesh, division)
   params = scorer.freeze(teacher.params)
   return lambda batch: scorer(params, batch)
 

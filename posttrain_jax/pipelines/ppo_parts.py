@@ -32,8 +32,8 @@ from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.learner.value import ValueObjective
@@ -133,8 +133,7 @@ class Parts:
     )
     mask = training_mask(rollout, overlong_filter=False)
     scores = self.no_end.apply(rollout.rewards, rollout.finish_reasons == FinishReason.LENGTH)
-    batch = policy_batch(rollout, np.zeros(mask.shape, np.float32), mask)
-    return dataclasses.replace(batch, correct=(rollout.accuracy > 0.5) & rollout.valid), scores
+    return policy_batch(rollout, np.zeros(mask.shape, np.float32), mask), scores
 
   def evaluate(self, average: nnx.State | None) -> dict[str, Any]:
     """Evaluates the policy that the engine has, and the average where that is asked for: `eval/<set>/<metric>`."""
@@ -188,7 +187,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   kept = memory(config, mesh)
   reference_mesh, reward_mesh, value_mesh = (mesh_of(config, name) for name in ("reference", "reward", "value"))
   for each in (mesh, reference_mesh, value_mesh):
-    check_division(each, **division)
+    division.check(each)
   policy = load_policy(config.model)
   prompts, digests = load_prompts(
     config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
@@ -215,17 +214,19 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   preemption = stack.enter_context(Preemption())
   policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept.optimizer)
   save_description(policy, directory.path)
-  common = dict(max_skipped_updates=config.learner.max_skipped_updates, optimizer_kept=kept.optimizer, **division)
+  common = dict(max_skipped_updates=config.learner.max_skipped_updates, optimizer_kept=kept.optimizer)
   seed = stream_seed(config.seed, Stream.PARAMS)
   learner = PolicyLearner(
-    policy.model, objective, optimizer, mesh, seed=seed, params=policy.params, text=text, **common
+    policy.model, objective, optimizer, mesh, division, seed=seed, params=policy.params, text=text, **common
   )
   start = learner.state.params
   value_model, value_params = with_value_head(
     value_start, start, seed=stream_seed(config.seed, Stream.VALUE), zero=config.value.zero_head
   )
-  value = ValueLearner(value_model, value_objective, value_optimizer, value_mesh, params=value_params, **common)
-  reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
+  value = ValueLearner(
+    value_model, value_objective, value_optimizer, value_mesh, division, params=value_params, **common
+  )
+  reference = logprob_scorer(policy.model, objective, reference_mesh, division)
   reference_params = reference.freeze(start, kept.reference)
   kl_to_start = None
   if config.eval.kl:

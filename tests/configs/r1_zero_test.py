@@ -32,7 +32,7 @@ def test_the_papers_numbers():
 
 @pytest.mark.parametrize("config", [r1_zero_qwen2_5.get_config(), tiny_r1_zero.get_config()])
 def test_what_is_built_of_it(config):
-  objective = build(Objective, config.objective, "objective")
+  objective = build(Objective, config.objective, "objective", temperature=1.0, max_new_tokens=24)
   assert 1 - objective.clip_low == 0  # a ratio is never below 0: no bound
   build(OptimizerConfig, config.optimizer, "optimizer")
   check_answer_style(config)

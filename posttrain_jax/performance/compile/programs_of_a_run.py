@@ -23,7 +23,7 @@ from posttrain_jax.learner.batch_learner import check_division as check_batch_di
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
@@ -66,12 +66,12 @@ def run_programs(config: ml_collections.ConfigDict, policy: Policy, devices: Seq
 
 def _of_grpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> RunPrograms:
   objective, optimizer, division = learner_settings(config, updates="updates_per_step")
-  check_division(mesh, **division)
+  division.check(mesh)
   estimator, count = Estimator(config.advantage, config.advantage_options), config.learner.updates_per_step
   learner = PolicyLearner(
-    policy.model, objective, optimizer, mesh, **division, max_skipped_updates=1, seed=0, abstract=True
+    policy.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True
   )
-  params, prompts = learner.state.params, division["prompts_per_update"]
+  params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(config, count=prompts, per_token=estimator.per_token)
   forward = forward_flops(config, policy.model, prompts=prompts)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
@@ -100,17 +100,17 @@ def _of_ppo(
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (mesh_of(config, name, devices) for name in others)
   for each in (mesh, reference_mesh, value_mesh):
-    check_division(each, **division)
+    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
-  common = dict(**division, max_skipped_updates=1, abstract=True)
-  learner = PolicyLearner(policy.model, objective, optimizer, mesh, seed=0, text=_text(config), **common)
+  common = dict(max_skipped_updates=1, abstract=True)
+  learner = PolicyLearner(policy.model, objective, optimizer, mesh, division, seed=0, text=_text(config), **common)
   value_objective = build(ValueObjective, config.value.objective, "value.objective")
   value_optimizer = build(OptimizerConfig, config.value.optimizer, "value.optimizer")
-  value = ValueLearner(scalar, value_objective, value_optimizer, value_mesh, params=scalar_params, **common)
-  reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
+  value = ValueLearner(scalar, value_objective, value_optimizer, value_mesh, division, params=scalar_params, **common)
+  reference = logprob_scorer(policy.model, objective, reference_mesh, division)
 
-  params, prompts = learner.state.params, division["prompts_per_update"]
+  params, prompts = learner.state.params, division.prompts_per_update
   arrays = {
     "policy": params,
     "optimizer": learner.state.opt_state,
@@ -142,8 +142,7 @@ def _of_ppo(
       ("value", "value_optimizer"),
     ),
   }
-  correct = np.zeros(numbers.shape[:2], bool)
-  programs |= updates(learner, dataclasses.replace(batch, correct=correct), count=count, forward=forward)
+  programs |= updates(learner, batch, count=count, forward=forward)
   if config.average.decay:
     arrays["average"] = params
     average = make_average(config.average.decay, learner.shardings.params)
