@@ -141,12 +141,15 @@ class Objective:
   def surrogate_losses(
     self, learner_logprobs: jax.Array, old_logprobs: jax.Array, advantages: jax.Array, mask: jax.Array
   ) -> jax.Array:
-    """Returns the surrogate's loss of each token; arrays are [P, G, Tc], advantages may be [P, G, 1]."""
+    """Returns the surrogate's loss of each token.
+
+    All arrays are [P, G, Tc]; advantages may be [P, G, 1].
+    """
     function = getattr(losses.policy, self.surrogate)
     return function(learner_logprobs, old_logprobs, advantages, mask, **self._bounds(), **self.surrogate_options)
 
   def kl_to_reference(self, learner_logprobs: jax.Array, reference_logprobs: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns each token's estimate of the KL to the reference; all arrays are [P, G, Tc]."""
+    """Returns each token's estimate of the KL to the reference, from arrays [P, G, Tc]."""
     return losses.kl.kl_estimate(learner_logprobs, reference_logprobs, estimator=self.kl_estimator, mask=mask)
 
   def _check_surrogate(self) -> None:

@@ -169,6 +169,6 @@ def answer_logprobs(
 
 
 def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
-  """Returns the states [P, G, Tc, D] that predict the answers' tokens, and the unembedding [D, V]."""
+  """Returns the states [P, G, Tc, D] that predict the tokens, and the unembedding."""
   model = nnx.merge(graph, params)
   return answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers), model.unembedding()

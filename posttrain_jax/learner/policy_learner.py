@@ -1,4 +1,4 @@
-"""Trains a policy: owns the train state and the jitted programs that read and write it."""
+"""Trains a policy; owns its train state and the jitted programs that use it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -101,7 +101,9 @@ class PolicyLearner:
     return int(self.state.updates)
 
   def train(self, batch: PolicyBatch, *, order: Sequence[np.ndarray] | None = None) -> dict[str, float]:
-    """Trains on a batch whose old logprobs come from the current parameters, in updates of P prompts.
+    """Trains on a batch whose old logprobs come from the current parameters.
+
+    Each update takes P prompts. The first is on-policy, the others are off-policy.
 
     Args:
       batch: host arrays; the number of prompts is a multiple of P. Old logprobs are computed if it has none. It needs
@@ -145,13 +147,13 @@ class PolicyLearner:
     return combine(found)
 
   def with_text(self, part: PolicyBatch, version: int) -> PolicyBatch | tuple[PolicyBatch, Any]:
-    """Returns what an update takes: its part of a batch, as `scorer` cuts it, and the text if there is any."""
+    """Returns an update's part of a batch, with its text if there is any."""
     if self._text is None:
       return part
     return part, cut(self._text.batch(version), self._micro_batches)
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
-    """Returns the current parameters' logprobs [P, G, Tc] of a batch; arbitrary where the mask is False."""
+    """Returns a batch's logprobs [P, G, Tc] under the current parameters, arbitrary where masked."""
     return self.scorer(self.state.params, batch)
 
 

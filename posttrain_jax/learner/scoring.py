@@ -1,4 +1,4 @@
-"""Scores a batch's answers under given parameters: logprobs of a policy, a reference or a teacher; values."""
+"""Scores answers under given parameters: logprobs of a policy, reference or teacher; values."""
 
 from collections.abc import Callable, Iterator
 
@@ -64,7 +64,7 @@ class Scorer:
     )
 
   def split(self, batch: Batch) -> Iterator[Batch]:
-    """Cuts a batch of host arrays into updates, and each into micro-batches [M, P R / M, ...]."""
+    """Cuts a batch of host arrays into updates, each [M, P R / M, ...]."""
     division = self._division
     size = division.prompts_per_update * division.rows_per_prompt
     batch = split_rows(batch, division.rows_per_prompt)
@@ -72,11 +72,11 @@ class Scorer:
       yield cut(jax.tree.map(lambda x, s=start: x[s : s + size], batch), division.micro_batches)
 
   def run(self, params: nnx.State, part: Batch) -> jax.Array:
-    """Returns the values of one part of `split`, on the devices; to be called inside `jax.set_mesh`."""
+    """Scores one part of `split`, on the devices; to be called inside `jax.set_mesh`."""
     return self.program(params, spread(part, self.batch_sharding))
 
   def __call__(self, params: nnx.State, batch: Batch) -> np.ndarray:
-    """Returns the values [P, G, ...] of a batch of host arrays with any number of prompts."""
+    """Scores a batch of host arrays with any number of prompts: [P, G, ...]."""
     params = jax.device_put(params, self.shardings)  # they may be kept in other memory
     with jax.set_mesh(self._mesh):
       parts = [fetch(self.run(params, part)) for part in self.split(batch)]
@@ -85,7 +85,9 @@ class Scorer:
     return values.reshape(*batch.answers.shape[:2], *values.shape[2:])
 
   def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
-    """Returns a copy of parameters that no update donates, in compute dtype and the learner's layout.
+    """Copies parameters; no update donates the copy.
+
+    It has the compute dtype and the learner's layout.
 
     Args:
       params: the parameters.
@@ -95,7 +97,9 @@ class Scorer:
 
 
 def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, division: Division) -> Scorer:
-  """Makes the scorer of a `PolicyBatch`: float32 logprobs [P, G, Tc] of its tokens, arbitrary where masked.
+  """Makes the scorer that gives the logprobs of a `PolicyBatch`.
+
+  They are float32 [P, G, Tc], arbitrary where the mask is False.
 
   Args:
     model: the transformer, layers stacked.

@@ -11,11 +11,14 @@ import jax
 
 
 def per_token_surrogate(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-  """Marks the decorated surrogate as one whose loss of a token depends on that token alone."""
+  """Marks the decorated surrogate: its loss of a token depends on that token alone."""
   function.is_per_token = True
   return function
 
 
 def is_per_token(function: Callable[..., jax.Array]) -> bool:
-  """Returns True if a surrogate has the mark; a mark copied by `functools.wraps` does not count."""
+  """Returns True if a surrogate is marked.
+
+  A mark that `functools.wraps` copied does not count: the wrapper may look at other tokens.
+  """
   return getattr(function, "is_per_token", False) and not hasattr(function, "__wrapped__")
