@@ -184,6 +184,11 @@ def test_a_kl_term_needs_the_references_logprobs():
     make_learner(make_objective(kl_coefficient=0.1)).train(make_batch())
 
 
+def test_likelihood_of_correct_answers_needs_to_know_which_they_are():
+  with pytest.raises(ValueError, match="correct: missing, the objective has nll_on_correct"):
+    make_learner(make_objective(nll_on_correct=0.1)).train(make_batch())
+
+
 def test_epochs_in_given_orders():
   # Two epochs of two updates, the second in another order. By hand: all old logprobs are those before the first update.
   batch, orders = make_batch(), [np.array([2, 0, 3, 1]), np.array([1, 3, 0, 2])]
