@@ -27,7 +27,10 @@ def get_config(arg: str = "") -> ConfigDict:
     slots=128,
     max_prompt_length=8,
     max_new_tokens=24,
+    steps_per_dispatch=16,  # tokens per slot between two looks at what has finished
+    prefill_width=8,
     sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
+    train_on_truncated=False,  # must be True to train on samples of top_k, top_p or min_p
   )
   config.learner = dict(updates_per_step=2, micro_batches=1, max_skipped_updates=5)
   config.optimizer = base.optimizer

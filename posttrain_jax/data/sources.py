@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from posttrain_jax.data import prompts
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.types import InputError
 
@@ -21,6 +22,18 @@ _NAME = re.compile(r"tfds:(?P<name>[^/]+(?:/[^/]+)*)/(?P<split>[^/]+)")
 def is_tfds(name: str | pathlib.Path) -> bool:
   """Whether a data set's name asks for TFDS rather than a file."""
   return str(name).startswith("tfds:")
+
+
+def read_rows(path: str) -> tuple[list[Row], str]:
+  """Reads all rows of FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT, with the sha256 of what was read.
+
+  Raises:
+    InputError: if there is no such file or data set, or if it cannot be read.
+  """
+  if is_tfds(path):
+    rows = read_tfds(path)
+    return rows, prompts.rows_digest([row.columns for row in rows])
+  return prompts.read_jsonl(path), prompts.file_digest(path)
 
 
 def read_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> list[Row]:

@@ -91,8 +91,8 @@ class Objective:
   entropy_coefficient: float = 0.0
   nll_on_correct: float = 0.0
   correction: Correction = Correction()
-  temperature: float = 1.0
-  max_new_tokens: int = 0
+  temperature: float = dataclasses.field(default=1.0, metadata={"taken_from": "rollout.sampling.temperature"})
+  max_new_tokens: int = dataclasses.field(default=0, metadata={"taken_from": "rollout.max_new_tokens"})
   logprob_chunk: int = 1024
 
   def __post_init__(self):
@@ -106,7 +106,7 @@ class Objective:
     if self.logprob_chunk < 1:
       raise InputError(f"objective.logprob_chunk: {self.logprob_chunk}, expected at least 1")
     if self.temperature <= 0:
-      raise InputError(f"objective.temperature: {self.temperature}, expected more than 0 to train on samples")
+      raise InputError(f"rollout.sampling.temperature: {self.temperature}, expected more than 0 to train on samples")
     self._check_surrogate()
 
   @property

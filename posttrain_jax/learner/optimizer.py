@@ -46,8 +46,14 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   clip_norm: float = 1.0
 
-  def __post_init__(self):
-    """Raises InputError where a decaying schedule has nowhere to end."""
+  def check(self) -> None:
+    """Refuses a decaying schedule that has no end after its warm-up.
+
+    It is called once the number of updates is known: `decay_updates` of 0 may stand for the end of the epochs.
+
+    Raises:
+      InputError: if `decay_updates` does not come after `warmup_updates`.
+    """
     if self.schedule != Schedule.CONSTANT and self.decay_updates <= self.warmup_updates:
       raise InputError(
         f"optimizer.decay_updates: {self.decay_updates}, expected more than warmup_updates {self.warmup_updates} "
@@ -57,6 +63,7 @@ class OptimizerConfig:
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
   """Learning rate as a function of the number of updates applied before."""
+  config.check()
   peak, end = config.learning_rate, config.learning_rate * config.end_fraction
   span = max(config.decay_updates - config.warmup_updates, 1)
   after = {

@@ -17,7 +17,7 @@ from posttrain_jax.performance.learning import make_learner
 from posttrain_jax.performance.rollout import make_engine
 from posttrain_jax.performance.timing import timed
 from posttrain_jax.performance.work import Work
-from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.types import Group
 
@@ -67,11 +67,11 @@ def handover_of(learner: PolicyLearner, mesh: Mesh, work: Work) -> Callable[[nnx
 
 def judged_batch(work: Work, groups: Sequence[Group]) -> PolicyBatch:
   """What the learner trains on: every other answer of a group is right."""
-  sizes = dict(count=work.prompts, group_size=work.group, prompt_width=work.prompt_length)
-  rollout = stack_groups([_judged(group) for group in groups], **sizes, answer_width=work.new_tokens)
+  shape = RolloutShape(work.prompts, work.group, work.prompt_length, work.new_tokens)
+  rollout = stack_groups([_judged(group) for group in groups], shape)
   advantages = losses.advantages.group_normalized(rollout.rewards)[..., None]
-  mask = training_mask(rollout, overlong_filter=False)
-  return policy_batch(rollout, np.asarray(advantages), mask)
+  batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
+  return dataclasses.replace(batch, advantages=np.asarray(advantages))
 
 
 def _judged(group: Group) -> Group:

@@ -20,9 +20,8 @@ import hashlib
 import json
 import pathlib
 import zlib
+from collections.abc import Mapping
 from typing import Any
-
-import ml_collections
 
 from posttrain_jax.data.prompts import file_digest
 from posttrain_jax.rollouts import metrics as rollout_metrics
@@ -33,8 +32,6 @@ from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group, InputError
 
-# What the stored tokens and logprobs depend on and the learner has to agree with.
-_SAME_FIELDS = ("rollout.groups", "rollout.group_size", "rollout.sampling.temperature")
 _BROKEN = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
 
 
@@ -48,34 +45,50 @@ class Replay:
     group_size: G, answers a prompt.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, tokenizer_digest: str, *, prompt_width: int):
+  def __init__(
+    self,
+    path: str,
+    *,
+    steps: int,
+    groups: int,
+    group_size: int,
+    temperature: float,
+    prompt_width: int,
+    answer_width: int,
+    tokenizer_digest: str,
+  ):
     """Finds the stored steps and reads those that the run will need, to see whether they fit.
 
     Args:
-      config: `replay`, the workdir of the run that stored its groups; `steps`, `rollout`.
-      tokenizer_digest: of the policy that is trained.
+      path: the workdir of the run that stored its groups.
+      steps: how many stored steps are needed.
+      groups: N, groups that a step trains on at most.
+      group_size: G, answers of each.
+      temperature: at which the learner takes logprobs; the stored answers must have been drawn at it.
       prompt_width: the longest prompt that the learner has room for, in tokens.
+      answer_width: the longest answer, likewise.
+      tokenizer_digest: of the policy that is trained.
 
     Raises:
       InputError: no stored groups, too few, of another tokeniser, temperature or size, or what cannot be read.
     """
-    where = f"--replay={config.replay}"
-    path, rollout = pathlib.Path(config.replay), config.rollout
+    where, path = f"--replay={path}", pathlib.Path(path)
     if not path.is_dir():
       raise InputError(f"{where}: no such directory, expected the workdir of a run with stored groups")
-    _check_source(read_json(path), config, tokenizer_digest, where)
+    same = {"groups": groups, "group_size": group_size, "sampling.temperature": temperature}
+    _check_source(read_json(path), same, tokenizer_digest, where)
     self.files = sorted((path / "rollouts").glob(f"step_*{GROUPS_SUFFIX}"))
     if not self.files:
       raise InputError(f"{where}: found no rollouts/*{GROUPS_SUFFIX}, expected a run with logging.groups_every > 0")
-    if config.steps > len(self.files):
-      raise InputError(f"{where}: holds the groups of {len(self.files)} steps, steps is {config.steps}")
-    self.groups, self.group_size, self.position = rollout.groups, rollout.group_size, 0
-    for file in self.files[: config.steps]:
-      groups = _read(file)
-      if len(groups) > self.groups:
-        raise InputError(f"{file}: found {len(groups)} groups, expected at most rollout.groups = {self.groups}")
-      for number, group in enumerate(groups, 1):
-        _check_sizes(group, f"{file}:{number}", self.group_size, prompt_width, rollout.max_new_tokens)
+    if steps > len(self.files):
+      raise InputError(f"{where}: holds the groups of {len(self.files)} steps, steps is {steps}")
+    self.groups, self.group_size, self.position = groups, group_size, 0
+    for file in self.files[:steps]:
+      stored = _read(file)
+      if len(stored) > self.groups:
+        raise InputError(f"{file}: found {len(stored)} groups, expected at most rollout.groups = {self.groups}")
+      for number, group in enumerate(stored, 1):
+        _check_sizes(group, f"{file}:{number}", self.group_size, prompt_width, answer_width)
 
   def digest(self) -> str:
     """sha256 over all stored steps, whether or not the run needs them."""
@@ -101,13 +114,14 @@ class Replay:
     self.position = state["position"]
 
 
-def _check_source(source: dict[str, Any], config: ml_collections.ConfigDict, tokenizer_digest: str, where: str) -> None:
-  for name in _SAME_FIELDS:
-    before, now = source, config
+def _check_source(source: dict[str, Any], same: Mapping[str, Any], tokenizer_digest: str, where: str) -> None:
+  """Refuses a source whose `rollout` differs in what the stored tokens and logprobs depend on."""
+  for name, now in same.items():
+    before = source.get("rollout", {})
     for part in name.split("."):
-      before, now = before.get(part, {}), now[part]
+      before = before.get(part, {})
     if before != now:
-      raise InputError(f"{name}: {now}, expected {json.dumps(before)} as in {where}")
+      raise InputError(f"rollout.{name}: {now}, expected {json.dumps(before)} as in {where}")
   if source.get("digests", {}).get("tokenizer") != tokenizer_digest:
     raise InputError(f"{where}: its run had another tokeniser than the policy, expected the same")
 

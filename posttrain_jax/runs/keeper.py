@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -16,6 +15,7 @@ from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.console import Console
 from posttrain_jax.runs.journal import Journal, NoJournal
 from posttrain_jax.runs.preemption import Preempted, Preemption
+from posttrain_jax.runs.sections import LoopSettings
 
 
 class Keeper:
@@ -32,7 +32,7 @@ class Keeper:
     self,
     stack: contextlib.ExitStack,
     path: pathlib.Path,
-    config: ml_collections.ConfigDict,
+    settings: LoopSettings,
     abstract: Any,
     *,
     title: str,
@@ -44,28 +44,27 @@ class Keeper:
     Args:
       stack: closes what is opened here.
       path: an existing directory that the run owns.
-      config: `steps`, `checkpoint`, `logging`, `eval.every` and `eval.best`: the metric, without its leading `eval/`,
-        by which the best checkpoint is kept; the highest value counts, with a minus before the name the lowest.
+      settings: the method's; only what `LoopSettings` names is read.
       abstract: the state to restore, as ShapeDtypeStructs with shardings.
       title: what the terminal calls the run.
       preemption: whether SIGTERM arrived.
       clock: the loop's clock, if it has one already.
     """
-    self._config, self._preemption, self.clock = config, preemption, clock or Clock()
-    self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=config.checkpoint.keep))
+    self._settings, self._preemption, self.clock = settings, preemption, clock or Clock()
+    self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=settings.checkpoint.keep))
     self.restored: Restored | None = self._checkpoints.restore(abstract)
     self.step, self._best, offsets = 0, -np.inf, None
     if self.restored is not None:
       extra = self.restored.extra
       self.step, self._best, offsets = self.restored.step, extra["best"], extra["journal"]
-    self._sign = -1.0 if config.eval.best.startswith("-") else 1.0
-    self._metric = f"eval/{config.eval.best.removeprefix('-')}"
-    journal = Journal(path, offsets, tensorboard=config.logging.tensorboard) if is_main() else NoJournal()
+    self._sign = -1.0 if settings.eval.best.startswith("-") else 1.0
+    self._metric = f"eval/{settings.eval.best.removeprefix('-')}"
+    journal = Journal(path, offsets, tensorboard=settings.logging.tensorboard) if is_main() else NoJournal()
     self.journal: Journal | NoJournal = stack.enter_context(journal)
     self._console = stack.enter_context(
-      Console(title, config.steps, config.logging.console, done=self.step, quiet=not is_main())
+      Console(title, settings.steps, settings.logging.console, done=self.step, quiet=not is_main())
     )
-    if self.restored is not None and self.step < config.steps:
+    if self.restored is not None and self.step < settings.steps:
       self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
     self.clock.take()  # what came before the first step is not the first step's time
 
@@ -75,8 +74,8 @@ class Keeper:
 
   def evaluates(self, step: int, *, last: bool = False) -> bool:
     """Whether the config asks for an evaluation after a step; `last` if the run ends there for another reason."""
-    every = self._config.eval.every
-    return bool(every) and (step % every == 0 or step == self._config.steps or last)
+    every = self._settings.eval.every
+    return bool(every) and (step % every == 0 or step == self._settings.steps or last)
 
   def end(
     self,
@@ -101,14 +100,14 @@ class Keeper:
     Returns:
       Whether this was the last step.
     """
-    config = self._config
-    last = stop or step == config.steps or self._preemption.at_step_end()
+    settings = self._settings
+    last = stop or step == settings.steps or self._preemption.at_step_end()
     score = self._sign * metrics.get(self._metric, -np.inf * self._sign)
     improved = bool(score > self._best)  # NaN, an evaluation without any verdict, is no improvement
     self._best = score if improved else self._best
-    save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
+    save = last or improved or (step > 0 and step % settings.checkpoint.every == 0)
     metrics = dict(metrics)
-    if save and config.checkpoint.digest:
+    if save and settings.checkpoint.digest:
       metrics["params_sha256"] = params_sha256(params)
     self.journal.write(step, {**metrics, **self.clock.take()})
     self._console.update(step, metrics)
@@ -122,5 +121,5 @@ class Keeper:
     """Waits for the last checkpoint; raises Preempted where SIGTERM ended the run before its time."""
     self._checkpoints.wait()
     on_main(lambda: None)  # the others stay until the first, which writes manifests, has done so
-    if self._preemption.requested and self.step < self._config.steps:
+    if self._preemption.requested and self.step < self._settings.steps:
       raise Preempted(f"preempted after step {self.step}, checkpoint saved")

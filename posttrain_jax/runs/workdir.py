@@ -49,7 +49,7 @@ class Workdir:
 
   @classmethod
   def open(
-    cls, path: str | os.PathLike, config: ml_collections.ConfigDict, digests: Mapping[str, str] | None = None
+    cls, path: str | os.PathLike, config: Mapping[str, Any], digests: Mapping[str, str] | None = None
   ) -> "Workdir":
     """Opens DIR for a run with this config: makes it, or checks that it belongs to the same run.
 
@@ -58,7 +58,7 @@ class Workdir:
 
     Args:
       path: DIR. It must not exist, be empty, or be a run's directory.
-      config: the resolved config, of JSON values.
+      config: the resolved config as a nested dictionary of JSON values (`settings.as_config`).
       digests: name → digest of each file that the run reads (data, tokeniser), kept in config.json under `digests`.
 
     Raises:
@@ -170,10 +170,10 @@ def _lock(path: pathlib.Path) -> io.TextIOWrapper:
   return file
 
 
-def _to_json(config: ml_collections.ConfigDict, digests: Mapping[str, str]) -> dict[str, Any]:
+def _to_json(config: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
   if _DIGESTS in config:
     raise InputError(f"config field {_DIGESTS}: the name is taken by config.json, expected another one")
-  return {**_plain(config.to_dict(), ""), _DIGESTS: dict(digests)}
+  return {**_plain(config, ""), _DIGESTS: dict(digests)}
 
 
 def _plain(value: Any, where: str) -> Any:

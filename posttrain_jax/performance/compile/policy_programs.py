@@ -4,13 +4,12 @@ import dataclasses
 import math
 
 import jax
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.rollout_engine import rollout_engine
+from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
 from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import Scorer
@@ -19,28 +18,27 @@ from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
-from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import Prompt
 
 
-def widest_batch(config: ml_collections.ConfigDict, *, count: int, per_token: bool) -> PolicyBatch:
+def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> PolicyBatch:
   """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
 
   Args:
-    config: `rollout`.
+    rollout: the config's section.
     count: P, prompts.
     per_token: whether each token has an advantage of its own.
   """
-  rollout = config.rollout
-  sizes = dict(group_size=rollout.group_size, prompt_width=rollout.max_prompt_length)
-  padded = stack_groups([], count=count, answer_width=rollout.max_new_tokens, **sizes)
+  shape = RolloutShape(count, rollout.group_size, rollout.max_prompt_length, rollout.max_new_tokens)
+  padded = stack_groups([], shape)
   advantages = np.zeros((count, rollout.group_size, rollout.max_new_tokens if per_token else 1), np.float32)
-  return policy_batch(padded, advantages, training_mask(padded, overlong_filter=False))
+  batch = policy_batch(padded, training_mask(padded, overlong_filter=False))
+  return dataclasses.replace(batch, advantages=advantages)
 
 
-def forward_flops(config: ml_collections.ConfigDict, model: TransformerConfig, *, prompts: int) -> int:
+def forward_flops(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int) -> int:
   """FLOPs of a forward pass over the answers to some prompts, all as long as they may be."""
-  rollout = config.rollout
   lengths = dict(prompt_length=rollout.max_prompt_length, answer_length=rollout.max_new_tokens)
   return flops.groups(model, prompts=prompts, answers=rollout.group_size, **lengths)
 
@@ -84,20 +82,20 @@ def scoring(
 
 
 def sampling(
-  config: ml_collections.ConfigDict, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
+  rollout: RolloutSettings, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
 ) -> RunPrograms:
   """The engine's programs and the hand-over to it, with what the engine keeps on its devices.
 
   Args:
-    config: `rollout` and `seed`.
+    rollout: the config's section.
     policy: the model, and any tokeniser that fits.
     learner: with an abstract state.
     mesh: where.
     carries: whether answers are interrupted and resumed.
   """
-  rollout, model = config.rollout, policy.model
+  model = policy.model
   longest = Prompt(index=0, tokens=(0,) * rollout.max_prompt_length, row={})
-  engine = rollout_engine(config, policy, [longest], mesh)
+  engine = rollout_engine(rollout, policy, [longest], mesh, seed=0)
   trained = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(trained, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
   copies = isinstance(handover, jax.stages.Wrapped)  # else the sampler has the learner's own arrays

@@ -17,15 +17,15 @@ import jax.extend.core
 import ml_collections
 import numpy as np
 
-from posttrain_jax.assembly.model import COMPUTE_FIELDS, Policy, load_policy
+from posttrain_jax.assembly.model import COMPUTE_FIELDS, ModelSettings, Policy, load_policy
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.performance.compile import compiled, topology
 from posttrain_jax.performance.compile.program import Program
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
-from posttrain_jax.runs.settings import build
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method, run_programs
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 _GIB = 2**30
@@ -57,9 +57,10 @@ def prove(
   Raises:
     InputError: libtpu is not installed, the topology is unknown, or the config does not fit the mesh.
   """
+  settings = parse_method(config)
   devices = topology.devices(topology_name, slices=slices)
-  policy = policy_of(config, model)
-  run = run_programs(config, policy, devices)
+  policy = policy_of(settings.model, model)
+  run = run_programs(settings, policy, devices)
   for name in only:
     if name not in run.programs:
       raise InputError(f"--programs: {name!r}, expected some of {', '.join(run.programs)}")
@@ -150,22 +151,21 @@ def _made(jaxpr: Any) -> Iterator[tuple[Any, str]]:
       yield from _made(inner)
 
 
-def policy_of(config: ml_collections.ConfigDict, name: str) -> Policy:
+def policy_of(section: ModelSettings, name: str) -> Policy:
   """The model of a config without its parameters, which need not be there.
 
   Args:
-    config: `model.path` is a public model's name, as "Qwen2.5-32B", or something that can be loaded.
+    section: the config's `model`; its path is a public model's name, as "Qwen2.5-32B", or something that can be loaded.
     name: of a public model's sizes; goes before the path.
   """
-  section = config.model
   known = re.sub(r"\W", "_", section.path.lower())
   found = [each for each in SIZES if known.startswith(each)]
   if not name and not found:
     return dataclasses.replace(load_policy(section), params=None)
   model = sizes(name or max(found, key=len))
-  compute = {field: section[field] for field in COMPUTE_FIELDS}
-  fields = ml_collections.ConfigDict(dataclasses.asdict(model) | compute)
-  return Policy(build(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
+  compute = {field: section.transformer[field] for field in COMPUTE_FIELDS}
+  fields = dataclasses.asdict(model) | compute
+  return Policy(parse(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
 
 
 def bytes_per_device(arrays: Any) -> int:
