@@ -71,8 +71,8 @@ def test_every_update_of_a_policy_takes_the_next_text():
   params = random_params(MODEL)
   learner = PolicyLearner(
     MODEL,
-    Objective(),
-    OptimizerConfig(learning_rate=1e-2),
+    objective(),
+    optimizer(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
     prompts_per_update=2,
     micro_batches=2,

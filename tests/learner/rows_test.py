@@ -44,7 +44,7 @@ def test_a_batch_of_values():
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_rows_and_micro_batches_add_up_to_the_same_loss(aggregation):
-  objective = Objective(aggregation=aggregation, max_new_tokens=6)
+  objective = objective(aggregation=aggregation, max_new_tokens=6)
   whole, cut = batch(), split_rows(batch(), 3)
   totals = count_totals(whole.mask, whole.correct)
   of_rows = count_totals(cut.mask, cut.correct, cut.prompt_tokens)

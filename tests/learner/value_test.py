@@ -43,7 +43,7 @@ def make_learner(params=None, *, per_update=2, micro_batches=1, mesh=None, objec
   return ValueLearner(
     MODEL,
     objective,
-    OptimizerConfig(learning_rate=1e-2, clip_norm=0.0),
+    optimizer(learning_rate=1e-2, clip_norm=0.0),
     mesh or make_mesh({}, jax.devices()[:1]),
     prompts_per_update=per_update,
     micro_batches=micro_batches,

@@ -42,7 +42,7 @@ def first(model, per_update):
   mesh = make_mesh({}, jax.devices()[:1])
   settings = dict(prompts_per_update=per_update, micro_batches=1, max_skipped_updates=2, seed=0)
   settings["params"] = random_params(model)
-  learner = PolicyLearner(model, Objective(), OptimizerConfig(learning_rate=1e-2), mesh, **settings)
+  learner = PolicyLearner(model, objective(), optimizer(learning_rate=1e-2), mesh, **settings)
   return learner, jax.device_get(learner.state)
 
 
