@@ -32,7 +32,7 @@ class FinishReason(enum.IntEnum):
 
   EOS = 0  # a stop id was drawn (and is the answer's last token)
   LENGTH = 1  # the cap on new tokens was reached
-  CANCELLED = 2  # the engine was told to drop it
+  CANCELLED = 2  # no answer: padding of a batch
   SUSPENDED = 3  # it has not: it was taken out of the engine to go on later
 
 
