@@ -27,7 +27,8 @@ from posttrain_jax.parallel.memory import keep
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.grpo_parts import Parts, assemble
 from posttrain_jax.reports.report import write_report
-from posttrain_jax.rollouts.collector import AtCap, Collected
+from posttrain_jax.rollouts.collector import Collected
+from posttrain_jax.rollouts.dynamic_sampling import AtCap
 from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper

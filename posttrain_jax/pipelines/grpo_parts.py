@@ -34,7 +34,8 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.policy_batches import PolicyBatches, greedy_rewards, load_teacher, teacher_logprobs
 from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.rewards.judge import OverlongPenalty
-from posttrain_jax.rollouts.collector import AtCap, Collector, DynamicSampling
+from posttrain_jax.rollouts.collector import Collector
+from posttrain_jax.rollouts.dynamic_sampling import AtCap, DynamicSamplingSettings
 from posttrain_jax.rollouts.replay import Replay
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
@@ -121,7 +122,7 @@ def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.
   kept = memory(config, mesh)
   policy = load_policy(config.model)
   objective, optimizer, division = learner_settings(config, updates="updates_per_step")
-  settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
+  settings = build(DynamicSamplingSettings, config.dynamic_sampling, "dynamic_sampling")
   estimator = Estimator(config.advantage, config.advantage_options)
   if config.reference.kl_in_reward < 0:
     raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")

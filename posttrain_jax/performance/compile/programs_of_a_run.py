@@ -40,7 +40,7 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.ppo_parts import mesh_of
 from posttrain_jax.pipelines.reference_logprobs import logprob_program
 from posttrain_jax.rewards.model_reward import ModelReward, score_rows
-from posttrain_jax.rollouts.admission import Admission
+from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.runs.settings import build
 from posttrain_jax.types import InputError
 
