@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.replay = ""  # --replay=DIR: the workdir of a run whose stored groups are trained on, without sampling
   config.dynamic_sampling = dict(
     enabled=True,
-    admission="drain",  # exact, carry, filter or batch; see rollouts/collector.py
+    admission="drain",  # exact, carry, filter or batch; see rollouts/dynamic_sampling.py
     max_prompts=256,  # cap on the prompts drawn for one step
     at_cap="train_partial",  # or error, or stop
     max_staleness=1,  # carry: most steps from a prompt's admission to training on its group; 0 is on-policy

@@ -15,7 +15,7 @@ from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.supervised import SupervisedSettings
-from posttrain_jax.rollouts.dynamic_sampling import DynamicSampling
+from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
@@ -101,7 +101,7 @@ class GRPOSettings:
   reward_model: str
   rollout: RolloutSettings
   replay: str
-  dynamic_sampling: DynamicSampling
+  dynamic_sampling: DynamicSamplingSettings
   overlong: OverlongSettings
   advantage: str
   advantage_options: Mapping[str, Any]

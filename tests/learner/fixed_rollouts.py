@@ -5,11 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 from absl import app, flags
+from posttrain_jax.learner.policy_batch import PolicyBatch
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.objective import Correction, Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
-from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.optimizer import make_optimizer
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like, make_train_state
 from posttrain_jax.models.config import TransformerConfig

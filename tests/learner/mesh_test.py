@@ -11,13 +11,12 @@ import math
 import jax
 import numpy as np
 import pytest
+from posttrain_jax.learner.policy_batch import PolicyBatch
 
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh

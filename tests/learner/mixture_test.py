@@ -11,8 +11,6 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.mixture import Text, mix
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.learner.update import LossOutput, apply_update

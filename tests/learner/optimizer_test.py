@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule, learning_rate_schedule, make_optimizer
+from posttrain_jax.learner.optimizer import Schedule, learning_rate_schedule, make_optimizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
@@ -29,9 +29,7 @@ def test_warm_up_moves_from_the_first_update_on():
 def test_decays():
   linear = optimizer(learning_rate=1.0, schedule=Schedule.LINEAR, decay_updates=10, end_fraction=0.5)
   np.testing.assert_allclose(rates(linear, 12), [*np.linspace(1, 0.5, 11), 0.5], rtol=1e-6)
-  cosine = optimizer(
-    learning_rate=2.0, schedule=Schedule.COSINE, warmup_updates=2, decay_updates=12, end_fraction=0.1
-  )
+  cosine = optimizer(learning_rate=2.0, schedule=Schedule.COSINE, warmup_updates=2, decay_updates=12, end_fraction=0.1)
   found = rates(cosine, 14)
   # Half-way between peak 2 and end 0.2 in the middle of the 10 updates after the warm-up.
   np.testing.assert_allclose([found[1], found[2], found[7], found[12], found[13]], [2, 2, 1.1, 0.2, 0.2], rtol=1e-6)

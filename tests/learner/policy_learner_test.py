@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
+from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.types import InputError
 from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner

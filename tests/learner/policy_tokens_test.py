@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
+from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.small_policy import MODEL, OPTIMIZER, TC, G, P, host, make_batch

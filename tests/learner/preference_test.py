@@ -14,8 +14,7 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.preference import PreferenceLoss, PreferenceObjective, ReferencedBatch
+from posttrain_jax.learner.preference import PreferenceLoss, ReferencedBatch
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh

@@ -13,7 +13,6 @@ from posttrain_jax.data.comparison_batches import ComparisonBatch, ComparisonBat
 from posttrain_jax.data.preferences import Comparison, Margins, Strength
 from posttrain_jax.learner import reward_model
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.objective import Aggregation, Objective
+from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.policy_gradient import aggregate, count_totals
 from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.learner.value import ValueBatch

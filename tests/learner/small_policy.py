@@ -4,10 +4,8 @@ import copy
 
 import jax
 import numpy as np
-
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_batch import PolicyBatch
+
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig

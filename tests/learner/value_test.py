@@ -9,7 +9,6 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner import value
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.models import heads

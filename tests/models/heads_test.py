@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from posttrain_jax.learner.optimizer import make_optimizer
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.models import heads
 from posttrain_jax.models.config import TransformerConfig

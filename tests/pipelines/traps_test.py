@@ -12,8 +12,6 @@ import pytest
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.config import TransformerConfig

@@ -1,10 +1,10 @@
 import dataclasses
 import enum
+from collections.abc import Mapping
 
 import ml_collections
 import pytest
 
-from collections.abc import Mapping
 from posttrain_jax.runs.settings import as_config, at_least, convert, parse
 from posttrain_jax.types import InputError
 

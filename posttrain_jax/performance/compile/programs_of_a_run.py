@@ -41,7 +41,7 @@ from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.rewards.model_reward import ModelReward, score_rows
-from posttrain_jax.rollouts.admission import Admission
+from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
