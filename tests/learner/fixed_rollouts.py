@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 from absl import app, flags
-from posttrain_jax.learner.policy_batch import PolicyBatch
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.optimizer import make_optimizer
+from posttrain_jax.learner.objective import Correction, Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like, make_train_state
 from posttrain_jax.models.config import TransformerConfig
@@ -23,7 +24,7 @@ CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4
 )
 # A large epsilon keeps steps about proportional to gradients: rounding then stays rounding.
-OPTIMIZER = optimizer(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
 MESH = dict(data=2, fsdp=2, tensor=2)
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 4, 3, 5, 6
 
@@ -46,7 +47,7 @@ def rollouts(step):
 def make_learner(mesh, **more):
   return PolicyLearner(
     CONFIG,
-    objective(correction=correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
+    Objective(correction=Correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
     OPTIMIZER,
     mesh,
     prompts_per_update=PROMPTS,

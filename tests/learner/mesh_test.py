@@ -11,12 +11,13 @@ import math
 import jax
 import numpy as np
 import pytest
-from posttrain_jax.learner.policy_batch import PolicyBatch
 
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.objective import Aggregation
+from posttrain_jax.learner.objective import Aggregation, Correction, Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
@@ -27,8 +28,8 @@ from tests.random_params import graph, names, random_params
 CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4, qkv_bias=True
 )
-OPTIMIZER = optimizer(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
-OBJECTIVE = objective(correction=correction(level="token"), logprob_chunk=5)
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+OBJECTIVE = Objective(correction=Correction(level="token"), logprob_chunk=5)
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 8, 3, 5, 6
 
 # The warning that XLA prints where it can only change a layout by gathering the whole array on every device.

@@ -11,6 +11,8 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.mixture import Text, mix
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.learner.update import LossOutput, apply_update
@@ -69,8 +71,8 @@ def test_every_update_of_a_policy_takes_the_next_text():
   params = random_params(MODEL)
   learner = PolicyLearner(
     MODEL,
-    objective(),
-    optimizer(learning_rate=1e-2),
+    Objective(),
+    OptimizerConfig(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
     prompts_per_update=2,
     micro_batches=2,

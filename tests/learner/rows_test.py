@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.objective import Aggregation
+from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.policy_gradient import aggregate, count_totals
 from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.learner.value import ValueBatch
@@ -44,7 +44,7 @@ def test_a_batch_of_values():
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_rows_and_micro_batches_add_up_to_the_same_loss(aggregation):
-  objective = objective(aggregation=aggregation, max_new_tokens=6)
+  objective = Objective(aggregation=aggregation, max_new_tokens=6)
   whole, cut = batch(), split_rows(batch(), 3)
   totals = count_totals(whole.mask, whole.correct)
   of_rows = count_totals(cut.mask, cut.correct, cut.prompt_tokens)

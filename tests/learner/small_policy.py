@@ -4,8 +4,10 @@ import copy
 
 import jax
 import numpy as np
-from posttrain_jax.learner.policy_batch import PolicyBatch
 
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.policy_gradient import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig
@@ -15,8 +17,8 @@ MODEL = TransformerConfig(
   vocab_size=17, num_layers=2, embed_dim=16, mlp_dim=32, num_heads=2, num_kv_heads=1, head_dim=8
 )
 P, G, TP, TC = 4, 3, 5, 6
-OPTIMIZER = optimizer(learning_rate=1e-2)
-DEFAULT = objective()
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
+DEFAULT = Objective()
 CLIPPED = "clipped_surrogate"
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner import value
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.models import heads
@@ -42,7 +43,7 @@ def make_learner(params=None, *, per_update=2, micro_batches=1, mesh=None, objec
   return ValueLearner(
     MODEL,
     objective,
-    optimizer(learning_rate=1e-2, clip_norm=0.0),
+    OptimizerConfig(learning_rate=1e-2, clip_norm=0.0),
     mesh or make_mesh({}, jax.devices()[:1]),
     prompts_per_update=per_update,
     micro_batches=micro_batches,

@@ -12,6 +12,8 @@ import pytest
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.config import TransformerConfig
@@ -40,7 +42,7 @@ def first(model, per_update):
   mesh = make_mesh({}, jax.devices()[:1])
   settings = dict(prompts_per_update=per_update, micro_batches=1, max_skipped_updates=2, seed=0)
   settings["params"] = random_params(model)
-  learner = PolicyLearner(model, objective(), optimizer(learning_rate=1e-2), mesh, **settings)
+  learner = PolicyLearner(model, Objective(), OptimizerConfig(learning_rate=1e-2), mesh, **settings)
   return learner, jax.device_get(learner.state)
 
 
