@@ -18,8 +18,11 @@ from configs import tiny_dapo, tiny_dpo, tiny_ppo
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import proof, topology
 from posttrain_jax.performance.compile.program import Program, RunPrograms
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method, run_programs
 from posttrain_jax.pipelines.grpo_parts import assemble
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 from tests.pipelines.small_run import OVERRIDES
 
@@ -74,19 +77,21 @@ def small(base, **changes):
 
 
 def programs(config):
-  return run_programs(config, proof.policy_of(config, ""), jax.devices())
+  settings = parse_method(config)
+  return run_programs(settings, proof.policy_of(settings.model, ""), jax.devices())
 
 
 def test_a_run_lowers_the_same_programs(tmp_path):
   """Text for text: updates, scoring and the hand-over of a run that was assembled."""
   config = small(tiny_dapo, **{"eval.every": 0})
   with contextlib.ExitStack() as stack:
-    parts = assemble(config, str(tmp_path / "run"), stack)
+    parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
     assert parts.engine.max_prompt_length <= 9
     config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
     run = programs(config)
     learner = parts.learner
-    batch = parts.batches([])
+    rollout = stack_groups([], parts.shape)
+    batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
     first, second = learner.scorer.split(batch)
     with jax.set_mesh(learner.mesh):
       # From the host, as where an array lies changes the numbers of functions in the text.
@@ -157,7 +162,7 @@ def test_a_config_that_does_not_fit_its_mesh_is_one_line():
 def test_sizes_of_a_model_that_is_not_there(path, name, layers):
   config = small(tiny_dapo)
   config.model.path, config.model.compute_dtype, config.model.remat = path, "bfloat16", "full"
-  model = proof.policy_of(config, name).model
+  model = proof.policy_of(parse_method(config).model, name).model
   assert (model.num_layers, model.compute_dtype, model.remat) == (layers, "bfloat16", "full")
 
 
