@@ -78,7 +78,8 @@ def test_a_proxy_that_is_gold_reaches_the_ceiling_and_one_that_turns_is_said_to(
   rng = np.random.default_rng(0)
   gold = rng.normal(size=(40, 64))
   settings = parse(
-    OveroptimizationSettings, config_of(**{"best_of_n.n": (1, 2, 4, 16, 64), "best_of_n.resamples": 200})
+    OveroptimizationSettings,
+    config_of(**{"best_of_n.n": (1, 2, 4, 16, 64), "best_of_n.samples": 64, "best_of_n.resamples": 200}),
   )
   pairs = {"flipped": np.array([True, False, False, False]), "ties": np.array(3)}
   # The second proxy likes gold up to 1 and is mistaken above, where it likes the worst most.
