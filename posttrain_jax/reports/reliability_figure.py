@@ -2,14 +2,11 @@
 
 import pathlib
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from posttrain_jax.evaluation.calibration import brier_score, expected_calibration_error, reliability, wilson_interval
-from posttrain_jax.reports.figure_style import MUTED, STYLE
+from posttrain_jax.reports.picture import MUTED, picture
 
 _SERIES = "#0072b2"
 
@@ -42,8 +39,7 @@ def plot_reliability(
   start = 0.5 if np.min(probabilities) >= 0.5 else 0.0
   low, high = wilson_interval(bin_.accuracy[full], bin_.count[full])
   x, y = bin_.confidence[full], bin_.accuracy[full]
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(4.6, 5.4), dpi=160, layout="constrained")
+  with picture(path, width=4.6, height=5.4) as figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     above.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
     # An interval's ends are at most an ulp inside the mean; matplotlib wants lengths of at least 0.
@@ -65,4 +61,3 @@ def plot_reliability(
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     below.grid(axis="x", visible=False)
     figure.align_ylabels()
-    FigureCanvasAgg(figure).print_png(str(path))

@@ -4,13 +4,10 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from posttrain_jax.reports.figure_style import STYLE
+from posttrain_jax.reports.picture import picture
 from posttrain_jax.studies.ablation_runs import TOKENS, Run
 from posttrain_jax.studies.ablation_statistics import at_costs, interval
 
@@ -80,8 +77,7 @@ def draw(
   lines = {name: each for name, each in lines.items() if any(line is not None for line in each)}
   if not lines:
     return False
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(5.6 * len(shown), 4.0), dpi=160, layout="constrained")
+  with picture(path, width=5.6 * len(shown), height=4.0) as figure:
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for number, (axes, panel) in enumerate(zip(grid, shown)):
       for order, (name, each) in enumerate(lines.items()):
@@ -101,7 +97,6 @@ def draw(
       axes.grid(axis="x", visible=False)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, handlelength=3)
-    FigureCanvasAgg(figure).print_png(str(path))
   return True
 
 

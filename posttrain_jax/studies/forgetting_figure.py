@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from posttrain_jax.reports.figure_style import MUTED, STYLE
+from posttrain_jax.reports.picture import MUTED, picture
 from posttrain_jax.types import InputError
 
 _MARKERS = "osD^vP"
@@ -54,8 +52,7 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
   epochs = sorted({int(epoch) for curve in curves for epoch in curve.epochs})
   # An ordered quantity gets an ordered palette: the darker, the larger the learning rate.
   colors = matplotlib.colormaps["viridis_r"](np.linspace(0.22, 0.92, len(curves)) if len(curves) > 1 else [0.7])
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(10.2, 3.7), dpi=160, layout="constrained")
+  with picture(path, width=10.2, height=3.7) as figure:
     panels = figure.subplots(1, 3)
     for axes, name in zip(panels, ("accuracy", "perplexity", "distinct_2")):
       base = getattr(curves[0], name)[0]
@@ -78,7 +75,6 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
       handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center", ncols=9, frameon=False
     )
     figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
-    FigureCanvasAgg(figure).print_png(str(path))
 
 
 def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, learning_rate: float) -> None:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from posttrain_jax.reports.figure_style import INK, MUTED, STYLE
+from posttrain_jax.reports.picture import INK, MUTED, picture
 from posttrain_jax.studies.best_of_n import Curve, Fit, kl_bound
 
 _DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
@@ -60,8 +58,7 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
   """
   d = np.sqrt(kl_bound(np.array(ns)))
   dense = np.linspace(0, d[-1], 200)
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(8.4, 4.6), dpi=160, layout="constrained")
+  with picture(path, width=8.4, height=4.6) as figure:
     left, right = figure.subplots(1, 2, sharey=True)
     left.plot(d, study.ceiling.mean, color=MUTED, linewidth=1, linestyle=_CHAIN)
     for curves, color in zip(study.proxies, _colors(len(study.proxies))):
@@ -80,7 +77,6 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
       _mark_n(axes, ns, d)
     left.set_ylabel("reward")
     figure.legend(handles=_legend(study), loc="outside lower center", ncols=8, frameon=False, handlelength=2.2)
-    FigureCanvasAgg(figure).print_png(str(path))
 
 
 def _colors(count: int) -> list:

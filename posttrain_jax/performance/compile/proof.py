@@ -29,7 +29,7 @@ from posttrain_jax.runs.settings import build
 from posttrain_jax.types import InputError
 
 _GIB = 2**30
-_PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
+_PACKAGE = str(pathlib.Path(__file__).resolve().parents[2])
 
 
 def prove(

@@ -23,7 +23,7 @@ from posttrain_jax.pipelines.grpo_parts import assemble
 from posttrain_jax.types import InputError
 from tests.pipelines.small_run import OVERRIDES
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SMALL = OVERRIDES | {
   "warmup.steps": 0,
   "model.num_layers": 2,
