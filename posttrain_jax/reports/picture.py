@@ -1,4 +1,4 @@
-"""Writes figures as PNG files, all in the same style."""
+"""Writes figures as PNG files, all in one style."""
 
 import contextlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Draws metrics of several runs into one picture: a panel for each metric, a line for each run."""
+"""Draws metrics of several runs: a panel for each metric, a line for each run."""
 
 import difflib
 import math
@@ -55,22 +55,24 @@ def write_curves(
   x: str = "updates",
   sqrt_x: bool = False,
 ) -> list[str]:
-  """Draws METRIC over `x`, with METRIC_low to METRIC_high as a band where a run has them.
+  """Draws each metric over `x`, one line a run.
 
-  Metrics of many points are smoothed: faint is every point, bold the running mean (`report_figures.smoothing_window`).
+  If a run has METRIC_low and METRIC_high, they become a band. A metric with many points is smoothed: the faint line is
+  every point, the bold line the running mean (`figures.smoothing_window`).
 
   Args:
     runs: label → workdir.
-    metrics: keys of metrics.jsonl, one panel each; a run that lacks one has no line there.
-    output: .png, .svg or .pdf; an existing one is replaced.
+    metrics: keys of metrics.jsonl, one panel each; a run without the metric has no line there.
+    output: .png, .svg or .pdf; an existing file is replaced.
     x: the key of the x axis.
-    sqrt_x: whether the x axis is its square root; an estimate below 0 counts as 0.
+    sqrt_x: whether the x axis shows the square root of `x`; an estimate below 0 counts as 0.
 
   Returns:
-    What was left out, a line each: metrics that a run lacks, lines that could not be read.
+    One line for each thing that was left out: a metric that a run lacks, or a line that could not be read.
 
   Raises:
-    InputError: no run or metric, no such directory, a metric or `x` that no run has, an `output` of another kind.
+    InputError: if there is no run or no metric, a workdir or the output's folder does not exist, no run has a metric,
+      a run lacks `x`, or `output` has another suffix.
   """
   output = pathlib.Path(output)
   if not runs or not metrics:
@@ -109,7 +111,7 @@ def _read(label: str, workdir: pathlib.Path, x: str, notices: list[str]) -> Colu
 
 
 def _near(metric: str, found) -> str:
-  """The nearest names; a part of a name is near every name that holds it."""
+  """Suggests metric names: those that contain `metric`, else those spelled like it."""
   known = sorted({key for columns in found for key in columns})
   holding = [key for key in known if metric in key]
   near = holding[:5] or difflib.get_close_matches(metric, known, n=5, cutoff=0.5)

@@ -1,8 +1,9 @@
-"""The programs that a run of a config executes, with abstract arguments: what can be compiled before anything is there.
+"""Lists the programs that a run of GRPO, PPO or DPO executes, with abstract arguments.
 
-They come from the very learners, scorers and engine that the run makes, which on a mesh of devices that are only
-described are made without an array. Batches are as wide as the config allows; how wide they are in a run depends on its
-data. Left out are the supervised warm-up and the evaluations, whose engines differ from the rollout's in size only.
+The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
+these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
+its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
+`policy_programs` has the parts that GRPO and PPO share.
 """
 
 import dataclasses
@@ -45,16 +46,16 @@ from posttrain_jax.runs.settings import build
 from posttrain_jax.types import InputError
 
 
-def run_programs(config: ml_collections.ConfigDict, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
-  """The programs of a run.
+def programs_of_run(config: ml_collections.ConfigDict, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
+  """Returns the programs of a run.
 
   Args:
-    config: of GRPO and its kin, PPO or DPO: told by its fields.
-    policy: the model, without parameters, and any tokeniser that fits.
-    devices: where, there or described.
+    config: of a GRPO variant, PPO or DPO; its fields tell which.
+    policy: the model without parameters, and any tokeniser whose vocabulary fits.
+    devices: those of this machine, or of `topology.devices`.
 
   Raises:
-    InputError: a config of another method, or one that does not fit its mesh.
+    InputError: if the config is one of another method, or does not fit its mesh.
   """
   if "online" in config or "objective" not in config or not ("preferences" in config or "rollout" in config):
     raise InputError("compile: the config is none of GRPO and its kin, PPO or DPO on given pairs; expected one of them")
@@ -76,7 +77,8 @@ def _of_grpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> R
   forward = forward_flops(config, policy.model, prompts=prompts)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
   kl_in_reward = config.reference.kl_in_reward
-  # All parts of a step are scored where somebody needs old logprobs; otherwise those of the first come with its update.
+  # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
+  # update is on-policy and computes them itself.
   scored = count if "old_logprobs" in estimator.inputs or kl_in_reward else count - 1
   programs = {}
   if scored:
@@ -160,7 +162,7 @@ def _of_dpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> Ru
   section, size = config.preferences, config.batch_size
   check_batch_division(mesh, batch_size=size, micro_batches=config.micro_batches)
   objective = build(PreferenceObjective, config.objective, "objective")
-  offline.set_length(config, size)  # a decaying rate needs an end; no program depends on which
+  offline.set_length(config, size)  # a decaying learning rate needs an end, but no program depends on its value
   learner = dpo.make_learner(config, policy, objective, mesh, abstract=True)
   pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
   pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
@@ -175,14 +177,14 @@ def _of_dpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> Ru
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
   programs = {
     "update": Program(learner.update, (learner.state, shapes(batch)), mesh, 1, 3 * forward, ("policy", "optimizer")),
-    # Before the first step, with the parameters that training starts from.
+    # Called before the first step, with the parameters that training starts from.
     "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
   }
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
 def _text(config: ml_collections.ConfigDict) -> Text | None:
-  """The text of PPO-ptx, its rows full; None where it has no weight."""
+  """Returns PPO-ptx's text with full rows; None if its coefficient is 0."""
   if not config.ptx.coefficient:
     return None
   draws = np.zeros((config.ptx.rows,), np.int32)
@@ -192,7 +194,7 @@ def _text(config: ml_collections.ConfigDict) -> Text | None:
 
 
 def _rewarding(config: ml_collections.ConfigDict, reward: ModelReward) -> Program:
-  """The reward model's program for the longest texts."""
+  """Returns the reward model's program for texts of the greatest length."""
   rollout = config.rollout
   length = rollout.max_prompt_length + rollout.max_new_tokens
   width = bucket(length)

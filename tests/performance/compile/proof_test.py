@@ -18,7 +18,7 @@ from configs import tiny_dapo, tiny_dpo, tiny_ppo
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import proof, topology
 from posttrain_jax.performance.compile.program import Program, RunPrograms
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
+from posttrain_jax.performance.compile.programs_of_a_run import programs_of_run
 from posttrain_jax.pipelines.grpo_parts import assemble
 from posttrain_jax.types import InputError
 from tests.pipelines.small_run import OVERRIDES
@@ -74,7 +74,7 @@ def small(base, **changes):
 
 
 def programs(config):
-  return run_programs(config, proof.policy_of(config, ""), jax.devices())
+  return programs_of_run(config, proof.policy_of(config, ""), jax.devices())
 
 
 def test_a_run_lowers_the_same_programs(tmp_path):
@@ -167,7 +167,7 @@ def test_report(monkeypatch):
   rows = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, flops=5, takes=("policy",))
   run = RunPrograms({"square": program}, {"policy": rows, "caches": (rows, rows), "reference": rows})
-  monkeypatch.setattr(proof, "run_programs", lambda *arguments: run)
+  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: run)
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 1e-7)
   said = []
