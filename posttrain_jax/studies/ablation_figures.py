@@ -1,4 +1,4 @@
-"""The pictures of an ablation: one a metric, rows as lines over generated tokens, intervals as bands."""
+"""Draws an ablation's pictures: one a metric, a line a row, over generated tokens."""
 
 import dataclasses
 import pathlib
@@ -18,10 +18,10 @@ _BINS = 20  # along the x axis, for what is measured at every step
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """One panel of a picture.
+  """Describes one panel of a picture.
 
   Attributes:
-    key: of metrics.jsonl; of scores it is (evaluation set, measure).
+    key: a key of metrics.jsonl, or (evaluation set, measure) for scores.
     title: what it shows.
     unit: the y axis label.
     share: whether values are shown as percentages.
@@ -34,7 +34,12 @@ class Panel:
 
 
 def panels(heldout: str, average: str) -> dict[str, tuple[Panel, ...]]:
-  """Name of each picture → its panels."""
+  """Maps the name of each picture to its panels.
+
+  Args:
+    heldout: the evaluation set of the primary measure.
+    average: its measure, such as "avg@8".
+  """
   return {
     "accuracy": (Panel((heldout, average), f"Accuracy on {heldout}", average, share=True),),
     "entropy": (Panel("entropy", "Entropy of the policy", "nats a token"),),
@@ -56,8 +61,8 @@ def draw(
 ) -> bool:
   """Writes one picture as PNG.
 
-  Scores are drawn at the points where the row's runs were evaluated, with the interval over seeds and problems; what is
-  measured at every step is averaged over bins, with the interval over seeds.
+  Scores are drawn at as many points as the row's runs have evaluations, with the interval over seeds and problems. A
+  metric of every step is averaged over bins of tokens, with the interval over seeds.
 
   Args:
     path: of the PNG; an existing one is replaced.
@@ -67,7 +72,7 @@ def draw(
     resamples: of the bootstrap.
 
   Returns:
-    Whether there was anything to draw.
+    True if the picture was written, False if there was nothing to draw.
   """
   lines = {
     name: [_line(panel, runs, tokens, resamples) for panel in shown]
@@ -101,7 +106,7 @@ def draw(
 
 
 def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> tuple[np.ndarray, ...] | None:
-  """(x, mean, low, high), each [K]; None where no run has it."""
+  """Returns (x, mean, low, high), each [K]; None if no run has the metric."""
   if isinstance(panel.key, tuple):
     name, score = panel.key
     runs = [run for run in runs if score in run.scores.get(name, {})]
@@ -123,7 +128,7 @@ def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> t
 
 
 def _binned(costs: np.ndarray, values: np.ndarray, tokens: float) -> np.ndarray:
-  """Means over equal bins of tokens, [bins]; bins without a step lie between their neighbours."""
+  """Averages values over equal bins of tokens: [bins], interpolated in bins without a step."""
   present = np.isfinite(values) & (costs <= tokens)
   bins = np.minimum((costs[present] / tokens * _BINS).astype(int), _BINS - 1)
   count = np.bincount(bins, minlength=_BINS)
