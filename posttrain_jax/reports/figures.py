@@ -11,6 +11,7 @@ import re
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -73,7 +74,7 @@ def draw(panel: Panel, columns: Columns) -> str:
     return _themed(figure, panel.title)
 
 
-def _lines(axes, panel: Panel, columns: Columns) -> None:
+def _lines(axes: Axes, panel: Panel, columns: Columns) -> None:
   for order, curve in enumerate(panel.curves):
     present = np.isfinite(columns[curve.key])
     x, y = columns["step"][present], columns[curve.key][present]
@@ -98,7 +99,7 @@ def _lines(axes, panel: Panel, columns: Columns) -> None:
     axes.set_ylim(-0.02, 1.02)  # a count that stays at 0 has no scale of its own
 
 
-def _stack(axes, panel: Panel, columns: Columns) -> None:
+def _stack(axes: Axes, panel: Panel, columns: Columns) -> None:
   heights = np.stack([columns[curve.key] for curve in panel.curves])
   present = np.isfinite(heights).any(axis=0)  # the record of an evaluation before the first step has no heights
   x, heights = columns["step"][present], np.nan_to_num(heights[:, present])

@@ -125,7 +125,7 @@ def _bin_width(columns: Mapping[str, np.ndarray]) -> int:
   return max(1, math.ceil(len(columns.get("step", ())) / MAX_POINTS))
 
 
-def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]):
+def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]) -> list[tuple[Panel, markupsafe.Markup]]:
   thinned = _thinned(columns)
   return [(panel, markupsafe.Markup(figures.draw(panel, thinned))) for panel in panels]
 

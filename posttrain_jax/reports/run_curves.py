@@ -4,11 +4,13 @@ import difflib
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from posttrain_jax.reports import run_metrics
@@ -110,7 +112,7 @@ def _read(label: str, workdir: pathlib.Path, x: str, notices: list[str]) -> Colu
   return columns
 
 
-def _near(metric: str, found) -> str:
+def _near(metric: str, found: Iterable[Columns]) -> str:
   """Suggests metric names: those that contain `metric`, else those spelled like it."""
   known = sorted({key for columns in found for key in columns})
   holding = [key for key in known if metric in key]
@@ -150,7 +152,7 @@ def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str) -> Figur
   return figure
 
 
-def _line(axes, columns: Columns, metric: str, x: str, order: int):
+def _line(axes: Axes, columns: Columns, metric: str, x: str, order: int) -> Line2D:
   """Draws one run's line and returns it."""
   present = np.isfinite(columns[metric]) & np.isfinite(columns[x])
   at, values = columns[x][present], columns[metric][present]

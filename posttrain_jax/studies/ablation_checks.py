@@ -130,16 +130,18 @@ def _over_seeds(statistic: Callable[[Columns], float], runs: Sequence[Columns]) 
   return _average(np.array([statistic(columns) for columns in runs]))
 
 
-def _least(what: str, statistic, runs, bound: float) -> Check:
+def _least(what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], bound: float) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"at least {bound:g}", found >= bound)
 
 
-def _most(what: str, statistic, runs, bound: float) -> Check:
+def _most(what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], bound: float) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"at most {bound:g}", found <= bound)
 
 
-def _within(what: str, statistic, runs, low: float, high: float) -> Check:
+def _within(
+  what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], low: float, high: float
+) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"{low:g} to {high:g}", low <= found <= high)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from posttrain_jax.reports.picture import MUTED, picture
@@ -78,7 +79,9 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
     figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
 
 
-def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, learning_rate: float) -> None:
+def _line(
+  axes: Axes, epochs: np.ndarray, values: np.ndarray, color: np.ndarray, marker: str, learning_rate: float
+) -> None:
   values = np.asarray(values, np.float64)
   if values.ndim == 2:
     values, low, high = values.T
@@ -87,12 +90,12 @@ def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, lear
   axes.plot(epochs, values, label=f"learning rate {learning_rate:g}", **style)
 
 
-def _headed(axes, title: str, label: str) -> None:
+def _headed(axes: Axes, title: str, label: str) -> None:
   axes.set_title(title, loc="left", fontsize=10)
   axes.set_ylabel(label)
 
 
-def _log_ticks(axes) -> None:
+def _log_ticks(axes: Axes) -> None:
   """Sets ticks at plain numbers, more of them if the axis spans fewer decades."""
   low, high = axes.get_ylim()
   decades = np.log10(high / low)

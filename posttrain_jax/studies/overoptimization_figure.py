@@ -79,7 +79,7 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
     figure.legend(handles=_legend(study), loc="outside lower center", ncols=8, frameon=False, handlelength=2.2)
 
 
-def _colors(count: int) -> list:
+def _colors(count: int) -> list[tuple[float, float, float, float]]:
   """Returns one colour a proxy: light for few pairs, dark for many."""
   return [matplotlib.colormaps["plasma_r"](x) for x in np.linspace(0.25, 0.85, count)]
 
