@@ -1,4 +1,4 @@
-"""The programs that GRPO's and PPO's runs have in common: the policy's updates, scoring, rollouts and the hand-over."""
+"""Builds the programs that GRPO and PPO share: updates, scoring, rollouts and the hand-over."""
 
 import dataclasses
 import math
@@ -23,12 +23,14 @@ from posttrain_jax.types import Prompt
 
 
 def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> PolicyBatch:
-  """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
+  """Returns a batch of the greatest width, filled with padding, without optional fields.
+
+  Its zeros take no memory, as the operating system gives pages to an array only when they are written.
 
   Args:
     rollout: the config's section.
     count: P, prompts.
-    per_token: whether each token has an advantage of its own.
+    per_token: whether each token has its own advantage.
   """
   shape = RolloutShape(count, rollout.group_size, rollout.max_prompt_length, rollout.max_new_tokens)
   padded = stack_groups([], shape)
@@ -38,18 +40,23 @@ def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> Po
 
 
 def forward_flops(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int) -> int:
-  """FLOPs of a forward pass over the answers to some prompts, all as long as they may be."""
-  lengths = dict(prompt_length=rollout.max_prompt_length, answer_length=rollout.max_new_tokens)
-  return flops.groups(model, prompts=prompts, answers=rollout.group_size, **lengths)
+  """Returns the FLOPs of a forward pass over `prompts` groups of the greatest length."""
+  return flops.groups(
+    model,
+    prompts=prompts,
+    answers=rollout.group_size,
+    prompt_length=rollout.max_prompt_length,
+    answer_length=rollout.max_new_tokens,
+  )
 
 
 def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: int) -> dict[str, Program]:
-  """The policy's updates of a step, of which the first is on-policy.
+  """Returns the programs of a step's policy updates, of which the first is on-policy.
 
   Args:
     learner: with an abstract state.
     batch: of one update.
-    count: updates of a step.
+    count: updates in a step.
     forward: FLOPs of a forward pass over the batch.
   """
   programs = {}
@@ -57,48 +64,53 @@ def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: 
     if calls:
       given = batch if on_policy else dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
       (part,) = learner.scorer.split(given)
-      arguments = (learner.state, shapes(learner.with_text(part, 0)))
-      takes = ("policy", "optimizer")
-      programs[name] = Program(learner.update[on_policy], arguments, learner.mesh, calls, 3 * forward, takes)
+      programs[name] = Program(
+        learner.update[on_policy],
+        (learner.state, shapes(learner.with_text(part, 0))),
+        learner.mesh,
+        calls=calls,
+        flops=3 * forward,  # the backward pass costs two forward passes
+        takes=("policy", "optimizer"),
+      )
   return programs
 
 
 def scoring(
   scorer: Scorer, params: nnx.State, batch: PolicyBatch, mesh: Mesh, *, calls: int, forward: int, of: str
 ) -> Program:
-  """A scorer's program.
+  """Returns the program of a scorer.
 
   Args:
     scorer: the scorer.
     params: abstract parameters.
     batch: of one update.
-    mesh: where.
-    calls: of a step.
+    mesh: mesh under which the scorer runs.
+    calls: calls in a step.
     forward: FLOPs of a forward pass over the batch.
-    of: which of the run's arrays the parameters are.
+    of: name of the parameters among the run's arrays.
   """
   (part,) = scorer.split(batch)
-  return Program(scorer.program, (params, shapes(part)), mesh, calls, forward, (of,))
+  return Program(scorer.program, (params, shapes(part)), mesh, calls=calls, flops=forward, takes=(of,))
 
 
 def sampling(
   rollout: RolloutSettings, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
 ) -> RunPrograms:
-  """The engine's programs and the hand-over to it, with what the engine keeps on its devices.
+  """Returns the rollout engine's programs and the hand-over, with the engine's arrays.
 
   Args:
     rollout: the config's section.
-    policy: the model, and any tokeniser that fits.
+    policy: the model, and any tokeniser whose vocabulary fits.
     learner: with an abstract state.
-    mesh: where.
-    carries: whether answers are interrupted and resumed.
+    mesh: mesh of the engine.
+    carries: whether a step may end with unfinished answers, which the next step resumes.
   """
   model = policy.model
   longest = Prompt(index=0, tokens=(0,) * rollout.max_prompt_length, row={})
   engine = rollout_engine(rollout, policy, [longest], mesh, seed=0)
   trained = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(trained, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
-  copies = isinstance(handover, jax.stages.Wrapped)  # else the sampler has the learner's own arrays
+  copies = isinstance(handover, jax.stages.Wrapped)  # otherwise the sampler uses the learner's own arrays
   params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   found = engine.abstract_calls(params)
 
@@ -110,8 +122,8 @@ def sampling(
     "recompute": math.ceil(slots / width) if carries else 0,
     "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
   }
-  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch, with half of the longest answer before them
-  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
+  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch
+  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2  # tokens before each, on average
   cost = {
     "prefill": flops.forward(model, tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
     "decode": flops.forward(model, tokens=drawn, pairs=drawn * seen, logits=drawn),
@@ -122,12 +134,14 @@ def sampling(
     "recompute": (holder, "caches"),
     "decode": (holder, "caches", "prefixes"),
   }
-  programs = {
-    name: Program(*found[name], mesh, count, cost.get(name, 0), takes[name], frees=())
-    for name, count in calls.items()
-    if count
-  }
+  programs = {}
+  for name, count in calls.items():
+    if count:
+      function, arguments = found[name]
+      programs[name] = Program(
+        function, arguments, mesh, calls=count, flops=cost.get(name, 0), takes=takes[name], frees=()
+      )
   if copies:
-    programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
+    programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, flops=0, takes=("policy",))
   (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
   return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})

@@ -1,8 +1,9 @@
-"""The programs that a run of a config executes, with abstract arguments: what can be compiled before anything is there.
+"""Lists the programs that a run of GRPO, PPO or DPO executes, with abstract arguments.
 
-They come from the very learners, scorers and engine that the run makes, which on a mesh of devices that are only
-described are made without an array. Batches are as wide as the config allows; how wide they are in a run depends on its
-data. Left out are the supervised warm-up and the evaluations, whose engines differ from the rollout's in size only.
+The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
+these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
+its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
+`policy_programs` has the parts that GRPO and PPO share.
 """
 
 import dataclasses
@@ -59,15 +60,15 @@ def parse_method(config: ml_collections.ConfigDict) -> GRPOSettings | PPOSetting
   return parse(PPOSettings if "value" in config else GRPOSettings, config)
 
 
-def run_programs(
+def programs_of_run(
   settings: GRPOSettings | PPOSettings | DPOSettings, policy: Policy, devices: Sequence[jax.Device]
 ) -> RunPrograms:
-  """Lists the programs of a run.
+  """Returns the programs of a run.
 
   Args:
     settings: the method's.
-    policy: the model, without parameters, and any tokeniser that fits.
-    devices: where, there or described.
+    policy: the model, without parameters, and any tokeniser whose vocabulary fits.
+    devices: those of this machine, or of `topology.devices`.
 
   Raises:
     InputError: if the config does not fit its mesh.
@@ -94,7 +95,8 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
   forward = forward_flops(settings.rollout, policy.model, prompts=prompts)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
-  # All parts of a step are scored where somebody needs old logprobs; otherwise those of the first come with its update.
+  # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
+  # update is on-policy and computes them itself.
   scored = count if settings.needs_old(estimator) else count - 1
   programs = {}
   if scored:
@@ -176,7 +178,7 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   section, size = settings.preferences, settings.batch_size
   check_batch_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   objective = settings.objective
-  settings = offline.with_length(settings, size)  # a decaying rate needs an end; no program depends on which
+  settings = offline.with_length(settings, size)  # a decaying rate needs an end, but no program depends on it
   learner = pair_learner(
     policy,
     objective,
@@ -200,14 +202,14 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
   programs = {
     "update": Program(learner.update, (learner.state, shapes(batch)), mesh, 1, 3 * forward, ("policy", "optimizer")),
-    # Before the first step, with the parameters that training starts from.
+    # Called before the first step, with the parameters that training starts from.
     "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
   }
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
 def _text(settings: PPOSettings) -> Text | None:
-  """The text of PPO-ptx, its rows full; None where it has no weight."""
+  """Returns PPO-ptx's text with full rows; None if its coefficient is 0."""
   if not settings.ptx.coefficient:
     return None
   draws = np.zeros((settings.ptx.rows,), np.int32)
@@ -217,7 +219,7 @@ def _text(settings: PPOSettings) -> Text | None:
 
 
 def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
-  """The reward model's program for the longest texts."""
+  """Returns the reward model's program for texts of the greatest length."""
   rollout = settings.rollout
   length = rollout.max_prompt_length + rollout.max_new_tokens
   width = bucket(length)
