@@ -15,7 +15,7 @@ and kept as `average`.
 
 Our choices, because the paper does not say or says otherwise: the policy's learning rate (the paper's depends on the
 model's size), the coefficient and the clip of the value loss, the warm-up (from 1/80 of the learning rate, not 1/10),
-λ = 0.95, and one update of the average per step. With `ppo_instructgpt.py:ppo` there is no pretraining text, which is PPO
+λ = 0.95, and one update of the average per step. With `ppo_instructgpt.py:ppo` there is no pretraining text: PPO
 instead of PPO-ptx.
 
 Not measured, because it needs your own models and text.

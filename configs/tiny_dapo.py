@@ -28,6 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     reference="device",  # the frozen reference, if the run has one
   )
   config.warmup = tiny_sft.training()  # supervised training before RL, also of a model with a path; steps=0: none
+  # The next three have the same fields as the sections of the same names below, for the warm-up.
   config.warmup.eval = dict(every=180, best="heldout/avg@8")
   config.warmup.checkpoint = dict(every=300, keep=1, digest=True)
   config.warmup.logging = dict(tensorboard=True, console={"loss": "loss", "eval/heldout/avg@8": "held-out avg@8"})

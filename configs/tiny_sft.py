@@ -42,7 +42,7 @@ def evaluation() -> ConfigDict:
       max_new_tokens=24,  # limit on answers, in tokens, the stop token included
       sets=dict(  # evaluation sets by name; metrics are called eval/NAME/METRIC
         heldout=dict(
-          prompts=task("held_out", 40),
+          prompts=task("held_out", 40),  # the problems
           samples=8,  # answers per problem: the 8 of avg@8
           greedy=True,  # also measure the most likely answer
           sampling=dict(
@@ -68,7 +68,7 @@ def rewards() -> ConfigDict:
       functions=dict(  # reward functions by name; the reward is their weighted sum
         correct=dict(
           function="posttrain_jax.rewards.verifiers:exact_answer",  # MODULE:FUNCTION
-          weight=1.0,
+          weight=1.0,  # factor of its value in the reward
           options=dict(style="answer_line"),  # keyword arguments of the function
         ),
       ),
@@ -83,12 +83,12 @@ def model() -> ConfigDict:
       path="",  # PATH_OR_NAME: workdir, Hugging Face directory, GGUF file or known name; empty: random parameters
       # The sizes have an effect only if the path is empty.
       vocab_size=0,  # 0: the tokeniser's
-      num_layers=2,
+      num_layers=2,  # transformer blocks
       embed_dim=96,  # width of the residual stream
       mlp_dim=256,  # hidden width of the MLP
       num_heads=4,  # query heads
       num_kv_heads=4,  # key/value heads; must divide num_heads
-      head_dim=24,
+      head_dim=24,  # dimensions of a head
       rope_theta=1000.0,  # base of the rotary frequencies
       compute_dtype="float32",  # of activations and of the weights in use: float32 or bfloat16
       remat="none",  # what the backward pass recomputes to need less memory: none, dots, attention or full

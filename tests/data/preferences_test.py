@@ -77,7 +77,7 @@ def test_edited_is_best_and_the_strength_stays_with_chosen_over_rejected():
   assert comparison.strength_of(0, 1) is comparison.strength_of(0, 2) is comparison.strength_of(2, 1) is None
 
 
-def test_ranks_may_be_any_numbers_and_ties_beat_nobody():
+def test_ranks_may_be_any_numbers_and_ties_beat_none():
   comparison = read_one({"prompt": "a", "answers": ["b", "c", "d", "e"], "ranks": [7, 0.5, 7, -2]})
   assert comparison.ranks == (2, 1, 2, 0)
   assert comparison.beaten() == [(1, 0), (1, 2), (3, 0), (3, 1), (3, 2)]
