@@ -3,9 +3,9 @@
     python -m experiments.dapo --config.steps=0 --workdir=runs/warm_up
     python -m experiments.dapo --config=configs/dynamic_sampling_modes.py:MODE --workdir=runs/modes/MODE
 
-MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`); `rollouts/collector.py` explains them, and
-configs/tiny_dapo.py explains all fields. Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128 slots, two
-updates per step. Staleness is in versions (updates):
+MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`); `rollouts/dynamic_sampling.py` explains
+them, and configs/tiny_dapo.py explains all fields. Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128
+slots, two updates per step. Staleness is in versions (updates):
 
 | mode | generated / trained tokens | decode steps a step | trained - generated length | staleness mean, max | idle |
 |---|---|---|---|---|---|

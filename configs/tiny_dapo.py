@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.replay = ""  # workdir of another run: trains on its stored groups instead of sampling (same as --replay=DIR)
   config.dynamic_sampling = dict(
     enabled=True,  # replace groups whose answers are all right or all wrong; they have no gradient
-    admission="drain",  # how prompts enter: drain, exact, carry, filter or batch; see rollouts/collector.py
+    admission="drain",  # how prompts enter: drain, exact, carry, filter or batch; see rollouts/dynamic_sampling.py
     max_prompts=256,  # cap on the prompts drawn for one step
     at_cap="train_partial",  # action at that cap: train_partial (train on fewer groups), error, or stop (end the run)
     max_staleness=1,  # with carry: most steps from the admission of a prompt to training on its group; 0: on-policy
