@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import losses
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.reshard import make_handover

@@ -16,7 +16,7 @@ from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
@@ -89,7 +89,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   """
   rollout, objective, division, clock = settings.rollout, settings.objective, settings.division, Clock()
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
-  check_division(run.mesh, **division)
+  division.check(run.mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   wanted = "teacher_logprobs" in estimator.inputs
   teacher = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
@@ -135,17 +135,17 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     objective,
     settings.optimizer,
     run.mesh,
+    division,
     seed=stream_seed(settings.seed, Stream.PARAMS),
     params=run.policy.params,
     max_skipped_updates=settings.learner.max_skipped_updates,
     optimizer_kept=settings.memory.optimizer,
-    **division,
   )
   logprobs = LogprobSources(learner, old=settings.needs_old(estimator), reference_kept=settings.memory.reference)
   if settings.needs_reference(estimator):
     logprobs.refresh_reference()
   if teacher is not None:
-    scorer = logprob_scorer(teacher.model, objective, run.mesh, **division)
+    scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
     logprobs.teacher = lambda batch: scorer(teacher_params, batch)
   kl_to_start = None

@@ -9,6 +9,7 @@ from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import RolloutSettings
 from posttrain_jax.evaluation.evaluator import KLEvaluation
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.parallel.memory import Memory
@@ -130,13 +131,13 @@ class GRPOSettings:
       )
 
   @property
-  def division(self) -> dict[str, int]:
+  def division(self) -> Division:
     """Returns how a step's groups are cut into updates, micro-batches and rows."""
-    return {
-      "prompts_per_update": self.rollout.groups // self.learner.updates_per_step,
-      "micro_batches": self.learner.micro_batches,
-      "rows_per_prompt": self.learner.rows_per_prompt,
-    }
+    return Division(
+      prompts_per_update=self.rollout.groups // self.learner.updates_per_step,
+      micro_batches=self.learner.micro_batches,
+      rows_per_prompt=self.learner.rows_per_prompt,
+    )
 
   def needs_old(self, estimator: Estimator) -> bool:
     """Returns whether the learner's old logprobs are needed before the first update."""

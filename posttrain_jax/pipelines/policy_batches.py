@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from flax import nnx
 
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.rollouts.multi_process import shared
@@ -101,6 +101,7 @@ def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
     mask=mask,
     advantages=np.zeros((*mask.shape[:2], 1), np.float32),
     sampler_logprobs=rollout.sampler_logprobs,
+    correct=(rollout.accuracy > 0.5) & rollout.valid,
   )
 
 

@@ -26,8 +26,8 @@ from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
-from posttrain_jax.learner.policy_gradient import PolicyBatch
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.parallel.sharding import batch_shards
@@ -107,7 +107,7 @@ class PPOParts:
     rollout = stack_groups(groups, shape)
     batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
     scores = self.settings.no_end.apply(rollout.rewards, rollout.finish_reasons == FinishReason.LENGTH)
-    return dataclasses.replace(batch, correct=(rollout.accuracy > 0.5) & rollout.valid), scores
+    return batch, scores
 
   def evaluate(self, average: nnx.State | None) -> dict[str, Any]:
     """Evaluates the policy that the engine has, and the average if the config asks for it: `eval/<set>/<metric>`."""
@@ -132,7 +132,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
   reference_mesh, reward_mesh, value_mesh = map(settings.mesh_of, ("reference", "reward", "value"))
   for each in (run.mesh, reference_mesh, value_mesh):
-    check_division(each, **division)
+    division.check(each)
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
   text = _load_text(settings, run)
   value_start, digests = load_value_model(settings.value.path or settings.reward_model, run.policy, "value.path")
@@ -147,27 +147,34 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
 
   directory, preemption = run.open(workdir)
   model = run.policy.model
-  common = dict(
-    max_skipped_updates=settings.learner.max_skipped_updates, optimizer_kept=settings.memory.optimizer, **division
-  )
+  max_skipped, optimizer_kept = settings.learner.max_skipped_updates, settings.memory.optimizer
   learner = PolicyLearner(
     model,
     objective,
     settings.optimizer,
     run.mesh,
+    division,
     seed=stream_seed(settings.seed, Stream.PARAMS),
     params=run.policy.params,
     text=text,
-    **common,
+    max_skipped_updates=max_skipped,
+    optimizer_kept=optimizer_kept,
   )
   start = learner.state.params
   value_model, value_params = with_value_head(
     value_start, start, seed=stream_seed(settings.seed, Stream.VALUE), zero=settings.value.zero_head
   )
   value = ValueLearner(
-    value_model, settings.value.objective, settings.value.optimizer, value_mesh, params=value_params, **common
+    value_model,
+    settings.value.objective,
+    settings.value.optimizer,
+    value_mesh,
+    division,
+    params=value_params,
+    max_skipped_updates=max_skipped,
+    optimizer_kept=optimizer_kept,
   )
-  reference = logprob_scorer(model, objective, reference_mesh, **division)
+  reference = logprob_scorer(model, objective, reference_mesh, division)
   reference_params = reference.freeze(start, settings.memory.reference)
   kl_to_start = None
   if settings.eval.kl:

@@ -12,6 +12,7 @@ from posttrain_jax.assembly.pretraining_text import PretrainingTextSettings
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import RolloutSettings
 from posttrain_jax.evaluation.evaluator import KLEvaluation
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.value import ValueObjective
@@ -134,10 +135,9 @@ class PPOSettings:
       )
 
   @property
-  def division(self) -> dict[str, int]:
+  def division(self) -> Division:
     """Returns how a step's prompts are cut into updates and micro-batches."""
-    prompts = self.rollout.groups // self.learner.minibatches
-    return {"prompts_per_update": prompts, "micro_batches": self.learner.micro_batches}
+    return Division(self.rollout.groups // self.learner.minibatches, self.learner.micro_batches)
 
   def mesh_of(self, name: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Makes the layout of one of the models besides the policy.

@@ -2,11 +2,12 @@
 
 import pytest
 
-from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule
+from posttrain_jax.learner.optimizer import Schedule
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.sections import EvaluationTimes
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_optimizer_config
 
 
 def with_length(*, decay=0, every=5, **values):
@@ -15,7 +16,7 @@ def with_length(*, decay=0, every=5, **values):
     **{"epochs": 0, "steps": 0, "batch_size": 8, **values},
     micro_batches=1,
     max_skipped_updates=1,
-    optimizer=OptimizerConfig(decay_updates=decay, schedule=schedule),
+    optimizer=make_optimizer_config(decay_updates=decay, schedule=schedule),
     eval=EvaluationTimes(every=every, best="heldout/x"),
     checkpoint=None,
     logging=None,

@@ -12,8 +12,7 @@ import pytest
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.config import TransformerConfig
@@ -26,6 +25,7 @@ from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, Group, Prompt
+from tests.learner.settings import make_objective, make_optimizer_config
 from tests.pipelines.made_groups import answer, group
 from tests.random_params import random_params
 
@@ -40,9 +40,10 @@ TOKENIZER = tiny_tokenizer(SYMBOLS)
 @functools.cache
 def first(model, per_update):
   mesh = make_mesh({}, jax.devices()[:1])
-  settings = dict(prompts_per_update=per_update, micro_batches=1, max_skipped_updates=2, seed=0)
-  settings["params"] = random_params(model)
-  learner = PolicyLearner(model, Objective(), OptimizerConfig(learning_rate=1e-2), mesh, **settings)
+  settings = dict(max_skipped_updates=2, seed=0, params=random_params(model))
+  learner = PolicyLearner(
+    model, make_objective(), make_optimizer_config(), mesh, Division(per_update, micro_batches=1), **settings
+  )
   return learner, jax.device_get(learner.state)
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like

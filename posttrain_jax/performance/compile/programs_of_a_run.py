@@ -24,7 +24,7 @@ from posttrain_jax.evaluation.reference_logprobs import logprob_program
 from posttrain_jax.learner.batch_learner import check_division as check_batch_division
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
+from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.value import ValueBatch
@@ -85,13 +85,13 @@ def programs_of_run(
 
 def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   objective, division = settings.objective, settings.division
-  check_division(mesh, **division)
+  division.check(mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   count = settings.learner.updates_per_step
   learner = PolicyLearner(
-    policy.model, objective, settings.optimizer, mesh, **division, max_skipped_updates=1, seed=0, abstract=True
+    policy.model, objective, settings.optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True
   )
-  params, prompts = learner.state.params, division["prompts_per_update"]
+  params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
   forward = forward_flops(settings.rollout, policy.model, prompts=prompts)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
@@ -118,17 +118,33 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
   for each in (mesh, reference_mesh, value_mesh):
-    check_division(each, **division)
+    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
-  common = dict(**division, max_skipped_updates=1, abstract=True)
-  learner = PolicyLearner(policy.model, objective, settings.optimizer, mesh, seed=0, text=_text(settings), **common)
-  value = ValueLearner(
-    scalar, settings.value.objective, settings.value.optimizer, value_mesh, params=scalar_params, **common
+  learner = PolicyLearner(
+    policy.model,
+    objective,
+    settings.optimizer,
+    mesh,
+    division,
+    seed=0,
+    text=_text(settings),
+    max_skipped_updates=1,
+    abstract=True,
   )
-  reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
+  value = ValueLearner(
+    scalar,
+    settings.value.objective,
+    settings.value.optimizer,
+    value_mesh,
+    division,
+    params=scalar_params,
+    max_skipped_updates=1,
+    abstract=True,
+  )
+  reference = logprob_scorer(policy.model, objective, reference_mesh, division)
 
-  params, prompts = learner.state.params, division["prompts_per_update"]
+  params, prompts = learner.state.params, division.prompts_per_update
   arrays = {
     "policy": params,
     "optimizer": learner.state.opt_state,
@@ -160,8 +176,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
       ("value", "value_optimizer"),
     ),
   }
-  correct = np.zeros(numbers.shape[:2], bool)
-  programs |= updates(learner, dataclasses.replace(batch, correct=correct), count=count, forward=forward)
+  programs |= updates(learner, batch, count=count, forward=forward)
   if settings.average.decay:
     arrays["average"] = params
     average = make_average(settings.average.decay, learner.shardings.params)

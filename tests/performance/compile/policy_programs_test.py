@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import policy_programs, proof
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from tests.learner.settings import make_objective, make_optimizer_config
 from tests.performance.compile.small_config import small
 
 PROMPTS = 8
@@ -29,8 +29,9 @@ def policy(settings):
 @pytest.fixture(scope="module")
 def learner(policy):
   mesh = make_mesh(dict(fsdp=4, tensor=2))
-  sizes = dict(prompts_per_update=PROMPTS, micro_batches=1, max_skipped_updates=1)
-  return PolicyLearner(policy.model, Objective(), OptimizerConfig(), mesh, seed=0, abstract=True, **sizes)
+  division = Division(PROMPTS, micro_batches=1)
+  objective, optimizer = make_objective(), make_optimizer_config()
+  return PolicyLearner(policy.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
 
 
 @pytest.fixture(scope="module")
