@@ -132,7 +132,7 @@ class Collector:
     Raises:
       SamplingCapReached: if the cap is reached and `at_cap` is `error`, or if no prompt and no group is left.
     """
-    self.engine.take_stats()  # discards the counts of evaluations since the last step
+    self.engine.take_stats()  # discards counts from other uses of the engine since the last step
     cap = self.settings.max_prompts if self._admission else self.groups
     supply = Supply(self.engine, self.stream, self.judge, groups=self.groups, group_size=self.group_size, cap=cap)
     fresh = self._admit(supply, len(self.carried))
@@ -197,7 +197,7 @@ class Collector:
   def _carry(self, fresh: Sequence[Judged], selected: _Selection) -> None:
     """Keeps what the next step needs: the carried groups, the informative share, the pass rates."""
     if selected.at_cap and self.settings.at_cap == AtCap.STOP:
-      self.carried = selected.trained  # the run ends before training on them; a longer run goes on with them
+      self.carried = selected.trained  # the run ends before training on them: kept, not thrown away
     elif self._admission == Admission.BATCH:
       self.carried = []
     else:
