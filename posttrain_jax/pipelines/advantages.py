@@ -133,8 +133,8 @@ def charge_kl(
 ) -> np.ndarray:
   """Subtracts the KL of each whole answer from its reward.
 
-  r − β Σ_t (log π_old − log π_reference) over counted tokens. This is k1, the estimator that belongs in the reward: as a
-  loss its gradient is zero in expectation.
+  r − β Σ_t (log π_old − log π_reference) over counted tokens. This is k1, the estimator that belongs in the reward: as
+  a loss its gradient is zero in expectation.
 
   Args:
     rewards: [P, G].

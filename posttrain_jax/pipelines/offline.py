@@ -1,7 +1,7 @@
 """Runs the loop of the methods that learn from fixed data: SFT, reward models and DPO.
 
-A step is one update. Batches are found from (seed, step) alone. So a checkpoint holds the train state and the journal's position, nothing
-else.
+A step is one update. Batches are found from (seed, step) alone. So a checkpoint holds the train state and the journal's
+position, nothing else.
 """
 
 import contextlib

@@ -108,7 +108,7 @@ class NoEnd:
   """Says what answers that ran into the cap earn; a reward model has not seen such answers.
 
   Attributes:
-    penalised: whether they get `score` in place of their own (OpenAI's lm-human-preferences, 1909.08593, and its successors).
+    penalised: whether they get `score` in place of their own score (OpenAI's lm-human-preferences, 1909.08593).
     score: in units of the reward.
   """
 
