@@ -109,8 +109,8 @@ class Objective:
   entropy_coefficient: float
   nll_on_correct: float = 0.0
   correction: Correction
-  temperature: float
-  max_new_tokens: int
+  temperature: float = dataclasses.field(metadata={"taken_from": "rollout.sampling.temperature"})
+  max_new_tokens: int = dataclasses.field(metadata={"taken_from": "rollout.max_new_tokens"})
   logprob_chunk: int
 
   def __post_init__(self):

@@ -48,11 +48,13 @@ class OptimizerConfig:
   weight_decay: float
   clip_norm: float
 
-  def __post_init__(self):
-    """Checks the schedule.
+  def check(self) -> None:
+    """Refuses a decaying schedule that ends before its warm-up.
+
+    It is called once the number of updates is known: `decay_updates` of 0 may stand for the end of the epochs.
 
     Raises:
-      InputError: if a decaying schedule ends before its warm-up.
+      InputError: if `decay_updates` does not come after `warmup_updates`.
     """
     if self.schedule != Schedule.CONSTANT and self.decay_updates <= self.warmup_updates:
       raise InputError(
@@ -62,7 +64,12 @@ class OptimizerConfig:
 
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-  """Makes the learning rate as a function of the number of updates applied before."""
+  """Makes the learning rate as a function of the number of updates applied before.
+
+  Raises:
+    InputError: if a decaying schedule ends before its warm-up.
+  """
+  config.check()
   peak, end = config.learning_rate, config.learning_rate * config.end_fraction
   span = max(config.decay_updates - config.warmup_updates, 1)
   after = {

@@ -101,7 +101,9 @@ def token_mean(x: chex.Array, mask: chex.Array, *, denominator: chex.Numeric | N
   Returns:
     A scalar in at least float32.
   """
-  return _aggregate(x, mask, Aggregation.TOKEN_MEAN, denominator=denominator)
+  # Divided once, after the sum, and not token by token: so the mean of ones is 1.
+  mask, x = masking.counted(mask, x)
+  return masking.divide_or_zero(total(x), _count(mask) if denominator is None else denominator)
 
 
 def prompt_mean(

@@ -15,16 +15,21 @@ from posttrain_jax.performance.work import Work
 
 
 def learning(work: Work, profile: str | None = None) -> dict[str, object]:
-  """DAPO's update, on-policy: one forward and one backward pass over every token, one step of AdamW.
+  """Times DAPO's on-policy update: forward and backward over every token, then AdamW.
+
+  Args:
+    work: what is timed.
+    profile: directory for a trace of the last update; None for no trace.
 
   Returns:
-    Answer tokens trained a second, in all and of the limit that `roofline` computes for its matrix products.
+    Answer tokens trained a second, the least seconds that `roofline` computes for the update's matrix products, and
+    these as a share of the measured seconds.
   """
   learner = make_learner(work)
   batch = random_batch(work)
   found = timed(lambda run: learner.train(batch) and learner.state, work.runs, profile)
   answer_tokens = work.answers * work.new_tokens
-  tokens = answer_tokens + work.prompts * (work.prompt_length - 1)  # a prompt runs once for its group
+  tokens = answer_tokens + work.prompts * (work.prompt_length - 1)  # the group shares one pass over its prompt
   products = roofline.update_products(work.model, tokens, answer_tokens, work.logprob_chunk)
   least = roofline.limit_seconds(products, work.model.compute_dtype)
   return {
@@ -63,7 +68,7 @@ def make_learner(work: Work) -> PolicyLearner:
 
 
 def random_batch(work: Work) -> PolicyBatch:
-  """Answers of random tokens at full length; half of a group's are right."""
+  """Makes answers of random tokens at full length; half of a group's answers are right."""
   random = np.random.default_rng(work.seed)
   shape = (work.prompts, work.group, work.new_tokens)
   right = np.arange(work.group) % 2 == 0

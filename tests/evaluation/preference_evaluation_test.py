@@ -6,11 +6,11 @@ import pytest
 
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
 from tests.learner.settings import make_preference_objective
 from tests.random_params import random_params
 
