@@ -84,10 +84,11 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
       "model.path: empty, and no warmup.steps; expected a model or a warm-up, random answers teach nothing"
     )
 
-  directory, preemption = run.open(workdir, save_model=False)
+  directory, preemption = run.open_workdir(workdir)
   path = directory.path
   if (path / COUNTS).exists():
     return json.loads((path / COUNTS).read_text("utf-8"))
+  run.finish(directory, preemption, save_model=False)
   engine.load(sampler_params(run.policy, run.mesh), 0)
   (path / "candidates").mkdir(exist_ok=True)
   candidates, counts = sample_candidates(
