@@ -12,6 +12,7 @@ from posttrain_jax.assembly.model import find_tokenizer, open_policy
 from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.pipelines import reward_model
+from posttrain_jax.runs.settings import parse
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
 

@@ -14,9 +14,12 @@ from configs import tiny_reward_model, tiny_sft
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.model import Policy, open_policy, save_description
 from posttrain_jax.data import tokenizer
+from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.pipelines import reward_model, sft
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.workdir import read_config
 from tests.pipelines.small_offline import records, refused, small
 from tests.random_params import graph
 
