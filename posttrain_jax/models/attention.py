@@ -118,7 +118,7 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
 
 
 def cache_layout(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Reorders keys and values [B, T, K, H] for a cache: each [B, K, T, H].
+  """Reorders keys and values [B, T, K, H] for a cache: [B, K, T, H].
 
   The products of decoding read the cache in this order, and a token's H numbers are contiguous. In any other order the
   backend copies the whole cache at every step: a CPU for the products, a TPU for the write.
@@ -213,7 +213,11 @@ def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.
 
 
 def _of_prefixes(query: jax.Array, keys: jax.Array, values: jax.Array, prefixes: Prefixes) -> tuple[jax.Array, ...]:
-  """Computes `_unfinished` of queries [S, K, R, H] to their prompts; each result [S, K, R, ...]."""
+  """Computes `_unfinished` of queries [S, K, R, H] to their prompts' keys and values.
+
+  Returns:
+    As `_unfinished`, in the order of the queries: [S, K, R, H] and twice [S, K, R, 1].
+  """
   shards, share = ways("batch"), prefixes.share
   lanes = prefixes.lanes.reshape(shards, -1)
   count = keys.shape[0] // shards * share  # lanes of a device

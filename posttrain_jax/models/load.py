@@ -1,4 +1,4 @@
-"""Loads public checkpoints by path (a Hugging Face directory, a GGUF file) or by name (`KNOWN`)."""
+"""Loads public checkpoints: a Hugging Face directory, a GGUF file or a name in `KNOWN`."""
 
 import importlib.util
 import pathlib

@@ -1,9 +1,9 @@
 """Runs attention on TPU with the Pallas splash kernel.
 
 The kernel keeps scores in the chip's vector memory. It skips blocks that the causal mask empties, supports grouped
-heads without repeating keys, and keeps a log-sum-exp for its backward pass. The partitioner cannot look into a Pallas kernel, so the kernel runs under
-`shard_map`, on a device's own rows and heads. Lengths that are not a multiple of the block are padded here: the padding
-comes last, and causal attention does not see later keys.
+heads without repeating keys, and keeps a log-sum-exp for its backward pass. The partitioner cannot look into a Pallas
+kernel, so the kernel runs under `shard_map`, on a device's own rows and heads. Lengths that are not a multiple of the
+block are padded here: the padding comes last, and causal attention does not see later keys.
 
 B rows, T tokens, N query heads, K key/value heads, H head dimension, Tp tokens of a prefix.
 """

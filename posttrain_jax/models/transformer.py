@@ -126,7 +126,7 @@ def _residual(x_BxTxD: jax.Array) -> jax.Array:
 
 
 def _whole(x_BxTxD: jax.Array) -> jax.Array:
-  """Gathers whole rows, for devices that compute some of the heads or a part of the MLP."""
+  """Gathers whole rows for the devices, each of which computes some heads or MLP units."""
   return constrain(x_BxTxD, "batch", "length", "hidden") if _rows_are_split(x_BxTxD) else x_BxTxD
 
 
