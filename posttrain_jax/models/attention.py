@@ -23,7 +23,7 @@ from posttrain_jax.models import flash, splash
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import ways
 
-# One layer's keys and values, and with `Prefixes` those of the prompts after them; None: nothing is kept.
+# One layer's keys and values, in decoding followed by those of the prompts; None: nothing is kept.
 Cache = tuple[jax.Array, ...] | None
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 
@@ -146,17 +146,16 @@ class Prefixes:
   share: int
 
 
-def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
-  """Lets one new token a row (T = 1) attend to the row's cache.
+def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
+  """Lets one new token a row (T = 1) attend to its prompt and to its row's cache.
 
-  The token's own key and value are written into the cache first. The cache is a pair in `cache_layout`, keys and values
-  [S, K, L, H], indexed by position: row s holds tokens 0 .. positions[s]. With `prefixes` the cache has two more
-  arrays, keys and values [P, K, Lp, H] of the prompts, which are only read. Positions then count from the end of the
-  prompt.
+  The cache has four arrays in `cache_layout`. The first two are keys and values [S, K, L, H]: row s holds the tokens
+  after its prompt, 0 .. positions[s], of which the last is the new one and is written first. The other two are keys
+  and values [P, K, Lp, H] of prompts, which are only read.
 
   Args:
-    positions: int [S], position of the new token; below L.
-    prefixes: the prompts before the cache; None: all tokens are in the cache.
+    positions: int [S], position of the new token, counted from the end of the prompt; below L.
+    prefixes: the prompt of each row.
 
   Returns:
     The `attend`; it keeps the new cache.
@@ -167,11 +166,10 @@ def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
     query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
     seen = jnp.arange(keys.shape[2])[None, :] <= positions[:, None]  # [S, L]
     attended, total, largest = _unfinished(query_grouped, keys, values, seen[:, None, None, :])
-    if prefixes is not None:
-      to_prompt, of_prompt, largest_of_prompt = _of_prefixes(query_grouped, *cache[2:], prefixes)
-      both = jnp.maximum(largest, largest_of_prompt)
-      own, theirs = jnp.exp(largest - both), jnp.exp(largest_of_prompt - both)
-      attended, total = attended * own + to_prompt * theirs, total * own + of_prompt * theirs
+    to_prompt, of_prompt, largest_of_prompt = _of_prefixes(query_grouped, *cache[2:], prefixes)
+    both = jnp.maximum(largest, largest_of_prompt)
+    own, theirs = jnp.exp(largest - both), jnp.exp(largest_of_prompt - both)
+    attended, total = attended * own + to_prompt * theirs, total * own + of_prompt * theirs
     return rearrange((attended / total).astype(values.dtype), "s k r h -> s 1 (k r) h"), (keys, values, *cache[2:])
 
   return attend

@@ -1,6 +1,6 @@
 """Runs training's two forward passes: over rows of text, and over groups of answers.
 
-Both stop at hidden states. `losses.logprobs` and `losses.token_loss` make the logits that are needed, in chunks. If the
+Both stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
 mesh splits the residual stream along rows, rows are padded to a length that divides.
 """
 

@@ -1,0 +1,59 @@
+"""How a policy stands to held-out preferences."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.data.comparison_batches import ComparisonBatches
+from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation import metrics as bootstrap
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner.preference import PreferenceObjective, pair_metrics
+from posttrain_jax.models.config import TransformerConfig
+
+
+class PreferenceEvaluation:
+  """Implicit rewards of held-out pairs."""
+
+  def __init__(
+    self,
+    model: TransformerConfig,
+    pairs: Sequence[Comparison],
+    objective: PreferenceObjective,
+    reference: nnx.State,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    pad_id: int,
+    count_end: bool,
+  ):
+    """Computes the reference's logprobs of the pairs.
+
+    Args:
+      model: the transformer, layers stacked.
+      pairs: the held-out pairs, chosen first.
+      objective: whose β scales the rewards.
+      reference: the reference's parameters, in the learner's shardings.
+      mesh: where parameters are.
+      batch_size: pairs a batch.
+      pad_id: fills up rows.
+      count_end: whether end tokens count.
+    """
+    batches = ComparisonBatches(pairs, batch_size=batch_size, seed=0, pad_id=pad_id, count_end=count_end)
+    self._batches = list(batches.in_order(batch_size))
+    self._beta = objective.options.get("beta", 1.0)
+    self._counts = np.concatenate([batch.mask.sum(-1)[batch.index >= 0] for batch in self._batches])
+    self._logprobs: Callable[[nnx.State], np.ndarray] = lambda params: compute_logprobs(
+      model, params, self._batches, batches.num_rows, mesh, chunk=objective.logprob_chunk
+    )
+    self._reference = self._logprobs(reference)
+
+  def __call__(self, params: nnx.State) -> dict[str, Any]:
+    """Means over pairs, and the accuracy's 95 % interval."""
+    found = pair_metrics(self._logprobs(params), self._reference, self._counts, beta=self._beta)
+    accuracy = bootstrap.estimate(np.asarray(found["reward/accuracy"], np.float64))
+    interval = {"reward/accuracy_low": accuracy.low, "reward/accuracy_high": accuracy.high}
+    return {name: float(np.mean(values)) for name, values in found.items()} | interval | {"pairs": len(self._counts)}

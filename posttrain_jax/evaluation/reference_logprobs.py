@@ -1,0 +1,171 @@
+"""Logprobs of a frozen reference on fixed comparisons: computed once, before training, and kept on disk.
+
+The file's name holds the digests of the parameters, and of the model's config and the comparisons. So a cache may be
+shared between runs and never answers for another model or other data.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax import atomic_files
+from posttrain_jax.learner import preference
+from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.models.buckets import bucket
+from posttrain_jax.models.config import Remat, TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.rollouts.sampled_pairs import stack_answers
+from posttrain_jax.types import Group
+
+_TENSOR = "reference_logprobs"
+
+
+def reference_logprobs(
+  model: TransformerConfig,
+  params: nnx.State,
+  batches: Iterable[Any],
+  num_rows: int,
+  mesh: Mesh,
+  *,
+  chunk: int,
+  cache: pathlib.Path | None,
+) -> np.ndarray:
+  """The reference's logprob sums, read from the cache or computed.
+
+  Args:
+    model: the reference, layers stacked.
+    params: its parameters, in the learner's shardings.
+    batches: `ComparisonBatch`es of one shape that cover the rows; index −1 on filling.
+    num_rows: R, number of rows.
+    mesh: where the parameters are.
+    chunk: most tokens whose logits exist at a time on a device.
+    cache: directory of cached files; None keeps nothing.
+
+  Returns:
+    float32 [R, K], sums over the counted tokens of each answer.
+  """
+  batches = list(batches)
+  path = None
+  if cache is not None:
+    path = cache / f"{params_sha256(params)[:32]}-{_digest(batches, model)[:32]}.safetensors"
+    found = _read(path, (num_rows, batches[0].answers.shape[1])) if is_main() else None
+    if several():
+      sent = exchange(b"" if found is None else found.tobytes())[0]
+      found = np.frombuffer(sent, np.float32).reshape(num_rows, -1) if sent else None
+    if found is not None:
+      return found
+  values = compute_logprobs(model, params, batches, num_rows, mesh, chunk=chunk)
+  if path is not None and is_main():
+    cache.mkdir(parents=True, exist_ok=True)
+    atomic_files.write_bytes(path, safetensors.numpy.save({_TENSOR: values}))
+  return values
+
+
+def compute_logprobs(
+  model: TransformerConfig, params: nnx.State, batches: Iterable[Any], num_rows: int, mesh: Mesh, *, chunk: int
+) -> np.ndarray:
+  """The same without a cache."""
+  program = logprob_program(model, mesh, chunk)
+  rows, values = batch_sharding(mesh), None
+  for batch in batches:
+    with jax.set_mesh(mesh):
+      sums = fetch(program(params, spread(batch, rows)))
+    if values is None:
+      values = np.full((num_rows, sums.shape[1]), np.nan, np.float32)
+    real = batch.index >= 0
+    values[batch.index[real]] = sums[real]
+  assert values is not None and np.isfinite(values).all()
+  return values
+
+
+@functools.lru_cache(maxsize=4)
+def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
+  """(parameters, `ComparisonBatch`) to sums of logprobs [N, K], jitted; called under `jax.set_mesh`."""
+  graph, _ = abstract_transformer(model)
+  one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
+  rows = batch_sharding(mesh)
+  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
+
+
+def _digest(batches: list[Any], model: TransformerConfig) -> str:
+  function = dataclasses.replace(model, remat=Remat.NONE, unroll=1)  # how it is computed is left out
+  digest = hashlib.sha256(repr(function).encode())
+  for batch in batches:
+    for array in (batch.index, batch.prompts, batch.prompt_lengths, batch.answers, batch.lengths, batch.mask):
+      digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
+  try:
+    found = safetensors.numpy.load_file(path)[_TENSOR]
+  except (OSError, KeyError, safetensors.SafetensorError):  # absent or damaged: it is computed again
+    return None
+  return found if found.shape == shape and np.isfinite(found).all() else None
+
+
+_ROWS = 16  # groups a batch
+
+
+def frozen_copy(params: nnx.State) -> nnx.State:
+  """A copy that no update donates, in the same shardings."""
+  return _copy(params)
+
+
+# Made once: a function made anew for every copy would be compiled anew.
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+class KLToReference:
+  """Measures how far a policy has gone from a reference, on answers that the policy sampled."""
+
+  def __init__(self, model: TransformerConfig, reference: nnx.State, mesh: Mesh, *, chunk: int):
+    """Keeps the reference.
+
+    Args:
+      model: the transformer, layers stacked.
+      reference: its parameters; nobody may donate them.
+      mesh: where they are.
+      chunk: most tokens whose logits exist at a time on a device.
+    """
+    self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk
+
+  def of_sets(self, sets: Mapping[str, Sequence[Group]], name: str) -> dict[str, float]:
+    """The KL on each evaluation set's answers, as the metrics `eval/<set>/<name>`."""
+    return {f"eval/{each}/{name}": self(groups) for each, groups in sets.items()}
+
+  def __call__(self, groups: Sequence[Group]) -> float:
+    """KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.
+
+    Unbiased where the answers were drawn at temperature 1 without truncation; the logprobs of π are the sampler's.
+    """
+    size = len(groups[0].answers)
+    # Powers of two, so that the next answers, a little longer, do not compile anew.
+    widths = dict(
+      prompt_width=bucket(max(len(group.prompt.tokens) for group in groups)),
+      answer_width=bucket(max(int(group.lengths.max()) for group in groups)),
+    )
+    batches = []
+    for start in range(0, len(groups), _ROWS):
+      part = [(group, range(size)) for group in groups[start : start + _ROWS]]
+      batch = stack_answers(part, count=_ROWS, answers=size, **widths)
+      batch.index[: len(part)] += start
+      batches.append(batch)
+    reference = compute_logprobs(
+      self._model, self._reference, batches, len(groups), self._mesh, chunk=self._chunk
+    )  # [N, G]
+    policy = [[answer.sampler_logprobs.sum(dtype=np.float64) for answer in group.answers] for group in groups]
+    return float(np.mean(np.array(policy) - reference))
