@@ -51,7 +51,7 @@ def pessimistic_bounds(
 
   With these (low, high), clip(ρ, low, high) A = min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high) A).
 
-  PPO (arXiv:1707.06347), eq. 7; dual clip: arXiv:1912.09729, eq. 5. If A ≥ 0, the ratio has an upper bound. If A < 0,
+  PPO (arXiv:1707.06347), eq. 7; dual clip: arXiv:1912.09729. If A ≥ 0, the ratio has an upper bound. If A < 0,
   it has a lower bound, and the dual clip is its upper bound.
 
   Args:

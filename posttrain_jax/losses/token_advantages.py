@@ -21,14 +21,13 @@ def whiten(
 
   (x − mean) / √(variance + epsilon), plus the mean if shift_mean is False
 
-  OpenAI's "lm-human-preferences", TRL and verl whiten PPO's rewards and advantages in this way.
-
   Args:
     x: float [B, T]; B stands for any leading axes.
     mask: [B, T], bool or float, not 0 on counted tokens.
     ddof: the variance divides by the number of counted tokens minus this.
     epsilon: added to the variance.
-    shift_mean: False keeps the mean and scales only the distance from it, as is done to PPO's rewards.
+    shift_mean: False keeps the mean and scales only the distance from it, as OpenAI's "lm-human-preferences", TRL and
+      verl do with PPO's rewards.
 
   Returns:
     [B, T] in at least float32, a constant, 0 where the mask is 0. If the counted values are equal or differ by rounding
