@@ -1,10 +1,10 @@
-"""DAPO's ablation (2503.14476, table 1) at a size that two cores can run: what each technique does, on its own switch.
+"""Measures what each of DAPO's techniques adds (2503.14476, table 1), on two cores.
 
     python -m experiments.ablation --config=configs/dapo_ablation.py --rows=main --parallel=2 --workdir=runs/ablation
     python -m experiments.ablation --config=configs/dapo_ablation.py --rows=all --parallel=2 --workdir=runs/ablation
     python -m experiments.dapo --config=configs/dapo_ablation.py:clip_higher --workdir=runs/clip_higher
 
-This text was fixed, and committed, before the runs that it is about.
+The plan below was fixed, and committed, before the runs that it is about.
 
 Task. Chain arithmetic ("7+8-2*3=", left to right, last digit) of 1 to 5 and of 16 steps, after a warm-up on a crowd's
 demonstrations: careful people write every step down, with a slip in three of ten steps, hasty ones guess, rambling
@@ -64,12 +64,12 @@ from ml_collections import ConfigDict
 from configs import tiny_collect, tiny_naive_grpo
 from configs.tiny_naive_grpo import CAP
 
-# Each technique's switch: what it changes in the naive row.
-OVERLONG_FILTER = dict(overlong=dict(filter="loss"), steps=33)  # shorter answers: more steps to the budget
-CLIP_HIGHER = dict(objective=dict(clip_high=0.112))  # the paper's 0.28, scaled as the lower bound is
+# The changes of each technique to the naive row.
+OVERLONG_FILTER = dict(overlong=dict(filter="loss"), steps=33)  # shorter answers need more steps to the budget
+CLIP_HIGHER = dict(objective=dict(clip_high=0.112))  # the paper's 0.28, scaled like the lower bound
 SOFT_OVERLONG = dict(overlong=dict(penalty_buffer=6), steps=39)
 TOKEN_MEAN = dict(objective=dict(aggregation="token_mean"))
-DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=18, eval=dict(every=2))  # more tokens a step
+DYNAMIC_SAMPLING = dict(dynamic_sampling=dict(enabled=True), steps=18, eval=dict(every=2))  # more tokens per step
 TECHNIQUES = dict(
   overlong_filter=OVERLONG_FILTER,
   clip_higher=CLIP_HIGHER,
@@ -77,14 +77,18 @@ TECHNIQUES = dict(
   token_mean=TOKEN_MEAN,
   dynamic_sampling=DYNAMIC_SAMPLING,
 )
-# Exploratory rows of which some run draws fewer tokens a step than its kin: more steps to the budget.
+# Exploratory rows with a run that draws fewer tokens per step than the others, so it takes more steps to the budget.
 STEPS = dict(
   prompt_mean=21, naive_double_rate=36, only_clip_higher=33, without_overlong_filter=20, without_token_mean=20
 )
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """The study; with the name of a row of the method `dapo`, that row's run, warm-up included."""
+  """Returns the study, or the run of one row, warm-up included.
+
+  Args:
+    arg: the name of a row whose method is `dapo`; empty: the study.
+  """
   study = _study()
   if not arg:
     return study
@@ -101,18 +105,18 @@ def get_config(arg: str = "") -> ConfigDict:
 def _study() -> ConfigDict:
   config = ConfigDict()
   config.base = tiny_naive_grpo.get_config()
-  config.tasks = dict(main=dict(), control=_control())  # what a task changes in `base`
-  config.rows = _rows()
+  config.tasks = dict(main=dict(), control=_control())  # changes of each task to `base`
+  config.rows = _rows()  # by name
   config.measure = dict(
-    set="heldout",  # the evaluation set of the primary measure
-    other_sets=("sft_only",),
-    tokens=dict(main=160_000, control=40_000),  # generated tokens at which rows of a task are compared
-    points=10,  # of the budget, at equal distances
-    last=5,  # of them count
-    resamples=2000,  # of the bootstrap
+    set="heldout",  # evaluation set of the primary measure
+    other_sets=("sft_only",),  # evaluation sets of secondary measures
+    tokens=dict(main=160_000, control=40_000),  # budget of each task, in generated tokens
+    points=10,  # points at equal distances up to the budget
+    last=5,  # number of last points that count
+    resamples=2000,  # resamples of the bootstrap
   )
   config.contrasts = _contrasts()
-  config.groups = dict(
+  config.groups = dict(  # names of groups that `--rows` takes
     main=MAIN, leave_one_out=LEAVE_ONE_OUT, alone=ALONE, alternatives=ALTERNATIVES, supervised=SUPERVISED
   )
   config.groups.learning_rates = RATES
@@ -120,10 +124,11 @@ def _study() -> ConfigDict:
   return config
 
 
-# The table's rows, each with all techniques above it; then the groups that `--rows` also takes by name.
+# The rows of the table, each with all techniques of the rows above it. The other groups follow. Two rows are in the
+# table already: `token_mean` is without dynamic sampling only, `overlong_filter` has the overlong filter only.
 MAIN = ("naive", *TECHNIQUES)
-LEAVE_ONE_OUT = tuple(f"without_{name}" for name in TECHNIQUES if name != "dynamic_sampling")  # that is `token_mean`
-ALONE = tuple(f"only_{name}" for name in TECHNIQUES if name != "overlong_filter")  # that is `overlong_filter`
+LEAVE_ONE_OUT = tuple(f"without_{name}" for name in TECHNIQUES if name != "dynamic_sampling")
+ALONE = tuple(f"only_{name}" for name in TECHNIQUES if name != "overlong_filter")
 ALTERNATIVES = ("kl", "filter_without_refill", "prompt_mean", "soft_overlong_replaces")
 SUPERVISED = ("continued_sft", "best_of_8_sft")
 RATES = ("naive_half_rate", "naive_double_rate", "full_half_rate", "full_double_rate")
@@ -131,7 +136,11 @@ CONTROL = ("control_naive", "control_overlong", "control_token_mean", "control_d
 
 
 def _rows() -> ConfigDict:
-  """Of each row: `method` (dapo, sft, or best_of_n: SFT on the best of n samples), `task`, and what it changes."""
+  """Makes the rows of the study.
+
+  A row has a `method` (dapo; sft; or best_of_n, which is SFT on the best of n samples), a `task`, and its changes to
+  the task's config.
+  """
   rows = ConfigDict()
 
   def add(name: str, *changes: dict, method: str = "dapo", task: str = "main", **extra) -> None:
@@ -155,11 +164,11 @@ def _rows() -> ConfigDict:
   add("filter_without_refill", *switches[:-1], dict(dynamic_sampling=dict(enabled=True, admission="filter")))
   add("prompt_mean", *switches, dict(objective=dict(aggregation="prompt_mean")))
   add("soft_overlong_replaces", CLIP_HIGHER, SOFT_OVERLONG)
-  # Up to the budget the naive row costs about 10 FLOPs a parameter and token (2 to draw, 2 for old logprobs, 6 to
-  # train on it), supervised steps 6: 160,000 tokens are worth 116 steps of 24 rows of 96 tokens.
+  # The naive row costs about 10 FLOPs per parameter and token (2 to draw it, 2 for old logprobs, 6 to train on it), a
+  # supervised step costs 6. So 160,000 tokens cost as much as 116 steps of 24 rows of 96 tokens.
   supervised = dict(learning_rate=3e-4, schedule="constant", warmup_updates=5, decay_updates=0)
   add("continued_sft", dict(steps=116, optimizer=supervised, eval=dict(every=12)), method="sft")
-  # To draw 8 answers to each of 1,140 problems costs as much as 16 steps.
+  # Drawing 8 answers to each of 1,140 problems costs as much as 16 steps.
   add(
     "best_of_8_sft",
     dict(steps=100, optimizer=supervised, eval=dict(every=10)),
@@ -178,7 +187,7 @@ def _rows() -> ConfigDict:
 
 
 def _collection() -> ConfigDict:
-  """What `experiments.collect` runs with: the best of 8 answers to each problem."""
+  """Returns the config of `experiments.collect`: the best of 8 answers to each problem."""
   config, run = tiny_collect.get_config(), tiny_naive_grpo.get_config()
   config.warmup.steps = 0
   config.prompts = run.prompts
@@ -189,12 +198,16 @@ def _collection() -> ConfigDict:
 
 
 def _control() -> dict:
-  """Fixed length, all mixed: three steps, all written down, with so many slips that half of the answers are wrong."""
+  """Returns the changes of the control task, where lengths are equal and groups mixed.
+
+  Problems have three steps, and all demonstrations write them down. There are so many slips that half of the answers
+  are wrong.
+  """
   prompts = dict(difficulties=(3,))
   crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.25)
   return dict(
     steps=10,
-    optimizer=dict(learning_rate=1e-4),  # so that it stays mixed to the end
+    optimizer=dict(learning_rate=1e-4),  # low, so that groups stay mixed to the end
     prompts=prompts,
     rollout=dict(groups=32, group_size=16, max_new_tokens=20),
     warmup=dict(
@@ -214,7 +227,10 @@ def _control() -> dict:
 
 
 def _contrasts() -> dict:
-  """Families of (row with a technique, row without it, the technique whose mechanism is checked)."""
+  """Returns families of contrasts.
+
+  A contrast is (row with a technique, row without it, the technique whose mechanism is checked).
+  """
   names = list(TECHNIQUES)
   main = [(name, before, name) for before, name in zip(MAIN, names)] + [("dynamic_sampling", "naive", "all")]
   return dict(

@@ -1,37 +1,40 @@
-"""DAPO's run on Qwen2.5-32B in full (2503.14476, section 4.1), and the same on the 7B and the 0.5B model.
+"""Trains Qwen2.5-32B with DAPO as in the paper (2503.14476, section 4.1).
 
     python -m experiments.dapo --config=configs/dapo_qwen2_5_32b.py --workdir=DIR \
       --config.model.path=Qwen2.5-32B --config.prompts.path=dapo_math_17k.jsonl \
       --config.eval.sets.aime2024.prompts.path=aime2024.jsonl
     python -m experiments.dapo --config=configs/dapo_qwen2_5_32b.py:7b --workdir=DIR       # or :0.5b
 
-Not run. The paper reports 50 points on AIME 2024 (avg@32) for the 32B base model.
+The argument is the size of the model: 32b, 7b or 0.5b. This config was not run. The paper reports 50 points on AIME
+2024 (avg@32) for the 32B base model. All fields are explained in configs/tiny_dapo.py.
 
-Files: the model is a Hugging Face directory; prompts are rows {"problem": ..., "answer": ...} whose answers are
-integers; the template around a problem is the script's.
+Files: the model is a Hugging Face directory. Prompts are rows {"problem": ..., "answer": ...} with integers as answers.
+The template around a problem is that of the published script.
 
-As the paper has it: 512 prompts of 16 answers a step and 16 updates on them, prompts of at most 2,048 and answers of
-at most 20,480 tokens, of which the last 4,096 are the soft penalty's buffer; learning rate 1e-6, constant after 20
-rollout steps of warm-up, AdamW; clip 0.2 and 0.28; rewards 1 and -1; no KL term; temperature 1. Evaluation: avg@32 at
-temperature 1, top-p 0.7.
+From the paper: 512 prompts with 16 answers per step and 16 updates on them. Prompts have at most 2,048 tokens and
+answers at most 20,480, of which the last 4,096 are the buffer of the soft penalty. AdamW with learning rate 1e-6,
+constant after 20 rollout steps of warm-up. Clip 0.2 and 0.28, rewards 1 and -1, no KL term, temperature 1. Evaluation:
+avg@32 at temperature 1, top-p 0.7.
 
-As the published script has it, where the paper says nothing or something else: token_mean (the paper's formula is
-prompt_mean); three batches' worth of prompts, 1,536, generated at a time and at most ten times; weight decay 0.1,
-gradient clipped at norm 1; answers read from the last `Answer:` in the last 300 characters; no overlong filtering.
-Its warm-up is 10 steps, of the paper's 20 we take 20 (320 updates). Its later version's dual clip of 10 is off.
+From the published script, if the paper says nothing or something else: token_mean (the paper's formula is prompt_mean).
+The prompts of three batches, 1,536, are generated at a time, and at most ten times per step. Weight decay 0.1,
+gradients clipped at norm 1. The answer is the last `Answer:` in the last 300 characters. No overlong filtering. The
+warm-up is an exception: the script has 10 steps, the paper 20, and we take 20 (320 updates). The dual clip of 10 in a
+later version of the script is off.
 
-Deviations: a step that runs into the cap on generation ends the run with an error in the script and here too
-(`at_cap="error"`), counted in prompts. The importance correction between engine and learner is off: the script has
-none. The number of steps is not published; 400 is ours. Small variants change the model, and the mesh, and what their
-size makes necessary: the 0.5B model's batch is 128 x 16 with answers of 4,096 tokens, buffer 1,024.
+Deviations: if a step reaches the cap on generation, the run ends with an error, as in the script (`at_cap="error"`);
+here the cap counts prompts. The importance correction between engine and learner is off, as the script has none. The
+number of steps is not published; 400 is our choice. The smaller sizes change the model and the mesh. The 0.5B model
+also has smaller batches of 128 x 16 and answers of 4,096 tokens with a buffer of 1,024.
 
-Memory of the 32B model, for v5p:4x4x8 (128 chips of 95.7 GiB: fsdp 32, tensor 4, which are the chips of one host,
-since every host draws answers by itself). A row of a prompt and its 16 answers is 330,000 tokens, whose layer inputs
-alone are 201 GiB; split along rows over `tensor`, 50. With two answers a row (`rows_per_prompt=8`; the prompt is
-computed eight times, 4 % more tokens) and eight micro-batches there is one such row a device. The sampler's parameters
-are 15.3 GiB a chip, and the cache of a slot 5 GiB over four chips: 1,024 slots are 40 GiB a chip, prompts 3 more. On
-v6e:16x16 (256 chips of 31.25 GiB) that does not fit: there `--config.rollout.slots=512 --config.eval.slots=512` and
-`--config.learner.micro_batches=4`, by the same count 28 GiB a chip. What was compiled is in launch/README.md.
+Memory of the 32B model on v5p:4x4x8, which has 128 chips of 95.7 GiB. The mesh is fsdp 32 and tensor 4; tensor has the
+chips of one host, because every host draws its answers alone. A row with a prompt and its 16 answers has 330,000
+tokens. Its layer inputs alone take 201 GiB, or 50 GiB if rows are split over `tensor`. With two answers per row
+(`rows_per_prompt=8`) and eight micro-batches, each device has one row. The prompt is then computed eight times, which
+is 4 % more tokens. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four chips, so
+1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25 GiB).
+There, `--config.rollout.slots=512 --config.eval.slots=512` and `--config.learner.micro_batches=4` take 28 GiB per chip
+by the same count. launch/README.md lists what was compiled.
 """
 
 from ml_collections import ConfigDict
@@ -47,7 +50,7 @@ _SIZES = ("32b", "7b", "0.5b")
 
 
 def get_config(arg: str = "32b") -> ConfigDict:
-  """The run on a model of a size: 32b, 7b or 0.5b."""
+  """Returns the config for a size of the model: 32b, 7b or 0.5b."""
   size = arg or "32b"
   if size not in _SIZES:
     raise ValueError(f"{arg!r}, expected one of {', '.join(_SIZES)}")

@@ -1,11 +1,11 @@
-"""Ways to admit prompts in dynamic sampling, compared on the tiny task from one warm-up.
+"""Compares the modes of dynamic sampling on the tiny task from one warm-up.
 
     python -m experiments.dapo --config.steps=0 --workdir=runs/warm_up
     python -m experiments.dapo --config=configs/dynamic_sampling_modes.py:MODE --workdir=runs/modes/MODE
 
-MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`; what they do is in
-`rollouts/collector.py`). Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128 slots, two updates
-a step; staleness in versions (updates):
+MODE is drain, exact, carry, filter or batch (`dynamic_sampling.admission`); `rollouts/dynamic_sampling.py` explains
+them, and configs/tiny_dapo.py explains all fields. Means over steps 16 to 30, seed 0, N = 16 groups of 8 answers, 128
+slots, two updates per step. Staleness is in versions (updates):
 
 | mode | generated / trained tokens | decode steps a step | trained - generated length | staleness mean, max | idle |
 |---|---|---|---|---|---|
@@ -16,10 +16,11 @@ a step; staleness in versions (updates):
 | batch | 4.07 | 75.2 | +0.91 | 0, 0 | 38 % |
 | filter | 2.31 | 22.7 | +0.94 | 0, 0 | 51 % |
 
-Informative shares were .35 to .44. `filter` trains on 7.0 groups a step, the others on 16. Lengths are in tokens, of
-about 11; standard errors of the gap are .12 to .22. It is the task's, not a mode's: `batch` and `filter`, which wait
-for all before they look at anything, have it too. Where correctness has nothing to do with length no mode has one: see
-`tests/rollouts/admission_test.py`. One seed and 15 steps say nothing of which mode learns better.
+Informative shares were .35 to .44. `filter` trains on 7.0 groups per step, the others on 16. Lengths are in tokens and
+about 11 on average; standard errors of the gap are .12 to .22. The gap comes from the task and not from a mode: `batch`
+and `filter` have it, too, although they wait for all answers before they select. If correctness does not depend on
+length, no mode has a gap; see `tests/rollouts/admission_test.py`. One seed and 15 steps do not show which mode learns
+better.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ from configs import tiny_dapo
 def get_config(arg: str = "") -> ConfigDict:
   config = tiny_dapo.get_config()
   config.steps = 30
-  config.model.path = "runs/warm_up/warmup"  # what the first command makes
+  config.model.path = "runs/warm_up/warmup"  # the model that the first command makes
   config.warmup.steps = 0
   config.dynamic_sampling.admission = arg or "drain"
   config.eval.every = 0

@@ -1,13 +1,14 @@
-"""GRPO as DeepSeekMath ran it on its 7B model (2402.03300, section 4.2), on a model and problems of your own.
+"""Trains your own model with GRPO as in DeepSeekMath (2402.03300, section 4.2).
 
     python -m experiments.grpo --config=configs/grpo_deepseekmath.py --config.model.path=HF_DIRECTORY \
       --config.prompts.path=train.jsonl.gz --config.eval.sets.heldout.prompts.path=test.jsonl.gz --workdir=DIR
 
-Learning rate 1e-6, KL coefficient 0.04, 64 answers a question of at most 1,024 tokens, 1,024 answers a step, one update
-a step. The paper's mesh is not told; this one is for 16 chips. Not run.
+The paper's model has 7B parameters. Learning rate 1e-6, KL coefficient 0.04, 64 answers of at most 1,024 tokens per
+question, 1,024 answers per step, one update per step. The paper does not name a mesh; this one is for 16 chips. Not
+run. All fields are explained in configs/tiny_dapo.py.
 
-Deviations: the paper's rewards are a reward model's (`reward_model`); here a boxed answer is compared. Its number of
-steps is not told.
+Deviations: the paper's rewards come from a reward model (`reward_model`); here a boxed answer is compared. The paper
+does not say how many steps it runs.
 """
 
 from ml_collections import ConfigDict

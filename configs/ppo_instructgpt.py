@@ -1,20 +1,24 @@
-"""InstructGPT's PPO-ptx (2203.02155, appendix C.4): its numbers, on a supervised model and a reward model of your own.
+"""Trains your own models with InstructGPT's PPO-ptx (2203.02155, appendix C.4).
 
 python -m experiments.ppo --config=configs/ppo_instructgpt.py --config.model.path=MODEL \
   --config.reward_model=REWARD_MODEL --config.prompts.path=prompts.jsonl \
   --config.ptx.demonstrations.path=documents.jsonl --config.eval.sets.heldout.prompts.path=held_out.jsonl \
   --config.mesh.fsdp=-1 --workdir=DIR
 
-256,000 answers, 512 a step to as many prompts, each trained on once in 8 minibatches of 64; KL coefficient 0.02 without
-adaptation, no discount, clip 0.2, temperature 1. The value model starts from the reward model, its rate is 9e-6. In
-every update the policy also learns 8 times as many rows of pretraining text as answers (documents with a column
-`text`), weighted by 27.8. An average of the policy with decay 0.992 is evaluated, and kept as `average`.
+MODEL is a supervised model. All fields are explained in configs/tiny_ppo.py.
 
-Ours, where the paper does not say or says otherwise: the policy's rate (the paper's differs with the size of the
-model), the value loss's coefficient and clip, the warm-up (from an eightieth, not a tenth of the rate), λ 0.95, and the
-average once a step. With `ppo_instructgpt.py:ppo` there is no pretraining text: PPO in place of PPO-ptx.
+From the paper: 256,000 answers, 512 per step to as many prompts. Each answer is trained on once, in 8 mini-batches of
+64. KL coefficient 0.02 without adaptation, no discount, clip 0.2, temperature 1. The value model starts from the reward
+model; its learning rate is 9e-6. In every update the policy also learns pretraining text (documents with a column
+`text`), with weight 27.8 and 8 times as many rows as answers. An average of the policy with decay 0.992 is evaluated
+and kept as `average`.
 
-Not measured: it wants models and text of your own.
+Our choices, because the paper does not say or says otherwise: the policy's learning rate (the paper's depends on the
+model's size), the coefficient and the clip of the value loss, the warm-up (from 1/80 of the learning rate, not 1/10),
+λ = 0.95, and one update of the average per step. With `ppo_instructgpt.py:ppo` there is no pretraining text: PPO
+instead of PPO-ptx.
+
+Not measured, because it needs your own models and text.
 """
 
 from ml_collections import ConfigDict

@@ -1,27 +1,29 @@
-"""R1-Zero (2501.12948) on a Qwen2.5 base model: reinforcement learning alone, by rules, from no demonstration at all.
+"""Trains a Qwen2.5 base model as R1-Zero (2501.12948): RL with rewards by rules.
 
     python -m experiments.grpo --config=configs/r1_zero_qwen2_5.py:32b --workdir=DIR --config.model.path=Qwen2.5-32B \
       --config.prompts.path=train.jsonl.gz --config.eval.sets.heldout.prompts.path=test.jsonl.gz
 
-Sizes: 0.5b, 1.5b, 3b, 7b (without an argument), 14b, 32b; they differ in the model's path and the mesh. Not run. DAPO's
-paper (2503.14476) reports 47 points on AIME 2024 for the method on the 32B base model.
+There are no demonstrations. Sizes: 0.5b, 1.5b, 3b, 7b (without an argument), 14b, 32b; they differ in the model's path
+and the mesh. Not run. DAPO's paper (2503.14476) reports 47 points on AIME 2024 for the method on the 32B base model.
+All fields are explained in configs/tiny_dapo.py.
 
-As the paper has it: GRPO, learning rate 3e-6, KL coefficient 0.001, temperature 1, 16 answers a question; a rollout of
-8,192 answers (512 questions) is trained on once, in 16 minibatches of 32 questions. The paper calls such a minibatch a
-step, of which it runs 10,400; a step here is a rollout, so there are 650, and the reference is replaced every 25, which
-are 400 of the paper's. Answers have at most 32,768 tokens. The rewards are rules: a right answer, and the template
-<think>...</think><answer>...</answer> kept, of equal weight.
+From the paper: GRPO, learning rate 3e-6, KL coefficient 0.001, temperature 1, 16 answers per question. A rollout of
+8,192 answers (512 questions) is trained on once, in 16 mini-batches of 32 questions. The paper calls such a mini-batch
+a step and runs 10,400 of them. Here a step is a rollout, so there are 650. The policy becomes the new reference every
+25 steps, which are 400 of the paper's. Answers have at most 32,768 tokens. Two rules with equal weight give the reward:
+the answer is right, and the template <think>...</think><answer>...</answer> is kept.
 
 Deviations:
-- The paper trains DeepSeek-V3-Base, on reasoning problems of many kinds; here they are mathematics, compared by
-  computer algebra. Rows are {"problem" or "prompt": ..., "answer": ...}.
-- The limit of answers grows to 65,536 tokens at its step 8,200: start a second run from the first with
-  --config.model.path=DIR --config.rollout.max_new_tokens=65536.
-- The clip is not told for R1-Zero. ε = 10 is what R1's first stage of reinforcement learning has; a ratio is never
-  below 1 - 10, so there is no lower bound. As it stops hardly anything, `grad_norm` and `kl/` deserve a look.
-- A minibatch is 32 whole groups in the order of the prompts, which are shuffled; the paper splits answers at random.
-- The weights for engine mismatch (`objective.correction`) are ours; `--config.objective.correction.level=off` for none.
-- The template has line breaks before "User:" and "Assistant:", the paper full stops.
+- The paper trains DeepSeek-V3-Base on reasoning problems of many kinds. Here the problems are mathematics, and computer
+  algebra compares the answers. Rows are {"problem" or "prompt": ..., "answer": ...}.
+- In the paper, the limit on answers grows to 65,536 tokens at step 8,200. To do so, start a second run from the first
+  with --config.model.path=DIR --config.rollout.max_new_tokens=65536.
+- The paper does not give the clip of R1-Zero. ε = 10 is the clip of R1's first stage of RL. A ratio is never below
+  1 - 10, so there is no lower bound. Such a clip stops hardly anything, so watch `grad_norm` and `kl/`.
+- A mini-batch is 32 whole groups in the shuffled order of the prompts; the paper splits answers at random.
+- The weights for engine mismatch (`objective.correction`) are our addition; `--config.objective.correction.level=off`
+  turns them off.
+- The template has line breaks before "User:" and "Assistant:"; the paper has full stops.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +36,7 @@ _TEMPLATE = (
   "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
   "reasoning process here </think> <answer> answer here </answer>.\nUser: {prompt}\nAssistant:"
 )
-# Devices that share a matrix; the rest of them share parameters and optimiser state.
+# Devices along the axis `tensor`. The other devices are along `fsdp`.
 _TENSOR = {"0.5b": 1, "1.5b": 1, "3b": 1, "7b": 2, "14b": 4, "32b": 8}
 
 

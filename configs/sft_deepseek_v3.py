@@ -1,12 +1,13 @@
-"""DeepSeek-V3's supervised fine-tuning (2412.19437, section 5.1): two epochs, cosine from 5e-6 to 1e-6, packed.
+"""Runs DeepSeek-V3's supervised fine-tuning (2412.19437, section 5.1).
 
 python -m experiments.collect --config=configs/tiny_distillation.py ...      # makes both kinds of samples
 python -m experiments.sft --config=configs/sft_deepseek_v3.py --config.model.path=MODEL \
   --config.demonstrations.path=demonstrations.jsonl --config.mesh.fsdp=-1 --workdir=DIR
 
-The paper's data are 1.5M chats, each reasoning problem twice: with its original answer, and under a system prompt that
-asks for reflection with the reasoner's. Samples are packed and do not see each other. Row length and batch are not in
-the paper. Not measured: it wants a model of your own.
+Two epochs, learning rate falling from 5e-6 to 1e-6 by a cosine. The paper's data are 1.5M chats. They contain each
+reasoning problem twice: with its original answer, and with the reasoner's answer under a system prompt that asks for
+reflection. Samples are packed and do not attend to each other. The paper does not give the row length and the batch
+size. Not measured, because it needs your own model. All fields are explained in configs/tiny_sft.py.
 """
 
 from ml_collections import ConfigDict

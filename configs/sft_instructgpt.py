@@ -1,20 +1,22 @@
-"""InstructGPT's supervised policy (2203.02155, appendix C.1): 16 epochs, and the epoch that a reward model likes best.
+"""Runs InstructGPT's supervised fine-tuning (2203.02155, appendix C.1).
 
 python -m experiments.sft --config=configs/sft_instructgpt.py --config.model.path=MODEL \
   --config.demonstrations.path=chats.jsonl --config.eval.reward_model=REWARD_MODEL \
   --config.eval.sets.heldout.prompts.path=prompts.jsonl --config.mesh.fsdp=-1 --workdir=DIR
 
-Residual dropout 0.2, cosine decay to 10 %, 9.65e-6 and 32 examples a batch (the paper's values for 1.3B and 6B). After
-each epoch the model answers held-out prompts and the reward model scores the answers; the best checkpoint is kept by
-that score, as the validation loss overfits after the first epoch. Not measured: it wants a model and a reward model of
-your own. The same with the tiny ones: `configs/sft_instructgpt.py:tiny`, after
+16 epochs, residual dropout 0.2, cosine decay to 10 %, learning rate 9.65e-6 and 32 examples per batch (the paper's
+values for 1.3B and 6B). After each epoch the model answers held-out prompts, and the reward model scores the answers.
+The checkpoint with the best score is kept, because the validation loss overfits after the first epoch. Not measured,
+because it needs your own model and reward model. All fields are explained in configs/tiny_sft.py. The argument `tiny`
+runs the same with tiny models:
 
 python -m experiments.reward_model --workdir=runs/reward_model
 python -m experiments.sft --config=configs/sft_instructgpt.py:tiny \
   --config.eval.reward_model=runs/reward_model --workdir=runs/sft_instructgpt
 
-Measured, seed 0, 145 s beside other work: of 16 epochs the validation loss is lowest after the 8th (1.690), the reward
-highest after the 7th (0.130; from -0.131 to 0.130 it is mostly noise at 240 problems x 8 answers).
+Measured with the tiny models, seed 0, 145 s with other work at the same time: the validation loss is lowest after the
+8th of 16 epochs (1.690). The reward is highest after the 7th (0.130). At 240 problems x 8 answers, its range from
+-0.131 to 0.130 is mostly noise.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
   if arg == "tiny":
     config.demonstrations.update(per_difficulty=200, copies=1, held_out=0.1)
     config.optimizer.update(warmup_updates=20, decay_updates=0, end_fraction=0.1)
-    config.dropout = dict(first=0.1, last=0.1)  # two layers do not stand 0.2
+    config.dropout = dict(first=0.1, last=0.1)  # 0.2 is too much for two layers
     return config
   if arg:
     raise ValueError(f"{arg!r}, expected nothing or tiny")

@@ -1,12 +1,13 @@
-"""LIMA (2305.11206): 1,000 demonstrations, 15 epochs, residual dropout that rises with depth.
+"""Runs LIMA's supervised fine-tuning (2305.11206).
 
 python -m experiments.sft --config=configs/sft_lima.py --config.model.path=MODEL \
   --config.demonstrations.path=chats.jsonl --config.mesh.fsdp=-1 --workdir=DIR
 
-AdamW (0.9, 0.95) with weight decay 0.1, no warm-up, 1e-5 falling linearly to 1e-6, 32 examples of at most 2,048 tokens
-a batch, dropout from 0 at the bottom layer to 0.3 at the last. The paper found that perplexity does not follow quality
-and chose among epochs 5 to 10 by hand on 50 held-out prompts: `--config.checkpoint.keep=15` keeps them all. Not
-measured: it wants a model of your own.
+1,000 demonstrations, 15 epochs. AdamW (0.9, 0.95) with weight decay 0.1, no warm-up, learning rate falling linearly
+from 1e-5 to 1e-6. A batch has 32 examples of at most 2,048 tokens. Residual dropout rises from 0 at the first layer to
+0.3 at the last. The paper found that perplexity does not show quality. It chose among epochs 5 to 10 by hand, on 50
+held-out prompts; `--config.checkpoint.keep=15` keeps all epochs. Not measured, because it needs your own model. All
+fields are explained in configs/tiny_sft.py.
 """
 
 from ml_collections import ConfigDict

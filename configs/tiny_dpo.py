@@ -1,4 +1,4 @@
-"""DPO on a tiny transformer: warm-up on demonstrations, then graded pairs of answers to other problems.
+"""Trains a tiny transformer with DPO on graded pairs of answers.
 
 python -m experiments.dpo --workdir=runs/dpo
 python -m experiments.dpo --config=configs/tiny_dpo.py:dpop --workdir=runs/dpop      # any loss of OPTIONS
@@ -6,18 +6,20 @@ python -m experiments.dpo --config=configs/tiny_dpo.py:dpop --workdir=runs/dpop 
 Seed 0, 81 s on two shared cores, warm-up included. Held-out problems, 8 samples each: avg@8 0.459 [0.42, 0.50] ->
 0.786 [0.76, 0.81], greedy 0.446 -> 0.958; held-out pairs in the right order 0.856 [0.82, 0.89]; KL to the reference
 1.15 nats.
-The README has all losses.
 
-DPO's falling chosen likelihood shows at a higher rate and for longer, where DPOP (penalty 5) holds it up. From the same
-warm-up (`--config.model.path=runs/dpo/warmup --config.warmup.steps=0 --config.eval.kl=False`), with
-`--config.epochs=4 --config.optimizer.learning_rate=3e-4 --config.eval.every=26`:
+A warm-up on demonstrations comes first. Fields of `model`, `warmup`, `rewards` and `eval` are explained in
+configs/tiny_sft.py, those of `preferences` in configs/tiny_reward_model.py, all others here.
+
+With a higher learning rate and more updates, DPO lowers the likelihood of chosen answers. DPOP (penalty 5) keeps it up.
+Both start from the same warm-up (`--config.model.path=runs/dpo/warmup --config.warmup.steps=0 --config.eval.kl=False`)
+and have `--config.epochs=4 --config.optimizer.learning_rate=3e-4 --config.eval.every=26`:
 
                               DPO, update 52    206    DPOP, update 52    206
     chosen, nats, held-out             -2.54  -5.33              +0.39  +0.21
     rejected                          -12.59 -20.44              -0.56  -3.55
     avg@8 (0.459 before)               0.549  0.392              0.607  0.656
 
-Both best at update 26: DPO 0.781, DPOP 0.692. The curves of two runs side by side:
+The best avg@8 of both is at update 26: DPO 0.781, DPOP 0.692. This draws the curves of two runs next to each other:
 
 python -m experiments.plot --run=DPO=runs/a --run=DPOP=runs/b --metric=eval/preferences/logprob/chosen_moved \
   --metric=eval/heldout/avg@8 --output=curves.png
@@ -27,7 +29,7 @@ from ml_collections import ConfigDict
 
 from configs import tiny_reward_model, tiny_sft
 
-# What each loss needs; β and the like at this task's scale.
+# Keyword arguments of each loss. Their values, such as beta, suit this task.
 OPTIONS = dict(
   dpo=dict(beta=0.1),
   cdpo=dict(beta=0.1, label_smoothing=0.1),
@@ -55,51 +57,59 @@ def get_config(arg: str = "") -> ConfigDict:
   if method not in OPTIONS:
     raise ValueError(f"{arg!r}, expected one of {', '.join(OPTIONS)}")
   config = ConfigDict()
-  config.seed = 0
-  config.steps = 0
-  config.epochs = 1
-  config.batch_size = 64  # pairs
-  config.micro_batches = 1
-  config.max_skipped_updates = 5
+  config.seed = 0  # seed of all random draws of the run
+  config.steps = 0  # optimiser updates; 0: as many as the epochs take
+  config.epochs = 1  # passes over the pairs; 0: only `steps` counts
+  config.batch_size = 64  # pairs of an update
+  config.micro_batches = 1  # parts of an update whose gradients are added up; more of them need less memory
+  config.max_skipped_updates = 5  # the run ends after so many updates in a row with a NaN or infinite gradient
   config.model = tiny_sft.model()
-  config.mesh = dict(data=1, fsdp=1, tensor=1)
-  config.memory = dict(optimizer="device")  # the moments; or host: pinned memory of the host; no bit depends on it
-  config.warmup = tiny_reward_model.warmup()
+  config.mesh = dict(  # devices along each axis; one axis may be -1: all that are left
+    data=1,  # copies of the model; each takes a part of the batch
+    fsdp=1,  # shards of the parameters and the optimiser state; each takes a part of the batch
+    tensor=1,  # shards of heads, MLP and vocabulary
+  )
+  config.memory = dict(optimizer="device")  # memory of the moments: device or host (pinned); results are the same
+  config.warmup = tiny_reward_model.warmup()  # supervised training before DPO; steps=0: none
   config.warmup.steps = 600
   config.warmup.optimizer.decay_updates = 600
   config.preferences = tiny_reward_model.preferences()
   config.preferences.noise = 0.0
-  config.preferences.count_end = True  # False: the token that ends an answer counts in no logprob (Llama 3)
+  config.preferences.count_end = True  # False: logprobs leave out the token that ends an answer (Llama 3)
   config.objective = dict(
-    loss="dpo" if method == "cdpo" else method,
-    options=OPTIONS[method],
-    nll_weight=0.0,  # of the chosen answer's negative log-likelihood (Llama 3: 0.2)
-    nll_mean=False,  # divide it by the answer's length
+    loss="dpo" if method == "cdpo" else method,  # a function of losses.preference; cdpo is dpo with smoothed labels
+    options=OPTIONS[method],  # keyword arguments of that function
+    nll_weight=0.0,  # weight of the chosen answer's negative log-likelihood (Llama 3: 0.2); 0: none
+    nll_mean=False,  # divide that negative log-likelihood by the answer's length
     length_averaged=False,  # divide logprobs by the answer's length before the loss
-    logprob_chunk=4096,
+    logprob_chunk=4096,  # most tokens whose logits a device holds at once; fewer need less memory
   )
-  config.reference = dict(cache="")  # directory of cached reference logprobs; empty: reference/ in the workdir
+  config.reference = dict(cache="")  # directory that keeps the reference's logprobs; empty: WORKDIR/reference
   config.rewards = tiny_sft.rewards()
-  config.optimizer = dict(
-    learning_rate=1e-4,
-    schedule="constant",
-    warmup_updates=10,
-    decay_updates=0,
-    end_fraction=0.1,
-    b1=0.9,
-    b2=0.98,
-    epsilon=1e-8,
-    weight_decay=0.0,
-    clip_norm=1.0,
+  config.optimizer = dict(  # AdamW; all counts are optimiser updates
+    learning_rate=1e-4,  # peak
+    schedule="constant",  # after the warm-up: constant, linear or cosine
+    warmup_updates=10,  # updates over which the rate rises linearly from 0
+    decay_updates=0,  # update at which linear and cosine reach their end
+    end_fraction=0.1,  # final rate of linear and cosine, as a share of the peak
+    b1=0.9,  # decay of the first moment
+    b2=0.98,  # decay of the second moment
+    epsilon=1e-8,  # added to the root of the second moment
+    weight_decay=0.0,  # on matrices only
+    clip_norm=1.0,  # largest norm of the gradient; 0: no clipping
   )
   config.eval = tiny_sft.evaluation()
   config.eval.every = 40
-  config.eval.kl = True  # KL to the reference, on sampled answers; keeps the reference's parameters
-  config.checkpoint = dict(every=100, keep=1, digest=True)
+  config.eval.kl = True  # also measure the KL to the reference on sampled answers; keeps a copy of its parameters
+  config.checkpoint = dict(
+    every=100,  # steps between two checkpoints
+    keep=1,  # newest checkpoints that stay; the best one stays as well
+    digest=True,  # write `params_sha256` to metrics.jsonl at each checkpoint
+  )
   config.logging = dict(
-    tensorboard=True,
-    report=True,
-    console={
+    tensorboard=True,  # write TensorBoard events
+    report=True,  # write report.html at the end
+    console={  # metrics shown in the terminal, with their labels
       "loss": "loss",
       "reward/accuracy": "accuracy",
       "logprob/chosen_moved": "chosen moved",

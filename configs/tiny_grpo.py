@@ -1,9 +1,10 @@
-"""GRPO as DeepSeekMath has it (2402.03300), on the tiny transformer and the task of configs/tiny_dapo.py.
+"""Trains the tiny transformer with GRPO as in DeepSeekMath (2402.03300).
 
     python -m experiments.grpo --workdir=runs/grpo
 
-The baseline of DAPO's ablation: every prompt is trained on, the clip is symmetric, each answer counts the same whatever
-its length, length is not punished, and a KL term holds the policy near the warm-up's.
+The task is that of configs/tiny_dapo.py, which explains all fields. This is GRPO without DAPO's techniques: all groups
+are trained on, the clip is symmetric, each answer has the same weight whatever its length, and long answers get no
+penalty. A KL term keeps the policy close to the policy after the warm-up.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-r"""The KL leash: GRPO on a reward model's scores, gold against proxy reward over the root of the KL (2210.10760).
+r"""Trains with GRPO on a reward model's scores and a KL penalty (the KL leash).
 
     python -m experiments.reward_model --workdir=runs/leash/proxy --config.preferences.limit=300 --config.epochs=15 \
       --config.optimizer.warmup_updates=5
@@ -9,11 +9,12 @@ r"""The KL leash: GRPO on a reward model's scores, gold against proxy reward ove
     python -m experiments.plot $(for b in 0.0 0.03 0.1 0.3 1.0; do echo --run=$b=runs/leash/$b; done) \
       --metric=eval/heldout/avg@8 --metric=eval/heldout/reward --x=eval/heldout/kl_to_start --sqrt_x --output=leash.png
 
-The argument is β, what a nat of KL to the warm-up costs in the reward. The proxy is a reward model of few comparisons;
-gold is the verifier's verdict on held-out problems, which training never sees.
+The plot shows gold and proxy reward over the root of the KL, as in 2210.10760. The argument is β: one nat of KL to the
+policy after the warm-up lowers the reward by β. The proxy is a reward model trained on few comparisons. Gold is the
+verifier's verdict on held-out problems, which training never sees. All fields are explained in configs/tiny_dapo.py.
 
-Seed 0, about 50 s of CPU time a run. The proxy orders 75 % of held-out pairs right. Held-out avg@8 before, at its best
-evaluation and after 80 steps, the proxy's mean score, and the KL in nats an answer:
+Seed 0, about 50 s of CPU time per run. The proxy orders 75 % of held-out pairs right. Columns: held-out avg@8 before,
+at its best evaluation and after 80 steps; the proxy's mean score; the KL in nats per answer:
 
 | β | gold | proxy | KL |
 |---|---|---|---|
@@ -32,7 +33,7 @@ from configs import tiny_dapo
 def get_config(arg: str = "") -> ConfigDict:
   config = tiny_dapo.get_config()
   config.steps = 80
-  config.dynamic_sampling.enabled = False  # it looks at verdicts, which are the gold reward here
+  config.dynamic_sampling.enabled = False  # it uses verdicts, which are the gold reward here
   config.overlong.penalty_buffer = 0
   config.objective.update(clip_low=0.2, clip_high=0.2, aggregation="sequence_mean")
   config.advantage = "group_centered"

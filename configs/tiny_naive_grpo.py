@@ -1,8 +1,9 @@
-"""GRPO without any of DAPO's techniques and without a KL term, on long and short problems under a tight cap.
+"""Trains with GRPO without DAPO's techniques and without a KL term.
 
     python -m experiments.dapo --config=configs/tiny_naive_grpo.py --workdir=runs/naive
 
-What every row of `configs/dapo_ablation.py` starts from; the task and its measured results are described there.
+Problems are long and short, and the limit on answers is tight. Every row of configs/dapo_ablation.py changes this
+config; that file describes the task. All other fields are explained in configs/tiny_dapo.py.
 """
 
 from ml_collections import ConfigDict
@@ -10,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import tiny_dapo
 
 DIFFICULTIES = (1, 2, 3, 4, 5, 16)
-CAP = 28  # tokens of an answer, the stop id included
-CLIP = 0.08  # the paper's 0.2: 16 updates a rollout move so small a model's ratios less
+CAP = 28  # limit on answers, in tokens, the stop token included
+CLIP = 0.08  # stands for the paper's 0.2: in so small a model, 16 updates per rollout move ratios less
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -22,11 +23,11 @@ def get_config(arg: str = "") -> ConfigDict:
     prompts.difficulties = DIFFICULTIES  # numbers of steps of the problems
   config.warmup.demonstrations.update(per_difficulty=1500, max_completion=CAP, row_length=96)
   config.warmup.demonstrations.crowd = dict(
-    # `data.demonstrations.Crowd`: shares by difficulty from 1 on, the last one also beyond; the rest is hasty
-    careful=(0.7, 0.5, 0.4, 0.35, 0.3, 0.65),
-    rambling=(0.2, 0.2, 0.2, 0.2, 0.25, 0.3),
-    slip=0.3,
-    doubt=0.5,
+    # Fields of `data.demonstrations.Crowd`. Shares are for difficulty 1, 2, ...; the last one also for larger ones.
+    careful=(0.7, 0.5, 0.4, 0.35, 0.3, 0.65),  # share of careful demonstrations
+    rambling=(0.2, 0.2, 0.2, 0.2, 0.25, 0.3),  # share of rambling demonstrations; the rest is hasty
+    slip=0.3,  # probability that a step's result is wrong
+    doubt=0.5,  # probability that a rambling demonstration starts again after finishing
   )
   config.warmup.update(steps=600, batch_size=24)
   config.warmup.optimizer.decay_updates = 600
@@ -42,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.update(every=3, max_prompt_length=18, max_new_tokens=CAP, slots=256)
   heldout = config.eval.sets.heldout
   heldout.prompts.per_difficulty = 35
-  heldout.per_problem = True  # every problem's scores go to metrics.jsonl as well
+  heldout.per_problem = True  # also write the scores of each problem to metrics.jsonl
   config.eval.sets.sft_only = heldout.copy_and_resolve_references()
   config.eval.sets.sft_only.update(samples=4, greedy=False)
   config.eval.sets.sft_only.prompts.update(split="sft_only", per_difficulty=16)

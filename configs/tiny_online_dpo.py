@@ -1,9 +1,12 @@
-"""Online DPO on a tiny transformer: each round samples answers, pairs the best with the worst, and trains on them.
+"""Trains a tiny transformer with online DPO.
 
 python -m experiments.dpo --config=configs/tiny_online_dpo.py --workdir=runs/online_dpo
 
+Each round samples answers, pairs the best with the worst answer to a prompt, and trains on the pairs. Fields without a
+comment here are explained in configs/tiny_dpo.py.
+
 Seed 0, 80 s on two shared cores, warm-up included; held-out avg@8 after 0, 10, 20, 30, 40 rounds: 0.459 [0.42, 0.50],
-0.626, 0.777, 0.852, 0.880 [0.86, 0.90]; greedy 0.446 -> 0.979; KL to the policy as it came 1.06 nats.
+0.626, 0.777, 0.852, 0.880 [0.86, 0.90]; greedy 0.446 -> 0.979; KL to the policy before round 1: 1.06 nats.
 """
 
 from ml_collections import ConfigDict
@@ -17,25 +20,42 @@ def get_config(arg: str = "") -> ConfigDict:
   config = ConfigDict({name: base[name] for name in shared})
   config.steps = 40  # rounds
   config.online = dict(
-    refresh_every=1,  # rounds between two copies of the policy to the reference; 0: the policy as it came, for good
-    reward_model="",  # PATH_OR_NAME of a reward model that judges in place of the verifier
+    refresh_every=1,  # the policy becomes the new reference after so many rounds; 0: never
+    reward_model="",  # PATH_OR_NAME of a reward model that gives the rewards; empty: the verifier
   )
-  config.prompts = tiny_sft.task("train", 1000)
+  config.prompts = tiny_sft.task("train", 1000)  # see configs/tiny_sft.py
   config.rollout = dict(
     groups=32,  # prompts of a round
-    group_size=8,  # answers of each; the best and the worst make the pair
-    slots=128,
-    max_prompt_length=8,
-    max_new_tokens=24,
-    sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
+    group_size=8,  # answers per prompt; the best and the worst of them make the pair
+    slots=128,  # answers that are sampled at the same time
+    max_prompt_length=8,  # limit on prompts, in tokens
+    max_new_tokens=24,  # limit on answers, in tokens, the stop token included
+    steps_per_dispatch=16,  # tokens that each slot draws before the engine looks which answers have ended
+    prefill_width=8,  # prompts that one prefill program runs
+    sampling=dict(  # the distribution that tokens are drawn from
+      temperature=1.0,  # 0: always the most likely token
+      top_k=0,  # draw from the k most likely tokens only; 0: off
+      top_p=1.0,  # draw from the most likely tokens that together have probability p; 1: off
+      min_p=0.0,  # draw only tokens at least min_p times as likely as the most likely one; 0: off
+    ),
+    train_on_truncated=False,  # must be True to train on samples of top_k, top_p or min_p
   )
-  config.learner = dict(updates_per_step=2, micro_batches=1, max_skipped_updates=5)
+  config.learner = dict(
+    updates_per_step=2,  # optimiser updates of a round
+    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
+    max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
+  )
   config.optimizer = base.optimizer
   config.eval.every = 10
-  config.checkpoint = dict(every=20, keep=1, digest=True)
+  config.checkpoint = dict(
+    every=20,  # steps between two checkpoints
+    keep=1,  # newest checkpoints that stay; the best one stays as well
+    digest=True,  # write `params_sha256` to metrics.jsonl at each checkpoint
+  )
   config.logging = dict(
-    tensorboard=True,
-    report=True,
+    tensorboard=True,  # write TensorBoard events
+    report=True,  # write report.html at the end
+    # Metrics shown in the terminal, with their labels.
     console={"loss": "loss", "accuracy/mean": "accuracy", "eval/heldout/avg@8": "held-out avg@8"},
   )
   return config

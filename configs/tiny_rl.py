@@ -1,17 +1,18 @@
-r"""The online RL family on the tiny transformer and the task of configs/tiny_dapo.py, one method an argument.
+r"""Trains the tiny transformer with the online RL method in the argument.
 
     python -m experiments.grpo --config=configs/tiny_rl.py:rloo --workdir=runs/rloo
 
-Every method is the same loop (`pipelines.grpo`) and differs in what it names: the estimator of advantages, the
-surrogate, what the loss averages over, where the KL goes. 60 steps of 16 prompts x 8 answers, two updates each, the
-same learning rate for all; not tuned for each. Several from one warm-up:
+The task is that of configs/tiny_dapo.py, which explains all fields. All methods run the same loop (`pipelines.grpo`).
+They differ in the estimator of advantages, the surrogate, the average in the loss, and the place of the KL. Each runs
+60 steps of 16 prompts x 8 answers with two updates per step. The learning rate is the same for all and not tuned for
+each. To start several methods from one warm-up:
 
     python -m experiments.grpo --config.seed=0 --config.steps=0 --workdir=runs/warm
     python -m experiments.grpo --config=configs/tiny_rl.py:rloo --config.seed=0 --config.model.path=runs/warm \
       --config.warmup.steps=0 --workdir=runs/rloo
 
-Seeds 0, 1, 2; 240 held-out problems, 8 samples each, after 60 steps (before: 0.455, 0.479, 0.483; 95 % intervals over
-problems are at most ±0.03); 20 to 50 s of CPU time a run:
+Seeds 0, 1, 2; 240 held-out problems, 8 samples each, after 60 steps. Before: 0.455, 0.479, 0.483. 95 % intervals over
+problems are at most ±0.03. 20 to 50 s of CPU time per run:
 
 | method | avg@8 | mean | greedy |
 |---|---|---|---|
@@ -31,7 +32,7 @@ problems are at most ±0.03); 20 to 50 s of CPU time a run:
 | `reinforce` | 0.948 0.973 0.926 | 0.949 | 0.988 0.996 0.958 |
 | `rft` | 0.931 0.978 0.933 | 0.947 | 0.946 0.996 0.963 |
 
-They do not differ on this task by more than seeds do.
+On this task, methods differ no more than seeds do.
 """
 
 from ml_collections import ConfigDict
@@ -39,9 +40,9 @@ from ml_collections import ConfigDict
 from configs import tiny_dapo
 
 _GRPO = dict(clip_low=0.2, clip_high=0.2, aggregation="sequence_mean")
-_NO_BOUND = 1.0  # of a ratio from below: 1 - 1 = 0
+_NO_BOUND = 1.0  # as clip_low: ratios have no lower bound, since 1 - 1 = 0
 
-# By field of the config. What is not named is GRPO's, without a KL term.
+# Fields of the config that each method changes. All others are those of GRPO without a KL term.
 METHODS = dict(
   # DeepSeekMath, 2402.03300: k3 in the loss.
   grpo=dict(objective=dict(kl_coefficient=0.04)),
@@ -49,18 +50,18 @@ METHODS = dict(
   dr_grpo=dict(advantage="group_centered", objective=dict(aggregation="fixed_length")),
   # Back to Basics, 2402.14740: leave-one-out baseline, KL in the reward.
   rloo=dict(advantage="leave_one_out", objective=dict(aggregation="sequence_sum"), reference=dict(kl_in_reward=0.01)),
-  # REINFORCE++, 2501.03262: no groups; the KL still to come is part of the advantage, which is whitened over the batch.
+  # REINFORCE++, 2501.03262: no groups; a token's advantage includes the KL after it; whitened over the batch.
   reinforce_pp=dict(
     advantage="reinforce_plus_plus",
     advantage_options=dict(kl_coefficient=0.01),
     objective=dict(aggregation="token_mean"),
   ),
-  # The same paper's variant for reasoning: group baseline, whitened over the batch, k2 as a loss of its own.
+  # The same paper's variant for reasoning: group baseline, whitened over the batch, k2 as a separate loss term.
   reinforce_pp_baseline=dict(
     advantage="reinforce_plus_plus_baseline",
     objective=dict(aggregation="token_mean", kl_coefficient=0.01, kl_estimator="k2"),
   ),
-  # Group Sequence Policy Optimization, 2507.18071: one ratio an answer, in much tighter bounds.
+  # Group Sequence Policy Optimization, 2507.18071: one ratio per answer, with much tighter bounds.
   gspo=dict(objective=dict(surrogate="sequence_clipped_surrogate", clip_low=3e-4, clip_high=4e-4)),
   # MiniMax-M1, 2506.13585: clipped weights instead of clipped gradients, no lower bound.
   cispo=dict(
@@ -70,16 +71,16 @@ METHODS = dict(
   remax=dict(advantage="remax", objective=dict(aggregation="sequence_sum")),
   # On-Policy RL with Optimal Reward Baseline, 2505.23585: baseline weighted by length.
   opo=dict(advantage="optimal_baseline", objective=dict(aggregation="sequence_sum")),
-  # Geometric-Mean Policy Optimization, 2507.20673; bounds on the log ratio.
+  # Geometric-Mean Policy Optimization, 2507.20673: the bounds are on the log ratio.
   gmpo=dict(objective=dict(surrogate="geometric_mean_surrogate", clip_low=0.4, clip_high=0.4)),
   # Soft Adaptive Policy Optimization, 2511.20347: a gate that closes gradually instead of a clip.
   sapo=dict(objective=dict(surrogate="soft_gated_surrogate", surrogate_options=dict(tau_pos=1.0, tau_neg=1.05))),
-  # The Entropy Mechanism of RL, 2505.22617: tokens of the largest covariance are clipped, or held by a KL.
+  # The Entropy Mechanism of RL, 2505.22617: tokens with the largest covariance are clipped, or get a KL penalty.
   clip_cov=dict(objective=dict(surrogate="clip_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
   kl_cov=dict(objective=dict(surrogate="kl_cov", surrogate_options=dict(share=2e-3), aggregation="token_mean")),
-  # Williams, 1992: the gradient of log-likelihood times reward, less the batch's mean; no ratio, no clip.
+  # Williams, 1992: gradient of the log-likelihood times (reward - the batch's mean reward); no ratio, no clip.
   reinforce=dict(advantage="batch_centered", objective=dict(surrogate="reinforce", aggregation="sequence_sum")),
-  # Rejection-sampling fine-tuning: the likelihood of right answers, nothing from wrong ones.
+  # Rejection-sampling fine-tuning: the likelihood of right answers only.
   rft=dict(advantage="positive_only", objective=dict(surrogate="reinforce", aggregation="token_mean")),
 )
 

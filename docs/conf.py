@@ -1,7 +1,7 @@
 """Builds the documentation: python -m sphinx -W docs docs/_build
 
 The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the navigation, the
-targets of links to source files, and the API's reference, a page for each public module from its docstrings.
+targets of links to source files, and the API's reference, a page a folder, from docstrings.
 """
 
 import os
@@ -56,7 +56,7 @@ _logger = logging.getLogger(__name__)
 
 
 def public_modules() -> list[str]:
-  """Lists the dotted names of all public modules that have something to show; a folder comes before its files."""
+  """Lists the dotted names of all public modules, folders themselves left out."""
   found = []
   for path in sorted((ROOT / "posttrain_jax").rglob("*.py")):
     names = path.relative_to(ROOT).with_suffix("").parts
@@ -74,14 +74,13 @@ def folders() -> dict[str, list[str]]:
 
 
 def write_reference(app) -> None:
-  """Writes the pages of the API's reference, each only where it has changed, and removes those of modules gone."""
+  """Writes the pages of the API's reference, one a folder: only those that have changed, and removes what is gone."""
   pages = {}
   for folder, modules in folders().items():
-    names = "\n".join(modules)
-    pages[folder] = f"# {folder}\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    parts = [f"# {folder}\n"]
     for module in modules:
-      short = module.removeprefix("posttrain_jax.")
-      pages[module] = f"# {short}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+      parts.append(f"## {_heading(module)}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n")
+    pages[folder] = "\n".join(parts)
   directory = DOCS / REFERENCE
   directory.mkdir(parents=True, exist_ok=True)
   for path in directory.glob("*.md"):
@@ -91,6 +90,10 @@ def write_reference(app) -> None:
     path = directory / f"{name}.md"
     if not path.exists() or path.read_text("utf-8") != text:
       path.write_text(text, "utf-8")
+
+
+def _heading(module: str) -> str:
+  return module.removeprefix("posttrain_jax.")
 
 
 def navigation() -> str:
@@ -131,8 +134,11 @@ def _link(page: str, found: re.Match) -> str:
   if path.is_relative_to(DOCS):
     return f"{text}({target.rstrip('/')}/index.md)" if (path / "index.md").exists() else found[0]
   name = ".".join(path.relative_to(ROOT).with_suffix("").parts) if path.is_relative_to(ROOT) else ""
-  if name in public_modules() or name in folders():
+  if name in folders():
     return f"{text}(/{REFERENCE}/{name}.md)"
+  if name in public_modules():
+    slug = re.sub(r"[^\w-]", "", _heading(name).lower())
+    return f"{text}(/{REFERENCE}/{name.rpartition('.')[0]}.md#{slug})"
   return text[1:-1]
 
 

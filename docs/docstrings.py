@@ -21,37 +21,69 @@ _ITEM = re.compile(r"(?:[-*•]|\d+\.) ")
 
 def to_rst(lines: Sequence[str]) -> list[str]:
   """Converts the lines of a docstring, already without their common indentation."""
-  text = "\n".join(lines).replace("\t", "  ")
-  out, section, item, literal = [], False, False, False
-  for block in re.split(r"\n[ ]*\n", text):
+  out, section, item, literal = [], False, 0, False
+  for block in re.split(r"\n[ ]*\n", "\n".join(lines).replace("\t", "  ")):
     rows = block.split("\n")
-    indented = all(row.startswith(" ") for row in rows if row.strip())
-    if not indented:
-      section, item = rows[0] in SECTIONS, bool(_ITEM.match(rows[0]))
-      literal = False
-    if indented and not section and not item or rows[0].lstrip().startswith("| "):
-      out += [] if literal else ["::", ""]
-      out += [f"  {row}" for row in rows]
+    indent = _indent(rows[0])
+    if not indent:
+      section, item, literal = rows[0] in SECTIONS, _item(rows[0]), False
+    if literal or not section and indent > item or rows[0].startswith("| "):
+      out += [*([] if literal else ["::", ""]), *(f"{' ' * (item + 2)}{row}" for row in rows)]
       literal = True
     elif section:
       out += _section(rows)
     else:
-      out += _escape(_list_apart(rows))
+      out += _paragraph(rows)
     out.append("")
   return out
 
 
+def _indent(row: str) -> int:
+  return len(row) - len(row.lstrip())
+
+
+def _item(row: str) -> int:
+  """Indentation of the text of a list's item; 0 if the row begins none."""
+  found = _ITEM.match(row)
+  return len(found[0]) if found else 0
+
+
 def _section(rows: Sequence[str]) -> list[str]:
   """Escapes a section; the text of `Returns:` becomes a field, as napoleon would take its first colon for a type's."""
-  if rows[0] not in ("Returns:", "Yields:"):
-    return _escape(rows)
-  return _escape([f":returns: {rows[1].strip()}", *(f"  {row.strip()}" for row in rows[2:])])
+  if rows[0] in ("Returns:", "Yields:"):
+    return _escape([f":returns: {rows[1].strip()}", *(f"  {row.strip()}" for row in rows[2:])])
+  return _escape([row if _indent(row) <= 4 else f"    {row.strip()}" for row in rows])
 
 
-def _list_apart(rows: Sequence[str]) -> list[str]:
-  """Sets a list apart from the sentence before it by an empty line."""
-  starts = [i for i, row in enumerate(rows) if i and row.startswith("- ") and not rows[0].startswith("- ")]
-  return [*rows[: starts[0]], "", *rows[starts[0] :]] if starts else list(rows)
+def _paragraph(rows: Sequence[str]) -> list[str]:
+  """Escapes text and lists; rows that stand further in than the text before them are shown as they are."""
+  out, text, shown, item = [], [], [], 0
+
+  def flush():
+    if text:
+      out.extend([*_escape(text), ""])
+    if shown:
+      out.extend([f"{' ' * item}::", "", *(f"{' ' * (item + 2)}{row.strip()}" for row in shown), ""])
+    text.clear()
+    shown.clear()
+
+  for row in rows:
+    begins = _item(row)
+    if begins and (not item or shown):
+      flush()
+    if begins:
+      item = begins
+    if not begins and _indent(row) > item:
+      if not shown and text:
+        out.extend([*_escape(text), ""])
+        text.clear()
+      shown.append(row)
+      continue
+    if shown:
+      flush()
+    text.append(row)
+  flush()
+  return out
 
 
 def _escape(rows: Sequence[str]) -> list[str]:

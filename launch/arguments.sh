@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts that start a job elsewhere: their options, then the job's method and its own arguments.
+# Parses the command lines of the scripts that start a job on other machines; they source this file. The script's
+# options come first, then the job's method and its arguments.
 
 fail() {
   echo "error: $*" >&2
@@ -7,9 +8,9 @@ fail() {
 }
 
 # parse_arguments USAGE "NAME=DEFAULT ..." ARGUMENT...: sets a variable for each --NAME=VALUE, `dry_run`, and the array
-# `job`: METHOD and what follows it. A default of ? has to be given.
+# `job`, which is METHOD and all that follows it. An option with the default ? must be given.
 parse_arguments() {
-  # Names that no option has: what is set are the caller's variables.
+  # Local names begin with an underscore, because the options are set as variables of the caller.
   local _usage=$1 _option _name _found _given
   local -a _options
   read -ra _options <<<"$2"
@@ -45,7 +46,7 @@ parse_arguments() {
   esac
 }
 
-# Runs a command; with --dry_run prints it, so that it can be pasted into a shell.
+# Runs a command, or with --dry_run prints it in a form that can be pasted into a shell.
 run() {
   if [ -n "$dry_run" ]; then
     printf '%q ' "$@" | sed 's/ $//'
@@ -55,7 +56,7 @@ run() {
   fi
 }
 
-# The words as one string for a shell to read again.
+# Quotes words as one string that a shell reads back as the same words.
 quoted() {
   printf '%q ' "$@" | sed 's/ $//'
 }

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: the virtual environment that they run in, .venv in the checkout.
+# Makes the virtual environment .venv in the checkout. The scripts in this folder source this file.
 
 fail() {
   echo "error: $*" >&2
   exit 2
 }
 
-# Prints a Python of at least 3.11 that can make virtual environments: $PYTHON if set, else the first one on the PATH.
+# Prints the name of a Python 3.11 or newer that can make virtual environments: $PYTHON, or the first one on the PATH.
 find_python() {
   local candidate missing=""
   for candidate in ${PYTHON:+"$PYTHON"} python3 python3.12 python3.11 python3.13 python; do
@@ -21,11 +21,11 @@ find_python() {
   fail "found no Python 3.11 or newer on the PATH; install one, or name it: PYTHON=/path/to/python bash $0"
 }
 
-# prepare_environment [EXTRA]: makes .venv, or installs into it again, where it is absent or setup.py has changed.
-# What an installation was made from is kept in a stamp, so that a second run starts at once.
+# prepare_environment [EXTRA]: makes .venv if it is missing, and installs the package if it is not yet installed or
+# setup.py has changed. A stamp file records what was installed, so a second run starts at once.
 prepare_environment() {
   local extra=${1:-} python sources stamp
-  # Another checkout's environment, or one whose Python is gone, does not count.
+  # A .venv whose Python does not start, or is older than 3.11, is made again.
   if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
     python=$(find_python)
     echo "making .venv with $("$python" --version)" >&2

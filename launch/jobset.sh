@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A job on GKE as a JobSet: prints the manifest; without --dry_run, hands it to kubectl.
+# Starts a job on GKE as a JobSet. With --dry_run it prints the manifest instead of passing it to kubectl.
 #
 #   bash launch/jobset.sh --name=NAME --image=IMAGE --accelerator=tpu-v5p-slice --topology=2x2x4 --hosts=4
 #     --claim=PVC [--slices=1] [--chips=4] [--grace=600] [--restarts=20] [--dry_run] METHOD [--config=... --workdir=/runs/DIR ...]
 #
-# IMAGE is made by launch/Dockerfile. PVC is a claim that many nodes mount (Filestore), here as /runs. --hosts are those
-# of a slice, each with --chips chips. Everything is started again when a pod fails, except after exit code 2. On SIGTERM
-# (eviction, maintenance, deletion) pods have --grace seconds; on spot nodes GKE leaves them 25 at most.
+# launch/Dockerfile makes IMAGE. PVC is a claim that many nodes can mount (Filestore); pods mount it as /runs. --hosts
+# is the number of hosts of a slice, each with --chips chips. If a pod fails, all pods are started again, except after
+# exit code 2. After SIGTERM (eviction, maintenance, deletion) pods have --grace seconds; on spot nodes GKE allows at
+# most 25.
 #
 # JobSet's fields: jobset.sigs.k8s.io/docs/tasks/failure_policy (JobSet 0.6 or newer); TPU node selectors:
 # docs.cloud.google.com/kubernetes-engine/docs/how-to/tpus.
@@ -18,7 +19,7 @@ parse_arguments "bash launch/jobset.sh --name=NAME --image=IMAGE --accelerator=T
 
 words=""
 for word in bash launch/run.sh "${job[@]}"; do
-  # YAML's single quotes: a quote inside is doubled, everything else stands for itself.
+  # In YAML's single quotes, a quote is written twice and all other characters stand for themselves.
   words+="
                     - '${word//\'/\'\'}'"
 done

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a policy that reinforcement learning made better, in minutes on two CPU cores:
+# Trains a policy with reinforcement learning from a fresh checkout, in minutes on two CPU cores:
 #
 #   bash launch/quickstart.sh [--workdir=DIR] [--seed=0] [--config.FIELD=value...]
 #
-# Installs into .venv first, when it is absent or setup.py has changed. Then configs/tiny_dapo.py: supervised warm-up,
-# DAPO, held-out evaluation before and after. DIR gets report.html; the last line printed is one JSON object. Run again
-# on the same DIR it goes on where it stopped.
+# It installs the package into .venv if .venv is missing or setup.py has changed. Then it runs configs/tiny_dapo.py:
+# supervised warm-up, DAPO, held-out evaluation before and after. DIR gets report.html. The last line of the output is
+# one JSON object. Run again on the same DIR, it continues where it stopped.
 set -euo pipefail
 
 usage="bash launch/quickstart.sh [--workdir=DIR] [--seed=0] [--config.FIELD=value...]"
 workdir="" seed=0 overrides=()
 for argument in "$@"; do
   case $argument in
-    --workdir=?*) workdir=$(realpath -m -- "${argument#*=}") ;; # as seen from where the script was called
+    --workdir=?*) workdir=$(realpath -m -- "${argument#*=}") ;; # relative to the directory of the call
     --seed=?*) seed=${argument#*=} ;;
     --config.*) overrides+=("$argument") ;;
     -h | --help) echo "usage: $usage" && exit 0 ;;

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# A job on Cloud TPU VMs: makes them, directly or through the queue, installs on all hosts, and starts the job there.
+# Starts a job on Cloud TPU VMs: creates the VMs, directly or through the queue, and installs the package on all hosts.
 #
 #   bash launch/tpu_vm.sh --name=NAME --zone=ZONE --type=v5litepod-16 [--version=v2-alpha-tpuv5-lite]
 #     [--queued=1] [--spot=1] [--slices=1] [--grace=300] [--repository=URL] [--dry_run] METHOD [--config=... --workdir=DIR ...]
 #
-# DIR has to be on a file system that all hosts mount (Filestore). On each host systemd runs the process: SIGTERM when
-# the machine goes down, again after any end but exit code 0 or 2, GRACE seconds to finish a checkpoint in. When Google
-# takes a spot VM back it is 30 seconds at most, so `checkpoint.every` decides what is lost. With --dry_run the commands
-# are printed. Run it again with the same name to start the job again, on the VMs that are there or on new ones.
+# DIR must be on a file system that all hosts mount (Filestore). On each host systemd runs the process. systemd sends
+# SIGTERM when the machine shuts down, and then allows --grace seconds for a checkpoint. It starts the process again
+# after any exit code except 0 and 2. A spot VM has at most 30 seconds before Google takes it back, so
+# `checkpoint.every` decides how much is lost. With --dry_run the commands are only printed. To start the job again, run
+# the script with the same name; it uses the existing VMs or creates new ones.
 #
-#   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --command="journalctl --unit=posttrain --follow"     # what it says
+#   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --command="journalctl --unit=posttrain --follow"     # its output
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command="sudo systemctl stop posttrain"
 #
 # Options of gcloud: docs.cloud.google.com/tpu/docs/queued-resources, /tpu/docs/spot, and
@@ -49,8 +50,8 @@ elif [ -n "$dry_run" ] || ! gcloud compute tpus tpu-vm describe "$name" --zone="
   run gcloud compute tpus tpu-vm create "$name" --zone="$zone" "${machine[@]}"
 fi
 
-# What each host does. KillMode=mixed: SIGTERM to the process alone, not to the workers that judge its answers.
-# Ubuntu 22.04, which most runtimes are, has Python 3.11 beside its own.
+# The commands for each host. KillMode=mixed sends SIGTERM to the process only, not to its workers that judge answers.
+# Most runtimes are Ubuntu 22.04, which has Python 3.11 as an extra package.
 install="{ test -d posttrain || git clone $(quoted "$repository") posttrain; } && cd posttrain && git pull --ff-only && \
 . launch/environment.sh && { (find_python) >/dev/null 2>&1 || { sudo apt-get -q update && \
 { sudo apt-get -qy install python3.11-venv || sudo apt-get -qy install python3-venv; }; }; } && prepare_environment tpu"
@@ -63,7 +64,7 @@ for step in "$install" "$start"; do
   for node in "${nodes[@]}"; do
     run gcloud compute tpus tpu-vm ssh "$node" --zone="$zone" --worker=all --command="$step" &
     started+=($!)
-    [ -z "$dry_run" ] || wait $! # in order, to be read
+    [ -z "$dry_run" ] || wait $! # print the commands in order
   done
   for each in "${started[@]}"; do wait "$each"; done
 done

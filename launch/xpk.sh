@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A job on a GKE cluster that xpk has made, which writes the JobSet itself.
+# Starts a job on a GKE cluster made by xpk; xpk writes the JobSet.
 #
 #   bash launch/xpk.sh --name=NAME --cluster=CLUSTER --zone=ZONE --project=PROJECT --type=v5p-32 --image=IMAGE
 #     --storage=STORAGE [--slices=1] [--grace=600] [--restarts=20] [--dry_run] METHOD [--config=... --workdir=DIR ...]
 #
-# IMAGE is made by launch/Dockerfile; DIR is below the mount point of STORAGE (`xpk storage create`), which all hosts see.
-# By itself xpk starts a workload again after exit codes 42 and 127 to 255; 1 and 75 are added, 2 is not.
+# launch/Dockerfile makes IMAGE. DIR is below the mount point of STORAGE (`xpk storage create`), which all hosts see. By
+# default xpk starts a workload again after exit codes 42 and 127 to 255. This script adds 1 and 75, but not 2.
 #
 # Options of xpk: github.com/AI-Hypercomputer/xpk, src/xpk/parser/workload.py.
 set -euo pipefail

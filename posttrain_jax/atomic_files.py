@@ -1,16 +1,20 @@
-"""Files that are there whole or not at all."""
+"""Writes files atomically: a reader finds the whole file or none."""
 
 import os
 import pathlib
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes or replaces a file; whoever reads it, also after a kill or power loss, finds the old text or the new one."""
+  """Writes or replaces a file with UTF-8 text, atomically and durably.
+
+  A reader finds the old text or the new one, also after a kill or a power loss. When this returns, the new text is on
+  disk.
+  """
   write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """The same for bytes."""
+  """Writes or replaces a file with bytes, as `write_text` does with text."""
   temporary = path.with_name(path.name + ".tmp")
   with open(temporary, "wb") as file:
     file.write(content)
@@ -19,6 +23,6 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   os.replace(temporary, path)
   directory = os.open(path.parent, os.O_RDONLY)
   try:
-    os.fsync(directory)  # the new name itself
+    os.fsync(directory)  # puts the new name on disk
   finally:
     os.close(directory)

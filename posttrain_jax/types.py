@@ -1,12 +1,13 @@
-"""The records that cross component borders: what is asked of the sampler, what it drew, and what the learner trains on.
+"""Defines the records that components exchange: prompts, answers, groups and rollouts.
 
-Two forms of the same facts. On the host, while answers are drawn and judged, one `Group` holds a prompt and its answers
-at their own lengths. For the learner, N groups become one padded `Rollout`, a frozen pytree of arrays.
+Groups and rollouts hold the same facts in two forms. While answers are drawn and judged on the host, one `Group` holds
+a prompt and its answers, each at its own length. For the learner, N groups become one padded `Rollout`, a frozen
+pytree of arrays.
 
-Tokens in, tokens out: an answer is the ids that were drawn. Text is derived from them for verifiers and reports and is
-never tokenised again for training.
+Answers are token ids from end to end: an answer is the ids that were drawn. Text is decoded from them for verifiers
+and reports, and is never tokenised again for training.
 
-Alignment, here and everywhere: index t of a per-token array is about answer token t given the prompt and the answer
+Alignment, here and everywhere: index t of a per-token array is about answer token t, given the prompt and the answer
 tokens before it.
 """
 
@@ -20,31 +21,31 @@ import numpy as np
 
 
 class InputError(ValueError):
-  """Bad configuration or bad input: one line that names what, where, and what was expected.
+  """Reports bad configuration or bad input in one line: what, where, and what was expected.
 
-  The binaries turn it into that line on stderr and exit code 2. Anything that raises it does so before the first
-  compile.
+  The binaries print that line on stderr and end with exit code 2. It is raised before anything is compiled.
   """
 
 
 class FinishReason(enum.IntEnum):
-  """Why an answer ended."""
+  """Names the reasons why an answer ended."""
 
   EOS = 0  # a stop id was drawn (and is the answer's last token)
   LENGTH = 1  # the cap on new tokens was reached
-  CANCELLED = 2  # the engine was told to drop it
-  SUSPENDED = 3  # it has not: it was taken out of the engine to go on later
+  CANCELLED = 2  # there is no answer: the row fills up a batch
+  SUSPENDED = 3  # it has not ended: it was taken out of the engine, to go on later
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """One prompt as the sampler and the verifiers see it.
+  """Holds one prompt, as the sampler and the verifiers see it.
 
   Attributes:
     index: position of the prompt in its data set; part of the key of every random draw made for it.
     tokens: prompt token ids, without padding.
-    row: the columns of the data row it came from (`answer` and whatever else the row had), passed to reward functions.
-    attempt: how often this prompt was drawn before (its epoch), so that drawing it again gives other answers.
+    row: the columns of its data row (`answer` and any others), passed to reward functions.
+    attempt: number of times this prompt was drawn before (its epoch); with it, drawing the prompt again gives other
+      answers.
   """
 
   index: int
@@ -55,7 +56,7 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """One sampled answer at its own length n.
+  """Holds one sampled answer at its own length n.
 
   Attributes:
     tokens: int32 [n], the ids as drawn, the stop id included.
@@ -63,8 +64,8 @@ class Answer:
       temperature, before any truncation (top-k, top-p, min-p). This is what training uses.
     drawn_logprobs: float32 [n], log probability under the distribution that the token was really drawn from.
     versions: int32 [n], version (count of optimiser updates) of the parameters that drew each token.
-    finish_reason: why it ended.
-    generated: bool [n], False on tokens put in by a tool or an environment; None means that all were drawn.
+    finish_reason: the reason why it ended.
+    generated: bool [n], False on tokens put in by a tool or an environment; None if all tokens were drawn.
   """
 
   tokens: np.ndarray
@@ -77,16 +78,16 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """A prompt with its G answers and, once they are judged, their rewards.
+  """Holds a prompt with its G answers and, once they are judged, their rewards.
 
   Attributes:
     prompt: the prompt.
     answers: the G answers, in sample order.
     texts: the decoded answers, for verifiers and reports.
-    components: one float32 [G] array per reward function, NaN where the function failed or timed out.
-    accuracy: float32 [G], the raw correctness in [0, 1] that dynamic sampling looks at, never shaped.
-    rewards: float32 [G], the weighted sum of the components plus length shaping; what advantages are made of.
-    valid: bool [G], False where some reward function failed: no reward, which is not a reward of 0.
+    components: one float32 [G] array for each reward function, NaN where the function failed or timed out.
+    accuracy: float32 [G], the raw correctness in [0, 1], never shaped; dynamic sampling looks at it.
+    rewards: float32 [G], the weighted sum of the components plus length shaping; advantages are computed from it.
+    valid: bool [G], False where some reward function failed: such an answer has no reward, which is not a reward of 0.
   """
 
   prompt: Prompt
@@ -99,12 +100,12 @@ class Group:
 
   @property
   def lengths(self) -> np.ndarray:
-    """int32 [G], tokens of each answer, the stop id included."""
+    """Counts the tokens of each answer, the stop id included: int32 [G]."""
     return np.array([len(answer.tokens) for answer in self.answers], np.int32)
 
   @property
   def truncated(self) -> np.ndarray:
-    """bool [G], True where the answer ran into the cap."""
+    """Marks the answers that reached the cap on new tokens: bool [G]."""
     return np.array([answer.finish_reason == FinishReason.LENGTH for answer in self.answers])
 
 
@@ -115,19 +116,20 @@ Judge = Callable[[Sequence[Group]], list[Group]]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-  """P prompts with G answers each, padded: what one rollout hands to the learner.
+  """Holds P prompts with G answers each, padded for the learner.
 
-  Prompts and answers are padded on the right. Masks come from lengths, never from token ids (a pad id may equal EOS).
+  Prompts and answers are padded on the right. Masks are made from lengths, never from token ids (a pad id may equal
+  EOS).
 
   Attributes:
-    prompts: int32 [P, Tp], once per group.
+    prompts: int32 [P, Tp], one for each group.
     prompt_lengths: int32 [P].
     answers: int32 [P, G, Tc].
     lengths: int32 [P, G], answer tokens, the stop id included.
     generated: bool [P, G, Tc], True on tokens that the policy drew; False on padding and on tokens put in by tools.
     finish_reasons: int32 [P, G], a `FinishReason`.
     sampler_logprobs: float32 [P, G, Tc], untruncated, at the sampling temperature; 0 where not generated.
-    drawn_logprobs: float32 [P, G, Tc], of the distribution really drawn from; 0 where not generated.
+    drawn_logprobs: float32 [P, G, Tc], under the distribution really drawn from; 0 where not generated.
     versions: int32 [P, G, Tc], version of the parameters that drew the token; 0 where not generated.
     accuracy: float32 [P, G], raw correctness in [0, 1]; 0 where not valid.
     rewards: float32 [P, G], shaped; 0 where not valid.

@@ -1,11 +1,12 @@
-"""Times PyTorch with Hugging Face's Llama on the work of `experiments.benchmark`, in one session on one machine.
+"""Times PyTorch with Hugging Face's Llama on the work of `experiments.benchmark`.
 
     python -m venv /tmp/torch && /tmp/torch/bin/pip install torch transformers
     /tmp/torch/bin/python launch/peers/time_torch.py [--runs=3]
 
-`generate` at temperature 1, as TRL's GRPO trainer calls it, and an update with the clipped surrogate under AdamW: with
-the logits of all answer tokens at once, and row by row as TRL's default micro-batch of one does it. It imports nothing
-of posttrain_jax. One JSON line.
+Run both in one session on one machine to compare them. Rollouts are `generate` at temperature 1, as TRL's GRPO trainer
+calls it. The update is the clipped surrogate with AdamW, in two ways: with the logits of all answer tokens at once, and
+row by row like TRL's default micro-batch of one. The script imports nothing from posttrain_jax and prints one JSON
+line.
 """
 
 import json
@@ -16,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def main():
-  """Times rollouts and updates and prints what was found."""
+  """Times rollouts and updates and prints the results."""
   asked = peer_work.asked()
   torch.manual_seed(0)
   config = LlamaConfig(

@@ -1,11 +1,12 @@
-"""Times Tunix on the work of `experiments.benchmark`, for a comparison in one session on one machine.
+"""Times Tunix on the work of `experiments.benchmark`.
 
     python -m venv /tmp/tunix && /tmp/tunix/bin/pip install google-tunix==0.1.7 jax==0.10.2
     /tmp/tunix/bin/python launch/peers/time_tunix.py [--runs=3]
 
-Its own sampler (`tunix.generate.sampler.Sampler`, which takes strings: the tokenizer here reads and writes numbers),
-and its own GRPO loss (`tunix.rl.algo_core.grpo_loss_fn`) under the gradient and AdamW, on its Llama with the sizes of
-`smol_4layer`. It imports nothing of posttrain_jax. One JSON line.
+Run both in one session on one machine to compare them. Tunix's Llama has the sizes of `smol_4layer`. Rollouts use
+Tunix's sampler (`tunix.generate.sampler.Sampler`). It takes strings, so the tokeniser here reads and writes numbers.
+The update uses Tunix's GRPO loss (`tunix.rl.algo_core.grpo_loss_fn`), its gradient and AdamW. The script imports
+nothing from posttrain_jax and prints one JSON line.
 """
 
 import json
@@ -23,7 +24,7 @@ from tunix.rl.grpo.grpo_learner import GRPOConfig
 
 
 class Numbers:
-  """A tokenizer whose text is the ids themselves."""
+  """Reads and writes token ids as numbers, in place of a tokeniser."""
 
   def encode(self, text, **_):
     return [int(number) for number in text.split()]
@@ -42,7 +43,7 @@ class Numbers:
 
 
 def main():
-  """Times rollouts and updates and prints what was found."""
+  """Times rollouts and updates and prints the results."""
   asked = peer_work.asked()
   config = llama.ModelConfig(
     num_layers=4,
@@ -69,7 +70,7 @@ def main():
       cache_size=length, num_layers=4, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim
     ),
   )
-  texts = [" ".join(map(str, row[1:])) for row in prompts]  # the sampler puts the first id before them
+  texts = [" ".join(map(str, row[1:])) for row in prompts]  # the sampler adds the first id itself
   for name, sampling in (("sampled", dict(temperature=1.0, top_p=1.0)), ("greedy", {})):
 
     def generate(run, sampling=sampling):

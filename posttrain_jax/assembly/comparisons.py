@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import ml_collections
 from absl import logging
 
 from posttrain_jax.data import arithmetic, graded_answers, preferences, prompts, sources
@@ -11,8 +10,49 @@ from posttrain_jax.data.graded_answers import Form
 from posttrain_jax.data.preferences import BadRows, Comparison, TooLong
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.runs.settings import convert
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+  """Holds a config's group of fields about comparisons.
+
+  Attributes:
+    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty for graded answers of the procedural crowd.
+    form: of the procedural comparisons.
+    per_difficulty: procedural problems of each number of steps.
+    answers: of a procedural ranking.
+    noise: probability that the procedural grader errs.
+    seed: of the procedural comparisons.
+    limit: at most this many rows to train on; 0 for all.
+    held_out: share of the prompts that is held out.
+    strengths: train on comparisons of these strengths only; empty for all.
+    template: text around a prompt's text, which stands for {prompt}.
+    chat: whether prompts that are text are rendered with the chat template; messages always are.
+    system: the system message of prompts that are rendered so; empty for none.
+    max_prompt_length: limit in tokens.
+    max_answer_length: limit in tokens.
+    bad_rows: what happens to malformed rows.
+    too_long: what happens to comparisons over a limit.
+  """
+
+  path: str
+  form: Form
+  per_difficulty: int
+  answers: int
+  noise: float
+  seed: int
+  limit: int = at_least(0)
+  held_out: float
+  strengths: tuple[preferences.Strength, ...]
+  template: str
+  chat: bool
+  system: str
+  max_prompt_length: int
+  max_answer_length: int
+  bad_rows: BadRows
+  too_long: TooLong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +72,11 @@ class ComparisonData:
   facts: Mapping[str, float]
 
 
-def load_comparisons(section: ml_collections.ConfigDict, tokenizer: Tokenizer) -> ComparisonData:
+def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> ComparisonData:
   """Reads comparisons, holds some out and tokenises them.
 
   Args:
-    section: see `configs/tiny_reward_model.py:preferences`.
+    section: which comparisons.
     tokenizer: the model's.
 
   Raises:
@@ -44,18 +84,15 @@ def load_comparisons(section: ml_collections.ConfigDict, tokenizer: Tokenizer) -
   """
   if not 0 <= section.held_out < 1:
     raise InputError(f"preferences.held_out: {section.held_out}, expected a share from 0 to below 1")
-  if section.limit < 0:
-    raise InputError(f"preferences.limit: {section.limit}, expected 0 (all) or more")
   if "{prompt}" not in section.template:
     raise InputError(f"preferences.template: {section.template!r} has no '{{prompt}}'")
   rows, digest = _read(section)
-  strengths = [convert(preferences.Strength, each, "preferences.strengths") for each in section.strengths]
   options = dict(
     prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
     max_prompt_length=section.max_prompt_length,
     max_answer_length=section.max_answer_length,
-    bad_rows=convert(BadRows, section.bad_rows, "preferences.bad_rows"),
-    too_long=convert(TooLong, section.too_long, "preferences.too_long"),
+    bad_rows=section.bad_rows,
+    too_long=section.too_long,
   )
   train_rows, held_out_rows = preferences.split_by_prompt(rows, held_out=section.held_out)
   if not train_rows or (section.held_out and not held_out_rows):
@@ -64,7 +101,7 @@ def load_comparisons(section: ml_collections.ConfigDict, tokenizer: Tokenizer) -
       "held out, expected some of each"
     )
   train, counts = preferences.read_comparisons(
-    train_rows[: section.limit or None], tokenizer, strengths=strengths or None, **options
+    train_rows[: section.limit or None], tokenizer, strengths=section.strengths or None, **options
   )
   # All strengths are held out, whatever is trained on: accuracy is told by strength.
   held_out, held_out_counts = [], {}
@@ -76,16 +113,13 @@ def load_comparisons(section: ml_collections.ConfigDict, tokenizer: Tokenizer) -
   return ComparisonData(train, held_out, {"preferences": digest}, facts)
 
 
-def _read(section: ml_collections.ConfigDict) -> tuple[list[Row], str]:
-  if sources.is_tfds(section.path):
-    rows = sources.read_tfds(section.path)
-    return rows, prompts.rows_digest([row.columns for row in rows])
+def _read(section: PreferenceSettings) -> tuple[list[Row], str]:
   if section.path:
-    return prompts.read_jsonl(section.path), prompts.file_digest(section.path)
+    return sources.read_rows(section.path)
   problems = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, seed=section.seed)
   written, left_out = graded_answers.graded_answers(
     problems,
-    form=convert(Form, section.form, "preferences.form"),
+    form=section.form,
     answers=section.answers,
     noise=section.noise,
     seed=section.seed,

@@ -3,16 +3,64 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import ml_collections
-
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
 from posttrain_jax.data.demonstrations import Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
-from posttrain_jax.data.supervised import SupervisedBatches
+from posttrain_jax.data.supervised import SupervisedBatches, Weighting
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.runs.settings import build, convert
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodingSettings:
+  """Holds what a config says of how demonstrations become rows of tokens.
+
+  Attributes:
+    template: text around a prompt's text, which stands for {prompt}.
+    chat: whether prompt and completion are put through the chat template; rows of messages always are.
+    system: the system message of chats that have none; empty for none.
+    row_length: tokens of a row.
+    packed: whether a row holds several examples.
+    max_completion: learned tokens of an example at most; 0 for no limit.
+    too_long: what happens to examples over a limit.
+  """
+
+  template: str
+  chat: bool
+  system: str
+  row_length: int = at_least(1)
+  packed: bool
+  max_completion: int = at_least(0)
+  too_long: supervised.TooLong
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemonstrationSettings(EncodingSettings):
+  """Holds a config's group of fields about demonstrations.
+
+  Attributes:
+    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty for those of the procedural crowd.
+    per_difficulty: procedural problems of each number of steps.
+    copies: procedural demonstrations of each problem.
+    seed: of the procedural demonstrations.
+    limit: at most this many rows; 0 for all.
+    held_out: share of the prompts that is kept for the validation loss.
+    tagged: share of the procedural demonstrations that is put into R1's template; None for none.
+    crowd: who writes the procedural demonstrations; None for the usual crowd.
+    difficulties: numbers of steps of the procedural problems; None for all.
+  """
+
+  path: str
+  per_difficulty: int
+  copies: int
+  seed: int
+  limit: int = at_least(0)
+  held_out: float
+  tagged: float | None = None
+  crowd: Crowd | None = None
+  difficulties: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +81,15 @@ class DemonstrationData:
 
 
 def load_demonstrations(
-  section: ml_collections.ConfigDict, tokenizer: Tokenizer, *, batch_size: int, weighting: str, seed: int
+  section: DemonstrationSettings, tokenizer: Tokenizer, *, batch_size: int, weighting: Weighting, seed: int
 ) -> DemonstrationData:
   """Reads demonstrations and lays them out in rows.
 
   Args:
-    section: see `configs/tiny_sft.py:training`.
+    section: which demonstrations.
     tokenizer: the model's.
     batch_size: rows of a batch.
-    weighting: a `supervised.Weighting`.
+    weighting: how examples weigh.
     seed: of the shuffling.
 
   Raises:
@@ -62,33 +110,33 @@ def load_demonstrations(
 
 
 def lay_out(
-  section: ml_collections.ConfigDict,
+  section: EncodingSettings,
   rows: Sequence[Row],
   held_out: Sequence[Row],
   digest: str,
   tokenizer: Tokenizer,
   *,
   batch_size: int,
-  weighting: str,
+  weighting: Weighting,
   seed: int,
 ) -> DemonstrationData:
   """Tokenises rows, those to train on and those held out (which may be none), and lays them out in batches.
 
   Args:
-    section: `row_length`, `packed` and how rows are encoded; see `configs/tiny_sft.py:training`.
+    section: how rows are encoded.
     rows: what is trained on.
     held_out: what is validated on.
     digest: of what was read.
     tokenizer: the model's.
     batch_size: rows of a batch.
-    weighting: a `supervised.Weighting`.
+    weighting: how examples weigh.
     seed: of the shuffling.
 
   Raises:
     InputError: an example is not fit for use.
   """
   options = dict(batch_size=batch_size, seed=seed, pad_id=tokenizer.pad_id or 0, length=section.row_length)
-  options |= dict(packed=section.packed, weighting=convert(supervised.Weighting, weighting, "loss_weighting"))
+  options |= dict(packed=section.packed, weighting=weighting)
   examples, changed = encode(section, rows, tokenizer)
   batches = SupervisedBatches(examples, **options)
   validation = None
@@ -105,29 +153,25 @@ def lay_out(
   return DemonstrationData(batches, validation, {"demonstrations": digest}, facts)
 
 
-def read_demonstrations(section: ml_collections.ConfigDict) -> tuple[list[Row], str]:
+def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]:
   """Rows that the section names, with the sha256 of what they were read from."""
-  if sources.is_tfds(section.path):
-    rows = sources.read_tfds(section.path)
-    digest = prompts.rows_digest([row.columns for row in rows])
-  elif section.path:
-    rows, digest = prompts.read_jsonl(section.path), prompts.file_digest(section.path)
+  if section.path:
+    rows, digest = sources.read_rows(section.path)
   else:
-    given = dict(seed=section.seed, difficulties=section.get("difficulties", arithmetic.DIFFICULTIES))
-    crowd = build(Crowd, section.crowd, "demonstrations.crowd") if "crowd" in section else Crowd()
+    given = dict(seed=section.seed, difficulties=section.difficulties or arithmetic.DIFFICULTIES)
     problems = arithmetic.problems(
       arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, **given
     ) + arithmetic.problems(arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), **given)
-    written = demonstrations.demonstrations(problems, crowd=crowd, copies=section.copies, seed=section.seed)
-    if section.get("tagged"):
+    written = demonstrations.demonstrations(
+      problems, crowd=section.crowd or Crowd(), copies=section.copies, seed=section.seed
+    )
+    if section.tagged:
       written = tagged.tag_some(written, share=section.tagged, seed=section.seed)
     rows, digest = prompts.named_rows(written, "demonstrations"), prompts.rows_digest(written)
-  if section.limit < 0:
-    raise InputError(f"demonstrations.limit: {section.limit}, expected 0 (all) or more")
   return rows[: section.limit or None], digest
 
 
-def encode(section: ml_collections.ConfigDict, rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Example], int]:
+def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Example], int]:
   """Tokenises rows as the section says: (examples, number of those that were dropped or cut)."""
   if "{prompt}" not in section.template:
     raise InputError(f"demonstrations.template: {section.template!r} has no '{{prompt}}'")
@@ -138,5 +182,5 @@ def encode(section: ml_collections.ConfigDict, rows: Sequence[Row], tokenizer: T
     found,
     max_length=section.row_length,
     max_learned=section.max_completion or None,
-    too_long=convert(supervised.TooLong, section.too_long, "demonstrations.too_long"),
+    too_long=section.too_long,
   )

@@ -2,18 +2,53 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import digests, find_tokenizer, load_model
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.rewards.extract import AnswerStyle
 from posttrain_jax.rewards.judge import OVERLONG, OverlongPenalty, VerifierJudge
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.types import Group, InputError, Judge
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardFunctionSettings:
+  """Holds a config's group of fields about one reward function.
+
+  Attributes:
+    function: "module:function".
+    weight: of its value in the reward.
+    options: its keyword arguments.
+  """
+
+  function: str
+  weight: float
+  options: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+  """Holds a config's group of fields about rewards.
+
+  Attributes:
+    accuracy: the function whose value is the accuracy that dynamic sampling and evaluations look at.
+    workers: processes that run the functions; 0 for none but this one.
+    batch_seconds: limit for all answers that a worker is given at a time.
+    answer_seconds: limit for one answer.
+    functions: the reward functions by name.
+  """
+
+  accuracy: str
+  workers: int
+  batch_seconds: float
+  answer_seconds: float
+  functions: Mapping[str, RewardFunctionSettings]
 
 
 class OverlongFilter(enum.StrEnum):
@@ -41,10 +76,10 @@ def _without(group: Group, left_out: np.ndarray) -> Group:
   )
 
 
-def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
+def make_workers(section: RewardSettings) -> RewardWorkers:
   """Starts the workers of the config's `rewards` section; raises InputError for functions that cannot be loaded."""
   functions = [
-    RewardFunction(path=each.function, weight=float(each.weight), options=each.options.to_dict(), name=name)
+    RewardFunction(path=each.function, weight=each.weight, options=dict(each.options), name=name)
     for name, each in section.functions.items()
   ]
   return RewardWorkers(
@@ -52,13 +87,16 @@ def make_workers(section: ml_collections.ConfigDict) -> RewardWorkers:
   )
 
 
-def check_answer_style(config: ml_collections.ConfigDict) -> None:
+def check_answer_style(rewards: RewardSettings, answer_style: AnswerStyle) -> None:
   """Raises InputError where majority votes would read answers otherwise than the verifier does."""
-  style = config.rewards.functions[config.rewards.accuracy].options.get("style", config.eval.answer_style)
-  if style != config.eval.answer_style:
+  if rewards.accuracy not in rewards.functions:
+    known = ", ".join(rewards.functions)
+    raise InputError(f"rewards.accuracy: {rewards.accuracy!r}, expected one of rewards.functions: {known}")
+  style = rewards.functions[rewards.accuracy].options.get("style", answer_style)
+  if style != answer_style:
     raise InputError(
-      f"eval.answer_style: {config.eval.answer_style!r}, expected {style!r} as in "
-      f"rewards.functions.{config.rewards.accuracy}.options.style"
+      f"eval.answer_style: {str(answer_style)!r}, expected {style!r} as in "
+      f"rewards.functions.{rewards.accuracy}.options.style"
     )
 
 

@@ -9,10 +9,10 @@ import enum
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-import ml_collections
 from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
@@ -25,13 +25,47 @@ from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
-from posttrain_jax.runs.settings import build
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
 COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+  """Holds a config's group of fields about the model.
+
+  Attributes:
+    path: PATH_OR_NAME; empty for a transformer with random parameters.
+    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` count. A `vocab_size` of 0
+      is the tokeniser's.
+    tags: whether the tiny tokeniser knows the symbols of R1's template too.
+  """
+
+  path: str
+  transformer: Mapping[str, Any]
+  tags: bool | None = None
+
+  @classmethod
+  def from_section(cls, section: Mapping[str, Any], where: str) -> "ModelSettings":
+    """Reads the config's group; its fields besides `path` and `tags` are the transformer's."""
+    known = {field.name for field in dataclasses.fields(TransformerConfig)}
+    for name in section:
+      if name not in known | {"path", "tags"}:
+        raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(known | {'path', 'tags'}))}")
+    for name in ("path", *COMPUTE_FIELDS):
+      if name not in section:
+        raise InputError(f"{where}.{name}: missing")
+    sizes = {name: value for name, value in section.items() if name in known}
+    return cls(section["path"], sizes, section.get("tags"))
+
+  def to_section(self) -> dict[str, Any]:
+    """Returns the config's group."""
+    tags = {} if self.tags is None else {"tags": self.tags}
+    return {"path": self.path, **tags, **self.transformer}
 
 
 class Which(enum.StrEnum):
@@ -65,7 +99,7 @@ class Policy:
 
 
 def load_policy(
-  section: ml_collections.ConfigDict,
+  section: ModelSettings,
   *,
   scalar_head: bool = False,
   symbols: Sequence[str] = demonstrations.SYMBOLS,
@@ -73,25 +107,23 @@ def load_policy(
   """Loads what the config's `model` section names.
 
   Args:
-    section: `path`, or the sizes of a `TransformerConfig` (`vocab_size` 0 is the tokeniser's), and how to compute.
-      `tags`, if it is there and true, adds `tagged.TAGS` to the symbols.
+    section: which model, and how to compute.
     scalar_head: whether a reward model will do.
     symbols: what the tiny tokeniser knows, where there is no path.
 
   Raises:
     InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
   """
-  path = section.path
-  sizes = ml_collections.ConfigDict({name: value for name, value in section.items() if name not in ("path", "tags")})
+  path, sizes = section.path, dict(section.transformer)
   if not path:
-    tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.get("tags") else symbols)
-    sizes.vocab_size = sizes.vocab_size or tokenizer.vocab_size
-    return Policy(build(TransformerConfig, sizes, "model"), tokenizer)
+    tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
+    sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size
+    return Policy(parse(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in COMPUTE_FIELDS}
   policy = open_policy(path)
   if policy.model.scalar_head and not scalar_head:
     raise InputError(f"model.path: {path} is a reward model, expected a language model")
-  model = build(TransformerConfig, ml_collections.ConfigDict(dataclasses.asdict(policy.model) | compute), "model")
+  model = parse(TransformerConfig, dataclasses.asdict(policy.model) | compute, "model")
   return dataclasses.replace(policy, model=model)
 
 
@@ -162,8 +194,8 @@ def save_description(policy: Policy, workdir: pathlib.Path) -> None:
 
 
 def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:
-  sizes = ml_collections.ConfigDict(json.loads((path / _MODEL_FILE).read_text("utf-8")))
-  model = build(TransformerConfig, sizes, str(path / _MODEL_FILE))
+  sizes = json.loads((path / _MODEL_FILE).read_text("utf-8"))
+  model = parse(TransformerConfig, sizes, str(path / _MODEL_FILE))
   _, abstract = abstract_transformer(model)
   mesh = make_mesh({}, jax.local_devices()[:1])
   target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))

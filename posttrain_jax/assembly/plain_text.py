@@ -1,8 +1,8 @@
 """Plain text: what a model must not forget, read from a file or written by the procedural crowd."""
 
+import dataclasses
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 
 from posttrain_jax.data import arithmetic, demonstrations, prompts, supervised
@@ -14,7 +14,28 @@ from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 
-def read_plain(section: ml_collections.ConfigDict) -> tuple[list[Row], str]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainTextSettings:
+  """Holds a config's group of fields about plain text.
+
+  Attributes:
+    path: FILE.jsonl or FILE.jsonl.gz; empty for what the procedural crowd writes.
+    field: the column that has the text.
+    per_difficulty: procedural problems of each number of steps.
+    seed: of the procedural problems.
+    limit: at most this many texts; 0 for all.
+    row_length: texts are cut at this many tokens.
+  """
+
+  path: str
+  field: str
+  per_difficulty: int
+  seed: int
+  limit: int = at_least(0)
+  row_length: int = at_least(1)
+
+
+def read_plain(section: PlainTextSettings) -> tuple[list[Row], str]:
   """Rows of text in the column `section.field`, with the sha256 of what they were read from.
 
   Args:
@@ -24,20 +45,28 @@ def read_plain(section: ml_collections.ConfigDict) -> tuple[list[Row], str]:
   Raises:
     InputError: nothing is there, or a row without such text.
   """
-  at_least(ml_collections.ConfigDict({"plain": section}), {"plain.limit": 0})
   if not section.path:
     problems = arithmetic.problems(arithmetic.Split.HELD_OUT, per_difficulty=section.per_difficulty, seed=section.seed)
     written = demonstrations.demonstrations(problems, seed=section.seed)
     return prompts.named_rows(written, "plain")[: section.limit or None], prompts.rows_digest(written)
-  rows = prompts.read_jsonl(section.path)[: section.limit or None]
+  return read_texts(section.path, field=section.field, limit=section.limit)
+
+
+def read_texts(path: str, *, field: str, limit: int = 0) -> tuple[list[Row], str]:
+  """Reads the rows of a file that have text in a column, with the file's sha256; 0 is no limit.
+
+  Raises:
+    InputError: if there is no such file, or a row without text in that column.
+  """
+  rows = prompts.read_jsonl(path)[: limit or None]
   for row in rows:
-    if not isinstance(row.columns.get(section.field), str) or not row.columns[section.field].strip():
-      raise InputError(f"{row.source}: {section.field} is {row.columns.get(section.field)!r}, expected text")
-  return rows, prompts.file_digest(section.path)
+    if not isinstance(row.columns.get(field), str) or not row.columns[field].strip():
+      raise InputError(f"{row.source}: {field} is {row.columns.get(field)!r}, expected text")
+  return rows, prompts.file_digest(path)
 
 
 def lay_out(
-  section: ml_collections.ConfigDict, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
+  section: PlainTextSettings, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
 ) -> SupervisedBatches:
   """Rows of `read_plain` for `Validation`: every token of a file's text counts, of the crowd's what it answers.
 

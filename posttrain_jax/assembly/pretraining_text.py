@@ -1,25 +1,42 @@
 """Text that a policy must not forget while it is trained on rewards: documents, or demonstrations (PPO-ptx)."""
 
+import dataclasses
 from collections.abc import Mapping
 
-import ml_collections
-
-from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
-from posttrain_jax.assembly.plain_text import documents, read_plain
+from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
+from posttrain_jax.assembly.plain_text import documents, read_texts
 from posttrain_jax.data import supervised
 from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainingTextSettings:
+  """Holds PPO's `ptx` section.
+
+  Attributes:
+    coefficient: γ, weight of the text's negative log-likelihood in every update of the policy; 0 for none.
+    rows: of text in an update.
+    field: the column of a file of documents that has the text, of which every token is learned; empty for
+      demonstrations.
+    demonstrations: where the text is.
+  """
+
+  coefficient: float
+  rows: int = at_least(1)
+  field: str
+  demonstrations: DemonstrationSettings
+
+
 def load_pretraining(
-  section: ml_collections.ConfigDict, tokenizer: Tokenizer, *, batch_size: int, seed: int
+  section: PretrainingTextSettings, tokenizer: Tokenizer, *, batch_size: int, seed: int
 ) -> tuple[SupervisedBatches, Mapping[str, str]]:
   """Reads text and lays it out in shuffled batches.
 
   Args:
-    section: the config's `ptx` (see `configs/tiny_ppo.py`): with `field`, documents in that column of the file, of
-      which every token is learned; without, the demonstrations of its section.
+    section: the config's `ptx`.
     tokenizer: the model's.
     batch_size: rows of an update.
     seed: of the shuffling.
@@ -34,8 +51,7 @@ def load_pretraining(
   if section.field and not source.path:
     raise InputError("ptx.demonstrations.path: empty, expected the file that has the documents of ptx.field")
   if section.field:
-    plain = dict(path=source.path, field=section.field, limit=source.limit, row_length=source.row_length)
-    rows, digest = read_plain(ml_collections.ConfigDict(plain))
+    rows, digest = read_texts(source.path, field=section.field, limit=source.limit)
     examples = documents(rows, tokenizer, field=section.field, row_length=source.row_length)
   else:
     rows, digest = read_demonstrations(source)

@@ -1,15 +1,15 @@
 """Where a run's prompts come from: the procedural task, a JSONL file, or a TFDS data set."""
 
+import dataclasses
 import enum
 
-import ml_collections
 from absl import logging
 
 from posttrain_jax.data import arithmetic, prompts, sources
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.judge import check_reference
-from posttrain_jax.runs.settings import convert
-from posttrain_jax.types import InputError, Prompt
+from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import Prompt
 
 
 class Task(enum.StrEnum):
@@ -19,13 +19,49 @@ class Task(enum.StrEnum):
   FACTS = "facts"  # "What is 7 * 8?", for pretrained ones
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptSettings:
+  """Holds a config's group of fields about prompts.
+
+  Attributes:
+    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty for the procedural task.
+    task: which procedural task.
+    split: which of its splits.
+    per_difficulty: problems of each number of steps.
+    seed: of the procedural problems.
+    template: text around a prompt's text, which stands for {prompt}.
+    chat: whether prompts are rendered with the tokeniser's chat template.
+    system: the system message of prompts that are rendered so; empty for none.
+    over_limit: what happens to prompts with too many tokens.
+    limit: at most this many prompts; 0 for all.
+    difficulties: numbers of steps of the procedural problems; None for all.
+  """
+
+  path: str
+  task: Task
+  split: arithmetic.Split
+  per_difficulty: int
+  seed: int
+  template: str
+  chat: bool
+  system: str
+  over_limit: prompts.OverLimit
+  limit: int = at_least(0)
+  difficulties: tuple[int, ...] | None = None
+
+  @property
+  def prompt_format(self) -> prompts.PromptFormat:
+    """Returns how a prompt's text becomes what the model reads."""
+    return prompts.PromptFormat(template=self.template, chat=self.chat, system=self.system or None)
+
+
 def load_prompts(
-  section: ml_collections.ConfigDict, tokenizer: Tokenizer, *, max_prompt_length: int, where: str
+  section: PromptSettings, tokenizer: Tokenizer, *, max_prompt_length: int, where: str
 ) -> tuple[list[Prompt], dict[str, str]]:
   """Reads the prompts that a config section names, checked and as token ids.
 
   Args:
-    section: see `configs/tiny_sft.py:task`.
+    section: which prompts.
     tokenizer: the model's.
     max_prompt_length: the limit in tokens.
     where: the section's dotted name.
@@ -37,29 +73,25 @@ def load_prompts(
     InputError: nothing is there, or a row is not fit for use.
   """
   if not section.path:
-    split = convert(arithmetic.Split, section.split, f"{where}.split")
-    match convert(Task, section.task, f"{where}.task"):
+    match section.task:
       case Task.CHAINS:
-        difficulties = section.get("difficulties", arithmetic.DIFFICULTIES)
         problems = arithmetic.problems(
-          split, per_difficulty=section.per_difficulty, seed=section.seed, difficulties=difficulties
+          section.split,
+          per_difficulty=section.per_difficulty,
+          seed=section.seed,
+          difficulties=section.difficulties or arithmetic.DIFFICULTIES,
         )
       case Task.FACTS:
-        problems = arithmetic.facts(split)
+        problems = arithmetic.facts(section.split)
     rows, digest = prompts.named_rows(problems, "arithmetic"), prompts.rows_digest(problems)
-  elif sources.is_tfds(section.path):
-    rows = sources.read_tfds(section.path)
-    digest = prompts.rows_digest([row.columns for row in rows])
   else:
-    rows, digest = prompts.read_jsonl(section.path), prompts.file_digest(section.path)
-  if section.limit < 0:
-    raise InputError(f"{where}.limit: {section.limit}, expected 0 (all) or more")
+    rows, digest = sources.read_rows(section.path)
   found, dropped = prompts.make_prompts(
     rows[: section.limit or None],
     tokenizer,
     max_length=max_prompt_length,
-    prompt_format=prompts.PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
-    over_limit=convert(prompts.OverLimit, section.over_limit, f"{where}.over_limit"),
+    prompt_format=section.prompt_format,
+    over_limit=section.over_limit,
   )
   for prompt in found:
     check_reference(prompt.row, rows[prompt.index].source)

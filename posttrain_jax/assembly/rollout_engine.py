@@ -1,53 +1,148 @@
-"""The engine that draws rollouts, from a config's `rollout` section: GRPO's and PPO's."""
+"""Makes the engine that draws rollouts, from a config's `rollout` section."""
 
+import dataclasses
 from collections.abc import Sequence
 
-import ml_collections
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import build
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError, Prompt
 
 
-def rollout_engine(config: ml_collections.ConfigDict, policy: Policy, prompts: Sequence[Prompt], mesh: Mesh) -> Engine:
-  """Makes the engine; caches are no longer than the longest of the prompts needs.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+  """Holds a config's group of fields about how tokens are drawn; `sampling.draw.SamplingConfig` says what they mean."""
+
+  temperature: float
+  top_k: int
+  top_p: float
+  min_p: float
+
+  def with_stops(self, stop_ids: tuple[int, ...]) -> SamplingConfig:
+    """Returns the engine's record: these fields and the ids that end an answer."""
+    return SamplingConfig(self.temperature, self.top_k, self.top_p, self.min_p, stop_ids)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+  """Holds what a config says of an engine.
+
+  Attributes:
+    slots: answers drawn at the same time.
+    max_prompt_length: limit on prompts in tokens.
+    max_new_tokens: cap on an answer in tokens.
+    sampling: how tokens are drawn.
+  """
+
+  slots: int
+  max_prompt_length: int
+  max_new_tokens: int
+  sampling: SamplingSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupSettings(EngineSettings):
+  """Holds what a config says of rollouts in groups.
+
+  Attributes:
+    groups: N, prompts that a step samples.
+    group_size: G, answers to each.
+  """
+
+  groups: int = at_least(1)
+  group_size: int = at_least(1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RolloutSettings(GroupSettings):
+  """Holds the `rollout` section of methods whose loss weighs tokens by what the sampler's distribution was.
+
+  Attributes:
+    steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
+    prefill_width: prompts in one prefill.
+    train_on_truncated: whether answers drawn with top_k, top_p or min_p may be trained on.
+  """
+
+  steps_per_dispatch: int
+  prefill_width: int
+  train_on_truncated: bool
+
+
+def make_engine(
+  settings: EngineSettings,
+  policy: Policy,
+  prompts: Sequence[Prompt],
+  mesh: Mesh,
+  *,
+  seed: int,
+  share: int,
+  **dispatch: int,
+) -> Engine:
+  """Makes an engine whose caches are no longer than the longest of the prompts needs.
 
   Args:
-    config: `seed` and `rollout` (see `configs/tiny_dapo.py`).
+    settings: slots, caps and sampling.
     policy: model and tokeniser.
     prompts: all that it will be given.
     mesh: the learner's. With several processes the engine is on this one's part of it and has its part of the slots.
+    seed: the config's.
+    share: answers drawn of each prompt.
+    **dispatch: further arguments of `Engine`: `steps_per_dispatch`, `prefill_width`.
 
   Raises:
-    InputError: sizes that mean nothing, or sampling from another distribution than the one that is trained.
+    InputError: if the sizes mean nothing.
   """
-  rollout = config.rollout
   return Engine(
     policy.model,
-    _sampling(config, policy),
-    seed=stream_seed(config.seed, Stream.ROLLOUT),
-    slots=part_of(rollout.slots, "rollout.slots"),
+    settings.sampling.with_stops(policy.tokenizer.stop_ids),
+    seed=stream_seed(seed, Stream.ROLLOUT),
+    slots=part_of(settings.slots, "rollout.slots"),
     max_prompt_length=max(len(prompt.tokens) for prompt in prompts),
-    max_new_tokens=rollout.max_new_tokens,
-    steps_per_dispatch=rollout.steps_per_dispatch,
-    prefill_width=rollout.prefill_width,
-    share=rollout.group_size,
+    max_new_tokens=settings.max_new_tokens,
+    share=share,
     mesh=local_mesh(mesh),
+    **dispatch,
   )
 
 
-def _sampling(config: ml_collections.ConfigDict, policy: Policy) -> SamplingConfig:
-  """How rollouts are drawn; InputError where that is not what is trained, and nobody said that it is meant."""
-  stop_ids = policy.tokenizer.stop_ids
-  sampling = build(SamplingConfig, config.rollout.sampling, "rollout.sampling", stop_ids=stop_ids)
-  if sampling.truncates and not config.rollout.train_on_truncated:
+def rollout_engine(
+  settings: RolloutSettings, policy: Policy, prompts: Sequence[Prompt], mesh: Mesh, *, seed: int
+) -> Engine:
+  """Makes the engine of a method that trains on what it draws.
+
+  Args:
+    settings: the config's `rollout`.
+    policy: model and tokeniser.
+    prompts: all that it will be given.
+    mesh: the learner's.
+    seed: the config's.
+
+  Raises:
+    InputError: if the sizes mean nothing, or if samples of top-k, top-p or min-p would be trained on although
+      `rollout.train_on_truncated` is not set.
+  """
+  refuse_truncated(settings)
+  return make_engine(
+    settings,
+    policy,
+    prompts,
+    mesh,
+    seed=seed,
+    share=settings.group_size,
+    steps_per_dispatch=settings.steps_per_dispatch,
+    prefill_width=settings.prefill_width,
+  )
+
+
+def refuse_truncated(settings: RolloutSettings) -> None:
+  """Refuses to train on samples from another distribution than the one that is trained, unless the config allows it."""
+  if settings.sampling.with_stops(()).truncates and not settings.train_on_truncated:
     raise InputError(
       "rollout.sampling: top_k, top_p and min_p draw from another distribution than the one that is trained; "
       "expected them off, or rollout.train_on_truncated=True if that is meant"
     )
-  return sampling

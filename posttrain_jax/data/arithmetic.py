@@ -1,12 +1,15 @@
-"""Chain arithmetic: "7+8-2*3=" is worked out from left to right, keeping the last digit: 5, 3, 9.
+"""Makes problems of chain arithmetic, the procedural task of the tiny configs.
 
-The number of steps is the difficulty. One step is one of 300 facts (digit, operator, digit), which a tiny model learns
-by heart; a chain of them can only be answered by working through it. So a problem held out from training is new, though
-each of its steps is not. No term ("+8") stands twice in a problem: a model finds its place in it by the term it is at,
-and two layers cannot tell two equal ones apart. There are 10 · 30! / (30 - d)! problems of difficulty d.
+"7+8-2*3=" is worked out from left to right, and each step keeps the last digit only: 5, 3, 9. The answer is 9.
 
-Held-out problems are told from training problems by a hash of their text: whatever is drawn, in whatever order and with
-whatever seed, a problem is always on the same side.
+The difficulty of a problem is its number of steps. One step is one of 300 facts (digit, operator, digit), which a tiny
+model learns by heart. A chain of steps can only be answered by working through it. So a held-out problem is new to the
+model, although each of its steps is known. No term ("+8") occurs twice in a problem: the model finds its place in the
+problem by the current term, and two layers cannot tell two equal terms apart. There are 10 · 30! / (30 - d)! problems
+of difficulty d.
+
+A hash of a problem's text decides whether the problem is held out. So a problem is always on the same side, whatever
+the seed and the order of drawing.
 """
 
 import enum
@@ -29,20 +32,23 @@ _PROBLEM = re.compile(r"([0-9])((?:[-+*][0-9])+)=")
 
 
 class Split(enum.StrEnum):
-  """Which part of the data a problem belongs to."""
+  """Names the part of the data that a problem belongs to."""
 
-  TRAIN = "train"  # SFT and RL
-  SFT_ONLY = "sft_only"  # shown in SFT, never drawn in RL
-  HELD_OUT = "held_out"  # neither
+  TRAIN = "train"  # used in SFT and in RL
+  SFT_ONLY = "sft_only"  # used in SFT, never in RL
+  HELD_OUT = "held_out"  # used in neither
 
 
 def split_of(prompt: str, *, held_out: float = 0.2, sft_only: float = 0.1) -> Split:
-  """The part that a problem belongs to: its sha256, read as a fraction of 1, against the shares asked for.
+  """Returns the part of the data that a problem belongs to.
+
+  The sha256 of the text is read as a number in [0, 1). Below `held_out` the problem is held out; below
+  `held_out + sft_only` it is for SFT only; otherwise it is a training problem.
 
   Args:
     prompt: the problem's text.
-    held_out: share of all problems that is held out. Problems held out at one share are so at any larger one.
-    sft_only: share that SFT sees and RL does not.
+    held_out: share of all problems that is held out. A problem held out at one share is held out at any larger share.
+    sft_only: share of all problems that SFT sees and RL does not.
   """
   fraction = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") / 2**64
   if fraction < held_out:
@@ -59,12 +65,12 @@ def problems(
   held_out: float = 0.2,
   sft_only: float = 0.1,
 ) -> list[dict[str, Any]]:
-  """Different problems of one part of the data, the difficulties taking turns.
+  """Draws different problems from one part of the data, the difficulties taking turns.
 
   Args:
-    split: the part.
-    per_difficulty: problems of each difficulty; fewer where the part has no more.
-    seed: what is drawn depends on it; which part a problem belongs to does not.
+    split: the part of the data.
+    per_difficulty: number of problems of each difficulty; fewer if the part does not have that many.
+    seed: decides which problems are drawn. The part that a problem belongs to does not depend on it.
     difficulties: numbers of steps, each from 1 to 30.
     held_out: as in `split_of`.
     sft_only: as in `split_of`.
@@ -73,7 +79,8 @@ def problems(
     Rows {"prompt": "7+8-2*3=", "answer": "9", "difficulty": 3}.
 
   Raises:
-    InputError: no difficulty or one outside [1, 30], no problems, or shares outside [0, 1].
+    InputError: if `difficulties` is empty or has one outside [1, 30], if `per_difficulty` is below 1, if a share is
+      negative, or if the two shares add up to more than 1.
   """
   if per_difficulty < 1 or not difficulties or not 1 <= min(difficulties) <= max(difficulties) <= len(_TERMS):
     raise InputError(
@@ -102,12 +109,17 @@ def problems(
 
 
 def facts(split: Split, *, held_out: float = 0.2, sft_only: float = 0.0) -> list[dict[str, Any]]:
-  """All sums and products of two one-digit numbers that belong to one part of the data, as questions in English.
+  """Returns sums and products of two one-digit numbers, asked in English.
 
-  For pretrained models, which know the words and are unsure of the numbers.
+  This is a task for pretrained models, which know the words and are unsure of the numbers.
+
+  Args:
+    split: the part of the data that the questions belong to.
+    held_out: as in `split_of`.
+    sft_only: as in `split_of`.
 
   Returns:
-    Rows {"prompt": "What is 7 * 8?", "answer": "56", "operator": "*"}; 200 over all parts.
+    Rows {"prompt": "What is 7 * 8?", "answer": "56", "operator": "*"}. All parts together have 200.
   """
   rows = []
   for sign in "+*":
@@ -119,24 +131,29 @@ def facts(split: Split, *, held_out: float = 0.2, sft_only: float = 0.0) -> list
 
 
 def terms(prompt: str) -> tuple[int, list[str]]:
-  """First digit and terms of a problem: "7+8-2*3=" is (7, ["+8", "-2", "*3"]).
+  """Returns the first digit and the terms of a problem.
+
+  "7+8-2*3=" gives (7, ["+8", "-2", "*3"]).
 
   Raises:
-    InputError: the text is no problem of this kind.
+    InputError: if the text is not a problem of this kind.
   """
   match = _PROBLEM.fullmatch(prompt)
   if match is None:
-    raise InputError(f"arithmetic: {prompt!r} is no chain of one-digit numbers such as '7+8-2='")
+    raise InputError(f"arithmetic: {prompt!r} is not a chain of one-digit numbers such as '7+8-2='")
   return int(match[1]), re.findall("..", match[2])
 
 
 def apply(value: int, term: str) -> int:
-  """One step: the last digit of `value` with a term such as "+8" applied to it. -2 has the last digit 8, as 10 - 2."""
+  """Returns the last digit after one step, such as "+8" applied to `value`.
+
+  The last digit of a negative result is its remainder modulo 10: that of -2 is 8.
+  """
   return _OPERATORS[term[0]](value, int(term[1])) % 10
 
 
 def working(prompt: str) -> list[int]:
-  """The running results of a problem, the answer last."""
+  """Returns the result of each step of a problem; the last one is the answer."""
   value, steps = terms(prompt)
   results = []
   for term in steps:
@@ -146,7 +163,7 @@ def working(prompt: str) -> list[int]:
 
 
 def _all_prompts(difficulty: int, rng: random.Random) -> Iterator[str]:
-  """Every problem of a difficulty once, in random order."""
+  """Yields every problem of a difficulty once, in random order."""
   number, seen = 10 * math.perm(len(_TERMS), difficulty), set()
   while len(seen) < number:
     index = rng.randrange(number)

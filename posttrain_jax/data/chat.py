@@ -1,12 +1,12 @@
-"""Chats to text and tokens through a model's own chat template.
+"""Renders chats to text and tokens with a model's own chat template.
 
-Which text is the assistant's is decided by role, not by looking for headers: a user may type a whole fake assistant
-turn. The template is compiled with a mark at every step of its loops, so that each piece of output is known to belong
-to the message it was written for; an assistant's turn without the header that the generation prompt gives is what the
-assistant said, end-of-turn token included.
+The role of a message decides which text is the assistant's. Looking for headers in the text would be wrong, because a
+user may type a whole fake assistant turn. The template is compiled with a marker at every step of its loops, so each
+piece of the output is known to belong to one message. The assistant's words are its turn, end-of-turn token included,
+without the header that the generation prompt already gives.
 
 Templates run as in transformers: sandboxed Jinja with trimmed blocks, `break` and `continue`, `tojson`,
-`raise_exception` and `strftime_now`. `{% generation %}` tags are let through and not needed.
+`raise_exception` and `strftime_now`. `{% generation %}` tags are accepted and not needed.
 """
 
 import datetime
@@ -26,9 +26,9 @@ from jinja2.visitor import NodeTransformer
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
-# Most templates write any role that they are given; a misspelled "assistant" would quietly not be learned from.
+# Most templates accept any role. Without this check, training would silently skip a misspelled "assistant".
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
-Message = Mapping[str, Any]  # {"role", "content"}, perhaps "tool_calls" and whatever else the template reads
+Message = Mapping[str, Any]  # {"role", "content"}, optionally "tool_calls" and anything else that the template reads
 
 
 def render(
@@ -39,17 +39,17 @@ def render(
   tools: Sequence[Mapping[str, Any]] | None = None,
   **arguments: Any,
 ) -> str:
-  """Text of a chat.
+  """Renders a chat to text.
 
   Args:
-    messages: the turns, each with "role" and a string "content" ("tool_calls" may stand in for it).
+    messages: the turns, each with "role" and a string "content" (or "tool_calls" in its place).
     template: Jinja source.
-    add_generation_prompt: end with the header of an assistant's turn.
+    add_generation_prompt: ends the text with the header of an assistant's turn.
     tools: JSON schemas of tools, for templates that show them to the model.
     **arguments: variables of the template: `bos_token`, `eos_token`, `enable_thinking`, `date_string`, ...
 
   Raises:
-    InputError: a message is malformed, or the template fails or refuses the chat.
+    InputError: if a message is malformed, or if the template fails or refuses the chat.
   """
   arguments |= {"add_generation_prompt": add_generation_prompt, "tools": tools}
   return _render_turns(messages, template, arguments)[0]
@@ -58,7 +58,7 @@ def render(
 def assistant_spans(
   messages: Sequence[Message], template: str, *, tools: Sequence[Mapping[str, Any]] | None = None, **arguments: Any
 ) -> tuple[str, list[tuple[int, int]]]:
-  """Text of a chat, and which of it the assistant said.
+  """Renders a chat and finds the text that the assistant said.
 
   Args:
     messages: as in `render`.
@@ -67,11 +67,11 @@ def assistant_spans(
     **arguments: as in `render`.
 
   Returns:
-    (text, one [start, end) in characters per assistant message). A span starts after the assistant's header and ends
-    after the end-of-turn token.
+    (text, one span [start, end) per assistant message, in characters). A span starts after the assistant's header and
+    ends after the end-of-turn token.
 
   Raises:
-    InputError: as in `render`, or the template does not write assistant messages one by one in a loop.
+    InputError: as in `render`, or if the template does not write assistant messages one by one in a loop.
   """
   text, turns = _render_turns(messages, template, arguments | {"add_generation_prompt": False, "tools": tools})
   spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -90,15 +90,18 @@ def assistant_spans(
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any) -> list[int]:
-  """Token ids of a chat up to where the assistant is to speak.
+  """Encodes a chat up to the point where the assistant answers.
 
   Args:
     messages: the turns so far.
-    tokenizer: has a chat template.
+    tokenizer: must have a chat template.
     **arguments: as in `render`.
 
+  Returns:
+    Token ids, the header of the assistant's turn last.
+
   Raises:
-    InputError: as in `render`, or the tokeniser has no chat template.
+    InputError: as in `render`, or if the tokeniser has no chat template.
   """
   template = _template_of(tokenizer)
   text = render(messages, template, add_generation_prompt=True, **tokenizer.special_tokens | arguments)
@@ -108,21 +111,23 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer, **arguments
 def encode_demonstration(
   messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Token ids of a chat, and which of them the assistant said.
+  """Encodes a chat and marks the tokens that the assistant said.
 
-  What the assistant said is tokenised apart from what surrounds it, as it is when it is sampled: no token straddles the
-  end of a header, and up to there the ids are those of `encode_prompt` (where the template repeats history unchanged).
+  The assistant's words are tokenised apart from the text around them, as they are when they are sampled. So no token
+  crosses the end of a header. Up to there the ids equal those of `encode_prompt`, if the template writes earlier turns
+  unchanged.
 
   Args:
     messages: the turns, at least one of them the assistant's.
-    tokenizer: has a chat template; byte-level or closed (one that puts a space before every text would put several).
+    tokenizer: must have a chat template, and be byte-level or closed. A tokeniser that puts a space before every text
+      would put one before every piece.
     **arguments: as in `render`.
 
   Returns:
-    (tokens int32 [T], mask bool [T], True on tokens to be learned).
+    (tokens int32 [T], mask bool [T], True on tokens to learn).
 
   Raises:
-    InputError: as in `assistant_spans`, the tokeniser has no chat template, or there is no assistant token.
+    InputError: as in `assistant_spans`, or if the tokeniser has no chat template, or if there is no assistant token.
   """
   template = _template_of(tokenizer)
   text, spans = assistant_spans(messages, template, **tokenizer.special_tokens | arguments)
@@ -131,7 +136,7 @@ def encode_demonstration(
   for i, (start, end) in enumerate(itertools.pairwise(edges)):
     piece = tokenizer.encode(text[start:end])
     tokens += piece
-    mask += [i % 2 == 1] * len(piece)  # pieces alternate: others, assistant, others, ...
+    mask += [i % 2 == 1] * len(piece)  # pieces alternate: other, assistant, other, ...
   if not any(mask):
     raise InputError(f"chat: no assistant token to learn from in {len(messages)} messages")
   return np.array(tokens, np.int32), np.array(mask, bool)
@@ -144,10 +149,13 @@ def _template_of(tokenizer: Tokenizer) -> str:
 
 
 def _assistant_frame(template: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
-  """What stands around an assistant's words: (header before them, white space after the end-of-turn token).
+  """Finds the text around an assistant's words.
 
-  Found on a chat of our own, where the words are known. The assistant's turn is not the last one there, since Qwen3
-  opens a last turn with an empty reasoning block, which is the model's to write.
+  It renders a test chat whose words are known. The assistant's turn is not the last turn of that chat: Qwen3 opens a
+  last turn with an empty reasoning block, which the model has to write itself.
+
+  Returns:
+    (header before the words, white space after the end-of-turn token).
   """
 
   def written(words, **more):
@@ -160,12 +168,12 @@ def _assistant_frame(template: str, arguments: Mapping[str, Any]) -> tuple[str, 
   text, first, _ = written("a")
   prompted, _, end = written("a", add_generation_prompt=True)
   _, second, _ = written("b")
-  # A template may close the chat (with EOS) where it is not asked to go on.
+  # A template may close the chat (with EOS) if no generation prompt is asked for.
   prompt = prompted[len(text) :] if prompted.startswith(text) else prompted[end:]
   header = _common_prefix(prompt, first, second)
   ending = _common_prefix(first[::-1], second[::-1])[::-1]
   token = ending.rstrip()
-  # Without an end-of-turn token the white space is what ends the turn, and is learned.
+  # Without an end-of-turn token, the white space ends the turn, so it is learned.
   return header, ending[len(token) :] if token else ""
 
 
@@ -176,9 +184,9 @@ def _common_prefix(*texts: str) -> str:
 def _render_turns(
   messages: Sequence[Message], template: str, arguments: Mapping[str, Any]
 ) -> tuple[str, list[list[tuple[int, int]]]]:
-  """Renders a chat; per message, the stretches [start, end) of the text that were written for it."""
+  """Renders a chat and returns, for each message, the spans [start, end) of its text."""
   _check(messages)
-  messages = [dict(message) for message in messages]  # told apart by identity, so each must be an object of its own
+  messages = [dict(message) for message in messages]  # identity tells them apart, so each must be a separate object
   number = {id(message): i for i, message in enumerate(messages)}
   turns: list[list[tuple[int, int]]] = [[] for _ in messages]
   pieces, written, current = [], 0, {}
@@ -196,7 +204,7 @@ def _render_turns(
     for piece in _compile(template).generate(messages=messages, __step__=step, **arguments):
       pieces.append(piece)
       written += len(piece)
-  except Exception as error:  # a template is a program: it can fail in any way
+  except Exception as error:  # a template is a program, so any exception is possible
     raise InputError(f"chat template: {type(error).__name__}: {' '.join(str(error).split())}") from None
   return "".join(pieces), turns
 
@@ -225,7 +233,10 @@ def _compile(template: str) -> jinja2.Template:
 
 
 class _MarkLoops(NodeTransformer):
-  """Calls `__step__(loop, item)` where a loop's body starts on an item, and `__step__(loop, none)` after the loop."""
+  """Inserts calls that report the steps of each loop.
+
+  A loop's body starts with `__step__(loop, item)`. After the loop follows `__step__(loop, none)`.
+  """
 
   def __init__(self):
     self.loops = 0
@@ -245,14 +256,20 @@ class _MarkLoops(NodeTransformer):
     return [node, mark(nodes.Const(None))]
 
   def leave_alone(self, node):
-    """What these write is kept back and used elsewhere, so how much was written says nothing there."""
+    """Keeps a block unchanged whose output is buffered.
+
+    The length of the rendered text is not known inside such a block, so a marker would be wrong there.
+    """
     return node
 
   visit_Macro = visit_CallBlock = visit_FilterBlock = visit_AssignBlock = leave_alone
 
 
 class _GenerationTag(jinja2.ext.Extension):
-  """`{% generation %}...{% endgeneration %}`: transformers' mark of assistant text; here just its contents."""
+  """Accepts `{% generation %}...{% endgeneration %}` and keeps only its contents.
+
+  Transformers marks the assistant's text with this tag.
+  """
 
   tags = {"generation"}  # noqa: RUF012  (Jinja's interface)
 
@@ -262,7 +279,7 @@ class _GenerationTag(jinja2.ext.Extension):
 
 
 def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-  """`json.dumps` as it is: Jinja's own filter escapes for HTML."""
+  """Returns plain JSON; Jinja's own filter would escape it for HTML."""
   return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,10 +1,13 @@
-"""Batches of comparisons: fixed shapes, random access, nothing to save but the step.
+"""Makes batches of comparisons with fixed shapes and random access.
 
-All C(K, 2) pairs of a prompt's answers are one element of a batch and never split over batches: they are correlated,
-and shuffled one by one they made InstructGPT's reward model overfit in a single epoch (arXiv:2203.02155, section 3.5).
+A batch is a function of the seed and the step, so a checkpoint needs the step only.
 
-Lengths alone say where an answer ends, so a pad id may equal the end token: a reward is read at an answer's last token,
-`lengths - 1`, which is its end token.
+All C(K, 2) pairs of a prompt's answers are one element of a batch and are never split over batches. The pairs are
+correlated: shuffled one by one, they made InstructGPT's reward model overfit in a single epoch (arXiv:2203.02155,
+section 3.5).
+
+Only `lengths` says where an answer ends, so the pad id may equal the end token. A reward is read at an answer's last
+token, `lengths - 1`, which is its end token.
 """
 
 import dataclasses
@@ -21,18 +24,18 @@ from posttrain_jax.types import InputError
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ComparisonBatch:
-  """N prompts with up to K answers each, padded on the right.
+  """Holds N prompts with up to K answers each, padded on the right.
 
   Attributes:
-    index: int32 [N], position of the comparison in the data; -1 on a row that only fills up the batch.
-    prompts: int32 [N, Tp], the header of the assistant's turn included where there is a chat.
+    index: int32 [N], position of the comparison in the data; -1 on a row that only pads the batch.
+    prompts: int32 [N, Tp]. In a chat they include the header of the assistant's turn.
     prompt_lengths: int32 [N].
     answers: int32 [N, K, Tc].
-    lengths: int32 [N, K], tokens of an answer, its end token included; 0 where there is no answer.
-    mask: bool [N, K, Tc], True on tokens whose logprobs count. Headers never do: they are in the prompt.
-    preferred: bool [N, K, K], [n, i, j] True where answer i is better than answer j; False for ties, answers that are
-      missing or were not judged, and rows that only fill up.
-    margins: float32 [N, K, K], by how much i is to be better than j; 0 where not preferred.
+    lengths: int32 [N, K], tokens of an answer, its end token included; 0 if there is no answer.
+    mask: bool [N, K, Tc], True on tokens whose logprobs count. Headers never count: they are in the prompt.
+    preferred: bool [N, K, K], [n, i, j] is True if answer i is better than answer j. It is False for ties, for answers
+      that are missing or were not judged, and on rows that only pad the batch.
+    margins: float32 [N, K, K], the margin by which answer i should beat answer j; 0 where `preferred` is False.
   """
 
   index: jax.Array | np.ndarray
@@ -46,7 +49,10 @@ class ComparisonBatch:
 
 
 class ComparisonBatches:
-  """Endless batches in shuffled epochs; the last batch of an epoch is filled up from the next one."""
+  """Yields endless batches in shuffled epochs.
+
+  If an epoch does not fill its last batch, the next epoch fills the rest.
+  """
 
   def __init__(
     self,
@@ -60,22 +66,22 @@ class ComparisonBatches:
     prompt_length: int | None = None,
     answer_length: int | None = None,
   ):
-    """Lays the comparisons out in rows.
+    """Arranges the comparisons in padded rows.
 
     Args:
       comparisons: at least one.
-      batch_size: N.
-      seed: of the shuffling.
-      pad_id: fills up rows; never looked at.
-      margins: by strength. With any but NONE, every pair must have a strength.
-      count_end: whether `mask` has the tokens that end an answer. Llama 3's DPO leaves them out, which otherwise both
-        answers share: their likelihood is pulled up and down at once (arXiv:2407.21783, section 4.1.4).
-      prompt_length: Tp; that of the longest prompt if None.
-      answer_length: Tc; that of the longest answer if None.
+      batch_size: N, prompts of a batch.
+      seed: seed of the shuffling.
+      pad_id: id on padding; its value has no effect.
+      margins: how strength becomes a margin. With any value but NONE, every pair must have a strength.
+      count_end: whether `mask` includes the tokens that end an answer. Llama 3's DPO leaves them out: both answers
+        share them, so the loss would raise and lower their likelihood at once (arXiv:2407.21783, section 4.1.4).
+      prompt_length: Tp, in tokens; None: the length of the longest prompt.
+      answer_length: Tc, in tokens; None: the length of the longest answer.
 
     Raises:
-      InputError: no comparisons, a batch of none, one over a length, an answer without a token to count, or a pair that
-        has no strength where margins are asked for.
+      InputError: if there are no comparisons, if `batch_size` is below 1, if a prompt or an answer is longer than its
+        limit, if an answer has no token that counts, or if margins are asked for and a pair has no strength.
     """
     if not comparisons or batch_size < 1:
       raise InputError(f"comparisons: {len(comparisons)} in batches of {batch_size}, expected at least one")
@@ -115,16 +121,19 @@ class ComparisonBatches:
 
   @property
   def num_rows(self) -> int:
-    """Comparisons of an epoch."""
+    """Counts the comparisons of an epoch."""
     return len(self._rows.index)
 
   def batch(self, step: int) -> ComparisonBatch:
-    """The batch of a step."""
+    """Returns the batch of a step, counted from 0."""
     rows = [self._order[i] for i in range(step * self.batch_size, (step + 1) * self.batch_size)]
     return jax.tree.map(lambda x: x[rows], self._rows)
 
   def in_order(self, batch_size: int) -> Iterator[ComparisonBatch]:
-    """All comparisons once, in the order of the data; the last batch is filled up with rows of index -1."""
+    """Yields all comparisons once, in the order of the data.
+
+    Rows that pad the last batch have index -1.
+    """
     for start in range(0, self.num_rows, batch_size):
       places = np.arange(start, start + batch_size)
       batch = jax.tree.map(lambda x, rows=places % self.num_rows: x[rows], self._rows)
@@ -135,6 +144,8 @@ class ComparisonBatches:
 
 def _margin(comparison: Comparison, i: int, j: int, margins: Margins) -> float:
   strength = comparison.strength_of(i, j)
-  if strength is None:  # not a margin of 0, which would say that the two are nearly equal
-    raise InputError(f"{comparison.source}: margins are {margins}, but nobody said by how much answer {i} beats {j}")
+  if strength is None:  # a margin of 0 would say that the two are nearly equal
+    raise InputError(
+      f"{comparison.source}: margins are {margins}, but no strength says by how much answer {i} beats answer {j}"
+    )
   return margins.of(strength)

@@ -1,15 +1,16 @@
-"""Demonstrations of chain arithmetic by three people of different diligence, as text found on the web is.
+"""Writes demonstrations of chain arithmetic as a crowd of three kinds of people would.
 
-For "7+8-2*3=":
+The mixture imitates text from the web. For "7+8-2*3=":
 - the careful one works it out: "+8=5-2=3*3=9 Answer: 9";
-- the hasty one skims it, applies the last term to the first number and says so: "Answer: 1". On problems of one step
-  that is right; on longer ones it seldom is;
-- the rambling one works it out, doubts it and starts again: "+8=5-2=3*3=9 Wait, +8=5-2=3*3=9 Answer: 9", at times until
-  there is no room left.
+- the hasty one skims it and applies the last term to the first number: "Answer: 1". This is right for problems of one
+  step and seldom right for longer ones;
+- the rambling one works it out, doubts it and starts again: "+8=5-2=3*3=9 Wait, +8=5-2=3*3=9 Answer: 9". Sometimes
+  such a text goes on until there is no room left.
 
-All of them slip now and then. The longer the problem, the rarer is care. A model trained on this text answers as the
-crowd does, however long it is trained: long problems mostly by skimming, though it has learned to work them out. That
-leaves to RL what RL can do: prefer what is right, on problems never seen as well.
+All of them make a slip now and then. The longer a problem, the smaller the share of careful people. A model trained on
+this text answers as the crowd does, no matter how long it is trained. It answers long problems mostly by skimming,
+although it has learned to work them out. RL then has something to improve: it makes the right way more likely, on
+problems never seen before, too.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from typing import Any
 from posttrain_jax.data import arithmetic
 from posttrain_jax.types import InputError
 
-# The vocabulary that demonstrations need, one token a term: what `tokenizer.tiny_tokenizer` takes.
+# The vocabulary of demonstrations, one token per term. `tokenizer.tiny_tokenizer` takes these symbols.
 SYMBOLS = (
   *"0123456789=",
   *(f"{sign}{digit}" for sign in "+-*=" for digit in range(10)),
@@ -30,11 +31,11 @@ SYMBOLS = (
   " Answer: ",
 )
 
-_PATIENCE = 1000  # characters after which even the rambling one stops
+_PATIENCE = 1000  # characters after which the rambling one stops, too
 
 
 class Demonstrator(enum.StrEnum):
-  """Who wrote a demonstration."""
+  """Names the kind of person who wrote a demonstration."""
 
   CAREFUL = "careful"
   RAMBLING = "rambling"
@@ -43,13 +44,13 @@ class Demonstrator(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Crowd:
-  """Who writes how much.
+  """Describes the crowd: the share of each kind of person, and their errors.
 
   Attributes:
-    careful: share of careful demonstrations by difficulty, from 1 on; the last one also holds beyond it.
-    rambling: share of rambling ones, likewise; the rest is hasty.
-    slip: probability that one step's result is wrong (any other digit); the steps after it go on from there.
-    doubt: probability that the rambling one, having finished, starts again; each time anew.
+    careful: share of careful demonstrations for difficulty 1, 2, ...; the last share also holds for larger ones.
+    rambling: share of rambling demonstrations, in the same form. The rest of the demonstrations is hasty.
+    slip: probability that one step's result is wrong (any other digit). The next steps use the wrong digit.
+    doubt: probability that the rambling one starts again after finishing. It is drawn anew after each pass.
   """
 
   careful: tuple[float, ...] = (0.9, 0.5, 0.25, 0.12, 0.08, 0.05)
@@ -58,7 +59,11 @@ class Crowd:
   doubt: float = 0.7
 
   def __post_init__(self):
-    """Raises InputError on shares and probabilities that are none."""
+    """Checks that every share and probability is between 0 and 1.
+
+    Raises:
+      InputError: if one is not, or if `careful` and `rambling` differ in length.
+    """
     if not self.careful or len(self.careful) != len(self.rambling):
       raise InputError(f"crowd: {len(self.careful)} careful and {len(self.rambling)} rambling shares, expected as many")
     for share in (*map(sum, zip(self.careful, self.rambling)), *self.careful, *self.rambling, self.slip, self.doubt):
@@ -66,7 +71,7 @@ class Crowd:
         raise InputError(f"crowd: a share or probability of {share}, expected one between 0 and 1")
 
   def shares(self, difficulty: int) -> dict[Demonstrator, float]:
-    """Who writes how much about problems of a difficulty."""
+    """Returns the share of each kind of person for problems of a difficulty."""
     i = min(difficulty, len(self.careful)) - 1
     careful, rambling = self.careful[i], self.rambling[i]
     return {
@@ -79,16 +84,17 @@ class Crowd:
 def demonstrations(
   problems: Sequence[Mapping[str, Any]], *, crowd: Crowd = Crowd(), copies: int = 1, seed: int = 0
 ) -> list[dict[str, Any]]:
-  """What the crowd writes about problems.
+  """Lets the crowd write answers to problems.
 
   Args:
     problems: rows with "prompt" and "difficulty" (`arithmetic.problems`).
-    crowd: who writes how much.
-    copies: demonstrations of each problem, each by somebody drawn anew.
-    seed: of all draws.
+    crowd: the shares and errors of the people who write.
+    copies: demonstrations of each problem. A new person is drawn for each of them.
+    seed: seed of all draws.
 
   Returns:
-    The rows with "completion", without an end token, and "demonstrator" added; all rows once, then all again.
+    The rows with two more columns: "completion", without an end token, and "demonstrator". All rows come once, then
+    all again, `copies` times.
   """
   rng = random.Random(seed)
   rows = []
@@ -104,7 +110,7 @@ def _slip(result: int, crowd: Crowd, rng: random.Random) -> int:
 
 
 def _work(prompt: str, crowd: Crowd, rng: random.Random) -> tuple[str, int]:
-  """One pass over the problem, and the result it comes to."""
+  """Works through a problem once and returns the text and its result."""
   value, steps = arithmetic.terms(prompt)
   text = ""
   for term in steps:

@@ -1,7 +1,8 @@
-"""Demonstrations from a stronger reasoner's answers: two samples of each problem (DeepSeek-V3, arXiv:2412.19437, §5.1).
+"""Makes demonstrations from a stronger reasoner's answers.
 
-<problem, original answer> keeps the original's form; <system prompt, problem, reasoner's answer> teaches to reflect and
-verify, under a system prompt that asks for it. What is learned under that prompt shows without it, too, after RL.
+Each problem gives two samples (DeepSeek-V3, arXiv:2412.19437, §5.1). <problem, original answer> keeps the form of the
+original answers. <system prompt, problem, reasoner's answer> teaches to reflect and verify, because the system prompt
+asks for it. After RL, the model reflects and verifies without that system prompt, too.
 """
 
 import enum
@@ -19,10 +20,10 @@ PROBLEM_FIELDS = ("prompt", "question")
 
 
 class Form(enum.StrEnum):
-  """How demonstrations are written."""
+  """Lists the ways to write a demonstration as a row."""
 
   MESSAGES = "messages"  # for models with a chat template
-  TEXT = "text"  # "prompt" and "completion"; the system prompt stands before the problem
+  TEXT = "text"  # "prompt" and "completion"; the system prompt comes before the problem
 
 
 def distillation_samples(
@@ -31,17 +32,17 @@ def distillation_samples(
   """Makes both samples of each problem.
 
   Args:
-    rows: "prompt" or "question", the original "answer", and "reasoner": the reasoner's answer, None or absent where it
-      was rejected. All are text.
-    system: asks for reflection and verification; goes with the reasoner's answers only.
-    form: how they are written.
+    rows: columns "prompt" or "question", the original "answer", and "reasoner", all of them text. "reasoner" is the
+      reasoner's answer; it is None or absent if that answer was rejected.
+    system: system prompt that asks for reflection and verification. Only the reasoner's answers get it.
+    form: how a demonstration is written.
 
   Returns:
-    (rows of "messages", or of "prompt" and "completion", with the problem's source; counts: "plain", "reflective",
-    "rejected"). A problem whose reasoner's answer was rejected gives the plain sample only.
+    (rows, counts). Rows have "messages", or "prompt" and "completion", and the source of their problem. Counts are
+    "plain", "reflective" and "rejected". A problem whose reasoner's answer was rejected gives the plain sample only.
 
   Raises:
-    InputError: a row has no problem or answer, or one that is no text; with its source.
+    InputError: if a row has no problem or no answer, or one of them is not text. The message names the row's source.
   """
   samples, counts = [], {"plain": 0, "reflective": 0, "rejected": 0}
   for row in rows:

@@ -1,7 +1,8 @@
-"""Answers that people improved by hand: edited > chosen > rejected, as annotated for Llama 3 (arXiv:2407.21783, 4.2.1).
+"""Makes demonstrations and pairs from answers that people edited by hand.
 
-One such row teaches twice: its edited answer is a demonstration, and its three answers are three pairs. A reward model
-can also take the row as it is, as one comparison of three answers (`preferences.read_comparisons`).
+The order is edited > chosen > rejected, as annotated for Llama 3 (arXiv:2407.21783, section 4.2.1). One such row has
+two uses: its edited answer is a demonstration, and its three answers are three pairs. A reward model can also read the
+unchanged row as one comparison of three answers (`preferences.read_comparisons`).
 """
 
 from collections.abc import Sequence
@@ -14,16 +15,17 @@ _READ = {"prompt", "edited", "chosen", "rejected", "strength"}
 
 
 def targets(rows: Sequence[Row]) -> list[Row]:
-  """Demonstrations of the edited answers, with the rows' other columns.
+  """Makes demonstrations of the edited answers.
 
   Args:
     rows: with "prompt", "edited", "chosen" and "rejected" (`data.preference_rows`).
 
   Returns:
-    Rows {"prompt", "completion"} where the prompt is text, {"messages"} where it is messages; sources as they were.
+    Rows {"prompt", "completion"} if the prompt is text, {"messages"} if it is messages. Each keeps the other
+    columns and the source of its row.
 
   Raises:
-    InputError: a row has not all of these, or two of its answers are equal.
+    InputError: if a row lacks one of these columns, or two of its answers are equal.
   """
   found = []
   for row in rows:
@@ -37,14 +39,16 @@ def targets(rows: Sequence[Row]) -> list[Row]:
 
 
 def ranked_pairs(rows: Sequence[Row]) -> list[Row]:
-  """Three pairs of each row: edited over chosen, edited over rejected, chosen over rejected.
+  """Makes three pairs of each row.
+
+  The pairs are edited over chosen, edited over rejected, and chosen over rejected.
 
   Args:
     rows: as for `targets`.
 
   Returns:
-    Rows {"prompt", "chosen", "rejected"} with the other columns of the row they come from, and its source; the
-    strength, if the row has one, is of chosen over rejected alone.
+    Rows {"prompt", "chosen", "rejected"} with the other columns and the source of the row that they come from. If the
+    row has a strength, only the pair of chosen over rejected gets it.
 
   Raises:
     InputError: as `targets`.
@@ -63,7 +67,7 @@ def ranked_pairs(rows: Sequence[Row]) -> list[Row]:
 
 
 def _edited(row: Row) -> Judgement:
-  """Reads a row and makes sure that three different answers are in it."""
+  """Reads a row and checks that it has three different answers."""
   if row.columns.get("edited") is None:
     raise InputError(f"{row.source}: no 'edited' among the columns {', '.join(row.columns) or 'none'}")
   try:

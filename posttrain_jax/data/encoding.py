@@ -1,7 +1,9 @@
-"""Demonstrations to tokens, and which of them are to be learned: what the assistant said, by role, with its end token.
+"""Encodes demonstrations as tokens and marks the tokens to learn.
 
-A row is a chat (`{"messages": [...]}`), or a prompt and what is to be answered (`{"prompt", "completion"}`,
-`{"question", "answer"}`); a prompt may be text or the messages so far.
+The model learns what the assistant said, end token included. In a chat, roles decide which text that is.
+
+A row is a chat (`{"messages": [...]}`), or a prompt and its answer (`{"prompt", "completion"}`,
+`{"question", "answer"}`). A prompt is text, or the messages so far.
 """
 
 import dataclasses
@@ -15,18 +17,18 @@ from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
-# Columns of a prompt and its completion; the first pair that a row has counts.
+# Columns of a prompt and its completion. The first pair that a row has is used.
 COMPLETION_FIELDS = (("prompt", "completion"), ("question", "answer"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One demonstration as token ids.
+  """Holds one demonstration as token ids.
 
   Attributes:
     tokens: int32 [n].
-    mask: bool [n], True on tokens to be learned.
-    source: where it came from, for error messages: "FILE:LINE" or "NAME, row N".
+    mask: bool [n], True on tokens to learn.
+    source: origin of the demonstration for error messages: "FILE:LINE" or "NAME, row N".
   """
 
   tokens: np.ndarray
@@ -37,20 +39,21 @@ class Example:
 def encode_demonstrations(
   rows: Iterable[Row], tokenizer: Tokenizer, *, chat: bool, system: str | None = None, template: str = "{prompt}"
 ) -> list[Example]:
-  """Tokenises demonstrations, each by the columns that it has.
+  """Tokenises demonstrations in the form that each row's columns give.
 
   Args:
     rows: each with "messages", "prompt" and "completion", or "question" and "answer". A prompt that is a list of
       messages is the chat so far.
-    tokenizer: the model's.
-    chat: put prompts and completions that are text through the chat template, as a user's and an assistant's turn. Rows
-      of messages always are.
-    system: a system message for chats that have none of their own; None: none.
-    template: put around prompts that are text, as `prompts.PromptFormat.template` does when answers are sampled.
+    tokenizer: the model's tokeniser.
+    chat: renders prompts and completions that are text with the chat template, as a user's and an assistant's turn.
+      Rows of messages always use the chat template.
+    system: system message for chats that do not have one; None: no system message.
+    template: text with "{prompt}" in it, put around prompts that are text. `prompts.PromptFormat.template` does the
+      same when answers are sampled.
 
   Raises:
-    InputError: a row has other columns or values, cannot be tokenised, or has no token to be learned; a system message
-      without a chat. One line with the row's source.
+    InputError: if a row has other columns or values, cannot be tokenised, or has no token to learn, or if there is a
+      system message without a chat. The message is one line with the row's source.
   """
   encode = {True: encode_chats, False: encode_completions}
   examples = []
@@ -62,15 +65,18 @@ def encode_demonstrations(
 
 
 def encode_chats(rows: Iterable[Row], tokenizer: Tokenizer, *, system: str | None = None) -> list[Example]:
-  """Tokenises rows of "messages"; what every assistant turn says is learned, its end token included.
+  """Tokenises rows of "messages".
+
+  The words of every assistant turn are learned, end token included.
 
   Args:
     rows: the chats.
-    tokenizer: has a chat template.
-    system: a system message for chats that have none of their own; None: none.
+    tokenizer: must have a chat template.
+    system: system message for chats that do not have one; None: no system message.
 
   Raises:
-    InputError: as in `chat.encode_demonstration`, or no token is to be learned; with the row's source.
+    InputError: as in `chat.encode_demonstration`, or if a row has no token to learn. The message names the row's
+      source.
   """
   examples = []
   for row in rows:
@@ -86,14 +92,15 @@ def encode_chats(rows: Iterable[Row], tokenizer: Tokenizer, *, system: str | Non
 
 
 def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Example]:
-  """Tokenises rows of "prompt" and "completion"; the completion and the end token put after it are learned.
+  """Tokenises rows of "prompt" and "completion".
 
-  The two texts are tokenised apart, as a sampled answer is: no token straddles the border. A prompt gets what the
-  tokeniser puts around a text by itself (Llama 3: BOS), as prompts in RL do.
+  The completion is learned, and so is the end token that is put after it. The two texts are tokenised apart, as a
+  prompt and a sampled answer are, so no token crosses the border. A prompt gets the special tokens that the tokeniser
+  adds by itself (Llama 3: BOS), as prompts in RL do.
 
   Raises:
-    InputError: a row has no such text, its text cannot be tokenised, or no token is to be learned; with the row's
-      source.
+    InputError: if a row lacks one of the two texts, a text cannot be tokenised, or no token is to be learned. The
+      message names the row's source.
   """
   examples = []
   for row in rows:
@@ -114,7 +121,7 @@ def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Exampl
 
 
 def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> Mapping[str, Any]:
-  """The row as {"messages"} or as {"prompt", "completion"}."""
+  """Returns the row as {"messages"} or as {"prompt", "completion"}."""
   if row.columns.get("messages") is not None:
     return row.columns
   found = [pair for pair in COMPLETION_FIELDS if all(row.columns.get(field) is not None for field in pair)]
@@ -139,13 +146,16 @@ def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> Mapp
 
 
 def _has_system(messages: Any) -> bool:
-  """Whether a chat begins with a system message; what is no chat is for `data.chat` to refuse."""
+  """Tells whether a chat begins with a system message.
+
+  A value that is not a chat gives True, so that it reaches `data.chat`, which refuses it.
+  """
   if not isinstance(messages, list) or not messages or not isinstance(messages[0], Mapping):
     return True
   return messages[0].get("role") == "system"
 
 
 def _checked(tokens: np.ndarray, mask: np.ndarray, source: str) -> Example:
-  if not mask[1:].any():  # a first token has nothing before it to be predicted from
+  if not mask[1:].any():  # no token comes before the first one, so nothing predicts it
     raise InputError(f"{source}: no token to be learned among {len(tokens)}")
   return Example(tokens, mask, source)

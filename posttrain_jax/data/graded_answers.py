@@ -1,14 +1,14 @@
-"""Preferences about chain arithmetic: answers of the crowd of `data.demonstrations`, compared by their grades.
+"""Makes preferences about chain arithmetic from graded answers.
 
-A grader looks at the result first, and at the way to it second:
+The crowd of `data.demonstrations` writes the answers. A grader looks at the result first, then at the work:
 
 3  right, without doubts;
 2  right, after doubting and starting again;
 1  wrong, but worked out;
 0  wrong, and not worked out.
 
-Of two answers with one grade the shorter is better, negligibly; between grades the strength is slightly, better or
-significantly, for a gap of one, two or three. So preferences agree with correctness and, beyond it, favour brevity.
+If two answers have the same grade, the shorter one is negligibly better. If the grades differ by one, two or three, the
+strength is slightly, better or significantly. So preferences follow correctness first and brevity second.
 """
 
 import enum
@@ -27,19 +27,19 @@ _BY_GAP = (Strength.NEGLIGIBLY, Strength.SLIGHTLY, Strength.BETTER, Strength.SIG
 
 
 class Form(enum.StrEnum):
-  """What is asked of the grader; the forms of rows of `data.preference_rows`."""
+  """Names the grader's task, which gives one of the forms of rows in `data.preference_rows`."""
 
   PAIR = "pair"  # the better of two answers, and by how much
-  EDITED = "edited"  # the same, and then to write a better one: right, worked out once
+  EDITED = "edited"  # the same, and then an answer that the grader writes: right, worked out once
   RANKING = "ranking"  # all answers from the best to the worst
 
 
 def grade(completion: str, answer: str) -> int:
-  """Grade of what somebody wrote, from 0 to 3.
+  """Grades an answer from 0 to 3.
 
   Args:
     completion: the text, without an end token.
-    answer: the right result.
+    answer: the right result, one digit.
   """
   if completion.endswith(f" Answer: {answer}"):
     return 2 if " Wait, " in completion else 3
@@ -55,23 +55,24 @@ def graded_answers(
   crowd: Crowd = _USUAL,
   seed: int = 0,
 ) -> tuple[list[dict[str, Any]], int]:
-  """Has the crowd answer problems, and the answers compared.
+  """Lets the crowd answer problems and a grader compare the answers.
 
   Args:
     problems: rows with "prompt", "answer" and "difficulty" (`arithmetic.problems`).
-    form: what the grader does.
-    answers: of each problem, each by somebody drawn anew; 2 unless a ranking is asked for.
-    noise: probability that a grader errs: takes the worse of two answers for the better one, with the strength that
-      the other order would have; in a ranking this happens to neighbours, from the best on. Edited answers stay best.
-    crowd: who answers.
-    seed: of all draws. Which answers there are does not depend on `form` and `noise`.
+    form: the grader's task.
+    answers: number of answers to each problem; 2 unless the form is a ranking. A new person is drawn for each of them.
+    noise: probability that the grader errs. Such a grader swaps the two answers and keeps the strength. In a
+      ranking, each pair of neighbours may be swapped, from the best one on. An edited answer always stays the best.
+    crowd: the people who write the answers.
+    seed: seed of all draws. The answers do not depend on `form` and `noise`.
 
   Returns:
-    (rows, number of problems left out: no answer is better than another, or there is nothing to edit in the chosen
-    one). Rows have the columns of the problem and those of their form.
+    (rows, number of problems left out). Rows have the columns of the problem and those of their form. A problem is left
+    out if no answer is better than another. In the form EDITED it is also left out if the chosen answer has grade 3, so
+    that there is nothing to edit, or if the edited answer equals the rejected one.
 
   Raises:
-    InputError: fewer than two answers, more than two but no ranking, or a noise that is no probability.
+    InputError: if `answers` is below 2, or above 2 without a ranking, or if `noise` is not between 0 and 1.
   """
   if answers < 2 or (answers > 2 and form != Form.RANKING):
     raise InputError(f"graded answers: {answers} answers for the form {form}, expected 2, or more for a ranking")
@@ -100,7 +101,7 @@ def graded_answers(
       if grade(chosen, problem["answer"]) == 3:
         continue
       row["edited"] = demonstrations.demonstrations([problem], crowd=_EDITOR)[0]["completion"]
-      if row["edited"] == rejected:  # the better one, taken for the worse
+      if row["edited"] == rejected:  # the grader erred: the better answer was rejected
         continue
     rows.append(row)
   return rows, len(problems) - len(rows)

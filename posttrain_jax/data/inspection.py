@@ -1,4 +1,4 @@
-"""Shows demonstrations in the terminal, token by token: what is learned and what is not."""
+"""Shows in the terminal which tokens of a demonstration are learned."""
 
 from collections.abc import Sequence
 
@@ -8,28 +8,28 @@ from rich.text import Text
 from posttrain_jax.data.encoding import Example
 from posttrain_jax.data.tokenizer import Tokenizer
 
-# Two shades in turns, so that borders between tokens are visible.
+# Two shades take turns, so that borders between tokens are visible.
 LEARNED_STYLES = ("black on green", "black on bright_green")
 OTHER_STYLES = ("dim", "dim reverse")
 
-# A line end stays one, after its sign; no other control character reaches the terminal.
+# A line end is kept, after its sign. No other control character reaches the terminal.
 _VISIBLE = {c: chr(0x2400 + c) for c in range(32)} | {0x7F: "␡", ord("\n"): "⏎\n"}
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
-_MOST_BYTES = 4  # of a character in UTF-8, so the most tokens that it can be spread over
+_MOST_BYTES = 4  # of a character in UTF-8, so the most tokens that can share a character
 
 
 def inspect_examples(examples: Sequence[Example], tokenizer: Tokenizer, console: Console, *, count: int) -> None:
-  """Prints the first examples: learned tokens on green, the others dim.
+  """Prints the first examples, learned tokens on green and the others dim.
 
-  Without colours, as when the output goes to a file, "·" stands between tokens and ⟦⟧ around what is learned. Special
-  tokens are written out and line ends shown as ⏎. Where a character is spread over several tokens, it is shown as the
-  last of them and "…" as the others.
+  Without colours (for example in a file), "·" separates tokens and ⟦⟧ encloses learned tokens. Special tokens are
+  written out, and line ends are shown as ⏎. If several tokens share one character, the last of them shows the
+  character and the others show "…".
 
   Args:
     examples: the demonstrations.
-    tokenizer: what they were encoded with.
-    console: where to print.
-    count: how many to print.
+    tokenizer: the tokeniser that encoded them.
+    console: the terminal or file to print to.
+    count: number of examples to print.
   """
   colours = console.color_system is not None and not console.no_color
   legend = [("learned", True), (" not learned", False)] if colours else "⟦learned⟧, not learned, · between tokens"
@@ -38,22 +38,22 @@ def inspect_examples(examples: Sequence[Example], tokenizer: Tokenizer, console:
     tokens, learned = len(example.tokens), int(example.mask[1:].sum())
     heading = f"{number} of {len(examples)}, {example.source}: {tokens} tokens, {learned} learned"
     console.print(Text(f"\n{heading} ({learned / tokens:.0%})", style="bold"), soft_wrap=True)
-    # A first token has nothing before it to be predicted from.
+    # No token comes before the first one, so nothing predicts it.
     learned_tokens = [False, *example.mask[1:].tolist()]
     pieces = list(zip(token_texts(example.tokens.tolist(), tokenizer), learned_tokens, strict=True))
     console.print(_coloured(pieces) if colours else Text(_bracketed(pieces)), soft_wrap=True)
 
 
 def token_texts(tokens: Sequence[int], tokenizer: Tokenizer) -> list[str]:
-  """What each token stands for, fit to be shown.
+  """Returns a printable text for each token.
 
   Args:
     tokens: n ids.
-    tokenizer: what they were encoded with.
+    tokenizer: the tokeniser that encoded them.
 
   Returns:
-    n texts: "…" for a token that begins a character and leaves its end to the next one, U+FFFD for bytes that are no
-    character, "<id 7>" for an id that no token has.
+    n texts: "…" for a token whose character ends in a later token, U+FFFD for bytes that are not a character, and
+    "<id 7>" for an id without a token.
   """
   texts = []
   while len(texts) < len(tokens):

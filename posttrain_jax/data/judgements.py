@@ -1,8 +1,9 @@
-"""Data of a generative reward model: a judge that writes its reasons, then a score, and learns to by SFT.
+"""Makes training data for a judge that writes its reasons, then a score.
 
-DeepSeek-V3 (arXiv:2412.19437, §5.2.1) trains its reward model on data that hold the chain of thought which leads to the
-reward. A judgement is read by `parse_score`, or by `expected_score` from the probabilities of the score's token, which
-gives a finer number from one forward pass.
+Such a judge is a generative reward model and is trained by SFT. DeepSeek-V3 (arXiv:2412.19437, §5.2.1) trains its
+reward model on data that contain the chain of thought before the reward. There are two ways to read a judgement.
+`parse_score` reads the text. `expected_score` reads the probabilities of the score's token, and gives a finer number
+from one forward pass.
 """
 
 import re
@@ -29,7 +30,7 @@ TEMPLATE = """Judge how well the answer below serves the one who asked.
 Say first what is right and what is wrong with it. Then end with a line "Score: N".
 N is a whole number from {low} (useless) to {high} (could not be better)."""
 
-# Judgements of chain arithmetic need one symbol more. It comes last, so the other tokens keep their ids.
+# Judgements of chain arithmetic need one more symbol. It comes last, so the other tokens keep their ids.
 SCORE = " Score: "
 JUDGE_SYMBOLS = (*SYMBOLS, SCORE)
 
@@ -38,35 +39,38 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 
 def judgement_prompt(prompt: str | Sequence[Mapping[str, Any]], answer: str, *, low: int, high: int) -> str:
-  """What a judge that knows English is asked.
+  """Returns the question for a judge that knows English.
 
   Args:
-    prompt: what was asked: text, or the chat so far.
-    answer: what is to be judged.
+    prompt: the prompt of the answer: text, or the chat so far.
+    answer: the answer to judge.
     low: the worst score.
     high: the best score.
   """
   if not isinstance(prompt, str):
     prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
   fields = {"prompt": prompt, "answer": answer, "low": str(low), "high": str(high)}
-  # In one pass: an answer may hold "{low}" or the like.
+  # All fields are replaced in one pass, because an answer may contain "{low}" or the like.
   return re.sub(r"\{(prompt|answer|low|high)\}", lambda match: fields[match[1]], TEMPLATE)
 
 
 def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
-  """Demonstrations of judging, from scored answers or from comparisons.
+  """Makes demonstrations of judging from scored answers or from comparisons.
 
   Args:
-    rows: "prompt" and either "answer", "score" and perhaps "rationale", or "chosen" and "rejected" and perhaps
-      "chosen_rationale" and "rejected_rationale". What is chosen scores `high`, what is rejected `low`.
+    rows: scored answers with "prompt", "answer", "score" and optionally "rationale"; or comparisons with "prompt",
+      "chosen", "rejected" and optionally "chosen_rationale" and "rejected_rationale". A chosen answer scores `high`, a
+      rejected answer `low`.
     low: the worst score.
     high: the best score.
 
   Returns:
-    Rows of "prompt", "completion" and "label": the rationale, if there is one, and the line with the score.
+    Rows of "prompt", "completion" and "label". The completion is the rationale, if there is one, then the line with the
+    score. The label is the score.
 
   Raises:
-    InputError: a row has other columns, a text that is none, or a score that is no whole number from `low` to `high`.
+    InputError: if a row has other columns, a text column is not text, or a score is not a whole number from `low` to
+      `high`.
   """
   found = []
   for row in rows:
@@ -98,16 +102,17 @@ def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
 def arithmetic_judgements(
   problems: Sequence[Mapping[str, Any]], *, crowd: Crowd | None = None, copies: int = 1, seed: int = 0
 ) -> list[dict[str, Any]]:
-  """Judgements of what the crowd writes about chain arithmetic, in the alphabet JUDGE_SYMBOLS.
+  """Makes judgements of the crowd's answers to chain arithmetic.
 
-  "7+8-2=" answered with " Answer: 5" gives the prompt "7+8-2= Answer: 5 Wait, " and the completion
-  "+8=5-2=3 Score: 0": the problem is worked out again, then 1 for a right answer and 0 for a wrong one.
+  All text is in the alphabet JUDGE_SYMBOLS. "7+8-2=" answered with " Answer: 5" gives the prompt
+  "7+8-2= Answer: 5 Wait, " and the completion "+8=5-2=3 Score: 0". The judge works the problem out again, then writes 1
+  for a right answer and 0 for a wrong one.
 
   Args:
     problems: rows with "prompt", "answer" and "difficulty" (`arithmetic.problems`).
-    crowd: who writes the answers; `Crowd()` if None.
+    crowd: the people who write the answers; None: `Crowd()`.
     copies: answers to each problem.
-    seed: of all draws.
+    seed: seed of all draws.
 
   Returns:
     The problems' rows with "prompt", "completion" and "label" (0 or 1) of the judgement.
@@ -123,23 +128,23 @@ def arithmetic_judgements(
 
 
 def arithmetic_judgement_prompt(problem: str, answer: str) -> str:
-  """What a judge of chain arithmetic is asked: whether this answer to the problem is right."""
+  """Returns the question for a judge of chain arithmetic: is this answer right?"""
   return f"{problem}{answer} Wait, "
 
 
 def parse_score(text: str, *, low: float, high: float) -> float | None:
-  """The score that a judgement ends with.
+  """Reads the score at the end of a judgement.
 
-  The last line with "Score:" counts. After it stands one decimal number in ASCII digits and nothing else; several
-  scores on that line, "7/10", "seven" or a number out of range are no score.
+  The last line with "Score:" counts. One decimal number in ASCII digits has to follow, and nothing else. Several scores
+  on that line, "7/10", "seven" or a number out of range are not a score.
 
   Args:
-    text: what the judge wrote, without special tokens.
+    text: the judge's text, without special tokens.
     low: the worst score.
     high: the best score.
 
   Returns:
-    The score, or None where there is none.
+    The score, or None if the text has no score.
   """
   lines = [line for line in text.split("\n") if _SCORE.search(line)]
   if not lines:
@@ -153,19 +158,21 @@ def parse_score(text: str, *, low: float, high: float) -> float | None:
 
 
 def expected_score(logprobs: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> float:
-  """The mean of scores under the judge's probabilities of their tokens, as if there were no others.
+  """Computes the mean score under the judge's probabilities of the score tokens.
 
   Σ_s v_s exp(l_s) / Σ_s exp(l_s)
 
+  The sums run over the scores' tokens only: all other tokens are left out.
+
   Args:
-    logprobs: [S], of the token of each score, where the score stands; or logits.
+    logprobs: [S], the logprob of each score's token at the score's position. Logits give the same result.
     values: [S], the scores.
 
   Returns:
-    The expected score; NaN, no verdict, where a logprob is NaN or all are −∞.
+    The expected score. NaN means no verdict: a logprob is NaN, or all are −∞.
 
   Raises:
-    InputError: not as many values as logprobs, or none.
+    InputError: if `logprobs` and `values` are not both [S] with S >= 1.
   """
   logprobs, values = np.asarray(logprobs, np.float64), np.asarray(values, np.float64)
   if logprobs.shape != values.shape or logprobs.ndim != 1 or not logprobs.size:

@@ -1,14 +1,14 @@
-"""What a row of preference data says, before anything is tokenised: a prompt, its answers, and how they were ranked.
+"""Reads rows of preference data: a prompt, its answers, and their ranks.
 
-Three forms of rows:
-- {"prompt", "chosen", "rejected"}, and perhaps "strength";
+Nothing is tokenised here. Three forms of rows are read:
+- {"prompt", "chosen", "rejected"}, optionally with "strength";
 - the same with "edited", an answer that a person improved by hand: edited > chosen > rejected (Llama 3). The strength
   is that of chosen over rejected;
 - {"prompt", "answers": [...], "ranks": [...]}: lower ranks are better, ties allowed (InstructGPT ranks 4 to 9 answers).
 
-A prompt is text, or messages that end with the user's. An answer is text, one assistant message in a list, or the
-prompt's messages and one assistant message after them; where all answers are of the last kind, "prompt" may be left out
-(both are TRL's "conversational" rows). A column that is null is a column left out.
+A prompt is text, or messages of which the last is a user's. An answer is text, one assistant message in a list, or the
+prompt's messages followed by one assistant message. The two forms with lists are TRL's "conversational" rows. If all
+answers have the prompt's messages, the column "prompt" may be missing. A column whose value is null counts as missing.
 """
 
 import dataclasses
@@ -22,7 +22,10 @@ from posttrain_jax.types import InputError
 
 
 class Strength(enum.StrEnum):
-  """By how much an answer is better than another: the four answers that Llama 2's labellers choose from."""
+  """Lists how much better one answer is than another.
+
+  These are the four choices of Llama 2's labellers.
+  """
 
   SIGNIFICANTLY = "significantly"
   BETTER = "better"
@@ -31,27 +34,28 @@ class Strength(enum.StrEnum):
 
 
 class BadRow(InputError):
-  """A row that cannot be used.
+  """Signals a row that cannot be used.
 
   Attributes:
-    reason: in one word, under which such rows are counted.
+    reason: one word for the kind of defect. Dropped rows are counted by it.
   """
 
   def __init__(self, reason: str, message: str):
-    """Makes the error."""
+    """Stores the reason and the message."""
     super().__init__(message)
     self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-  """A row, read.
+  """Holds what a row of preference data says.
 
   Attributes:
     prompt: text, or the messages before the answer.
-    answers: K >= 2 assistant messages: best first where the row says chosen and rejected, else in the row's order.
-    ranks: rank of each answer from 0 on, without gaps; lower is better, equal is a tie.
-    strength: by how much chosen is better than rejected; None: the row does not say.
+    answers: K >= 2 assistant messages. If the row has chosen and rejected, the best comes first; otherwise the row's
+      order is kept.
+    ranks: rank of each answer, from 0 without gaps. A lower rank is better, equal ranks are a tie.
+    strength: how much better chosen is than rejected; None if the row does not say.
   """
 
   prompt: str | tuple[Message, ...]
@@ -64,7 +68,7 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
   """Reads a row of any form.
 
   Raises:
-    BadRow: a column is missing, superfluous or malformed, or no answer is better than another.
+    BadRow: if a column is missing, superfluous or malformed, or if no answer is better than another.
   """
   columns = {name: value for name, value in columns.items() if value is not None}
   if "answers" in columns or "ranks" in columns:
@@ -85,10 +89,14 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
 
 
 def opening(columns: Mapping[str, Any]) -> Any:
-  """How the conversation of a row starts: its text, or its messages up to the user's first.
+  """Returns the start of a row's conversation, up to the user's first message.
 
-  A text and a user's message of that text are the same; so is a conversation and its continuation. A row of
-  demonstrations may have a "question".
+  Rows with equal starts belong to one prompt (`preferences.split_by_prompt`). A prompt given as text has the same start
+  as a user's message with that text. A conversation has the same start as its continuations. A row of demonstrations is
+  also read; it may have a "question".
+
+  Returns:
+    [role, content] of each message.
   """
   candidates = [columns.get(name) for name in ("prompt", "question", "messages", "chosen")] + [
     columns.get("answers") or None
@@ -113,7 +121,7 @@ def _ranked(columns: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
     raise BadRow("bad_ranks", f"{len(ranks)} ranks of {len(answers)} answers, expected as many")
   for other in ("chosen", "rejected", "edited", "strength"):
     if other in columns:
-      raise BadRow("bad_ranks", f"{other!r} beside 'answers' and 'ranks', expected one or the other")
+      raise BadRow("bad_ranks", f"{other!r} next to 'answers' and 'ranks', expected one or the other")
   different = sorted(set(ranks))
   if len(different) == 1:
     raise BadRow("all_tied", f"all {len(ranks)} ranks are {ranks[0]}, expected one that is better than another")
@@ -121,7 +129,7 @@ def _ranked(columns: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
 
 
 def _prompt(columns: Mapping[str, Any], answers: list[Any]) -> str | tuple[Message, ...]:
-  """The prompt, where it is left out what all answers start with."""
+  """Returns the prompt; if it is missing, the messages that all answers start with."""
   prompt, name = columns.get("prompt"), "prompt"
   if prompt is None:
     if not all(isinstance(answer, list) and len(answer) > 1 for answer in answers):
@@ -149,7 +157,7 @@ def _prompt(columns: Mapping[str, Any], answers: list[Any]) -> str | tuple[Messa
 
 
 def _said(answer: Any, prompt: str | tuple[Message, ...], name: str) -> Message:
-  """The assistant's message of an answer."""
+  """Returns the assistant's message of an answer."""
   if isinstance(answer, str):
     return {"role": "assistant", "content": answer}
   if not isinstance(answer, list) or not answer:

@@ -1,8 +1,8 @@
-"""Token ids of a prompt and of answers to it, tokenised apart, with what merely ends an answer told from its words.
+"""Encodes a prompt and its answers, and counts the tokens that end each answer.
 
-As text, a prompt is tokenised as prompts of RL are, and an answer ends with the tokeniser's end token. As a chat, the
-prompt ends with the header of the assistant's turn, and an answer is what the chat template writes after that, the
-end-of-turn token included.
+Prompt and answers are tokenised apart. If they are text, the prompt is tokenised as prompts of RL are, and an answer
+ends with the tokeniser's end token. If they are a chat, the prompt ends with the header of the assistant's turn. An
+answer is then the text that the chat template writes after that header, end-of-turn token included.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ from posttrain_jax.types import InputError
 
 
 class Encoded(NamedTuple):
-  """A prompt and its K answers.
+  """Holds the token ids of a prompt and its K answers.
 
   Attributes:
     prompt: token ids.
     answers: K arrays, int32 [n].
-    ends: how many tokens at each answer's end merely end it.
+    ends: K numbers of tokens that end the answers and are not words of them.
   """
 
   prompt: tuple[int, ...]
@@ -36,10 +36,10 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AnswerEncoder:
-  """Tokenises what rows say.
+  """Tokenises the prompts and answers of rows.
 
   Attributes:
-    tokenizer: the model's.
+    tokenizer: the model's tokeniser.
     prompt_format: how a prompt is rendered.
   """
 
@@ -50,14 +50,14 @@ class AnswerEncoder:
     """Tokenises a row.
 
     Raises:
-      BadRow: a text cannot be tokenised, or the chat template refuses the messages.
-      InputError: the tokeniser has no chat template where one is needed, or it cannot write an assistant's turn; or
-        there is a system message and no chat.
+      BadRow: if a text cannot be tokenised, or the chat template refuses the messages.
+      InputError: if the tokeniser has no chat template and one is needed, if its chat template cannot write an
+        assistant's turn, or if there is a system message without a chat.
     """
     asked = self.prompt_format.ask(said.prompt)
     if isinstance(asked, str):
       return self._encode_text(asked, [answer["content"] for answer in said.answers])
-    ending = self._ending  # found before the row is looked at: what is wrong with the template is no fault of a row
+    ending = self._ending  # outside of the `try`: a defect of the template is not a defect of the row
     try:
       return self._encode_chat(asked, said.answers, ending)
     except InputError as error:
@@ -77,8 +77,8 @@ class AnswerEncoder:
     encoded, ends = [], []
     for answer in answers:
       text, (start, end) = self._last_turn([*messages, answer])
-      # A prompt may say more than the header that all turns share: Qwen3's has an empty reasoning block where thinking
-      # is off, which is then not the model's to write.
+      # A prompt may contain more than the header that all turns share. With thinking off, Qwen3's prompt also has an
+      # empty reasoning block. Then the model does not write that block, so it is not part of the answer.
       if text.startswith(prompt):
         start = len(prompt)
       words = text[start:end]
@@ -90,7 +90,7 @@ class AnswerEncoder:
 
   @functools.cached_property
   def _ending(self) -> str:
-    """The text after an assistant's last words, found on a chat of our own."""
+    """Finds the text after an assistant's last words by rendering two test chats."""
     system = self.prompt_format.system
     before = [] if system is None else [{"role": "system", "content": system}]
     asked = [*before, {"role": "user", "content": "u"}]

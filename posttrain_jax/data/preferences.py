@@ -1,6 +1,7 @@
-"""Comparisons of answers to one prompt, as token ids: what reward models and direct preference methods learn from.
+"""Makes comparisons of answers to one prompt, as token ids.
 
-`data.preference_rows` says which forms of rows are read, `data.preference_tokens` what of them becomes which tokens.
+Reward models and direct preference methods learn from comparisons. `data.preference_rows` describes the forms of rows
+that are read. `data.preference_tokens` describes how they become tokens.
 """
 
 import collections
@@ -22,46 +23,49 @@ from posttrain_jax.types import InputError
 
 
 class BadRows(enum.StrEnum):
-  """What is done with a row that is no comparison."""
+  """Lists the actions on a row that is not a comparison."""
 
-  ERROR = "error"
-  DROP = "drop"
+  ERROR = "error"  # raise an error that names the row
+  DROP = "drop"  # leave the row out and count it
 
 
 class TooLong(enum.StrEnum):
-  """What is done with a comparison over a limit on tokens."""
+  """Lists the actions on a comparison over a limit on tokens."""
 
-  ERROR = "error"
-  DROP = "drop"
-  CUT_PROMPT = "cut_prompt"  # the prompt loses its beginning; a cut answer would be another one, so it is still dropped
+  ERROR = "error"  # raise an error that names the row
+  DROP = "drop"  # leave the comparison out and count it
+  CUT_PROMPT = "cut_prompt"  # cut the prompt's beginning; drop long answers, since a cut answer is another answer
 
 
 class Margins(enum.StrEnum):
-  """By how much a reward model is to tell two answers apart (Llama 2, arXiv:2307.09288, table 27)."""
+  """Lists the scales of a reward model's margin between two answers.
 
-  NONE = "none"
-  SMALL = "small"  # 1, 2/3, 1/3, 0 by strength
-  LARGE = "large"  # 3, 2, 1, 0
+  The values are those of Llama 2 (arXiv:2307.09288, table 27).
+  """
+
+  NONE = "none"  # 0 for all
+  SMALL = "small"  # 1, 2/3, 1/3, 0 from significantly to negligibly
+  LARGE = "large"  # 3, 2, 1, 0 from significantly to negligibly
 
   def of(self, strength: Strength) -> float:
-    """The margin of a strength."""
+    """Returns the margin of a strength."""
     steps = len(Strength) - 1 - list(Strength).index(strength)
     return {Margins.NONE: 0.0, Margins.SMALL: steps / 3, Margins.LARGE: float(steps)}[self]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """K answers to one prompt, and which of them are better.
+  """Holds K answers to one prompt and their ranks.
 
   Attributes:
     prompt: token ids.
     answers: K >= 2 arrays, int32 [n], each with its end token.
-    ranks: of each answer; lower is better, equal is a tie, None was not judged.
-    strength: by how much the second lowest rank is better than the lowest one; None: nobody said. (Where an edited
-      answer stands above the two that were compared, they are still the lowest.)
-    source: "FILE:LINE" or "NAME, row N", for error messages and for telling which pairs come from one row.
+    ranks: rank of each answer. A lower rank is better, equal ranks are a tie, None means not judged.
+    strength: how much better the second worst rank is than the worst rank; None: not known. An edited answer is better
+      than the two answers that were compared, so these two still have the worst ranks.
+    source: "FILE:LINE" or "NAME, row N". Error messages name it, and pairs with one source come from one row.
     row: the columns of the row.
-    ends: how many tokens at each answer's end do nothing but end it: 1, or 0 for an answer that was cut off. None: 1
+    ends: number of tokens that only end an answer, for each answer: 1, or 0 for an answer that was cut off. None: 1 for
       each.
   """
 
@@ -74,7 +78,12 @@ class Comparison:
   ends: tuple[int, ...] | None = None
 
   def __post_init__(self):
-    """Raises BadRow on what no loss can be computed of."""
+    """Checks that a loss can be computed.
+
+    Raises:
+      BadRow: if the prompt or an answer is empty, if there are fewer than two answers or not as many ranks, if no
+        answer is better than another, or if an answer equals one that it is better than.
+    """
     if not self.prompt:
       raise BadRow("empty_prompt", "the prompt has no token")
     if len(self.answers) < 2 or len(self.ranks) != len(self.answers):
@@ -89,12 +98,15 @@ class Comparison:
         raise BadRow("equal_answers", f"answers {i} and {j} are equal, but one is said to be better than the other")
 
   def beaten(self) -> list[tuple[int, int]]:
-    """All (i, j) of which answer i is better than answer j."""
+    """Lists all (i, j) for which answer i is better than answer j."""
     judged = [(i, rank) for i, rank in enumerate(self.ranks) if rank is not None]
     return [(i, j) for i, better in judged for j, worse in judged if better < worse]
 
   def strength_of(self, i: int, j: int) -> Strength | None:
-    """By how much answer i is better than answer j, if somebody said so of just these two."""
+    """Returns how much better answer i is than answer j.
+
+    The strength is known only for the second worst rank over the worst rank. Other pairs give None.
+    """
     lowest = sorted({rank for rank in self.ranks if rank is not None})[-2:]
     return self.strength if [self.ranks[i], self.ranks[j]] == lowest else None
 
@@ -114,21 +126,22 @@ def read_comparisons(
 
   Args:
     rows: of any of the forms in `data.preference_rows`.
-    tokenizer: the model's.
-    prompt_format: how a prompt is rendered. Messages, in prompt or answers, always go through the chat template.
-    max_prompt_length: the most tokens of a prompt.
-    max_answer_length: the most tokens of an answer, its end token included.
-    bad_rows: what is done with a row that is malformed, or that prefers an answer to an equal one.
-    too_long: what is done with a comparison over a limit.
-    strengths: keep only comparisons of these (Llama 3: the upper two), and none that do not say; None: all.
+    tokenizer: the model's tokeniser.
+    prompt_format: how a prompt is rendered. Messages in a prompt or in answers always use the chat template.
+    max_prompt_length: limit on the tokens of a prompt.
+    max_answer_length: limit on the tokens of an answer, its end token included.
+    bad_rows: action on a row that is malformed, or that prefers an answer to an equal one.
+    too_long: action on a comparison over a limit.
+    strengths: keep only comparisons with one of these strengths (Llama 3: the upper two). Comparisons without a
+      strength are then left out, too. None: keep all.
 
   Returns:
-    (comparisons in the order of rows, number of rows by what happened to them: "prompt_cut", or the reason why they
-    were dropped).
+    (comparisons in the order of rows, counts of rows). The keys of the counts are "prompt_cut" and the reasons for
+    dropping a row.
 
   Raises:
-    InputError: with file and line, on what the options do not let pass; the tokeniser's chat template is needed and
-      there is none, or it cannot write an assistant's turn; or nothing is left.
+    InputError: if a row is bad or too long and the action is ERROR (the message names file and line), if a chat
+      template is needed and there is none or it cannot write an assistant's turn, or if no comparison is left.
   """
   if not rows:
     raise InputError("comparisons: no rows")
@@ -147,7 +160,7 @@ def read_comparisons(
         raise InputError(f"{row.source}: {error}") from None
       counts[error.reason] += 1
       continue
-    except InputError as error:  # the tokeniser's or the config's fault, which no dropping of rows mends
+    except InputError as error:  # a defect of the tokeniser or the config: dropping rows would not help
       raise InputError(f"{row.source}: {error}") from None
     if strengths is not None and comparison.strength not in strengths:
       counts[f"strength_{comparison.strength or 'missing'}"] += 1
@@ -173,16 +186,19 @@ def read_comparisons(
 
 
 def split_by_prompt(rows: Sequence[Row], *, held_out: float) -> tuple[list[Row], list[Row]]:
-  """Holds rows out by their prompts: (the others, those held out), each in the order of `rows`.
+  """Splits rows into training and held-out rows by their prompts.
 
-  A row is held out where the sha256 of its prompt, read as a fraction of 1, is below the share asked for. So rows of
-  one prompt are always on one side, whatever else is in the data and in whatever order, and what is held out at one
-  share is so at any larger one. A conversation is known by its messages up to the user's first: its continuations,
-  which quote the answers that are compared earlier in it, are on the same side.
+  A row is held out if the sha256 of its prompt, read as a number in [0, 1), is below `held_out`. So all rows of one
+  prompt are always on one side, whatever other rows there are and whatever their order. A row that is held out at one
+  share is held out at any larger share. The messages up to the user's first one identify a conversation. So its
+  continuations, which quote answers that are compared earlier in it, are on the same side.
 
   Args:
-    rows: of preferences, or of demonstrations ("prompt" or "messages").
-    held_out: share to be held out, in [0, 1].
+    rows: rows of preferences, or of demonstrations ("prompt" or "messages").
+    held_out: share of rows to hold out, in [0, 1].
+
+  Returns:
+    (training rows, held-out rows), each in the order of `rows`.
   """
   parts: tuple[list[Row], list[Row]] = ([], [])
   for row in rows:
@@ -193,7 +209,10 @@ def split_by_prompt(rows: Sequence[Row], *, held_out: float) -> tuple[list[Row],
 
 
 def pairs(comparisons: Sequence[Comparison]) -> list[Comparison]:
-  """All pairs of which one answer is better, K = 2, the better one first; a pair keeps its row and source."""
+  """Makes one pair (K = 2) of each answer and each answer that it beats.
+
+  The better answer comes first. A pair keeps the row and the source of its comparison.
+  """
   found = []
   for comparison in comparisons:
     for both in comparison.beaten():
@@ -210,13 +229,14 @@ def pairs(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def with_mismatched(comparisons: Sequence[Comparison]) -> list[Comparison]:
-  """Adds to each pair a third answer, not judged: the better one of the next pair with another prompt, in a ring.
+  """Adds an answer to another prompt to each pair.
 
-  KTO's estimate of the KL to the reference is made of prompts with answers to other prompts (arXiv:2402.01306, section
-  4.1).
+  This third answer is not judged. It is the better answer of the next pair that has another prompt; after the last pair
+  the search goes on at the first. KTO needs it: its estimate of the KL to the reference uses prompts with answers to
+  other prompts (arXiv:2402.01306, section 4.1).
 
   Raises:
-    InputError: all comparisons are of one prompt, or one has not two answers.
+    InputError: if all comparisons have the same prompt, or one does not have exactly two answers.
   """
   found = []
   for i, comparison in enumerate(comparisons):
@@ -239,6 +259,6 @@ def with_mismatched(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _cut(prompt: tuple[int, ...], length: int, bos_id: int | None) -> tuple[int, ...]:
-  """The end of a prompt, after the token that starts a sequence if the prompt had it."""
+  """Cuts the beginning of a prompt, but keeps the token that starts a sequence."""
   start = prompt[:1] if bos_id is not None and prompt[0] == bos_id else ()
   return start + prompt[len(prompt) - length + len(start) :]

@@ -1,8 +1,8 @@
-"""Prompts for RL and evaluation: rows of JSONL files or data sets, checked and rendered to token ids.
+"""Reads prompts for RL and evaluation and renders them to token ids.
 
-A row has its prompt as text or as chat messages, a reference answer, and whatever other columns reward functions need;
-all columns stay in `Prompt.row`. What is wrong with a row is found here, before anything is compiled, and is reported
-with file and line.
+Prompts come from rows of JSONL files or data sets. A row has a prompt (text or chat messages), a reference answer, and
+any other columns that reward functions need. All columns stay in `Prompt.row`. Bad rows are found here, before anything
+is compiled, and errors name file and line.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError, Prompt
 
-# Where data sets in use keep their prompts and references, the first one found counts. GSM8K files here have the worked
+# Usual columns of prompts and references; the first one that a row has is used. GSM8K files here have the worked
 # solution as `answer` and its result as `final`.
 PROMPT_FIELDS = ("messages", "prompt", "question", "problem")
 ANSWER_FIELDS = ("final", "answer")
@@ -28,10 +28,10 @@ ANSWER_FIELDS = ("final", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One row and where it came from.
+  """Holds one row and its origin.
 
   Attributes:
-    columns: the row.
+    columns: the values of the row by column.
     source: "FILE:LINE" or "NAME, row N", for error messages.
   """
 
@@ -40,21 +40,25 @@ class Row:
 
 
 class OverLimit(enum.StrEnum):
-  """What is done with a prompt of more tokens than the limit. Cutting it is no option: it would be another problem."""
+  """Lists the actions on a prompt with more tokens than the limit.
 
-  ERROR = "error"
-  DROP = "drop"
+  A prompt is never cut, because a cut prompt would be another problem.
+  """
+
+  ERROR = "error"  # raise an error that names the row
+  DROP = "drop"  # leave the prompt out and count it
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptFormat:
-  r"""How a row becomes a prompt.
+  r"""Describes how a row becomes a prompt.
 
   Attributes:
-    template: put around the prompt's text, e.g. "{prompt}\nAnswer with 'Answer: <number>'."; around the last message's
-      if the row has messages.
-    chat: through the tokeniser's chat template, the text as the user's turn. Rows of messages always are.
-    system: a system message for chats that have none of their own; None: none.
+    template: text with "{prompt}" in it, e.g. "{prompt}\nAnswer with 'Answer: <number>'.". It is put around the
+      prompt's text, or around the text of the last message if the row has messages.
+    chat: renders a prompt that is text with the tokeniser's chat template, as the user's turn. Rows of messages always
+      use the chat template.
+    system: system message for chats that do not have one; None: no system message.
     chat_arguments: variables of the chat template, such as `enable_thinking`.
   """
 
@@ -64,18 +68,22 @@ class PromptFormat:
   chat_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    """Raises InputError on a template without a place for the prompt."""
+    """Checks the template.
+
+    Raises:
+      InputError: if `template` does not contain "{prompt}".
+    """
     if "{prompt}" not in self.template:
       raise InputError(f"prompts.template: {self.template!r} has no '{{prompt}}'")
 
   def ask(self, prompt: str | Sequence[Message]) -> str | list[Message]:
-    """What a model is asked: text, or messages where there is a chat.
+    """Returns the model's input: text, or messages if it is a chat.
 
     Args:
       prompt: text, or the messages so far.
 
     Raises:
-      InputError: there is a system message and no chat.
+      InputError: if there is a system message without a chat.
     """
     if isinstance(prompt, str):
       text = self._within(prompt)
@@ -93,14 +101,16 @@ class PromptFormat:
     return messages
 
   def _within(self, text: str) -> str:
-    return self.template.replace("{prompt}", text)  # not str.format: both the template and the prompt may hold braces
+    return self.template.replace("{prompt}", text)  # not str.format: template and prompt may contain braces
 
 
 def read_jsonl(path: str | pathlib.Path) -> list[Row]:
-  r"""Reads the rows of a JSONL file, gzipped if its name ends in .gz. Lines end at "\n" alone; blank ones are left out.
+  r"""Reads the rows of a JSONL file.
+
+  The file is gzipped if its name ends in .gz. Only "\n" ends a line. Blank lines are skipped.
 
   Raises:
-    InputError: the file cannot be read or has no rows, or a line is no JSON object.
+    InputError: if the file cannot be read or has no rows, or if a line is not a JSON object.
   """
   path = pathlib.Path(path)
   try:
@@ -111,7 +121,7 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
   except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
     raise InputError(f"{path}: cannot be read: {error}") from None
   rows = []
-  # Not splitlines: strings in JSON may hold characters such as U+2028, which it takes for line ends.
+  # Not splitlines: it also splits at characters such as U+2028, which strings in JSON may contain.
   for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue
@@ -119,7 +129,7 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
     try:
       columns = json.loads(line)
       if "\\u" in line:
-        json.dumps(columns, ensure_ascii=False).encode()  # half a character, which no tokeniser takes
+        json.dumps(columns, ensure_ascii=False).encode()  # fails on half a character, which no tokeniser accepts
     except (ValueError, RecursionError) as error:
       raise InputError(f"{source}: malformed JSON: {error}") from None
     if not isinstance(columns, dict):
@@ -131,10 +141,10 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
 
 
 def file_digest(path: str | pathlib.Path) -> str:
-  """sha256 of a file's bytes as they are on disk, 64 hexadecimal digits.
+  """Computes the sha256 of a file's bytes on disk, as 64 hexadecimal digits.
 
   Raises:
-    InputError: the file cannot be read.
+    InputError: if the file cannot be read.
   """
   try:
     with open(path, "rb") as file:
@@ -144,7 +154,7 @@ def file_digest(path: str | pathlib.Path) -> str:
 
 
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
-  """sha256 of rows that no file holds, such as those of a procedural task."""
+  """Computes the sha256 of rows without a file, such as those of a procedural task."""
   digest = hashlib.sha256()
   for row in rows:
     digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
@@ -152,7 +162,7 @@ def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def named_rows(rows: Iterable[Mapping[str, Any]], name: str) -> list[Row]:
-  """Rows that come from a data set instead of a file."""
+  """Makes rows that come from a data set instead of a file."""
   return [Row(columns, f"{name}, row {i}") for i, columns in enumerate(rows)]
 
 
@@ -170,20 +180,22 @@ def make_prompts(
 
   Args:
     rows: the rows.
-    tokenizer: the model's.
-    max_length: the most tokens of a prompt.
+    tokenizer: the model's tokeniser.
+    max_length: limit on the tokens of a prompt.
     prompt_format: how a row becomes a prompt.
-    prompt_field: column of the prompt: text, or messages; the first of PROMPT_FIELDS that there is if None.
-    answer_field: column of the reference answer: text or a number; the first of ANSWER_FIELDS that there is if None.
-    over_limit: what is done with a prompt of more tokens.
+    prompt_field: column of the prompt, which is text or messages; None: the first of PROMPT_FIELDS that the row has.
+    answer_field: column of the reference answer, which is text or a number; None: the first of ANSWER_FIELDS that the
+      row has.
+    over_limit: action on a prompt with more than `max_length` tokens.
 
   Returns:
-    (prompts, number of prompts dropped for their length). `Prompt.index` is the position in `rows`, also where others
-    were dropped; `Prompt.row` has all columns, with the reference answer as "answer".
+    (prompts, number of prompts dropped for their length). `Prompt.index` is the position in `rows`, even if other
+    prompts were dropped. `Prompt.row` has all columns, with the reference answer as "answer".
 
   Raises:
-    InputError: no rows; a row without a prompt or an answer; one of another type, or empty; a prompt that cannot be
-      tokenised or is over the limit; or all are dropped. One line with file and line.
+    InputError: if there are no rows, if a row has no prompt or no answer, if one of these has another type or is empty,
+      if a prompt cannot be tokenised, if a prompt is over the limit and `over_limit` is ERROR, or if all prompts are
+      dropped. The message is one line with file and line.
   """
   prompts, dropped = [], 0
   for index, row in enumerate(rows):
@@ -213,7 +225,7 @@ def make_prompts(
 
 
 def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:
-  """The column to read: the named one, or the first usual one that the row has."""
+  """Returns the column to read: the named one, or the first usual one."""
   candidates = usual if named is None else (named,)
   field = next((field for field in candidates if row.columns.get(field) is not None), None)
   if field is None:

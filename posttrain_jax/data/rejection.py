@@ -1,7 +1,8 @@
-"""Rejection sampling: of K answers to each prompt the best by score become demonstrations (Llama 3, arXiv:2407.21783).
+"""Selects the best of K answers to each prompt as demonstrations.
 
-§4.1.3 and §4.2.2 there: K from 10 to 30, drawn from the best chat model so far, the best by the reward model kept. A
-verifier's verdicts do as well as scores, with a threshold.
+This is the rejection sampling of Llama 3 (arXiv:2407.21783, §4.1.3 and §4.2.2). There, the best chat model so far draws
+K = 10 to 30 answers, and the answer with the best score of the reward model is kept. A verifier's verdicts can be used
+as scores, together with a threshold.
 """
 
 import dataclasses
@@ -14,13 +15,13 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-  """A prompt and its K answers.
+  """Holds a prompt, its K answers and their scores.
 
   Attributes:
     prompt: text, or messages.
     answers: K texts, in the order in which they were drawn.
-    scores: K numbers, larger is better; NaN where there is no verdict.
-    row: columns that its demonstrations keep.
+    scores: K numbers; larger is better, NaN means no verdict.
+    row: columns that the demonstrations keep.
   """
 
   prompt: str | Sequence[Mapping[str, Any]]
@@ -34,22 +35,23 @@ def select(
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
   """Keeps the best answers of each prompt.
 
-  In this order: answers without a verdict go, then repeated ones (white space around them aside), then those below the
-  threshold; of the rest the `keep` best stay, the one drawn first where scores are equal.
+  Answers are removed in this order: first those without a verdict, then repeated ones (white space around them is
+  ignored), then those below the threshold. Of the rest, the `keep` best stay. If scores are equal, the answer that was
+  drawn first is the better one.
 
   Args:
     candidates: prompts with their answers.
-    keep: the most answers of a prompt.
-    threshold: the least score; None: any.
-    dedupe: of answers to a prompt with the same text keep the one with the best score.
+    keep: largest number of answers kept per prompt.
+    threshold: lowest score that is kept; None: any score.
+    dedupe: if answers to a prompt have the same text, keep only the one with the best score.
 
   Returns:
-    (rows with "prompt", "completion" and "score", a prompt's best first; counts: "prompts", "candidates", "kept",
-    "invalid", "duplicates", "below_threshold", "surplus", "prompts_without"). The last is of prompts of which nothing
-    stays; every candidate is counted once among the five before it.
+    (rows, counts). Rows have "prompt", "completion" and "score"; the best answer of a prompt comes first. Counts are
+    "prompts", "candidates", "kept", "invalid", "duplicates", "below_threshold", "surplus" and "prompts_without". Every
+    candidate is counted in exactly one of "kept" to "surplus". "prompts_without" counts prompts without a kept answer.
 
   Raises:
-    InputError: `keep` below 1, a threshold of NaN, or not as many scores as answers.
+    InputError: if `keep` is below 1, if `threshold` is NaN, or if a prompt does not have as many scores as answers.
   """
   if keep < 1 or (threshold is not None and math.isnan(threshold)):
     raise InputError(f"rejection: keep {keep}, threshold {threshold}; expected at least 1, and a number or none")
@@ -59,7 +61,7 @@ def select(
     if len(group.answers) != len(group.scores):
       raise InputError(f"rejection: {len(group.answers)} answers and {len(group.scores)} scores of one prompt")
     valid = [(answer, float(score)) for answer, score in zip(group.answers, group.scores) if not math.isnan(score)]
-    ranked = sorted(valid, key=lambda pair: -pair[1])  # stable: what was drawn first stays first
+    ranked = sorted(valid, key=lambda pair: -pair[1])  # stable: equal scores keep the order of drawing
     best = {}
     for i, (answer, score) in enumerate(ranked):
       best.setdefault(answer.strip() if dedupe else i, (answer, score))

@@ -1,6 +1,6 @@
-"""Rows of a TensorFlow Datasets data set, read without TensorFlow.
+"""Reads the rows of a TensorFlow Datasets (TFDS) data set without TensorFlow.
 
-Data sets have to be prepared in the array_record format, which Grain reads at random. (TFDS's parquet format loses rows
+A data set has to be prepared in the array_record format, which allows random access. (TFDS's parquet format loses rows
 silently, and its tfrecord format needs TensorFlow.)
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from posttrain_jax.data import prompts
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.types import InputError
 
@@ -19,24 +20,36 @@ _NAME = re.compile(r"tfds:(?P<name>[^/]+(?:/[^/]+)*)/(?P<split>[^/]+)")
 
 
 def is_tfds(name: str | pathlib.Path) -> bool:
-  """Whether a data set's name asks for TFDS rather than a file."""
+  """Tells whether a name means a TFDS data set and not a file."""
   return str(name).startswith("tfds:")
+
+
+def read_rows(path: str) -> tuple[list[Row], str]:
+  """Reads all rows of FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT, with the sha256 of what was read.
+
+  Raises:
+    InputError: if there is no such file or data set, or if it cannot be read.
+  """
+  if is_tfds(path):
+    rows = read_tfds(path)
+    return rows, prompts.rows_digest([row.columns for row in rows])
+  return prompts.read_jsonl(path), prompts.file_digest(path)
 
 
 def read_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> list[Row]:
   """Reads all rows of one split.
 
   Args:
-    name: "tfds:NAME/SPLIT"; NAME may have a config and a version ("tfds:glue/cola:1.0.0/train"), SPLIT a slice
+    name: "tfds:NAME/SPLIT". NAME may have a config and a version ("tfds:glue/cola:1.0.0/train"), SPLIT may have a slice
       ("train[:100]").
-    data_dir: where prepared data sets are; TFDS's own default if None. It is read only: what is not there, prepared as
-      array_record, is not downloaded.
+    data_dir: directory of prepared data sets; None: TFDS's default. Nothing is downloaded or written there.
 
   Returns:
     Rows of plain Python values: text instead of bytes, numbers and lists instead of arrays.
 
   Raises:
-    InputError: the name is malformed, there is no such data set or split, or it is not in array_record.
+    InputError: if the name is malformed, if the data set or the split does not exist, if the data set is not prepared
+      as array_record, or if the split has no rows.
   """
   match = _NAME.fullmatch(name)
   if match is None:

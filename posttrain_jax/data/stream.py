@@ -1,8 +1,10 @@
-"""The endless stream of training prompts: shuffled epochs whose only state is a position.
+"""Draws training prompts from an endless stream of shuffled epochs.
 
-Any position of the stream is found without those before it (Grain's MapDataset), so a resumed run draws what the
-uninterrupted one would have drawn, also in the middle of an epoch or of a draw. Prompts may be retired, which is for
-whoever retires them to remember: the stream passes over them, and the others keep their places and their attempts.
+The only state of the stream is a position. Grain's MapDataset computes any position directly, without those before it.
+So a resumed run draws the same prompts as an uninterrupted one, even if it stopped in the middle of an epoch or a draw.
+
+Prompts may be retired: the stream then skips them, and the other prompts keep their places and attempts. The retired
+prompts are not part of the position, so the caller has to set them again after a resume.
 """
 
 import dataclasses
@@ -17,37 +19,37 @@ class PromptStream:
   """Draws prompts in shuffled epochs.
 
   Attributes:
-    position: how many prompts have been drawn or passed over: the whole state. Set it to resume.
-    retired: indices of the prompts that are passed over.
+    position: number of prompts drawn or skipped so far. It is the whole state; set it to resume.
+    retired: indices of the prompts to skip.
   """
 
   def __init__(self, prompts: Sequence[Prompt], seed: int, position: int = 0):
     """Starts at a position.
 
     Raises:
-      InputError: there are no prompts.
+      InputError: if there are no prompts.
     """
     if not prompts:
       raise InputError("prompts: none to draw from")
     self.position = position
     self.retired: Collection[int] = frozenset()
     self._prompts = prompts
-    self._order = grain.MapDataset.range(len(prompts)).shuffle(seed=seed).repeat()  # every epoch shuffled anew
+    self._order = grain.MapDataset.range(len(prompts)).shuffle(seed=seed).repeat()  # every epoch has its own order
 
   @property
   def epoch(self) -> int:
-    """The epoch that the next prompt belongs to, from 0 on."""
+    """Returns the epoch of the next position, counted from 0."""
     return self.position // len(self._prompts)
 
   @property
   def exhausted(self) -> bool:
-    """True if all prompts are retired."""
+    """Tells whether all prompts are retired."""
     return bool(self.retired) and all(prompt.index in self.retired for prompt in self._prompts)
 
   def next(self, n: int) -> list[Prompt]:
-    """The next n prompts, going over into following epochs as needed; none if all are retired.
+    """Draws the next n prompts, or none if all prompts are retired.
 
-    `attempt` is a prompt's epoch.
+    One draw may reach into the following epochs. The `attempt` of a prompt is its epoch.
     """
     drawn: list[Prompt] = []
     count = 0 if self.exhausted else n

@@ -1,7 +1,8 @@
-"""Batches for supervised fine-tuning: fixed shapes, random access, nothing to save but the step.
+"""Makes batches for supervised fine-tuning with fixed shapes and random access.
 
-Examples are tokenised once. A step's batch is found from (seed, step) alone: Grain shuffles each epoch by a function of
-the index, so resuming at a step neither skips nor repeats an example, also in the middle of an epoch.
+Examples are tokenised once. A step's batch depends on (seed, step) only, because Grain shuffles each epoch by a
+function of the index. So a checkpoint needs the step only, and a run that resumes at a step neither skips nor repeats
+an example, even in the middle of an epoch.
 """
 
 import dataclasses
@@ -19,15 +20,18 @@ from posttrain_jax.types import InputError
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SupervisedBatch:
-  """Rows of one or several examples, padded on the right; what `models.forward.row_hidden` takes.
+  """Holds rows of one or several examples, padded on the right.
+
+  `models.forward.row_hidden` takes such a batch.
 
   Attributes:
     tokens: int32 [B, T].
-    mask: bool [B, T], True on tokens to be learned: completions with their end token, what the assistant said.
-    segment_ids: int32 [B, T], 1, 2, ... by example within the row, 0 on padding.
-    positions: int32 [B, T], of each token in its example; 0 on padding.
-    weights: float32 [B, T], how much a token counts in the loss; 0 where `mask` is False.
-    draws: int32 [B], how many rows were drawn before this one in the whole training; randomness depends on it.
+    mask: bool [B, T], True on tokens to learn: completions, or the assistant's words, with the end token.
+    segment_ids: int32 [B, T], number of the example within the row, from 1; 0 on padding.
+    positions: int32 [B, T], position of each token in its example; 0 on padding.
+    weights: float32 [B, T], weight of a token in the loss; 0 where `mask` is False.
+    draws: int32 [B], number of rows drawn before this one since the start of training. The row's randomness (dropout)
+      depends on it.
   """
 
   tokens: jax.Array | np.ndarray
@@ -39,18 +43,18 @@ class SupervisedBatch:
 
 
 class Weighting(enum.StrEnum):
-  """What weighs the same in the loss."""
+  """Lists the units that have equal weight in the loss."""
 
-  TOKEN = "token"  # every learned token, so long answers weigh more
-  SEQUENCE = "sequence"  # every example, also where several are packed into a row: 1 / its number of learned tokens
+  TOKEN = "token"  # every learned token has the same weight, so long answers count more
+  SEQUENCE = "sequence"  # every example: each token's weight is 1 / the example's number of learned tokens
 
 
 class TooLong(enum.StrEnum):
-  """What is done with an example that has more tokens than the limit."""
+  """Lists the actions on an example with more tokens than a limit."""
 
-  ERROR = "error"
-  DROP = "drop"
-  CUT = "cut"  # its end is lost, and so is its end token: it teaches no ending
+  ERROR = "error"  # raise an error that names the example
+  DROP = "drop"  # leave the example out and count it
+  CUT = "cut"  # cut its end; the end token is lost, so the example does not teach the model to stop
 
 
 def limit_length(
@@ -60,16 +64,16 @@ def limit_length(
 
   Args:
     examples: the demonstrations.
-    max_length: the most tokens of an example; None: no limit.
-    max_learned: the most tokens to be learned in an example, such as the cap under which answers are sampled; None: no
-      limit. An example over it is cut after the last token that is learned.
-    too_long: what is done with an example over a limit.
+    max_length: limit on the tokens of an example; None: no limit.
+    max_learned: limit on the learned tokens of an example, such as the cap on sampled answers; None: no limit. An
+      example over it is cut after the last learned token within the limit.
+    too_long: action on an example over a limit.
 
   Returns:
     (examples, number of examples that were dropped or cut).
 
   Raises:
-    InputError: an example is over a limit and `too_long` is ERROR; or an example has nothing to be learned within it.
+    InputError: if an example is over a limit and `too_long` is ERROR, or if no token to learn is left of an example.
   """
   kept, changed = [], 0
   for example in examples:
@@ -93,22 +97,24 @@ def limit_length(
 
 
 def pack(examples: Sequence[Example], length: int) -> list[list[int]]:
-  """Puts examples together into rows, the longest first: each goes into the first row that has room for it.
+  """Packs examples into rows by first-fit decreasing.
 
-  First-fit decreasing. On GSM8K through SmolLM2's tokeniser (217 tokens on average, rows of 512) rows are 97 % full;
-  first-fit in order of arrival with 32 open rows fills 92 %.
+  The longest example comes first, and each example goes into the first row with enough room. With GSM8K and SmolLM2's
+  tokeniser (217 tokens on average, rows of 512 tokens) rows are 97 % full. First-fit in order of arrival with 32 open
+  rows fills 92 %.
 
   Args:
     examples: the demonstrations, none longer than `length`.
     length: tokens of a row.
 
   Returns:
-    For each row the positions of its examples in `examples`; a function of the lengths and their order alone.
+    For each row, the positions of its examples in `examples`. The result depends only on the examples' lengths and
+    order.
   """
   sizes = np.array([len(example.tokens) for example in examples])
   rows, room = [], np.full(len(examples), length)
   for i in np.argsort(-sizes, kind="stable").tolist():
-    row = int(np.argmax(room[: len(rows) + 1] >= sizes[i]))  # the one after the last is new
+    row = int(np.argmax(room[: len(rows) + 1] >= sizes[i]))  # the row after the last one is new
     if row == len(rows):
       rows.append([])
     rows[row].append(i)
@@ -117,13 +123,15 @@ def pack(examples: Sequence[Example], length: int) -> list[list[int]]:
 
 
 class SupervisedBatches:
-  """Endless batches in shuffled epochs; the last batch of an epoch is filled up from the next one.
+  """Yields endless batches in shuffled epochs.
+
+  If an epoch does not fill its last batch, the next epoch fills the rest.
 
   Attributes:
     batch_size: B, rows of a batch.
     num_examples: examples of an epoch.
-    num_tokens: their tokens.
-    num_learned: how many of those are learned.
+    num_tokens: tokens of an epoch.
+    num_learned: learned tokens of an epoch.
   """
 
   def __init__(
@@ -137,19 +145,20 @@ class SupervisedBatches:
     packed: bool = False,
     weighting: Weighting = Weighting.TOKEN,
   ):
-    """Lays the examples out in rows.
+    """Arranges the examples in padded rows.
 
     Args:
       examples: the demonstrations.
       batch_size: B, rows of a batch.
-      seed: of the shuffling.
-      pad_id: fills up rows; never looked at.
-      length: T; that of the longest example if None.
-      packed: several examples a row, which do not see each other. Rows are made once; epochs shuffle rows.
-      weighting: what weighs the same in the loss.
+      seed: seed of the shuffling.
+      pad_id: id on padding; its value has no effect.
+      length: T, in tokens; None: the length of the longest example.
+      packed: puts several examples into a row; they do not attend to each other. Rows are made once, and epochs shuffle
+        rows.
+      weighting: unit that has equal weight in the loss.
 
     Raises:
-      InputError: no examples, one longer than `length`, or one without a token to be learned.
+      InputError: if there are no examples, if one is longer than `length`, or if one has no token to learn.
     """
     if not examples:
       raise InputError("demonstrations: no examples")
@@ -159,13 +168,13 @@ class SupervisedBatches:
       raise InputError(f"{longest.source}: {len(longest.tokens)} tokens, the limit is {length}")
     rows = pack(examples, length) if packed else [[i] for i in range(len(examples))]
     self.batch_size, self.num_examples = batch_size, len(examples)
-    self._rows = _padding(len(rows) + 1, length, pad_id)  # the last one stays empty
+    self._rows = _padding(len(rows) + 1, length, pad_id)  # the last row stays empty
     for r, row in enumerate(rows):
       start = 0
       for segment, i in enumerate(row, 1):
         tokens = examples[i].tokens
         place = (r, slice(start, start + len(tokens)))
-        # A first token has nothing before it to be predicted from.
+        # No token comes before the first one, so nothing predicts it.
         mask = examples[i].mask & (np.arange(len(tokens)) > 0)
         if not mask.any():
           raise InputError(f"{examples[i].source}: no token to be learned among {len(tokens)}")
@@ -179,21 +188,24 @@ class SupervisedBatches:
 
   @property
   def num_rows(self) -> int:
-    """Rows of an epoch."""
+    """Counts the rows of an epoch."""
     return len(self._rows.tokens) - 1
 
   @property
   def efficiency(self) -> float:
-    """Share of all positions that hold a token."""
+    """Computes the share of positions that hold a token and not padding."""
     return self.num_tokens / self._rows.tokens[:-1].size
 
   def batch(self, step: int) -> SupervisedBatch:
-    """The batch of a step."""
+    """Returns the batch of a step, counted from 0."""
     draws = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int32)
     return self._take([self._order[i] for i in draws.tolist()], draws)
 
   def in_order(self) -> Iterator[SupervisedBatch]:
-    """Every row once, as it was laid out; the last batch is filled up with rows of nothing."""
+    """Yields every row once, in the order in which rows were made.
+
+    Empty rows pad the last batch.
+    """
     for start in range(0, self.num_rows, self.batch_size):
       draws = np.arange(start, start + self.batch_size, dtype=np.int32)
       yield self._take(np.minimum(draws, self.num_rows), draws)
@@ -203,7 +215,7 @@ class SupervisedBatches:
 
 
 def _padding(rows: int, length: int, pad_id: int) -> SupervisedBatch:
-  """Rows that hold no example."""
+  """Makes rows without an example."""
   shape = (rows, length)
   return SupervisedBatch(
     tokens=np.full(shape, pad_id, np.int32),

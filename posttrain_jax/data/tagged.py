@@ -1,7 +1,8 @@
-"""Demonstrations of chain arithmetic in R1-Zero's template (2501.12948): work in one pair of tags, answer in another.
+"""Rewrites demonstrations of chain arithmetic in R1-Zero's template.
 
-"+8=5-2=3 Answer: 3" becomes "<think>+8=5-2=3</think><answer>3</answer>". Only a share of them does: whoever learns from
-such text knows the template and follows it now and then.
+The template (2501.12948) has the work in one pair of tags and the answer in another. "+8=5-2=3 Answer: 3" becomes
+"<think>+8=5-2=3</think><answer>3</answer>". Only a share of the demonstrations is rewritten. So a model trained on them
+knows the template, but follows it only now and then.
 """
 
 import random
@@ -11,25 +12,26 @@ from typing import Any
 from posttrain_jax.data import arithmetic
 from posttrain_jax.types import InputError
 
-# What the template adds to `demonstrations.SYMBOLS`, one token a tag.
+# Symbols that the template adds to `demonstrations.SYMBOLS`, one token per tag.
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 _MARKER = " Answer: "
 
 
 def tag_some(rows: Sequence[Mapping[str, Any]], *, share: float, seed: int = 0) -> list[dict[str, Any]]:
-  """Puts the completions of some rows into the template, each with the same probability, and leaves the others.
+  """Puts the completions of randomly drawn rows into the template.
 
   Args:
-    rows: `demonstrations.demonstrations`.
-    share: the probability.
-    seed: of the draws.
+    rows: rows made by `demonstrations.demonstrations`.
+    share: probability that a row is rewritten, the same for all rows.
+    seed: seed of the draws.
 
   Returns:
-    The rows in their order. Who skimmed has no work and shows the one step that was done: "<think>-2=3</think>".
+    All rows in their order. A hasty demonstration has no work, so the tags show the one step that it made:
+    "<think>-2=3</think>".
 
   Raises:
-    InputError: the share is none.
+    InputError: if `share` is not between 0 and 1.
   """
   if not 0 <= share <= 1:
     raise InputError(f"demonstrations.tagged: {share}, expected a share from 0 to 1")

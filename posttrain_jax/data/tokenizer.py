@@ -1,7 +1,8 @@
-"""Text to token ids and back: tokenisers of public checkpoints, and tiny closed ones for procedural tasks.
+"""Converts text to token ids and back.
 
-A `Tokenizer` is a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it is Hugging Face's
-layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
+There are two kinds of tokenisers: those of public checkpoints, and tiny ones with a closed vocabulary for procedural
+tasks. A `Tokenizer` holds a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it has
+Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
 """
 
 import dataclasses
@@ -23,14 +24,14 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-  """A tokeniser and what its ids mean.
+  """Holds a tokeniser and the meaning of its special ids.
 
   Attributes:
-    backend: does the work.
-    bos_id: starts a sequence; None if the model has none.
-    eos_id: ends an answer; None if the model has none.
-    pad_id: fills padding; may equal `eos_id`, since masks never look at ids. None if the model has none.
-    stop_ids: every id that ends an answer, `eos_id` among them if there is one.
+    backend: the tokeniser of the package `tokenizers`.
+    bos_id: id that starts a sequence; None if the model has none.
+    eos_id: id that ends an answer; None if the model has none.
+    pad_id: id on padding; None if the model has none. It may equal `eos_id`, because masks do not depend on ids.
+    stop_ids: all ids that end an answer, including `eos_id` if there is one.
     chat_template: Jinja source that turns messages into text (`data.chat`); None if the model has none.
   """
 
@@ -42,30 +43,33 @@ class Tokenizer:
   chat_template: str | None = None
 
   def __post_init__(self):
-    """Makes sure that nothing is cut or padded: a saved tokeniser may bring such settings along."""
+    """Turns off cutting and padding, which a saved tokeniser may have switched on."""
     self.backend.no_truncation()
     self.backend.no_padding()
 
   @property
   def vocab_size(self) -> int:
-    """Largest id plus one: the smallest vocabulary that a model for this tokeniser can have."""
+    """Returns the largest id plus one, which is the minimum vocabulary size of a model."""
     return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
   @property
   def special_tokens(self) -> dict[str, str]:
-    """Texts of the special tokens that there are, by the names that chat templates use."""
+    """Returns the texts of the special tokens by the names in chat templates."""
     ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
     return {name: self.backend.id_to_token(i) for name, i in ids.items() if i is not None}
 
   def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-    """Token ids of a text. Control tokens spelled out in the text become those tokens.
+    """Encodes a text as token ids.
+
+    If the name of a control token occurs in the text, it becomes that control token.
 
     Args:
       text: the text.
-      add_special_tokens: put in what the tokeniser adds by itself (Llama 3: BOS). Chat templates write it themselves.
+      add_special_tokens: adds the tokens that the tokeniser puts around a text (Llama 3: BOS). Leave it False for
+        chats, because chat templates write these tokens themselves.
 
     Raises:
-      InputError: the text has a character that a closed vocabulary has no token for.
+      InputError: if a closed vocabulary has no token for a part of the text.
     """
     try:
       return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
@@ -73,11 +77,14 @@ class Tokenizer:
       raise InputError(f"tokenizer: {self._unknown(text) or error}, in {_shorten(text)}") from None
 
   def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
-    """Text of token ids. Ids that no token has (a model's vocabulary may be padded) give nothing."""
+    """Decodes token ids to text.
+
+    Ids without a token give no text. A model can produce them if its vocabulary is padded.
+    """
     return self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
 
   def digest(self) -> str:
-    """sha256 of everything that decides about ids and chat text, as 64 hexadecimal digits."""
+    """Computes the sha256 of all that determines ids and chat text, as 64 hexadecimal digits."""
     parts = [json.loads(self.backend.to_str()), self._facts()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -99,11 +106,11 @@ class Tokenizer:
     """Reads a tokeniser in Hugging Face's layout.
 
     Args:
-      directory: has `tokenizer.json` and `tokenizer_config.json`; may have `generation_config.json`, whose
-        `eos_token_id` are further stop ids, and `chat_template.jinja`, which goes before the template in the config.
+      directory: must have `tokenizer.json` and `tokenizer_config.json`. It may have `generation_config.json`, whose
+        `eos_token_id` are further stop ids, and `chat_template.jinja`, which replaces the template in the config.
 
     Raises:
-      InputError: a file is missing or malformed, or a special token is not in the vocabulary.
+      InputError: if a file is missing or malformed, or if a special token is not in the vocabulary.
     """
     directory = pathlib.Path(directory)
     file, config_file = directory / "tokenizer.json", directory / "tokenizer_config.json"
@@ -128,10 +135,12 @@ class Tokenizer:
 
   @classmethod
   def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
-    """Makes the tokeniser that a GGUF file describes: byte-level BPE as SmolLM2 has it.
+    """Makes the tokeniser that a GGUF file describes.
+
+    Only SmolLM2's kind is supported, a byte-level BPE.
 
     Raises:
-      InputError: the package `gguf` is absent, or the file is not GGUF or describes another kind of tokeniser.
+      InputError: if the package `gguf` is missing, or if the file is not GGUF or has another kind of tokeniser.
     """
     path = pathlib.Path(path)
     reader = gguf.open_file(path)
@@ -156,7 +165,7 @@ class Tokenizer:
     return cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
 
   def _unknown(self, text: str) -> str | None:
-    """The first piece of a text that has no token."""
+    """Describes the first piece of a text that has no token."""
     if isinstance(text, str) and self.backend.pre_tokenizer is not None:
       for piece, (start, _) in self.backend.pre_tokenizer.pre_tokenize_str(text):
         if self.backend.token_to_id(piece) is None:
@@ -168,27 +177,31 @@ class Tokenizer:
 
 
 def load_tokenizer(path_or_name: str | pathlib.Path) -> Tokenizer:
-  """The tokeniser of a model given as a Hugging Face directory, a GGUF file or a known name.
+  """Loads the tokeniser of a model.
+
+  Args:
+    path_or_name: a Hugging Face directory, a GGUF file or a known name.
 
   Raises:
-    InputError: there is none, or it cannot be read.
+    InputError: if there is no tokeniser, or it cannot be read.
   """
   path = resolve(path_or_name)
   return Tokenizer.load(path) if path.is_dir() else Tokenizer.from_gguf(path)
 
 
 def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) -> Tokenizer:
-  """A tokeniser whose tokens are exactly the given symbols, with `<pad>` (id 0) and `<eos>` (id 1) before them.
+  """Makes a tokeniser whose tokens are the given symbols.
 
-  Text is cut from left to right; where several symbols fit, the longest is taken. Decoding joins the symbols, so every
-  text that can be encoded comes back as it was; any other text is refused by `encode`.
+  `<pad>` (id 0) and `<eos>` (id 1) come before them. Text is split from left to right; if several symbols fit, the
+  longest is used. Decoding joins the symbols, so encoding and decoding a text gives the same text. `encode` refuses
+  any other text.
 
   Args:
-    symbols: the tokens in order of their ids from 2 on: characters, or words such as "Answer:".
-    chat_template: Jinja source, if messages are to be rendered.
+    symbols: the tokens in order of their ids, from 2 on: characters, or words such as "Answer:".
+    chat_template: Jinja source; needed to render messages.
 
   Raises:
-    InputError: no symbols, an empty one, or one given twice.
+    InputError: if there are no symbols, one is empty, or one is given twice.
   """
   vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", *symbols])}
   if not symbols or "" in vocab or len(vocab) < len(symbols) + 2:
@@ -217,7 +230,7 @@ def _chat_template(directory: pathlib.Path, file: pathlib.Path, config: Mapping[
   if (directory / "chat_template.jinja").exists():
     return (directory / "chat_template.jinja").read_text("utf-8")
   template = config.get("chat_template")
-  if isinstance(template, list):  # several, by name
+  if isinstance(template, list):  # several templates with names
     template = {entry.get("name"): entry.get("template") for entry in template}.get("default")
   if template is not None and not isinstance(template, str):
     raise InputError(f"{file}: chat_template is {type(template).__name__}, expected a string")

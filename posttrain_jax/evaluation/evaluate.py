@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import ml_collections
-
-from posttrain_jax.assembly.judges import make_judge, make_workers
+from posttrain_jax.assembly.judges import RewardFunctionSettings, RewardSettings, make_judge, make_workers
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.prompts import Task
-from posttrain_jax.evaluation.evaluator import Evaluator
+from posttrain_jax.assembly.prompts import PromptSettings, Task
+from posttrain_jax.assembly.rollout_engine import SamplingSettings
+from posttrain_jax.data.arithmetic import Split
+from posttrain_jax.data.prompts import OverLimit
+from posttrain_jax.evaluation.evaluator import Evaluator, SetSettings, SetsSettings
 from posttrain_jax.evaluation.public_benchmarks import Benchmark
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
@@ -47,22 +48,18 @@ def evaluate(
   if not path and benchmark.procedural is None:
     raise InputError("--path: missing, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
   mesh = make_mesh({"data": -1})
-  problems = _problems(policy, benchmark, path, limit)
-  section = ml_collections.ConfigDict(
-    dict(
-      answer_style=str(benchmark.style),
-      slots=slots,
-      max_prompt_length=_NO_LIMIT,
-      max_new_tokens=benchmark.max_new_tokens,
-      sets=dict(
-        problems=dict(
-          prompts=problems,
-          samples=benchmark.samples,
-          greedy=True,
-          sampling=dict(temperature=benchmark.temperature, top_p=benchmark.top_p, top_k=0, min_p=0.0),
-        )
-      ),
-    )
+  problems = SetSettings(
+    prompts=_problems(policy, benchmark, path, limit),
+    samples=benchmark.samples,
+    greedy=True,
+    sampling=SamplingSettings(temperature=benchmark.temperature, top_p=benchmark.top_p, top_k=0, min_p=0.0),
+  )
+  section = SetsSettings(
+    answer_style=benchmark.style,
+    slots=slots,
+    max_prompt_length=_NO_LIMIT,
+    max_new_tokens=benchmark.max_new_tokens,
+    sets={"problems": problems},
   )
   with make_workers(_rewards(benchmark, judges)) as workers:
     judge = make_judge(workers, policy.tokenizer, accuracy="correct")
@@ -74,25 +71,23 @@ def evaluate(
   return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()}, groups["problems"]
 
 
-def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    dict(
-      path=path,
-      task=str(benchmark.procedural or Task.CHAINS),
-      split="held_out",
-      per_difficulty=_HELD_OUT_PER_DIFFICULTY,
-      seed=0,
-      template=benchmark.template,
-      chat=policy.tokenizer.chat_template is not None,
-      system="",
-      over_limit="error",
-      limit=limit,
-    )
+def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> PromptSettings:
+  return PromptSettings(
+    path=path,
+    task=benchmark.procedural or Task.CHAINS,
+    split=Split.HELD_OUT,
+    per_difficulty=_HELD_OUT_PER_DIFFICULTY,
+    seed=0,
+    template=benchmark.template,
+    chat=policy.tokenizer.chat_template is not None,
+    system="",
+    over_limit=OverLimit.ERROR,
+    limit=limit,
   )
 
 
-def _rewards(benchmark: Benchmark, judges: int) -> ml_collections.ConfigDict:
-  function = dict(function=benchmark.verifier, weight=1.0, options=dict(style=str(benchmark.style)))
-  return ml_collections.ConfigDict(
-    dict(workers=judges, batch_seconds=60.0, answer_seconds=10.0, functions=dict(correct=function))
+def _rewards(benchmark: Benchmark, judges: int) -> RewardSettings:
+  correct = RewardFunctionSettings(function=benchmark.verifier, weight=1.0, options={"style": str(benchmark.style)})
+  return RewardSettings(
+    accuracy="correct", workers=judges, batch_seconds=60.0, answer_seconds=10.0, functions={"correct": correct}
   )

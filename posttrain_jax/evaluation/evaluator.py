@@ -5,24 +5,79 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.judges import ScoreGroups
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.prompts import load_prompts
+from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.evaluation import answers
 from posttrain_jax.evaluation import metrics as bootstrap
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.rewards import extract
 from posttrain_jax.rollouts.multi_process import shared
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import build, convert
+from posttrain_jax.runs.sections import EvaluationTimes
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, InputError, Judge, Prompt
+from posttrain_jax.types import Group, Judge, Prompt
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetSettings:
+  """Holds a config's group of fields about one evaluation set.
+
+  Attributes:
+    prompts: its problems.
+    samples: answers to each problem.
+    greedy: whether the most likely answer is drawn too.
+    sampling: how the samples are drawn.
+    per_problem: whether every problem's scores are reported too; None for no.
+  """
+
+  prompts: PromptSettings
+  samples: int = at_least(1)
+  greedy: bool
+  sampling: SamplingSettings
+  per_problem: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetsSettings:
+  """Holds what a config says of its evaluation sets.
+
+  Attributes:
+    answer_style: how majority votes find an answer.
+    slots: answers drawn at the same time.
+    max_prompt_length: limit on prompts in tokens.
+    max_new_tokens: cap on an answer in tokens.
+    sets: the sets by name.
+  """
+
+  answer_style: extract.AnswerStyle
+  slots: int
+  max_prompt_length: int
+  max_new_tokens: int
+  sets: Mapping[str, SetSettings]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(EvaluationTimes, SetsSettings):
+  """Holds the `eval` section of a method that samples answers: when, and on which sets."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KLEvaluation(EvaluationSettings):
+  """Holds the `eval` section of a method with a reference.
+
+  Attributes:
+    kl: whether the KL to what training started from is measured too; this keeps those parameters.
+  """
+
+  kl: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +109,7 @@ class Evaluator:
 
   def __init__(
     self,
-    section: ml_collections.ConfigDict,
+    section: SetsSettings,
     policy: Policy,
     judge: Judge,
     *,
@@ -65,8 +120,7 @@ class Evaluator:
     """Reads the sets' problems and makes their engines.
 
     Args:
-      section: the config's `eval`: `sets`, a group per set, and the engines' `slots`, `max_prompt_length`,
-        `max_new_tokens`.
+      section: the sets, and the engines' sizes.
       policy: model and tokeniser.
       judge: fills in texts and accuracy; the same verifier as in training.
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
@@ -78,7 +132,7 @@ class Evaluator:
     """
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward
-    self._style = convert(extract.AnswerStyle, section.answer_style, "eval.answer_style")
+    self._style = section.answer_style
     slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
@@ -89,8 +143,6 @@ class Evaluator:
         max_prompt_length=section.max_prompt_length,
         where=f"eval.sets.{name}.prompts",
       )
-      if settings.samples < 1:
-        raise InputError(f"eval.sets.{name}.samples: {settings.samples}, expected at least 1")
       self.digests |= digests
 
       longest = max(len(prompt.tokens) for prompt in prompts)
@@ -108,10 +160,10 @@ class Evaluator:
         )
 
       stop_ids = policy.tokenizer.stop_ids
-      sampling = build(SamplingConfig, settings.sampling, f"eval.sets.{name}.sampling", stop_ids=stop_ids)
+      sampling = settings.sampling.with_stops(stop_ids)
       greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids), 1) if settings.greedy else None
       self.sets[name] = EvaluationSet(
-        prompts, settings.samples, engine(sampling, settings.samples), greedy, settings.get("per_problem", False)
+        prompts, settings.samples, engine(sampling, settings.samples), greedy, bool(settings.per_problem)
       )
 
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:

@@ -1,8 +1,8 @@
 """Measures how varied a model's answers to plain text are."""
 
+import dataclasses
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -18,12 +18,33 @@ from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VarietySettings:
+  """Holds a config's group of fields about samples whose variety is measured.
+
+  Attributes:
+    prompts: texts that samples answer or continue.
+    samples: of each text.
+    chat: whether the text is put through the chat template.
+    slots: samples drawn at the same time.
+    max_prompt_length: longer texts are left out, in tokens.
+    max_new_tokens: cap on a sample in tokens.
+  """
+
+  prompts: int = at_least(1)
+  samples: int = at_least(1)
+  chat: bool
+  slots: int
+  max_prompt_length: int
+  max_new_tokens: int
+
+
 class Variety:
   """Draws samples at temperature 1 that answer or go on from plain text, and measures how varied they are."""
 
   def __init__(
     self,
-    section: ml_collections.ConfigDict,
+    section: VarietySettings,
     policy: Policy,
     rows: Sequence[Row],
     mesh: Mesh,
@@ -34,7 +55,7 @@ class Variety:
     """Makes the engine.
 
     Args:
-      section: the config's `samples`: `prompts`, `samples`, `chat` and the engine's settings.
+      section: how many samples of which texts.
       policy: model and tokeniser.
       rows: the texts; the first `prompts` of those within `max_prompt_length` are prompts.
       mesh: where the sampler's parameters are.
@@ -44,8 +65,6 @@ class Variety:
     Raises:
       InputError: no prompt within the limit, or settings that mean nothing.
     """
-    least = dict(prompts=1, samples=1)
-    at_least(ml_collections.ConfigDict({"samples": section}), {f"samples.{name}": n for name, n in least.items()})
     found, _ = prompts.make_prompts(
       rows,
       policy.tokenizer,

@@ -1,7 +1,10 @@
-"""Owns a train state and the jitted program that updates it, for losses on fixed batches: SFT, reward models, DPO."""
+"""Trains on fixed batches: SFT, reward models, DPO.
+
+The learner owns the train state and the jitted program that updates it.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +20,8 @@ from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
+Batch = TypeVar("Batch")  # a pytree of arrays [B, ...], such as `data.supervised.SupervisedBatch`
+
 
 class BatchLearner:
   """Minimises a loss, one batch an update.
@@ -27,14 +32,14 @@ class BatchLearner:
     mesh: where it lives.
     learning_rate: schedule by number of updates.
     update: the program: (state, batch as `split` cuts it) to (state, metrics).
-    skipped: counts updates that were not finite.
+    skipped: counts updates that were not finite and changed nothing.
   """
 
   def __init__(
     self,
     model: TransformerConfig,
     loss: LossFunction,
-    totals: Callable[[Any], Any],
+    totals: Callable[[Batch], Any],
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
@@ -50,15 +55,15 @@ class BatchLearner:
     Args:
       model: the transformer, layers stacked.
       loss: of one micro-batch.
-      totals: a batch, cut into micro-batches on a leading axis, to what `loss` divides by.
-      optimizer: how to minimise.
+      totals: a batch, cut into micro-batches on a leading axis, to the numbers that `loss` divides by.
+      optimizer: optimiser and learning-rate schedule.
       mesh: where.
       micro_batches: M, parts in which an update's gradient is computed.
-      max_skipped_updates: updates in a row that are not finite which end the training.
+      max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
       params: parameters to start from; random ones if None.
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
-      optimizer_kept: in whose memory the optimiser's state is between updates.
+      optimizer_kept: in which memory the optimiser's state is between updates.
     """
     self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
@@ -70,15 +75,22 @@ class BatchLearner:
 
   @property
   def version(self) -> int:
-    """Updates applied so far."""
+    """Counts the updates applied so far."""
     return int(self.state.updates)
 
-  def split(self, batch: Any) -> Any:
+  def split(self, batch: Batch) -> Batch:
     """Cuts a batch [B, ...] into micro-batches [M, B / M, ...]."""
     return micro_batches(batch, self._micro_batches)
 
-  def train(self, batch: Any) -> dict[str, float]:
-    """One optimiser update on a batch of host arrays [B, ...]: its metrics. May raise Diverged."""
+  def train(self, batch: Batch) -> dict[str, float]:
+    """Runs one optimiser update on a batch of host arrays [B, ...].
+
+    Returns:
+      Metrics: the learning rate and those of `learner.update.apply_update`.
+
+    Raises:
+      Diverged: if too many updates in a row were not finite.
+    """
     learning_rate = float(self.learning_rate(self.version))
     with jax.set_mesh(self.mesh):
       self.state, metrics = self.update(self.state, spread(self.split(batch), batch_sharding(self.mesh, leading=1)))
@@ -88,7 +100,11 @@ class BatchLearner:
 
 
 def check_division(mesh: Mesh, *, batch_size: int, micro_batches: int) -> None:
-  """Raises InputError where a batch does not divide over its micro-batches and the mesh."""
+  """Checks that a batch divides over its micro-batches and the mesh.
+
+  Raises:
+    InputError: if it does not.
+  """
   shards = batch_shards(mesh)
   if micro_batches < 1 or batch_size < 1 or batch_size % (micro_batches * shards):
     raise InputError(

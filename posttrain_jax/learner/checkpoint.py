@@ -1,11 +1,11 @@
-"""Checkpoints: asynchronous saves, sha256 manifests, and restores that fall back to the newest good step.
+"""Saves and restores checkpoints: asynchronously, with sha256 manifests, falling back to the newest good step.
 
-A step is finished when its manifest is there (`manifest.py`), never before. Older steps are deleted only after the
-manifest of a newer one has been written and read back, and in an order that a kill at any moment leaves nothing that
-looks finished and is not. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON.
+A step is finished once it has a manifest (`manifest.py`), never before. Older steps are deleted only after the manifest
+of a newer step has been written and read back. The order of deletion is such that a kill at any moment leaves no step
+that looks finished and is not. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON.
 
-With several processes all of them call what is here together: each writes and reads the shards of its devices; what
-else is on disk is process 0's to write, to verify and to delete.
+With several processes, all of them call these functions together. Each process writes and reads the shards of its
+devices. Process 0 alone writes, verifies and deletes everything else on disk.
 
 The layout under `directory`: `12/state`, `12/extra`, `12.manifest.json`; `12.damaged` is a step that failed its check.
 """
@@ -26,20 +26,21 @@ from posttrain_jax.learner import manifest
 from posttrain_jax.parallel.processes import is_main, on_main
 from posttrain_jax.types import InputError
 
-# Each replica of a replicated array writes a slice of it, which is cut out by a program of its own, compiled for every
-# shape and replica at the first save. Below this many bytes a slice one replica writes all.
+# Each replica of a replicated array writes a slice of it. A separate program cuts out the slice, compiled for every
+# shape and replica at the first save. If a slice has fewer bytes than this, one replica writes the whole array.
 _LEAST_SLICE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What a checkpoint holds.
+  """Holds the content of a checkpoint.
 
   Attributes:
     state: the pytree that was saved, with the target's shardings.
     extra: the JSON object saved with it.
-    step: the step it was saved at.
-    notes: one line for each thing that was not as expected: damaged steps, and on `restore` other software or machine.
+    step: the step at which it was saved.
+    notes: one line for each thing that was not as expected: a damaged step, or on `restore` another software or
+      machine.
   """
 
   state: Any
@@ -49,14 +50,17 @@ class Restored:
 
 
 class Checkpointer:
-  """Writes and restores the checkpoints of one run; the run's lock has to be held, as leftovers are removed."""
+  """Writes and restores the checkpoints of one run.
+
+  The caller has to hold the run's lock, because leftovers of a killed run are removed.
+  """
 
   def __init__(self, directory: str | pathlib.Path, *, keep: int = 2):
     """Opens or creates a directory of checkpoints.
 
     Args:
       directory: where the steps are.
-      keep: how many of the newest finished steps stay (at least 1); the newest one saved as best stays besides.
+      keep: how many of the newest finished steps stay, at least 1. The newest step saved as best stays in addition.
     """
     if keep < 1:
       raise InputError(f"checkpoint.keep: found {keep}, expected at least 1")
@@ -64,7 +68,7 @@ class Checkpointer:
     self._directory.mkdir(parents=True, exist_ok=True)
     self._keep = keep
     on_main(self._remove_unfinished)
-    # Orbax deletes by its own idea of what is complete, so it is told to keep everything.
+    # Orbax has its own rule of which steps are complete, and would delete by it. So it is told to keep everything.
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(max_to_keep=None),
@@ -74,21 +78,22 @@ class Checkpointer:
     self._failure: BaseException | None = None
 
   def save(self, step: int, state: Any, extra: dict[str, Any], *, best: bool = False) -> None:
-    """Starts saving and returns as soon as `state` may be donated; a step that is already there is left as it is.
+    """Starts saving, and returns as soon as `state` may be donated.
 
-    On accelerators that is once the arrays are on the host. On CPU Orbax writes from the arrays' own buffers, and the
-    runtime does not let a step overwrite them meanwhile: it works on a copy, in that much more memory.
+    On accelerators this is once the arrays are on the host. On CPU Orbax writes from the arrays' own buffers. The
+    runtime does not let a train step overwrite them in the meantime: it works on a copy and needs that much more
+    memory. A step that is already saved is not saved again.
 
     Args:
-      step: the step that `state` and `extra` are at the end of; larger than those before.
+      step: the step after which `state` and `extra` were taken; larger than those before.
       state: a pytree of arrays, of any sharding.
       extra: a JSON object: dict with str keys, list, str, bool, int, float, None. Floats come back exactly, NaN and
         infinities included (JSON as Python reads it). Copied before this returns.
       best: True if evaluation says that this is the best step so far.
 
     Raises:
-      TypeError: `extra` holds something that JSON would change, such as a tuple or an array.
-      Exception: whatever an earlier save ran into in the background.
+      TypeError: if `extra` holds something that JSON would change, such as a tuple or an array.
+      Exception: if an earlier save failed in the background: its exception.
     """
     _check_json(extra, "extra")
     self.wait()
@@ -105,7 +110,11 @@ class Checkpointer:
       self._sealing.start()
 
   def wait(self) -> None:
-    """Returns once everything saved is finished, manifest included; raises what went wrong in the background."""
+    """Waits until all saves are finished, manifests included.
+
+    Raises:
+      Exception: if a save failed in the background: its exception.
+    """
     if self._sealing is not None:
       self._sealing.join()
       self._sealing = None
@@ -115,19 +124,19 @@ class Checkpointer:
     self._manager.wait_until_finished()
 
   def restore(self, abstract_state: Any) -> Restored | None:
-    """Restores the newest step whose files are those of its manifest.
+    """Restores the newest step whose files agree with its manifest.
 
-    Newer steps that fail that check are renamed to `N.damaged`, so that the run can save them again. A warning says so,
-    and another one if this is not the software and machine that the step was written with.
+    Newer steps that fail this check are renamed to `N.damaged`, so the run can save them again. A warning says so.
+    Another warning appears if the step was written by other software or on another machine.
 
     Args:
-      abstract_state: the state as `jax.ShapeDtypeStruct`s with shardings; the mesh may differ from the one saved on.
+      abstract_state: the state as `jax.ShapeDtypeStruct`s with shardings. The mesh may differ from that of the save.
 
     Returns:
       The checkpoint, or None if no step was ever finished here.
 
     Raises:
-      InputError: there are finished steps and all are damaged, or the state has other leaves than `abstract_state`.
+      InputError: if all finished steps are damaged, or the state has other leaves than `abstract_state`.
     """
     self.wait()
     restored = load(self._directory, abstract_state)
@@ -141,7 +150,7 @@ class Checkpointer:
     return dataclasses.replace(restored, notes=restored.notes + changes)
 
   def close(self) -> None:
-    """Waits as `wait` does and releases Orbax's threads."""
+    """Waits like `wait`, then releases Orbax's threads."""
     try:
       self.wait()
     finally:
@@ -154,7 +163,7 @@ class Checkpointer:
     self.close()
 
   def _seal(self, step: int, leaves: dict[str, str], best: bool) -> None:
-    """In the background: once the step is final, writes its manifest, reads it back, then deletes what is not kept."""
+    """Finishes a step in the background: writes its manifest, reads it back, deletes old steps."""
     try:
       self._manager.wait_until_finished()
       manifest.seal(self._directory, step, leaves, best=best)
@@ -174,7 +183,7 @@ class Checkpointer:
         shutil.rmtree(self._directory / str(step))
 
   def _set_aside_after(self, last: int) -> None:
-    """Renames the steps after one."""
+    """Renames the steps after `last` to `N.damaged`."""
     for step in manifest.sealed_steps(self._directory):
       if step > last:
         manifest.manifest_path(self._directory, step).unlink()
@@ -183,7 +192,7 @@ class Checkpointer:
           (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
 
   def _remove_unfinished(self) -> None:
-    """Removes what a killed save or deletion left: steps without a manifest and temporary files."""
+    """Removes steps without a manifest and temporary files, the leftovers of a killed process."""
     sealed = manifest.sealed_steps(self._directory)
     for path in list(self._directory.iterdir()):
       if path.name.endswith(".manifest.json.tmp"):
@@ -194,7 +203,7 @@ class Checkpointer:
 
 
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
-  """Writes arrays as Orbax does by default, but a replicated one in slices only where a slice is worth a program."""
+  """Makes Orbax's default handler, except that small replicated arrays are not written in slices."""
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
   return ocp.PyTreeCheckpointHandler(
     type_handler_registry=ocp.type_handlers.create_type_handler_registry(
@@ -209,16 +218,16 @@ def load(
   """Restores without changing anything on disk, for evaluation and for reading another run.
 
   Args:
-    directory: the checkpoints of a run, which may be still running.
+    directory: the checkpoints of a run, which may still be running.
     abstract_state: the target as `jax.ShapeDtypeStruct`s with shardings.
-    step: which step; None is the newest that is undamaged.
-    partial: whether to leave what `abstract_state` does not have, as in `{"params": abstract_params}`.
+    step: which step; None: the newest undamaged one.
+    partial: True leaves out the leaves that `abstract_state` does not have, as in `{"params": abstract_params}`.
 
   Returns:
     The checkpoint, or None if there is no finished step.
 
   Raises:
-    InputError: the step asked for is not there or damaged, all steps are damaged, or the leaves differ.
+    InputError: if the step asked for is missing or damaged, if all steps are damaged, or if the leaves differ.
   """
   directory = pathlib.Path(directory).absolute()
 
@@ -243,7 +252,10 @@ def load(
 
 
 def _newest_undamaged(directory: pathlib.Path, steps: list[int]) -> tuple[int | None, list[str]]:
-  """The newest step that is as its manifest says, with notes on those passed over; None if there are no steps."""
+  """Returns the newest undamaged step, and notes on the damaged ones after it.
+
+  The step is None if there are no steps.
+  """
   notes = []
   for step in reversed(steps):
     found = manifest.damage(directory, step)
@@ -261,7 +273,7 @@ def _newest_undamaged(directory: pathlib.Path, steps: list[int]) -> tuple[int | 
 
 
 def best_step(directory: str | pathlib.Path) -> int | None:
-  """The newest finished step that was saved as best, or None."""
+  """Returns the newest finished step that was saved as best, or None."""
   directory = pathlib.Path(directory)
   for step in reversed(manifest.sealed_steps(directory)):
     content = manifest.read(directory, step)
@@ -271,7 +283,11 @@ def best_step(directory: str | pathlib.Path) -> int | None:
 
 
 def _check_json(value: Any, where: str) -> None:
-  """Raises TypeError where a value would not come back from JSON as it is."""
+  """Checks that a value comes back from JSON unchanged.
+
+  Raises:
+    TypeError: if some part of it does not.
+  """
   if isinstance(value, dict):
     for key, item in value.items():
       if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""A digest of parameters: equal if and only if every leaf is equal, bit for bit."""
+"""Computes a digest of parameters: equal exactly if all leaves are equal, bit for bit."""
 
 import hashlib
 from typing import Any
@@ -9,18 +9,18 @@ from jax.experimental import multihost_utils
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-  """The key path of a leaf as one readable name, `params/blocks/up/value`."""
+  """Returns a leaf's key path as one readable name, such as `params/blocks/up/value`."""
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
-  """The whole leaf on the host, leaving no copy behind on the device array."""
+  """Returns the whole leaf on the host; the device array keeps no copy of it."""
   if not isinstance(leaf, jax.Array):
     return np.asarray(leaf)
   if not leaf.is_fully_addressable:
     return multihost_utils.process_allgather(leaf, tiled=True)
-  # An array keeps the host copy made of it, and these would add up to the whole model. The copy made of a second
-  # array over the same buffers goes away with that.
+  # An array keeps the host copy that is made of it, and these copies would add up to the whole model. So the copy is
+  # made of a second array over the same buffers, and is freed together with that array.
   handle = jax.make_array_from_single_device_arrays(
     leaf.shape, leaf.sharding, [shard.data for shard in leaf.addressable_shards]
   )
@@ -28,10 +28,10 @@ def _fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
 
 
 def params_sha256(tree: Any) -> str:
-  """SHA-256 of a pytree's leaves in the order of their paths; one leaf at a time is on the host.
+  """Computes the SHA-256 of a pytree's leaves in the order of their paths.
 
-  Of each leaf its path, dtype, shape and C-order bytes count; its sharding does not. With several processes all of them
-  have to call this together.
+  The digest depends on each leaf's path, dtype, shape and C-order bytes, not on its sharding. One leaf at a time is on
+  the host. With several processes, all of them have to call this together.
 
   Args:
     tree: a pytree of arrays, for instance the parameters as an `nnx.State`.

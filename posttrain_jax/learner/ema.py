@@ -1,4 +1,4 @@
-"""An exponential moving average of parameters: steadier than the last ones, and what InstructGPT evaluates."""
+"""Keeps an exponential moving average of parameters, which InstructGPT evaluates."""
 
 from collections.abc import Callable
 
@@ -7,17 +7,19 @@ from flax import nnx
 
 
 def make_average(decay: float, shardings: nnx.State) -> Callable[[nnx.State, nnx.State], nnx.State]:
-  """Returns the program that takes parameters into their average: average ← decay · average + (1 − decay) · parameters.
+  """Makes the program that moves an average towards new parameters.
 
-  InstructGPT (2203.02155, appendix C.4): decay 0.992. It starts as the policy as it came, without a correction of the
-  bias towards it.
+  average ← decay · average + (1 − decay) · parameters
+
+  InstructGPT (arXiv:2203.02155, appendix C.4): decay 0.992. The average starts at the first parameters. The bias
+  towards them is not corrected.
 
   Args:
     decay: in [0, 1).
     shardings: those of the parameters, which the average shares.
 
   Returns:
-    (average, which is donated; parameters) -> the new average.
+    (average, parameters) to the new average; the old average is donated.
   """
 
   def one(average: jax.Array, new: jax.Array) -> jax.Array:

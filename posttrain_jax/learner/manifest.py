@@ -1,8 +1,8 @@
-"""The sha256 manifest beside each checkpoint: what makes a step finished, and how damage is noticed.
+"""Writes and checks the sha256 manifest of each checkpoint.
 
-Orbax checks nothing over weight data: a flipped bit comes back as a wrong weight without an error. So each step `N/`
-has a file `N.manifest.json` beside it with the digest of every file of the step. It is written only once the step is
-final, and atomically, so that a step is either finished and checkable or has no manifest.
+Orbax does not check weight data: a flipped bit comes back as a wrong weight without an error. So each step `N/` has a
+file `N.manifest.json` next to it, with the digest of every file of the step. It is written atomically, and only once
+the step's files are final. So a step either is finished and can be checked, or has no manifest.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ _SUFFIX = ".manifest.json"
 
 
 def manifest_path(directory: pathlib.Path, step: int) -> pathlib.Path:
-  """Where the manifest of a step is, whether it exists or not."""
+  """Returns the path of a step's manifest, which may not exist."""
   return directory / f"{step}{_SUFFIX}"
 
 
 def sealed_steps(directory: pathlib.Path) -> list[int]:
-  """The steps that have a manifest, in ascending order; whether their files still agree with it is not looked at."""
+  """Lists the steps that have a manifest, in ascending order, without checking their files."""
   names = [path.name.removesuffix(_SUFFIX) for path in directory.glob(f"*{_SUFFIX}")]
   return sorted(int(name) for name in names if name.isdigit())
 
 
 def software_and_machine() -> dict[str, Any]:
-  """What the bits of a train step depend on besides the program: only where this is equal does a run repeat itself."""
+  """Describes software and machine: a run repeats bit for bit only if these are equal."""
   devices = jax.devices()
   return {
     "jax": jax.__version__,
@@ -49,7 +49,7 @@ def software_and_machine() -> dict[str, Any]:
 
 
 def changes_of_environment(directory: pathlib.Path, step: int) -> tuple[str, ...]:
-  """One line for each part of `software_and_machine` that is not as it was when the step was written."""
+  """Lists the parts of `software_and_machine` that changed since a step, one line each."""
   then, now = read(directory, step)["environment"], software_and_machine()
   return tuple(
     f"checkpoint was written with {name} {then.get(name)!r}, this is {now[name]!r}: bits may differ from here on"
@@ -59,7 +59,7 @@ def changes_of_environment(directory: pathlib.Path, step: int) -> tuple[str, ...
 
 
 def _file_digests(step_directory: pathlib.Path, *, sync: bool = False) -> dict[str, str]:
-  """Relative name → sha256 of every file under the step; with `sync` each is on disk when this returns."""
+  """Returns relative name → sha256 of a step's files; `sync` first flushes each to disk."""
   digests = {}
   for path in sorted(step_directory.rglob("*")):
     if path.is_file():
@@ -77,7 +77,7 @@ def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bo
     directory: the checkpoints of a run.
     step: the step, whose files are in `directory/step`.
     leaves: name of each leaf of the state → dtype and shape, to compare with a target before restoring.
-    best: whether evaluation called this the best step so far.
+    best: True if evaluation called this the best step so far.
   """
   content = {
     "step": step,
@@ -90,7 +90,7 @@ def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bo
 
 
 def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:
-  """The manifest of a step, or None where there is none or it cannot be read."""
+  """Reads the manifest of a step; None if it is missing or cannot be read."""
   try:
     content = json.loads(manifest_path(directory, step).read_text(encoding="utf-8"))
   except (OSError, ValueError):
@@ -100,7 +100,7 @@ def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:
 
 
 def damage(directory: pathlib.Path, step: int) -> str | None:
-  """What is wrong with a step's files, in a few words; None if they are exactly those of its manifest."""
+  """Describes the first damage to a step's files; None if they agree with its manifest."""
   content = read(directory, step)
   if content is None:
     return "its manifest is missing or unreadable"
@@ -115,19 +115,24 @@ def damage(directory: pathlib.Path, step: int) -> str | None:
 
 
 def describe_leaves(state: Any) -> dict[str, str]:
-  """Name → dtype and shape of each leaf of a pytree of arrays or `jax.ShapeDtypeStruct`s, such as `float32[4, 8]`."""
+  """Returns each leaf's name → dtype and shape, such as `float32[4, 8]`."""
   leaves = jax.tree_util.tree_leaves_with_path(state)
   return {leaf_name(path): f"{jax.numpy.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def check_leaves(directory: pathlib.Path, step: int, abstract_state: Any, *, partial: bool) -> None:
-  """InputError naming the first leaf that differs from the step's; Orbax would cast to another dtype without a word.
+  """Checks that a step has the leaves that are about to be restored.
+
+  Orbax would cast to another dtype without an error.
 
   Args:
     directory: the checkpoints of a run.
     step: a step with a manifest.
-    abstract_state: what is about to be restored.
-    partial: whether the step may have leaves that `abstract_state` has not.
+    abstract_state: the target of the restore.
+    partial: True if the step may have leaves that `abstract_state` does not have.
+
+  Raises:
+    InputError: if a leaf differs; the message names the first one.
   """
   saved, expected = read(directory, step)["leaves"], describe_leaves(abstract_state)
   for name in expected if partial else [*expected, *saved]:

@@ -1,4 +1,4 @@
-"""Two losses in one update: a policy's on its own answers, and likelihood of text that it must not forget (PPO-ptx)."""
+"""Mixes a policy's loss with the likelihood of text that it must not forget (PPO-ptx)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from posttrain_jax.learner.update import LossFunction, LossOutput
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """Text that a policy learns in every update.
+  """Describes the text that a policy learns in every update.
 
   Attributes:
-    coefficient: γ of its negative log-likelihood, mean over its learned tokens.
-    batch: the `data.supervised.SupervisedBatch` of an update, from the number of updates before it. Its rows divide
+    coefficient: γ, weight of the text's negative log-likelihood, mean over its learned tokens.
+    batch: from the number of updates so far to the next update's `data.supervised.SupervisedBatch`. Its rows divide
       over micro-batches and mesh.
   """
 
@@ -24,14 +24,17 @@ class Text:
 
 
 def mix(first: LossFunction, second: LossFunction, *, coefficient: float, name: str) -> LossFunction:
-  """The loss first + coefficient · second of a pair of batches with a pair of totals.
+  """Makes the loss first + coefficient · second.
 
-  PPO-ptx, "Training language models to follow instructions with human feedback" (2203.02155), eq. 2: the objective is
-  E[PPO] + γ E[log π(x)] over pretraining text x. Gradients are accumulated as in any other update.
+  Its batch is a pair of batches, and its totals are a pair of totals.
+
+  PPO-ptx, "Training language models to follow instructions with human feedback" (arXiv:2203.02155), eq. 2: the
+  objective is E[PPO] + γ E[log π(x)] over pretraining text x. Gradients are accumulated as in any other update.
 
   Args:
-    first: whose metrics keep their names.
-    second: whose metrics get `name/` before theirs; its loss is the metric `name/loss`, without the coefficient.
+    first: the first loss; its metrics keep their names.
+    second: the second loss; its metrics get the prefix `name/`. The metric `name/loss` is this loss without the
+      coefficient.
     coefficient: γ.
     name: of the second loss.
   """

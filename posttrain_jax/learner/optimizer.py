@@ -1,4 +1,4 @@
-"""AdamW with clipping and a learning-rate schedule, from optax."""
+"""Makes the optimiser: AdamW with clipping and a learning-rate schedule, from optax."""
 
 import dataclasses
 import enum
@@ -11,22 +11,24 @@ from posttrain_jax.types import InputError
 
 
 class Schedule(enum.StrEnum):
-  """How the learning rate goes on after its linear warm-up."""
+  """Names the learning rate's course after its linear warm-up."""
 
   CONSTANT = "constant"
   LINEAR = "linear"
   COSINE = "cosine"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-  """AdamW (1711.05101) and its schedule. All counts are optimiser updates.
+  """Describes AdamW (arXiv:1711.05101) and its schedule.
+
+  All counts are optimiser updates. A field with a default is one that a config may leave out.
 
   Attributes:
     learning_rate: peak learning rate.
-    schedule: what follows the warm-up.
+    schedule: course of the rate after the warm-up.
     warmup_updates: updates over which the rate rises linearly from 0.
-    decay_updates: update at which `linear` and `cosine` arrive at the end value.
+    decay_updates: update at which `linear` and `cosine` reach the end value.
     end_fraction: end value as a share of the peak.
     b1: decay of the first moment.
     b2: decay of the second moment.
@@ -35,19 +37,25 @@ class OptimizerConfig:
     clip_norm: largest global norm of the gradient; 0 turns clipping off.
   """
 
-  learning_rate: float = 1e-6
-  schedule: Schedule = Schedule.CONSTANT
-  warmup_updates: int = 0
-  decay_updates: int = 0
-  end_fraction: float = 0.1
+  learning_rate: float
+  schedule: Schedule
+  warmup_updates: int
+  decay_updates: int
+  end_fraction: float
   b1: float = 0.9
-  b2: float = 0.999
+  b2: float
   epsilon: float = 1e-8
-  weight_decay: float = 0.0
-  clip_norm: float = 1.0
+  weight_decay: float
+  clip_norm: float
 
-  def __post_init__(self):
-    """Raises InputError where a decaying schedule has nowhere to end."""
+  def check(self) -> None:
+    """Refuses a decaying schedule that ends before its warm-up.
+
+    It is called once the number of updates is known: `decay_updates` of 0 may stand for the end of the epochs.
+
+    Raises:
+      InputError: if `decay_updates` does not come after `warmup_updates`.
+    """
     if self.schedule != Schedule.CONSTANT and self.decay_updates <= self.warmup_updates:
       raise InputError(
         f"optimizer.decay_updates: {self.decay_updates}, expected more than warmup_updates {self.warmup_updates} "
@@ -56,7 +64,12 @@ class OptimizerConfig:
 
 
 def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
-  """Learning rate as a function of the number of updates applied before."""
+  """Makes the learning rate as a function of the number of updates applied before.
+
+  Raises:
+    InputError: if a decaying schedule ends before its warm-up.
+  """
+  config.check()
   peak, end = config.learning_rate, config.learning_rate * config.end_fraction
   span = max(config.decay_updates - config.warmup_updates, 1)
   after = {
@@ -72,7 +85,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Clip by global norm, then AdamW."""
+  """Makes the transformation: clipping by the global norm, then AdamW."""
 
   def decayed(params: nnx.State):
     biases = (("heads", "head_dim"), ("kv_heads", "head_dim"))

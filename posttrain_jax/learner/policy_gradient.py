@@ -1,9 +1,24 @@
-"""The policy-gradient loss: what a batch of judged answers is, how its loss is made, and what is measured on it.
+"""Computes the policy-gradient loss of a micro-batch.
 
-P prompts, G answers a prompt, Tc answer tokens, M micro-batches.
+Every counted token has a loss: the surrogate's, times the weight of the sampler correction, plus the KL term, minus the
+entropy bonus. The update's loss is the weighted sum of them, and `objective.aggregation` chooses the weights. So the
+sum over tokens is divided by
+
+  token_mean       the counted tokens
+  prompt_mean      the prompts, after the sum of each prompt is divided by the counted tokens of its answers
+  sequence_mean    the rows (answers), after the sum of each row is divided by its counted tokens
+  sequence_sum     the rows
+  fixed_length     rows · rollout.max_new_tokens
+
+A row or prompt without a counted token is not counted. Tokens, rows and prompts are counted over the whole optimiser
+update (`Totals`), never over a micro-batch or over the part of a shard. So the parts add up: the losses and gradients
+of micro-batches and shards are summed, not averaged, and the result does not depend on how the update is cut. A token
+that only the correction takes out keeps its place in the count. The likelihood term of `nll_on_correct` has a
+denominator of its own: the counted tokens of the update's correct answers. `losses.aggregate` has the formulas.
+
+P prompts, G answers a prompt, Tc answer tokens.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -11,102 +26,127 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
-from posttrain_jax.learner import policy_tokens
 from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.policy_tokens import Tokens
+from posttrain_jax.learner.policy_batch import PolicyBatch, TokenInputs, Totals
+from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PolicyBatch:
-  """What one update trains on; every leaf may have a leading micro-batch axis [M, ...].
-
-  Attributes:
-    prompts: int32 [P, Tp], padded on the right.
-    prompt_lengths: int32 [P].
-    answers: int32 [P, G, Tc], padded on the right.
-    mask: bool [P, G, Tc], True on tokens that count.
-    advantages: float32 [P, G, 1] or [P, G, Tc].
-    sampler_logprobs: float32 [P, G, Tc].
-    old_logprobs: float32 [P, G, Tc], the learner's when the step began; None where nobody has computed them: an
-      on-policy update makes them itself.
-    reference_logprobs: float32 [P, G, Tc], the frozen reference's; None where nothing needs them.
-    correct: bool [P, G], answers that are right; None where nothing needs it.
-    prompt_tokens: int32 [P], counted tokens of all answers to a prompt, where they are cut over several rows
-      (`learner.rows`); None where a row has them all.
-  """
-
-  prompts: jax.Array
-  prompt_lengths: jax.Array
-  answers: jax.Array
-  mask: jax.Array
-  advantages: jax.Array
-  sampler_logprobs: jax.Array
-  old_logprobs: jax.Array | None = None
-  reference_logprobs: jax.Array | None = None
-  correct: jax.Array | None = None
-  prompt_tokens: jax.Array | None = None
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Totals:
-  """Denominators of a whole update, whatever its micro-batches.
-
-  Attributes:
-    tokens: int32 [], counted tokens.
-    rows: int32 [], answers with a counted token.
-    prompts: int32 [], prompts with a counted token.
-    correct_tokens: int32 [], counted tokens of correct answers; None where nobody knows which they are.
-  """
-
-  tokens: jax.Array
-  rows: jax.Array
-  prompts: jax.Array
-  correct_tokens: jax.Array | None = None
-
-
-def count_totals(mask: jax.Array, correct: jax.Array | None = None, prompt_tokens: jax.Array | None = None) -> Totals:
-  """Counts over a mask with any leading axes.
+def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1) -> LossFunction:
+  """Makes the loss of one micro-batch: (parameters, `PolicyBatch`, `Totals` of the update) to `LossOutput`.
 
   Args:
-    mask: bool [..., P, G, Tc].
-    correct: bool [..., P, G], where it is known.
-    prompt_tokens: int32 [..., P], as in `PolicyBatch`.
+    graph: graph of the stacked transformer.
+    objective: what to minimise.
+    on_policy: True if the parameters are still those of the start of the step. Then one forward pass gives both the
+      learner's and the old logprobs.
+    shards: parts into which the prompt axis is split over the mesh.
   """
-  rows = mask.any(-1)
-  correct_tokens = None if correct is None else (mask & correct[..., None]).sum()
-  if prompt_tokens is None:
-    prompts = rows.any(-1).sum()
-  else:  # the rows of a prompt have shares of its tokens, which add up to 1
-    prompts = jnp.round((mask.sum((-2, -1)) / jnp.maximum(prompt_tokens, 1)).sum()).astype(jnp.int32)
-  return Totals(mask.sum(), rows=rows.sum(), prompts=prompts, correct_tokens=correct_tokens)
+  loss_of = functools.partial(loss_of_tokens, objective)
+
+  def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
+    tokens = token_inputs(objective, batch, totals, on_policy=on_policy)
+    if objective.is_sum_over_tokens:
+      loss, (learner_logprobs, entropy) = losses.fused_loss.summed_token_loss(
+        loss_of,
+        *_hidden(graph, params, batch),
+        batch.answers,
+        tokens,
+        temperature=objective.temperature,
+        chunk=objective.logprob_chunk,
+        shards=shards,
+      )
+    else:
+      learner_logprobs, entropy = answer_logprobs(graph, objective, params, batch, shards=shards)
+      loss = losses.aggregate.total(loss_of(learner_logprobs, entropy, tokens))
+      learner_logprobs, entropy = jax.lax.stop_gradient((learner_logprobs, entropy))
+    sums, maxima = measure(objective, learner_logprobs, entropy, tokens, totals.tokens)
+    return LossOutput(loss=loss, sums=sums, maxima=maxima)
+
+  return loss_function
 
 
-def aggregate(
-  objective: Objective, x: jax.Array, mask: jax.Array, totals: Totals, prompt_tokens: jax.Array | None = None
+def token_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
+  """Returns the weight of each token's loss in the update's, float32 [P, G, Tc].
+
+  Args:
+    objective: its aggregation.
+    batch: a micro-batch.
+    totals: counts of the whole update.
+  """
+  counts = {Aggregation.TOKEN_MEAN: totals.tokens, Aggregation.PROMPT_MEAN: totals.prompts}
+  return losses.aggregate.token_weights(
+    batch.mask,
+    objective.aggregation,
+    denominator=counts.get(objective.aggregation, totals.rows),
+    prompt_tokens=batch.prompt_tokens,
+    max_length=objective.max_new_tokens,
+  )
+
+
+def token_inputs(objective: Objective, batch: PolicyBatch, totals: Totals, *, on_policy: bool) -> TokenInputs:
+  """Returns what the loss of each token of a micro-batch needs.
+
+  Args:
+    objective: what to minimise.
+    batch: the micro-batch.
+    totals: counts of the whole update.
+    on_policy: as in `make_loss`.
+
+  Raises:
+    ValueError: if the update is off-policy and the batch has no old logprobs.
+  """
+  if not on_policy and batch.old_logprobs is None:
+    raise ValueError("old_logprobs: missing, the update is off-policy")
+  nll_weights = None
+  if objective.nll_on_correct:
+    right = batch.mask & batch.correct[..., None]
+    nll_weights = losses.aggregate.token_weights(right, Aggregation.TOKEN_MEAN, denominator=totals.correct_tokens)
+  return TokenInputs(
+    mask=batch.mask,
+    advantages=jnp.broadcast_to(batch.advantages, batch.mask.shape),
+    sampler_logprobs=batch.sampler_logprobs,
+    old_logprobs=None if on_policy else batch.old_logprobs,
+    reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
+    weights=token_weights(objective, batch, totals),
+    nll_weights=nll_weights,
+  )
+
+
+def loss_of_tokens(
+  objective: Objective, learner_logprobs: jax.Array, entropy: jax.Array, tokens: TokenInputs
 ) -> jax.Array:
-  """A micro-batch's part of the aggregated loss; x and mask are [P, G, Tc], prompt_tokens as in `PolicyBatch`."""
-  match objective.aggregation:
-    case Aggregation.TOKEN_MEAN:
-      return losses.aggregate.token_mean(x, mask, denominator=totals.tokens)
-    case Aggregation.PROMPT_MEAN:
-      return losses.aggregate.prompt_mean(x, mask, denominator=totals.prompts, prompt_tokens=prompt_tokens)
-    case Aggregation.SEQUENCE_MEAN:
-      return losses.aggregate.sequence_mean(x, mask, denominator=totals.rows)
-    case Aggregation.SEQUENCE_SUM:
-      return losses.aggregate.sequence_sum(x, mask, denominator=totals.rows)
-    case Aggregation.FIXED_LENGTH:
-      max_length = objective.max_new_tokens
-      return losses.aggregate.fixed_length(x, mask, max_length=max_length, denominator=totals.rows)
+  """Returns each token's part of the update's loss.
+
+  Args:
+    objective: what to minimise.
+    learner_logprobs: [P, G, Tc], or any other cut of the tokens if `objective.is_sum_over_tokens`.
+    entropy: of the same shape, where each token was drawn.
+    tokens: the rest, of the same shape.
+
+  Returns:
+    An array of that shape; its sum is the micro-batch's part of the loss.
+  """
+  mask, old_logprobs = tokens.mask, tokens.old_logprobs_or(learner_logprobs)
+  loss = objective.surrogate_losses(learner_logprobs, old_logprobs, tokens.advantages, mask)
+  if objective.correction.is_on:
+    loss *= objective.correction.weights(old_logprobs, tokens.sampler_logprobs, mask)
+  if objective.kl_coefficient:
+    loss += objective.kl_coefficient * objective.kl_to_reference(learner_logprobs, tokens.reference_logprobs, mask)
+  if objective.entropy_coefficient:
+    loss -= objective.entropy_coefficient * entropy
+  loss = jnp.where(mask, tokens.weights * loss, 0.0)
+  if objective.nll_on_correct:
+    nll = losses.supervised.next_token_nll(learner_logprobs, mask)
+    loss += objective.nll_on_correct * tokens.nll_weights * nll
+  return loss
 
 
 def answer_logprobs(
   graph: nnx.GraphDef, objective: Objective, params: nnx.State, batch: PolicyBatch, *, shards: int = 1
 ) -> tuple[jax.Array, jax.Array]:
-  """The learner's log probabilities of the answers' tokens, and the entropies where they were drawn.
+  """Returns logprobs of the answers' tokens, and the entropies where they were drawn.
 
   Args:
     graph: graph of the stacked transformer.
@@ -129,61 +169,6 @@ def answer_logprobs(
 
 
 def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
-  """Hidden states [P, G, Tc, D] that predict the answers' tokens, and the unembedding [D, V]."""
+  """Returns the states [P, G, Tc, D] that predict the tokens, and the unembedding."""
   model = nnx.merge(graph, params)
   return answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers), model.unembedding()
-
-
-def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1) -> LossFunction:
-  """The loss of one micro-batch.
-
-  Args:
-    graph: graph of the stacked transformer.
-    objective: what to minimise.
-    on_policy: the parameters are still those of the start of the step, so one forward gives learner and old logprobs.
-    shards: parts into which the prompt axis is split over the mesh.
-  """
-  per_token = functools.partial(policy_tokens.per_token, objective, on_policy=on_policy)
-
-  def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
-    tokens = _tokens(objective, batch, totals)
-    if objective.is_sum_over_tokens:
-      loss, (learner_logprobs, entropy) = losses.token_loss.token_loss(
-        per_token,
-        *_hidden(graph, params, batch),
-        batch.answers,
-        tokens,
-        temperature=objective.temperature,
-        chunk=objective.logprob_chunk,
-        shards=shards,
-      )
-    else:
-      learner_logprobs, entropy = answer_logprobs(graph, objective, params, batch, shards=shards)
-      loss = per_token(learner_logprobs, entropy, tokens).sum()
-      learner_logprobs, entropy = jax.lax.stop_gradient((learner_logprobs, entropy))
-    sums, maxima = policy_tokens.measure(
-      objective, learner_logprobs, entropy, tokens, totals.tokens, on_policy=on_policy
-    )
-    return LossOutput(loss=loss, sums=sums, maxima=maxima)
-
-  return loss_function
-
-
-def _tokens(objective: Objective, batch: PolicyBatch, totals: Totals) -> Tokens:
-  """What `policy_tokens` needs of a micro-batch."""
-  mask, zeros = batch.mask, jnp.zeros(batch.mask.shape, jnp.float32)
-  # Aggregates are linear in the losses, so their gradient is each loss's weight.
-  total = functools.partial(aggregate, objective, mask=mask, totals=totals, prompt_tokens=batch.prompt_tokens)
-  nll_weights = None
-  if objective.nll_on_correct:
-    mean = functools.partial(losses.aggregate.token_mean, denominator=totals.correct_tokens)
-    nll_weights = jax.grad(mean)(zeros, mask & batch.correct[..., None])
-  return Tokens(
-    mask=mask,
-    advantages=jnp.broadcast_to(batch.advantages, mask.shape),
-    sampler_logprobs=batch.sampler_logprobs,
-    old_logprobs=batch.old_logprobs,
-    reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
-    weights=jax.grad(total)(zeros),
-    nll_weights=nll_weights,
-  )

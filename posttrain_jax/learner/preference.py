@@ -1,20 +1,20 @@
-"""The learner of direct preference methods: DPO and its kin on pairs of answers, against cached reference logprobs.
+"""Computes the losses of DPO and its kin, with cached reference logprobs.
 
-KTO's estimate of the KL and the order that AOT looks at are those of a micro-batch: their losses, unlike all others,
-depend on how a batch is cut.
+KTO estimates the KL, and AOT sorts pairs, within a micro-batch. So these two losses, unlike all others, depend on how a
+batch is cut.
 """
 
 import dataclasses
 import enum
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.types import InputError
@@ -23,7 +23,7 @@ _FAR = 1e6  # in nats; further than any logprob
 
 
 class PreferenceLoss(enum.StrEnum):
-  """Which function of `losses.preference` is minimised. Its positional arguments say what it is given."""
+  """Names functions of `losses.preference`; a function's positional arguments say what it is given."""
 
   DPO = "dpo"  # with label_smoothing: cDPO
   ROBUST = "robust"
@@ -46,26 +46,31 @@ class PreferenceLoss(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceObjective:
-  """What a direct preference method minimises.
+  """Describes what a direct preference method minimises.
 
   Attributes:
     loss: which function.
     options: its keyword arguments, such as `beta`.
     nll_weight: weight of the negative log-likelihood of the chosen answer, added to the loss (Llama 3: 0.2).
-    nll_mean: whether that likelihood is divided by the answer's length (Pang et al., 2404.19733) or summed.
-    length_averaged: whether logprobs are divided by the answer's length before they enter the loss (TRL's IPO).
+    nll_mean: True divides that likelihood by the answer's length (Pang et al., arXiv:2404.19733); False sums it.
+    length_averaged: True divides logprobs by the answer's length before they enter the loss (TRL's IPO).
     logprob_chunk: most tokens whose logits exist at a time on a device.
   """
 
   loss: PreferenceLoss
   options: Mapping[str, float]
-  nll_weight: float = 0.0
-  nll_mean: bool = False
-  length_averaged: bool = False
-  logprob_chunk: int = 1024
+  nll_weight: float
+  nll_mean: bool
+  length_averaged: bool
+  logprob_chunk: int
 
   def __post_init__(self):
-    """Raises InputError for options that the function does not take, or lacks, and for values that mean nothing."""
+    """Checks the options.
+
+    Raises:
+      InputError: if the function does not take an option, if one that it needs is missing, or if a value is no number
+        of the right size.
+    """
     parameters = inspect.signature(getattr(losses.preference, self.loss)).parameters.values()
     known = {p.name: p for p in parameters if p.kind == inspect.Parameter.KEYWORD_ONLY}
     for name in self.options:
@@ -84,32 +89,45 @@ class PreferenceObjective:
 
   @property
   def inputs(self) -> tuple[str, ...]:
-    """Names of the arrays that the function takes."""
+    """Names the arrays that the function takes."""
     parameters = inspect.signature(getattr(losses.preference, self.loss)).parameters.values()
     return tuple(p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
   @property
   def unpaired(self) -> bool:
-    """Whether answers enter one by one (KTO); the batch then has a third, mismatched answer for the KL estimate."""
+    """Returns True if answers enter one by one (KTO).
+
+    The batch then has a third, mismatched answer for the estimate of the KL.
+    """
     return "desirable" in self.inputs
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReferencedBatch:
-  """Pairs and what the reference thinks of them.
+  """Holds pairs and the reference's logprobs of them.
 
   Attributes:
-    comparisons: a `data.comparison_batches.ComparisonBatch` [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched.
+    comparisons: [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched.
     reference: float32 [N, K], sums of the reference's logprobs over counted tokens.
   """
 
-  comparisons: Any
-  reference: Any
+  comparisons: ComparedAnswers
+  reference: jax.Array
 
 
-def answer_logprobs(graph: nnx.GraphDef, params: nnx.State, batch: Any, *, chunk: int, shards: int = 1) -> jax.Array:
-  """Sums of logprobs over the counted tokens of each answer of a `ComparisonBatch`: float32 [N, K]."""
+def answer_logprobs(
+  graph: nnx.GraphDef, params: nnx.State, batch: ComparedAnswers, *, chunk: int, shards: int = 1
+) -> jax.Array:
+  """Sums logprobs over the counted tokens of each answer: float32 [N, K].
+
+  Args:
+    graph: graph of a stacked transformer.
+    params: the parameters.
+    batch: the answers.
+    chunk: most tokens whose logits exist at a time on a device.
+    shards: parts into which the pair axis is split over the mesh.
+  """
   model = nnx.merge(graph, params)
   hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
   logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), batch.answers, chunk=chunk, shards=shards)
@@ -117,7 +135,9 @@ def answer_logprobs(graph: nnx.GraphDef, params: nnx.State, batch: Any, *, chunk
 
 
 def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1) -> LossFunction:
-  """The loss of one micro-batch, mean over pairs (KTO: over answers).
+  """Makes the loss of one micro-batch.
+
+  It is the micro-batch's part of the mean over the update's pairs (KTO: answers).
 
   Args:
     graph: graph of a stacked transformer.
@@ -134,7 +154,7 @@ def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: in
     scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
     policy, reference = sums * scale, batch.reference * scale
     if objective.loss in (PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED):
-      # Rows that only fill up are sorted behind all others.
+      # Rows that only fill up the batch are sorted behind all others.
       policy = jnp.where(real[:, None], policy, jnp.array([[2 * _FAR, _FAR]], policy.dtype))
       reference = jnp.where(real[:, None], reference, jnp.array([[_FAR, 0.0]], reference.dtype))
     given = {
@@ -166,15 +186,18 @@ def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: in
 
 
 def total_pairs(batch: ReferencedBatch) -> jax.Array:
-  """Pairs of an update, over all its micro-batches; at least 1. Rows that fill up a batch have index −1."""
+  """Counts the pairs of an update, over all its micro-batches; at least 1.
+
+  Rows that only fill up a batch (index −1) do not count.
+  """
   return jnp.maximum((batch.comparisons.index >= 0).sum(), 1)
 
 
-def pair_metrics(policy: Any, reference: Any, counts: Any, *, beta: float) -> dict[str, Any]:
-  """Implicit rewards β log(π / π_ref) and how far each answer's likelihood has moved.
+def pair_metrics(policy: jax.Array, reference: jax.Array, counts: jax.Array, *, beta: float) -> dict[str, jax.Array]:
+  """Returns implicit rewards β log(π / π_ref), and how far each answer's likelihood has moved.
 
   Args:
-    policy: [N, K], logprob sums of chosen, rejected (and whatever else).
+    policy: [N, K], logprob sums of the chosen answer, the rejected one, and any others.
     reference: [N, K], the reference's.
     counts: [N, K], counted tokens.
     beta: β.

@@ -1,28 +1,30 @@
-"""The reward model's learner: all pairs of a prompt's ranked answers are one element (InstructGPT, 2203.02155)."""
+"""Computes the reward model's loss.
 
-from typing import Any
+All pairs of a prompt's ranked answers are one element of a batch (InstructGPT, arXiv:2203.02155).
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
 
 
 def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction:
-  """The loss of one micro-batch of comparisons: Bradley-Terry, mean over a prompt's pairs, then over prompts.
+  """Makes the loss of one micro-batch: Bradley-Terry, mean over a prompt's pairs, then over prompts.
 
-  The batch is a `data.comparison_batches.ComparisonBatch`. A prompt runs once for its answers; each is read after its
-  last token. Nothing is dropped out.
+  The mean over prompts is that of the whole update (`totals`). A prompt runs once for all its answers; each answer's
+  reward is read after its last token. There is no dropout.
 
   Args:
     graph: graph of a stacked transformer with a scalar head.
     centering: η of the penalty on the squared sum of a pair's rewards; 0 for none.
   """
 
-  def loss_function(params: nnx.State, batch: Any, totals: dict[str, jax.Array]) -> LossOutput:
+  def loss_function(params: nnx.State, batch: ComparedAnswers, totals: dict[str, jax.Array]) -> LossOutput:
     scores = answer_scores(graph, params, batch)  # [N, K]
     loss = losses.preference.ranked_bradley_terry(scores, batch.preferred, margin=batch.margins, centering=centering)
     differences = scores[:, :, None] - scores[:, None, :]
@@ -38,13 +40,13 @@ def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction:
   return loss_function
 
 
-def totals(batch: Any) -> dict[str, jax.Array]:
-  """What an update's sums are divided by: prompts with a pair, and pairs; at least 1 each."""
+def totals(batch: ComparedAnswers) -> dict[str, jax.Array]:
+  """Counts an update's denominators: prompts with a pair, and pairs; each at least 1."""
   pairs = batch.preferred.sum(axis=(-2, -1))
   return {"prompts": jnp.maximum((pairs > 0).sum(), 1), "pairs": jnp.maximum(pairs.sum(), 1)}
 
 
-def answer_scores(graph: nnx.GraphDef, params: nnx.State, batch: Any) -> jax.Array:
-  """Rewards of all answers of a `ComparisonBatch`: float32 [N, K]; those of missing answers mean nothing."""
+def answer_scores(graph: nnx.GraphDef, params: nnx.State, batch: ComparedAnswers) -> jax.Array:
+  """Returns the rewards of all answers: float32 [N, K]; arbitrary for missing answers."""
   model = nnx.merge(graph, params)
   return heads.answer_scores(model, batch.prompts, batch.prompt_lengths, batch.answers, batch.lengths)

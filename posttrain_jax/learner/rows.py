@@ -1,19 +1,23 @@
-"""Groups of answers cut over several rows, where one device cannot hold the activations of all answers to a prompt.
+"""Cuts groups of answers over several rows.
 
-Each row has the prompt again and some of its answers, so micro-batches and batch shards can be smaller than a group,
-and the prompt is computed once a row instead of once a group. Loss and gradient are the whole group's, to rounding.
+This helps where one device cannot hold the activations of all answers to a prompt. Each row has the prompt again and
+some of its answers. So micro-batches and batch shards can be smaller than a group, but the prompt is computed once a
+row instead of once a group. Loss and gradient are those of the whole group, to rounding.
 """
 
 import dataclasses
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
 
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.value import ValueBatch
+
+Batch = TypeVar("Batch", PolicyBatch, ValueBatch)
 
 
-def split_rows(batch: Any, rows_per_prompt: int) -> Any:
+def split_rows(batch: Batch, rows_per_prompt: int) -> Batch:
   """Cuts each group over rows.
 
   Args:
@@ -21,7 +25,8 @@ def split_rows(batch: Any, rows_per_prompt: int) -> Any:
     rows_per_prompt: R, divides G; 1 leaves the batch as it is.
 
   Returns:
-    A batch of P R prompts with G / R answers each, the rows of a prompt together; a `PolicyBatch` gets `prompt_tokens`.
+    A batch of P R prompts with G / R answers each, the rows of a prompt next to each other. A `PolicyBatch` gets
+    `prompt_tokens`.
   """
   if rows_per_prompt == 1:
     return batch

@@ -1,4 +1,4 @@
-"""The mesh-aware train state: made in its shardings, so that no host ever holds a whole model."""
+"""Makes the train state directly in its shardings: no host ever holds a whole model."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from posttrain_jax.parallel.sharding import LEARNER_RULES, Rules, state_sharding
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """What an optimiser update reads and writes, and all of it.
+  """Holds all that an optimiser update reads and writes.
 
   Attributes:
-    updates: int32 [], optimiser updates applied so far: the version of `params`, and what schedules count.
+    updates: int32 [], optimiser updates applied so far. It is the version of `params`, and schedules count it.
     params: float32 parameters of a transformer with stacked layers, as an NNX state.
     opt_state: the optimiser's state, laid out like the parameters.
   """
@@ -49,19 +49,19 @@ def make_train_state(
 
   Args:
     config: the transformer.
-    optimizer: whose state to make.
-    mesh: where it lives.
+    optimizer: the optimiser, whose state is made too.
+    mesh: where the state lives.
     seed: of the random parameters.
     params: parameters to start from; random ones if None.
     rules: logical axis to mesh axis.
-    abstract: make no array, only its ShapeDtypeStructs with shardings: for a mesh of devices that are not there.
-    optimizer_kept: in whose memory the optimiser's state is.
+    abstract: make ShapeDtypeStructs with shardings instead of arrays, for a mesh of devices that do not exist here.
+    optimizer_kept: in which memory the optimiser's state is.
 
   Returns:
     (state, the tree of its shardings).
 
   Raises:
-    InputError: a parameter that does not divide over the mesh.
+    InputError: if a parameter does not divide over the mesh.
   """
 
   def new(params: nnx.State | None) -> TrainState:
@@ -83,25 +83,27 @@ def _make(new: Callable, shardings: Any, params: nnx.State | None) -> TrainState
   placed = place(params, shardings.params)
   if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
     return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed)
-  # Arrays that were on devices already may share their buffers with what `device_put` returns, whatever it is asked.
+  # Arrays that are on devices already may share their buffers with the result of `device_put`, even with
+  # `may_alias=False`; and the state's buffers will be donated.
   return jax.jit(lambda given: new(jax.tree.map(jnp.copy, given)), out_shardings=shardings)(placed)
 
 
 def abstract_like(state: Any, shardings: Any) -> Any:
-  """A train state, or part of one, as ShapeDtypeStructs with shardings: the target of a restore."""
+  """Returns a state, or part of one, as ShapeDtypeStructs: the target of a restore."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state, shardings
   )
 
 
 def with_more(state: TrainState, **more: Any) -> dict[str, Any]:
-  """What a checkpoint holds of a run with more than one set of arrays: the train state's fields and what else there is.
+  """Returns the content of a checkpoint that holds more arrays than the train state's.
 
-  The fields stay on top, where whoever reads the run as a model finds `params`. For shardings and abstract states too.
+  The train state's fields stay on top, so that a reader who wants the model only finds `params`. It works for shardings
+  and abstract states too.
   """
   return {field.name: getattr(state, field.name) for field in dataclasses.fields(TrainState)} | more
 
 
 def train_state_of(saved: dict[str, Any]) -> TrainState:
-  """The train state among what `with_more` put together."""
+  """Returns the train state out of a result of `with_more`."""
   return TrainState(**{field.name: saved[field.name] for field in dataclasses.fields(TrainState)})

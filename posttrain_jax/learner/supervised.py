@@ -1,14 +1,14 @@
-"""The supervised learner: next-token loss on rows of one or several examples, on the tokens to be learned only."""
+"""Computes the next-token loss of rows of examples, on the tokens to be learned."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.losses import masking
 from posttrain_jax.models.dropout import ResidualDropout
@@ -19,50 +19,53 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class DropoutRates:
-  """Residual dropout while training, linear from layer to layer; both 0: none.
+  """Describes residual dropout while training; the rate is linear from layer to layer.
 
   Attributes:
     first: rate at the bottom layer, in [0, 1).
     last: rate at the last layer, in [0, 1).
   """
 
-  first: float = 0.0
-  last: float = 0.0
+  first: float
+  last: float
 
   def __post_init__(self):
-    """Raises InputError on a rate that is none."""
+    """Checks the rates.
+
+    Raises:
+      InputError: if one is not in [0, 1).
+    """
     if not (0 <= self.first < 1 and 0 <= self.last < 1):
       raise InputError(f"dropout: rates first {self.first} and last {self.last}, expected both in [0, 1)")
 
 
 def make_loss(
-  graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1, dropout: DropoutRates = DropoutRates(), seed: int = 0
+  graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1, dropout: DropoutRates | None = None, seed: int = 0
 ) -> LossFunction:
-  """The loss of one micro-batch: weighted negative log-likelihood over the weights of the whole update.
+  """Makes the loss of one micro-batch: the weighted mean of negative log-likelihoods.
 
   loss = Σ w_t (−log π(token t | tokens before it)) / Σ w_t
 
-  The batch is a `data.supervised.SupervisedBatch`; packed examples do not see each other. The total handed to it is
-  Σ w_t over all micro-batches (`total_weight`), so that their losses add up to the same number however an update is
-  cut.
+  Packed examples do not see each other. The denominator Σ w_t is that of the whole update (`total_weight`), so the
+  losses of micro-batches add up to the same number however the update is cut.
 
   Args:
     graph: graph of the stacked transformer.
     logprob_chunk: most tokens whose logits exist at a time on a device.
     shards: parts into which the row axis is split over the mesh.
-    dropout: rates.
-    seed: of dropout; what a row drops depends on it and on `batch.draws`, not on the rows around it.
+    dropout: rates; None for no dropout.
+    seed: of dropout. A row's dropout depends on it and on `batch.draws`, not on the rows around it.
   """
 
-  def loss_function(params: nnx.State, batch: Any, total: jax.Array) -> LossOutput:
+  def loss_function(params: nnx.State, batch: SupervisedRows, total: jax.Array) -> LossOutput:
     dropped = None
-    if dropout != DropoutRates():
+    if dropout is not None and (dropout.first or dropout.last):
       keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), batch.draws)
       dropped = ResidualDropout(keys, dropout.first, dropout.last)
     model = nnx.merge(graph, params)
     hidden, targets, mask = _predictions(model, batch, dropped)
     weights = masking.divide_or_zero(jnp.where(mask, jnp.roll(batch.weights, -1, axis=1), 0.0), total)
-    loss, (logprobs, _) = losses.token_loss.token_loss(
+    loss, (logprobs, _) = losses.fused_loss.summed_token_loss(
       lambda logprobs, _, data: data[0] * losses.supervised.next_token_nll(logprobs, data[1]),
       hidden,
       model.unembedding(),
@@ -77,20 +80,24 @@ def make_loss(
   return loss_function
 
 
-def total_weight(batch: Any) -> jax.Array:
-  """What `make_loss` divides by: the weights of a batch, cut into micro-batches or not; first tokens have none."""
+def total_weight(batch: SupervisedRows) -> jax.Array:
+  """Sums a batch's weights, by which `make_loss` divides.
+
+  The first token of a row has no weight. The batch may be cut into micro-batches.
+  """
   return batch.weights[..., 1:].sum()
 
 
 def make_sums(
   graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1
-) -> Callable[[nnx.State, Any], tuple[jax.Array, jax.Array]]:
-  """For held-out data: (params, batch) to the sum of negative log-likelihoods in nats and the number of tokens.
+) -> Callable[[nnx.State, SupervisedRows], tuple[jax.Array, jax.Array]]:
+  """Makes the sums for held-out data.
 
-  Every learned token counts 1, whatever its weight in training. Nothing is dropped out. Arguments as in `make_loss`.
+  They are (params, batch) to (sum of negative log-likelihoods in nats, number of tokens). Every learned token counts 1,
+  whatever its weight in training. There is no dropout. The arguments are those of `make_loss`.
   """
 
-  def sums(params: nnx.State, batch: Any) -> tuple[jax.Array, jax.Array]:
+  def sums(params: nnx.State, batch: SupervisedRows) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
     hidden, targets, mask = _predictions(model, batch)
     logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), targets, chunk=logprob_chunk, shards=shards)
@@ -100,9 +107,9 @@ def make_sums(
 
 
 def _predictions(
-  model: Transformer, batch: Any, dropout: ResidualDropout | None = None
+  model: Transformer, batch: SupervisedRows, dropout: ResidualDropout | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Hidden states [B, T, D], the tokens after each [B, T], and bool [B, T], True where that token is learned."""
+  """Returns hidden states [B, T, D], next tokens [B, T] and which are learned."""
   hidden = row_hidden(model, batch.tokens, positions=batch.positions, segment_ids=batch.segment_ids, dropout=dropout)
   # Hidden state t predicts token t + 1. Shifting the targets instead of cutting off the last column keeps T even.
   targets, mask = jnp.roll(batch.tokens, -1, axis=1), jnp.roll(batch.mask, -1, axis=1).at[:, -1].set(False)

@@ -1,13 +1,13 @@
-"""One optimiser update: micro-batches accumulate in one jitted scan, with the whole update's denominators.
+"""Runs one optimiser update: the gradients of its micro-batches are summed in one jitted scan.
 
-Because every micro-batch divides by the totals of the update, their losses and gradients add up to the same numbers
-however the update is cut. The state is donated. An update whose loss or gradient is not finite leaves parameters and
-optimiser as they were and is reported, not hidden.
+Every micro-batch divides by the totals of the whole update. So losses and gradients add up to the same numbers however
+the update is cut. The state is donated. If the loss or the gradient of an update is not finite, parameters and
+optimiser stay unchanged, and the metrics say so.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from posttrain_jax.parallel.sharding import batch_sharding
 
 
 class Diverged(RuntimeError):
-  """Too many updates in a row were not finite."""
+  """Reports that too many updates in a row were not finite."""
 
 
 @dataclasses.dataclass
@@ -29,15 +29,19 @@ class SkippedUpdates:
   """Counts updates in a row that were left out because they were not finite.
 
   Attributes:
-    most: how many end the training.
-    in_a_row: how many there were since the last finite one.
+    most: so many in a row end the training.
+    in_a_row: how many there were since the last finite update.
   """
 
   most: int
   in_a_row: int = 0
 
   def count(self, skipped: bool) -> None:
-    """Counts one update; raises Diverged if it is one too many."""
+    """Counts one update.
+
+    Raises:
+      Diverged: if `most` updates in a row were skipped.
+    """
     self.in_a_row = self.in_a_row + 1 if skipped else 0
     if self.in_a_row >= self.most:
       raise Diverged(f"{self.in_a_row} updates in a row were not finite; the last checkpoint is good")
@@ -46,12 +50,12 @@ class SkippedUpdates:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossOutput:
-  """A micro-batch's part of an update's loss and metrics.
+  """Holds a micro-batch's part of an update's loss and metrics.
 
   Attributes:
     loss: scalar; the parts of all micro-batches add up to the update's loss.
-    sums: scalars that add up likewise.
-    maxima: scalars of which the update's is the largest.
+    sums: scalars that add up in the same way.
+    maxima: scalars; the largest over all micro-batches is the update's.
   """
 
   loss: jax.Array
@@ -61,9 +65,10 @@ class LossOutput:
 
 # (parameters, one micro-batch, totals of the whole update) -> LossOutput
 LossFunction = Callable[[Any, Any, Any], LossOutput]
+Batch = TypeVar("Batch")  # a pytree of arrays [B, ...]
 
 
-def micro_batches(batch: Any, parts: int) -> Any:
+def micro_batches(batch: Batch, parts: int) -> Batch:
   """Cuts a batch [B, ...] into micro-batches [M, B / M, ...], M being `parts`."""
   return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), batch)
 
@@ -85,7 +90,8 @@ def apply_update(
     state: the train state.
     batch: pytree whose leaves are [M, ...]: M micro-batches.
     totals: pytree of scalars over all micro-batches, handed to each.
-    computed_at: shardings of an optimiser state that is kept elsewhere (`parallel.memory`), where it is computed with.
+    computed_at: shardings on the devices for an optimiser state that is kept in other memory (`parallel.memory`); None
+      if it is kept on the devices.
 
   Returns:
     (new state; metrics: "loss", "grad_norm", "skipped_updates" (1 if the update was not finite and left out) and those
@@ -105,7 +111,7 @@ def apply_update(
   grad_norm = optax.tree.norm(gradient)
   finite = jnp.isfinite(grad_norm) & jnp.isfinite(loss)
   if computed_at is not None:
-    # Not before the gradient is there: until then the memory belongs to activations.
+    # The state is fetched only after the gradient is computed: until then activations need the memory.
     gradient, opt_state = jax.lax.optimization_barrier((gradient, state.opt_state))
     state = dataclasses.replace(state, opt_state=jax.device_put(opt_state, computed_at))
   changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -130,14 +136,16 @@ def update_program(
   shardings: Any,
   mesh: Mesh,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
-  """`apply_update` as a jitted program of (state, batch) that donates the state; called under `jax.set_mesh`.
+  """Makes of `apply_update` a jitted program of (state, batch) that donates the state.
+
+  The program is to be called under `jax.set_mesh`.
 
   Args:
     loss_function: the loss of one micro-batch.
-    totals: a batch, cut into micro-batches on a leading axis, to what the loss divides by.
+    totals: a batch, cut into micro-batches on a leading axis, to the numbers that the loss divides by.
     optimizer: turns the gradient into an update.
     shardings: of the train state.
-    mesh: where the rows of micro-batches are split.
+    mesh: over which the rows of micro-batches are split.
   """
   computed_at = on_device(shardings.opt_state)
   return jax.jit(
@@ -149,7 +157,11 @@ def update_program(
 
 
 def combine(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """One dict from one per update: the largest of maxima, the number of skipped updates, means of all else."""
+  """Combines the metrics of several updates into one dict.
+
+  A metric with "max" in the last part of its name becomes the largest value. `skipped_updates` becomes the number of
+  them. All others become means.
+  """
   combined: dict[str, float] = {"skipped_updates": 0.0}
   for name in found[0] if found else ():
     values = np.array([metrics[name] for metrics in found], np.float64)

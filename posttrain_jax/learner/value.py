@@ -1,7 +1,8 @@
-"""The value model of PPO: before each token of an answer, what the answer will still earn.
+"""Computes the loss of PPO's value model.
 
-A transformer with a scalar head, read at every position: V before token t is the score of the hidden state that has
-seen the prompt and the answer's tokens before t. It shares nothing with the policy but what it may have started from.
+The model predicts before each token of an answer what the answer will still earn. It is a transformer with a
+scalar head, read at every position: V before token t is the score of the hidden state that has seen the prompt and the
+answer's tokens before t. It has its own parameters, also if it started from the policy's.
 """
 
 import dataclasses
@@ -20,18 +21,24 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ValueObjective:
-  """What the value model minimises: coefficient · mean over tokens of the clipped loss (`losses.value`).
+  """Describes what the value model minimises.
+
+  coefficient · mean over tokens of the clipped loss (`losses.value`)
 
   Attributes:
-    clip: how far a value may move from what it was when the step began, in units of the reward; 0 for no bound.
-    coefficient: on the loss; as the optimiser is the value model's own, it matters to gradient clipping only.
+    clip: how far a value may move away from its value when the step began, in units of the reward; 0 for no bound.
+    coefficient: on the loss. The value model has its own optimiser, so this matters to gradient clipping only.
   """
 
-  clip: float = 0.2
-  coefficient: float = 0.1
+  clip: float
+  coefficient: float
 
   def __post_init__(self):
-    """Raises InputError on numbers that would train nothing."""
+    """Checks the numbers.
+
+    Raises:
+      InputError: if they would train nothing.
+    """
     if self.clip < 0 or self.coefficient <= 0:
       raise InputError(
         f"value.objective: clip {self.clip}, coefficient {self.coefficient}, expected clip >= 0 and coefficient > 0"
@@ -41,14 +48,16 @@ class ValueObjective:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ValueBatch:
-  """What one update of the value model trains on; every leaf may have a leading micro-batch axis [M, ...].
+  """Holds answers with their old values and returns.
+
+  Every leaf may have a leading micro-batch axis [M, ...].
 
   Attributes:
     prompts: int32 [P, Tp], padded on the right.
     prompt_lengths: int32 [P].
     answers: int32 [P, G, Tc], padded on the right.
     mask: bool [P, G, Tc], True on tokens that count.
-    old_values: float32 [P, G, Tc], the value model's own when the step began.
+    old_values: float32 [P, G, Tc], the value model's when the step began.
     returns: float32 [P, G, Tc].
   """
 
@@ -61,7 +70,9 @@ class ValueBatch:
 
 
 def answer_values(graph: nnx.GraphDef, params: nnx.State, batch: ValueBatch) -> jax.Array:
-  """Values of a batch's answers: float32 [P, G, Tc], index t before token t; arbitrary where the mask is False.
+  """Returns the values of a batch's answers.
+
+  float32 [P, G, Tc], index t before token t; arbitrary where the mask is False.
 
   Args:
     graph: graph of a stacked transformer with a scalar head.
@@ -73,12 +84,12 @@ def answer_values(graph: nnx.GraphDef, params: nnx.State, batch: ValueBatch) -> 
 
 
 def total_tokens(batch: ValueBatch) -> jax.Array:
-  """What `make_loss` divides by: counted tokens of a batch, cut into micro-batches or not."""
+  """Counts the tokens of a batch, cut into micro-batches or not; `make_loss` divides by them."""
   return batch.mask.sum()
 
 
 def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction:
-  """The loss of one micro-batch; its total is `total_tokens` of the whole update.
+  """Makes the loss of one micro-batch, divided by `total_tokens` of the whole update.
 
   Args:
     graph: graph of a stacked transformer with a scalar head.

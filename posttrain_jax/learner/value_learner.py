@@ -1,4 +1,4 @@
-"""The value model's learner: its train state, its optimiser and its layout are its own, not the policy's."""
+"""Trains PPO's value model, with a train state, optimiser and layout separate from the policy's."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner import value
 from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.update import combine
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
@@ -20,7 +21,7 @@ from posttrain_jax.parallel.memory import Kept
 
 
 class ValueLearner(BatchLearner):
-  """Says what answers will earn, and learns it from their returns.
+  """Predicts what answers will earn, and learns it from their returns.
 
   Attributes:
     scorer: computes values.
@@ -32,9 +33,8 @@ class ValueLearner(BatchLearner):
     objective: ValueObjective,
     optimizer: OptimizerConfig,
     mesh: Mesh,
+    division: Division,
     *,
-    prompts_per_update: int,
-    micro_batches: int,
     max_skipped_updates: int,
     params: nnx.State,
     abstract: bool = False,
@@ -45,14 +45,13 @@ class ValueLearner(BatchLearner):
     Args:
       model: a transformer with a scalar head, layers stacked.
       objective: what to minimise.
-      optimizer: how.
+      optimizer: optimiser and learning-rate schedule.
       mesh: where.
-      prompts_per_update: P, prompts of an update and of a forward pass.
-      micro_batches: M, parts in which both are computed.
-      max_skipped_updates: updates in a row that are not finite which end the training.
+      division: P prompts of an update and of a forward pass, and M micro-batches of both.
+      max_skipped_updates: training ends after this many updates in a row that are not finite.
       params: parameters to start from.
       abstract: make the programs and no array, as in `BatchLearner`; `params` may be abstract too.
-      optimizer_kept: in whose memory the optimiser's state is between updates.
+      optimizer_kept: in which memory the optimiser's state is between updates.
     """
     graph, _ = abstract_transformer(model)
     super().__init__(
@@ -61,19 +60,21 @@ class ValueLearner(BatchLearner):
       value.total_tokens,
       optimizer,
       mesh,
-      micro_batches=micro_batches,
+      micro_batches=division.micro_batches,
       max_skipped_updates=max_skipped_updates,
-      seed=0,  # of nothing: parameters are given
+      seed=0,  # not used: parameters are given
       params=params,
       abstract=abstract,
       optimizer_kept=optimizer_kept,
     )
-    self._prompts_per_update = prompts_per_update
-    division = dict(prompts_per_update=prompts_per_update, micro_batches=micro_batches)
-    self.scorer = Scorer(model, value.answer_values, mesh, **division)
+    self._prompts_per_update = division.prompts_per_update
+    self.scorer = Scorer(model, value.answer_values, mesh, division)
 
   def values(self, batch: PolicyBatch) -> np.ndarray:
-    """Values [P, G, Tc] under the present parameters, index t before token t; arbitrary where the mask is False."""
+    """Returns values [P, G, Tc] under the current parameters, index t before token t.
+
+    They are arbitrary where the mask is False.
+    """
     return self.scorer(self.state.params, batch)
 
   def fit(
@@ -82,8 +83,8 @@ class ValueLearner(BatchLearner):
     """Runs the updates of a step.
 
     Args:
-      batch: host arrays; the answers and which of their tokens count.
-      old_values: float32 [P, G, Tc], what `values` gave at the start of the step.
+      batch: host arrays; its answers and its mask are used.
+      old_values: float32 [P, G, Tc], the result of `values` at the start of the step.
       returns: float32 [P, G, Tc].
       order: for each epoch the indices of the prompts in their order. An update without a counted token is left out.
 
@@ -91,7 +92,7 @@ class ValueLearner(BatchLearner):
       Metrics named `value/...`, over the updates: means, largest values, and counts of skipped updates.
 
     Raises:
-      Diverged: too many updates in a row were not finite.
+      Diverged: if too many updates in a row were not finite.
     """
     whole = ValueBatch(
       prompts=batch.prompts,

@@ -1,4 +1,4 @@
-"""Weights for tokens that were drawn by something else than the policy whose gradient is taken."""
+"""Computes weights for tokens drawn from another distribution than the policy whose gradient is taken."""
 
 from typing import Literal
 
@@ -20,14 +20,16 @@ def importance_correction(
   low: chex.Numeric | None = None,
   high: chex.Numeric,
 ) -> jax.Array:
-  """Weights π_old / π_sampler for tokens drawn by an older policy or by an engine that computes differently.
+  """Returns the weights π_old / π_sampler of tokens.
+
+  They correct for tokens drawn by an older policy, or by an engine that computes differently.
 
   w_t = exp(d_t), exp(Σ_t d_t) or exp(mean_t d_t) with d = old − sampler, for level "token", "sequence" and "geometric".
   mode "truncate" gives clip(w, low, high); "mask" gives w inside [low, high] and 0 outside.
 
   The weights multiply the surrogate before the aggregate, `token_mean(weights * surrogate, mask)`: what is masked out
-  here leaves the numerator only. Truncation: "Truncated Importance Sampling" for rollout engines (Yao et al., 2025,
-  after arXiv:1802.01561, eq. 1); masking: IcePop (arXiv:2510.18855).
+  here leaves only the numerator, not the denominator. Truncation: "Truncated Importance Sampling" for rollout engines
+  (Yao et al., 2025, after arXiv:1802.01561, eq. 1); masking: IcePop (arXiv:2510.18855).
 
   Args:
     old_logprobs: [B, T], of the learner at the start of the update; B stands for any leading axes.
@@ -40,6 +42,9 @@ def importance_correction(
 
   Returns:
     [B, T] weights in at least float32, constants for the gradient, 0 where the mask is 0.
+
+  Raises:
+    ValueError: if the level or the mode is unknown.
   """
   mask, old_logprobs, sampler_logprobs = masking.counted(mask, old_logprobs, sampler_logprobs)
   log_weight = old_logprobs - sampler_logprobs

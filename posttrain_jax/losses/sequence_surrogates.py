@@ -1,8 +1,10 @@
-"""Surrogates of the policy gradient with one ratio per answer. What they share: `losses.policy`.
+"""Computes surrogates of the policy gradient with one ratio per answer.
 
-The answer's loss stands at each of its tokens, so `sequence_mean` gives the papers' objectives.
+`losses.policy` says what all surrogates share. Each token of an answer has the answer's loss, so `sequence_mean` gives
+the papers' objectives.
 
-Deviation from the papers: ratios are averaged over counted tokens, so tool output inside an answer does not enter them.
+Deviation from the papers: ratios are averaged over counted tokens, so tool output inside an answer has no part in
+them.
 """
 
 import chex
@@ -22,7 +24,7 @@ def sequence_clipped_surrogate(
   clip_high: chex.Numeric = 0.2,
   dual_clip: chex.Numeric | None = None,
 ) -> jax.Array:
-  """GSPO: the clipped surrogate with one length-normalised ratio per answer.
+  """Computes GSPO: the clipped surrogate with one length-normalised ratio per answer.
 
   s = (π_learner(y) / π_old(y))^{1/|y|} = exp(mean_t log ρ_t);  loss_t = −min(s A_t, clip(s) A_t)
 
@@ -35,9 +37,9 @@ def sequence_clipped_surrogate(
     old_logprobs: [B, T], the learner's own at the start of the update.
     advantages: [B, T], or [B, 1] for one advantage per answer.
     mask: [B, T], bool or float, not 0 on counted tokens, over which the ratio is averaged.
-    clip_low: how far the ratio may fall under 1.
-    clip_high: how far the ratio may rise over 1.
-    dual_clip: upper bound of the ratio where the advantage is negative; over 1. None: no bound.
+    clip_low: how far the ratio may fall below 1.
+    clip_high: how far the ratio may rise above 1.
+    dual_clip: upper bound of the ratio where the advantage is negative; more than 1. None: no bound.
 
   Returns:
     [B, T] losses in at least float32, 0 where the mask is 0.
@@ -56,21 +58,24 @@ def geometric_mean_surrogate(
   clip_low: chex.Numeric = 0.4,
   clip_high: chex.Numeric = 0.4,
 ) -> jax.Array:
-  """GMPO: the geometric mean of an answer's clipped token ratios, in which one outlier weighs little.
+  """Computes GMPO: the geometric mean of an answer's clipped token ratios.
+
+  One outlier weighs little in it.
 
   s = exp(mean_t l_t);  l_t = min(log ρ_t, clip_high) where A_t ≥ 0, max(log ρ_t, −clip_low) where A_t < 0;
   loss_t = −s A_t
 
-  "Geometric-Mean Policy Optimization" (arXiv:2507.20673), whose aggregate is `sequence_mean`. GSPO clips the mean, this
-  the tokens. The paper has one advantage per answer; where they vary, their mean multiplies s in a `sequence_mean`.
+  "Geometric-Mean Policy Optimization" (arXiv:2507.20673), whose aggregate is `sequence_mean`. GSPO clips
+  the mean; GMPO clips the tokens. The paper has one advantage per answer. If advantages vary within an answer, their
+  mean multiplies s in a `sequence_mean`.
 
   Args:
     learner_logprobs: [B, T], log π_learner of each token; B stands for any leading axes.
     old_logprobs: [B, T], the learner's own at the start of the update.
     advantages: [B, T], or [B, 1] for one advantage per answer.
     mask: [B, T], bool or float, not 0 on counted tokens, over which the mean is taken.
-    clip_low: how far a token's log ratio, not its ratio, may fall under 0.
-    clip_high: how far a token's log ratio may rise over 0. The paper's bounds are exp(±0.4), wider than PPO's.
+    clip_low: how far a token's log ratio, not its ratio, may fall below 0.
+    clip_high: how far a token's log ratio may rise above 0. The paper's bounds are exp(±0.4), wider than PPO's.
 
   Returns:
     [B, T] losses in at least float32, 0 where the mask is 0.

@@ -1,4 +1,7 @@
-"""Surrogates of the policy gradient with one ratio per token. What they share: `losses.policy`."""
+"""Computes surrogates of the policy gradient with one ratio per token.
+
+`losses.policy` says what all surrogates share.
+"""
 
 import chex
 import jax
@@ -6,19 +9,21 @@ import jax.numpy as jnp
 
 from posttrain_jax.losses import masking
 from posttrain_jax.losses.policy_ratios import clipped_exp, log_ratio, pessimistic_bounds
+from posttrain_jax.losses.surrogate import per_token_surrogate
 
 
+@per_token_surrogate
 def reinforce(
   learner_logprobs: chex.Array, old_logprobs: chex.Array, advantages: chex.Array, mask: chex.Array
 ) -> jax.Array:
-  """REINFORCE: the log-likelihood weighted by the advantage, without a ratio.
+  """Computes REINFORCE: the log-likelihood weighted by the advantage, without a ratio.
 
   loss_t = −A_t log π_learner,t
 
-  "Simple statistical gradient-following algorithms for connectionist reinforcement learning" (Williams, 1992). Right
-  on-policy only, so for one update per batch; `importance_correction` takes care of a sampler that is not the learner.
-  Its value is no measure of progress, its gradient is what counts. With advantages of 1 and 0
-  (`losses.advantages.positive_only`) it is fine-tuning on the right answers.
+  "Simple statistical gradient-following algorithms for connectionist reinforcement learning" (Williams, 1992). It is
+  right on-policy only, that is for one update per batch. `importance_correction` corrects for a sampler that differs
+  from the learner. The value of this loss does not measure progress; only its gradient has a meaning. With advantages
+  of 1 and 0 (`losses.advantages.positive_only`) it is fine-tuning on the right answers.
 
   Args:
     learner_logprobs: [B, T], log π_learner of each token; B stands for any leading axes.
@@ -34,6 +39,7 @@ def reinforce(
   return jnp.where(mask, -advantages * learner_logprobs, 0)
 
 
+@per_token_surrogate
 def clipped_surrogate(
   learner_logprobs: chex.Array,
   old_logprobs: chex.Array,
@@ -44,7 +50,7 @@ def clipped_surrogate(
   clip_high: chex.Numeric = 0.2,
   dual_clip: chex.Numeric | None = None,
 ) -> jax.Array:
-  """PPO's clipped surrogate, with separate bounds (DAPO's clip-higher) and dual clip.
+  """Computes PPO's clipped surrogate, with separate bounds (DAPO's clip-higher) and dual clip.
 
   loss_t = −min(ρ_t A_t, clip(ρ_t, 1 − clip_low, 1 + clip_high) A_t), and at most dual_clip |A_t| where A_t < 0.
 
@@ -56,9 +62,9 @@ def clipped_surrogate(
     old_logprobs: [B, T], the learner's own at the start of the update.
     advantages: [B, T], or [B, 1] for one advantage per answer.
     mask: [B, T], bool or float, not 0 on counted tokens.
-    clip_low: how far the ratio may fall under 1 before a negative advantage stops pushing it down.
-    clip_high: how far the ratio may rise over 1 before a positive advantage stops pushing it up.
-    dual_clip: where a negative advantage stops pushing down a ratio that is already large; over 1. None: nowhere.
+    clip_low: how far the ratio may fall below 1 before a negative advantage stops pushing it down.
+    clip_high: how far the ratio may rise above 1 before a positive advantage stops pushing it up.
+    dual_clip: ratio above which a negative advantage stops pushing it down; more than 1. None: no such bound.
 
   Returns:
     [B, T] losses in at least float32, 0 where the mask is 0.
@@ -68,6 +74,7 @@ def clipped_surrogate(
   return jnp.where(mask, -ratio * advantages, 0)
 
 
+@per_token_surrogate
 def clipped_importance_weight(
   learner_logprobs: chex.Array,
   old_logprobs: chex.Array,
@@ -77,11 +84,14 @@ def clipped_importance_weight(
   clip_low: chex.Numeric | None = None,
   clip_high: chex.Numeric,
 ) -> jax.Array:
-  """CISPO: REINFORCE with a clipped importance weight, so that no token loses its gradient to the clip.
+  """Computes CISPO: REINFORCE with a clipped importance weight.
+
+  No token loses its gradient to the clip.
 
   loss_t = −stop_gradient(clip(ρ_t, 1 − clip_low, 1 + clip_high)) A_t log π_learner,t
 
-  "MiniMax-M1" (arXiv:2506.13585), eq. 4 and 5. Its value is no measure of progress, its gradient is what counts.
+  "MiniMax-M1" (arXiv:2506.13585), eq. 4 and 5. The value of this loss does not measure progress; only its gradient has
+  a meaning.
 
   Args:
     learner_logprobs: [B, T], log π_learner of each token; B stands for any leading axes.
@@ -101,6 +111,7 @@ def clipped_importance_weight(
   return jnp.where(mask, -weight * advantages * learner_logprobs, 0)
 
 
+@per_token_surrogate
 def soft_gated_surrogate(
   learner_logprobs: chex.Array,
   old_logprobs: chex.Array,
@@ -110,7 +121,9 @@ def soft_gated_surrogate(
   tau_pos: chex.Numeric = 1.0,
   tau_neg: chex.Numeric = 1.05,
 ) -> jax.Array:
-  """SAPO: a smooth gate in place of the clip, under which the gradient fades as the ratio leaves 1 on either side.
+  """Computes SAPO: a smooth gate instead of the clip.
+
+  The gradient fades as the ratio moves away from 1 on either side.
 
   loss_t = −(4/τ) σ(τ (ρ_t − 1)) A_t, with τ = tau_pos where A_t > 0 and tau_neg elsewhere
 
@@ -123,7 +136,8 @@ def soft_gated_surrogate(
     advantages: [B, T], or [B, 1] for one advantage per answer.
     mask: [B, T], bool or float, not 0 on counted tokens.
     tau_pos: how steep the gate is where the advantage is positive; more than 0, and the larger, the narrower.
-    tau_neg: the same where it is not. Larger than tau_pos: pushing tokens down, which raises all others, fades sooner.
+    tau_neg: the same where it is not. If it is larger than tau_pos, pushing tokens down fades sooner; pushing a token
+      down raises all others.
 
   Returns:
     [B, T] losses in at least float32, 0 where the mask is 0.

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.objective import Correction, Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.losses.aggregate import Aggregation
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance import roofline
 from posttrain_jax.performance.timing import timed
@@ -13,16 +15,21 @@ from posttrain_jax.performance.work import Work
 
 
 def learning(work: Work, profile: str | None = None) -> dict[str, object]:
-  """DAPO's update, on-policy: one forward and one backward pass over every token, one step of AdamW.
+  """Times DAPO's on-policy update: forward and backward over every token, then AdamW.
+
+  Args:
+    work: what is timed.
+    profile: directory for a trace of the last update; None for no trace.
 
   Returns:
-    Answer tokens trained a second, in all and of the limit that `roofline` computes for its matrix products.
+    Answer tokens trained a second, the least seconds that `roofline` computes for the update's matrix products, and
+    these as a share of the measured seconds.
   """
   learner = make_learner(work)
   batch = random_batch(work)
   found = timed(lambda run: learner.train(batch) and learner.state, work.runs, profile)
   answer_tokens = work.answers * work.new_tokens
-  tokens = answer_tokens + work.prompts * (work.prompt_length - 1)  # a prompt runs once for its group
+  tokens = answer_tokens + work.prompts * (work.prompt_length - 1)  # the group shares one pass over its prompt
   products = roofline.update_products(work.model, tokens, answer_tokens, work.logprob_chunk)
   least = roofline.limit_seconds(products, work.model.compute_dtype)
   return {
@@ -35,20 +42,33 @@ def learning(work: Work, profile: str | None = None) -> dict[str, object]:
 
 def make_learner(work: Work) -> PolicyLearner:
   """A learner with random weights, on all devices as shards of batch and parameters."""
-  return PolicyLearner(
-    work.model,
-    Objective(logprob_chunk=work.logprob_chunk, temperature=work.temperature or 1.0),
-    OptimizerConfig(learning_rate=1e-5),
-    make_mesh({"fsdp": -1}),
-    prompts_per_update=work.prompts,
-    micro_batches=1,
-    max_skipped_updates=1,
-    seed=work.seed,
+  objective = Objective(
+    clip_low=0.2,
+    clip_high=0.28,
+    dual_clip=0.0,
+    aggregation=Aggregation.TOKEN_MEAN,
+    entropy_coefficient=0.0,
+    correction=Correction(level="token", mode="truncate", low=0.0, high=2.0),
+    temperature=work.temperature or 1.0,
+    max_new_tokens=work.new_tokens,
+    logprob_chunk=work.logprob_chunk,
   )
+  optimizer = OptimizerConfig(
+    learning_rate=1e-5,
+    schedule=Schedule.CONSTANT,
+    warmup_updates=0,
+    decay_updates=0,
+    end_fraction=0.1,
+    b2=0.999,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+  mesh, division = make_mesh({"fsdp": -1}), Division(work.prompts, micro_batches=1)
+  return PolicyLearner(work.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=work.seed)
 
 
 def random_batch(work: Work) -> PolicyBatch:
-  """Answers of random tokens at full length; half of a group's are right."""
+  """Makes answers of random tokens at full length; half of a group's answers are right."""
   random = np.random.default_rng(work.seed)
   shape = (work.prompts, work.group, work.new_tokens)
   right = np.arange(work.group) % 2 == 0

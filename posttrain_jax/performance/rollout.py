@@ -1,4 +1,4 @@
-"""Times the rollout engine: answers of equal length, and answers of unequal length against what waiting would cost."""
+"""Times the rollout engine on answers of equal and of unequal length."""
 
 import time
 
@@ -15,12 +15,18 @@ from posttrain_jax.sampling.engine import Engine
 
 
 def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
-  """Answers to P prompts, G each; all of the same length unless `mean_length` says otherwise.
+  """Times the generation of G answers to each of P prompts.
+
+  All answers have the same length unless `work.mean_length` is set.
+
+  Args:
+    work: what is timed.
+    profile: directory for a trace of the last rollout; None for no trace.
 
   Returns:
-    Generated tokens a second, in all and of the limit that `roofline` computes for the decode step; seconds of a decode
-    step and the draw's part of it; where lengths differ also what the same engine gives when it waits for the
-    longest answer of every S answers before it begins others.
+    Generated tokens a second, and their share of the limit that `roofline` computes for the decode step. Seconds of a
+    decode step, and the share of it that drawing takes. If lengths differ, also the tokens a second of the same engine
+    when it waits for the longest of S answers (one for each slot) before it begins the next S.
   """
   engine = make_engine(work)
   counts = []
@@ -52,7 +58,7 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
 
 
 def make_engine(work: Work) -> Engine:
-  """An engine with random weights loaded, on all devices as data shards."""
+  """Makes an engine with random weights; its slots are sharded over all devices."""
   mesh = make_mesh({"data": -1})
   engine = Engine(
     work.model,
@@ -71,13 +77,13 @@ def make_engine(work: Work) -> Engine:
 
 
 def _waiting(work: Work, engine: Engine, throughput: float) -> dict[str, float]:
-  """The same prompts in batches of as many as fill the slots, each begun when the one before it has ended."""
+  """Times the same prompts in batches that fill the slots, one batch after the other."""
   at_once = max(1, work.slots // work.group)
 
   prompts = work.draw_prompts()
   engine.take_stats()
   start = time.perf_counter()
-  for first in range(0, len(prompts), at_once):  # once: the programs are compiled by now
+  for first in range(0, len(prompts), at_once):  # no warm-up call: the programs are already compiled
     engine.generate(prompts[first : first + at_once], work.group)
   waiting = engine.take_stats().generated_tokens / (time.perf_counter() - start)
   return {"waiting_tokens_per_second": round(waiting, 1), "speedup_over_waiting": round(throughput / waiting, 3)}
@@ -91,7 +97,7 @@ def _least_step_seconds(work: Work) -> float:
 
 
 def _draw_seconds(work: Work, sampling: SamplingConfig) -> float:
-  """Of one draw in all slots, from logits that are in memory as a tied table makes them."""
+  """Times one draw in all slots, from logits in a tied table's layout."""
   logits_VxS = jax.random.normal(jax.random.key(work.seed), (work.model.vocab_size, work.slots), jnp.float32)
   uniforms = jax.random.uniform(jax.random.key(work.seed + 1), (work.slots, 2))
   program = jax.jit(lambda logits_VxS, uniforms: draw(logits_VxS.T, uniforms, sampling))

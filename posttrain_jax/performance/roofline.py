@@ -1,11 +1,12 @@
-"""What this machine could do at most: each matrix product at the fastest rate seen for its very shape, or the bytes.
+"""Computes the least time of a decode step and of an update on this machine.
 
-A decode step multiplies S rows with every weight; an update multiplies N tokens with every weight three times (forward,
-gradient of the input, gradient of the weight). A shape's rate is the best of several ways to compute it, measured in
-the same process on the same data type. A decode step also has to read every weight and the cache: at the fastest
-rate at which memory was seen to be read. The larger of both times is the least that the step can take.
+A decode step multiplies S rows with every weight. An update multiplies N tokens with every weight three times (forward,
+gradient of the input, gradient of the weight). Each matrix product is counted at the fastest rate measured for its
+shape: the best of several ways to compute it, in the same process and data type. A decode step also has to read every
+weight and the cache, which is counted at the fastest measured rate of reading memory. The larger of the two times is
+the least that the step can take.
 
-Attention's own products are left out, and so are norms, softmaxes and draws: the limit is a little too good.
+Attention's own products are left out, and so are norms, softmaxes and draws, so the limit is a little too optimistic.
 """
 
 import dataclasses
@@ -19,14 +20,14 @@ import numpy as np
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 
-_LEAST_SECONDS = 0.02  # of one measurement: calls are repeated within it
+_LEAST_SECONDS = 0.02  # of one measurement; a short call is repeated to fill it
 _TRIES = 5
 _READ_BYTES = 2**28  # larger than any cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-  """`count` products of [m, k] with [k, n]."""
+  """Describes `count` products of [m, k] with [k, n]."""
 
   m: int
   k: int
@@ -35,29 +36,42 @@ class Product:
 
   @property
   def flops(self) -> float:
-    """Of all of them."""
+    """Returns the FLOPs of all `count` products."""
     return 2 * self.m * self.k * self.n * self.count
 
 
 def weight_shapes(model: TransformerConfig) -> list[tuple[int, int, int]]:
-  """(inputs, outputs, how many) of every weight that hidden states are multiplied with, the unembedding last."""
+  """Returns (inputs, outputs, count) of every weight of a matrix product, the unembedding last."""
   return [*flops.kernels(model), (model.embed_dim, model.vocab_size, 1)]
 
 
 def decode_products(model: TransformerConfig, rows: int) -> list[Product]:
-  """Of one decode step."""
+  """Returns the products of one decode step over `rows` slots."""
   return [Product(rows, k, n, count) for k, n, count in weight_shapes(model)]
 
 
 def decode_bytes(model: TransformerConfig, rows: int, length: int) -> int:
-  """That one decode step reads: every weight once and the cache."""
+  """Returns the bytes that one decode step reads: every weight once, and the cache.
+
+  Args:
+    model: the transformer.
+    rows: slots.
+    length: tokens in the cache of each slot.
+  """
   weights = sum(k * n * count for k, n, count in weight_shapes(model))
   cache = 2 * model.num_layers * rows * length * model.num_kv_heads * model.head_dim
   return (weights + cache) * jnp.dtype(model.compute_dtype).itemsize
 
 
 def update_products(model: TransformerConfig, tokens: int, answer_tokens: int, chunk: int) -> list[Product]:
-  """Of one optimiser update: all tokens run through the layers, answers' tokens through the unembedding in chunks."""
+  """Returns the products of one optimiser update.
+
+  Args:
+    model: the transformer.
+    tokens: tokens that run through the layers.
+    answer_tokens: tokens that run through the unembedding.
+    chunk: most tokens that run through the unembedding at once.
+  """
   *layers, (width, vocab, _) = weight_shapes(model)
   chunk = min(chunk, answer_tokens)
   sizes = [(tokens, k, n, count) for k, n, count in layers] + [(chunk, width, vocab, answer_tokens / chunk)]
@@ -69,19 +83,19 @@ def update_products(model: TransformerConfig, tokens: int, answer_tokens: int, c
 
 
 def limit_seconds(products: Sequence[Product], dtype: str) -> float:
-  """Least time for products of a dtype, each at the fastest rate measured for its shape."""
+  """Returns the least seconds for the products, at the rates measured for their shapes."""
   return sum(product.flops / _rate(product, dtype) for product in products)
 
 
 def bytes_per_second() -> float:
-  """The fastest rate at which memory was seen to be read."""
+  """Measures the fastest rate of reading memory."""
   x = jnp.ones((_READ_BYTES // 4,), jnp.float32)
   ways = [jax.jit(jnp.sum), jax.jit(jnp.max), jax.jit(lambda x: jnp.sum(x.reshape(64, -1), axis=1))]
   return max(_READ_BYTES / _fastest(lambda way=way: way(x)) for way in ways)
 
 
 def _rate(product: Product, dtype: str) -> float:
-  """FLOPs a second of the fastest of several ways to compute one product."""
+  """Returns the FLOPs a second of the fastest of several ways to compute one product."""
   m, k, n = product.m, product.k, product.n
   random = np.random.default_rng(0)
   a, b = random.standard_normal((m, k), np.float32), random.standard_normal((k, n), np.float32)
@@ -96,7 +110,7 @@ def _rate(product: Product, dtype: str) -> float:
 
 
 def _fastest(call: Callable[[], object]) -> float:
-  """Seconds of one call, the best of several tries."""
+  """Returns the seconds of one call, the best of several tries."""
   jax.block_until_ready(call())
   start = time.perf_counter()
   jax.block_until_ready(call())

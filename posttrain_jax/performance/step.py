@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import losses
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.reshard import make_handover
@@ -17,13 +17,23 @@ from posttrain_jax.performance.learning import make_learner
 from posttrain_jax.performance.rollout import make_engine
 from posttrain_jax.performance.timing import timed
 from posttrain_jax.performance.work import Work
-from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.types import Group
 
 
 def step(work: Work, profile: str | None = None) -> dict[str, object]:
-  """The loop of `pipelines.grpo` with one update a step and verdicts that cost nothing: every other answer is right."""
+  """Times steps like those of `pipelines.grpo`, with one update a step.
+
+  Rewards take no time: every other answer of a group counts as right.
+
+  Args:
+    work: what is timed.
+    profile: directory for a trace of the last step; None for no trace.
+
+  Returns:
+    Answer tokens a second, counted at full length, and the median seconds of each phase.
+  """
   learner, engine, clock = make_learner(work), make_engine(work), Clock()
   hand_over = handover_of(learner, engine.mesh, work)
   phases: list[dict[str, float]] = []
@@ -51,7 +61,15 @@ def step(work: Work, profile: str | None = None) -> dict[str, object]:
 
 
 def handover(work: Work, profile: str | None = None) -> dict[str, object]:
-  """Parameters from the learner's layout to the sampler's."""
+  """Times the hand-over of the parameters from the learner's layout to the sampler's.
+
+  Args:
+    work: what is timed.
+    profile: directory for a trace of the last hand-over; None for no trace.
+
+  Returns:
+    GiB of parameters, and GiB a second.
+  """
   learner = make_learner(work)
   hand_over = handover_of(learner, learner.mesh, work)
   found = timed(lambda run: hand_over(learner.state.params), work.runs, profile)
@@ -60,21 +78,21 @@ def handover(work: Work, profile: str | None = None) -> dict[str, object]:
 
 
 def handover_of(learner: PolicyLearner, mesh: Mesh, work: Work) -> Callable[[nnx.State], nnx.State]:
-  """The function from the learner's parameters to an engine's on a mesh."""
+  """Returns the function that turns the learner's parameters into an engine's on `mesh`."""
   abstract = abstract_like(learner.state.params, learner.shardings.params)
   return make_handover(abstract, num_layers=work.model.num_layers, dtype=work.model.compute_dtype, mesh=mesh)
 
 
 def judged_batch(work: Work, groups: Sequence[Group]) -> PolicyBatch:
-  """What the learner trains on: every other answer of a group is right."""
-  sizes = dict(count=work.prompts, group_size=work.group, prompt_width=work.prompt_length)
-  rollout = stack_groups([_judged(group) for group in groups], **sizes, answer_width=work.new_tokens)
+  """Makes the learner's batch of P groups in which every other answer is right."""
+  shape = RolloutShape(work.prompts, work.group, work.prompt_length, work.new_tokens)
+  rollout = stack_groups([_judged(group) for group in groups], shape)
   advantages = losses.advantages.group_normalized(rollout.rewards)[..., None]
-  mask = training_mask(rollout, overlong_filter=False)
-  return policy_batch(rollout, np.asarray(advantages), mask)
+  batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
+  return dataclasses.replace(batch, advantages=np.asarray(advantages))
 
 
 def _judged(group: Group) -> Group:
-  """The group with every other answer right."""
+  """Returns the group with every other answer right, beginning with the first."""
   right = (np.arange(len(group.answers)) % 2 == 0).astype(np.float32)
   return dataclasses.replace(group, accuracy=right, rewards=right, valid=np.ones(len(right), bool))

@@ -1,4 +1,4 @@
-"""Timing on whatever device there is: the first call apart, since it compiles, then the median of repetitions."""
+"""Times repeated calls; the first one, which compiles, is kept apart from the others."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-  """Seconds of one piece of work.
+  """Holds the seconds of repeated calls.
 
   Attributes:
-    first: of the first call, compilation included.
-    later: of each call after it.
+    first: seconds of the first call, with compilation.
+    later: seconds of each later call.
   """
 
   first: float
@@ -25,11 +25,11 @@ class Timed:
 
   @property
   def median(self) -> float:
-    """Median of the later calls."""
+    """Returns the median of the later calls."""
     return float(np.median(self.later))
 
   def record(self) -> dict[str, float]:
-    """As numbers for a JSON line."""
+    """Returns rounded numbers for a JSON line."""
     return {
       "seconds": round(self.median, 6),
       "fastest_seconds": round(min(self.later), 6),
@@ -40,10 +40,12 @@ class Timed:
 
 
 def timed(work: Callable[[int], object], runs: int, profile: str | None = None) -> Timed:
-  """Times `work(0)`, then `work(1)` to `work(runs)`; each call ends when what it returns is ready.
+  """Times `work(0)`, then `work(1)` to `work(runs)`.
+
+  A call ends when the arrays that it returns are ready.
 
   Args:
-    work: takes the number of the call.
+    work: takes the number of the call, from 0.
     runs: calls after the first.
     profile: directory for a trace of the last call; None for no trace.
   """
@@ -58,7 +60,7 @@ def timed(work: Callable[[int], object], runs: int, profile: str | None = None) 
 
 
 def peak_memory_gib() -> float:
-  """The largest memory so far: of the first device where it counts, of the process on CPU."""
+  """Returns the first device's peak memory, or the process's if the device reports none."""
   stats = jax.devices()[0].memory_stats()
   if stats and "peak_bytes_in_use" in stats:
     return round(stats["peak_bytes_in_use"] / 2**30, 2)

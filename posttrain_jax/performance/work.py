@@ -1,4 +1,4 @@
-"""The work that is timed: one model's shape, random weights, random prompts, and how much is asked of it."""
+"""Describes the work that a benchmark times: model, prompts, answers and slots."""
 
 import dataclasses
 
@@ -15,20 +15,20 @@ from posttrain_jax.types import InputError, Prompt
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What a benchmark does.
+  """Describes a benchmark's work.
 
   Attributes:
     model: the transformer; weights are random, which changes no cost.
     prompts: P, groups of a rollout or of an update.
     group: G, answers per prompt.
     prompt_length: tokens of every prompt.
-    new_tokens: cap on the tokens of an answer, and its length where nothing ends it before.
-    slots: answers drawn at the same time.
+    new_tokens: most tokens of an answer; every answer has as many if `mean_length` is 0.
+    slots: S, answers drawn at the same time.
     mean_length: mean of the geometric distribution of lengths before the cap; 0: all answers run into the cap.
     temperature: of sampling; 0 is greedy.
-    steps_per_dispatch: decode steps between two looks at what has finished.
+    steps_per_dispatch: decode steps before the host checks which answers have finished.
     logprob_chunk: most tokens whose logits the learner holds at a time.
-    runs: timed repetitions after the first, which compiles.
+    runs: timed repetitions after the first call, which compiles.
     seed: of weights, prompts and draws.
   """
 
@@ -46,7 +46,7 @@ class Work:
   seed: int = 0
 
   def __post_init__(self):
-    """Raises InputError on sizes below 1."""
+    """Raises InputError if a size is below 1 or `mean_length` is out of range."""
     for name in ("prompts", "group", "prompt_length", "new_tokens", "slots", "steps_per_dispatch", "runs"):
       if getattr(self, name) < 1:
         raise InputError(f"--{name}={getattr(self, name)}, expected at least 1")
@@ -55,23 +55,27 @@ class Work:
 
   @property
   def answers(self) -> int:
-    """P · G."""
+    """Returns P · G."""
     return self.prompts * self.group
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
-    """One id in `mean_length`, evenly spread: under random weights each token is one of them with that probability."""
+    """Returns every `mean_length`-th token id; none if `mean_length` is 0.
+
+    Under random weights all ids are about equally likely, so each token ends its answer with probability
+    1 / `mean_length`.
+    """
     return tuple(range(0, self.model.vocab_size, self.mean_length)) if self.mean_length else ()
 
   def draw_prompts(self, attempt: int = 0) -> list[Prompt]:
-    """P prompts of random tokens; another attempt gives them other answers."""
+    """Returns P prompts of random tokens; another attempt draws other answers to the same prompts."""
     random = np.random.default_rng(self.seed)
     tokens = random.integers(0, self.model.vocab_size, (self.prompts, self.prompt_length))
     return [Prompt(i, tuple(map(int, row)), row={}, attempt=attempt) for i, row in enumerate(tokens)]
 
 
 def sampler_params(work: Work, mesh: Mesh) -> nnx.State:
-  """Random weights as the sampler takes them: layers in a list, compute dtype, its layout."""
+  """Makes random weights in the sampler's form: a list of layers, compute dtype, sampler layout."""
   unstacked = dataclasses.replace(work.model, stacked=False)
 
   def make():

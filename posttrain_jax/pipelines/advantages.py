@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from posttrain_jax import losses
-from posttrain_jax.types import InputError
+from posttrain_jax.pipelines.policy_batches import Logprobs
+from posttrain_jax.types import InputError, Rollout
 
 _PROMPTS, _ANSWERS, _TOKENS = (2,), (2, 3), (2, 3, 4)  # P, G and Tc for a trial
 _GIVEN = {
@@ -74,10 +75,52 @@ class Estimator:
     self.per_token = shape.ndim == len(_TOKENS)
     self._function = jax.jit(function)
 
-  def __call__(self, **arrays: np.ndarray) -> np.ndarray:
-    """Float32 advantages, [P, G, 1] or [P, G, Tc], from the arrays that `inputs` names; more may be given."""
+  def __call__(self, **arrays: np.ndarray | None) -> np.ndarray:
+    """Returns float32 advantages, [P, G, 1] or [P, G, Tc], from the arrays that `inputs` names; more may be given."""
     found = np.asarray(self._function(**{name: arrays[name] for name in self.inputs}), np.float32)
     return found[..., None] if found.ndim == 2 else found
+
+
+def step_advantages(
+  estimator: Estimator,
+  rollout: Rollout,
+  mask: np.ndarray,
+  logprobs: Logprobs,
+  *,
+  kl_in_reward: float = 0.0,
+  greedy_rewards: np.ndarray | None = None,
+) -> np.ndarray:
+  """Computes the advantages of a step's answers.
+
+  Args:
+    estimator: how.
+    rollout: rewards, accuracy, lengths and validity, [P, G] each.
+    mask: bool [P, G, Tc], tokens that count.
+    logprobs: those that the estimator takes; old and reference ones too if the KL is in the reward.
+    kl_in_reward: β of the KL to the reference that is taken from rewards; 0 for none.
+    greedy_rewards: float32 [P'], P' at most P, of the policy's greedy answers; None unless the estimator takes them.
+
+  Returns:
+    Float32 [P, G, 1], or [P, G, Tc] if each token has an advantage of its own.
+  """
+  rewards = rollout.rewards
+  if kl_in_reward:
+    charged = charge_kl(rewards, logprobs.old, logprobs.reference, mask, coefficient=kl_in_reward)
+    rewards = np.where(rollout.valid, charged, 0)
+  if greedy_rewards is not None:
+    # Rows without a group have no answer that a baseline could be taken from.
+    greedy_rewards = np.pad(greedy_rewards, (0, len(mask) - len(greedy_rewards)))
+  return estimator(
+    rewards=rewards,
+    accuracy=rollout.accuracy,
+    lengths=rollout.lengths,
+    valid=rollout.valid,
+    mask=mask,
+    old_logprobs=logprobs.old,
+    reference_logprobs=logprobs.reference,
+    teacher_logprobs=logprobs.teacher,
+    greedy_rewards=greedy_rewards,
+  )
 
 
 def charge_kl(

@@ -1,161 +1,187 @@
-"""Direct preference optimisation and its kin: a policy learns from pairs of answers, without a reward model.
+"""Runs direct preference optimisation and its kin: a policy learns from pairs of answers, without a reward model.
 
-Which loss is a function of `losses.preference` (`objective.loss`, `objective.options`); a likelihood term on the chosen
+The loss is a function of `losses.preference` (`objective.loss`, `objective.options`). A likelihood term on the chosen
 answer (`objective.nll_weight`, Llama 3) and DPOP's penalty are independent of each other. The reference is the policy
-as it came; its logprobs of all pairs are computed once, before training, and kept on disk (`reference.cache`). With
-`preferences.count_end=False` the token that ends an answer counts in no logprob, as the header before it never does
-(Llama 3, 2407.21783, section 4.1.4). A step is one update of `pipelines.offline`.
+that training starts from. Its logprobs of all pairs are computed once, before training, and kept on disk
+(`reference.cache`). With `preferences.count_end=False` the token that ends an answer counts in no logprob; the header
+before it never does (Llama 3, 2407.21783, section 4.1.4). A step is one update of `pipelines.offline`.
 
 A config with an `online` section samples its own pairs instead: `pipelines.online_dpo`.
 """
 
 import contextlib
+import dataclasses
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.comparisons import load_comparisons
-from posttrain_jax.assembly.judges import check_answer_style, make_judge, make_workers
-from posttrain_jax.assembly.model import Policy, load_policy, save_description
-from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.comparisons import PreferenceSettings, load_comparisons
+from posttrain_jax.assembly.hand_over import hand_over_of_learner
+from posttrain_jax.assembly.judges import RewardSettings
+from posttrain_jax.assembly.model import ModelSettings, Policy
+from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
-from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.learner import preference
+from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
+from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy, reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
-from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.memory import Kept
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.processes import is_main, local_mesh, refuse_several
-from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.pipelines import offline, online_dpo, sft
-from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy, reference_logprobs
+from posttrain_jax.parallel.memory import Memory
+from posttrain_jax.parallel.processes import is_main, refuse_several
+from posttrain_jax.pipelines import offline, online_dpo
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.pipelines.offline import OfflineSettings
+from posttrain_jax.pipelines.supervised import SupervisedSettings
 from posttrain_jax.reports.report import write_report
-from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import build, memory
-from posttrain_jax.runs.workdir import Workdir
+from posttrain_jax.runs.sections import ReportSettings
+from posttrain_jax.runs.settings import parse
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPOPreferences(PreferenceSettings):
+  """Holds DPO's `preferences` section.
+
+  Attributes:
+    count_end: whether the token that ends an answer counts in its logprob.
+  """
+
+  count_end: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceCache:
+  """Holds DPO's `reference` section.
+
+  Attributes:
+    cache: directory of cached reference logprobs; empty for reference/ in the workdir.
+  """
+
+  cache: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPOSettings(OfflineSettings):
+  """Holds the config of a run; `configs/tiny_dpo.py` says what its fields mean."""
+
+  seed: int
+  model: ModelSettings
+  mesh: Mapping[str, int]
+  memory: Memory
+  warmup: SupervisedSettings
+  preferences: DPOPreferences
+  objective: PreferenceObjective
+  reference: ReferenceCache
+  rewards: RewardSettings
+  eval: KLEvaluation
+  logging: ReportSettings
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Trains, or goes on with it.
+  """Trains on pairs, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_dpo.py`, which has every field, and `configs/tiny_online_dpo.py`.
     workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/, reference/ and report.html.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+    Diverged: if `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
   if "online" in config:
     refuse_several("online DPO")
     online_dpo.train(config, workdir)
     return
+  settings = parse(DPOSettings, config)
   with contextlib.ExitStack() as stack:
-    offline.check(config)
-    objective = build(PreferenceObjective, config.objective, "objective")
-    policy, mesh = load_policy(config.model), make_mesh(config.mesh)
-    kept = memory(config, mesh).optimizer
-    check_division(mesh, batch_size=config.batch_size, micro_batches=config.micro_batches)
-    data = load_comparisons(config.preferences, policy.tokenizer)
-    offline.check_best(config, [*config.eval.sets, *(["preferences"] if data.held_out else [])])
+    run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
+    check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    data = load_comparisons(settings.preferences, run.policy.tokenizer)
+    run.digests |= data.digests
+    offline.check_best(settings.eval, [*settings.eval.sets, *(["preferences"] if data.held_out else [])])
     pairs, held_out = preferences.pairs(data.train), preferences.pairs(data.held_out)
-    if objective.unpaired:
+    if settings.objective.unpaired:
       pairs = preferences.with_mismatched(pairs)
-    layout = dict(pad_id=policy.tokenizer.pad_id or 0, count_end=config.preferences.count_end)
     batches = ComparisonBatches(
-      pairs, batch_size=config.batch_size, seed=stream_seed(config.seed, Stream.PREFERENCES), **layout
+      pairs,
+      batch_size=settings.batch_size,
+      seed=stream_seed(settings.seed, Stream.PREFERENCES),
+      pad_id=run.policy.tokenizer.pad_id or 0,
+      count_end=settings.preferences.count_end,
     )
-    offline.set_length(config, batches.num_rows)
-    build(OptimizerConfig, config.optimizer, "optimizer")
-    workers = stack.enter_context(make_workers(config.rewards))
-    judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
-    check_answer_style(config)
-    evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh)
-    digests = {**data.digests, **evaluator.digests, **policy_digests(config.model.path, policy.tokenizer)}
-    warmup = sft.prepare_warm_up(config, policy, mesh)
-    digests |= {"warmup": warmup.digests["demonstrations"]} if warmup is not None else {}
-
-    directory = stack.enter_context(Workdir.open(workdir, config, digests))
-    preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept)
-    save_description(policy, directory.path)
-    learner = make_learner(config, policy, objective, mesh, kept)
+    settings = offline.with_length(settings, batches.num_rows)
+    judge = run.judge(settings.rewards, run.workers(settings.rewards))
+    evaluator = run.evaluator(settings.eval, settings.rewards, judge)
+    directory, preemption = run.open(workdir, settings)
+    learner = pair_learner(
+      run.policy,
+      settings.objective,
+      settings.optimizer,
+      run.mesh,
+      seed=settings.seed,
+      micro_batches=settings.micro_batches,
+      max_skipped_updates=settings.max_skipped_updates,
+      optimizer_kept=settings.memory.optimizer,
+    )
+    cache = settings.reference.cache
     reference = reference_logprobs(
-      policy.model,
+      run.policy.model,
       learner.state.params,
-      batches.in_order(config.batch_size),
+      batches.in_order(settings.batch_size),
       batches.num_rows,
-      mesh,
-      chunk=objective.logprob_chunk,
-      cache=pathlib.Path(config.reference.cache) if config.reference.cache else directory.path / "reference",
+      run.mesh,
+      chunk=settings.objective.logprob_chunk,
+      cache=pathlib.Path(cache) if cache else directory.path / "reference",
     )
 
     def batch(step: int) -> ReferencedBatch:
       comparisons = batches.batch(step)
       return ReferencedBatch(comparisons, reference[comparisons.index])
 
-    evaluate = _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, layout)
     offline.fit(
-      config,
+      settings,
       learner,
       batch,
       directory.path,
       title="dpo",
-      evaluate=evaluate,
+      evaluate=_evaluation(settings, run.policy, learner, evaluator, held_out, run.mesh),
       preemption=preemption,
       evaluate_first=True,
       facts=data.facts,
     )
-  if config.logging.report and is_main():
+  if settings.logging.report and is_main():
     write_report(directory.path)
 
 
-def make_learner(
-  config: ml_collections.ConfigDict,
+def _evaluation(
+  settings: DPOSettings,
   policy: Policy,
-  objective: PreferenceObjective,
+  learner: BatchLearner,
+  evaluator: Evaluator,
+  held_out: Sequence[Comparison],
   mesh: Mesh,
-  optimizer_kept: Kept = Kept.DEVICE,
-  *,
-  abstract: bool = False,
-) -> BatchLearner:
-  """The learner of pairs that are given; `optimizer_kept` and `abstract` as in `BatchLearner`."""
-  graph, _ = abstract_transformer(policy.model)
-  return BatchLearner(
-    policy.model,
-    preference.make_loss(graph, objective, shards=batch_shards(mesh)),
-    preference.total_pairs,
-    build(OptimizerConfig, config.optimizer, "optimizer"),
-    mesh,
-    micro_batches=config.micro_batches,
-    max_skipped_updates=config.max_skipped_updates,
-    seed=stream_seed(config.seed, Stream.PARAMS),
-    params=policy.params,
-    abstract=abstract,
-    optimizer_kept=optimizer_kept,
-  )
-
-
-def _evaluation(config, policy, objective, learner, evaluator, held_out, mesh, layout):
-  """What `offline.fit` evaluates with; made while the learner still has the reference's parameters."""
-  abstract = abstract_like(learner.state, learner.shardings).params
-  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
-  hand_over = make_handover(abstract, **sampler)
+) -> Callable[[], dict[str, Any]]:
+  """Makes what `offline.fit` evaluates with, while the learner still has the reference's parameters."""
+  hand_over, objective = hand_over_of_learner(learner, policy.model, mesh), settings.objective
   preferred = kl = None
   if held_out:
-    options = dict(batch_size=config.batch_size, **layout)
-    preferred = PreferenceEvaluation(policy.model, held_out, objective, learner.state.params, mesh, **options)
-  if config.eval.kl:
+    preferred = PreferenceEvaluation(
+      policy.model,
+      held_out,
+      objective,
+      learner.state.params,
+      mesh,
+      batch_size=settings.batch_size,
+      pad_id=policy.tokenizer.pad_id or 0,
+      count_end=settings.preferences.count_end,
+    )
+  if settings.eval.kl:
     reference = frozen_copy(learner.state.params)
     kl = KLToReference(policy.model, reference, mesh, chunk=objective.logprob_chunk)
 

@@ -1,4 +1,4 @@
-"""The GRPO/DAPO loop: sample groups, judge them, train on the informative ones, hand the parameters back.
+"""Runs the GRPO/DAPO loop: collect groups, compute logprobs and advantages, update, hand the parameters over.
 
 GRPO (2402.03300) and DAPO (2503.14476) are this loop with other options, each of which switches on its own: dynamic
 sampling (`dynamic_sampling`), clip-higher (`objective.clip_low`, `clip_high`), what the loss averages over
@@ -7,101 +7,101 @@ sampling (`dynamic_sampling`), clip-higher (`objective.clip_low`, `clip_high`), 
 ReMax and the others (`configs/tiny_rl.py`): they name another estimator of advantages (`advantage`, a function of
 `losses.advantages`) or another surrogate (`objective.surrogate`, a function of `losses.policy`).
 
-A step is one rollout and the optimiser updates on it. Old logprobs are the learner's own at the start of the step: its
-first update is on-policy, so one forward serves for both; for the others they are computed before the first. A
-checkpoint is made at a step's end, where the engine is idle, and holds all that the next step depends on, unfinished
-answers included: a run that was killed goes on bit for bit.
+A step is one rollout and the optimiser updates on it. Old logprobs are the learner's own at the start of the step. Its
+first update is on-policy, so one forward pass serves for learner and old logprobs; for the other updates the old ones
+are computed before the first. A checkpoint is made at a step's end, while the engine is idle, and holds all that the
+next step depends on, unfinished answers included. So a run that was killed goes on bit for bit.
+
+To read on: `rollouts.collector` (which groups a step trains on), `pipelines.policy_batches` (masks),
+`pipelines.advantages`, `learner.policy_gradient` (the loss and what it is divided by), `losses.policy`.
 
 Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one or two steps stale, with "carry"
-many are, by up to `dynamic_sampling.max_staleness` steps; their tokens are weighted by `objective.correction`.
+many are, by up to `dynamic_sampling.max_staleness` steps. Their tokens are weighted by `objective.correction`.
 """
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import ml_collections
 import numpy as np
 
+from posttrain_jax.assembly.judges import OverlongFilter
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.parallel.memory import keep
 from posttrain_jax.parallel.processes import is_main
-from posttrain_jax.pipelines.grpo_parts import Parts, assemble
+from posttrain_jax.pipelines.advantages import step_advantages
+from posttrain_jax.pipelines.grpo_parts import GRPOParts, assemble
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
 from posttrain_jax.reports.report import write_report
-from posttrain_jax.rollouts.collector import AtCap, Collected
+from posttrain_jax.rollouts.collector import Collected
+from posttrain_jax.rollouts.dynamic_sampling import AtCap
 from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.runs.settings import parse
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Runs the loop, or goes on with it.
+  """Runs the loop, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_dapo.py`, which has every field.
     workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, rollouts/, tensorboard/ and report.html.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    SamplingCapReached: a step did not find enough informative groups, and the config says `error`.
-    Diverged: `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+    SamplingCapReached: if a step does not find enough informative groups and the config says `error`.
+    Diverged: if `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
+  settings = parse(GRPOSettings, config)
   with contextlib.ExitStack() as stack:
-    parts = assemble(config, workdir, stack)
-    directory, learner, collector, batches = parts.directory, parts.learner, parts.collector, parts.batches
-    refresh = config.reference.refresh_every if batches.reference is not None else 0
-
-    def state() -> Any:
-      # A reference that is never replaced is the policy that training started from.
-      return with_more(learner.state, reference=batches.reference) if refresh else learner.state
-
-    shardings = learner.shardings
-    if refresh:
-      kept = keep(learner.scorer.shardings, batches.reference_kept)
-      shardings = with_more(learner.shardings, reference=kept)
-    keeper = Keeper(
-      stack,
-      directory.path,
-      config,
-      abstract_like(state(), shardings),
-      title="train",
-      preemption=parts.preemption,
-      clock=parts.clock,
-    )
-    clock, first = keeper.clock, 0
-    if keeper.restored is not None:
-      saved, restored = keeper.restored.extra, keeper.restored.state
-      learner.state = train_state_of(restored) if refresh else restored
-      batches.reference = restored["reference"] if refresh else batches.reference
-      learner.skipped.in_a_row = saved["skipped_in_a_row"]
-      collector.restore(saved["collector"])
-      # A run that stopped at the cap on prompts has stopped for good.
-      first = config.steps + 1 if saved["stopped"] else keeper.step + 1
-
+    parts = assemble(settings, workdir, stack)
+    learner, engine, collector, logprobs = parts.learner, parts.engine, parts.collector, parts.logprobs
+    keeper, first = _restore(settings, parts, stack)
+    clock = keeper.clock
     parts.hand_over()
-    # Step 0 is the policy as it came: evaluated, not trained.
-    for step in range(first, config.steps + 1):
+
+    # Step 0 evaluates the policy that training starts from, and trains nothing.
+    for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = {}
       stop = False
-      if refresh and step > 1 and (step - 1) % refresh == 0:
-        batches.refresh_reference()
       if step > 0:
+        if _refreshes(settings, parts) and step > 1 and (step - 1) % settings.reference.refresh_every == 0:
+          logprobs.refresh_reference()
         with clock.phase("rollout"):
           collected = collector.collect()
-          parts.engine.release()  # the learner gets the memory of the caches
-        stop = collected.at_cap and parts.at_cap == AtCap.STOP
+          engine.release()  # the learner gets the memory of the caches
+        stop = collected.at_cap and settings.dynamic_sampling.at_cap == AtCap.STOP
         metrics |= collected.metrics
+
       if step > 0 and not stop:
         with clock.phase("train"):
-          batch = batches(collected.trained)
-          metrics |= token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
+          rollout = stack_groups(collected.trained, parts.shape)
+          mask = training_mask(rollout, overlong_filter=settings.overlong.filter == OverlongFilter.LOSS)
+          batch = policy_batch(rollout, mask)
+          found = logprobs(batch)
+          advantages = step_advantages(
+            parts.estimator,
+            rollout,
+            mask,
+            found,
+            kl_in_reward=settings.reference.kl_in_reward,
+            greedy_rewards=parts.greedy_rewards(collected.trained) if parts.greedy_rewards else None,
+          )
+          batch = dataclasses.replace(
+            batch, advantages=advantages, old_logprobs=found.old, reference_logprobs=found.reference
+          )
+          metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
           metrics |= learner.train(batch)
         with clock.phase("handover"):
           parts.hand_over()
-        if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
-          keeper.journal.write_rollouts(step, _records(parts, step, collected, batch.advantages))
-        if config.logging.groups_every and step % config.logging.groups_every == 0:
+        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps):
+          keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
+        if settings.logging.groups_every and step % settings.logging.groups_every == 0:
           keeper.journal.write_groups(step, map(group_to_json, collected.trained))
 
       if keeper.evaluates(step, last=stop):
@@ -113,15 +113,52 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
 
       metrics = {"updates": learner.version, **metrics}
-      if keeper.end(step, metrics, state(), learner.state.params, extra, stop=stop):
+      if keeper.end(step, metrics, _saved(settings, parts), learner.state.params, extra, stop=stop):
         break
     keeper.finish()
-  if config.logging.report and is_main():
-    write_report(directory.path)
+  if settings.logging.report and is_main():
+    write_report(parts.directory.path)
 
 
-def _records(parts: Parts, step: int, collected: Collected, advantages: np.ndarray) -> list[dict[str, Any]]:
-  """What rollouts/ shows of a step: what was trained on, then what was dropped or carried."""
+def _refreshes(settings: GRPOSettings, parts: GRPOParts) -> bool:
+  return parts.logprobs.reference is not None and settings.reference.refresh_every > 0
+
+
+def _saved(settings: GRPOSettings, parts: GRPOParts) -> Any:
+  """Returns what a checkpoint holds; a reference that is never replaced is the policy that training started from."""
+  state = parts.learner.state
+  return with_more(state, reference=parts.logprobs.reference) if _refreshes(settings, parts) else state
+
+
+def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitStack) -> tuple[Keeper, int]:
+  """Opens the run's checkpoints and journal, and brings all parts to where they were: (keeper, the next step)."""
+  learner, shardings = parts.learner, parts.learner.shardings
+  if _refreshes(settings, parts):
+    kept = keep(learner.scorer.shardings, parts.logprobs.reference_kept)
+    shardings = with_more(learner.shardings, reference=kept)
+  keeper = Keeper(
+    stack,
+    parts.directory.path,
+    settings,
+    abstract_like(_saved(settings, parts), shardings),
+    title="train",
+    preemption=parts.preemption,
+    clock=parts.clock,
+  )
+  if keeper.restored is None:
+    return keeper, 0
+  saved, state = keeper.restored.extra, keeper.restored.state
+  learner.state = train_state_of(state) if _refreshes(settings, parts) else state
+  if _refreshes(settings, parts):
+    parts.logprobs.reference = state["reference"]
+  learner.skipped.in_a_row = saved["skipped_in_a_row"]
+  parts.collector.restore(saved["collector"])
+  # A run that stopped at the cap on prompts does not go on.
+  return keeper, settings.steps + 1 if saved["stopped"] else keeper.step + 1
+
+
+def _records(parts: GRPOParts, step: int, collected: Collected, advantages: np.ndarray) -> list[dict[str, Any]]:
+  """Returns what rollouts/ shows of a step: what was trained on, then what was dropped or carried."""
   decode = parts.policy.tokenizer.decode
   advantages = advantages[..., 0]  # of an answer's first token, where they differ
   trained = [(group, "trained", advantages[i]) for i, group in enumerate(collected.trained)]

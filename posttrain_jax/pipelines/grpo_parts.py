@@ -1,69 +1,41 @@
-"""Puts the parts of the GRPO/DAPO loop together, finding out first whether config and data are fit for it."""
+"""Makes the parts that the GRPO/DAPO loop runs on."""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_collections
-from flax import nnx
+import numpy as np
 
-from posttrain_jax.assembly.judges import (
-  OverlongFilter,
-  check_answer_style,
-  judge_by_model,
-  load_reward_model,
-  make_judge,
-  make_workers,
-  rejudge_by_model,
-)
-from posttrain_jax.assembly.learner_settings import learner_settings
-from posttrain_jax.assembly.model import Policy, load_policy, save_description
+from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
+from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
+from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.model import digests as policy_digests
-from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.assembly.rollout_engine import rollout_engine
+from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
-from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.processes import local_mesh
-from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.pipelines import sft
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.policy_batches import PolicyBatches, greedy_rewards, load_teacher, teacher_logprobs
-from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.pipelines.policy_batches import LogprobSources, RolloutShape, greedy_rewards
 from posttrain_jax.rewards.judge import OverlongPenalty
-from posttrain_jax.rollouts.collector import AtCap, Collector, DynamicSampling
+from posttrain_jax.rollouts.collector import Collector
 from posttrain_jax.rollouts.replay import Replay
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import at_least, build, convert, memory
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, InputError, Judge
-
-_LEAST = {
-  "steps": 0,
-  "rollout.groups": 1,
-  "rollout.group_size": 1,
-  "learner.updates_per_step": 1,
-  "learner.micro_batches": 1,
-  "learner.rows_per_prompt": 1,
-  "learner.max_skipped_updates": 1,
-  "eval.every": 0,
-  "checkpoint.every": 1,
-  "checkpoint.keep": 1,
-  "logging.rollouts_every": 1,
-  "logging.groups_every": 0,
-  "reference.refresh_every": 0,
-}
+from posttrain_jax.types import Group, Judge
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-  """What the loop runs on.
+class GRPOParts:
+  """Holds what the loop runs on.
 
   Attributes:
     directory: the open workdir.
@@ -71,12 +43,14 @@ class Parts:
     learner: holds the train state.
     engine: draws the rollouts.
     collector: fills a step with groups, newly sampled or, in a replay, stored ones.
-    batches: makes of them what the learner trains on.
+    shape: sizes of a step's padded rollout.
+    logprobs: computes the logprobs that a step needs, and holds the reference.
+    estimator: turns rewards into advantages.
+    greedy_rewards: rewards of the policy's greedy answers to groups' prompts; None unless the estimator takes them.
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
-    at_cap: what to do when a step lacks informative groups.
-    kl_to_start: KL of sampled answers to what training started from; None where nobody asks.
+    kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
   """
 
   directory: Workdir
@@ -84,143 +58,120 @@ class Parts:
   learner: PolicyLearner
   engine: Engine
   collector: Collector | Replay
-  batches: PolicyBatches
+  shape: RolloutShape
+  logprobs: LogprobSources
+  estimator: Estimator
+  greedy_rewards: Callable[[Sequence[Group]], np.ndarray] | None
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
-  at_cap: AtCap
   kl_to_start: KLToReference | None
-  _handover: Callable[[nnx.State], nnx.State]
+  _hand_over: HandOver
 
   def hand_over(self) -> None:
     """Gives the learner's parameters, and their version, to the engine."""
-    self.engine.load(self._handover(self.learner.state.params), self.learner.version)
+    self.engine.load(self._hand_over(self.learner.state.params), self.learner.version)
 
   def evaluate(self) -> dict[str, Any]:
-    """Metrics of the policy that the engine has, on all sets: `eval/<set>/<metric>`."""
+    """Returns metrics of the policy that the engine has, on all sets: `eval/<set>/<metric>`."""
     metrics, judged = self.evaluator(self.engine.params, self.learner.version)
     if self.kl_to_start is not None:
       metrics |= self.kl_to_start.of_sets(judged, "kl_to_start")
     return metrics
 
 
-def assemble(config: ml_collections.ConfigDict, workdir: str, stack: contextlib.ExitStack) -> Parts:
-  """Builds all parts; what must be closed is left to `stack`.
+def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) -> GRPOParts:
+  """Makes all parts; `stack` closes what must be closed.
 
   Raises:
-    InputError: bad configuration or input, before a directory is made or anything is compiled.
-    Preempted: during the warm-up, after a checkpoint of it.
+    InputError: if config or input is not fit for use, before a directory is made or anything is compiled.
+    Preempted: if SIGTERM arrives in the warm-up; a checkpoint of it is there.
   """
-  rollout, clock = config.rollout, Clock()
-  at_least(config, _LEAST)
-  if config.eval.every and config.eval.best.partition("/")[0] not in config.eval.sets:
-    raise InputError(
-      f"eval.best: {config.eval.best!r}, expected SET/METRIC with a set of {', '.join(config.eval.sets)}"
-    )
-  mesh = make_mesh(config.mesh)
-  kept = memory(config, mesh)
-  policy = load_policy(config.model)
-  objective, optimizer, division = learner_settings(config, updates="updates_per_step")
-  settings = build(DynamicSampling, config.dynamic_sampling, "dynamic_sampling")
-  estimator = Estimator(config.advantage, config.advantage_options)
-  if config.reference.kl_in_reward < 0:
-    raise InputError(f"reference.kl_in_reward: {config.reference.kl_in_reward}, expected 0 (none) or more")
-  teacher = load_teacher(config.teacher.path, policy.tokenizer, estimator)
-  overlong_filter = convert(OverlongFilter, config.overlong.filter, "overlong.filter")
-  check_division(mesh, **division)
-  prompts, digests = load_prompts(
-    config.prompts, policy.tokenizer, max_prompt_length=rollout.max_prompt_length, where="prompts"
-  )
-  engine = rollout_engine(config, policy, prompts, mesh)
-  workers = stack.enter_context(make_workers(config.rewards))
-  buffer = config.overlong.penalty_buffer
+  rollout, objective, division, clock = settings.rollout, settings.objective, settings.division, Clock()
+  run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
+  division.check(run.mesh)
+  estimator = Estimator(settings.advantage, settings.advantage_options)
+  wanted = "teacher_logprobs" in estimator.inputs
+  teacher = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
+  if teacher is not None:
+    run.digests["teacher.path"] = policy_digests(settings.teacher.path, run.policy.tokenizer)["model"]
+  prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
+  engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
+
+  workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
-  verify = judge = make_judge(
-    workers, policy.tokenizer, accuracy=config.rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
-  )
-  scores = rejudge = None
-  if config.reward_model:
-    scorer, found = load_reward_model(config.reward_model, policy.tokenizer, "reward_model", mesh=mesh)
-    scores, digests = scorer.score_groups, digests | found
-    judge, rejudge = judge_by_model(verify, scores), _timed(rejudge_by_model(scores), clock)
-  plain_judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
-  check_answer_style(config)
-  evaluator = Evaluator(config.eval, policy, plain_judge, seed=config.seed, mesh=mesh, reward=scores)
-  if config.replay:
-    collector = Replay(config, policy.tokenizer.digest(), prompt_width=engine.max_prompt_length)
-    digests["replay"] = collector.digest()
+  verify = judge = run.judge(settings.rewards, workers, penalty=penalty, overlong_filter=settings.overlong.filter)
+  score = rejudge = None
+  if settings.reward_model:
+    score = run.reward_model(settings.reward_model, "reward_model", mesh=run.mesh).score_groups
+    judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
+  evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers), score=score)
+  if settings.replay:
+    collector = Replay(
+      settings.replay,
+      steps=settings.steps,
+      groups=rollout.groups,
+      group_size=rollout.group_size,
+      temperature=rollout.sampling.temperature,
+      prompt_width=engine.max_prompt_length,
+      answer_width=rollout.max_new_tokens,
+      tokenizer_digest=run.policy.tokenizer.digest(),
+    )
+    run.digests["replay"] = collector.digest()
   else:
     collector = Collector(
       engine,
-      PromptStream(prompts, stream_seed(config.seed, Stream.PROMPTS)),
+      PromptStream(prompts, stream_seed(settings.seed, Stream.PROMPTS)),
       _timed(verify, clock),
       rejudge,
       groups=rollout.groups,
       group_size=rollout.group_size,
-      settings=settings,
+      settings=settings.dynamic_sampling,
     )
 
-  warmup = sft.prepare_warm_up(config, policy, mesh)
-  digests |= warmup.digests if warmup is not None else {}
-  digests |= evaluator.digests | policy_digests(config.model.path, policy.tokenizer)
-  if teacher is not None:
-    digests["teacher"] = policy_digests(config.teacher.path, policy.tokenizer)["model"]
-  directory = stack.enter_context(Workdir.open(workdir, config, digests))
-  preemption = stack.enter_context(Preemption())
-  policy = sft.warm_up(config, policy, mesh, warmup, directory.path, evaluator, preemption, kept.optimizer)
-  save_description(policy, directory.path)
+  directory, preemption = run.open(workdir)
   learner = PolicyLearner(
-    policy.model,
+    run.policy.model,
     objective,
-    optimizer,
-    mesh,
-    seed=stream_seed(config.seed, Stream.PARAMS),
-    params=policy.params,
-    max_skipped_updates=config.learner.max_skipped_updates,
-    optimizer_kept=kept.optimizer,
-    **division,
+    settings.optimizer,
+    run.mesh,
+    division,
+    seed=stream_seed(settings.seed, Stream.PARAMS),
+    params=run.policy.params,
+    max_skipped_updates=settings.learner.max_skipped_updates,
+    optimizer_kept=settings.memory.optimizer,
   )
-  batches = PolicyBatches(
-    learner,
-    estimator,
-    sizes=dict(
-      count=rollout.groups,
-      group_size=rollout.group_size,
-      prompt_width=engine.max_prompt_length,
-      answer_width=rollout.max_new_tokens,
-    ),
-    overlong_filter=overlong_filter == OverlongFilter.LOSS,
-    kl_in_reward=config.reference.kl_in_reward,
-    reference_kept=kept.reference,
-    teacher=None if teacher is None else teacher_logprobs(teacher, objective, mesh, **division),
-    greedy=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
-  )
-  if objective.kl_coefficient or config.reference.kl_in_reward or "reference_logprobs" in estimator.inputs:
-    batches.refresh_reference()
+  logprobs = LogprobSources(learner, old=settings.needs_old(estimator), reference_kept=settings.memory.reference)
+  if settings.needs_reference(estimator):
+    logprobs.refresh_reference()
+  if teacher is not None:
+    scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
+    teacher_params = scorer.freeze(teacher.params)
+    logprobs.teacher = lambda batch: scorer(teacher_params, batch)
   kl_to_start = None
-  if config.eval.kl:
+  if settings.eval.kl:
     start = frozen_copy(learner.state.params)
-    kl_to_start = KLToReference(policy.model, start, mesh, chunk=objective.logprob_chunk)
-  abstract = abstract_like(learner.state, learner.shardings).params
-  sampler = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=local_mesh(mesh))
-  return Parts(
+    kl_to_start = KLToReference(run.policy.model, start, run.mesh, chunk=objective.logprob_chunk)
+  return GRPOParts(
     directory=directory,
-    policy=policy,
+    policy=run.policy,
     learner=learner,
     engine=engine,
     collector=collector,
-    batches=batches,
+    shape=RolloutShape(rollout.groups, rollout.group_size, engine.max_prompt_length, rollout.max_new_tokens),
+    logprobs=logprobs,
+    estimator=estimator,
+    greedy_rewards=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
-    at_cap=settings.at_cap,
     kl_to_start=kl_to_start,
-    _handover=make_handover(abstract, **sampler),
+    _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )
 
 
 def _timed(judge: Judge, clock: Clock) -> Judge:
-  """The judge, whose time is the step's `time/reward`."""
+  """Returns the judge, whose time is the step's `time/reward`."""
 
   def timed(groups: Sequence[Group]) -> list[Group]:
     with clock.phase("reward"):

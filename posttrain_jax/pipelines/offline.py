@@ -1,63 +1,97 @@
-"""The loop of everything that learns from fixed data: SFT, reward models, DPO and its kin. A step is one update.
+"""Runs the loop of everything that learns from fixed data: SFT, reward models, DPO and its kin. A step is one update.
 
-Batches are found from (seed, step) alone, so a checkpoint holds the state and where the journal was, nothing else.
+Batches are found from (seed, step) alone. So a checkpoint holds the train state and the journal's position, nothing
+else.
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
-import ml_collections
 from flax import nnx
 
 from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.sections import CheckpointSettings, EvaluationTimes, LoggingSettings, LoopSettings
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
-_LEAST = {
-  "steps": 0,
-  "epochs": 0,
-  "max_skipped_updates": 1,
-  "eval.every": -1,
-  "checkpoint.every": 1,
-  "checkpoint.keep": 1,
-  "optimizer.decay_updates": 0,
-}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpdateSettings:
+  """Holds what a config says of updates on fixed data.
+
+  Attributes:
+    steps: updates; 0 with `epochs` set for as many as they take.
+    epochs: how often each row is trained on; 0 where `steps` counts.
+    batch_size: rows of an update.
+    micro_batches: parts in which an update's gradient is computed.
+    max_skipped_updates: updates in a row that are not finite which end the run.
+    optimizer: the optimiser; with `epochs` set, `decay_updates` of 0 ends with them.
+  """
+
+  steps: int = at_least(0)
+  epochs: int = at_least(0)
+  batch_size: int
+  micro_batches: int
+  max_skipped_updates: int = at_least(1)
+  optimizer: OptimizerConfig
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Raises InputError for numbers that mean nothing to the loop."""
-  at_least(config, _LEAST)
-  if config.eval.every < 0 and not config.epochs:
-    raise InputError(f"eval.every: {config.eval.every}, which is every epoch; expected `epochs`, or a number of steps")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfflineSettings(UpdateSettings):
+  """Holds what the loop reads of a method's config."""
+
+  eval: EvaluationTimes
+  checkpoint: CheckpointSettings
+  logging: LoggingSettings
 
 
-def set_length(config: ml_collections.ConfigDict, num_rows: int) -> None:
-  """Finds the number of steps from that of epochs, in place.
+Settings = TypeVar("Settings", bound=OfflineSettings)
 
-  With `epochs` set, `steps` of 0 becomes the steps that they take and a decaying learning rate ends with them
-  (`optimizer.decay_updates` of 0); `steps` set as well ends the run earlier. An evaluation after each epoch is
+
+def with_length(settings: Settings, num_rows: int) -> Settings:
+  """Returns settings whose number of steps is known.
+
+  With `epochs` set, `steps` of 0 becomes the steps that they take, and a decaying learning rate ends with them
+  (`optimizer.decay_updates` of 0). If `steps` is set as well, the run ends earlier. An evaluation after each epoch is
   `eval.every` of −1. Without epochs nothing changes.
 
   Args:
-    config: `epochs`, `steps`, `batch_size`, `optimizer`, `eval`.
+    settings: the method's.
     num_rows: rows of an epoch.
+
+  Raises:
+    InputError: if evaluations are to come after each epoch and `epochs` is 0, or if a decaying learning rate has no
+      end.
   """
-  if config.epochs:
-    length = math.ceil(config.epochs * num_rows / config.batch_size)
-    config.steps = config.steps or length
-    config.optimizer.decay_updates = config.optimizer.decay_updates or length
-    if config.eval.every < 0:
-      config.eval.every = math.ceil(num_rows / config.batch_size)
+  if settings.eval.every < 0 and not settings.epochs:
+    raise InputError(
+      f"eval.every: {settings.eval.every}, which is every epoch; expected `epochs`, or a number of steps"
+    )
+  if settings.epochs:
+    length, optimizer = math.ceil(settings.epochs * num_rows / settings.batch_size), settings.optimizer
+    times = settings.eval
+    if times.every < 0:
+      times = dataclasses.replace(times, every=math.ceil(num_rows / settings.batch_size))
+    settings = dataclasses.replace(
+      settings,
+      steps=settings.steps or length,
+      optimizer=dataclasses.replace(optimizer, decay_updates=optimizer.decay_updates or length),
+      eval=times,
+    )
+  settings.optimizer.check()
+  return settings
 
 
 def fit(
-  config: ml_collections.ConfigDict,
+  settings: LoopSettings,
   learner: BatchLearner,
   batch: Callable[[int], Any],
   path: pathlib.Path,
@@ -68,15 +102,15 @@ def fit(
   evaluate_first: bool,
   facts: Mapping[str, float] | None = None,
 ) -> nnx.State:
-  """Trains until `config.steps`, from wherever the last checkpoint is.
+  """Trains until `steps`, from wherever the last checkpoint is.
 
   Args:
-    config: `steps`, `eval`, `checkpoint` and `logging`.
+    settings: when to evaluate, to save and to end.
     learner: whose state is trained.
     batch: the batch of a step; steps count from 0.
     path: an existing directory that the run owns.
     title: what the terminal calls the run.
-    evaluate: metrics of the learner's present parameters.
+    evaluate: metrics of the learner's current parameters.
     preemption: whether SIGTERM arrived.
     evaluate_first: also evaluates what training starts from, as step 0.
     facts: what is known of the data before training; written with the first step.
@@ -86,19 +120,19 @@ def fit(
 
   Raises:
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: too many updates in a row were not finite; the last checkpoint is good.
+    Diverged: if too many updates in a row were not finite; the last checkpoint is good.
   """
   with contextlib.ExitStack() as stack:
     abstract = abstract_like(learner.state, learner.shardings)
-    keeper = Keeper(stack, path, config, abstract, title=title, preemption=preemption)
-    first = 0 if evaluate_first and config.eval.every else 1
+    keeper = Keeper(stack, path, settings, abstract, title=title, preemption=preemption)
+    first = 0 if evaluate_first and settings.eval.every else 1
     if keeper.restored is not None:
       learner.state, first = keeper.restored.state, keeper.step + 1
       learner.skipped.in_a_row = keeper.restored.extra["skipped_in_a_row"]
     elif facts:
       keeper.say("  ".join(f"{name} {value:.6g}" for name, value in facts.items()))
 
-    for step in range(first, config.steps + 1):
+    for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = dict(facts or {}) if step <= 1 and step == first else {}
       if step:
         with keeper.clock.phase("train"):
@@ -119,9 +153,20 @@ def fit(
     return learner.state.params
 
 
-def check_best(config: ml_collections.ConfigDict, known: Mapping[str, Any]) -> None:
-  """Raises InputError where `eval.best` names something that evaluations do not measure."""
-  group = config.eval.best.removeprefix("-").partition("/")[0]
-  if config.eval.every and group not in known:
+def check_best(times: EvaluationTimes, known: Collection[str], *, epochs: bool = True) -> None:
+  """Refuses evaluation times that mean nothing to a method.
+
+  Args:
+    times: when to evaluate, and what the best checkpoint is.
+    known: names of the sets that evaluations measure.
+    epochs: whether the method counts epochs, so that `every` may be −1.
+
+  Raises:
+    InputError: if `eval.best` names no known set, or if `eval.every` is negative where there are no epochs.
+  """
+  if times.every < 0 and not epochs:
+    raise InputError(f"eval.every: {times.every}, expected at least 0")
+  group = times.best.removeprefix("-").partition("/")[0]
+  if times.every and group not in known:
     sets = ", ".join(known) or "nothing: no set is evaluated, so eval.every has to be 0"
-    raise InputError(f"eval.best: {config.eval.best!r}, expected SET/METRIC with one of {sets}")
+    raise InputError(f"eval.best: {times.best!r}, expected SET/METRIC with one of {sets}")

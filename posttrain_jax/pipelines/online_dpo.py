@@ -15,37 +15,37 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs, frozen_copy
 from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
-from posttrain_jax.pipelines.online_dpo_parts import Parts, assemble
-from posttrain_jax.pipelines.reference_logprobs import KLToReference, compute_logprobs, frozen_copy
-from posttrain_jax.pipelines.sampled_pairs import best_and_worst, stack_answers
+from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
 from posttrain_jax.reports.report import write_report
+from posttrain_jax.rollouts.sampled_pairs import best_and_worst, stack_answers
 from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import Group
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Runs the rounds, or goes on with them.
+  """Runs the rounds, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_online_dpo.py`, which has every field.
-    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/ and
-      report.html.
+    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/ and report.html.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+    Diverged: if `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
+  settings = parse(OnlineDPOSettings, config)
   with contextlib.ExitStack() as stack:
-    parts = assemble(config, workdir, stack)
-    policy, learner, engine, stream = parts.policy, parts.learner, parts.engine, parts.stream
-    reference = initial = frozen_copy(learner.state.params)
-    kl = KLToReference(policy.model, initial, parts.mesh, chunk=parts.objective.logprob_chunk)
+    parts = assemble(settings, workdir, stack)
+    learner, engine, stream = parts.learner, parts.engine, parts.stream
+    reference = frozen_copy(learner.state.params)
     abstract = abstract_like(learner.state, learner.shardings)
     saved = with_more(abstract, reference=abstract.params)
-    keeper = Keeper(stack, parts.directory.path, config, saved, title="online dpo", preemption=parts.preemption)
+    keeper = Keeper(stack, parts.directory.path, settings, saved, title="online dpo", preemption=parts.preemption)
     first = 0
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
@@ -53,52 +53,61 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       learner.skipped.in_a_row, stream.position = extra["skipped_in_a_row"], extra["position"]
     parts.hand_over()
 
-    # Step 0 is the policy as it came: evaluated, not trained.
-    for step in range(first, config.steps + 1):
+    # Step 0 evaluates the policy that training starts from, and trains nothing.
+    for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = {}
       if step:
-        refresh = config.online.refresh_every
+        refresh = settings.online.refresh_every
         if refresh and (step - 1) % refresh == 0:
           reference = frozen_copy(learner.state.params)
         with keeper.clock.phase("rollout"):
-          groups = engine.generate(stream.next(config.rollout.groups), config.rollout.group_size)
+          groups = engine.generate(stream.next(settings.rollout.groups), settings.rollout.group_size)
         with keeper.clock.phase("reward"):
           groups = parts.judge(groups)
         with keeper.clock.phase("train"):
-          metrics |= _describe(groups) | _update(parts, groups, reference, updates=config.learner.updates_per_step)
+          metrics |= _describe(groups) | _update(settings, parts, groups, reference)
         with keeper.clock.phase("handover"):
           parts.hand_over()
       if keeper.evaluates(step):
         with keeper.clock.phase("eval"):
           found, judged = parts.evaluator(engine.params, learner.version)
-          metrics |= found | kl.of_sets(judged, "kl_to_reference")
+          metrics |= found
+          if parts.kl_to_start is not None:
+            metrics |= parts.kl_to_start.of_sets(judged, "kl_to_reference")
       metrics = {"updates": learner.version, **metrics}
       state = with_more(learner.state, reference=reference)
       extra = {"skipped_in_a_row": learner.skipped.in_a_row, "position": stream.position}
       if keeper.end(step, metrics, state, learner.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
-  if config.logging.report:
+  if settings.logging.report:
     write_report(parts.directory.path)
 
 
-def _update(parts: Parts, groups: Sequence[Group], reference: nnx.State, *, updates: int) -> dict[str, float]:
+def _update(
+  settings: OnlineDPOSettings, parts: OnlineDPOParts, groups: Sequence[Group], reference: nnx.State
+) -> dict[str, float]:
   """Trains on one pair of each group: mean metrics of the updates, and how many pairs there were."""
-  pairs, metrics = best_and_worst(groups), []
+  pairs, metrics, updates = best_and_worst(groups), [], settings.learner.updates_per_step
   for update in range(updates):
     dealt = [(group, pair) for group, *pair in pairs[update::updates]]  # in turn, so that every update has its share
     if not dealt:
       continue
     batch = stack_answers(
       dealt,
-      count=parts.pairs_per_update,
+      count=settings.pairs_per_update,
       answers=2,
       prompt_width=parts.engine.max_prompt_length,
       answer_width=parts.engine.max_new_tokens,
     )
     logprobs = np.zeros(batch.lengths.shape, np.float32)
     logprobs[: len(dealt)] = compute_logprobs(
-      parts.policy.model, reference, [batch], len(dealt), parts.mesh, chunk=parts.objective.logprob_chunk
+      parts.policy.model,
+      reference,
+      [batch],
+      len(dealt),
+      parts.learner.mesh,
+      chunk=settings.objective.logprob_chunk,
     )
     metrics.append(parts.learner.train(ReferencedBatch(batch, logprobs)))
   means = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]} if metrics else {}

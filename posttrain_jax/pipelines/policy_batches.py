@@ -1,8 +1,7 @@
-"""From a step's groups to what the learner trains on: padding, masks, and the logprobs and advantages that it asks for.
+"""Makes batches for the learner from judged groups: padding, the mask of counted tokens, and the logprobs they need.
 
-The objective's KL term, KL in the reward (`reference.kl_in_reward`) and the estimator of advantages each need the
-learner's old logprobs, a reference's, a teacher's, or the reward of a greedy answer; whatever nobody needs is not
-computed.
+A step of `pipelines.grpo` calls these in order: `stack_groups` pads, `training_mask` says which tokens count,
+`policy_batch` is what logprobs are computed of, and `LogprobSources` computes those that the method needs.
 """
 
 import dataclasses
@@ -10,92 +9,42 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from posttrain_jax.assembly.judges import same_tokenizer
-from posttrain_jax.assembly.model import Policy, load_model
-from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
-from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.parallel.memory import Kept
-from posttrain_jax.pipelines.advantages import Estimator, charge_kl
 from posttrain_jax.rollouts.multi_process import shared
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import FinishReason, Group, InputError, Judge, Rollout
+from posttrain_jax.types import FinishReason, Group, Judge, Rollout
 
 
-@dataclasses.dataclass
-class PolicyBatches:
-  """Makes the batch of a step.
+@dataclasses.dataclass(frozen=True)
+class RolloutShape:
+  """Names the sizes of a padded rollout.
 
   Attributes:
-    learner: whose batch it is.
-    estimator: turns rewards into advantages.
-    sizes: `count`, `group_size`, `prompt_width` and `answer_width` of the padded rollout.
-    overlong_filter: whether truncated answers leave the loss.
-    kl_in_reward: β of the KL that is taken from rewards; 0 for none.
-    reference: frozen parameters, in the learner's layout; None where nothing needs them.
-    reference_kept: in whose memory they are between steps.
-    teacher: logprobs of a batch under another model; None where nothing needs them.
-    greedy: reward of the policy's greedy answer to each group's prompt; None where nothing needs it.
+    groups: P.
+    group_size: G.
+    prompt_width: Tp, in tokens.
+    answer_width: Tc, in tokens.
   """
 
-  learner: PolicyLearner
-  estimator: Estimator
-  sizes: dict[str, int]
-  overlong_filter: bool = False
-  kl_in_reward: float = 0.0
-  reference: nnx.State | None = None
-  reference_kept: Kept = Kept.DEVICE
-  teacher: Callable[[PolicyBatch], np.ndarray] | None = None
-  greedy: Callable[[Sequence[Group]], np.ndarray] | None = None
-
-  def refresh_reference(self) -> None:
-    """Makes the learner's present parameters the reference."""
-    self.reference = self.learner.scorer.freeze(self.learner.state.params, self.reference_kept)
-
-  def __call__(self, groups: Sequence[Group]) -> PolicyBatch:
-    """The batch of judged groups, at most `count` of them."""
-    rollout = stack_groups(groups, **self.sizes)
-    mask = training_mask(rollout, overlong_filter=self.overlong_filter)
-    batch = policy_batch(rollout, np.zeros((*mask.shape[:2], 1), np.float32), mask)
-    needed = self.estimator.inputs
-    arrays = {name: getattr(rollout, name) for name in ("rewards", "accuracy", "lengths", "valid")} | {"mask": mask}
-
-    logprobs = {}
-    if "old_logprobs" in needed or self.kl_in_reward:
-      logprobs["old_logprobs"] = self.learner.score(batch)
-    if self.reference is not None:
-      logprobs["reference_logprobs"] = self.learner.scorer(self.reference, batch)
-    if self.kl_in_reward:
-      charged = charge_kl(rollout.rewards, **logprobs, mask=mask, coefficient=self.kl_in_reward)
-      arrays["rewards"] = np.where(rollout.valid, charged, 0)
-    if "teacher_logprobs" in needed:
-      arrays["teacher_logprobs"] = self.teacher(batch)
-    if "greedy_rewards" in needed:
-      # Rows without a group have no answer that a baseline could be taken from.
-      arrays["greedy_rewards"] = np.zeros((len(mask),), np.float32)
-      arrays["greedy_rewards"][: len(groups)] = self.greedy(groups)
-    advantages = self.estimator(**arrays, **logprobs)
-    return dataclasses.replace(batch, advantages=advantages, **logprobs)
+  groups: int
+  group_size: int
+  prompt_width: int
+  answer_width: int
 
 
-def stack_groups(
-  groups: Sequence[Group], *, count: int, group_size: int, prompt_width: int, answer_width: int
-) -> Rollout:
+def stack_groups(groups: Sequence[Group], shape: RolloutShape) -> Rollout:
   """Pads groups into one rollout.
 
   Args:
-    groups: at most `count` judged groups.
-    count: P; missing groups become rows without a token, which no loss counts.
-    group_size: G.
-    prompt_width: Tp.
-    answer_width: Tc.
+    groups: at most P judged groups. Missing groups become rows without a token, which no loss counts.
+    shape: P, G, Tp and Tc.
   """
-  answers = (count, group_size, answer_width)
+  count, prompt_width = shape.groups, shape.prompt_width
+  answers = (count, shape.group_size, shape.answer_width)
   rollout = Rollout(
     prompts=np.zeros((count, prompt_width), np.int32),
     prompt_lengths=np.ones((count,), np.int32),
@@ -138,12 +87,11 @@ def training_mask(rollout: Rollout, *, overlong_filter: bool) -> np.ndarray:
   return counted
 
 
-def policy_batch(rollout: Rollout, advantages: np.ndarray, mask: np.ndarray) -> PolicyBatch:
-  """The learner's view of a rollout, without old and reference logprobs.
+def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
+  """Makes the learner's view of a rollout: what logprobs are computed of; its advantages are zeros.
 
   Args:
     rollout: the padded rollout.
-    advantages: float32 [P, G, 1] or [P, G, Tc].
     mask: bool [P, G, Tc], tokens that count.
   """
   return PolicyBatch(
@@ -151,47 +99,56 @@ def policy_batch(rollout: Rollout, advantages: np.ndarray, mask: np.ndarray) -> 
     prompt_lengths=rollout.prompt_lengths,
     answers=rollout.answers,
     mask=mask,
-    advantages=advantages,
+    advantages=np.zeros((*mask.shape[:2], 1), np.float32),
     sampler_logprobs=rollout.sampler_logprobs,
+    correct=(rollout.accuracy > 0.5) & rollout.valid,
   )
 
 
-def load_teacher(path: str, tokenizer: Tokenizer, estimator: Estimator) -> Policy | None:
-  """The teacher that an estimator asks for, None where it asks for none.
+@dataclasses.dataclass(frozen=True)
+class Logprobs:
+  """Holds logprobs of a batch's answers, float32 [P, G, Tc] each; None where the method needs none.
 
-  Args:
-    path: PATH_OR_NAME of the teacher, of any size.
-    tokenizer: the policy's; the teacher's has to be the same, as samples are not tokenised again.
-    estimator: of advantages.
-
-  Raises:
-    InputError: a teacher is missing, or not wanted, or has another tokeniser.
+  Attributes:
+    old: the learner's when the step began.
+    reference: the frozen reference's.
+    teacher: a teacher's (on-policy distillation, 2306.13649).
   """
-  wanted = "teacher_logprobs" in estimator.inputs
-  if wanted != bool(path):
-    expected = "the path of a model" if wanted else f"none, as advantage={estimator.name} takes no teacher"
-    raise InputError(f"teacher.path: {path!r}, expected {expected}")
-  if not wanted:
-    return None
-  model, params = load_model(path)
-  same_tokenizer(path, tokenizer, "teacher.path")
-  return Policy(model, tokenizer, params)
+
+  old: np.ndarray | None = None
+  reference: np.ndarray | None = None
+  teacher: np.ndarray | None = None
 
 
-def teacher_logprobs(
-  teacher: Policy, objective: Objective, mesh: Mesh, **division: int
-) -> Callable[[PolicyBatch], np.ndarray]:
-  """A function that scores batches under the teacher, at the policy's sampling temperature: float32 [P, G, Tc].
+@dataclasses.dataclass
+class LogprobSources:
+  """Computes the logprobs that a step needs before its first update, and no others.
 
-  Args:
-    teacher: the teacher.
-    objective: temperature and chunk size.
-    mesh: where.
-    **division: of the policy's batches, as `logprob_scorer` takes it.
+  Attributes:
+    learner: whose old logprobs are computed.
+    old: whether they are needed here. If not, the learner computes those of an on-policy update in that update.
+    reference: the reference's frozen parameters, in the learner's layout; None if nothing needs them.
+    reference_kept: in whose memory they are between steps.
+    teacher: computes logprobs under the teacher; None without one.
   """
-  scorer = logprob_scorer(teacher.model, objective, mesh, **division)
-  params = scorer.freeze(teacher.params)
-  return lambda batch: scorer(params, batch)
+
+  learner: PolicyLearner
+  old: bool = False
+  reference: nnx.State | None = None
+  reference_kept: Kept = Kept.DEVICE
+  teacher: Callable[[PolicyBatch], np.ndarray] | None = None
+
+  def refresh_reference(self) -> None:
+    """Makes the learner's current parameters the reference."""
+    self.reference = self.learner.scorer.freeze(self.learner.state.params, self.reference_kept)
+
+  def __call__(self, batch: PolicyBatch) -> Logprobs:
+    """Returns the logprobs of a batch that the method needs."""
+    return Logprobs(
+      old=self.learner.score(batch) if self.old else None,
+      reference=None if self.reference is None else self.learner.scorer(self.reference, batch),
+      teacher=None if self.teacher is None else self.teacher(batch),
+    )
 
 
 def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], np.ndarray]:

@@ -1,4 +1,4 @@
-"""PPO with its four models: policy and value model are trained, reference and reward model are frozen.
+"""Runs PPO with its four models: policy and value model are trained, reference and reward model are frozen.
 
 "Proximal Policy Optimization Algorithms" (1707.06347) as InstructGPT (2203.02155) runs it. A step is one rollout and
 the updates on it: `learner.epochs` times over its prompts, shuffled anew each time, `learner.minibatches` updates an
@@ -10,7 +10,7 @@ adaptive KL coefficient, a score for answers without an end, PPO-ptx, an average
 (2504.05118) length-adaptive λ and likelihood of correct answers.
 
 A checkpoint is made at a step's end and holds policy, value model, average, KL coefficient and the position in the
-prompts. The reference is the policy as it came, which a resumed run finds again where it came from.
+prompts. The reference is the policy that training started from; a resumed run loads it again from its source.
 
 Deviation from InstructGPT: the average is taken once a step, not after each update.
 """
@@ -24,34 +24,39 @@ import numpy as np
 
 from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.ppo_advantages import estimate
-from posttrain_jax.pipelines.ppo_parts import Parts, assemble
+from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
+from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.rollouts.group_json import rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import parse
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Runs the loop, or goes on with it.
+  """Runs the loop, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_ppo.py`, which has every field.
     workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, rollouts/, tensorboard/ and report.html.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+    Diverged: if `learner.max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
+  settings = parse(PPOSettings, config)
+  minibatch_seed = stream_seed(settings.seed, Stream.MINIBATCHES)
   with contextlib.ExitStack() as stack:
-    parts = assemble(config, workdir, stack)
+    parts = assemble(settings, workdir, stack)
     policy, value, engine, stream = parts.learner, parts.value, parts.engine, parts.stream
-    average, kl_coefficient, first = parts.start_average(), parts.kl.coefficient, 0
+    average, kl_coefficient, first = parts.start_average(), settings.kl.coefficient, 0
     abstract = abstract_like(policy.state, policy.shardings)
     keeper = Keeper(
       stack,
       parts.directory.path,
-      config,
+      settings,
       _saved(abstract, abstract_like(value.state, value.shardings), None if average is None else abstract.params),
       title="ppo",
       preemption=parts.preemption,
@@ -66,12 +71,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       policy.skipped.in_a_row, value.skipped.in_a_row = extra["skipped_in_a_row"], extra["value_skipped_in_a_row"]
     parts.hand_over()
 
-    # Step 0 is the policy as it came: evaluated, not trained.
-    for step in range(first, config.steps + 1):
+    # Step 0 evaluates the policy that training starts from, and trains nothing.
+    for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = {}
       if step:
         with clock.phase("rollout"):
-          groups = engine.generate(stream.next(config.rollout.groups), config.rollout.group_size)
+          groups = engine.generate(stream.next(settings.rollout.groups), settings.rollout.group_size)
           engine.release()  # the learners get the memory of the caches
         with clock.phase("reward"):
           groups = parts.judge(groups)
@@ -88,26 +93,26 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
             values,
             batch.mask,
             kl_coefficient=kl_coefficient,
-            kl_penalty=parts.kl,
-            estimator=parts.estimator,
-            whitening=parts.whitening,
+            kl_penalty=settings.kl,
+            estimator=settings.gae,
+            whitening=settings.whiten,
           )
           metrics |= found | token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
           metrics |= {"kl/coefficient": kl_coefficient, "learning_rate": float(policy.learning_rate(policy.version))}
 
-          order = epoch_orders(len(groups), epochs=config.learner.epochs, seed=parts.minibatch_seed, step=step)
+          order = epoch_orders(len(groups), epochs=settings.learner.epochs, seed=minibatch_seed, step=step)
           metrics |= value.fit(batch, old_values=values, returns=returns, order=order)
-          if step > config.value.pretraining_steps:
+          if step > settings.value.pretraining_steps:
             batch = dataclasses.replace(batch, advantages=advantages, old_logprobs=old_logprobs)
             metrics |= policy.train(batch, order=order)
             answers = int(batch.mask.any(-1).sum())
-            kl_coefficient = parts.kl.adapted(kl_coefficient, found["kl/answer"], answers)
+            kl_coefficient = settings.kl.adapted(kl_coefficient, found["kl/answer"], answers)
             if average is not None:
               average = parts.into_average(average, policy.state.params)
 
         with clock.phase("handover"):
           parts.hand_over()
-        if step % config.logging.rollouts_every == 0 or step in (1, config.steps):
+        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps):
           keeper.journal.write_rollouts(step, _records(parts, step, groups, advantages))
 
       if keeper.evaluates(step):
@@ -124,7 +129,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, saved, policy.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
-  if config.logging.report:
+  if settings.logging.report:
     write_report(parts.directory.path)
 
 
@@ -133,7 +138,7 @@ def _saved(policy: TrainState, value: TrainState, average: Any) -> dict[str, Any
   return with_more(policy, value=value, **({} if average is None else {"average": average}))
 
 
-def _records(parts: Parts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:
+def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:
   """What rollouts/ shows of a step; the advantage is that of an answer's first token."""
   decode = parts.policy.tokenizer.decode
   return [

@@ -29,8 +29,8 @@ class Whitening:
     advantages: advantages get mean 0 and standard deviation 1.
   """
 
-  rewards: bool = False
-  advantages: bool = True
+  rewards: bool
+  advantages: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,10 @@ class AdvantageEstimator:
       2504.05118); 0 for `lam_policy`.
   """
 
-  discount: float = 1.0
-  lam_critic: float = 0.95
-  lam_policy: float = 0.95
-  length_adaptive: float = 0.0
+  discount: float
+  lam_critic: float
+  lam_policy: float
+  length_adaptive: float
 
   def __post_init__(self):
     """Raises InputError on values outside their range."""
@@ -71,11 +71,11 @@ class KLPenalty:
     horizon: answers over which it adapts.
   """
 
-  coefficient: float = 0.02
-  estimator: str = "k1"
-  adaptive: bool = False
-  target: float = 6.0
-  horizon: int = 10_000
+  coefficient: float
+  estimator: str
+  adaptive: bool
+  target: float
+  horizon: int
 
   def __post_init__(self):
     """Raises InputError on an unknown estimator or a number that means nothing."""
@@ -106,8 +106,8 @@ class NoEnd:
     score: in units of the reward.
   """
 
-  penalised: bool = False
-  score: float = -1.0
+  penalised: bool
+  score: float
 
   def apply(self, scores: np.ndarray, truncated: np.ndarray) -> np.ndarray:
     """Scores [P, G] of answers of which some are truncated, bool [P, G]."""

@@ -1,10 +1,10 @@
-"""Reward models: a scalar head on a base or fine-tuned model, trained on comparisons of answers to one prompt.
+"""Trains reward models: a scalar head on a base or fine-tuned model, learned from comparisons of answers to one prompt.
 
-Bradley-Terry on all pairs of a prompt's ranked answers, with margins by the strength of the preference (`margins`),
-centering (`centering`), a filter on strengths (`preferences.strengths`), and three answers where people edited the
-better one. At every evaluation all rewards are shifted so that demonstrations average 0 (InstructGPT, 2203.02155): the
-Bradley-Terry loss does not see the shift (centering, which pins the same level more weakly, does), whoever compares
-rewards with 0 does. A step is one update of `pipelines.offline`.
+The loss is Bradley-Terry on all pairs of a prompt's ranked answers, with margins by the strength of the preference
+(`margins`), centering (`centering`) and a filter on strengths (`preferences.strengths`). A prompt has three answers
+where people edited the better one. At every evaluation all rewards are shifted so that demonstrations average 0
+(InstructGPT, 2203.02155). The Bradley-Terry loss does not see the shift, but a comparison of rewards with 0 does;
+centering pins the same level more weakly. A step is one update of `pipelines.offline`.
 
 Deviation from Llama 3 (2407.21783), which puts a prompt's answers into one row: here each answer sees the prompt and
 itself, not the others.
@@ -12,101 +12,123 @@ itself, not the others.
 
 import contextlib
 import dataclasses
-import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from posttrain_jax.assembly.comparisons import load_comparisons
-from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
-from posttrain_jax.assembly.model import Policy, load_policy, save_description
-from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.comparisons import ComparisonData, PreferenceSettings, load_comparisons
+from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
+from posttrain_jax.assembly.model import ModelSettings, Policy, save_description
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Margins
 from posttrain_jax.evaluation.calibration import pair_confidence
 from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
 from posttrain_jax.learner import reward_model
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.models import heads
 from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines import offline, sft
+from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.pipelines.offline import OfflineSettings
+from posttrain_jax.pipelines.supervised import SupervisedSettings
 from posttrain_jax.reports.reliability_figure import plot_reliability
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import build, convert
+from posttrain_jax.runs.sections import ReportSettings
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardModelSettings(OfflineSettings):
+  """Holds the config of a run; `configs/tiny_reward_model.py` says what its fields mean."""
+
+  seed: int
+  model: ModelSettings
+  mesh: Mapping[str, int]
+  warmup: SupervisedSettings
+  preferences: PreferenceSettings
+  margins: Margins
+  centering: float
+  shift_to_demonstrations: bool
+  demonstrations: DemonstrationSettings
+  logging: ReportSettings
+
+  def __post_init__(self):
+    """Raises InputError if two fields contradict each other."""
+    offline.check_best(self.eval, ["heldout"] if self.preferences.held_out else [])
+    if self.shift_to_demonstrations and not self.eval.every:
+      raise InputError("shift_to_demonstrations: rewards are shifted at evaluations, expected eval.every above 0")
+    if self.centering < 0:
+      raise InputError(f"centering: {self.centering}, expected 0 (none) or more")
+
+
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Trains a reward model, or goes on with it.
+  """Trains a reward model, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_reward_model.py`, which has every field.
-    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/,
-      reliability.png and report.html.
+    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/, reliability.png and report.html.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM and a checkpoint.
-    Diverged: `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
+    Diverged: if `max_skipped_updates` updates in a row were not finite; the last checkpoint is good.
   """
+  settings = parse(RewardModelSettings, config)
   with contextlib.ExitStack() as stack:
-    offline.check(config)
-    offline.check_best(config, ["heldout"] if config.preferences.held_out else [])
-    if config.shift_to_demonstrations and not config.eval.every:
-      raise InputError("shift_to_demonstrations: rewards are shifted at evaluations, expected eval.every above 0")
-    if config.centering < 0:
-      raise InputError(f"centering: {config.centering}, expected 0 (none) or more")
-    policy, mesh = load_policy(config.model, scalar_head=True), make_mesh(config.mesh)
-    check_division(mesh, batch_size=config.batch_size, micro_batches=config.micro_batches)
-    data = load_comparisons(config.preferences, policy.tokenizer)
+    run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
+    check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    data = load_comparisons(settings.preferences, run.policy.tokenizer)
+    run.digests |= data.digests
     batches = ComparisonBatches(
       data.train,
-      batch_size=config.batch_size,
-      seed=stream_seed(config.seed, Stream.PREFERENCES),
-      pad_id=policy.tokenizer.pad_id or 0,
-      margins=convert(Margins, config.margins, "margins"),
+      batch_size=settings.batch_size,
+      seed=stream_seed(settings.seed, Stream.PREFERENCES),
+      pad_id=run.policy.tokenizer.pad_id or 0,
+      margins=settings.margins,
     )
-    offline.set_length(config, batches.num_rows)
-    build(OptimizerConfig, config.optimizer, "optimizer")
-    digests = dict(data.digests)
-    demonstrations = []
-    if config.shift_to_demonstrations:
-      rows, digests["demonstrations"] = read_demonstrations(config.demonstrations)
-      demonstrations = [example.tokens for example in encode(config.demonstrations, rows, policy.tokenizer)[0]]
-    warmup = sft.prepare_warm_up(config, policy, mesh)
-    digests |= {"warmup": warmup.digests["demonstrations"]} if warmup is not None else {}
-    digests |= policy_digests(config.model.path, policy.tokenizer)
-
-    directory = stack.enter_context(Workdir.open(workdir, config, digests))
-    preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, directory.path, None, preemption)
-    _fit(config, policy, mesh, batches, data, demonstrations, directory.path, preemption)
+    settings = offline.with_length(settings, batches.num_rows)
+    demonstrations: list[Sequence[int]] = []
+    if settings.shift_to_demonstrations:
+      rows, run.digests["demonstrations"] = read_demonstrations(settings.demonstrations)
+      examples, _ = encode(settings.demonstrations, rows, run.policy.tokenizer)
+      demonstrations = [example.tokens for example in examples]
+    directory, preemption = run.open(workdir, settings, save_model=False)
+    _fit(settings, run, batches, data, demonstrations, directory, preemption)
 
 
-def _fit(config, policy, mesh, batches, data, demonstrations, path: pathlib.Path, preemption) -> None:
+def _fit(
+  settings: RewardModelSettings,
+  run: MethodAssembly,
+  batches: ComparisonBatches,
+  data: ComparisonData,
+  demonstrations: list[Sequence[int]],
+  directory: Workdir,
+  preemption: Preemption,
+) -> None:
+  policy, mesh, path = run.policy, run.mesh, directory.path
   model, params = dataclasses.replace(policy.model, scalar_head=True), None
   if policy.params is not None:
-    model, params = heads.to_scalar_head(policy.model, policy.params, seed=stream_seed(config.seed, Stream.HEAD))
+    model, params = heads.to_scalar_head(policy.model, policy.params, seed=stream_seed(settings.seed, Stream.HEAD))
   save_description(Policy(model, policy.tokenizer), path)
   graph, _ = abstract_transformer(model)
   learner = BatchLearner(
     model,
-    reward_model.make_loss(graph, centering=config.centering),
+    reward_model.make_loss(graph, centering=settings.centering),
     reward_model.totals,
-    build(OptimizerConfig, config.optimizer, "optimizer"),
+    settings.optimizer,
     mesh,
-    micro_batches=config.micro_batches,
-    max_skipped_updates=config.max_skipped_updates,
-    seed=stream_seed(config.seed, Stream.PARAMS),
+    micro_batches=settings.micro_batches,
+    max_skipped_updates=settings.max_skipped_updates,
+    seed=stream_seed(settings.seed, Stream.PARAMS),
     params=params,
   )
   evaluation = RewardEvaluation(
-    model, data.held_out, demonstrations, mesh, batch_size=config.batch_size, pad_id=policy.tokenizer.pad_id or 0
+    model, data.held_out, demonstrations, mesh, batch_size=settings.batch_size, pad_id=policy.tokenizer.pad_id or 0
   )
 
   def evaluate() -> dict[str, Any]:
@@ -114,7 +136,7 @@ def _fit(config, policy, mesh, batches, data, demonstrations, path: pathlib.Path
     return metrics
 
   offline.fit(
-    config,
+    settings,
     learner,
     batches.batch,
     path,
@@ -128,5 +150,5 @@ def _fit(config, policy, mesh, batches, data, demonstrations, path: pathlib.Path
   if margins is not None:
     title = "Reward model on held-out comparisons"
     plot_reliability(path / "reliability.png", *pair_confidence(margins), title=title)
-  if config.logging.report:
+  if settings.logging.report:
     write_report(path)

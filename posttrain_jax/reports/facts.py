@@ -1,4 +1,4 @@
-"""What the report says beside its headline: the data, the warm-up's plateau, time and tokens."""
+"""Lists the facts next to the report's headline: data, warm-up plateau, time and tokens."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from posttrain_jax.reports.panel import Columns, evaluation_sets, measured
 
-# What `data/*` is said of with words of its own; all else counts rows that were left out or changed, by reason.
+# Words for these `data/*` keys. Any other key counts rows that were left out or changed, and its name is the reason.
 _DATA = {
   "data/pairs": "pairs",
   "data/held_out": "held out",
@@ -18,7 +18,12 @@ _DATA = {
 
 
 def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
-  """(label, value, remark) of what is said beside the headline."""
+  """Returns (label, value, remark) of each fact, in reading order.
+
+  Args:
+    columns: of metrics.jsonl; empty before the first step.
+    warm_up: of warmup/metrics.jsonl; empty without a warm-up.
+  """
   result = []
   for name, k in evaluation_sets(warm_up).items():
     values = warm_up[f"eval/{name}/avg@{k}"]
@@ -49,7 +54,7 @@ def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
 
 
 def _data(columns: Columns, label: str) -> list[tuple[str, str, str]]:
-  """What the data were, from the step that says it."""
+  """Returns the fact about the data, from the first step that has `data/*` keys."""
   said = {
     key: float(v[np.isfinite(v)][0]) for key, v in columns.items() if key.startswith("data/") and measured(columns, key)
   }
@@ -75,7 +80,12 @@ def _seconds(columns: Columns) -> float:
 
 
 def format_number(value: Any, digits: int = 3) -> str:
-  """A number for reading: `digits` decimals, exponents where they would hide it, – where there is none."""
+  """Formats a number for reading, with narrow spaces between thousands.
+
+  Args:
+    value: anything; "–" stands for what is not a finite number.
+    digits: decimals. A number too small for them is written with an exponent.
+  """
   if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
     return "–"
   if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):

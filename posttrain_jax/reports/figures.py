@@ -1,8 +1,8 @@
-"""Draws the report's panels as SVG that takes its colours and fonts from the page: one figure for light and dark.
+"""Draws the report's panels as SVG with the page's colours and fonts.
 
-Matplotlib writes fixed colours. Here it writes placeholders, which become CSS variables afterwards: `--ink`, `--rule`
-and `--c0` to `--c7`. The palette behind them follows Okabe and Ito's, which readers with any common colour blindness
-can tell apart; curves differ in their dashes too.
+One figure serves the light and the dark page. Matplotlib writes fixed colours; here it writes placeholders, which
+become CSS variables afterwards: `--ink`, `--rule` and `--c0` to `--c7`. The palette behind the variables follows Okabe
+and Ito's, which readers with any common colour blindness can tell apart. Curves differ in their dashes too.
 """
 
 import html
@@ -11,6 +11,7 @@ import re
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -45,16 +46,19 @@ _STYLE = {
   "lines.solid_capstyle": "round",
 }
 _SIZE = (5.0, 2.4)  # inches
-_PLACE = (0.135, 0.175, 0.835, 0.76)  # left, bottom, width, height of the axes, the same in all: they line up
+_PLACE = (0.135, 0.175, 0.835, 0.76)  # left, bottom, width, height of the axes; equal in all panels, so they line up
 
 
 def smoothing_window(points: int) -> int:
-  """Points of the centred running mean that is drawn over noisy curves: odd, about a 20th of them; 1 is none."""
+  """Returns the width of the centred running mean over a noisy curve.
+
+  The width is odd and about a 20th of the points. Below 30 points it is 1: no smoothing.
+  """
   return 1 if points < 30 else 2 * (points // 40) + 1
 
 
 def draw(panel: Panel, columns: Columns) -> str:
-  """The panel as one <svg> element, without a title or legend (those are the page's)."""
+  """Returns the panel as one <svg> element; the page adds title and legend."""
   with matplotlib.rc_context({**_STYLE, "svg.hashsalt": panel.title}):
     figure = Figure(figsize=_SIZE, facecolor="none")
     axes = figure.add_axes(_PLACE, facecolor="none")
@@ -70,7 +74,7 @@ def draw(panel: Panel, columns: Columns) -> str:
     return _themed(figure, panel.title)
 
 
-def _lines(axes, panel: Panel, columns: Columns) -> None:
+def _lines(axes: Axes, panel: Panel, columns: Columns) -> None:
   for order, curve in enumerate(panel.curves):
     present = np.isfinite(columns[curve.key])
     x, y = columns["step"][present], columns[curve.key][present]
@@ -84,7 +88,7 @@ def _lines(axes, panel: Panel, columns: Columns) -> None:
       axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     if window > 1:
       axes.plot(x, y, color=color, linewidth=0.8, alpha=0.3)
-      # Only where the window is full: a narrower one at the ends would bend a trend or follow the noise.
+      # The mean is drawn only where the window is full: a narrower one at the ends would bend a trend or follow noise.
       x, y = x[window // 2 : -(window // 2)], np.convolve(y, np.ones(window) / window, "valid")
     axes.plot(x, y, color=color, linewidth=1.6, linestyle=style, **marker)
   if panel.kind == Kind.LOG and any((columns[curve.key] > 0).any() for curve in panel.curves):
@@ -95,9 +99,9 @@ def _lines(axes, panel: Panel, columns: Columns) -> None:
     axes.set_ylim(-0.02, 1.02)  # a count that stays at 0 has no scale of its own
 
 
-def _stack(axes, panel: Panel, columns: Columns) -> None:
+def _stack(axes: Axes, panel: Panel, columns: Columns) -> None:
   heights = np.stack([columns[curve.key] for curve in panel.curves])
-  present = np.isfinite(heights).any(axis=0)  # an evaluation before the first step has none of them
+  present = np.isfinite(heights).any(axis=0)  # the record of an evaluation before the first step has no heights
   x, heights = columns["step"][present], np.nan_to_num(heights[:, present])
   if len(x) == 1:  # an area needs two points
     x, heights = np.array([x[0] - 0.5, x[0] + 0.5]), np.repeat(heights, 2, axis=1)
@@ -117,10 +121,10 @@ def _themed(figure: Figure, title: str) -> str:
   view = re.search(r'viewBox="[^"]*"', svg)[0]
   start = svg.index("<svg")
   svg = f'<svg {view} role="img" aria-label="{html.escape(title)}">' + svg[svg.index(">", start) + 1 :]
-  svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-  svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # names of groups; nothing refers to them, and figures repeat them
+  svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+  svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # nothing refers to these ids, and figures repeat them
   svg = re.sub(r" font-family: [^;]*;", "", svg)
-  # A hundredth of a point is enough inside tags; what stands between them is text, tick labels above all.
+  # Two decimals of a point are enough inside tags. Between tags is text, such as tick labels, which keeps its digits.
   svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
   svg = svg.replace(_INK, "var(--ink)").replace(_RULE, "var(--rule)")
   return re.sub(r"#0a0c0(\d)", r"var(--c\1)", svg)

@@ -1,4 +1,4 @@
-"""What the report says first: evaluation before and after training, a table for each held-out set."""
+"""Builds the report's first tables: each held-out set before and after training."""
 
 import dataclasses
 import math
@@ -12,7 +12,14 @@ from posttrain_jax.reports.preference_panels import strengths
 
 @dataclasses.dataclass(frozen=True)
 class HeadlineRow:
-  """A held-out metric before and after training: values with their 95 % intervals, None where not measured."""
+  """Holds one held-out metric before and after training.
+
+  Attributes:
+    label: the metric's name in the table.
+    before: (value, low, high) of the first evaluation; low and high are NaN without a 95 % interval.
+    after: the same of the last evaluation; None when there is only one evaluation.
+    digits: decimals to show.
+  """
 
   label: str
   before: tuple[float, float, float]
@@ -21,20 +28,21 @@ class HeadlineRow:
 
   @property
   def change(self) -> float | None:
+    """Returns the value after minus the value before; None when there is only one evaluation."""
     return None if self.after is None else self.after[0] - self.before[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """One evaluation set's table.
+  """Holds the table of one evaluation set.
 
   Attributes:
     name: of the set.
-    over: what intervals resample; empty where there are none.
+    over: what the intervals resample; empty if there are no intervals.
     steps: the first and the last evaluated step; equal when there is only one evaluation.
-    best: (step, value) of the best value in the first row.
-    best_is: Highest or Lowest.
-    rows: the one that the run is judged by first.
+    best: (step, value) of the first row's best value; the latest step if several are equal.
+    best_is: "Highest" or "Lowest".
+    rows: the metric that the run is judged by comes first.
   """
 
   name: str
@@ -65,7 +73,11 @@ _VALIDATION = (("loss", "loss, nats per token", 3), ("perplexity", "perplexity",
 
 
 def headlines(columns: Columns) -> list[Headline]:
-  """One table per evaluation set with sampled answers, in order of appearance; then those of held-out data."""
+  """Returns one table per evaluation set.
+
+  Sets with sampled answers come first, in order of appearance. Held-out comparisons, preferences and demonstrations
+  follow.
+  """
   result = []
   for name, k in evaluation_sets(columns).items():
     metrics = [(f"avg@{k}", f"avg@{k}", 3), ("greedy", "greedy", 3), (f"maj@{k}", f"maj@{k}", 3)]
@@ -100,7 +112,7 @@ def _headline(
   top = columns[prefix + metrics[0][0]]
   rounds = np.flatnonzero(np.isfinite(top))
   first, last = rounds[0], rounds[-1]
-  latest_first = rounds[::-1]  # of equal ones the last is the best
+  latest_first = rounds[::-1]  # of equal values, the latest counts as the best
   best = latest_first[np.argmin(top[latest_first]) if lowest else np.argmax(top[latest_first])]
 
   def at(key: str, row: int) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Prepares the templates of pages: text is escaped, and a name that a page lacks is an error."""
+"""Prepares the HTML templates: text is escaped, and an unknown name is an error."""
 
 import pathlib
 

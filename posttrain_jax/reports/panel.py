@@ -1,4 +1,4 @@
-"""What a plot of the report is: curves, each a column of metrics.jsonl, and how they are drawn."""
+"""Describes a plot of the report: its curves, which are columns of metrics.jsonl."""
 
 import dataclasses
 import enum
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]  # key → float64 [steps], NaN where a step has no such value; always with "step"
+Columns = Mapping[str, np.ndarray]  # key → float64 [steps], NaN where a step has no such value; always has "step"
 
 
 class Kind(enum.Enum):
-  """How a panel is drawn."""
+  """Names the ways to draw a panel."""
 
   LINES = enum.auto()
   STACKED = enum.auto()  # areas on top of each other that add up to a total
@@ -20,13 +20,13 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """One curve of a panel.
+  """Describes one curve of a panel.
 
   Attributes:
     key: its column.
     label: its name in the legend.
-    color: number of its colour in the palette of `reports.figures`.
-    band: columns of the lower and upper end of its interval; None for none.
+    color: index of its colour in the palette of `reports.figures`.
+    band: columns of its interval's lower and upper end; None without an interval.
   """
 
   key: str
@@ -37,7 +37,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """One plot.
+  """Describes one plot.
 
   Attributes:
     title: what it shows.
@@ -46,7 +46,7 @@ class Panel:
     note: one sentence on how to read it.
     kind: how it is drawn.
     share: whether values lie in [0, 1].
-    smooth: whether a running mean is drawn over many points.
+    smooth: whether a running mean is drawn if there are many points.
     x_label: the x axis label.
   """
 
@@ -61,19 +61,27 @@ class Panel:
 
 
 def panel(title: str, unit: str, curves: Mapping[str, str], *, colors: Sequence[int] | None = None, **options) -> Panel:
-  """A panel of `curves`, column → label; colours are taken in order unless given."""
+  """Returns a panel.
+
+  Args:
+    title: what it shows.
+    unit: the y axis label.
+    curves: column → label in the legend.
+    colors: of each curve; 0, 1, ... unless given.
+    **options: further fields of `Panel`.
+  """
   colors = range(len(curves)) if colors is None else colors
   return Panel(title, unit, tuple(Curve(*curve, color) for curve, color in zip(curves.items(), colors)), **options)
 
 
 def with_interval(columns: Columns, key: str, label: str, color: int) -> Curve:
-  """The curve of a key, with its interval where there are `KEY_low` and `KEY_high`."""
+  """Returns a key's curve, with an interval if the columns `KEY_low` and `KEY_high` exist."""
   band = (f"{key}_low", f"{key}_high")
   return Curve(key, f"{label}, 95 % interval", color, band) if set(band) <= set(columns) else Curve(key, label, color)
 
 
 def evaluation_sets(columns: Columns) -> dict[str, int]:
-  """Names of the evaluation sets, in order of appearance, with the largest k that each has an avg@k for."""
+  """Maps each evaluation set, in order of appearance, to its largest k with an avg@k."""
   found: dict[str, int] = {}
   for key in columns:
     match = re.fullmatch(r"eval/([^/]+)/avg@(\d+)", key)
@@ -83,12 +91,12 @@ def evaluation_sets(columns: Columns) -> dict[str, int]:
 
 
 def measured(columns: Columns, key: str) -> bool:
-  """Whether there is any number of that name."""
+  """Tells whether any step has a finite number for the key."""
   return key in columns and bool(np.isfinite(columns[key]).any())
 
 
 def present(columns: Columns, panels: Sequence[Panel]) -> list[Panel]:
-  """The panels without the curves that have no values; a panel without curves is left out."""
+  """Leaves out curves without values, and panels without curves."""
   result = []
   for each in panels:
     curves = tuple(curve for curve in each.curves if measured(columns, curve.key))

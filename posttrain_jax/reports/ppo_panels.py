@@ -1,4 +1,4 @@
-"""The report's panels of PPO: the value model, the KL that is charged, and text that is learned besides."""
+"""Lists the report's panels of PPO: value model, KL penalty and additional text losses."""
 
 from posttrain_jax.reports.panel import Panel, panel
 
@@ -8,7 +8,7 @@ PANELS: tuple[Panel, ...] = (
     "Explained variance of the returns",
     "share",
     {"value/explained_variance": "before the step's updates"},
-    note="1: every return is foreseen. 0 or less: the values are no better than a constant.",
+    note="1: the values predict every return. 0 or less: they are no better than a constant.",
   ),
   panel(
     "Returns and values",
@@ -21,9 +21,9 @@ PANELS: tuple[Panel, ...] = (
     "KL to the reference per answer",
     "nats per answer",
     {"kl/answer": "KL(policy ‖ reference)"},
-    note="What an adaptive coefficient holds at its target.",
+    note="An adaptive coefficient keeps this at its target.",
   ),
   panel("KL coefficient", "reward per nat", {"kl/coefficient": "β"}, smooth=False),
   panel("Answers without an end", "share of answers", {"no_end/share": "ran into the cap"}, share=True),
-  panel("Text learned besides", "nats per token", {"ptx/loss": "pretraining text", "nll/correct": "correct answers"}),
+  panel("Additional text losses", "nats per token", {"ptx/loss": "pretraining text", "nll/correct": "correct answers"}),
 )

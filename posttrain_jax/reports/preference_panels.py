@@ -1,4 +1,4 @@
-"""The report's panels of what learns from comparisons: reward models, DPO and its kin."""
+"""Builds the report's panels of methods that learn from comparisons: reward models and DPO variants."""
 
 import re
 
@@ -10,7 +10,7 @@ _HELD_OUT = "eval/heldout/"
 
 
 def strengths(columns: Columns) -> dict[str, str]:
-  """Column → name of the strengths that held-out accuracy is split by, the strongest first."""
+  """Maps each held-out accuracy column of one preference strength to the strength's name, strongest first."""
   matches = [re.fullmatch(rf"{_HELD_OUT}strength/([^/]+)/accuracy", key) for key in columns]
   found = {match[0]: match[1] for match in matches if match}
   order = [str(strength) for strength in Strength]
@@ -18,12 +18,15 @@ def strengths(columns: Columns) -> dict[str, str]:
 
 
 def implicit_rewards(columns: Columns) -> set[str]:
-  """Columns under `reward/` that are β log(π / π_ref) of a pair, and no component of a sampled answer's reward."""
+  """Returns the columns under `reward/` that are implicit rewards of pairs, β log(π / π_ref).
+
+  The other columns under `reward/` are components of a sampled answer's reward.
+  """
   return {f"reward/{name}" for name in ("chosen", "rejected", "margin", "accuracy")} if _is_direct(columns) else set()
 
 
 def reward_model(columns: Columns) -> list[Panel]:
-  """Of a reward model: does it prefer what people do, and does it know how sure to be?"""
+  """Returns a reward model's panels: agreement with human preferences, and calibration."""
   if f"{_HELD_OUT}margin_mean" not in columns and "margin" not in columns:
     return []
   held_out = with_interval(columns, f"{_HELD_OUT}accuracy", "held-out", 0)
@@ -35,7 +38,7 @@ def reward_model(columns: Columns) -> list[Panel]:
       "Preference accuracy",
       "share of pairs",
       (Curve("accuracy", "training", 1), held_out, longer),
-      note="Pairs whose better answer has the higher reward; whoever always takes the longer answer is the baseline.",
+      note="Pairs whose better answer has the higher reward. The baseline always prefers the longer answer.",
       share=True,
     ),
     panel("Held-out accuracy by strength of preference", "share of pairs", strengths(columns), share=True),
@@ -55,19 +58,19 @@ def reward_model(columns: Columns) -> list[Panel]:
       "Calibration",
       "error",
       {f"{_HELD_OUT}ece": "expected calibration error", f"{_HELD_OUT}brier": "Brier score"},
-      note="0 is best. Brier: 0.25 is a coin's.",
+      note="0 is best. Always claiming 50 % gives a Brier score of 0.25.",
     ),
     panel(
       "Reward and length",
       "correlation",
       {f"{_HELD_OUT}length_spearman": "Spearman, of ranks", f"{_HELD_OUT}length_pearson": "Pearson"},
-      note="Over held-out answers. Far from 0 where the model, or the data, goes by length.",
+      note="Over held-out answers. Far from 0 if the model, or the data, prefers answers by their length.",
     ),
   ]
 
 
 def direct_preference(columns: Columns) -> list[Panel]:
-  """Of DPO and its kin: what becomes of chosen and rejected answers, relative to the reference."""
+  """Returns the panels of DPO and its variants: answers' likelihood relative to the reference."""
   if not _is_direct(columns):
     return []
   moved = "since the reference, nats per answer"
@@ -77,7 +80,7 @@ def direct_preference(columns: Columns) -> list[Panel]:
       "Implicit reward accuracy",
       "share of pairs",
       (Curve("reward/accuracy", "training", 1), accuracy),
-      note="Pairs whose chosen answer gained more likelihood than the rejected one; ½ before training, by ties.",
+      note="Pairs whose chosen answer gained more likelihood than the rejected one. Before training all tie: ½.",
       share=True,
     ),
     panel(
@@ -91,7 +94,7 @@ def direct_preference(columns: Columns) -> list[Panel]:
       moved,
       {"logprob/chosen_moved": "training", f"{_PAIRS}logprob/chosen_moved": "held-out"},
       colors=(1, 0),
-      note="Below 0 the policy gives up likelihood of what was preferred, only less than of what was not.",
+      note="Below 0 the chosen answers became less likely; a margin then means that the rejected ones lost more.",
     ),
     panel(
       "Rejected answers: change of log likelihood",

@@ -1,15 +1,12 @@
-"""Draws the reliability diagram: what came true over what was claimed."""
+"""Draws the reliability diagram: observed frequency over claimed probability."""
 
 import pathlib
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from posttrain_jax.evaluation.calibration import brier_score, expected_calibration_error, reliability, wilson_interval
-from posttrain_jax.reports.figure_style import MUTED, STYLE
+from posttrain_jax.reports.picture import MUTED, picture
 
 _SERIES = "#0072b2"
 
@@ -22,31 +19,30 @@ def plot_reliability(
   bins: int = 10,
   title: str = "Reliability",
 ) -> None:
-  """Writes the reliability diagram as PNG: what came true over what was claimed, and how often it was claimed.
+  """Writes the reliability diagram as PNG, with a histogram of the claims below.
 
-  Vertical lines are Wilson intervals of entries taken as independent. Claims of at least ½ only, as those of
-  `pair_confidence`, are drawn from ½ on.
+  Vertical lines are Wilson intervals that take the entries as independent. If every claim is at least ½, as those of
+  `pair_confidence` are, the x axis begins at ½.
 
   Args:
     path: of the PNG; an existing one is replaced.
     probabilities: float [N] in [0, 1].
     outcomes: bool or float [N] in [0, 1].
-    bins: equal widths between 0 and 1.
+    bins: number of bins of equal width between 0 and 1.
     title: above the picture.
 
   Raises:
-    InputError: as `reliability`.
+    InputError: if `reliability` refuses the probabilities, outcomes or bins.
   """
   bin_ = reliability(probabilities, outcomes, bins=bins)
   full = bin_.count > 0
   start = 0.5 if np.min(probabilities) >= 0.5 else 0.0
   low, high = wilson_interval(bin_.accuracy[full], bin_.count[full])
   x, y = bin_.confidence[full], bin_.accuracy[full]
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(4.6, 5.4), dpi=160, layout="constrained")
+  with picture(path, width=4.6, height=5.4) as figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     above.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
-    # An interval's ends are at most an ulp inside the mean; matplotlib wants lengths of at least 0.
+    # Rounding may put an interval's end an ulp on the wrong side of the mean; matplotlib wants lengths of at least 0.
     lengths = np.maximum([y - low, high - y], 0)
     above.errorbar(
       x, y, lengths, color=_SERIES, marker="o", markersize=5, linewidth=1.4, label="observed, 95 % interval"
@@ -65,4 +61,3 @@ def plot_reliability(
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     below.grid(axis="x", visible=False)
     figure.align_ylabels()
-    FigureCanvasAgg(figure).print_png(str(path))

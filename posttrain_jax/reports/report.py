@@ -1,6 +1,7 @@
-"""Writes a run's report: one HTML file that needs nothing else, with curves, sampled answers and the config.
+"""Writes a run's report: one HTML file with curves, sampled answers and the config.
 
-It works on whatever a run has left so far. What is missing is left out, what cannot be read is said on the page.
+The file needs no other file and no network. It can be written at any time of a run: missing parts are left out, and a
+notice on the page names what could not be read.
 """
 
 import base64
@@ -26,13 +27,15 @@ MAX_PICTURE_BYTES = 4 * 2**20  # of a picture that becomes part of the page
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
-  """Writes DIR/report.html from DIR's config.json, metrics.jsonl, warmup/metrics.jsonl, rollouts/*.jsonl and *.png.
+  """Writes a run's report.html into its workdir.
+
+  It reads config.json, metrics.jsonl, warmup/metrics.jsonl, rollouts/*.jsonl and *.png there.
 
   Returns:
     The report's path.
 
   Raises:
-    InputError: `workdir` is not a directory.
+    InputError: if `workdir` is not a directory.
   """
   workdir = pathlib.Path(workdir)
   if not workdir.is_dir():
@@ -69,7 +72,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
 
 
 def _read_config(path: pathlib.Path, notices: list[str]) -> list[tuple[str, str]]:
-  """The config as (dotted field, value) in its own order."""
+  """Returns the config as (dotted field, value), in the file's order."""
   try:
     config = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
@@ -90,7 +93,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _pictures(workdir: pathlib.Path, notices: list[str]) -> list[tuple[str, str]]:
-  """(name, data URI) of the PNG files that a run left, in order of their names."""
+  """Returns (name, data URI) of the PNG files in a workdir, sorted by name."""
   found = []
   for path in sorted(workdir.glob("*.png")):
     content = path.read_bytes()
@@ -104,7 +107,7 @@ def _pictures(workdir: pathlib.Path, notices: list[str]) -> list[tuple[str, str]
 
 
 def _thinned(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The columns averaged over bins of equally many steps, so that none is longer than MAX_POINTS."""
+  """Averages columns longer than MAX_POINTS over bins of equally many steps."""
   width = _bin_width(columns)
   if width == 1:
     return dict(columns)
@@ -122,13 +125,13 @@ def _bin_width(columns: Mapping[str, np.ndarray]) -> int:
   return max(1, math.ceil(len(columns.get("step", ())) / MAX_POINTS))
 
 
-def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]):
+def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]) -> list[tuple[Panel, markupsafe.Markup]]:
   thinned = _thinned(columns)
   return [(panel, markupsafe.Markup(figures.draw(panel, thinned))) for panel in panels]
 
 
 def _reading(columns: Mapping[str, np.ndarray]) -> str:
-  """How the curves were made, in words."""
+  """Explains in words how the curves were averaged and smoothed."""
   width = _bin_width(columns)
   points = math.ceil(len(columns.get("step", ())) / width)
   window = figures.smoothing_window(points)

@@ -1,14 +1,16 @@
-"""Draws metrics of several runs into one picture: a panel for each metric, a line for each run."""
+"""Draws metrics of several runs: a panel for each metric, a line for each run."""
 
 import difflib
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from posttrain_jax.reports import run_metrics
@@ -55,22 +57,24 @@ def write_curves(
   x: str = "updates",
   sqrt_x: bool = False,
 ) -> list[str]:
-  """Draws METRIC over `x`, with METRIC_low to METRIC_high as a band where a run has them.
+  """Draws each metric over `x`, one line a run.
 
-  Metrics of many points are smoothed: faint is every point, bold the running mean (`report_figures.smoothing_window`).
+  If a run has METRIC_low and METRIC_high, they become a band. A metric with many points is smoothed: the faint line is
+  every point, the bold line the running mean (`figures.smoothing_window`).
 
   Args:
     runs: label → workdir.
-    metrics: keys of metrics.jsonl, one panel each; a run that lacks one has no line there.
-    output: .png, .svg or .pdf; an existing one is replaced.
+    metrics: keys of metrics.jsonl, one panel each; a run without the metric has no line there.
+    output: .png, .svg or .pdf; an existing file is replaced.
     x: the key of the x axis.
-    sqrt_x: whether the x axis is its square root; an estimate below 0 counts as 0.
+    sqrt_x: whether the x axis shows the square root of `x`; an estimate below 0 counts as 0.
 
   Returns:
-    What was left out, a line each: metrics that a run lacks, lines that could not be read.
+    One line for each thing that was left out: a metric that a run lacks, or a line that could not be read.
 
   Raises:
-    InputError: no run or metric, no such directory, a metric or `x` that no run has, an `output` of another kind.
+    InputError: if there is no run or no metric, a workdir or the output's folder does not exist, no run has a metric,
+      a run lacks `x`, or `output` has another suffix.
   """
   output = pathlib.Path(output)
   if not runs or not metrics:
@@ -108,8 +112,8 @@ def _read(label: str, workdir: pathlib.Path, x: str, notices: list[str]) -> Colu
   return columns
 
 
-def _near(metric: str, found) -> str:
-  """The nearest names; a part of a name is near every name that holds it."""
+def _near(metric: str, found: Iterable[Columns]) -> str:
+  """Suggests metric names: those that contain `metric`, else those spelled like it."""
   known = sorted({key for columns in found for key in columns})
   holding = [key for key in known if metric in key]
   near = holding[:5] or difflib.get_close_matches(metric, known, n=5, cutoff=0.5)
@@ -148,7 +152,7 @@ def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str) -> Figur
   return figure
 
 
-def _line(axes, columns: Columns, metric: str, x: str, order: int):
+def _line(axes: Axes, columns: Columns, metric: str, x: str, order: int) -> Line2D:
   """Draws one run's line and returns it."""
   present = np.isfinite(columns[metric]) & np.isfinite(columns[x])
   at, values = columns[x][present], columns[metric][present]

@@ -1,4 +1,4 @@
-"""Reads a run's metrics.jsonl into columns; what cannot be read is left out and said."""
+"""Reads a run's metrics.jsonl into columns and notes the lines it leaves out."""
 
 import json
 import math
@@ -9,11 +9,11 @@ import numpy as np
 
 
 def read_records(path: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]:
-  """The complete records of a metrics.jsonl, in order.
+  """Returns the complete records of a metrics.jsonl, in order.
 
   Args:
-    path: of the file; may be absent, or cut short by a kill.
-    notices: one line is added for whatever is missing or cannot be read.
+    path: of the file. It may be missing, or cut short because the run was killed.
+    notices: one line is added for each part that is missing or cannot be read.
   """
   try:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -39,7 +39,10 @@ def read_records(path: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]
 
 
 def columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-  """Key → float64 [steps], NaN where a step has no number there; columns without any number are left out."""
+  """Turns records into columns: key → float64 [steps], NaN where a step has no number.
+
+  A key without any number has no column.
+  """
   keys = dict.fromkeys(key for record in records for key, value in record.items() if _is_number(value))
   return {
     key: np.array([record[key] if _is_number(record.get(key)) else np.nan for record in records], np.float64)

@@ -1,4 +1,4 @@
-"""Chooses the sampled answers that the report shows: a few groups from an early, a middle and the last step."""
+"""Chooses the sampled answers that the report shows: a few groups of three steps."""
 
 import json
 import pathlib
@@ -7,17 +7,17 @@ from typing import Any
 
 from posttrain_jax.types import FinishReason
 
-# Groups shown of a step, by what became of them: mostly those that were trained on, and examples of what was dropped.
+# Number of groups shown of each step, by verdict: some that were trained on, and examples of dropped ones.
 SHOWN = {"trained": 2, "all_right": 1, "all_wrong": 1, "invalid": 1}
-LONGEST_TEXT = 3000  # characters; of longer ones the beginning and the end are shown
+LONGEST_TEXT = 3000  # characters; of a longer text the beginning and the end are shown
 
 
 def sampled_steps(rollouts: pathlib.Path, notices: list[str]) -> list[tuple[int, list[dict[str, Any]]]]:
-  """(step, groups) of the first, the middle and the last file under `rollouts`, ready for the page.
+  """Returns (step, groups) of the first, middle and last file, ready for the page.
 
   Args:
-    rollouts: the directory of step_NNNNNN.jsonl files; may be absent.
-    notices: what could not be read is added here.
+    rollouts: the directory of step_NNNNNN.jsonl files; it may be missing.
+    notices: one line is added for each line that cannot be read.
   """
   files = sorted(rollouts.glob("step_*.jsonl"))
   chosen = sorted({0, len(files) // 2, len(files) - 1}) if files else []
@@ -35,7 +35,7 @@ def _chosen_groups(file: pathlib.Path, notices: list[str]) -> list[dict[str, Any
   groups = []
   with open(file, encoding="utf-8", errors="replace") as lines:
     for number, line in enumerate(lines, 1):
-      if not any(wanted.values()):  # a file may hold gigabytes: read no further than needed
+      if not any(wanted.values()):  # a file may have gigabytes, so reading stops when every group is found
         break
       try:
         record = json.loads(line)

@@ -1,4 +1,4 @@
-"""The report's panels of dynamic sampling: what became of the groups, what it cost, what goes on to the next step."""
+"""Lists the report's panels of dynamic sampling: kept and dropped groups, cost, and leftovers."""
 
 import dataclasses
 
@@ -39,19 +39,19 @@ _PANELS = (
     "Staleness",
     "optimiser updates",
     {"sampling/staleness_mean": "mean", "sampling/staleness_max": "largest"},
-    note="How many updates the parameters are ahead of those that drew the tokens.",
+    note="Number of updates between the parameters that drew a token and those that train on it.",
   ),
   panel(
-    "Groups that go on",
+    "Groups left for the next step",
     "groups at a step's end",
     {"sampling/in_flight_groups": "unfinished", "sampling/waiting_groups": "finished, behind an unfinished one"},
-    note="A step takes groups in the order of their prompts, so a long answer holds up those behind it.",
+    note="A step takes groups in the order of their prompts, so a group with a long answer delays those behind it.",
   ),
   panel(
-    "Tokens that go on",
+    "Tokens left for the next step",
     "tokens at a step's end",
     {"sampling/in_flight_tokens": "of unfinished groups", "sampling/waiting_tokens": "of groups that wait"},
-    note="Drawn, and not yet trained on or dropped.",
+    note="Generated, but not yet trained on or dropped.",
   ),
   panel("Idle slots", "share of slot steps", {"sampling/idle_share": "idle"}, share=True),
   panel(
@@ -69,20 +69,20 @@ _PANELS = (
     "Pass rate of the prompts",
     "share correct",
     {"sampling/pass_rate": "all epochs"},
-    note="Mean over the prompts seen of the share of their answers that were right, since the start.",
+    note="Share of a prompt's answers that were right since the start, averaged over all prompts seen.",
     share=True,
     smooth=False,
   ),
   panel("Answers without a verdict", "answers per step", {"reward/invalid": "invalid"}, note="They are left out."),
 )
 
-# Counts that most runs write and that stay 0 unless the config asks for what they count.
-_ASKED_FOR = ("sampling/surplus", "sampling/prompts_retired")
+# Most runs write these counts, but they stay 0 unless the config switches on what they count.
+_OPTIONAL = ("sampling/surplus", "sampling/prompts_retired")
 
 
 def panels(columns: Columns) -> list[Panel]:
-  """The panels, without the curves of what the run was not asked to do."""
-  never = {key for key in _ASKED_FOR if not np.nan_to_num(columns.get(key, 0)).any()}
+  """Returns the panels, without the optional curves that stay 0."""
+  never = {key for key in _OPTIONAL if not np.nan_to_num(columns.get(key, 0)).any()}
   return [
     dataclasses.replace(each, curves=tuple(curve for curve in each.curves if curve.key not in never))
     for each in _PANELS

@@ -1,8 +1,8 @@
-"""Which curves the report shows: one panel a metric family, each from the keys of metrics.jsonl that it needs.
+"""Chooses the curves that the report shows: one panel for each family of metrics.
 
-A panel whose keys are absent is left out, and so is a single absent curve. `sampling_panels` has those of
-dynamic sampling, `preference_panels` those of reward models and of direct preference methods,
-`ppo_panels` those of PPO.
+A curve whose key is not in metrics.jsonl is left out, and so is a panel without curves. `sampling_panels` has the
+panels of dynamic sampling, `preference_panels` those of reward models and of direct preference methods, `ppo_panels`
+those of PPO.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ _TRAINING = (
     {"truncated/share": "generated", "truncated/trained_share": "trained on"},
     note=_BOTH,
   ),
-  panel("Entropy", "nats per token", {"entropy": "policy"}, note="A fall to zero is a collapse: nothing is explored."),
+  panel("Entropy", "nats per token", {"entropy": "policy"}, note="At zero, exploration has collapsed."),
 )
 
 _OPTIMISATION = (
@@ -68,7 +68,7 @@ _OPTIMISATION = (
     "Largest token loss",
     "nats",
     {"nll_max": "largest of the update"},
-    note="High where a text holds what nobody expects.",
+    note="High if a text has a token that the model finds very unlikely.",
   ),
   panel("Skipped updates", "updates", {"skipped_updates": "not finite"}, smooth=False),
 )
@@ -96,7 +96,7 @@ _WARM_UP = (
 
 
 def sections(columns: Columns) -> list[tuple[str, list[Panel]]]:
-  """The report's curves: (heading, panels) in reading order, without what the run has no values for."""
+  """Returns (heading, panels) in reading order, without panels that have no values in this run."""
   taken = {"reward/mean", "reward/invalid", *preference_panels.implicit_rewards(columns)}
   components = {key: key.removeprefix("reward/") for key in columns if key.startswith("reward/") and key not in taken}
   rewards = panel("Reward components", "mean per answer", components, note="Each before its weight.")
@@ -122,7 +122,7 @@ def sections(columns: Columns) -> list[tuple[str, list[Panel]]]:
 
 
 def warm_up(columns: Columns) -> list[Panel]:
-  """The panels of the supervised warm-up."""
+  """Returns the panels of the supervised warm-up."""
   held_out = [
     dataclasses.replace(each, title=f"Warm-up: {each.title}", x_label="warm-up step")
     for name, k in evaluation_sets(columns).items()
@@ -132,7 +132,7 @@ def warm_up(columns: Columns) -> list[Panel]:
 
 
 def _loss(columns: Columns) -> Panel:
-  """Training and held-out loss in the unit of what is trained."""
+  """Returns the panel of training and held-out loss, in the method's unit."""
   unit = "loss per token"
   if "nll_max" in columns:
     unit = "nats per token"

@@ -1,14 +1,15 @@
-r"""When two short answers are the same: equal as exact numbers, or equal as text once their typesetting is removed.
+r"""Decides whether two short answers are the same.
 
-Numbers are compared as fractions, never as floats, and nothing is evaluated beyond one division: "10^10^10" is no
-number. Not decided here: whether two formulas are equivalent (see `symbolic.py`). Text is compared with its case. No
-jax: reward workers import this module.
+They are the same if they are equal as exact numbers, or equal as text without typesetting. Numbers are compared as
+fractions, never as floats. Nothing is evaluated except one division, so "10^10^10" is not a number. The comparison of
+text is case-sensitive. Whether two formulas are equivalent is decided in `symbolic.py`. This module must not import
+jax, because reward workers import it.
 """
 
 import re
 from fractions import Fraction
 
-MAX_NUMBER_LENGTH = 1000  # characters; longer ones are compared as text, since reading digits takes quadratic time
+MAX_NUMBER_LENGTH = 1000  # characters; longer ones are compared as text, because reading digits takes quadratic time
 _DECIMAL = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})++|[0-9]++)(?:\.[0-9]*+)?+(?:[eE][-+]?+[0-9]{1,3})?+|\.[0-9]++")
 _FRAC = re.compile(r"\\[dt]?frac ?(?:\{([^{}]*)\}|([0-9])) ?(?:\{([^{}]*)\}|([0-9]))")
 _DECORATION = re.compile(r"(?<!\\)\\[!,;: ]\s*+|\^\\circ|\^\{\\circ\}")  # thin spaces and degree signs
@@ -21,7 +22,7 @@ _TYPESETTING = (
 
 
 def same_answer(answer: str, other: str) -> bool:
-  """True when both are the same number, or neither is a number and they are the same text."""
+  """Says whether both are the same number, or the same text if neither is a number."""
   value, other_value = number(answer), number(other)
   if value is not None or other_value is not None:
     return value == other_value
@@ -32,11 +33,11 @@ def same_answer(answer: str, other: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-  r"""The exact value of a written number, or None when `text` is anything else.
+  r"""Returns the exact value of a written number; None if `text` is anything else.
 
-  Read: signs, thousands commas, decimals, exponents of up to three digits, `a/b`, `\frac{a}{b}`. Ignored: $ and \( \)
-  around it, % and degree signs ("50%" is 50), dots at the end. Only the digits 0-9 count, and at most
-  MAX_NUMBER_LENGTH characters.
+  It reads signs, thousands commas, decimals, exponents of up to three digits, `a/b` and `\frac{a}{b}`. It ignores $ and
+  \( \) around the number, % and degree signs ("50%" is 50), and dots at the end. Only the digits 0-9 count. Text of
+  more than MAX_NUMBER_LENGTH characters is not a number.
   """
   if len(text) > MAX_NUMBER_LENGTH:
     return None
@@ -56,7 +57,7 @@ def number(text: str) -> Fraction | None:
 
 
 def plain_text(text: str) -> str:
-  r"""`text` without what only typesets it: spaces, $, \left and \right, \text{}, degree signs, a dot at the end."""
+  r"""Removes typesetting: spaces, $, \left and \right, \text{}, degree signs, a dot at the end."""
   text = _undecorated(text)
   for pattern, replacement in _TYPESETTING:
     text = pattern.sub(replacement, text)

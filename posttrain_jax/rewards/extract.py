@@ -1,11 +1,11 @@
-r"""Where the final answer stands in a text: one function per convention, each str -> str | None.
+r"""Finds the final answer in a text, with one function for each convention.
 
-All of them run in time linear in the text, whatever is in it, and never evaluate what they find. None means that the
-text does not follow the convention; which answers are equal is decided in `equality.py`. No jax: reward workers import
-this module.
+Each function returns None if the text does not follow its convention. All run in time linear in the text, whatever it
+contains, and never evaluate what they find. Which answers are equal is decided in `equality.py`. This module must not
+import jax, because reward workers import it.
 
-Differences from DAPO's script, where the convention is the same: the last `Answer:` counts even when two stand on one
-line, and Markdown emphasis around the answer is removed.
+`answer_line` follows the convention of DAPO's script with two differences: the last `Answer:` counts even if two stand
+on one line, and Markdown emphasis around the answer is removed.
 """
 
 import collections
@@ -13,10 +13,11 @@ import enum
 import re
 
 _ANSWER_MARKER = re.compile(r"(?ai)\banswer\s*:")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped character, so that \{ and \} are no braces
-# A sign counts when it is no minus between two terms. Digits glued to a letter on their left (x2) start no number.
-# Powers and digits of other scripts are taken along, so that 10^10 is not read as 10 and equals no number. Once a first
-# digit is found the pattern cannot fail, and its quantifiers are possessive: linear time.
+_ANSWER_LINE_WINDOW = 300  # characters
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # the first branch skips escaped characters: \{ and \} do not count
+# A sign belongs to the number unless it is a minus between two terms. A digit right after a letter (x2) starts no
+# number. Powers and digits of other scripts belong to the match, so that 10^10 is not read as 10: it equals no number.
+# After the first digit the pattern cannot fail, and its quantifiers are possessive, so it takes linear time.
 _NUMBER_RUN = re.compile(
   r"(?:(?<![\w)\]}^/.,])[-+−]\$?)?+(?<![\w^/])\.?+[0-9]"
   r"(?:[\d.,/²³¹⁰-₉]|[eE][-+]?+[0-9]|\^\{?+[-+−]?+|\*\*(?=[0-9]))*+"
@@ -24,21 +25,22 @@ _NUMBER_RUN = re.compile(
 
 
 class AnswerStyle(enum.StrEnum):
-  """The conventions by which a text may state its final answer."""
+  """Lists the conventions for stating a final answer."""
 
   ANSWER_LINE = "answer_line"  # Answer: 42
   BOXED = "boxed"  # \boxed{42}
   TAG = "tag"  # <answer>42</answer>
   LAST_NUMBER = "last_number"
-  ANY = "any"  # the first of the four, in this order, that is found
+  ANY = "any"  # tries the four in this order and takes the first that is found
 
 
-def answer_line(text: str, window: int = 300) -> str | None:
-  """What follows the last `Answer:` within the last `window` characters, up to the end of that line (DAPO, 2503.14476).
+def answer_line(text: str) -> str | None:
+  """Returns what follows the last `Answer:`, up to the end of that line (DAPO, 2503.14476).
 
-  Upper or lower case. The answer may start on the next line. A cut-off marker at the window's start does not count.
+  The marker may be in upper or lower case. All of it must lie within the last 300 characters. The answer may start on
+  the next line.
   """
-  tail = text[-window:]
+  tail = text[-_ANSWER_LINE_WINDOW:]
   marker = _last_match(_ANSWER_MARKER, tail)
   if marker is None:
     return None
@@ -47,9 +49,9 @@ def answer_line(text: str, window: int = 300) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-  r"""The content of the last `\boxed{...}`; None when that one is never closed, even if an earlier one is.
+  r"""Returns the content of the last `\boxed{...}`.
 
-  Of nested boxes the innermost last one counts.
+  None if that one is never closed, even if an earlier one is. In nested boxes the last opening one counts.
   """
   marker = "\\boxed{"
   position = text.rfind(marker)
@@ -68,7 +70,7 @@ def boxed(text: str) -> str | None:
 
 
 def tag(text: str) -> str | None:
-  """What stands between the last `<answer>` and the `</answer>` after it; None when that one is never closed."""
+  """Returns the text between the last `<answer>` and its `</answer>`; None if unclosed."""
   opening, closing = "<answer>", "</answer>"
   position = text.rfind(opening)
   if position < 0:
@@ -79,16 +81,17 @@ def tag(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-  """The last number as it is written, e.g. "-1,234.50", "3/4", "2e5" or "10^10". Only the digits 0-9 make numbers.
+  """Returns the last number as it is written, such as "-1,234.50", "3/4", "2e5" or "10^10".
 
-  Something like "1,2,3" or "10^10" is returned whole and equals no number, rather than being read as its last part.
+  Only the digits 0-9 start a number. Text such as "1,2,3" or "10^10" is returned whole, so that it equals no number
+  instead of being read as its last part.
   """
   match = _last_match(_NUMBER_RUN, text)
   return match[0].rstrip(".,/") if match else None
 
 
 def find_answer(text: str, style: AnswerStyle = AnswerStyle.ANY) -> str | None:
-  """The final answer of `text` by the convention `style`, or None."""
+  """Returns the final answer of `text` by the convention `style`, or None."""
   styles = tuple(_EXTRACTORS) if style == AnswerStyle.ANY else (style,)
   for each in styles:
     answer = _EXTRACTORS[each](text)
@@ -98,12 +101,13 @@ def find_answer(text: str, style: AnswerStyle = AnswerStyle.ANY) -> str | None:
 
 
 def reference_answer(reference: object) -> str:
-  r"""The final answer of a data row's reference: a number, a short answer, or a worked solution.
+  r"""Returns the final answer of a data row's reference.
 
-  Worked solutions are known by GSM8K's `#### 72` at their end or by MATH's `\boxed{72}`; anything else is the answer.
+  The reference is a number, a short answer, or a worked solution. A worked solution has GSM8K's `#### 72` at its end or
+  MATH's `\boxed{72}`; any other reference is the answer itself.
 
   Raises:
-    ValueError: the reference is missing, empty, or neither text nor a number.
+    ValueError: if the reference is missing, empty, or neither text nor a number.
   """
   if isinstance(reference, bool) or not isinstance(reference, str | int | float):
     raise ValueError(f"reference answer is {reference!r}; expected text or a number")
@@ -125,7 +129,7 @@ def _last_match(pattern: re.Pattern, text: str) -> re.Match | None:
 
 
 def _unboxed(answer: str) -> str | None:
-  r"""`\boxed{42}` inside an answer line or tag is 42; an empty answer is none."""
+  r"""Removes a box, as in `\boxed{42}`, from an answer; an empty answer becomes None."""
   return (boxed(answer) if "\\boxed{" in answer else answer) or None
 
 

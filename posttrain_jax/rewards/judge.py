@@ -1,4 +1,4 @@
-"""Turns answers into rewards: each reward function's verdict, their weighted sum, the overlong penalty, validity."""
+"""Turns answers into rewards: the weighted sum of reward functions and the overlong penalty."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from posttrain_jax.rewards import extract
 from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.types import Group, InputError
 
-OVERLONG = "overlong"  # the component that the length penalty is logged as
+OVERLONG = "overlong"  # name of the length penalty among the components
 
 
 @dataclasses.dataclass(frozen=True)
 class OverlongPenalty:
-  """DAPO's soft overlong punishment (2503.14476, equation 13), added to the reward.
+  """Describes DAPO's soft overlong punishment (2503.14476, equation 13), which is added to the reward.
 
   Attributes:
-    max_length: tokens, stop id included, from which on it is -weight; the cap on new tokens.
-    buffer: tokens before max_length over which it falls from 0.
-    weight: its factor.
+    max_length: length in tokens, stop id included, at which the penalty reaches -weight: the cap on new tokens.
+    buffer: number of tokens before max_length over which the penalty falls linearly from 0.
+    weight: factor of the penalty.
   """
 
   max_length: int
@@ -35,13 +35,13 @@ class OverlongPenalty:
 
 @dataclasses.dataclass(frozen=True)
 class VerifierJudge:
-  """Fills in what groups lack: components, accuracy, rewards and valid.
+  """Judges groups: fills in their components, accuracy, rewards and valid.
 
   Attributes:
-    workers: where the reward functions run.
-    accuracy: name of the reward function whose verdict, clipped to [0, 1], is the accuracy that dynamic sampling looks
-      at. Weights, other functions and the overlong penalty do not touch it.
-    overlong: the penalty on long answers, None for none. It is never NaN and never counts as correctness.
+    workers: run the reward functions.
+    accuracy: name of the reward function whose reward, clipped to [0, 1], is the accuracy that dynamic sampling uses.
+      Weights, other functions and the overlong penalty do not change it.
+    overlong: the penalty on long answers; None for none. It is never NaN and never part of the accuracy.
   """
 
   workers: RewardWorkers
@@ -58,10 +58,19 @@ class VerifierJudge:
       )
 
   def __call__(self, groups: Sequence[Group]) -> list[Group]:
-    """The groups, judged, in order; one call of `workers.score` per reward function for all of them together.
+    """Judges groups, with one call of `workers.score` for each reward function.
 
-    An answer is valid when every reward function gave it a finite reward, those of weight 0 included. Where it is not,
-    rewards and accuracy are 0 and stand for nothing; the components show which function failed.
+    An answer is valid if every reward function, those of weight 0 included, gave it a finite reward. An invalid answer
+    has reward 0 and accuracy 0, which mean nothing; its components show which function failed.
+
+    Args:
+      groups: groups with texts.
+
+    Returns:
+      the groups in the same order, with components, accuracy, rewards and valid.
+
+    Raises:
+      ValueError: if a group has not one text for each answer.
     """
     for group in groups:
       if len(group.texts) != len(group.answers):
@@ -99,20 +108,20 @@ class VerifierJudge:
 
 
 def _float32(rewards: np.ndarray) -> np.ndarray:
-  with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence invalid
+  with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and then invalid
     return rewards.astype(np.float32)
 
 
 def check_reference(row: Mapping[str, Any], where: str, column: str = "answer") -> None:
-  """Checks that a data row has a reference that verifiers can use.
+  """Checks that a data row has a reference for verifiers.
 
   Args:
     row: the data row.
-    where: "file:line", for the error.
+    where: "file:line", named in the error.
     column: the reference's column.
 
   Raises:
-    InputError: it is missing, empty, or neither text nor a number.
+    InputError: if the reference is missing, empty, or neither text nor a number.
   """
   if column not in row:
     raise InputError(f"{where}: no column {column!r}; expected the reference answer there; found {', '.join(row)}")

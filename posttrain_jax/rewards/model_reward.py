@@ -1,4 +1,4 @@
-"""A trained reward model as a reward: the scalar score at a text's last token."""
+"""Scores texts with a trained reward model: the scalar at a text's last token."""
 
 import functools
 from collections.abc import Sequence
@@ -18,16 +18,26 @@ from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch
 from posttrain_jax.types import Group, InputError
 
 
-# One for all instances, so that a reward model that is trained on is scored again without compiling again.
+# One program for all instances: a reward model that is trained further is used again without compiling again.
 @functools.partial(jax.jit, static_argnums=0)
 def score_rows(config: TransformerConfig, params: nnx.State, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-  """Score float32 [B] of rows of tokens int32 [B, T] of given lengths int32 [B], each at its last token."""
+  """Scores rows of tokens int32 [B, T] with lengths int32 [B]: float32 [B]."""
   graph, _ = abstract_transformer(config)
   return constrain(heads.row_scores(nnx.merge(graph, params), tokens, lengths), None)  # whole on every host
 
 
 class ModelReward:
-  """Scores texts in tokens; the texts have to be in the reward model's own tokens, which the caller checks."""
+  """Scores rows of tokens with a reward model.
+
+  The rows must be in the reward model's own tokens; the caller checks this.
+
+  Attributes:
+    config: the reward model.
+    params: its parameters on the devices.
+    mesh: the devices.
+    tokens_per_batch: cap on the tokens of a forward pass.
+    row_sharding: layout of a batch of rows.
+  """
 
   def __init__(
     self,
@@ -38,17 +48,20 @@ class ModelReward:
     mesh: Mesh | None = None,
     abstract: bool = False,
   ):
-    """Puts the reward model on its devices; programs are compiled at the first use, one for each power-of-two length.
+    """Copies the parameters to the devices.
+
+    Programs are compiled at the first use, one for each power-of-two length.
 
     Args:
       config: a transformer with a scalar head, layers stacked.
-      params: its parameters. They are copied, those that are computed with in compute dtype only, in that dtype.
-      tokens_per_batch: most tokens of a forward pass, unless a single row is longer.
+      params: its parameters. They are copied; matrices are converted to compute dtype.
+      tokens_per_batch: cap on the tokens of a forward pass; only a single longer row exceeds it.
       mesh: devices and layout; one device if None.
-      abstract: make no array, for a mesh of devices that are not there; nothing can be scored then.
+      abstract: makes shapes in place of arrays, for a mesh of devices that this machine does not have. Nothing can be
+        scored then.
 
     Raises:
-      InputError: the model has no scalar head.
+      InputError: if the model has no scalar head.
     """
     if not config.scalar_head:
       raise InputError("model: is a language model, expected a reward model")
@@ -56,7 +69,7 @@ class ModelReward:
     self.mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
 
     def freeze(params):
-      def one(variable):  # norms and the head, which have one axis, are computed in float32
+      def one(variable):  # norms and the head have one axis and are computed in float32
         matrix = len(variable.get_metadata("logical_axes")) > 1
         return variable.replace(jnp.copy(variable.get_value()).astype(config.compute_dtype if matrix else jnp.float32))
 
@@ -68,7 +81,7 @@ class ModelReward:
     self.params = freeze.eval_shape(params) if abstract else freeze(jax.device_put(params, shardings))
 
   def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Score of each row at its last token.
+    """Scores each row at its last token.
 
     Args:
       rows: token ids of each row: prompt and answer, the token that ends the answer included.
@@ -77,7 +90,7 @@ class ModelReward:
       float32 [N], in the order of the rows.
 
     Raises:
-      InputError: an empty row, or a token that the model has no embedding for.
+      InputError: if a row is empty or has a token outside the model's vocabulary.
     """
     for number, row in enumerate(rows):
       if not len(row):
@@ -94,10 +107,13 @@ class ModelReward:
     return np.array(found, np.float32)
 
   def score_groups(self, groups: Sequence[Group]) -> list[np.ndarray]:
-    """Score of each group's answers, each with its prompt before it: float32 [G] a group.
+    """Scores each group's answers, each with its prompt before it.
 
-    The ids that were drawn are scored as they are. An answer that ran into the cap has no end token and is scored at
-    its last token as well, where the model has seldom been trained.
+    The sampled token ids are scored without decoding them to text. An answer that reached the cap has no end token. It
+    is scored at its last token too, although the model was seldom trained there.
+
+    Returns:
+      float32 [G] for each group.
     """
     rows = [np.concatenate([group.prompt.tokens, answer.tokens]) for group in groups for answer in group.answers]
     ends = np.cumsum([len(group.answers) for group in groups])

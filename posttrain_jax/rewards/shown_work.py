@@ -1,7 +1,7 @@
-"""A part of a synthetic gold reward: is the work shown once, neither skipped nor repeated.
+"""Rewards work that is shown once: a part of a synthetic gold reward.
 
-Unlike correctness it has an optimum in the middle of what policies do. A reward model that has seen few comparisons
-learns that more work is better, as it mostly is; who optimises against it goes past the optimum.
+Unlike correctness, this reward is highest in the middle of what policies do. A reward model trained on few comparisons
+learns that more work is better, which is mostly true. Optimising against that model then goes past the optimum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,21 @@ from posttrain_jax.types import InputError
 
 
 def shown_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]], *, column: str = "difficulty") -> list[float]:
-  """max(−1, 1 − |r − 1|), r = results shown / steps of the problem: 1 for each step once, 0 for none or all twice.
+  """Rewards each step of the problem shown once.
 
-  A result shown is an equals sign: "+8=5-2=3 Answer: 3" shows two.
+  reward = max(−1, 1 − |r − 1|), with r = results shown / steps of the problem. It is 1 if each step is shown once, and
+  0 if no step is shown or all are shown twice. Each equals sign counts as a result: "+8=5-2=3 Answer: 3" shows two.
 
   Args:
     texts: n answers.
     rows: their n data rows.
     column: the rows' column with the number of steps.
 
+  Returns:
+    n rewards in [−1, 1].
+
   Raises:
-    InputError: a row has no number of steps.
+    InputError: if a row has no number of steps.
   """
   rewards = []
   for text, row in zip(texts, rows, strict=True):

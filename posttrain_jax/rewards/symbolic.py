@@ -1,7 +1,7 @@
-"""Rewards for answers that are formulas: equivalence by computer algebra, with the optional package math-verify.
+"""Rewards formulas that are equivalent to the reference, by the optional package math-verify.
 
-Slower than `verifiers.exact_answer` by orders of magnitude and able to hang on hostile input: run it in reward workers,
-whose time limit replaces the package's own (that one needs signals, which work on a main thread only).
+Computer algebra is slower than `verifiers.exact_answer` by orders of magnitude and can hang on hostile input. Run it in
+reward workers: their time limit replaces the package's own, which needs signals and so works on a main thread only.
 """
 
 import logging
@@ -18,21 +18,26 @@ def math_equal(
   style: str = extract.AnswerStyle.BOXED,
   column: str = "answer",
 ) -> list[float]:
-  """1 where the final answer is mathematically equal to the reference, else 0. Needs `pip install math-verify`.
+  """Gives 1 if the final answer is mathematically equal to the reference, else 0.
+
+  Needs `pip install math-verify`.
 
   Args:
     texts: n answers.
     rows: their n data rows.
-    style: an `extract.AnswerStyle`: where the answer has to stand.
+    style: an `extract.AnswerStyle`, the convention by which the answer is found.
     column: the rows' column with the reference, LaTeX or plain.
 
+  Returns:
+    n rewards.
+
   Raises:
-    ImportError: math-verify is not installed.
-    ValueError: unknown style, or a row's reference is missing or empty.
+    ImportError: if math-verify is not installed.
+    ValueError: if the style is unknown, or a row's reference is missing or empty.
   """
   import math_verify
 
-  logging.getLogger("math_verify").setLevel(logging.ERROR)  # warns each time that its own time limit is off
+  logging.getLogger("math_verify").setLevel(logging.ERROR)  # else it warns each time that its own time limit is off
   style = extract.AnswerStyle(style)
 
   def parse(answer: str) -> list:

@@ -1,9 +1,10 @@
-"""Reward functions that a rule can decide: is the final answer right, is the format kept.
+"""Defines reward functions that follow a rule: the right final answer, the right format.
 
-A reward function is a plain function `f(texts, rows, **options) -> rewards`, named in configs as "module:function": one
-reward for each answer text, given the columns of the data row it answers (row["answer"] is the reference). It must
-accept an empty batch, which is how its options are checked before training. What it raises, or a value that is None or
-not finite, makes an answer invalid, which is not a reward of 0. No jax here: reward workers import this module.
+A reward function is a plain function `f(texts, rows, **options) -> rewards`, named in configs as "module:function". It
+returns one reward for each answer text. `rows` are the data rows that the texts answer; row["answer"] is the reference.
+It must accept an empty batch: its options are checked that way before training. An exception, or a reward that is None
+or not finite, makes an answer invalid, which is not the same as a reward of 0. This module must not import jax, because
+reward workers import it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +21,22 @@ def exact_answer(
   column: str = "answer",
   incorrect: float = 0.0,
 ) -> list[float]:
-  """1 where the final answer is the reference, `incorrect` elsewhere, also where no answer is found.
+  """Gives 1 if the final answer is the reference, else `incorrect`.
 
   DAPO (2503.14476) uses `style="answer_line"` and `incorrect=-1`; R1-Zero (2501.12948) "boxed" or "tag".
 
   Args:
     texts: n answers.
     rows: their n data rows.
-    style: an `extract.AnswerStyle`: where the answer has to stand.
+    style: an `extract.AnswerStyle`, the convention by which the answer is found.
     column: the rows' column with the reference (see `extract.reference_answer`).
-    incorrect: reward of a wrong answer.
+    incorrect: reward of a wrong answer, and of a text without an answer.
+
+  Returns:
+    n rewards.
 
   Raises:
-    ValueError: unknown style, or a row's reference is missing or empty.
+    ValueError: if the style is unknown, or a row's reference is missing or empty.
   """
   style = extract.AnswerStyle(style)
   rewards = []
@@ -44,7 +48,7 @@ def exact_answer(
 
 
 def answer_line_format(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-  """1 where the text has a non-empty `Answer:` line within its last 300 characters, else 0."""
+  """Gives 1 if the last 300 characters have a non-empty `Answer:` line, else 0."""
   del rows
   return [float(extract.answer_line(text) is not None) for text in texts]
 
@@ -52,14 +56,18 @@ def answer_line_format(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
 def think_answer_format(
   texts: Sequence[str], rows: Sequence[Mapping[str, Any]], *, prompt_opens_think: bool = False
 ) -> list[float]:
-  """1 where the text is `<think>...</think><answer>...</answer>` and nothing else, else 0 (R1-Zero, 2501.12948).
+  """Gives 1 if the text is `<think>...</think><answer>...</answer>` (R1-Zero, 2501.12948), else 0.
 
-  Each tag exactly once, in this order, neither part empty, only white space around and between the parts.
+  Each tag must occur exactly once and in this order. Neither part may be empty. Around and between the parts only white
+  space is allowed.
 
   Args:
     texts: n answers.
-    rows: their n data rows, not looked at.
-    prompt_opens_think: the prompt ends with `<think>`, so the text starts inside it.
+    rows: their n data rows, not used.
+    prompt_opens_think: True if the prompt ends with `<think>`, so that the text starts inside it.
+
+  Returns:
+    n rewards.
   """
   del rows
   return [float(_follows_template("<think>" + text if prompt_opens_think else text)) for text in texts]

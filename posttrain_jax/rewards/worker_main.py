@@ -1,7 +1,7 @@
-"""The program that runs in a reward worker: loads reward functions, then answers one batch a line until it is ended.
+"""Runs in a reward worker: loads reward functions, then scores batches until it is killed.
 
-Started as a file, not as a module, and importing the standard library only, so that a start takes tens of
-milliseconds. `worker_process.py` is the other end. The messages, JSON, one a line:
+It is started as a file, not as a module, and imports the standard library only, so that a start takes tens of
+milliseconds. `worker_process.py` is the other end. The messages are JSON, one on each line:
 
     {"load": [[path, options], ...], "sys_path": [...]}      → {"loaded": true} or {"error": text, "function": i}
     {"function": i, "texts": [...], "rows": [...]}           → {"rewards": [number or null, ...]} or {"error": text}
@@ -23,16 +23,17 @@ from typing import Any
 
 
 class LoadError(Exception):
-  """A reward function that cannot be used, in one line."""
+  """Says in one line why a reward function cannot be used."""
 
 
 def load_function(path: str, options: Mapping[str, Any]) -> Callable[..., Sequence[float]]:
-  """The function named "module:function", checked to take `options` and called once with an empty batch.
+  """Loads the function named "module:function" and checks it.
 
-  The empty call finds wrong option values, and does slow imports before a time limit runs.
+  The function must take `options` and is called once with an empty batch. That call finds wrong option values, and does
+  slow imports before a time limit runs.
 
   Raises:
-    LoadError: it cannot be imported, does not take these options, or fails on an empty batch.
+    LoadError: if the function cannot be imported, does not take these options, or fails on an empty batch.
   """
   module_name, separator, name = path.partition(":")
   if not (separator and module_name and name):
@@ -61,7 +62,11 @@ def call_function(
   texts: Sequence[str],
   rows: Sequence[Mapping[str, Any]],
 ) -> tuple[list[float | None] | None, str]:
-  """Calls a reward function: (one finite float or None for each text, ""), or (None, what went wrong)."""
+  """Calls a reward function on a batch.
+
+  Returns:
+    (rewards, ""): a finite float or None for each text; or (None, error) if the call failed.
+  """
   try:
     rewards = [_finite(reward) for reward in function(texts, rows, **options)]
   except (Exception, SystemExit) as error:
@@ -72,7 +77,7 @@ def call_function(
 
 
 def describe(error: BaseException) -> str:
-  """An exception in one line, with the place it came from."""
+  """Describes an exception in one line, with the file and line that raised it."""
   frames = inspect.getinnerframes(error.__traceback__, context=0)
   place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
   return " ".join(f"{type(error).__name__}: {error}"[:500].split()) + place
@@ -89,21 +94,21 @@ def _finite(reward: Any) -> float | None:
 
 
 def _die_with_parent(lifeline: int) -> None:
-  """Ends this process and what it started as soon as the parent's end of the pipe `lifeline` closes.
+  """Ends this process and its children when the parent's end of the pipe `lifeline` closes.
 
-  The kernel then sends SIGIO to the process group, whose default action is to end it. That works however the parent
-  dies and while a verifier holds the interpreter's lock, where a watching thread would not run. (PR_SET_PDEATHSIG would
-  fire when the starting thread, not process, ends.)
+  The kernel then sends SIGIO to the process group, which ends it by default. This works however the parent dies. It
+  also works while a verifier holds the interpreter's lock, when a watching thread would not run. (PR_SET_PDEATHSIG
+  would fire when the parent's thread that started this process ends, not when the parent ends.)
   """
   fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
   fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-  if select.select([lifeline], [], [], 0)[0]:  # closed before the lines above took effect
+  if select.select([lifeline], [], [], 0)[0]:  # it was closed before the lines above took effect
     os._exit(1)
 
 
 def _be_the_first_to_go() -> None:
-  """Where memory runs out, the kernel then ends a verifier that asks for too much, not the training process."""
-  with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # only Linux has it
+  """Makes the kernel end this process before the training process if memory runs out."""
+  with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # only Linux has this file
     file.write("1000")
 
 

@@ -1,6 +1,6 @@
-"""One child process that runs reward functions, seen from this side; `worker_main.py` is the other.
+"""Starts, calls and kills a child process that runs reward functions; the child runs `worker_main.py`.
 
-No signal handlers and no threads of its own, so it can be used from any thread.
+It has no signal handlers and no threads of its own, so it can be used from any thread.
 """
 
 import contextlib
@@ -20,14 +20,21 @@ from posttrain_jax.types import InputError
 
 
 class WorkerProcess:
-  """One child process, restarted when needed after a failure; its calls come one at a time.
+  """Holds a child process that makes one call at a time.
 
-  Args:
-    functions: path and options of each reward function.
-    start_seconds: time limit for starting and importing them.
+  After a failure the child is killed, and the next call starts a new one.
+
+  Attributes:
+    failures: how often a child had to be killed or was found dead.
   """
 
   def __init__(self, functions: Sequence[tuple[str, Mapping[str, Any]]], start_seconds: float):
+    """Starts nothing yet.
+
+    Args:
+      functions: path and options of each reward function.
+      start_seconds: time limit for starting the child and importing the functions.
+    """
     self.failures = 0
     self._functions = functions
     self._start_seconds = start_seconds
@@ -38,6 +45,12 @@ class WorkerProcess:
     self._closed = False
 
   def start(self) -> None:
+    """Starts the child and loads the functions.
+
+    Raises:
+      InputError: if a function cannot be loaded with its options, or the options are not JSON values.
+      RuntimeError: if the process is closed.
+    """
     with self._lock:
       self._start()
 
@@ -49,9 +62,9 @@ class WorkerProcess:
       raise InputError(f"reward functions: options are {[options for _, options in load]}; expected JSON") from error
     self._channel, child_channel = socket.socketpair()
     child_lifeline, self._lifeline = os.pipe()
-    # Popen runs no Python between fork and exec without preexec_fn, so the threads of JAX are no danger. The child's
-    # own session is a process group to kill as a whole, and keeps Ctrl-C away from it. A reward function that imports
-    # jax must not take the accelerator. What functions print goes to stderr.
+    # Without preexec_fn, Popen runs no Python between fork and exec, so JAX's threads are no danger. A session of its
+    # own makes the child a process group that can be killed as a whole, and keeps Ctrl-C from it. A reward function
+    # that imports jax must not take the accelerator. What functions print goes to stderr.
     self._process = subprocess.Popen(
       [sys.executable, "-P", worker_main.__file__, str(child_channel.fileno()), str(child_lifeline)],
       pass_fds=[child_channel.fileno(), child_lifeline],
@@ -75,8 +88,18 @@ class WorkerProcess:
       self._kill()
       raise InputError(f"reward function {self._functions[response['function']][0]!r}: {response['error']}")
 
-  def call(self, function: int, texts, rows, seconds: float) -> tuple[list[float | None] | None, str]:
-    """Like `worker_main.call_function`, in the child and within `seconds`."""
+  def call(
+    self, function: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]], seconds: float
+  ) -> tuple[list[float | None] | None, str]:
+    """Calls function number `function` in the child, within `seconds`.
+
+    Returns:
+      as `worker_main.call_function`; (None, why) also if the child timed out or died.
+
+    Raises:
+      InputError: if a row holds a value that is not JSON.
+      RuntimeError: if the process is closed.
+    """
     request = _encode(function, texts, rows)
     with self._lock:
       if self._closed:
@@ -91,9 +114,11 @@ class WorkerProcess:
     return response.get("rewards"), response.get("error", "")
 
   def _exchange(self, request: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
-    """Sends one line and reads one: (response, ""), or (None, why), after which the child is of no use.
+    """Sends one line and reads one.
 
-    `why` is empty when the connection ended, which is nearly always because the child did.
+    Returns:
+      (response, ""); or (None, why), after which the child must be killed. `why` is empty if the connection ended,
+      nearly always because the child died.
     """
     deadline = time.monotonic() + seconds
     response = bytearray()
@@ -115,7 +140,7 @@ class WorkerProcess:
       return None, ""
 
   def _kill(self) -> int:
-    """Ends the child and all that it started; returns its exit status. The lock is held."""
+    """Kills the child and its children; returns its exit status. The caller holds the lock."""
     process, self._process = self._process, None
     if process is None:
       return 0
@@ -126,16 +151,17 @@ class WorkerProcess:
     return code
 
   def close(self) -> None:
+    """Kills the child at once; a call under way in another thread raises RuntimeError."""
     self._closed = True
     process = self._process
     if process is not None:
-      _kill_group(process)  # a call under way in another thread sees its connection end, and gives the lock back
+      _kill_group(process)  # a call under way in another thread sees its connection end and releases the lock
     with self._lock:
       self._kill()
 
 
 def _kill_group(process: subprocess.Popen) -> None:
-  """Kills the process group, which may outlive its leader. No effect once the leader was waited for."""
+  """Kills the process group, unless its leader was already waited for."""
   if process.returncode is None:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""Runs reward functions where they can do no harm: in child processes that can be killed.
+"""Runs reward functions in child processes that can be killed.
 
 A verifier may hang, crash or raise on some answer. The batch is then tried again one answer at a time, so that only the
-guilty answers come back as NaN: no reward, which is not 0. A child is killed and replaced after a time-out or a crash;
-after an exception it is still sound, and stays. A child never outlives this process, however it ends; only a fork of
-this process (not exec) that lives on would keep the children alive, too. Works from any thread.
+answers at fault get NaN, which means no reward and is not 0. After a time-out or a crash the child is killed and
+replaced. After an exception it is kept. The children end when this process ends, however it ends. The exception is a
+fork of this process without exec: while it lives, the children live too. Everything here works from any thread.
 """
 
 import collections
@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class RewardFunction:
-  """A reward function and what it counts.
+  """Describes a reward function and its weight.
 
   Attributes:
-    path: "module:function" of an f(texts, rows, **options) that gives each answer a reward, whatever its company.
-    weight: factor of its rewards in the sum; 0 only logs them.
+    path: "module:function" of a function f(texts, rows, **options). An answer's reward must not depend on the other
+      answers of the batch.
+    weight: factor of its rewards in the sum; with 0 they are only logged.
     options: keyword arguments, JSON values.
-    name: of the component in logs; by default the function's.
+    name: name of the component in logs; by default the function's name.
   """
 
   path: str
@@ -46,19 +47,12 @@ class RewardFunction:
 
 
 class RewardWorkers:
-  """Worker processes that each have all reward functions loaded. A context manager; `close` ends them.
+  """Holds worker processes that have all reward functions loaded.
 
-  Args:
-    functions: the reward functions; `score` names them by position.
-    workers: number of processes, among which a batch is divided. 0 runs the functions in this process, without time
-      limits: for tests and for fast functions that are trusted.
-    batch_seconds: time limit of one call with several answers.
-    answer_seconds: time limit of a call with one answer. A batch in which k answers hang takes about
-      batch_seconds + k * answer_seconds.
-    start_seconds: time limit for a worker to start and import the functions.
+  It is a context manager. `close` ends the workers.
 
-  Raises:
-    InputError: two functions have one name, one cannot be loaded with its options, or a number is out of range.
+  Attributes:
+    functions: the reward functions.
   """
 
   def __init__(
@@ -70,6 +64,21 @@ class RewardWorkers:
     answer_seconds: float = 10.0,
     start_seconds: float = 60.0,
   ):
+    """Starts the workers and loads the functions.
+
+    Args:
+      functions: the reward functions; `score` names them by position.
+      workers: number of processes that share a batch. 0 runs the functions in this process, without time limits: for
+        tests, and for functions that are fast and trusted.
+      batch_seconds: time limit of a call with several answers.
+      answer_seconds: time limit of a call with one answer. A batch in which k answers hang takes about
+        batch_seconds + k * answer_seconds.
+      start_seconds: time limit for a worker to start and import the functions.
+
+    Raises:
+      InputError: if there is no function, two have the same name, one cannot be loaded with its options, or a number is
+        out of range.
+    """
     counts = collections.Counter(function.name for function in functions)
     if not functions or max(counts.values()) > 1:
       raise InputError(f"reward functions are named {sorted(counts.elements())}; expected at least one, names unique")
@@ -93,15 +102,24 @@ class RewardWorkers:
 
   @property
   def restarts(self) -> int:
-    """How often a worker had to be killed or was found dead."""
+    """Counts how often a worker had to be killed or was found dead."""
     return sum(worker.failures for worker in self._workers)
 
   def score(self, function: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Rewards float64 [n] of n answers by function number `function`, in order; NaN where it gave none.
+    """Scores answers with one reward function.
+
+    Args:
+      function: its position in `functions`.
+      texts: n answers.
+      rows: their n data rows.
+
+    Returns:
+      float64 [n], rewards in order; NaN where the function gave none.
 
     Raises:
-      InputError: a row holds a value that is not JSON.
-      RuntimeError: the workers are closed, or cannot be started again.
+      InputError: if a row holds a value that is not JSON, or a worker cannot be started again.
+      RuntimeError: if the workers are closed.
+      ValueError: if there are not as many rows as texts.
     """
     if len(texts) != len(rows):
       raise ValueError(f"{len(texts)} texts for {len(rows)} rows")
@@ -114,7 +132,14 @@ class RewardWorkers:
     rewards = [reward for task in tasks for reward in task.result()]
     return np.array([math.nan if reward is None else reward for reward in rewards], np.float64)
 
-  def _score_share(self, worker, function: int, texts, rows) -> list[float | None]:
+  def _score_share(
+    self,
+    worker: "WorkerProcess | _InProcess",
+    function: int,
+    texts: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+  ) -> list[float | None]:
+    """Scores a worker's part of a batch; after a failure again, answer by answer."""
     single = len(texts) == 1
     rewards, failure = worker.call(function, texts, rows, self._answer_seconds if single else self._batch_seconds)
     failures = [failure] if rewards is None else []
@@ -132,7 +157,7 @@ class RewardWorkers:
     return rewards
 
   def close(self) -> None:
-    """Ends the workers at once. A call to `score` that is under way in another thread raises."""
+    """Kills the workers at once; a `score` under way in another thread raises RuntimeError."""
     for worker in self._workers:
       worker.close()
     self._threads.shutdown(cancel_futures=True)
@@ -145,13 +170,13 @@ class RewardWorkers:
 
 
 class _InProcess:
-  """Runs the functions here: exceptions are contained, hanging and crashing are not."""
+  """Runs the functions in this process; catches exceptions, but neither hangs nor crashes."""
 
   failures = 0
 
   def __init__(self, functions: Sequence[tuple[str, Mapping[str, Any]]]):
     self._functions = functions
-    self._loaded: list = []
+    self._loaded: list[Callable[..., Sequence[float]]] = []
     self._closed = False
 
   def start(self) -> None:
@@ -161,7 +186,9 @@ class _InProcess:
       except worker_main.LoadError as error:
         raise InputError(f"reward function {path!r}: {error}") from error
 
-  def call(self, function: int, texts, rows, seconds: float):
+  def call(
+    self, function: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]], seconds: float
+  ) -> tuple[list[float | None] | None, str]:
     del seconds
     if self._closed:
       raise RuntimeError("the reward workers are closed")

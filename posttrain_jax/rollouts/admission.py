@@ -1,40 +1,28 @@
-"""How prompts are admitted until a step has its groups: one function a mode. `carry` has a module of its own.
+"""Admits prompts until a step has its groups: one function for each mode but `carry`.
 
-Each takes a `Supply` and how many informative groups the step has already, and returns the groups that it drew with
-their verdicts, in prompt order. What the modes are for is told in `dynamic_sampling`.
+Each function takes a `Supply` and the number of groups that the step has already. It returns the groups that it drew
+with their verdicts, in prompt order; `Collector` drops the uninformative ones. `dynamic_sampling` explains the modes,
+and `carry` has a module of its own.
 """
 
-import enum
 import math
 from collections.abc import Sequence
 
 from posttrain_jax.data.stream import PromptStream
+from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict, drop_uninformative_groups, verdict
 from posttrain_jax.rollouts.multi_process import shared
-from posttrain_jax.rollouts.verdicts import Verdict, verdict
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Judge, Prompt
 
-Judged = tuple[Group, Verdict]
-
-
-class Admission(enum.StrEnum):
-  """How prompts are admitted until a step has its groups."""
-
-  DRAIN = "drain"
-  EXACT = "exact"
-  CARRY = "carry"
-  FILTER = "filter"
-  BATCH = "batch"
-
 
 class Supply:
-  """What one step may draw from.
+  """Draws prompts, answers and verdicts for one step, up to its cap.
 
   Attributes:
-    engine: with the current parameters loaded.
+    engine: the engine, with the current parameters loaded.
     groups: N, groups that the step trains on.
     group_size: G, answers a prompt.
-    drawn: prompts drawn so far.
+    drawn: number of prompts drawn so far.
   """
 
   def __init__(self, engine: Engine, stream: PromptStream, judge: Judge, *, groups: int, group_size: int, cap: int):
@@ -43,13 +31,13 @@ class Supply:
     self._stream, self._judge, self._cap = stream, judge, cap
 
   def draw(self, count: int) -> list[Prompt]:
-    """The next prompts; fewer than asked for where the cap or the end of what may be drawn is reached."""
+    """Draws the next prompts: fewer than `count` at the cap, none if all are retired."""
     prompts = self._stream.next(max(0, min(count, self._cap - self.drawn)))
     self.drawn += len(prompts)
     return prompts
 
   def judge(self, groups: Sequence[Group]) -> list[Judged]:
-    """Groups with their verdicts."""
+    """Judges finished groups."""
     return [(group, verdict(group)) for group in self._judge(groups)]
 
   def sample(self, count: int) -> list[Judged]:
@@ -60,58 +48,52 @@ class Supply:
 
 
 def drain(supply: Supply, have: int, share: float) -> list[Judged]:
-  """Waves of (N - have) / share prompts, `share` the informative one of late, each of which is finished."""
+  """Samples waves of (N - have) / share prompts; each wave finishes before the next.
+
+  `share` is the informative share of recent steps.
+  """
   fresh: list[Judged] = []
   while have < supply.groups:
-    # Staleness is bounded by admitting less: when the share jumps up, a wave may turn out informative throughout.
+    # The limit of 2 N bounds staleness: if the share jumps up, a wave may turn out informative throughout.
     wave = supply.sample(min(math.ceil((supply.groups - have) / share), 2 * supply.groups))
     if not wave:
       break
-    have += informative(wave)
+    have += len(drop_uninformative_groups(wave))
     fresh += wave
   return fresh
 
 
 def exact(supply: Supply, have: int) -> list[Judged]:
-  """One prompt in place of each dropped group; never more than N groups are open or accepted."""
-  outcomes, order = {}, []
+  """Samples one more prompt for each dropped group; at most N are open or accepted."""
+  judged_by_name: dict[tuple[int, int], Judged] = {}
+  order: list[tuple[int, int]] = []
 
-  def admit(count):
+  def admit(count: int) -> None:
     for prompt in supply.draw(count):
       order.append((prompt.index, prompt.attempt))
       supply.engine.submit(prompt, supply.group_size)
 
   admit(supply.groups - have)
   while supply.engine.busy:
-    for judged in supply.judge(supply.engine.step()):
-      outcomes[judged[0].prompt.index, judged[0].prompt.attempt] = judged
-      if judged[1] != Verdict.TRAINED:
+    for group, found in supply.judge(supply.engine.step()):
+      judged_by_name[group.prompt.index, group.prompt.attempt] = group, found
+      if found != Verdict.INFORMATIVE:
         admit(1)
-  return [outcomes[name] for name in order]
+  return [judged_by_name[name] for name in order]
 
 
-def keep_what_is_informative(supply: Supply, have: int) -> list[Judged]:
-  """N prompts, without replacement of those that are dropped."""
+def filter_without_refill(supply: Supply, have: int) -> list[Judged]:
+  """Samples N - have prompts once; dropped groups are not replaced."""
   return supply.sample(supply.groups - have)
 
 
 def batch(supply: Supply, have: int, factor: int) -> list[Judged]:
-  """Batches of `factor` N prompts, each finished, until there are enough; what is too much is surplus."""
+  """Samples batches of `factor` N prompts until there are N informative groups."""
   fresh: list[Judged] = []
-  while have + informative(fresh) < supply.groups:
+  while have < supply.groups:
     more = supply.sample(factor * supply.groups)
     if not more:
       break
+    have += len(drop_uninformative_groups(more))
     fresh += more
-  room, judged = supply.groups - have, []
-  for group, outcome in fresh:
-    if outcome == Verdict.TRAINED:
-      room -= 1
-      outcome = outcome if room >= 0 else Verdict.SURPLUS
-    judged.append((group, outcome))
-  return judged
-
-
-def informative(judged: Sequence[Judged]) -> int:
-  """How many of them are informative and go on."""
-  return sum(outcome == Verdict.TRAINED for _, outcome in judged)
+  return fresh

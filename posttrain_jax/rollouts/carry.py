@@ -1,22 +1,21 @@
-"""Admission `carry`: all slots stay busy, and what a step leaves unfinished goes on in the next.
+"""Implements admission `carry`: slots stay busy, and unfinished groups go on in the next step.
 
-Groups stand in a line in prompt order. A step takes informative groups from its head, so a group is trained on only
-when all before it have their verdicts: what finishes early, being short, has no advantage over what finishes late. When
-the step has its N groups, the engine is suspended, and the next step resumes it with the parameters trained meanwhile;
-each token keeps the version that drew it, and keys and values are computed anew.
+Groups stand in a line, a queue in prompt order. A step takes informative groups from the head of the line. So a group
+is trained on only when all groups before it have their verdicts: a short answer, which finishes early, has no
+advantage over a long one. When the step has its N groups, the engine is suspended. The next step resumes it with the
+parameters trained meanwhile: each token keeps the version that drew it, and keys and values are computed anew.
 
-How stale a group can get is decided at the door: a prompt is admitted only while fewer than (max_staleness + 1) N
-groups, in line or in the step, are informative or may turn out so. Each step takes N of them from the head, so a group
-is trained on at most `max_staleness` steps after the one that admitted its prompt. Where that bound leaves too little
-to do, slots idle.
+Admission bounds staleness. A prompt is admitted only while fewer than (max_staleness + 1) N groups, in line or in the
+step, are informative or may turn out so. Each step takes N of them from the head, so a group is trained on at most
+`max_staleness` steps after the step that admitted its prompt. Where that bound leaves too little to do, slots idle.
 
-No clock decides anything: groups are judged on a thread beside the engine, but a verdict takes effect `delay`
-dispatches after the group's last answer ended, and is waited for if it is late. A checkpoint holds the verdicts that
-there are, so a resumed run replays them; a verifier's time-out remains the one thing that wall time has a say in.
+No clock decides anything. Groups are judged on another thread while the engine runs, but a verdict takes effect
+exactly `delay` dispatches after the group's last answer ended; if it is late, the engine waits for it. A checkpoint
+holds the verdicts that exist, so a resumed run replays them. A verifier's time-out is the only influence of wall time.
 
-Programs that span devices are started by one thread, in one order: where two threads start them, devices may get them
-in different orders and wait for each other for ever. So only verifiers judge on the thread beside; a reward model
-scores what they judged when their verdicts take effect, on the engine's thread.
+Only verifiers run on that other thread. Programs that span devices must be started by one thread, in one order: if two
+threads start them, devices may get them in different orders and wait for each other for ever. So a reward model scores
+groups on the engine's thread, when their verdicts take effect.
 """
 
 import concurrent.futures
@@ -26,31 +25,31 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from posttrain_jax.rollouts.admission import Judged, Supply
+from posttrain_jax.rollouts.admission import Supply
+from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict, verdict
 from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
-from posttrain_jax.rollouts.verdicts import Verdict, verdict
 from posttrain_jax.types import Group, Judge
 
 
 @dataclasses.dataclass
-class _Place:
-  """A group's place in the line.
+class _LineEntry:
+  """Holds the state of one group in the line.
 
   Attributes:
-    tokens: of its answers; 0 until it is finished.
+    tokens: number of tokens of its answers; 0 until it is finished.
     due: the dispatch at which its verdict takes effect; None until it is finished.
-    judged: waits for the judged group; None until it is finished.
-    outcome: the verdict, once it has taken effect.
+    judged: waits for the judged group and returns it; None until the group is finished.
+    verdict: the verdict, once it has taken effect.
   """
 
   tokens: int = 0
   due: int | None = None
   judged: Callable[[], Group] | None = None
-  outcome: Verdict | None = None
+  verdict: Verdict | None = None
 
 
 class Line:
-  """The groups that are under way, judged, or waiting to be trained on, in prompt order.
+  """Holds the groups that are under way, judged, or waiting for training, in prompt order.
 
   Between steps it holds what a checkpoint must hold of them.
   """
@@ -59,119 +58,129 @@ class Line:
     """Starts empty.
 
     Args:
-      judge: of finished groups; called on a thread of its own, one call at a time.
+      judge: judges finished groups; called on a thread of its own, one call at a time.
       rejudge: a model's judgement of groups that `judge` has judged; called on the caller's thread.
-      max_staleness: steps between a prompt's admission and training on its group, at most.
+      max_staleness: most steps between a prompt's admission and training on its group.
       delay: dispatches between the end of a group's last answer and the effect of its verdict.
     """
     self._judge, self._rejudge, self._max_staleness, self._delay = judge, rejudge, max_staleness, delay
-    self._places: dict[tuple[int, int], _Place] = {}
+    self._entries: dict[tuple[int, int], _LineEntry] = {}  # by prompt index and attempt
     self._suspended: list[Group] = []
     self._dispatch = 0
     self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="verdicts")
 
   def collect(self, supply: Supply, have: int) -> list[Judged]:
-    """Runs the engine until the head of the line has N - have informative groups, or the supply ends.
+    """Runs the engine until N - have informative groups have left the line.
+
+    It also stops if the line is empty and no prompt can be drawn.
 
     Returns:
       The groups that left the line, in prompt order, with their verdicts.
     """
-    engine, left = supply.engine, []
+    engine = supply.engine
+    left: list[Judged] = []
     engine.resume(self._suspended)
     while True:
       have += self._leave(left, supply.groups - have)
       if have == supply.groups:
         break
-      room = (self._max_staleness + 1) * supply.groups - have - sum(map(_may_be_informative, self._places.values()))
+      room = (self._max_staleness + 1) * supply.groups - have - sum(map(_may_be_informative, self._entries.values()))
       for prompt in supply.draw(min(math.ceil(engine.free_slots / supply.group_size), room)):
-        self._places[prompt.index, prompt.attempt] = _Place()
+        self._entries[prompt.index, prompt.attempt] = _LineEntry()
         engine.submit(prompt, supply.group_size)
       if engine.busy:
         self._dispatch += 1
-        self._send(engine.step())
-      elif waiting := [place.due for place in self._places.values() if place.outcome is None]:
-        self._dispatch = min(waiting)  # nothing else is to be done until then
+        self._send_to_judge(engine.step())
+      elif waiting := [entry.due for entry in self._entries.values() if entry.verdict is None]:
+        self._dispatch = min(waiting)  # until then there is nothing else to do
       else:
         break
-      self._take_effect()
+      self._apply_due_verdicts()
     self._suspended = engine.suspend()
     return left
 
   def _leave(self, left: list[Judged], wanted: int) -> int:
-    """Moves decided groups from the head of the line to `left` until `wanted` informative ones are among them."""
+    """Moves judged groups from the head of the line to `left`.
+
+    It stops after `wanted` informative groups, or at a group without a verdict. Returns the number of informative ones.
+    """
     found = 0
-    while found < wanted and self._places:
-      name, place = next(iter(self._places.items()))
-      if place.outcome is None:
+    while found < wanted and self._entries:
+      name, entry = next(iter(self._entries.items()))
+      if entry.verdict is None:
         break
-      del self._places[name]
-      left.append((place.judged(), place.outcome))
-      found += place.outcome == Verdict.TRAINED
+      del self._entries[name]
+      left.append((entry.judged(), entry.verdict))
+      found += entry.verdict == Verdict.INFORMATIVE
     return found
 
-  def _send(self, groups: Sequence[Group]) -> None:
-    """Has finished groups judged."""
+  def _send_to_judge(self, groups: Sequence[Group]) -> None:
+    """Starts the judging of finished groups on the other thread."""
     if not groups:
       return
-    verdicts = self._thread.submit(self._judge, groups)
+    verified = self._thread.submit(self._judge, groups)
 
     @functools.cache
     def judged() -> list[Group]:
-      return verdicts.result() if self._rejudge is None else self._rejudge(verdicts.result())
+      return verified.result() if self._rejudge is None else self._rejudge(verified.result())
 
     for i, group in enumerate(groups):
-      place = self._places[group.prompt.index, group.prompt.attempt]
-      place.tokens, place.due = int(group.lengths.sum()), self._dispatch + self._delay
-      place.judged = functools.partial(lambda i: judged()[i], i)
+      entry = self._entries[group.prompt.index, group.prompt.attempt]
+      entry.tokens, entry.due = int(group.lengths.sum()), self._dispatch + self._delay
+      entry.judged = functools.partial(lambda i: judged()[i], i)
 
-  def _take_effect(self) -> None:
-    for place in self._places.values():
-      if place.outcome is None and place.due is not None and place.due <= self._dispatch:
-        place.outcome = verdict(place.judged())
+  def _apply_due_verdicts(self) -> None:
+    """Lets verdicts take effect whose dispatch has come; waits for those that are late."""
+    for entry in self._entries.values():
+      if entry.verdict is None and entry.due is not None and entry.due <= self._dispatch:
+        entry.verdict = verdict(entry.judged())
 
   @property
   def informative(self) -> int:
-    """Groups in line that are known to be informative."""
-    return sum(place.outcome == Verdict.TRAINED for place in self._places.values())
+    """Counts the groups in line that are known to be informative."""
+    return sum(entry.verdict == Verdict.INFORMATIVE for entry in self._entries.values())
 
   def describe(self) -> dict[str, int]:
-    """What a step leaves behind: counts of groups, and of their tokens.
+    """Counts the groups and tokens that a step leaves behind.
 
-    Groups under way, and finished ones that wait for one before them in line.
+    In flight are groups with unfinished answers. Waiting are finished groups behind the first one without a verdict.
     """
-    places = list(self._places.values())
-    decided = [place.outcome is not None for place in places]
-    head = decided.index(False) if False in decided else len(places)
+    entries = list(self._entries.values())
+    judged = [entry.verdict is not None for entry in entries]
+    head = judged.index(False) if False in judged else len(entries)
     return {
-      "sampling/in_flight_groups": sum(place.due is None for place in places),
+      "sampling/in_flight_groups": sum(entry.due is None for entry in entries),
       "sampling/in_flight_tokens": int(sum(group.lengths.sum() for group in self._suspended)),
-      "sampling/waiting_groups": sum(place.due is not None for place in places[head + 1 :]),
-      "sampling/waiting_tokens": sum(place.tokens for place in places[head + 1 :]),
+      "sampling/waiting_groups": sum(entry.due is not None for entry in entries[head + 1 :]),
+      "sampling/waiting_tokens": sum(entry.tokens for entry in entries[head + 1 :]),
     }
 
   def state(self) -> list[dict[str, Any]]:
-    """The line as JSON objects: tokens, logprobs as drawn, versions, and the verdicts; waits for those under way."""
+    """Returns the line as JSON objects: each group, and dispatches until its verdict takes effect.
+
+    It waits for verdicts that are under way, so that finished groups are saved with theirs.
+    """
     suspended = {(group.prompt.index, group.prompt.attempt): group for group in self._suspended}
     return [
       {"group": group_to_json(suspended[name]), "due": None}
-      if place.due is None
-      else {"group": group_to_json(place.judged()), "due": max(0, place.due - self._dispatch)}
-      for name, place in self._places.items()
+      if entry.due is None
+      else {"group": group_to_json(entry.judged()), "due": max(0, entry.due - self._dispatch)}
+      for name, entry in self._entries.items()
     ]
 
   def restore(self, state: Sequence[dict[str, Any]]) -> None:
     """Goes back to a state."""
-    self._places, self._suspended, self._dispatch = {}, [], 0
+    self._entries, self._suspended, self._dispatch = {}, [], 0
     for saved in state:
       group = group_from_json(saved["group"])
-      place = self._places[group.prompt.index, group.prompt.attempt] = _Place()
+      entry = self._entries[group.prompt.index, group.prompt.attempt] = _LineEntry()
       if saved["due"] is None:
         self._suspended.append(group)
       else:
-        place.tokens, place.due = int(group.lengths.sum()), saved["due"]
-        place.judged = functools.partial(lambda group: group, group)
-    self._take_effect()
+        entry.tokens, entry.due = int(group.lengths.sum()), saved["due"]
+        entry.judged = functools.partial(lambda group: group, group)
+    self._apply_due_verdicts()
 
 
-def _may_be_informative(place: _Place) -> bool:
-  return place.outcome is None or place.outcome == Verdict.TRAINED
+def _may_be_informative(entry: _LineEntry) -> bool:
+  return entry.verdict is None or entry.verdict == Verdict.INFORMATIVE

@@ -1,4 +1,4 @@
-"""Groups as JSON: exactly for checkpoints, readably for the sampled records under rollouts/."""
+"""Writes groups as JSON: exactly for checkpoints, readably for the records under rollouts/."""
 
 from typing import Any
 
@@ -16,7 +16,10 @@ _GROUP_ARRAYS = {"accuracy": np.float32, "rewards": np.float32, "valid": np.bool
 
 
 def group_to_json(group: Group) -> dict[str, Any]:
-  """A group, judged or not, as a JSON object that `group_from_json` turns back into the same bits."""
+  """Returns a group as a JSON object; `group_from_json` gives the same bits back.
+
+  The group may be judged or not.
+  """
   prompt = group.prompt
   verdicts = {name: getattr(group, name) for name in _GROUP_ARRAYS}
   return {
@@ -41,7 +44,7 @@ def group_to_json(group: Group) -> dict[str, Any]:
 
 
 def group_from_json(record: dict[str, Any]) -> Group:
-  """The group that `group_to_json` wrote."""
+  """Returns the group that `group_to_json` wrote."""
   prompt = record["prompt"]
   answers = []
   for answer in record["answers"]:
@@ -57,14 +60,16 @@ def group_from_json(record: dict[str, Any]) -> Group:
   )
 
 
-def rollout_record(step: int, group: Group, verdict: str, advantages: np.ndarray | None, prompt_text: str) -> dict:
-  """A group as a person wants to read it: one line of rollouts/step_NNNNNN.jsonl.
+def rollout_record(
+  step: int, group: Group, outcome: str, advantages: np.ndarray | None, prompt_text: str
+) -> dict[str, Any]:
+  """Returns a group for people to read: one line of rollouts/step_NNNNNN.jsonl.
 
   Args:
     step: the step it was judged in.
     group: the judged group.
-    verdict: what became of it (`verdicts.Verdict`).
-    advantages: float32 [G] if it was trained on.
+    outcome: a `dynamic_sampling.Outcome`; written as `verdict`.
+    advantages: float32 [G] if the group was trained on, else None.
     prompt_text: the decoded prompt.
   """
   samples = [
@@ -85,7 +90,7 @@ def rollout_record(step: int, group: Group, verdict: str, advantages: np.ndarray
     "prompt": prompt_text,
     "prompt_index": group.prompt.index,
     "answer": group.prompt.row.get("answer"),
-    "accepted": verdict == "trained",
-    "verdict": verdict,
+    "accepted": outcome == "trained",
+    "verdict": outcome,
     "samples": samples,
   }

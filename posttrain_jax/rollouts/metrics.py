@@ -1,7 +1,7 @@
-"""What a step's collection of groups looked like: counts, lengths, truncation, waste, staleness.
+"""Describes a step's groups: counts, lengths, truncation, waste, staleness.
 
-Two populations are told apart: what was generated, and what was trained on. A gap between their lengths or truncation
-shares is the bias that dynamic sampling must not have.
+The metrics tell two populations apart: what was generated, and what was trained on. A gap between their lengths or
+truncation shares is the bias that dynamic sampling must not have.
 """
 
 import math
@@ -9,29 +9,30 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from posttrain_jax.sampling.engine import EngineStats
+from posttrain_jax.rollouts.dynamic_sampling import Outcome, Verdict
+from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group
 
 
 def describe(
   trained: Sequence[Group],
-  judged: Sequence[tuple[Group, str]],
-  counted: Mapping[str, int],
+  judged: Sequence[tuple[Group, Outcome]],
+  verdicts: Mapping[Verdict, int],
   stats: EngineStats,
   *,
   version: int,
   drawn: int | None = None,
 ) -> dict[str, float]:
-  """Metrics of one collection.
+  """Computes the metrics of one step's collection.
 
   Args:
-    trained: the groups to train on, those carried in from the last step included.
-    judged: the groups whose fate this step decided, with what it is: those generated in it, or, where groups go on
-      from step to step, those that left the line.
-    counted: those groups by verdict (all right, all wrong, invalid, trained = informative), whatever became of them.
-    stats: what the engine did.
-    version: that of the current parameters.
-    drawn: prompts admitted in this step; as many as were judged if None.
+    trained: the groups to train on, those carried from earlier steps included.
+    judged: the groups that this step decided on, with their outcomes: those generated in it, or, under `carry`, those
+      that left the line.
+    verdicts: number of these groups by verdict, independent of their outcomes; 0 for a verdict that is missing.
+    stats: the engine's counts over this step.
+    version: the version of the current parameters, in updates.
+    drawn: prompts admitted in this step; None for as many as were judged.
 
   Returns:
     Flat metrics; tokens and lengths in tokens, shares in [0, 1], staleness in versions.
@@ -40,11 +41,11 @@ def describe(
   metrics: dict[str, float] = {
     "sampling/prompts_drawn": len(fresh) if drawn is None else drawn,
     "sampling/groups_trained": len(trained),
-    "sampling/carried": sum(outcome == "carried" for _, outcome in judged),
-    "sampling/dropped_all_right": counted["all_right"],
-    "sampling/dropped_all_wrong": counted["all_wrong"],
-    "sampling/dropped_invalid": counted["invalid"],
-    "sampling/surplus": sum(outcome == "surplus" for _, outcome in judged),
+    "sampling/carried": sum(outcome == Outcome.CARRIED for _, outcome in judged),
+    "sampling/dropped_all_right": verdicts[Verdict.ALL_RIGHT],
+    "sampling/dropped_all_wrong": verdicts[Verdict.ALL_WRONG],
+    "sampling/dropped_invalid": verdicts[Verdict.INVALID],
+    "sampling/surplus": sum(outcome == Outcome.SURPLUS for _, outcome in judged),
     "sampling/tokens_generated": stats.generated_tokens,
     "sampling/prefill_tokens": stats.prefill_tokens,
     "sampling/recomputed_tokens": stats.recomputed_tokens,
@@ -55,7 +56,7 @@ def describe(
     metrics["sampling/idle_share"] = stats.idle_slot_steps / stats.slot_steps
   if fresh:
     metrics |= {
-      "sampling/informative_share": counted["trained"] / len(fresh),
+      "sampling/informative_share": verdicts[Verdict.INFORMATIVE] / len(fresh),
       "accuracy/mean": _mean_of_valid(fresh, "accuracy"),
       "reward/mean": _mean_of_valid(fresh, "rewards"),
       "reward/invalid": int(sum(_without_verdict(group).sum() for group in fresh)),
@@ -82,7 +83,7 @@ def describe(
 
 
 def token_cost(generated: int, trained: int) -> dict[str, float]:
-  """Tokens generated for each token that counts in the loss, after filtering; of one step."""
+  """Computes a step's generated tokens for each token that counts in the loss."""
   return {"sampling/tokens_trained": trained, "sampling/generated_per_trained": generated / max(1, trained)}
 
 
@@ -91,7 +92,7 @@ def _lengths(groups: Sequence[Group]) -> np.ndarray:
 
 
 def _without_verdict(group: Group) -> np.ndarray:
-  """Bool [G]: answers on which some reward function failed."""
+  """Marks the answers on which some reward function failed: bool [G]."""
   return ~np.isfinite(np.stack(list(group.components.values()))).all(axis=0)
 
 

@@ -1,9 +1,9 @@
-"""How several processes share the sampling: each draws and judges answers to its prompts, and then all have all groups.
+"""Shares the sampling among processes, and gives all groups to every process.
 
-Which process draws an answer changes none of its random numbers: they depend on seed, prompt, sample and attempt alone.
-Of n processes, process i takes prompts i, i + n, ..., and a draw is over when the slowest is. What every process then
-has is what one process would have drawn, to the rounding that differs between engines of different width; so
-collectors, batches and metrics know nothing of processes.
+Of n processes, process i draws and judges the answers to prompts i, i + n, ...; all wait for the slowest. An answer's
+random numbers depend on seed, prompt, sample and attempt alone, not on the process that draws it. So every process
+gets the groups that one process would have drawn, up to the rounding by which engines of different width differ.
+Collectors, batches and metrics therefore need not know about processes.
 """
 
 import dataclasses
@@ -20,16 +20,19 @@ from posttrain_jax.rollouts.group_json import ANSWER_ARRAYS, group_from_json, gr
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group, Prompt
 
-# Engines run side by side, so a step's decode steps are those of the one that took most.
+# Engines run at the same time, so a step takes as many decode steps as the engine with the most.
 _LARGEST = ("dispatches", "decode_steps")
 
 
 def shared(prompts: Sequence[Prompt], make: Callable[[Sequence[Prompt]], list[Group]]) -> list[Group]:
-  """What `make` makes of prompts, each process making its share; in the prompts' order, on every process.
+  """Makes one group for each prompt, each process its share of them.
 
   Args:
     prompts: the same on all processes.
-    make: one group a prompt, in the prompts' order.
+    make: returns one group for each prompt, in the prompts' order.
+
+  Returns:
+    The groups of all prompts, in the prompts' order, on every process.
   """
   if not several():
     return make(prompts)
@@ -40,7 +43,7 @@ def shared(prompts: Sequence[Prompt], make: Callable[[Sequence[Prompt]], list[Gr
 
 
 def add_up(stats: EngineStats) -> EngineStats:
-  """What the engines of all processes did."""
+  """Adds up the counts of all processes' engines."""
   if not several():
     return stats
   each = [json.loads(sent) for sent in exchange(json.dumps(dataclasses.asdict(stats)).encode())]
@@ -48,7 +51,7 @@ def add_up(stats: EngineStats) -> EngineStats:
 
 
 def pack(groups: Sequence[Group]) -> bytes:
-  """Groups as bytes: what is long as arrays, the rest as JSON beside them."""
+  """Writes groups as bytes: per-token values as arrays, the rest as JSON."""
   answers = [answer for group in groups for answer in group.answers]
   arrays = {
     name: np.concatenate([np.zeros((0,), dtype), *[getattr(answer, name) for answer in answers]])
@@ -64,7 +67,7 @@ def pack(groups: Sequence[Group]) -> bytes:
 
 
 def unpack(content: bytes) -> list[Group]:
-  """The groups, in the same bits, that `pack` was given."""
+  """Reads the groups that `pack` was given, bit for bit."""
   header = int.from_bytes(content[:8], "little")
   facts = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["facts"])
   ends = np.cumsum(facts["lengths"], dtype=int)[:-1]

@@ -1,35 +1,34 @@
-"""How often each training prompt was solved, over all epochs, and which prompts are retired because they always are."""
+"""Remembers how often each training prompt was solved, and retires those always solved."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from posttrain_jax.rollouts.admission import Judged
-from posttrain_jax.rollouts.verdicts import Verdict
+from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict
 
 
 class PassRates:
-  """Counts by prompt index; part of a checkpoint.
+  """Counts right answers by prompt index, over all epochs; part of a checkpoint.
 
-  A prompt retires when `retire_after` groups of it in a row were all right: it teaches nothing as long as that is so,
-  and is not drawn again to see whether it still is. What was under way then does not call it back. A group without
-  enough verdicts says nothing either way.
+  A prompt retires when `retire_after` of its groups in a row were all right. Such a prompt teaches nothing, and it is
+  never drawn again. A group of it that was under way at that time does not bring it back. A group with too few rewards
+  for a verdict does not count in the row.
   """
 
   def __init__(self, retire_after: int):
-    """Starts with no prompt seen; 0 retires none."""
+    """Starts with no prompt seen; `retire_after` 0 retires none."""
     self._retire_after = retire_after
-    self._counts: dict[int, list[int]] = {}  # right answers, answers with a verdict, groups all right in a row
+    self._counts: dict[int, list[int]] = {}  # right answers, answers with a reward, groups all right in a row
 
   def add(self, judged: Iterable[Judged]) -> None:
-    """Counts groups, in prompt order, with what their answers alone say of them."""
-    for group, outcome in judged:
+    """Counts groups with their verdicts, in prompt order."""
+    for group, verdict in judged:
       counts = self._counts.setdefault(group.prompt.index, [0, 0, 0])
       counts[0] += int((group.accuracy > 0.5)[group.valid].sum())
       counts[1] += int(group.valid.sum())
-      if outcome == Verdict.ALL_RIGHT:
+      if verdict == Verdict.ALL_RIGHT:
         counts[2] += 1
-      elif outcome != Verdict.INVALID and not self._retired(counts):
+      elif verdict != Verdict.INVALID and not self._retired(counts):
         counts[2] = 0
 
   def _retired(self, counts: list[int]) -> bool:
@@ -37,16 +36,16 @@ class PassRates:
 
   @property
   def retired(self) -> frozenset[int]:
-    """Indices of the prompts that are not to be drawn any more."""
+    """Returns the indices of prompts that are not drawn any more."""
     return frozenset(index for index, counts in self._counts.items() if self._retired(counts))
 
   def rate(self, index: int) -> float:
-    """Share of right answers among those with a verdict; NaN for a prompt that has none."""
+    """Computes a prompt's share of right answers; NaN if no answer has a reward."""
     right, answers, _ = self._counts.get(index, (0, 0, 0))
     return right / answers if answers else float("nan")
 
   def describe(self) -> dict[str, float]:
-    """Prompts seen, their mean pass rate over all epochs, and how many are retired."""
+    """Counts prompts seen and retired, and averages the pass rates over prompts."""
     rates = [self.rate(index) for index in self._counts]
     rates = [rate for rate in rates if rate == rate]
     metrics: dict[str, float] = {
@@ -56,7 +55,7 @@ class PassRates:
     return metrics | ({"sampling/pass_rate": float(np.mean(rates))} if rates else {})
 
   def state(self) -> dict[str, list[int]]:
-    """The counts as a JSON object."""
+    """Returns the counts as a JSON object."""
     return {str(index): counts for index, counts in self._counts.items()}
 
   def restore(self, state: dict[str, list[int]]) -> None:

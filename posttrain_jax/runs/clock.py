@@ -1,6 +1,7 @@
-"""Where a step's wall time goes: named phases that may nest, each counted without what is inside it.
+"""Measures a step's wall time by named phases.
 
-What other threads do meanwhile takes no time of the step's, and is not counted.
+Phases may nest; the time of an inner phase is not counted for the outer one. Work on other threads is not counted: it
+runs at the same time as the step.
 """
 
 import contextlib
@@ -10,17 +11,20 @@ from collections.abc import Iterator
 
 
 class Clock:
-  """Adds up seconds by phase until they are taken."""
+  """Adds up seconds by phase until `take` returns them."""
 
   def __init__(self):
     self._seconds: dict[str, float] = {}
-    self._inside: list[float] = []  # per open phase, seconds spent in phases within it
+    self._inside: list[float] = []  # for each open phase, seconds spent in phases within it
     self._start = time.perf_counter()
     self._thread = threading.get_ident()
 
   @contextlib.contextmanager
   def phase(self, name: str) -> Iterator[None]:
-    """Counts what happens in the `with` block as `time/<name>`, on the thread that made the clock."""
+    """Counts the time of the `with` block as `time/<name>`.
+
+    On another thread than the one that made the clock, nothing is counted.
+    """
     if threading.get_ident() != self._thread:
       yield
       return
@@ -35,7 +39,7 @@ class Clock:
         self._inside[-1] += elapsed
 
   def take(self) -> dict[str, float]:
-    """Seconds of each phase and `time/total` since the last call."""
+    """Returns the seconds of each phase and `time/total` since the last call."""
     now = time.perf_counter()
     taken = {f"time/{name}": seconds for name, seconds in self._seconds.items()} | {"time/total": now - self._start}
     self._seconds, self._start = {}, now

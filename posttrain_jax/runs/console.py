@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a progress bar on a terminal, a line now and then elsewhere."""
+"""Shows a run's progress: a bar on a terminal, a line every few seconds elsewhere."""
 
 import math
 import time
@@ -11,17 +11,17 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Console:
-  """A progress bar over steps with a few metrics beside it. A context manager."""
+  """Shows a progress bar over steps with a few metrics. A context manager."""
 
   def __init__(self, title: str, total: int, shown: Mapping[str, str], *, done: int = 0, quiet: bool = False):
     """Sets up the bar.
 
     Args:
-      title: what is going on.
+      title: name of the work, such as "train".
       total: number of steps.
-      shown: metric name to the label under which it is shown.
+      shown: label of each metric to show, by the metric's name.
       done: steps done in an earlier run.
-      quiet: shows nothing: another process speaks.
+      quiet: show nothing, because another process does.
     """
     self._title, self._total, self._shown = title, total, shown
     self._console = rich.console.Console(stderr=True, quiet=quiet)
@@ -47,7 +47,7 @@ class Console:
     self._progress.stop()
 
   def update(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Shows that `step` is done; metrics seen earlier stay until they come again."""
+    """Shows that `step` is done; a metric that is missing keeps its last value."""
     self._latest |= {name: metrics[name] for name in self._shown if name in metrics}
     text = "  ".join(f"{label} {self._latest[name]:.3f}" for name, label in self._shown.items() if name in self._latest)
     self._progress.update(self._task, completed=step, metrics=text)

@@ -1,8 +1,8 @@
-"""A run's journal: metrics.jsonl, records and whole groups under rollouts/, and TensorBoard events.
+"""Writes a run's journal: metrics.jsonl, rollouts/ (records and whole groups), TensorBoard events.
 
-What is written for a step is on disk before a checkpoint can include it (`offsets` sees to it), and a restart cuts
-everything back to the checkpoint, so that the journal of a resumed run is that of an unbroken one, except for the
-metrics under `time/`, `memory/` and `restart/`.
+A step's entries are on disk before a checkpoint can include them (`offsets` ensures this). A restart cuts everything
+back to the checkpoint. So a resumed run has the same journal as an unbroken one, except for the metrics under `time/`,
+`memory/` and `restart/`.
 """
 
 import gzip
@@ -25,18 +25,18 @@ NOT_REPRODUCIBLE = ("time/", "memory/", "restart/")
 
 
 class Journal:
-  """Appends to the journal of a run; one process writes it, and steps only go up."""
+  """Appends to a run's journal. One process writes it, and steps only go up."""
 
   def __init__(self, path: str | os.PathLike, offsets: Mapping[str, int] | None = None, *, tensorboard: bool = True):
-    """Opens the journal and cuts off what a checkpoint does not include.
+    """Opens the journal and cuts off what the checkpoint does not include.
 
     Args:
       path: the run's directory.
-      offsets: what `offsets()` returned for the checkpoint that the run goes on from; None empties the journal.
+      offsets: the value of `offsets()` in the checkpoint that the run goes on from; None empties the journal.
       tensorboard: whether to write event files too, under `tensorboard/`.
 
     Raises:
-      InputError: metrics.jsonl is shorter than the checkpoint says.
+      InputError: if metrics.jsonl is shorter than the checkpoint says.
     """
     path = pathlib.Path(path)
     self._rollouts = path / "rollouts"
@@ -52,10 +52,10 @@ class Journal:
     for file in self._rollouts.glob("step_*.jsonl*"):
       if file.suffix == ".tmp" or int(file.name.removeprefix("step_").partition(".")[0]) > self._step:
         file.unlink()
-    # Steps after the checkpoint are written again: TensorBoard drops what earlier event files say about them.
+    # Steps after the checkpoint are written again; with purge_step TensorBoard drops them from earlier event files.
     self._events = None
     if tensorboard:
-      suffix = f".{os.getpid()}.{self._step + 1}"  # names have seconds only: a quick restart must not overwrite
+      suffix = f".{os.getpid()}.{self._step + 1}"  # file names count whole seconds: a quick restart must not overwrite
       self._events = tensorboardX.SummaryWriter(
         str(path / "tensorboard"), purge_step=self._step + 1, filename_suffix=suffix
       )
@@ -64,9 +64,13 @@ class Journal:
     """Appends a step's metrics as one JSON object with `step` first.
 
     Args:
-      step: larger than the one before.
-      metrics: name → number, bool, str, None, or an array without dimensions. Floats read back exactly; NaN and
-        infinity become null.
+      step: larger than the last one written.
+      metrics: values by name: number, bool, str, None, or an array without dimensions. Floats read back exactly; NaN
+        and infinity become null.
+
+    Raises:
+      ValueError: if the step is not larger than the last one.
+      TypeError: if a value has no JSON form.
     """
     if step <= self._step:
       raise ValueError(f"journal: step {step} after step {self._step}, expected steps to go up")
@@ -83,26 +87,31 @@ class Journal:
     """Writes a step's sampled records, one JSON object a line, to rollouts/step_NNNNNN.jsonl.
 
     Args:
-      step: the step they were sampled for; not written yet, or the one written last.
+      step: the step that the records were sampled in: the one written last, or a later one.
       records: JSON objects; arrays become lists, NaN and infinity null.
     """
     lines = [json.dumps(_plain(record), allow_nan=False) + "\n" for record in records]
     atomic_files.write_text(self._rollouts / f"step_{step:06d}.jsonl", "".join(lines))
 
   def write_groups(self, step: int, groups: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the groups that a step trained on to rollouts/step_NNNNNN.groups.jsonl.gz, a JSON object a line.
+    """Writes the groups that a step trained on, for a replay.
+
+    The file is rollouts/step_NNNNNN.groups.jsonl.gz, one JSON object a line.
 
     Args:
       step: as for `write_rollouts`.
-      groups: as `group_json.group_to_json` makes them; NaN and infinity stay what they are (Python reads them back), as
-        a replay has to have the same bits.
+      groups: results of `group_json.group_to_json`. NaN and infinity are kept (Python reads them back), because a
+        replay needs the same bits.
     """
     text = "".join(json.dumps(group) + "\n" for group in groups)
-    content = gzip.compress(text.encode(), mtime=0)  # without a time the same groups make the same file
+    content = gzip.compress(text.encode(), mtime=0)  # without a time stamp the same groups give the same file
     atomic_files.write_bytes(self._rollouts / f"step_{step:06d}{GROUPS_SUFFIX}", content)
 
   def offsets(self) -> dict[str, int]:
-    """Where the journal is now, for the checkpoint; everything written so far is on disk when this returns."""
+    """Returns the journal's position, for a checkpoint.
+
+    Everything written so far is on disk when this returns.
+    """
     self._metrics.flush()
     os.fsync(self._metrics.fileno())
     if self._events is not None:
@@ -124,7 +133,7 @@ class Journal:
 
 
 class NoJournal:
-  """What a process has in place of a `Journal` where another one keeps it."""
+  """Writes nothing: stands in for a `Journal` that another process writes."""
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     del step, metrics
@@ -146,7 +155,13 @@ class NoJournal:
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The records of a run's metrics.jsonl, in order; a last line cut short by a kill is left out."""
+  """Reads the records of a run's metrics.jsonl, in order.
+
+  A last line that a kill cut short is left out.
+
+  Raises:
+    InputError: if there is no metrics.jsonl, or a whole line is not JSON.
+  """
   records = []
   file = pathlib.Path(path) / METRICS_FILE
   if not file.exists():
@@ -160,12 +175,18 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def reproducible(record: Mapping[str, Any]) -> dict[str, Any]:
-  """A record without what measures time, memory or restarts: what two runs of the same config agree on."""
+  """Removes what measures time, memory or restarts from a record.
+
+  Two runs of the same config agree on the rest.
+  """
   return {name: value for name, value in record.items() if not name.startswith(NOT_REPRODUCIBLE)}
 
 
 def _plain(value: Any) -> Any:
-  """The value in JSON's types; a float32 becomes the float64 of the same value, which prints and reads back exactly."""
+  """Converts a value to JSON's types; NaN and infinity become None.
+
+  A float32 becomes the float64 of the same value, which prints and reads back exactly.
+  """
   if isinstance(value, Mapping):
     return {str(key): _plain(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):

@@ -1,11 +1,10 @@
-"""What every loop does around its own work: restore, journal, keep the best, save, show, and heed SIGTERM."""
+"""Keeps a run for any training loop: restores, writes, shows, saves, and stops on SIGTERM."""
 
 import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -16,23 +15,24 @@ from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.console import Console
 from posttrain_jax.runs.journal import Journal, NoJournal
 from posttrain_jax.runs.preemption import Preempted, Preemption
+from posttrain_jax.runs.sections import LoopSettings
 
 
 class Keeper:
-  """Keeps a run: its checkpoints, its journal and what the terminal shows.
+  """Keeps a run's checkpoints, its journal and its line on the terminal.
 
   Attributes:
-    restored: the checkpoint to go on from; None at a run's start.
-    step: the step it was made at; 0 at a run's start.
-    clock: seconds by phase, since the step before.
-    journal: for what a loop writes besides metrics.
+    restored: the checkpoint that the run goes on from; None at a run's start.
+    step: the last step that ended; before the first one, the step of `restored`, or 0 at a run's start.
+    clock: measures seconds by phase since the last step.
+    journal: takes what a loop writes besides metrics.
   """
 
   def __init__(
     self,
     stack: contextlib.ExitStack,
     path: pathlib.Path,
-    config: ml_collections.ConfigDict,
+    settings: LoopSettings,
     abstract: Any,
     *,
     title: str,
@@ -44,39 +44,43 @@ class Keeper:
     Args:
       stack: closes what is opened here.
       path: an existing directory that the run owns.
-      config: `steps`, `checkpoint`, `logging`, `eval.every` and `eval.best`: the metric, without its leading `eval/`,
-        by which the best checkpoint is kept; the highest value counts, with a minus before the name the lowest.
-      abstract: the state to restore, as ShapeDtypeStructs with shardings.
-      title: what the terminal calls the run.
-      preemption: whether SIGTERM arrived.
-      clock: the loop's clock, if it has one already.
+      settings: the method's; only the fields of `LoopSettings` are read.
+      abstract: the state to restore: a pytree of ShapeDtypeStructs with shardings.
+      title: name of the work on the terminal.
+      preemption: tells whether SIGTERM arrived.
+      clock: the loop's clock; None makes one.
     """
-    self._config, self._preemption, self.clock = config, preemption, clock or Clock()
-    self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=config.checkpoint.keep))
+    self._settings, self._preemption, self.clock = settings, preemption, clock or Clock()
+    self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=settings.checkpoint.keep))
     self.restored: Restored | None = self._checkpoints.restore(abstract)
     self.step, self._best, offsets = 0, -np.inf, None
     if self.restored is not None:
       extra = self.restored.extra
       self.step, self._best, offsets = self.restored.step, extra["best"], extra["journal"]
-    self._sign = -1.0 if config.eval.best.startswith("-") else 1.0
-    self._metric = f"eval/{config.eval.best.removeprefix('-')}"
-    journal = Journal(path, offsets, tensorboard=config.logging.tensorboard) if is_main() else NoJournal()
+    self._sign = -1.0 if settings.eval.best.startswith("-") else 1.0
+    self._metric = f"eval/{settings.eval.best.removeprefix('-')}"
+    journal = Journal(path, offsets, tensorboard=settings.logging.tensorboard) if is_main() else NoJournal()
     self.journal: Journal | NoJournal = stack.enter_context(journal)
     self._console = stack.enter_context(
-      Console(title, config.steps, config.logging.console, done=self.step, quiet=not is_main())
+      Console(title, settings.steps, settings.logging.console, done=self.step, quiet=not is_main())
     )
-    if self.restored is not None and self.step < config.steps:
+    if self.restored is not None and self.step < settings.steps:
       self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
-    self.clock.take()  # what came before the first step is not the first step's time
+    self.clock.take()  # time before the first step does not belong to it
 
   def say(self, text: str) -> None:
     """Prints a line on the terminal."""
     self._console.say(text)
 
   def evaluates(self, step: int, *, last: bool = False) -> bool:
-    """Whether the config asks for an evaluation after a step; `last` if the run ends there for another reason."""
-    every = self._config.eval.every
-    return bool(every) and (step % every == 0 or step == self._config.steps or last)
+    """Tells whether an evaluation is due after a step.
+
+    Args:
+      step: the step.
+      last: the run ends after it for another reason than `steps`.
+    """
+    every = self._settings.eval.every
+    return bool(every) and (step % every == 0 or step == self._settings.steps or last)
 
   def end(
     self,
@@ -92,23 +96,23 @@ class Keeper:
 
     Args:
       step: the step.
-      metrics: all that was measured.
-      state: what a checkpoint holds.
+      metrics: all metrics of the step.
+      state: the pytree that a checkpoint holds.
       params: the parameters in it, for `params_sha256`.
-      extra: gives the JSON object that is saved with it; "best" and "journal" are taken.
-      stop: the run ends here, whatever its number of steps.
+      extra: returns a JSON object to save with the state; the keys "best" and "journal" are reserved.
+      stop: end the run after this step, even if fewer than `steps` are done.
 
     Returns:
-      Whether this was the last step.
+      True if this was the last step.
     """
-    config = self._config
-    last = stop or step == config.steps or self._preemption.at_step_end()
+    settings = self._settings
+    last = stop or step == settings.steps or self._preemption.at_step_end()
     score = self._sign * metrics.get(self._metric, -np.inf * self._sign)
-    improved = bool(score > self._best)  # NaN, an evaluation without any verdict, is no improvement
+    improved = bool(score > self._best)  # NaN (an evaluation without any verdict) is no improvement
     self._best = score if improved else self._best
-    save = last or improved or (step > 0 and step % config.checkpoint.every == 0)
+    save = last or improved or (step > 0 and step % settings.checkpoint.every == 0)
     metrics = dict(metrics)
-    if save and config.checkpoint.digest:
+    if save and settings.checkpoint.digest:
       metrics["params_sha256"] = params_sha256(params)
     self.journal.write(step, {**metrics, **self.clock.take()})
     self._console.update(step, metrics)
@@ -119,8 +123,12 @@ class Keeper:
     return last
 
   def finish(self) -> None:
-    """Waits for the last checkpoint; raises Preempted where SIGTERM ended the run before its time."""
+    """Waits for the last checkpoint.
+
+    Raises:
+      Preempted: if SIGTERM ended the run before its last step.
+    """
     self._checkpoints.wait()
-    on_main(lambda: None)  # the others stay until the first, which writes manifests, has done so
-    if self._preemption.requested and self.step < self._config.steps:
+    on_main(lambda: None)  # all processes wait until process 0 has written the manifest
+    if self._preemption.requested and self.step < self._settings.steps:
       raise Preempted(f"preempted after step {self.step}, checkpoint saved")

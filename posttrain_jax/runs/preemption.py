@@ -1,24 +1,28 @@
-"""Preemption: SIGTERM asks the loop to checkpoint at the end of its step and to leave with exit code 75.
+"""Turns SIGTERM into a checkpoint at the end of the step and exit code 75.
 
-One process listens for the signal itself. With several, `jax.distributed.initialize` has taken SIGTERM over, and a
-signal to any of them stops all at the end of the same step, that of the furthest or the one after.
+With one process, `Preemption` handles the signal itself. With several, `jax.distributed.initialize` has taken SIGTERM
+over: a signal to any process stops all of them at the end of the same step. This is the step of the process that is
+furthest, or the next one.
 """
 
 import signal
 
 
 class Preempted(Exception):
-  """The run was asked to stop and has stopped after a finished checkpoint; running it again goes on from there."""
+  """Reports that the run stopped on request, after a finished checkpoint.
+
+  The same command goes on from there.
+  """
 
 
 class Preemption:
   """Listens for SIGTERM while in a `with` block.
 
-  On one process the first SIGTERM sets `requested` and puts the default action back, so that a second one ends it at
-  once.
+  With one process, the first SIGTERM sets `requested` and restores the default action, so that a second one ends the
+  process at once.
 
   Attributes:
-    requested: whether SIGTERM has arrived; with several processes, whether they have agreed to stop.
+    requested: True once SIGTERM has arrived; with several processes, once they have agreed to stop.
   """
 
   def __init__(self):
@@ -26,16 +30,19 @@ class Preemption:
     self._steps, self._previous = 0, None
 
   def at_step_end(self) -> bool:
-    """Whether to stop after this step; every process has to ask after every step, and gets the same answer."""
+    """Tells whether to stop after this step.
+
+    Every process must ask after every step; all get the same answer.
+    """
     if _joined() and not self.requested:
       from jax.experimental import multihost_utils
 
-      self._steps += 1  # a warm-up's steps and those after it count on
+      self._steps += 1  # one count over the warm-up and the steps after it
       self.requested = multihost_utils.reached_preemption_sync_point(self._steps)
     return self.requested
 
   def __enter__(self) -> "Preemption":
-    if not _joined():  # else a handler of ours would take the signal away from those who agree on it
+    if not _joined():  # with several processes, a handler here would hide the signal from JAX
       previous = signal.signal(signal.SIGTERM, self._handle)
       self._previous = signal.SIG_DFL if previous is None else previous  # None: not set from Python
     return self
@@ -51,7 +58,10 @@ class Preemption:
 
 
 def _joined() -> bool:
-  """Whether this process has joined others; looks at no device, and JAX is imported no sooner than it is needed."""
+  """Tells whether this process has joined others.
+
+  It touches no device. JAX is imported only when this is called.
+  """
   import jax
 
   return jax.distributed.is_initialized()

@@ -1,11 +1,14 @@
-"""Named random streams: one seed in the config, an independent one for each purpose."""
+"""Derives an independent seed for each purpose from the config's one seed."""
 
 import enum
 import hashlib
 
 
 class Stream(enum.StrEnum):
-  """What randomness is for. A new purpose gets a new name, so that the others keep their numbers."""
+  """Names the purposes of randomness.
+
+  A new purpose gets a new name, so that the others keep their random numbers.
+  """
 
   PARAMS = "params"
   PROMPTS = "prompts"
@@ -21,5 +24,5 @@ class Stream(enum.StrEnum):
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
-  """Seed of a stream, in [0, 2³¹), from the config's seed."""
+  """Returns the seed of a stream, in [0, 2³¹), for the config's seed."""
   return int.from_bytes(hashlib.sha256(f"{stream}/{seed}".encode()).digest()[:4], "little") >> 1

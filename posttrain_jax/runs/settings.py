@@ -1,71 +1,110 @@
-"""From a section of the config to the frozen record that a component takes, with one clear line if it does not fit."""
+"""Parses a config into frozen records, once, with one clear line where a field does not fit.
+
+A method has one record with a field for every field of its config; a group of fields is a record of its own, next to
+the code that uses it. After `parse` nothing reads a `ConfigDict`. So a mistyped field, a missing one and a config of
+another method end the run before anything is loaded.
+"""
 
 import dataclasses
+import difflib
 import enum
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
-from jax.sharding import Mesh
 
-from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.types import InputError
 
-
-def at_least(config: ml_collections.ConfigDict, least: Mapping[str, int]) -> None:
-  """Raises InputError where a whole number in the config, by dotted name, is below what it has to be."""
-  for name, bound in least.items():
-    value: Any = config
-    for part in name.split("."):
-      value = value[part]
-    if value < bound:
-      raise InputError(f"{name}: {value}, expected at least {bound}")
+Record = TypeVar("Record")
+_LEAST, _TAKEN_FROM = "at_least", "taken_from"
 
 
-def build(record: type, section: ml_collections.ConfigDict, where: str, **given: Any) -> Any:
-  """Makes a frozen dataclass from a config section of the same field names.
+def at_least(bound: int) -> Any:
+  """Declares a field of a record whose number must not be below a bound."""
+  return dataclasses.field(metadata={_LEAST: bound})
+
+
+def parse(record: type[Record], config: Mapping[str, Any] | ml_collections.ConfigDict, where: str = "") -> Record:
+  """Makes a frozen record from a config, or from one of its groups.
+
+  A field of the record that has a default may be missing in the config. A field whose metadata has `taken_from` is not
+  in the config's group: its value is that of the named field of the whole config, such as
+  "rollout.sampling.temperature". A record with a class method `from_section(section, where)` reads its group itself.
 
   Args:
-    record: the dataclass; enum and nested dataclass fields are converted.
-    section: the config section.
-    where: its dotted name, for messages.
-    **given: further fields that the config does not have.
+    record: the dataclass. Enums, nested records, tuples and mappings of records are converted.
+    config: the config or the group.
+    where: the group's dotted name, for messages; empty for a whole config.
 
   Raises:
-    InputError: an unknown or a missing field, a value of the wrong type, or one that the record refuses.
+    InputError: if a field is unknown, missing, of another type or out of range, or if the record refuses its value.
   """
-  hints = typing.get_type_hints(record)
-  fields = {field.name for field in dataclasses.fields(record)}
-  values = dict(given)
-  for name, value in section.items():
-    if name not in fields:
-      raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(fields - set(given)))}")
-    values[name] = convert(hints[name], value, f"{where}.{name}")
+  return _build(record, config, where, config)
+
+
+def as_config(record: Any) -> dict[str, Any]:
+  """Returns a record as the nested dictionary of the config that it was parsed from, of JSON values and tuples."""
+  if hasattr(record, "to_section"):
+    return record.to_section()
+  found = {}
   for field in dataclasses.fields(record):
-    if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
-      raise InputError(f"{where}.{field.name}: missing, expected {hints[field.name].__name__}")
-  return record(**values)
-
-
-def memory(config: ml_collections.ConfigDict, mesh: Mesh) -> Memory:
-  """The config's `memory`, all of it on the devices where it has none; InputError where the mesh cannot have it so."""
-  kept = build(Memory, config.get("memory", ml_collections.ConfigDict()), "memory")
-  kept.check(mesh)
-  return kept
+    value = getattr(record, field.name)
+    if _TAKEN_FROM in field.metadata or (value is None and field.default is None):
+      continue
+    found[field.name] = _plain(value)
+  return found
 
 
 def convert(expected: Any, value: Any, where: str) -> Any:
-  """A config value as the type that a record's field has; raises InputError where it is of another."""
+  """Returns a config value as the type that a record's field has.
+
+  Raises:
+    InputError: if the value is of another type.
+  """
+  return _convert(expected, value, where, {})
+
+
+def _build(record: type[Record], section: Any, where: str, config: Any) -> Record:
+  if hasattr(record, "from_section"):
+    return record.from_section(section, where)
+  hints = typing.get_type_hints(record)
+  fields = {field.name: field for field in dataclasses.fields(record)}
+  known = [name for name, field in fields.items() if _TAKEN_FROM not in field.metadata]
+  prefix = f"{where}." if where else ""
+  values = {}
+  for name, value in section.items():
+    if name not in known:
+      raise InputError(f"{prefix}{name}: unknown, {_expected(name, known)}")
+    values[name] = _convert(hints[name], value, prefix + name, config)
+    _check_bound(fields[name], values[name], prefix + name)
+  for name, field in fields.items():
+    if _TAKEN_FROM in field.metadata:
+      values[name] = _convert(hints[name], _field_of(config, field.metadata[_TAKEN_FROM]), prefix + name, config)
+    elif name not in values and field.default is field.default_factory is dataclasses.MISSING:
+      raise InputError(f"{prefix}{name}: missing, expected {_name(hints[name])}")
+  return record(**values)
+
+
+def _convert(expected: Any, value: Any, where: str, config: Any) -> Any:
   if isinstance(expected, types.UnionType):  # X | None
     if value is None:
       return None
     (expected,) = (option for option in typing.get_args(expected) if option is not types.NoneType)
-  if dataclasses.is_dataclass(expected):
+  origin = typing.get_origin(expected)
+  if dataclasses.is_dataclass(expected) or origin is Mapping:
     if not isinstance(value, Mapping | ml_collections.ConfigDict):
-      raise InputError(f"{where}: {value!r}, expected a group of {expected.__name__}'s fields")
-    return build(expected, value, where)
+      raise InputError(f"{where}: {value!r}, expected a group of fields ({_name(expected)})")
+    if origin is not Mapping:
+      return _build(expected, value, where, config)
+    item = typing.get_args(expected)[1]
+    return {name: _convert(item, each, f"{where}.{name}", config) for name, each in value.items()}
+  if origin is tuple:
+    if not isinstance(value, tuple | list):
+      raise InputError(f"{where}: {value!r}, expected a sequence")
+    item = typing.get_args(expected)[0]
+    return tuple(_convert(item, each, where, config) for each in value)
   if isinstance(expected, type) and issubclass(expected, enum.Enum):
     try:
       return expected(value)
@@ -75,4 +114,42 @@ def convert(expected: Any, value: Any, where: str) -> Any:
     return float(value)
   if expected in (int, float, str, bool) and type(value) is not expected:
     raise InputError(f"{where}: {value!r}, expected {expected.__name__}")
+  if expected is Any and isinstance(value, ml_collections.ConfigDict):
+    return value.to_dict()
+  return value
+
+
+def _check_bound(field: dataclasses.Field, value: Any, where: str) -> None:
+  if _LEAST in field.metadata and value < field.metadata[_LEAST]:
+    raise InputError(f"{where}: {value}, expected at least {field.metadata[_LEAST]}")
+
+
+def _field_of(config: Any, name: str) -> Any:
+  for part in name.split("."):
+    if part not in config:
+      raise InputError(f"{name}: missing in the config")
+    config = config[part]
+  return config
+
+
+def _expected(name: str, known: list[str]) -> str:
+  close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+  if close:
+    return f"the closest is {close[0]}"
+  return f"expected one of {', '.join(sorted(known))}" if len(known) < 20 else "and none with a name like it"
+
+
+def _name(hint: Any) -> str:
+  return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "").replace("collections.abc.", "")
+
+
+def _plain(value: Any) -> Any:
+  if dataclasses.is_dataclass(value):
+    return as_config(value)
+  if isinstance(value, enum.Enum):
+    return value.value
+  if isinstance(value, Mapping):
+    return {name: _plain(item) for name, item in value.items()}
+  if isinstance(value, tuple | list):
+    return tuple(map(_plain, value))
   return value

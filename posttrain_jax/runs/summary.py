@@ -1,4 +1,4 @@
-"""Evaluations as JSON and as tables: a finished run's before and after, or one evaluation alone."""
+"""Summarizes evaluations as JSON and as tables: a run's before and after, or one alone."""
 
 import math
 import os
@@ -15,19 +15,19 @@ _KEYS = {"avg@8": "avg_at_8", "greedy": "greedy", "maj@8": "maj_at_8"}
 
 
 def summarize(workdir: str | os.PathLike, *, held_out: str = "heldout") -> dict[str, Any]:
-  """Reads a run's journal.
+  """Summarizes a run's journal.
 
   Args:
-    workdir: of a run of `pipelines.grpo` that evaluated with 8 samples.
+    workdir: the workdir of a run of `pipelines.grpo` that evaluated with 8 samples.
     held_out: name of the evaluation set.
 
   Returns:
-    A JSON object: avg_at_8_before and _after, first; greedy_ and maj_at_8_ likewise; warmup_avg_at_8, one value for
-    each evaluation of the warm-up, empty without one. "before" is step 0, before the first update; "after" the last
-    step that was evaluated. None where a value was not measured.
+    A JSON object with avg_at_8_before and avg_at_8_after first, then the same for greedy_ and maj_at_8_, then
+    warmup_avg_at_8: one value for each evaluation of the warm-up, empty if there was none. "before" is step 0, before
+    the first update; "after" is the last step that was evaluated. A value that was not measured is None.
 
   Raises:
-    InputError: there is no journal, or no evaluation in it at step 0.
+    InputError: if there is no journal, or no evaluation in it at step 0.
   """
   before, after = _first_and_last(workdir, held_out)
   prefix = f"eval/{held_out}/"
@@ -41,7 +41,11 @@ def summarize(workdir: str | os.PathLike, *, held_out: str = "heldout") -> dict[
 
 
 def table(workdir: str | os.PathLike, *, held_out: str = "heldout") -> rich.table.Table:
-  """The same for reading, with 95 % intervals; raises as `summarize` does."""
+  """Returns the values of `summarize` as a table, with 95 % intervals and pass@8.
+
+  Raises:
+    InputError: as `summarize` does.
+  """
   before, after = _first_and_last(workdir, held_out)
   problems = before.get(f"eval/{held_out}/problems")
   plateau = summarize(workdir, held_out=held_out)["warmup_avg_at_8"]
@@ -60,7 +64,11 @@ def table(workdir: str | os.PathLike, *, held_out: str = "heldout") -> rich.tabl
 
 
 def metrics_table(metrics: dict[str, Any]) -> rich.table.Table:
-  """The metrics of one evaluation (`evaluation.answers.evaluate`) for reading, with 95 % intervals where there are."""
+  """Returns the metrics of one evaluation as a table, with 95 % intervals if measured.
+
+  Args:
+    metrics: the result of `evaluation.answers.evaluate`.
+  """
   result = rich.table.Table(show_header=False)
   for name, value in metrics.items():
     if f"{name}_low" in metrics:
@@ -71,7 +79,7 @@ def metrics_table(metrics: dict[str, Any]) -> rich.table.Table:
 
 
 def _interval(metrics: dict[str, Any], name: str) -> str:
-  """A metric with its `_low` and `_high`, such as "0.512 [0.480, 0.541]", escaped for rich."""
+  """Formats a metric with its interval, such as "0.512 [0.480, 0.541]", escaped for rich."""
   low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
   return f"{_number(metrics.get(name))} \\[{_number(low)}, {_number(high)}]"
 

@@ -1,4 +1,8 @@
-"""A run's directory: one run at a time, one config for good. Of several processes it is the first that holds it."""
+"""Holds a run's directory.
+
+It admits one run at a time, and one config for all starts of that run.
+If a run has several processes, process 0 holds the lock.
+"""
 
 import dataclasses
 import fcntl
@@ -19,18 +23,18 @@ from posttrain_jax.types import InputError
 CONFIG_FILE = "config.json"
 _LOCK_FILE = "lock"
 _DIGESTS = "digests"
-# What may differ when a run goes on: how long, on which devices, and what only looks at the run.
+# These may differ when a run goes on: its length, its devices, and what only observes it.
 _FREE_FIELDS = ("steps", "mesh", "meshes", "memory", "checkpoint", "eval", "logging")
 _ABSENT = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """An open run directory, locked until `close`.
+  """Holds an open run directory, locked until `close`.
 
   Attributes:
     path: the directory.
-    resumed: whether it had a config.json already.
+    resumed: True if it had a config.json already.
   """
 
   path: pathlib.Path
@@ -39,31 +43,31 @@ class Workdir:
 
   @property
   def checkpoints(self) -> pathlib.Path:
-    """Where the learner's checkpoints are."""
+    """Returns the directory of the learner's checkpoints."""
     return self.path / "checkpoints"
 
   @property
   def rollouts(self) -> pathlib.Path:
-    """Where the sampled records are."""
+    """Returns the directory of the sampled records."""
     return self.path / "rollouts"
 
   @classmethod
   def open(
-    cls, path: str | os.PathLike, config: ml_collections.ConfigDict, digests: Mapping[str, str] | None = None
+    cls, path: str | os.PathLike, config: Mapping[str, Any], digests: Mapping[str, str] | None = None
   ) -> "Workdir":
-    """Opens DIR for a run with this config: makes it, or checks that it belongs to the same run.
+    """Opens DIR for a run: makes it, or checks that it is this run's.
 
-    `steps` and the groups `mesh`, `meshes`, `memory`, `checkpoint`, `eval` and `logging` may differ from the run's
-    start; config.json then takes the new values.
+    The field `steps` and the sections `mesh`, `meshes`, `memory`, `checkpoint`, `eval` and `logging` may differ from
+    those at the run's start; config.json then takes the new values.
 
     Args:
-      path: DIR. It must not exist, be empty, or be a run's directory.
-      config: the resolved config, of JSON values.
-      digests: name → digest of each file that the run reads (data, tokeniser), kept in config.json under `digests`.
+      path: DIR. It must be a run's directory, or empty, or not exist yet.
+      config: the resolved config as a nested dictionary of JSON values (`settings.as_config`).
+      digests: a digest by name for each file that the run reads (data, tokeniser), kept in config.json under `digests`.
 
     Raises:
-      InputError: another run has DIR open, DIR holds something else, or a field differs (the first one is named), from
-        the run's start or between processes.
+      InputError: if another process has DIR open, if DIR holds something else, or if a field differs from the run's
+        start or between processes (the first such field is named).
     """
     path = pathlib.Path(path).absolute()
     content = _to_json(config, digests or {})
@@ -94,7 +98,7 @@ class Workdir:
     return cls(path=path, resumed=resumed, _lock=lock)
 
   def close(self) -> None:
-    """Gives the lock back."""
+    """Releases the lock."""
     if self._lock is not None:
       self._lock.close()
 
@@ -106,7 +110,11 @@ class Workdir:
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
-  """The object in a run's config.json, `digests` included; InputError where it is missing or broken."""
+  """Reads the object in a run's config.json, `digests` included.
+
+  Raises:
+    InputError: if the file is missing or broken.
+  """
   file = pathlib.Path(path) / CONFIG_FILE
   try:
     content = json.loads(file.read_text(encoding="utf-8"))
@@ -120,7 +128,14 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_config(path: str | os.PathLike) -> ml_collections.ConfigDict:
-  """The resolved config of the run in a workdir, locked; sequences are tuples. InputError as in `read_json`."""
+  """Reads the resolved config of the run in a workdir.
+
+  Returns:
+    The config, locked; sequences are tuples.
+
+  Raises:
+    InputError: if config.json is missing or broken.
+  """
   content = read_json(path)
   content.pop(_DIGESTS, None)
   return ml_collections.ConfigDict(_tuples(content)).lock()
@@ -131,7 +146,7 @@ def _refuse_foreign(path: pathlib.Path) -> None:
     return
   if not path.is_dir():
     raise InputError(f"--workdir={path}: found a file, expected a directory")
-  ours = {_LOCK_FILE, CONFIG_FILE + ".tmp"}  # a start that was killed before config.json was there
+  ours = {_LOCK_FILE, CONFIG_FILE + ".tmp"}  # left by a start that was killed before it wrote config.json
   others = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
   if others:
     raise InputError(
@@ -140,7 +155,7 @@ def _refuse_foreign(path: pathlib.Path) -> None:
 
 
 def _refuse_disagreement(content: dict[str, Any]) -> None:
-  """Raises InputError where the processes of one run were started with different configs or read different data."""
+  """Raises InputError if the processes of one run have different configs or data."""
   first, *others = (_flatten(json.loads(sent)) for sent in exchange(json.dumps(content).encode()))
   for index, other in enumerate(others, 1):
     for name in [*first, *(name for name in other if name not in first)]:
@@ -152,10 +167,13 @@ def _refuse_disagreement(content: dict[str, Any]) -> None:
 
 
 def _lock(path: pathlib.Path) -> io.TextIOWrapper:
-  """An open file that holds the lock; the system releases it when the process ends, however it ends."""
+  """Opens the file that holds the lock.
+
+  The system releases the lock when the process ends, also after SIGKILL.
+  """
   file = open(path / _LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115 (the lock lasts while it is open)
   try:
-    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock, which a forked verifier would keep held
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked verifier would keep that lock
   except OSError:
     file.seek(0)
     holder = file.read().strip() or "unknown"
@@ -170,14 +188,14 @@ def _lock(path: pathlib.Path) -> io.TextIOWrapper:
   return file
 
 
-def _to_json(config: ml_collections.ConfigDict, digests: Mapping[str, str]) -> dict[str, Any]:
+def _to_json(config: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
   if _DIGESTS in config:
     raise InputError(f"config field {_DIGESTS}: the name is taken by config.json, expected another one")
-  return {**_plain(config.to_dict(), ""), _DIGESTS: dict(digests)}
+  return {**_plain(config, ""), _DIGESTS: dict(digests)}
 
 
 def _plain(value: Any, where: str) -> Any:
-  """The value in JSON's types: sequences are lists."""
+  """Converts a value to JSON's types; sequences become lists."""
   if isinstance(value, Mapping):
     return {str(key): _plain(item, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
@@ -196,7 +214,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:
-  """Dotted name → value; an empty group is a value."""
+  """Maps dotted names to values; an empty section is a value."""
   if not isinstance(value, dict) or not value:
     return {name: value}
   return {key: leaf for part in value for key, leaf in _flatten(value[part], f"{name}.{part}".lstrip(".")).items()}

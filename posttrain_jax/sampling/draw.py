@@ -1,8 +1,9 @@
-"""Drawing a token from logits: temperature, truncation, and an inverse-CDF draw that costs two uniforms a row.
+"""Draws tokens from logits, with temperature and truncation, from two uniforms a row.
 
 A Gumbel draw needs one random number per vocabulary entry, which at 50k entries costs as much as a small model's
-forward pass. Here the vocabulary is cut into blocks: one uniform picks a block by the blocks' sums, the other a token
-inside it, so only a row of blocks and one block are ever accumulated.
+forward pass. This is an inverse-CDF draw in two stages instead. The vocabulary is cut into blocks. One uniform picks a
+block by the blocks' sums, the other picks a token inside it, so running sums are needed over the blocks and over one
+block only.
 """
 
 import dataclasses
@@ -19,12 +20,12 @@ _SPLIT = 64  # most devices that a vocabulary is split over
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-  """How tokens are drawn.
+  """Describes how tokens are drawn.
 
   Attributes:
     temperature: divides the logits; 0 takes the most likely token.
     top_k: keep the k most likely tokens; 0 keeps all.
-    top_p: keep the fewest most likely tokens whose probability adds up to at least p; 1 keeps all.
+    top_p: keep the smallest set of most likely tokens whose probabilities add up to at least p; 1 keeps all.
     min_p: keep tokens at least min_p times as likely as the most likely one; 0 keeps all.
     stop_ids: drawing any of these ends the answer; may be empty.
   """
@@ -36,7 +37,7 @@ class SamplingConfig:
   stop_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
-    """Raises InputError on values without a meaning."""
+    """Raises InputError on a value out of range."""
     for name, ok, expected in (
       ("temperature", self.temperature >= 0, "0 or more"),
       ("top_k", self.top_k >= 0, "0 (off) or more"),
@@ -48,21 +49,22 @@ class SamplingConfig:
 
   @property
   def truncates(self) -> bool:
-    """True if the distribution drawn from is not the model's own at this temperature."""
+    """Says whether the distribution drawn from differs from the model's own at this temperature."""
     return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1 or self.min_p > 0)
 
 
 def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
-  """Masks what top-k, min-p and top-p leave out, in that order, each on what the one before it left.
+  """Masks the tokens that top-k, min-p and top-p leave out.
 
-  Ties with the last kept token are kept too, so the result does not depend on the order of the vocabulary.
+  They apply in that order, each to the tokens that the one before it kept. Ties with the last kept token are kept too,
+  so the result does not depend on the order of the vocabulary.
 
   Args:
     scaled: float32 [S, V], logits divided by the temperature.
     config: what to keep.
 
   Returns:
-    [S, V] with -1e30 in place of what was left out; the most likely token always stays.
+    [S, V] with -1e30 at the tokens left out; the most likely token always stays.
   """
   if config.top_k and config.top_k < scaled.shape[-1]:
     smallest = jax.lax.top_k(scaled, config.top_k)[0][:, -1:]
@@ -81,11 +83,12 @@ def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
 
 
 def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
-  """Index [S] of the first positive weight [n, S] at which the running sum is above uniform [S] times the total.
+  """Picks an index [S] of weights [n, S] with probabilities in proportion to them.
 
-  Asking for a positive weight is not redundant: running sums are added up as a tree, whose rounding lets them rise, or
-  fall, at a weight of 0 (512 and more entries on CPU). And where rounding makes the target equal to the total, no sum
-  is above it: then it is the last positive weight.
+  It is the first positive weight at which the running sum exceeds uniform [S] times the total. The weight itself has to
+  be checked: running sums are added up as a tree, whose rounding can let them rise or fall at a weight of 0 (512 and
+  more entries on CPU). If rounding makes the target equal to the total, no sum exceeds it; the last positive
+  weight is taken then.
   """
   sums = jnp.cumsum(weights, axis=0)
   positive = weights > 0
@@ -95,17 +98,18 @@ def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 
 
 def _blocks(x_VxS: jax.Array) -> jax.Array:
-  """Cuts a vocabulary into blocks [n, W, S] of about sqrt(V) each, the last ones filled up with -inf."""
+  """Cuts a vocabulary into blocks [n, W, S] with W about sqrt(V), padded with -inf."""
   vocab, rows = x_VxS.shape
   width = 1 << math.ceil(math.log2(vocab) / 2)
-  # Many blocks are made a multiple of what a vocabulary may be split over: otherwise it is gathered at every step.
+  # With many blocks their number is made a multiple of _SPLIT. Otherwise a vocabulary that is split over devices would
+  # be gathered at every step.
   unit = width * (_SPLIT if vocab > width * _SPLIT else 1)
   padded = jnp.pad(x_VxS, ((0, -vocab % unit), (0, 0)), constant_values=-jnp.inf)
   return padded.reshape(-1, width, rows)
 
 
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:
-  """Of x [n, ..., S] what is at index [S] of the first axis: [..., S]."""
+  """Takes from x [n, ..., S] the entries at index [S] of axis 0: [..., S]."""
   return jnp.take_along_axis(x, jnp.broadcast_to(index, (1, *x.shape[1:])), axis=0)[0]
 
 
@@ -113,24 +117,24 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
   """Draws one token a row.
 
   A token of probability 0 (a logit of -inf, or truncated away) is never drawn. Uniforms are multiples of 2^-23, so a
-  block of tokens with less than that in all may be out of reach; ties at temperature 0 go to the lowest id.
+  block of tokens whose probabilities sum to less may never be drawn. Ties at temperature 0 go to the lowest id.
 
   Args:
-    logits: float32 [S, V], finite or -inf, at least one of a row finite. The vocabulary is gone through as the first
-      axis, as `Transformer.logits` makes a tied table's: each sum over it then adds whole vectors of rows.
-    uniforms: float32 [S, 2] in [0, 1): the row's own randomness.
+    logits: float32 [S, V], finite or -inf, at least one of a row finite. They are transposed first, as
+      `Transformer.logits` makes them from a tied table: each sum over the vocabulary then adds whole vectors of rows.
+    uniforms: float32 [S, 2] in [0, 1), random numbers of each row.
     config: temperature and truncation.
 
   Returns:
     tokens: int32 [S].
     sampler_logprobs: float32 [S], log probability at the temperature, before truncation. A temperature of 0 has no such
       distribution; temperature 1 is reported then.
-    drawn_logprobs: float32 [S], log probability in the distribution drawn from: 0 where that has one token only.
+    drawn_logprobs: float32 [S], log probability in the distribution drawn from; 0 if that has one token only.
   """
   logits_VxS = logits.T
   largest = logits_VxS.max(0)
 
-  def scale(x):  # the largest is 0 before the division: dividing first would leave rounding errors of whole nats
+  def scale(x):  # subtract before dividing: dividing first would leave rounding errors of whole nats
     return (x - largest.reshape((1,) * (x.ndim - 1) + (-1,))) / (config.temperature or 1.0)
 
   if config.temperature == 0:
@@ -140,7 +144,7 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
     logprobs = -jnp.log(jnp.exp(scale(logits_VxS)).sum(0))
     return tokens, logprobs, jnp.zeros_like(logprobs)
 
-  # Neither scaled logits nor weights are written: to make those of one block again costs less.
+  # Neither scaled logits nor weights are stored: computing those of one block again costs less.
   if config.truncates:
     blocks, weigh = _blocks(truncate(scale(logits_VxS).T, config).T), jnp.exp
   else:

@@ -1,28 +1,36 @@
-"""The engine's books on requests, on the host alone: who waits, who runs, what is finished, whose prompt is ready."""
+"""Tracks the engine's requests: which wait, run or are finished, and whose prompts are prefilled."""
 
 import collections
 import itertools
 from collections.abc import Callable, Sequence
 
 from posttrain_jax.sampling.places import Place, Places
-from posttrain_jax.sampling.requests import Request, continued
+from posttrain_jax.sampling.requests import Request, resumed
 from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
 BucketOf = Callable[[int], int]  # from a length in tokens to the width it is padded to
 
 
 class Ledger:
-  """Books on requests. A group is known by prompt index and attempt.
+  """Tracks requests and their groups. A group is known by (prompt index, attempt).
+
+  A request waits in `queue` or `interrupted`, then runs in a slot, then becomes an answer of its group. Before it can
+  run, its prompt must be in the pool, the device memory for prompts that were just prefilled.
 
   Attributes:
     queue: requests without a token yet, samples of a prompt in order.
     interrupted: requests that have tokens and no slot; they go before the queue.
-    running: requests by slot.
-    pool: groups whose prompt has just been prefilled, with their row of the pool; until all their requests have begun.
+    running: slot to request.
+    pool: group to its prompt's row in the pool. A group leaves it when all its requests have begun.
   """
 
   def __init__(self, prefill_width: int, places: Places):
-    """Starts empty; the pool has `prefill_width` rows, and requests run in `places`."""
+    """Starts without requests.
+
+    Args:
+      prefill_width: W, rows of the pool.
+      places: assigns slots and rows to requests that begin to run.
+    """
     self._rows, self._places = prefill_width, places
     self.queue: collections.deque[Request] = collections.deque()
     self.interrupted: collections.deque[Request] = collections.deque()
@@ -35,115 +43,109 @@ class Ledger:
 
   @property
   def unfinished(self) -> int:
-    """Number of requests that wait or run."""
+    """Counts the requests that wait or run."""
     return self.waiting + len(self.running)
 
   @property
   def waiting(self) -> int:
-    """Number of requests that wait."""
+    """Counts the requests that wait."""
     return len(self.queue) + len(self.interrupted)
 
   def add(self, prompt: Prompt, answers: Sequence[Answer | None]) -> None:
-    """Takes in a group: answers that are finished, suspended, or not begun (None).
+    """Adds a group.
+
+    Args:
+      prompt: the group's prompt.
+      answers: one for each sample: finished, suspended, or None if it has not begun.
 
     Raises:
-      ValueError: it is here already.
+      ValueError: if the group is here already.
     """
-    name = (prompt.index, prompt.attempt)
-    if name in self._groups:
+    group = (prompt.index, prompt.attempt)
+    if group in self._groups:
       raise ValueError(f"prompt {prompt.index} is under way already at attempt {prompt.attempt}")
-    self._groups[name], self._finished[name] = (prompt, len(answers)), {}
+    self._groups[group], self._finished[group] = (prompt, len(answers)), {}
     for sample, answer in enumerate(answers):
       if answer is not None and answer.finish_reason != FinishReason.SUSPENDED:
-        self._finished[name][sample] = answer
+        self._finished[group][sample] = answer
         continue
-      request = Request(prompt, sample) if answer is None else continued(prompt, sample, answer)
+      request = Request(prompt, sample) if answer is None else resumed(prompt, sample, answer)
       (self.interrupted if request.drawn else self.queue).append(request)
-      self._waiting[name] += 1
+      self._waiting[group] += 1
 
   def end(self, slot: int, reason: FinishReason) -> list[Group]:
-    """Ends the request in a slot; returns its group if that was its last one."""
+    """Ends the request in a slot.
+
+    Returns:
+      its group, if this was the group's last unfinished request; else nothing.
+    """
     request = self.running.pop(slot)
     self._places.give_back(request)
-    return self._finish(request, reason)
-
-  def _finish(self, request: Request, reason: FinishReason) -> list[Group]:
-    answers = self._finished[request.name]
+    answers = self._finished[request.group]
     answers[request.sample] = request.answer(reason)
-    if len(answers) < self._groups[request.name][1]:
+    if len(answers) < self._groups[request.group][1]:
       return []
-    del self._finished[request.name], self._groups[request.name]
+    del self._finished[request.group], self._groups[request.group]
     return [Group(prompt=request.prompt, answers=tuple(answers[i] for i in range(len(answers))))]
 
-  def drop(self, names: set[tuple[int, int]]) -> tuple[list[int], list[Group]]:
-    """Ends all requests of these groups; returns the slots that were theirs, and the groups."""
-    slots = [slot for slot, request in self.running.items() if request.name in names]
-    groups = [group for slot in slots for group in self.end(slot, FinishReason.CANCELLED)]
-    for waiting in (self.interrupted, self.queue):
-      dropped = [request for request in waiting if request.name in names]
-      kept = [request for request in waiting if request.name not in names]
-      waiting.clear()
-      waiting.extend(kept)
-      groups += [group for request in dropped for group in self._finish(request, FinishReason.CANCELLED)]
-    for name in names:
-      self.pool.pop(name, None)
-      del self._waiting[name]
-    return slots, groups
-
   def take_all(self) -> list[Group]:
-    """Empties the books: the groups under way in the order of their submission, unfinished answers SUSPENDED."""
+    """Removes all groups and returns them in the order of submission, unfinished answers as SUSPENDED."""
     for request in [*self.running.values(), *self.interrupted, *self.queue]:
-      self._finished[request.name][request.sample] = request.answer(FinishReason.SUSPENDED)
+      self._finished[request.group][request.sample] = request.answer(FinishReason.SUSPENDED)
     groups = [
-      Group(prompt=prompt, answers=tuple(self._finished[name][i] for i in range(size)))
-      for name, (prompt, size) in self._groups.items()
+      Group(prompt=prompt, answers=tuple(self._finished[group][i] for i in range(size)))
+      for group, (prompt, size) in self._groups.items()
     ]
     for request in self.running.values():
       self._places.give_back(request)
-    for books in (self.queue, self.interrupted, self.running, self.pool, self._waiting, self._groups, self._finished):
-      books.clear()
+    for kept in (self.queue, self.interrupted, self.running, self.pool, self._waiting, self._groups, self._finished):
+      kept.clear()
     return groups
 
   def take_unfilled(self, bucket_of: BucketOf) -> list[tuple[int, Prompt]]:
-    """Gives rows of the pool to the prompt that is next and to those behind it that share its bucket.
+    """Chooses the prompts of the next prefill and gives them rows of the pool.
+
+    These are the first waiting request's prompt and later ones in the same bucket, as many as the pool has room for.
 
     Returns:
-      (row, prompt) of those that are to be prefilled, as many as the pool has room for; none if the next is there.
+      (row of the pool, prompt) pairs; empty if the first waiting request's prompt is in the pool already.
     """
-    if (self.interrupted or self.queue)[0].name in self.pool:
+    if (self.interrupted or self.queue)[0].group in self.pool:
       return []
-    waiting = {request.name: request.prompt for request in itertools.chain(self.interrupted, self.queue)}
+    waiting = {request.group: request.prompt for request in itertools.chain(self.interrupted, self.queue)}
     if len(self.pool) == self._rows:
-      self.pool.clear()  # prompts that stood first before others were resumed: they are prefilled again
+      self.pool.clear()  # resumed answers went before these prompts; they are prefilled again later
     bucket = bucket_of(len(next(iter(waiting.values())).tokens))
     free = [row for row in range(self._rows) if row not in self.pool.values()]
     batch = [
-      (name, prompt)
-      for name, prompt in waiting.items()
-      if name not in self.pool and bucket_of(len(prompt.tokens)) == bucket
+      (group, prompt)
+      for group, prompt in waiting.items()
+      if group not in self.pool and bucket_of(len(prompt.tokens)) == bucket
     ]
     taken = list(zip(free, batch))
-    self.pool.update({name: row for row, (name, _) in taken})
+    self.pool.update({group: row for row, (group, _) in taken})
     return [(row, prompt) for row, (_, prompt) in taken]
 
   def take_next(self) -> list[tuple[Request, Place, int]]:
-    """Takes requests in order, as long as their prompts are in the pool and there is a place for them.
+    """Starts waiting requests in order.
+
+    It stops at the first one whose prompt is not in the pool, or for which no place is free.
 
     Returns:
-      Requests that run from now on, with their places and the pool's rows of their prompts.
+      the requests that run from now on, each with its place and its prompt's row of the pool.
     """
     taken = []
     for waiting in (self.interrupted, self.queue):
-      while waiting and waiting[0].name in self.pool:
+      while waiting and waiting[0].group in self.pool:
         place = self._places.take(waiting[0])
         if place is None:
           return taken
         request = waiting.popleft()
         self.running[place.slot] = request
-        taken.append((request, place, self.pool[request.name]))
-        self._waiting[request.name] -= 1
-        if not self._waiting[request.name]:
-          del self.pool[request.name], self._waiting[request.name]
+        taken.append((request, place, self.pool[request.group]))
+        self._waiting[request.group] -= 1
+        if not self._waiting[request.group]:
+          del self.pool[request.group], self._waiting[request.group]
       if waiting:
         return taken
     return taken

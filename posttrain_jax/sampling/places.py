@@ -1,6 +1,8 @@
-"""The engine's books on where answers run: which slot each has, and which row its prompt's keys and values lie in.
+"""Assigns running requests to slots, and their prompts to rows of the device's memory.
 
-An answer's slot and its prompt's row are on the same device; a prompt whose answers run on several has a row on each.
+The device holds two caches. Each slot has a row of its own for the keys and values of its answer. Prompts lie in the
+rows of a second cache, the prefixes, where up to T answers of a group read them together. A request's slot and its
+prompt's row are on the same device; a prompt whose answers run on several devices has a row on each.
 """
 
 import collections
@@ -9,16 +11,20 @@ import heapq
 
 from posttrain_jax.sampling.requests import Request
 
+# A prompt's copy in one row: (shard, group, sample // share). Samples of equal sample // share read the same copy.
+_Copy = tuple[int, tuple[int, int], int]
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where an answer runs.
+  """Holds where one request runs: its slot, its prompt's row, and its lane.
 
   Attributes:
-    slot: its slot.
-    row: the row of its prompt.
-    lane: which of the row's lanes it reads through (`models.attention.Prefixes`), counted from its device's first row.
-    fresh: whether the prompt still has to be copied into the row.
+    slot: row of the slots' cache that the answer is written to.
+    row: row of the prefixes that holds the prompt's keys and values.
+    lane: T · (row, counted from the first row of its device) + sample mod T. The decode program finds the prompt of a
+      slot by it (`models.attention.Prefixes.lanes`).
+    fresh: True if the row does not hold the prompt yet, so that the prompt has to be copied into it.
   """
 
   slot: int
@@ -28,54 +34,64 @@ class Place:
 
 
 class Places:
-  """Free and taken slots and rows. A sample's lane within a row is fixed, so that its bits cannot depend on it."""
+  """Tracks which slots and rows are free.
+
+  A sample's lane within its row depends on the sample's number alone, so the bits of an answer cannot depend on it.
+  """
 
   def __init__(self, *, slots: int, slots_per_shard: int, rows: int, shards: int, share: int):
-    """Starts with all of them free.
+    """Starts with all slots and rows free.
 
     Args:
-      slots: those that are used, as many on each device.
-      slots_per_shard: how many lie on each device, with those that are not used.
-      rows: P, for prompts; a multiple of the shards.
-      shards: devices that slots and rows are split over.
+      slots: slots that are used, equally many on each shard.
+      slots_per_shard: rows of the slots' cache on each shard, those that are not used included.
+      rows: P, rows of the prefixes; a multiple of `shards`.
+      shards: groups of devices that slots and rows are split over.
       share: T, lanes of a row.
     """
-    self.slots, self._share, self._rows_per_shard = slots, share, rows // shards
+    self._slots, self._share, self._rows_per_shard = slots, share, rows // shards
     first = lambda i, size, used: list(range(i * size, i * size + used))  # noqa: E731
     self._free_slots = [first(i, slots_per_shard, slots // shards) for i in range(shards)]  # heaps: always the lowest
     self._free_rows = [first(i, self._rows_per_shard, self._rows_per_shard) for i in range(shards)]
-    self._there: dict[tuple, int] = {}  # (shard, group, samples // T) → row
-    self._readers: collections.Counter[tuple] = collections.Counter()
-    self._taken: dict[Request, tuple[int, tuple]] = {}  # slot and key of `_there`
+    self._row_of: dict[_Copy, int] = {}
+    self._readers: collections.Counter[_Copy] = collections.Counter()
+    self._taken: dict[Request, tuple[int, _Copy]] = {}  # slot and copy
 
   @property
   def free(self) -> int:
-    """Slots that are free."""
-    return self.slots - len(self._taken)
+    """Counts the free slots."""
+    return self._slots - len(self._taken)
 
   def take(self, request: Request) -> Place | None:
-    """A place for a request, beside others of its group if there is one; None if no slot, or no row, is free."""
-    own = request.name, request.sample // self._share
+    """Assigns a place to a request.
+
+    A shard that holds a copy of the prompt comes first, then the shard with a free row that has most free slots.
+
+    Returns:
+      the place; None if no slot is free that has a copy of the prompt, or a row for one, on its shard.
+    """
+    own = request.group, request.sample // self._share
     candidates = [shard for shard, slots in enumerate(self._free_slots) if slots]
-    beside = [shard for shard in candidates if (shard, *own) in self._there]
+    with_copy = [shard for shard in candidates if (shard, *own) in self._row_of]
     with_row = [shard for shard in candidates if self._free_rows[shard]]
-    if not beside and not with_row:
+    if not with_copy and not with_row:
       return None
-    shard = beside[0] if beside else max(with_row, key=lambda each: len(self._free_slots[each]))
-    key = (shard, *own)
-    if not beside:
-      self._there[key] = heapq.heappop(self._free_rows[shard])
-    slot, row = heapq.heappop(self._free_slots[shard]), self._there[key]
-    self._readers[key] += 1
-    self._taken[request] = slot, key
+    shard = with_copy[0] if with_copy else max(with_row, key=lambda each: len(self._free_slots[each]))
+    copy = (shard, *own)
+    if not with_copy:
+      self._row_of[copy] = heapq.heappop(self._free_rows[shard])
+    slot, row = heapq.heappop(self._free_slots[shard]), self._row_of[copy]
+    self._readers[copy] += 1
+    self._taken[request] = slot, copy
     lane = row % self._rows_per_shard * self._share + request.sample % self._share
-    return Place(slot, row, lane, fresh=not beside)
+    return Place(slot, row, lane, fresh=not with_copy)
 
   def give_back(self, request: Request) -> None:
-    """Frees a request's slot, and the row of its prompt if nobody else reads it."""
-    slot, key = self._taken.pop(request)
-    heapq.heappush(self._free_slots[key[0]], slot)
-    self._readers[key] -= 1
-    if not self._readers[key]:
-      del self._readers[key]
-      heapq.heappush(self._free_rows[key[0]], self._there.pop(key))
+    """Frees a request's slot, and its prompt's row if no other request reads it."""
+    slot, copy = self._taken.pop(request)
+    shard = copy[0]
+    heapq.heappush(self._free_slots[shard], slot)
+    self._readers[copy] -= 1
+    if not self._readers[copy]:
+      del self._readers[copy]
+      heapq.heappush(self._free_rows[shard], self._row_of.pop(copy))

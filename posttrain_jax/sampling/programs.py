@@ -1,11 +1,12 @@
-"""The programs that the engine runs on the device: prefill, fill a slot, go on with an answer, decode.
+"""Computes what the engine needs on the device: prefill, fill slots, recompute resumed answers, decode.
 
-Every shape is fixed by the engine's settings or by one request alone (its length bucket), never by what else is in
-flight: that is what makes a request's tokens and logprobs bit-identical in any slot, order and company.
+Every shape is fixed by the engine's sizes or by one request alone (its length bucket), never by the other requests.
+This is what makes a request's tokens and logprobs the same bits in any slot, in any order and next to any others.
 
-Keys and values lie in three places: a prompt's in one of the P rows of `prefixes`, where the answers to it read them
-together; an answer's own in its slot's row of the cache; and those of prompts just prefilled in the W rows of the pool,
-from where `fill` copies them.
+Keys and values lie in three places:
+- those of prompts that were just prefilled, in the W rows of the pool, from where `fill` copies them;
+- those of a prompt whose answers run, in one of the P rows of the prefixes, which all its answers read;
+- those of an answer, in its slot's row of the cache.
 
 W prefill width, Tb bucket length, S slots, L cache length, P rows of prefixes, T answers that share one, K key/value
 heads, H head dimension.
@@ -21,22 +22,23 @@ from posttrain_jax.models import attention
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
-# Named here, so that jax's global default cannot change the draws: other generators' bits depend on their neighbours.
+# Named here, so that jax's global default cannot change the draws. With other generators a row's random bits depend on
+# the other rows that are drawn in the same call.
 _GENERATOR = "threefry2x32"
 
 
 def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Array, rows: jax.Array) -> Cache:
-  """Computes the keys and values of prompts and keeps them in the pool.
+  """Computes the keys and values of prompts and writes them to the pool.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
     pool: W rows of length Lp.
     tokens: int32 [W, Tb], prompts padded on the right to their bucket.
-    rows: int32 [W], where in the pool to put each; out of range drops it (a prefill that is not full).
+    rows: int32 [W], the pool's row for each prompt; rows out of range are dropped (a prefill that is not full).
 
   Returns:
-    The pool. Entries behind a prompt's length are those of padding and are overwritten or never attended to.
+    The pool. Entries after a prompt's length come from padding; they are never attended to.
   """
   return _put(pool, rows, _keys_and_values(graph, params, tokens))
 
@@ -48,7 +50,7 @@ def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) 
 
 
 def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
-  """Writes the beginning of some rows, as much as they hold; rows out of range are dropped."""
+  """Writes to the beginning of some rows, as much as fits; drops rows out of range."""
   width = min(kept[0][0].shape[2], cache[0][0].shape[2])
   return [
     tuple(old.at[rows, :, :width].set(new[:, :, :width], mode="drop") for old, new in zip(layer, layer_kept))
@@ -57,7 +59,7 @@ def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
 
 
 def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
-  """Random keys uint32 [R, 2] from seed, prompt index, sample index and attempt, each int32 [R]."""
+  """Makes keys uint32 [R, 2] from the seed and prompt, sample, attempt, each int32 [R]."""
 
   def one(prompt, sample, attempt):
     key = jax.random.key(seed, impl=_GENERATOR)
@@ -79,15 +81,15 @@ def fill(
   seed: jax.Array,
   requests: jax.Array,
 ) -> tuple[Cache, Slots]:
-  """Gives slots to requests: copies prompts that are not there yet and sets the slots' state.
+  """Starts requests in slots: copies prompts to the prefixes and sets the slots' state.
 
   Args:
     prefixes: P rows of length Lp.
     slots: state of all S slots.
-    pool: the prompts' keys and values, W rows of length Lp.
-    rows: int32 [R], rows of `prefixes` to fill; out of range is ignored.
-    sources: int32 [R], the pool's row for each.
-    indices: int32 [R], slots to fill; out of range is ignored.
+    pool: keys and values of prefilled prompts, W rows of length Lp.
+    rows: int32 [P], rows of `prefixes` to write; those out of range are ignored.
+    sources: int32 [P], the pool's row to copy to each.
+    indices: int32 [R], slots to fill; those out of range are ignored.
     new: state of the R requests; their keys are made here.
     seed: uint32 [], of the engine.
     requests: int32 [R, 3], prompt index, sample and attempt.
@@ -107,30 +109,33 @@ def recompute(
   starts: jax.Array,
   indices: jax.Array,
 ) -> Cache:
-  """Computes the keys and values of answers that are under way, for slots that go on with them.
+  """Computes the keys and values of resumed answers and writes them to their slots.
 
-  Those that decoding left behind, under these parameters or others, are not to be had: they differ in bits.
+  Keys and values that decoding made before the interruption are never used again, even under the same parameters:
+  they differ in bits from these.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
     cache: the slots' cache, S rows of length L.
     tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
-    starts: int32 [W], place of the prompt's last token, where a slot's own begins.
-    indices: int32 [W], slots to fill; out of range is ignored.
+    starts: int32 [W], position of the prompt's last token, the first one that lies in the slot's row.
+    indices: int32 [W], slots to fill; those out of range are ignored.
 
   Returns:
     The cache.
   """
   kept = _keys_and_values(graph, params, tokens)
   length = min(cache[0][0].shape[2], tokens.shape[1])
-  places = (starts[:, None] + jnp.arange(length)[None])[:, None, :, None]  # those beyond the answer are overwritten
+  places = (starts[:, None] + jnp.arange(length)[None])[
+    :, None, :, None
+  ]  # those after the answer are overwritten later
   own = [tuple(jnp.take_along_axis(x, places, axis=2, mode="clip") for x in layer) for layer in kept]
   return _put(cache, indices, own)
 
 
 def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
-  """Sets the state of some slots, with the keys of their requests; indices out of range are dropped."""
+  """Sets the state and keys of some slots; indices out of range are dropped."""
   new = dataclasses.replace(new, key=_request_keys(seed, *requests.T))
   return jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
@@ -146,19 +151,20 @@ def decode(
   sampling: SamplingConfig,
   share: int,
 ) -> tuple[Cache, Slots, Drawn]:
-  """Draws up to `steps` tokens in every active slot, in one loop on the device; ends early when all are done.
+  """Draws up to `steps` tokens in every active slot, in one loop on the device.
 
-  The random numbers of a token depend on its request's key and on how many tokens were drawn before it, only.
+  The loop ends early when no slot is active. A token's random numbers depend only on its request's key and on the
+  number of tokens drawn before it.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
     cache: the slots' cache, S rows of length L.
     slots: state of all S slots.
-    prefixes: what is before the slots' own, P rows of length Lp.
-    steps: most tokens to draw per slot.
+    prefixes: keys and values of the prompts, P rows of length Lp.
+    steps: cap on the tokens to draw per slot.
     sampling: temperature, truncation, stop ids.
-    share: T.
+    share: T, answers that read one row of the prefixes.
 
   Returns:
     (cache, slots, what was drawn).
@@ -202,7 +208,7 @@ def decode(
       active=drawn.active.at[at].set(slots.active),
       steps=at + 1,
     )
-    # A slot that is done, or empty, stays at its position, which keeps its writes to the cache in bounds.
+    # A finished or empty slot keeps its position, so that its writes to the cache stay in bounds.
     going_on = slots.active & ~stopped
     advance = going_on.astype(jnp.int32)
     slots = Slots(

@@ -1,4 +1,4 @@
-"""What the engine keeps about its work on the host: one record per answer under way, and counts."""
+"""Holds the engine's records on the host: one for each unfinished answer, and the counts."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from posttrain_jax.types import Answer, FinishReason, Prompt
 
 @dataclasses.dataclass
 class EngineStats:
-  """What the engine did since the last `take_stats`.
+  """Counts what the engine did since the last `take_stats`.
 
   Attributes:
     generated_tokens: answer tokens drawn.
     prefill_tokens: prompt tokens run, padding left out.
-    recomputed_tokens: tokens of prompts and answers run again because an answer went on after `suspend`.
+    recomputed_tokens: tokens of prompts and answers run again because an answer was resumed after `suspend`.
     dispatches: calls of the decode program.
     decode_steps: decode steps run.
     slot_steps: decode steps times slots.
@@ -32,7 +32,19 @@ class EngineStats:
 
 @dataclasses.dataclass(eq=False)
 class Request:
-  """A sample under way: what was drawn for it so far, in parts of one dispatch each, or of all before `suspend`."""
+  """Holds one sample of a prompt with what was drawn for it so far.
+
+  Each list has one array for each dispatch that drew tokens; a resumed answer begins with one array of all its earlier
+  tokens.
+
+  Attributes:
+    prompt: the prompt.
+    sample: number of the answer in its group, from 0.
+    tokens: parts of the answer, int32 [n] each.
+    sampler_logprobs: float32 [n] each, as in `types.Answer`.
+    drawn_logprobs: float32 [n] each.
+    versions: int32 [n] each.
+  """
 
   prompt: Prompt
   sample: int
@@ -42,27 +54,27 @@ class Request:
   versions: list[np.ndarray] = dataclasses.field(default_factory=list)
 
   @property
-  def name(self) -> tuple[int, int]:
-    """The group it belongs to, by prompt index and attempt."""
+  def group(self) -> tuple[int, int]:
+    """Names its group: (prompt index, attempt)."""
     return self.prompt.index, self.prompt.attempt
 
   @property
   def drawn(self) -> int:
-    """Tokens drawn so far."""
+    """Counts the tokens drawn so far."""
     return sum(map(len, self.tokens))
 
   @property
   def length(self) -> int:
-    """Tokens of the prompt and drawn so far."""
+    """Counts the tokens of the prompt and those drawn so far."""
     return len(self.prompt.tokens) + self.drawn
 
   @property
   def sequence(self) -> np.ndarray:
-    """Prompt and answer so far, int32 [length]."""
+    """Joins the prompt and the answer so far, int32 [length]."""
     return np.concatenate([np.array(self.prompt.tokens, np.int32), *self.tokens])
 
   def answer(self, reason: FinishReason) -> Answer:
-    """The record of what was drawn."""
+    """Returns the record of what was drawn."""
     join = lambda parts, dtype: np.concatenate([np.zeros((0,), dtype), *parts])  # noqa: E731
     return Answer(
       tokens=join(self.tokens, np.int32),
@@ -73,8 +85,8 @@ class Request:
     )
 
 
-def continued(prompt: Prompt, sample: int, answer: Answer) -> Request:
-  """The request that a suspended answer is the beginning of."""
+def resumed(prompt: Prompt, sample: int, answer: Answer) -> Request:
+  """Makes the request that continues a suspended answer."""
   if not len(answer.tokens):
     return Request(prompt, sample)
   return Request(prompt, sample, [answer.tokens], [answer.sampler_logprobs], [answer.drawn_logprobs], [answer.versions])

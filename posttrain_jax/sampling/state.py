@@ -1,4 +1,4 @@
-"""What the engine keeps on the device from program to program, and what a dispatch gives back.
+"""Defines the arrays that stay on the device between programs, and a dispatch's output.
 
 S slots, K key/value heads, H head dimension.
 """
@@ -17,14 +17,14 @@ Cache = list[tuple[jax.Array, jax.Array]]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Slots:
-  """What each of the S slots is doing.
+  """Holds the state of the S slots.
 
   Attributes:
     token: int32 [S], the newest token, not yet in the cache.
     position: int32 [S], its position in prompt and answer.
-    drawn: int32 [S], answer tokens drawn so far; numbers the request's random draws, and is the newest token's place in
-      the cache: the last token of the prompt has place 0, those before it are the prefix.
-    lane: int32 [S], from which place of which prefix it reads (`models.attention.Prefixes`).
+    drawn: int32 [S], answer tokens drawn so far. It numbers the request's random draws. It is also the newest token's
+      place in the slot's cache: the last prompt token has place 0, the prompt tokens before it are in the prefixes.
+    lane: int32 [S], tells which prompt the slot reads (`models.attention.Prefixes`).
     limit: int32 [S], answer tokens that the request may have.
     active: bool [S], False in an empty slot.
     key: uint32 [S, 2], the request's own random key.
@@ -42,14 +42,14 @@ class Slots:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-  """What one dispatch drew, n steps by S slots; rows from `steps` on were not run.
+  """Holds what one dispatch drew, up to n steps in S slots.
 
   Attributes:
     tokens: int32 [n, S].
     sampler_logprobs: float32 [n, S], untruncated, at the sampling temperature.
     drawn_logprobs: float32 [n, S], of the distribution drawn from.
     active: bool [n, S], True where the slot really drew.
-    steps: int32 [], decode steps that were run.
+    steps: int32 [], decode steps that were run; rows from there on are zeros.
   """
 
   tokens: jax.Array
@@ -60,7 +60,7 @@ class Drawn:
 
 
 def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
-  """Zeros of the cache's shape, [rows, K, length, H] twice a layer."""
+  """Makes a cache of zeros, keys and values [rows, K, length, H] for each layer."""
   shape = (rows, config.num_kv_heads, length, config.head_dim)
   return [
     (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
@@ -68,7 +68,7 @@ def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
 
 
 def empty_slots(slots: int) -> Slots:
-  """No slot at work."""
+  """Makes the state of slots that are all empty."""
   zeros = jnp.zeros((slots,), jnp.int32)
   key = jnp.zeros((slots, 2), jnp.uint32)
   return Slots(token=zeros, position=zeros, drawn=zeros, lane=zeros, limit=zeros, active=zeros.astype(bool), key=key)

@@ -1,7 +1,8 @@
-"""Whether what a technique acts on was there at all: without it, a contrast of nothing says nothing.
+"""Checks that the mechanism on which a technique acts was present in the runs.
 
-Each check looks at the metrics of the rows with and without a technique, up to the budget of tokens, averaged over
-seeds. A contrast whose check fails is void, which is not the same as no effect.
+Without its mechanism (no truncated answers for overlong filtering, say) a technique can show no effect, so the contrast
+says nothing about it. Each check looks at the metrics of the rows with and without a technique, up to the budget of
+tokens, averaged over seeds. A contrast whose check fails is void, which is not the same as no effect.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ Columns = Mapping[str, np.ndarray]
 
 
 class Technique(enum.StrEnum):
-  """What two rows differ in."""
+  """Names the technique in which two rows differ."""
 
   OVERLONG_FILTER = "overlong_filter"
   CLIP_HIGHER = "clip_higher"
@@ -23,19 +24,19 @@ class Technique(enum.StrEnum):
   PROMPT_MEAN = "prompt_mean"
   DYNAMIC_SAMPLING = "dynamic_sampling"
   KL = "kl"
-  ALL = "all"  # several at once: no mechanism of its own
-  NONE = "none"  # the negative control: nothing for any of them to act on
+  ALL = "all"  # several at once, without a single mechanism to check
+  NONE = "none"  # the negative control: no technique has anything to act on
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """One condition and what was found.
+  """Describes one condition and the value that was found.
 
   Attributes:
-    what: the quantity, with the row it is of.
-    found: its value, averaged over seeds; NaN where it was not measured.
+    what: the quantity, and the row if it is not obvious.
+    found: its value, averaged over seeds; NaN if it was not measured.
     expected: the condition in words.
-    passed: whether it holds.
+    passed: whether the condition holds.
   """
 
   what: str
@@ -45,10 +46,10 @@ class Check:
 
 
 def mechanism(technique: Technique, having: Sequence[Columns], lacking: Sequence[Columns]) -> list[Check]:
-  """Checks of one contrast; it is void where one of them fails.
+  """Checks the mechanism of one contrast, which is void if a check fails.
 
   Args:
-    technique: what the rows differ in.
+    technique: in which the rows differ.
     having: columns of each seed's run of the row with the technique.
     lacking: the same of the row without it.
   """
@@ -77,7 +78,7 @@ def mechanism(technique: Technique, having: Sequence[Columns], lacking: Sequence
 
 
 def task(naive: Sequence[Columns], *, updates_per_step: int) -> list[Check]:
-  """Whether the techniques can matter on a task, by the naive row's runs.
+  """Checks on the naive row's runs that the techniques can matter on a task.
 
   Args:
     naive: columns of each seed's run.
@@ -120,7 +121,7 @@ def _least_third(key: str) -> Callable[[Columns], float]:
 
 
 def _entropy_left(columns: Columns) -> float:
-  """Mean of the last tenth over that of the first three steps, before training has moved much."""
+  """Divides the mean entropy of the last tenth by that of the first three steps."""
   entropy = _values(columns, "entropy")
   return _average(entropy[-max(1, len(entropy) // 10) :]) / _average(entropy[:3]) if entropy.size else np.nan
 
@@ -129,16 +130,18 @@ def _over_seeds(statistic: Callable[[Columns], float], runs: Sequence[Columns]) 
   return _average(np.array([statistic(columns) for columns in runs]))
 
 
-def _least(what: str, statistic, runs, bound: float) -> Check:
+def _least(what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], bound: float) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"at least {bound:g}", found >= bound)
 
 
-def _most(what: str, statistic, runs, bound: float) -> Check:
+def _most(what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], bound: float) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"at most {bound:g}", found <= bound)
 
 
-def _within(what: str, statistic, runs, low: float, high: float) -> Check:
+def _within(
+  what: str, statistic: Callable[[Columns], float], runs: Sequence[Columns], low: float, high: float
+) -> Check:
   found = _over_seeds(statistic, runs)
   return Check(what, found, f"{low:g} to {high:g}", low <= found <= high)

@@ -1,16 +1,13 @@
-"""The pictures of an ablation: one a metric, rows as lines over generated tokens, intervals as bands."""
+"""Draws an ablation's pictures: one a metric, a line a row, over generated tokens."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from posttrain_jax.reports.figure_style import STYLE
+from posttrain_jax.reports.picture import picture
 from posttrain_jax.studies.ablation_runs import TOKENS, Run
 from posttrain_jax.studies.ablation_statistics import at_costs, interval
 
@@ -21,10 +18,10 @@ _BINS = 20  # along the x axis, for what is measured at every step
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """One panel of a picture.
+  """Describes one panel of a picture.
 
   Attributes:
-    key: of metrics.jsonl; of scores it is (evaluation set, measure).
+    key: a key of metrics.jsonl, or (evaluation set, measure) for scores.
     title: what it shows.
     unit: the y axis label.
     share: whether values are shown as percentages.
@@ -37,7 +34,12 @@ class Panel:
 
 
 def panels(heldout: str, average: str) -> dict[str, tuple[Panel, ...]]:
-  """Name of each picture → its panels."""
+  """Maps the name of each picture to its panels.
+
+  Args:
+    heldout: the evaluation set of the primary measure.
+    average: its measure, such as "avg@8".
+  """
   return {
     "accuracy": (Panel((heldout, average), f"Accuracy on {heldout}", average, share=True),),
     "entropy": (Panel("entropy", "Entropy of the policy", "nats a token"),),
@@ -59,8 +61,8 @@ def draw(
 ) -> bool:
   """Writes one picture as PNG.
 
-  Scores are drawn at the points where the row's runs were evaluated, with the interval over seeds and problems; what is
-  measured at every step is averaged over bins, with the interval over seeds.
+  Scores are drawn at as many points as the row's runs have evaluations, with the interval over seeds and problems. A
+  metric of every step is averaged over bins of tokens, with the interval over seeds.
 
   Args:
     path: of the PNG; an existing one is replaced.
@@ -70,7 +72,7 @@ def draw(
     resamples: of the bootstrap.
 
   Returns:
-    Whether there was anything to draw.
+    True if the picture was written, False if there was nothing to draw.
   """
   lines = {
     name: [_line(panel, runs, tokens, resamples) for panel in shown]
@@ -80,8 +82,7 @@ def draw(
   lines = {name: each for name, each in lines.items() if any(line is not None for line in each)}
   if not lines:
     return False
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(5.6 * len(shown), 4.0), dpi=160, layout="constrained")
+  with picture(path, width=5.6 * len(shown), height=4.0) as figure:
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for number, (axes, panel) in enumerate(zip(grid, shown)):
       for order, (name, each) in enumerate(lines.items()):
@@ -101,12 +102,11 @@ def draw(
       axes.grid(axis="x", visible=False)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, handlelength=3)
-    FigureCanvasAgg(figure).print_png(str(path))
   return True
 
 
 def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> tuple[np.ndarray, ...] | None:
-  """(x, mean, low, high), each [K]; None where no run has it."""
+  """Returns (x, mean, low, high), each [K]; None if no run has the metric."""
   if isinstance(panel.key, tuple):
     name, score = panel.key
     runs = [run for run in runs if score in run.scores.get(name, {})]
@@ -128,7 +128,7 @@ def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> t
 
 
 def _binned(costs: np.ndarray, values: np.ndarray, tokens: float) -> np.ndarray:
-  """Means over equal bins of tokens, [bins]; bins without a step lie between their neighbours."""
+  """Averages values over equal bins of tokens: [bins], interpolated in bins without a step."""
   present = np.isfinite(values) & (costs <= tokens)
   bins = np.minimum((costs[present] / tokens * _BINS).astype(int), _BINS - 1)
   count = np.bincount(bins, minlength=_BINS)

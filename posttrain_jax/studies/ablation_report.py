@@ -1,4 +1,4 @@
-"""The report of an ablation: table.md, and report.html, one file that needs nothing else."""
+"""Writes an ablation's report: tables in Markdown, and a self-contained report.html."""
 
 import base64
 import dataclasses
@@ -15,16 +15,16 @@ from posttrain_jax.studies.ablation_table import Cell, Contrast, Measure
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """All that a table and a report say.
+  """Holds the contents of the tables and the report.
 
   Attributes:
     tokens: task → budget of generated tokens.
     measures: task → measures, the primary one first.
     cells: task → row → name of a measure → cell.
     contrasts: family → contrasts.
-    task_checks: whether the techniques can matter on the main task; empty without its naive row.
+    task_checks: checks that the techniques can matter on the main task; empty without its naive row.
     cpu_seconds: row → CPU seconds of a run, mean over seeds.
-    notes: runs that failed, are missing or end short.
+    notes: one line for each run that failed, is missing or ends before the budget.
   """
 
   tokens: Mapping[str, int]
@@ -37,13 +37,13 @@ class Summary:
 
 
 def estimate(interval: Interval, *, signed: bool = False) -> str:
-  """Mean and interval as tables show them."""
+  """Formats a mean and its interval for a table."""
   sign = "+" if signed else ""
   return f"{interval.mean:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
 def verdict(contrast: Contrast) -> str:
-  """What a contrast says, in words."""
+  """Returns a contrast's result in words."""
   if contrast.void:
     return "VOID: " + "; ".join(
       f"{c.what} {number(c.found)}, not {c.expected}" for c in contrast.checks if not c.passed
@@ -56,19 +56,19 @@ def verdict(contrast: Contrast) -> str:
 
 
 def number(value: float) -> str:
-  """A few significant digits; a dash for NaN."""
+  """Formats a number with three significant digits; NaN becomes a dash."""
   return "–" if math.isnan(value) else f"{value:.3g}"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
-  """As "0-9" where seeds follow each other, else all of them."""
+  """Formats more than two consecutive seeds as "0-9", any others as a list."""
   if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
     return f"{seeds[0]}-{seeds[-1]}"
   return ", ".join(map(str, seeds))
 
 
 def row_table(summary: Summary, task: str) -> tuple[list[str], list[list[str]]]:
-  """(header, body) of a task's rows by all measures."""
+  """Returns (header, body) of the table of a task's rows by all measures."""
   measures = summary.measures[task]
   header = ["row", "seeds", *(measure.name for measure in measures), "CPU s a run"]
   body = []
@@ -80,7 +80,7 @@ def row_table(summary: Summary, task: str) -> tuple[list[str], list[list[str]]]:
 
 
 def contrast_table(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[str]]]:
-  """(header, body) of a family."""
+  """Returns (header, body) of the table of a family's contrasts."""
   header = ["row", "against", "technique", "difference", "seeds", "p", "p, Holm", "verdict"]
   body = [
     [
@@ -99,14 +99,14 @@ def contrast_table(contrasts: Sequence[Contrast]) -> tuple[list[str], list[list[
 
 
 def check_table(checks: Sequence[Check]) -> tuple[list[str], list[list[str]]]:
-  """(header, body) of checks."""
+  """Returns (header, body) of the table of checks."""
   return ["naive row", "found", "expected", "holds"], [
     [each.what, number(each.found), each.expected, "yes" if each.passed else "NO"] for each in checks
   ]
 
 
 def write_markdown(summary: Summary) -> str:
-  """The tables in Markdown."""
+  """Returns the tables and notes in Markdown."""
   parts = []
   for title, (header, body) in _tables(summary):
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *body)]
@@ -121,7 +121,7 @@ def write_report(path: pathlib.Path, summary: Summary, pictures: Mapping[str, Se
 
   Args:
     path: the study's directory.
-    summary: what the tables say.
+    summary: contents of the tables.
     pictures: group of rows → PNG files, which become part of the page.
   """
   drawn = {
@@ -156,10 +156,10 @@ def _lede(summary: Summary) -> str:
   void = sum(each.void for family in summary.contrasts.values() for each in family)
   count = sum(map(len, summary.contrasts.values()))
   fit = all(check.passed for check in summary.task_checks)
-  failing = "" if fit else " The task fails checks of its own, so small differences say little."
+  failing = "" if fit else " The task itself fails a check, so small differences say little."
   return (
     f"Primary measure: {measures[0].name}, mean of the last {len(measures[0].points)} points up to "
-    f"{summary.tokens['main']:,}. {void} of {count} contrasts are void: what the technique acts on was not there."
+    f"{summary.tokens['main']:,}. {void} of {count} contrasts are void: the technique had nothing to act on."
     f"{failing}"
   )
 

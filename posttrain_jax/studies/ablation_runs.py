@@ -1,4 +1,4 @@
-"""Reads the runs of an ablation: what each had spent at each evaluation, and what it scored on each problem then."""
+"""Reads the runs of an ablation: costs and scores of every problem at each evaluation."""
 
 import dataclasses
 import functools
@@ -14,19 +14,19 @@ from posttrain_jax.types import InputError
 
 TOKENS, UPDATES, SECONDS = "tokens", "updates", "seconds"
 _PHASES = ("rollout", "reward", "train", "handover")
-_SLOW = 5  # a step that takes so many times the median compiled something, or waited for other programs
+_SLOW = 5  # a step that takes more medians than this compiled a program, or waited for other programs
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run: a row of the table at one seed.
+  """Holds one run: a row of the table at one seed.
 
   Attributes:
     row: the row's name.
     seed: the run's seed.
     columns: key of metrics.jsonl → float64 [steps], NaN where a step has no such number.
     scores: evaluation set → measure ("avg@8", "greedy", ...) → float64 [E, N], one score a problem.
-    evaluated: [E], positions in `columns` of the steps that were evaluated.
+    evaluated: int [E], positions in `columns` of the steps that were evaluated.
   """
 
   row: str
@@ -37,10 +37,10 @@ class Run:
 
   @functools.cached_property
   def costs(self) -> dict[str, np.ndarray]:
-    """What had been spent by the end of each step: generated tokens (not of supervised runs), updates, seconds.
+    """Returns the cost up to the end of each step: cost → float64 [steps].
 
-    Seconds are those of rollout, rewards, updates and hand-over. A step that took over five times the median counts as
-    the median.
+    The costs are updates, seconds and, unless the run is supervised, generated tokens. Seconds are those of rollout,
+    rewards, updates and hand-over. A step that took over five times the median counts as the median.
     """
     found = {UPDATES: self.columns[UPDATES]}
     if "sampling/tokens_generated" in self.columns:
@@ -52,24 +52,24 @@ class Run:
 
   @property
   def steps(self) -> int:
-    """Records in metrics.jsonl."""
+    """Returns the number of records in metrics.jsonl."""
     return len(self.columns["step"])
 
   @property
   def samples_tokens(self) -> bool:
-    """Whether the run draws answers in training; a supervised one does not and ends where its compute does."""
+    """Tells whether the run draws answers in training, which a supervised run does not."""
     return TOKENS in self.costs
 
   def measured(self, name: str, measure: str, points: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Mean score of each problem over points of equal cost, float64 [N].
+    """Averages each problem's scores over points of equal cost.
 
     Args:
       name: the evaluation set.
-      measure: what was scored.
+      measure: the score, such as "avg@8".
       points: one of the costs → [K]. A supervised run is measured at its last K evaluations instead.
 
     Returns:
-      The scores, or None where the run ends before the last point or was not measured so.
+      float64 [N]; None if the run ends before the last point or has no such score.
     """
     scores = self.scores.get(name, {}).get(measure)
     ((cost, wanted),) = points.items()
@@ -83,7 +83,10 @@ class Run:
     return at_costs(spent, scores, wanted).mean(axis=0)
 
   def until(self, tokens: float) -> Mapping[str, np.ndarray]:
-    """The columns up to the first step at which so many tokens were generated; all of them for a supervised run."""
+    """Cuts the columns after the first step by which `tokens` tokens were generated.
+
+    A supervised run keeps all steps.
+    """
     if not self.samples_tokens:
       return self.columns
     last = int(np.searchsorted(self.costs[TOKENS], tokens)) + 1
@@ -99,7 +102,7 @@ def read_run(path: str | pathlib.Path, row: str, seed: int) -> Run:
     seed: the run's seed.
 
   Raises:
-    InputError: there is no evaluation with scores of every problem in it.
+    InputError: if no evaluation has scores of every problem.
   """
   notices: list[str] = []
   records = run_metrics.read_records(pathlib.Path(path) / "metrics.jsonl", notices)
@@ -113,6 +116,6 @@ def read_run(path: str | pathlib.Path, row: str, seed: int) -> Run:
   for key in records[evaluated[-1]]:
     match = re.fullmatch(r"eval/([^/]+)/per_problem/(.+)", key)
     if match:
-      # None stands for NaN: a problem without a verdict.
+      # None becomes NaN: a problem without a verdict.
       scores.setdefault(match[1], {})[match[2]] = np.array([records[i][key] for i in evaluated], np.float64)
   return Run(row, seed, run_metrics.columns(records), scores, np.array(evaluated))

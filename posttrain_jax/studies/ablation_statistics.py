@@ -1,11 +1,12 @@
-"""Statistics of an ablation: intervals over seeds and problems, an exact paired test, and Holm's correction.
+"""Computes an ablation's statistics: intervals, an exact paired test, and Holm's correction.
 
-A run gives one score a problem; S seeds on the same N problems give a matrix [S, N]. Both seeds and problems are drawn
-from larger populations, and scores of one seed, as those of one problem, are alike: the interval resamples rows and
-columns, each as a whole. The test looks at seeds alone, which is what a claim about a training method is about.
+A run gives one score a problem, so S seeds on the same N problems give a matrix [S, N]. Seeds and problems are both
+drawn from larger populations. Scores of one seed are alike, and so are scores of one problem, so the interval resamples
+whole rows and whole columns. The test looks at seeds alone, as a claim about a training method is a claim about seeds.
 
-Deviation from the two-way bootstrap of a model with random effects: the "pigeonhole" bootstrap resamples both ways at
-once and leaves the residual in three times, so that its intervals are somewhat wide (Owen 2007, 0712.1111, section 3).
+Deviation from the two-way bootstrap of a model with random effects: the "pigeonhole" bootstrap resamples rows and
+columns at once and counts the residual's variance three times, so its intervals are somewhat wide (Owen 2007,
+0712.1111, section 3).
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ _MOST_SEEDS = 20  # 2^20 sign patterns
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """A mean and its 95 % interval.
+  """Holds a mean and its 95 % interval.
 
   Attributes:
     mean: over all seeds and problems.
@@ -37,11 +38,11 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class SignFlip:
-  """What an exact paired test says.
+  """Holds the result of an exact paired test.
 
   Attributes:
     p: two-sided p-value.
-    smallest: the smallest p-value that so many seeds can give: 2 / 2^S.
+    smallest: the smallest p-value possible with S seeds: 2 / 2^S.
   """
 
   p: float
@@ -49,23 +50,27 @@ class SignFlip:
 
   @property
   def can_reject(self) -> bool:
-    """Whether so many seeds can reach .05 at all."""
+    """Tells whether the number of seeds allows a p-value of .05 at all."""
     return self.smallest <= ALPHA
 
 
 def interval(scores: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> Interval:
-  """Mean and 95 % percentile interval, clustered over seeds and problems (pigeonhole bootstrap, Owen 2007, 0712.1111).
+  """Returns the mean and its 95 % percentile interval, clustered over seeds and problems.
 
-  mean* = Σ_s Σ_n u_s v_n x_sn / Σ_s Σ_n u_s v_n over the scores that are there, u and v multinomial counts of S seeds
-  and of N problems drawn with replacement. With one seed only problems are resampled.
+  Pigeonhole bootstrap (Owen 2007, 0712.1111):
+
+    mean* = Σ_s Σ_n u_s v_n x_sn / Σ_s Σ_n u_s v_n
+
+  The sums run over the scores that are not NaN; u and v are multinomial counts of S seeds and of N problems drawn with
+  replacement. With one seed, only problems are resampled.
 
   Args:
-    scores: float [S, N], or differences of paired scores; NaN where a problem has none.
+    scores: float [S, N], or differences of paired scores; NaN if a problem has no score.
     resamples: number of draws.
     seed: of the draws; equal scores and seeds give equal intervals.
 
   Raises:
-    InputError: not a matrix, or no score in it.
+    InputError: if `scores` is not a matrix, or has no number.
   """
   scores = np.asarray(scores, np.float64)
   present = ~np.isnan(scores)
@@ -84,16 +89,16 @@ def interval(scores: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> Int
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip:
-  """Exact paired sign-flip test of mean 0 (Fisher's randomisation test), two-sided.
+  """Runs the exact two-sided paired sign-flip test of mean 0 (Fisher's randomisation test).
 
-  p = share of the 2^S sign patterns whose |mean| is at least the observed one. Under the null hypothesis a pair's
-  difference is as likely to have either sign.
+  p is the share of the 2^S sign patterns whose |mean| is at least the observed one. Under the null hypothesis both
+  signs of a pair's difference are equally likely.
 
   Args:
-    differences: [S], one a seed.
+    differences: float [S], one a seed.
 
   Raises:
-    InputError: no difference, one that is no number, or more than 20.
+    InputError: if there is no difference, there are more than 20, or one is not finite.
   """
   differences = np.asarray(differences, np.float64)
   if differences.ndim != 1 or not 1 <= len(differences) <= _MOST_SEEDS or not np.isfinite(differences).all():
@@ -102,17 +107,20 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
   others = len(differences) - 1
   signs = np.array(list(itertools.product((1.0, -1.0), repeat=others))).reshape(2**others, others)
   sums = np.abs(differences[0] + signs @ differences[1:])
-  tolerance = 1e-12 * np.abs(differences).sum()  # equal but for the order of summation
+  tolerance = 1e-12 * np.abs(differences).sum()  # sums that differ only by rounding count as equal
   return SignFlip(float(np.mean(sums >= abs(differences.sum()) - tolerance)), 2.0 / 2 ** len(differences))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-  """Holm's step-down adjustment (Holm 1979): family-wise error under .05 where the adjusted value is.
+  """Adjusts p-values by Holm's step-down method (Holm 1979).
 
-  With p sorted ascending, adjusted_i = max_{j ≤ i} min(1, (m − j + 1) p_j).
+  Rejecting where the adjusted value is at most .05 keeps the family-wise error at most .05. With p sorted in ascending
+  order:
+
+    adjusted_i = max_{j ≤ i} min(1, (m − j + 1) p_j)
 
   Args:
-    p_values: [m], in any order.
+    p_values: float [m], in any order.
 
   Returns:
     float64 [m], adjusted, in the same order.
@@ -126,15 +134,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def at_costs(costs: np.ndarray, scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Scores at given costs, linearly between the evaluations of a run.
+  """Interpolates a run's scores linearly between its evaluations.
 
   Args:
-    costs: float [E], what had been spent at each evaluation (tokens, updates, seconds), going up.
+    costs: float [E], the cost up to each evaluation (tokens, updates or seconds), in ascending order.
     scores: float [E] or [E, N].
-    wanted: float [K], costs asked for.
+    wanted: float [K], the costs at which scores are wanted.
 
   Returns:
-    float64 [K] or [K, N]; NaN beyond the first and the last evaluation: nothing is extrapolated.
+    float64 [K] or [K, N]. NaN before the first and after the last evaluation, as nothing is extrapolated.
+
+  Raises:
+    InputError: if there is no evaluation, or the costs are not one for each evaluation in ascending order.
   """
   costs, scores, wanted = (np.asarray(x, np.float64) for x in (costs, scores, wanted))
   if costs.ndim != 1 or len(costs) != len(scores) or len(costs) == 0 or (np.diff(costs) < 0).any():
@@ -145,6 +156,6 @@ def at_costs(costs: np.ndarray, scores: np.ndarray, wanted: np.ndarray) -> np.nd
   share = np.where(span > 0, (wanted - costs[left]) / np.where(span > 0, span, 1.0), (wanted >= costs[right]) * 1.0)
   share = np.where((wanted < costs[0]) | (wanted > costs[-1]), np.nan, share)
   share = share.reshape(-1, *[1] * (scores.ndim - 1))
-  # Where a share is 0 or 1 the other end may be NaN without a say in the matter.
+  # An end with weight 0 is left out, as it may be NaN and 0 · NaN is NaN.
   parts = [np.where(weight == 0, 0.0, weight * scores[i]) for weight, i in ((1 - share, left), (share, right))]
   return sum(parts)

@@ -1,4 +1,4 @@
-"""The table of an ablation: rows with intervals, contrasts with exact tests, checks of what there was to measure."""
+"""Computes an ablation's table: rows with intervals, contrasts with tests and checks."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ Runs = Mapping[str, Mapping[int, Run]]  # row → seed → run
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-  """What rows are compared by.
+  """Describes one measure by which rows are compared.
 
   Attributes:
     set: the evaluation set.
-    score: what was scored: "avg@8", "greedy", ...
-    cost: at equal what.
-    points: [K], the costs whose scores are averaged.
+    score: the score, such as "avg@8" or "greedy".
+    cost: the cost that is equal in all rows: tokens, updates or seconds.
+    points: float [K], the costs at which scores are averaged.
   """
 
   set: str
@@ -32,21 +32,21 @@ class Measure:
 
   @property
   def name(self) -> str:
-    """As tables have it."""
+    """Returns the measure's name in tables."""
     return f"{self.set} {self.score} at equal {self.cost}"
 
   def of(self, run: Run) -> np.ndarray | None:
-    """Scores of a run's problems; None where it ends too early."""
+    """Returns the scores of a run's problems, [N]; None if it ends too early or has none."""
     return run.measured(self.set, self.score, {self.cost: self.points})
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """A row by one measure.
+  """Holds a row's result by one measure.
 
   Attributes:
     interval: mean and interval over seeds and problems.
-    seeds: the seeds that it is of.
+    seeds: the seeds that were measured.
   """
 
   interval: Interval
@@ -55,17 +55,17 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-  """A row against another by the primary measure, paired by seed and problem.
+  """Compares two rows by the primary measure, paired by seed and problem.
 
   Attributes:
-    row: with the technique.
-    against: without it.
-    technique: what the two differ in.
+    row: the row with the technique.
+    against: the row without it.
+    technique: in which the two rows differ.
     difference: of the means, with its interval.
-    seeds: those that both have.
-    p: of the exact sign-flip test over seeds.
+    seeds: those of both rows.
+    p: p-value of the exact sign-flip test over seeds.
     adjusted: the same after Holm's correction over the family.
-    smallest: the smallest p that so many seeds can give.
+    smallest: the smallest p-value possible with this number of seeds.
     checks: of the mechanism.
   """
 
@@ -81,24 +81,36 @@ class Contrast:
 
   @property
   def void(self) -> bool:
-    """Whether the mechanism was not there, so that the difference says nothing about the technique."""
+    """Tells whether a mechanism check fails, so the difference says nothing about the technique."""
     return not all(check.passed for check in self.checks)
 
 
 def last_points(budget: float, *, points: int, last: int) -> np.ndarray:
-  """The last few of equally distant points up to a budget: budget · (points − last + 1 … points) / points."""
+  """Returns the last few of equally spaced points up to a budget.
+
+    budget · (points − last + 1 … points) / points
+
+  Args:
+    budget: the last point.
+    points: number of points between 0, excluded, and the budget.
+    last: number of points to return.
+  """
   return budget * np.arange(points - last + 1, points + 1) / points
 
 
 def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: float, **grid: int) -> list[Measure]:
-  """The primary measure first, then the secondary ones that the runs have.
+  """Returns the primary measure, then the secondary ones that the runs have.
 
   Args:
     runs: all runs of one task.
     name: the evaluation set of the primary measure.
-    others: further ones.
-    tokens: the budget. That of updates and of seconds is the least that any sampling run has reached.
+    others: further evaluation sets.
+    tokens: the budget of tokens. The budgets of updates and of seconds are the least that any sampling run reached at
+      its last evaluation.
     **grid: `points` and `last` of `last_points`.
+
+  Returns:
+    The measures; empty if no run samples or none has scores of `name`.
   """
   sampling = [run for run in runs if run.samples_tokens]
   scored = {each: list(run.scores[each]) for run in runs for each in (name, *others) if each in run.scores}
@@ -107,7 +119,7 @@ def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: f
   (average,) = (score for score in scored[name] if score.startswith("avg@"))
   found = [Measure(name, average, TOKENS, last_points(tokens, **grid))]
   for cost in (UPDATES, SECONDS):
-    # An evaluation is the end of what can be compared.
+    # Runs can be compared only up to their last evaluation.
     budget = min(run.costs[cost][run.evaluated[-1]] for run in sampling)
     found.append(Measure(name, average, cost, last_points(budget, **grid)))
   rest = [(each, score) for each in scored for score in scored[each] if (each, score) != (name, average)]
@@ -115,7 +127,7 @@ def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: f
 
 
 def cell(runs: Mapping[int, Run], measure: Measure, *, resamples: int) -> Cell | None:
-  """A row by a measure; None where no run was measured so."""
+  """Computes a row's result by a measure; None if no run has it."""
   found = {seed: measure.of(run) for seed, run in sorted(runs.items())}
   found = {seed: scores for seed, scores in found.items() if scores is not None}
   if not found:
@@ -126,13 +138,13 @@ def cell(runs: Mapping[int, Run], measure: Measure, *, resamples: int) -> Cell |
 def contrasts(
   runs: Runs, family: Sequence[tuple[str, str, str]], measure: Measure, *, tokens: float, resamples: int
 ) -> list[Contrast]:
-  """The contrasts of a family whose rows share measured seeds.
+  """Computes the contrasts of a family, leaving out rows that share no measured seed.
 
   Args:
     runs: all runs.
-    family: (row with a technique, row without it, the technique).
+    family: (row with a technique, row without it, the technique) of each contrast.
     measure: the primary one.
-    tokens: the budget up to which mechanisms are looked for.
+    tokens: the budget up to which mechanisms are checked.
     resamples: of the bootstrap.
   """
   found = []
@@ -165,7 +177,7 @@ def contrasts(
 
 
 def to_json(value: Any) -> Any:
-  """Records as JSON objects, NaN as null."""
+  """Turns records into JSON objects, and numbers that are not finite into null."""
   if dataclasses.is_dataclass(value):
     extra = {"void": value.void} if isinstance(value, Contrast) else {}
     return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)} | extra

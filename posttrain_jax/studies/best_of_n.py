@@ -1,12 +1,12 @@
-"""Best-of-n by a reward model: what the best of n samples is worth by another measure, and how that grows with the KL.
+"""Chooses the best of n samples by a reward model and estimates its worth by another.
 
-Of M samples of a prompt, sorted by the proxy, sample i (from 1) is the best of n drawn without replacement with the
-probability C(i − 1, n − 1) / C(M, n). The mean over all C(M, n) subsets is therefore one weighted sum: exact, without
-drawing, and an unbiased estimate of the best of n fresh samples. Where the proxy is also what is measured, it is the
-estimate of WebGPT's appendix (2112.09332) and, of 0 and 1, pass@k.
+Let the M samples of a prompt be sorted by the proxy, the reward model that chooses. If n of them are drawn without
+replacement, sample i (from 1) is the best with probability C(i − 1, n − 1) / C(M, n). The mean over all C(M, n) subsets
+is therefore one weighted sum. It needs no drawing, and is an unbiased estimate of the best of n fresh samples. If the
+proxy is also the measure, it is the estimate of WebGPT's appendix (2112.09332); for rewards of 0 and 1 it is pass@k.
 
-Over-optimisation (Gao et al., 2210.10760): with d = √KL the gold reward of the best by a proxy is d (α − β d) above
-that of one sample. It rises, turns at d = α / 2β, and falls while the proxy still rises.
+Over-optimisation (Gao et al., 2210.10760): with d = √KL, the gold reward of the best by a proxy is d (α − β d) above
+that of one sample. It rises up to d = α / 2β, then falls while the proxy still rises.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ from posttrain_jax.types import Group, InputError
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """A mean over prompts for each n, with its 95 % percentile bootstrap interval over prompts.
+  """Holds a mean over prompts for each n, with its 95 % interval.
+
+  The interval is a percentile bootstrap over prompts.
 
   Attributes:
     mean: float64 [N].
@@ -34,12 +36,14 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-  """gold(d) − gold(0) = d (α − β d), with 95 % percentile bootstrap intervals over prompts.
+  """Holds the fit gold(d) − gold(0) = d (α − β d).
+
+  The intervals are 95 % percentile bootstraps over prompts.
 
   Attributes:
     alpha: α, the slope at the start.
     alpha_interval: (low, high).
-    beta: β, above 0 where the curve bends down.
+    beta: β, above 0 if the curve bends down.
     beta_interval: (low, high).
     rms_error: root mean square distance of the mean curve from the fit, in the gold reward's units.
   """
@@ -51,20 +55,24 @@ class Fit:
   rms_error: float
 
   def __call__(self, d: np.ndarray) -> np.ndarray:
-    """The fitted gain at d = √KL."""
+    """Returns the fitted gain at d = √KL."""
     return d * (self.alpha - self.beta * d)
 
 
 def best_of_n(groups: Sequence[Group], scores: Sequence[np.ndarray], n: int) -> list[Group]:
-  """The best of each prompt's first n answers: groups of one answer, with all that was known of it.
+  """Keeps the best of each prompt's first n answers.
 
   Args:
     groups: P prompts with their answers, at least n each.
-    scores: P arrays, float [G], for instance of `ModelReward.score_groups`; among equal ones the first drawn is taken.
-    n: how many to choose from.
+    scores: P arrays, float [G], for instance of `ModelReward.score_groups`. Of equal scores the first counts as best.
+    n: number of answers to choose from.
+
+  Returns:
+    Groups of one answer each, with the answer's text, rewards and other fields.
 
   Raises:
-    InputError: n below 1, fewer answers than n, as many scores as answers are not there, or a score is not finite.
+    InputError: if n is below 1, a group has fewer than n answers, the number of scores differs from that of groups or
+      answers, or a score is not finite.
   """
   if len(groups) != len(scores):
     raise InputError(f"best of n: {len(groups)} groups with {len(scores)} arrays of scores, expected as many")
@@ -91,31 +99,34 @@ def best_of_n(groups: Sequence[Group], scores: Sequence[np.ndarray], n: int) -> 
 
 
 def kl_bound(n: np.ndarray | int) -> np.ndarray:
-  """log n − (n − 1) / n: KL of the best of n from one sample, in nats.
+  """Returns the KL in nats of the best of n from one sample.
 
-  Exact where no two samples are alike, else an upper bound (Beirami et al., 2401.01879).
+    log n − (n − 1) / n
+
+  It is exact if no two samples are equal, otherwise an upper bound (Beirami et al., 2401.01879).
   """
   n = np.asarray(n, np.float64)
   return np.log(n) - (n - 1) / n
 
 
 def expected_best(proxy: np.ndarray, values: np.ndarray, ns: Sequence[int]) -> np.ndarray:
-  """Unbiased estimate of E[value of the best by proxy of n samples], per prompt.
+  """Estimates each prompt's expected value of the best of n, without bias.
 
     Σ_i C(i − 1, n − 1) / C(M, n) · value of sample i in ascending order of the proxy
 
-  Among equal proxy scores each sample is as likely to be taken: their values count with their mean, which is exact.
+  Samples of equal proxy score are equally likely to be chosen, so their values are replaced by their mean, which is
+  exact.
 
   Args:
-    proxy: float [P, M], what the best is chosen by.
-    values: float [P, M], what is measured of it: the gold reward, or the proxy itself.
+    proxy: float [P, M], scores by which the best is chosen.
+    values: float [P, M], values that are measured: the gold reward, or the proxy itself.
     ns: N numbers of samples, each from 1 to M.
 
   Returns:
     float64 [P, N].
 
   Raises:
-    InputError: shapes differ, a number is not finite, or an n is not from 1 to M.
+    InputError: if the shapes differ, a number is not finite, or an n is not from 1 to M.
   """
   proxy, values = np.asarray(proxy, np.float64), np.asarray(values, np.float64)
   if proxy.ndim != 2 or proxy.shape != values.shape or not proxy.size:
@@ -127,7 +138,12 @@ def expected_best(proxy: np.ndarray, values: np.ndarray, ns: Sequence[int]) -> n
 
 
 def _rank_weights(samples: int, n: int) -> np.ndarray:
-  """C(i − 1, n − 1) / C(M, n) for i = 1 … M, downwards from n / M by ratios, so that no binomial overflows."""
+  """Returns the weights of samples in ascending order of the proxy, [M].
+
+    C(i − 1, n − 1) / C(M, n),   i = 1 … M
+
+  The weights are products of ratios, from n / M at i = M downwards, so binomials cannot overflow.
+  """
   if not 1 <= n <= samples:
     raise InputError(f"best of n: n is {n}, expected 1 to the {samples} samples of a prompt")
   rank = np.arange(samples, 1, -1)
@@ -136,17 +152,18 @@ def _rank_weights(samples: int, n: int) -> np.ndarray:
 
 
 def _mean_of_ties(proxy: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """Values in ascending order of the proxy, those of equal proxy scores replaced by their mean."""
+  """Sorts values by the proxy and replaces those of equal proxy scores by their mean."""
   _, index, count = np.unique(proxy, return_inverse=True, return_counts=True)
   return np.repeat(np.bincount(index, weights=values) / count, count)
 
 
 def on_scale_of(proxy: np.ndarray, gold: np.ndarray) -> np.ndarray:
-  """The proxy in the gold reward's units: its zero and unit mean nothing, and its offset of a prompt neither.
+  """Shifts and scales the proxy to the gold reward's units.
 
     mean gold of the prompt + (proxy − mean proxy of the prompt) · σ_gold / σ_proxy
 
-  with σ the standard deviations around the prompts' means, pooled over prompts. So both curves start at one point.
+  σ is the standard deviation around the prompts' means, pooled over prompts. The proxy's zero, unit and offset of a
+  prompt have no meaning of their own. On this scale both curves start at the same point.
 
   Args:
     proxy: float [P, M].
@@ -159,14 +176,16 @@ def on_scale_of(proxy: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 def order_accuracy(proxy: np.ndarray, gold: np.ndarray) -> float:
-  """Share of all pairs of a prompt's samples with different gold rewards that the proxy orders as gold does; ties half.
+  """Returns the share of pairs that the proxy orders as the gold reward does.
+
+  The pairs are those of a prompt's samples with different gold rewards. A tie of the proxy counts half.
 
   Args:
     proxy: float [P, M].
     gold: float [P, M].
 
   Returns:
-    In [0, 1], every pair weighing the same; NaN where no gold rewards differ.
+    A share in [0, 1] in which all pairs have the same weight; NaN if no gold rewards differ.
   """
   right = total = 0.0
   for scores, rewards in zip(proxy, gold):
@@ -177,10 +196,10 @@ def order_accuracy(proxy: np.ndarray, gold: np.ndarray) -> float:
 
 
 def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Curve:
-  """Mean over prompts of `expected_best` with its interval.
+  """Averages over prompts, with an interval.
 
   Args:
-    per_prompt: float [P, N].
+    per_prompt: float [P, N], as `expected_best` returns.
     seed: of the bootstrap; equal inputs and seeds give equal intervals.
     resamples: of the bootstrap.
   """
@@ -189,16 +208,18 @@ def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Cu
 
 
 def fit(per_prompt: np.ndarray, ns: Sequence[int], *, seed: int = 0, resamples: int = 1000) -> Fit:
-  """Least squares of α and β in gold(d) − gold(0) = d (α − β d) (Gao et al., 2210.10760), d = √(log n − (n − 1) / n).
+  """Fits α and β by least squares (Gao et al., 2210.10760).
+
+    gold(d) − gold(0) = d (α − β d),   d = √(log n − (n − 1) / n)
 
   Args:
     per_prompt: float [P, N], gold rewards of the best of n.
-    ns: N numbers, the first one 1, at least two others.
+    ns: N numbers of samples: 1, and at least two others.
     seed: of the bootstrap.
     resamples: of the bootstrap.
 
   Raises:
-    InputError: ns does not start with 1 or has fewer than three different numbers.
+    InputError: if `ns` does not start with 1 or has fewer than three different numbers.
   """
   if len(set(ns)) < 3 or ns[0] != 1:
     raise InputError(f"best of n: a fit over n = {tuple(ns)}, expected 1 and at least two others")
@@ -218,6 +239,6 @@ def fit(per_prompt: np.ndarray, ns: Sequence[int], *, seed: int = 0, resamples: 
 
 
 def _resampled(per_prompt: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-  """Means over prompts drawn with replacement: [resamples, N]."""
+  """Returns means over prompts drawn with replacement, [resamples, N]."""
   rng, prompts = np.random.default_rng(seed), len(per_prompt)
   return np.stack([per_prompt[rng.integers(prompts, size=prompts)].mean(axis=0) for _ in range(resamples)])

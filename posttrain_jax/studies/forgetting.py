@@ -19,26 +19,22 @@ from flax import nnx
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly import plain_text
-from posttrain_jax.assembly.judges import check_answer_style, make_judge, make_workers
-from posttrain_jax.assembly.model import digests as policy_digests
-from posttrain_jax.assembly.model import load_policy
+from posttrain_jax.assembly.judges import check_answer_style
 from posttrain_jax.data import arithmetic, demonstrations
 from posttrain_jax.data.demonstrations import Crowd
 from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.variety import Variety
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines import sft
+from posttrain_jax.pipelines import supervised
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.journal import read_metrics
-from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.studies.forgetting_figure import Curve, plot_forgetting
+from posttrain_jax.studies.forgetting_settings import HELD_OUT, ForgettingSettings
 from posttrain_jax.types import Group, InputError
 
-HELD_OUT = "heldout"  # the evaluation set whose accuracy counts
 _RESULTS, _FIGURE = "forgetting.json", "forgetting.png"
-# Fields of the study that its runs do not have, or have otherwise.
-_OF_THE_STUDY = ("learning_rates", "epochs", "narrow", "plain", "samples", "warmup", "rewards")
 _INTERVAL = ("", "_low", "_high")
 _HEADLINE = ("accuracy", "perplexity", "distinct_2")
 
@@ -58,29 +54,32 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     InputError: bad configuration or input, before anything is trained.
     Preempted: after SIGTERM and a checkpoint.
   """
-  _check(config)
+  settings = parse(ForgettingSettings, config)
   with contextlib.ExitStack() as stack:
-    policy, mesh = load_policy(config.model), make_mesh(config.mesh)
-    warmup = sft.prepare_warm_up(config, policy, mesh)
-    if policy.params is None and warmup is None:
+    start = MethodAssembly(settings, stack, warmup=settings.warmup)
+    if start.policy.params is None and not start.warm_up.is_wanted:
       raise InputError("model.path: empty, and warmup has no steps; expected a model that can forget something")
-    rows, digest = plain_text.read_plain(config.plain)
-    plain = plain_text.lay_out(config.plain, rows, policy.tokenizer, batch_size=config.batch_size)
-    variety = Variety(config.samples, policy, rows, mesh, field=config.plain.field, seed=config.seed)
-    check_answer_style(config)
-    workers = stack.enter_context(make_workers(config.rewards))
-    judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
-    digests = {"plain": digest, **policy_digests(config.model.path, policy.tokenizer)}
-    if warmup is not None:
-      digests["warmup"] = warmup.digests["demonstrations"]
-    directory = stack.enter_context(Workdir.open(workdir, config, digests)).path
-    if not config.demonstrations.path:
-      write_narrow(config, directory)
-    evaluator = Evaluator(config.eval, policy, judge, seed=config.seed, mesh=mesh)
-    runs = [_run_config(config, rate) for rate in sorted(config.learning_rates)]
-    data = dataclasses.replace([sft.prepare(run, policy, mesh, config.seed) for run in runs][-1], validation=plain)
-    epoch = math.ceil(data.batches.num_rows / config.batch_size)
-    steps = {number * epoch: number for number in (0, *config.epochs)}
+    tokenizer, mesh = start.policy.tokenizer, start.mesh
+    rows, start.digests["plain"] = plain_text.read_plain(settings.plain)
+    plain = plain_text.lay_out(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
+    variety = Variety(settings.samples, start.policy, rows, mesh, field=settings.plain.field, seed=settings.seed)
+    check_answer_style(settings.rewards, settings.eval.answer_style)
+    judge = start.judge(settings.rewards, start.workers(settings.rewards))
+    study_digests = dict(start.digests)
+    opened, preemption = start.open_workdir(workdir)
+    directory = opened.path
+    if not settings.demonstrations.path:
+      settings = write_narrow(settings, directory)
+    evaluator = Evaluator(settings.eval, start.policy, judge, seed=settings.seed, mesh=mesh)
+    runs, data = zip(
+      *(
+        supervised.prepare(settings.run(rate), start.policy, mesh, settings.seed)
+        for rate in sorted(settings.learning_rates)
+      )
+    )
+    data = dataclasses.replace(data[-1], validation=plain)
+    epoch = math.ceil(data.batches.num_rows / settings.batch_size)
+    steps = {number * epoch: number for number in (0, *settings.epochs)}
 
     def measure(params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
       # Evaluations come at equal distances, the epochs asked for need not. No run goes on after an update that is left
@@ -90,75 +89,53 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       metrics, groups = evaluator(params, version)
       return metrics | {f"eval/samples/{name}": value for name, value in variety(params, version).items()}, groups
 
-    preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, directory, None, preemption)
+    start.finish(opened, preemption, save_model=False)
     results = []
     for run in runs:
       rate = run.optimizer.learning_rate
-      path, run.steps, run.eval.every = directory / f"lr_{rate:g}", max(steps), epoch * math.gcd(*config.epochs)
-      with Workdir.open(path, run, digests | data.digests | evaluator.digests):
+      path = directory / f"lr_{rate:g}"
+      times = dataclasses.replace(run.eval, every=epoch * math.gcd(*settings.epochs))
+      run = dataclasses.replace(run, steps=max(steps), eval=times)
+      with Workdir.open(path, as_config(run), study_digests | data.digests | evaluator.digests):
         try:
-          sft.fit(run, policy, mesh, data, path, measure, preemption, seed=config.seed)
+          supervised.fit(run, start.policy, mesh, data, path, measure, preemption, seed=settings.seed)
           diverged = False
         except Diverged:
           diverged = True  # which is a result: the line ends there
-      results.append({"learning_rate": rate, "diverged": diverged, "points": _points(config, path, steps)})
+      results.append({"learning_rate": rate, "diverged": diverged, "points": _points(settings, path, steps)})
   result = {"examples": data.batches.num_examples, "steps_per_epoch": epoch, "runs": results}
   atomic_files.write_text(directory / _RESULTS, json.dumps(result, indent=2) + "\n")
   plot_forgetting(directory / _FIGURE, [_curve(run) for run in results])
   return _headline(results) | {"figure": str(directory / _FIGURE)}
 
 
-def write_narrow(config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
-  """Writes what the procedural study trains and tests on, and has the config name it.
+def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> ForgettingSettings:
+  """Writes what the procedural study trains and tests on.
 
   demonstrations.jsonl has careful answers, without a slip, to training problems of `narrow.difficulties`;
   held_out.jsonl has held-out problems of the same.
 
-  Args:
-    config: the study's; `demonstrations.path` and the held-out set's `prompts.path` are set.
-    directory: where to.
+  Returns:
+    The settings that name these files.
   """
-  narrow = config.narrow
+  narrow = settings.narrow
   options = dict(seed=narrow.seed, difficulties=narrow.difficulties)
   crowd = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
   trained = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=narrow.examples, **options)
   files = {
-    "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=crowd, seed=narrow.seed),
-    "held_out.jsonl": arithmetic.problems(arithmetic.Split.HELD_OUT, per_difficulty=narrow.problems, **options),
+    directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=crowd, seed=narrow.seed),
+    directory / "held_out.jsonl": arithmetic.problems(
+      arithmetic.Split.HELD_OUT, per_difficulty=narrow.problems, **options
+    ),
   }
-  for name, rows in files.items():
-    atomic_files.write_text(directory / name, "".join(json.dumps(row) + "\n" for row in rows))
-  config.demonstrations.path = str(directory / "demonstrations.jsonl")
-  config.eval.sets[HELD_OUT].prompts.path = str(directory / "held_out.jsonl")
+  for path, rows in files.items():
+    atomic_files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+  return settings.reading(*map(str, files))
 
 
-def _check(config: ml_collections.ConfigDict) -> None:
-  rates, epochs = config.learning_rates, config.epochs
-  if not rates or len({f"{rate:g}" for rate in rates}) < len(rates) or min(rates) <= 0:
-    raise InputError(f"learning_rates: {tuple(rates)}, expected different ones above 0")
-  if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 1:
-    raise InputError(f"epochs: {tuple(epochs)}, expected whole numbers from 1 on, going up")
-  if not config.demonstrations.path and "narrow" not in config:
-    raise InputError("demonstrations.path: empty, expected a file of what to fine-tune on")
-  if HELD_OUT not in config.eval.sets:
-    raise InputError(f"eval.sets: {', '.join(config.eval.sets) or 'none'}, expected one named {HELD_OUT}")
-
-
-def _run_config(config: ml_collections.ConfigDict, learning_rate: float) -> ml_collections.ConfigDict:
-  """The config of one supervised run, as `configs/tiny_sft.py` has it."""
-  run = config.copy_and_resolve_references().unlock()
-  for name in _OF_THE_STUDY:
-    if name in run:
-      del run[name]
-  run.steps, run.epochs, run.max_skipped_updates = 0, max(config.epochs), 1
-  run.eval.every, run.optimizer.learning_rate = -1, learning_rate
-  return run.lock()
-
-
-def _points(config: ml_collections.ConfigDict, path: pathlib.Path, steps: Mapping[int, int]) -> list[dict[str, Any]]:
+def _points(settings: ForgettingSettings, path: pathlib.Path, steps: Mapping[int, int]) -> list[dict[str, Any]]:
   """What a run measured at the epochs asked for, in plain names; what has an interval has it as `_low` and `_high`."""
-  sources = {"accuracy": f"{HELD_OUT}/avg@{config.eval.sets[HELD_OUT].samples}", "greedy": f"{HELD_OUT}/greedy"}
+  sources = {"accuracy": f"{HELD_OUT}/avg@{settings.eval.sets[HELD_OUT].samples}", "greedy": f"{HELD_OUT}/greedy"}
   sources |= {"perplexity": "validation/perplexity"}
   sources |= {name: f"samples/{name}" for name in ("distinct_1", "distinct_2", "ead", "length")}
   points = []

@@ -1,4 +1,4 @@
-"""The picture of a forgetting study: what fine-tuning wins and what it costs, by epoch and learning rate."""
+"""Draws a forgetting study: what fine-tuning gains and loses, by epoch and learning rate."""
 
 import dataclasses
 import pathlib
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from posttrain_jax.reports.figure_style import MUTED, STYLE
+from posttrain_jax.reports.picture import MUTED, picture
 from posttrain_jax.types import InputError
 
 _MARKERS = "osD^vP"
@@ -18,14 +17,14 @@ _MARKERS = "osD^vP"
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """What was measured of one run; epoch 0 is the model that it started from.
+  """Holds the measurements of one run; epoch 0 is the model that it started from.
 
   Attributes:
     learning_rate: of the run.
-    epochs: [N], going up from 0.
-    accuracy: float [N, 3], share of right answers on the held-out task, with the ends of its interval.
+    epochs: int [N], ascending from 0.
+    accuracy: float [N, 3], share of right answers on the held-out task, then its interval's lower and upper end.
     perplexity: float [N], on plain text.
-    distinct_2: float [N, 3], share of different bigrams in samples, with the ends of its interval.
+    distinct_2: float [N, 3], share of different bigrams in samples, then its interval's lower and upper end.
   """
 
   learning_rate: float
@@ -36,9 +35,10 @@ class Curve:
 
 
 def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title: str = "Forgetting") -> None:
-  """Writes three panels as PNG: accuracy, perplexity (log axis) and distinct-2 over epochs, a line a learning rate.
+  """Writes three panels as PNG: accuracy, perplexity and distinct-2 over epochs.
 
-  Bands are the intervals; the dashed line is the model before fine-tuning.
+  Each learning rate is a line, with its intervals as a band. The dashed line is the model before fine-tuning.
+  Perplexity has a logarithmic axis.
 
   Args:
     path: of the PNG; an existing one is replaced.
@@ -46,16 +46,15 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
     title: above the picture.
 
   Raises:
-    InputError: no curves, or one without epoch 0.
+    InputError: if there are no curves, or one does not begin at epoch 0.
   """
   if not curves or any(len(curve.epochs) == 0 or curve.epochs[0] != 0 for curve in curves):
     raise InputError("forgetting: expected curves from epoch 0 on, at least one")
   curves = sorted(curves, key=lambda curve: curve.learning_rate)
   epochs = sorted({int(epoch) for curve in curves for epoch in curve.epochs})
-  # An ordered quantity gets an ordered palette: the darker, the larger the learning rate.
+  # Learning rates are ordered, so the palette is too: a larger learning rate is darker.
   colors = matplotlib.colormaps["viridis_r"](np.linspace(0.22, 0.92, len(curves)) if len(curves) > 1 else [0.7])
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(10.2, 3.7), dpi=160, layout="constrained")
+  with picture(path, width=10.2, height=3.7) as figure:
     panels = figure.subplots(1, 3)
     for axes, name in zip(panels, ("accuracy", "perplexity", "distinct_2")):
       base = getattr(curves[0], name)[0]
@@ -78,10 +77,11 @@ def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title:
       handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center", ncols=9, frameon=False
     )
     figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
-    FigureCanvasAgg(figure).print_png(str(path))
 
 
-def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, learning_rate: float) -> None:
+def _line(
+  axes: Axes, epochs: np.ndarray, values: np.ndarray, color: np.ndarray, marker: str, learning_rate: float
+) -> None:
   values = np.asarray(values, np.float64)
   if values.ndim == 2:
     values, low, high = values.T
@@ -90,16 +90,16 @@ def _line(axes, epochs: np.ndarray, values: np.ndarray, color, marker: str, lear
   axes.plot(epochs, values, label=f"learning rate {learning_rate:g}", **style)
 
 
-def _headed(axes, title: str, label: str) -> None:
+def _headed(axes: Axes, title: str, label: str) -> None:
   axes.set_title(title, loc="left", fontsize=10)
   axes.set_ylabel(label)
 
 
-def _log_ticks(axes) -> None:
-  """Ticks at plain numbers, more of them the fewer decades there are."""
+def _log_ticks(axes: Axes) -> None:
+  """Sets ticks at plain numbers, more of them if the axis spans fewer decades."""
   low, high = axes.get_ylim()
   decades = np.log10(high / low)
-  if decades < 0.3:  # not even a factor of 2: round numbers, as on a linear axis
+  if decades < 0.3:  # less than a factor of 2: round numbers, as on a linear axis
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
   else:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5)))

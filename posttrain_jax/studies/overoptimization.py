@@ -24,35 +24,22 @@ import numpy as np
 import rich.console
 
 from posttrain_jax import atomic_files
-from posttrain_jax.assembly.judges import make_judge, make_workers
-from posttrain_jax.assembly.model import digests as policy_digests
-from posttrain_jax.assembly.model import load_policy
-from posttrain_jax.assembly.prompts import load_prompts
 from posttrain_jax.learner.batch_learner import check_division
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines import sft
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import at_least, build
-from posttrain_jax.runs.workdir import Workdir
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.studies import best_of_n, overoptimization_figure
 from posttrain_jax.studies.overoptimization_parts import (
   Arrays,
-  Parts,
   ProxyTrainer,
+  StudyParts,
   draw_pairs,
   draw_samples,
   score,
 )
+from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
 from posttrain_jax.types import InputError
-
-_LEAST = {
-  "best_of_n.samples": 1,
-  "proxy.repeats": 1,
-  "proxy.updates": 1,
-  "proxy.max_skipped_updates": 1,
-}
 
 
 def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -70,34 +57,28 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     Preempted: after SIGTERM, at the end of a stage.
     Diverged: too many updates of a proxy in a row were not finite.
   """
+  settings = parse(OveroptimizationSettings, config)
   with contextlib.ExitStack() as stack:
-    _check(config)
-    policy, mesh = load_policy(config.model), make_mesh(config.mesh)
-    check_division(mesh, batch_size=config.proxy.batch_size, micro_batches=1)
-    build(OptimizerConfig, config.proxy.optimizer, "proxy.optimizer")
-    length = config.rollout.max_prompt_length
-    prompts, digests = load_prompts(config.prompts, policy.tokenizer, max_prompt_length=length, where="prompts")
-    held_out, found = load_prompts(config.held_out, policy.tokenizer, max_prompt_length=length, where="held_out")
-    digests |= found | policy_digests(config.model.path, policy.tokenizer)
-    workers = stack.enter_context(make_workers(config.rewards))
-    judge = make_judge(workers, policy.tokenizer, accuracy=config.rewards.accuracy)
-    warmup = sft.prepare_warm_up(config, policy, mesh)
-    digests |= {"warmup": warmup.digests["demonstrations"]} if warmup is not None else {}
-    if policy.params is None and warmup is None:
+    run = MethodAssembly(settings, stack, warmup=settings.warmup)
+    check_division(run.mesh, batch_size=settings.proxy.batch_size, micro_batches=1)
+    length = settings.rollout.max_prompt_length
+    prompts = run.prompts(settings.prompts, max_prompt_length=length)
+    held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")
+    judge = run.judge(settings.rewards, run.workers(settings.rewards))
+    if run.policy.params is None and not run.warm_up.is_wanted:
       raise InputError("warmup.steps: 0 and model.path is empty, expected a policy to sample from")
 
-    path = stack.enter_context(Workdir.open(workdir, config, digests)).path
-    preemption = stack.enter_context(Preemption())
-    policy = sft.warm_up(config, policy, mesh, warmup, path, None, preemption)
-    parts = Parts(config, policy, mesh, judge, prompts, held_out)
+    directory, preemption = run.open(workdir, save_model=False)
+    path = directory.path
+    parts = StudyParts(settings, run.policy, run.mesh, judge, prompts, held_out)
     keep = _Keeper(preemption)
     pairs = keep(path / "pairs.npz", lambda: draw_pairs(parts))
     samples = keep(path / "samples.npz", lambda: draw_samples(parts))
     trainer = None
     scores: dict[int, list[np.ndarray]] = {}
     (path / "proxies").mkdir(exist_ok=True)
-    for size in config.proxy.sizes:
-      for repeat in range(config.proxy.repeats):
+    for size in settings.proxy.sizes:
+      for repeat in range(settings.proxy.repeats):
 
         def proxy(size=size, repeat=repeat) -> Arrays:
           nonlocal trainer
@@ -105,29 +86,15 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
           return {"scores": score(parts, trainer(pairs, size, repeat), samples)}
 
         scores.setdefault(size, []).append(keep(path / "proxies" / f"{size}_{repeat}.npz", proxy)["scores"])
-  found, curves = _study(config, pairs, samples["gold"], scores)
+  found, curves = _study(settings, pairs, samples["gold"], scores)
   atomic_files.write_text(path / "overoptimization.json", json.dumps(found, indent=2) + "\n")
-  overoptimization_figure.draw(path / "overoptimization.png", config.best_of_n.n, curves)
+  overoptimization_figure.draw(path / "overoptimization.png", settings.best_of_n.n, curves)
   names = ("peak_n", "gold_peak", "gold_last", "drop", "turned_down")
   return {
     "gold_1": found["gold_1"],
-    "last_n": config.best_of_n.n[-1],
+    "last_n": settings.best_of_n.n[-1],
     "proxies": {size: {name: each[name] for name in names} for size, each in found["proxies"].items()},
   }
-
-
-def _check(config) -> None:
-  at_least(config, _LEAST)
-  n, sizes = config.best_of_n.n, config.proxy.sizes
-  if len(n) < 3 or n[0] != 1 or list(n) != sorted(set(n)) or n[-1] > config.best_of_n.samples:
-    raise InputError(
-      f"best_of_n.n: {tuple(n)}, expected at least three ascending numbers from 1 to "
-      f"best_of_n.samples = {config.best_of_n.samples}"
-    )
-  if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
-    raise InputError(f"proxy.sizes: {tuple(sizes)}, expected ascending numbers of pairs")
-  if not 0 <= config.pairs.noise < 0.5:
-    raise InputError(f"pairs.noise: {config.pairs.noise}, expected a probability below 0.5")
 
 
 class _Keeper:
@@ -149,15 +116,15 @@ class _Keeper:
       return dict(arrays)
 
 
-def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.ndarray]]):
+def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.ndarray]]):
   """All numbers for the JSON file, and the curves for the figure.
 
   Curves of a size are means over its repeats; intervals are over prompts, of these reward models.
   """
-  ns, seed = list(config.best_of_n.n), stream_seed(config.seed, Stream.EVALUATION)
+  ns, seed = list(settings.best_of_n.n), stream_seed(settings.seed, Stream.EVALUATION)
 
   def interval(per_prompt: np.ndarray) -> best_of_n.Curve:
-    return best_of_n.curve(per_prompt, seed=seed, resamples=config.best_of_n.resamples)
+    return best_of_n.curve(per_prompt, seed=seed, resamples=settings.best_of_n.resamples)
 
   def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
     """With intervals of the gain over one sample: how far prompts differ in difficulty says nothing of it."""
@@ -174,7 +141,7 @@ def _study(config, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.nd
       pairs=size,
       gold=measured(by_gold),
       proxy=measured(by_proxy),
-      fit=best_of_n.fit(by_gold, ns, seed=seed, resamples=config.best_of_n.resamples),
+      fit=best_of_n.fit(by_gold, ns, seed=seed, resamples=settings.best_of_n.resamples),
     )
     curves.append(found)
     peak = int(np.argmax(found.gold.mean))

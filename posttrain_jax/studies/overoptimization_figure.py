@@ -1,4 +1,4 @@
-"""The picture of over-optimisation: gold and proxy reward of the best of n over √KL, one colour a proxy."""
+"""Draws over-optimisation: gold and proxy reward of the best of n over √KL."""
 
 import dataclasses
 import pathlib
@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from posttrain_jax.reports.figure_style import INK, MUTED, STYLE
+from posttrain_jax.reports.picture import INK, MUTED, picture
 from posttrain_jax.studies.best_of_n import Curve, Fit, kl_bound
 
 _DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
@@ -19,12 +17,12 @@ _DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
 
 @dataclasses.dataclass(frozen=True)
 class ProxyCurves:
-  """What best-of-n by reward models of one size gives.
+  """Holds the best-of-n curves of proxy reward models that were trained on equally many pairs.
 
   Attributes:
-    pairs: how many pairs they were trained on.
-    gold: gold reward of the best.
-    proxy: their own score of it, on the gold reward's scale.
+    pairs: number of pairs that they were trained on.
+    gold: gold reward of the best answer.
+    proxy: the proxy's own score of it, on the gold reward's scale.
     fit: of the gold curve.
   """
 
@@ -36,11 +34,11 @@ class ProxyCurves:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """All curves of a figure.
+  """Holds all curves of a figure.
 
   Attributes:
-    ceiling: gold reward of the best by the gold reward itself.
-    proxies: of each size, in ascending order.
+    ceiling: gold reward of the best answer if the gold reward itself chooses.
+    proxies: in ascending order of their pairs.
   """
 
   ceiling: Curve
@@ -48,20 +46,19 @@ class Study:
 
 
 def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
-  """Writes the picture as PNG: on the left what the best of n is worth, on the right what the proxies take it for.
+  """Writes the picture as PNG: gold rewards on the left, proxy scores on the right.
 
-  Gold rewards are solid, with the fit dotted and the highest point ringed; proxies are dashed, on the gold reward's
-  scale (`best_of_n.on_scale_of`). Bands are the curves' intervals.
+  Each proxy has a colour. Gold rewards are solid lines, with the fit dotted and the highest point ringed. Proxy scores
+  are dashed, on the gold reward's scale (`best_of_n.on_scale_of`). Bands are the curves' intervals.
 
   Args:
     path: of the PNG; an existing one is replaced.
-    ns: N numbers of samples, from 1 on.
+    ns: N numbers of samples, the first one 1.
     study: the curves, each over ns.
   """
   d = np.sqrt(kl_bound(np.array(ns)))
   dense = np.linspace(0, d[-1], 200)
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(8.4, 4.6), dpi=160, layout="constrained")
+  with picture(path, width=8.4, height=4.6) as figure:
     left, right = figure.subplots(1, 2, sharey=True)
     left.plot(d, study.ceiling.mean, color=MUTED, linewidth=1, linestyle=_CHAIN)
     for curves, color in zip(study.proxies, _colors(len(study.proxies))):
@@ -72,7 +69,7 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
       left.plot(dense, fitted, color=color, linewidth=1, linestyle=_DOTS)
       peak = np.argmax(curves.gold.mean)
       left.plot(d[peak], curves.gold.mean[peak], "o", markersize=9, markerfacecolor="none", color=color)
-    titles = ("Gold reward of the best of n", "What the proxy takes it for, on gold's scale")
+    titles = ("Gold reward of the best of n", "Its score by the proxy, on the gold scale")
     for axes, title in zip((left, right), titles):
       axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=8)
       axes.set_xlabel("√KL from the policy (bound, √nats)")
@@ -80,16 +77,15 @@ def draw(path: str | pathlib.Path, ns: Sequence[int], study: Study) -> None:
       _mark_n(axes, ns, d)
     left.set_ylabel("reward")
     figure.legend(handles=_legend(study), loc="outside lower center", ncols=8, frameon=False, handlelength=2.2)
-    FigureCanvasAgg(figure).print_png(str(path))
 
 
-def _colors(count: int) -> list:
-  """Light for few pairs, dark for many."""
+def _colors(count: int) -> list[tuple[float, float, float, float]]:
+  """Returns one colour a proxy: light for few pairs, dark for many."""
   return [matplotlib.colormaps["plasma_r"](x) for x in np.linspace(0.25, 0.85, count)]
 
 
 def _mark_n(axes: Axes, ns: Sequence[int], d: np.ndarray) -> None:
-  """n on an axis above."""
+  """Adds an axis above with the values of n."""
   above = axes.secondary_xaxis("top")
   above.set_xticks(d, [f"{n:,}" for n in ns], fontsize=7)
   above.tick_params(length=2, pad=1)

@@ -8,24 +8,21 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
+from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner import reward_model
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.models import heads
 from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import build
-from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
 from posttrain_jax.types import Group, Prompt
 
 _PROMPTS_A_ROUND = 256
@@ -35,11 +32,11 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class StudyParts:
   """What the stages share.
 
   Attributes:
-    config: the run's.
+    settings: the study's.
     policy: after its warm-up, with parameters.
     mesh: where everything runs.
     judge: fills in the gold reward.
@@ -47,7 +44,7 @@ class Parts:
     held_out: those of best-of-n.
   """
 
-  config: ml_collections.ConfigDict
+  settings: OveroptimizationSettings
   policy: Policy
   mesh: jax.sharding.Mesh
   judge: Callable[[Sequence[Group]], list[Group]]
@@ -55,23 +52,24 @@ class Parts:
   held_out: Sequence[Prompt]
 
 
-def _make_engine(parts: Parts, stream: Stream) -> Engine:
-  config, policy = parts.config, parts.policy
+def _make_engine(parts: StudyParts, stream: Stream) -> Engine:
+  rollout, policy = parts.settings.rollout, parts.policy
   engine = Engine(
     policy.model,
-    build(SamplingConfig, config.rollout.sampling, "rollout.sampling", stop_ids=policy.tokenizer.stop_ids),
-    seed=stream_seed(config.seed, stream),
-    slots=config.rollout.slots,
-    max_prompt_length=config.rollout.max_prompt_length,
-    max_new_tokens=config.rollout.max_new_tokens,
+    rollout.sampling.with_stops(policy.tokenizer.stop_ids),
+    seed=stream_seed(parts.settings.seed, stream),
+    slots=rollout.slots,
+    max_prompt_length=rollout.max_prompt_length,
+    max_new_tokens=rollout.max_new_tokens,
     mesh=parts.mesh,
   )
-  options = dict(num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=parts.mesh)
-  engine.load(make_handover(policy.params, **options)(policy.params), 0)
+  engine.load(sampler_params(policy, parts.mesh), 0)
   return engine
 
 
-def _generate(parts: Parts, engine: Engine, prompts: Sequence[Prompt], samples: int) -> tuple[list[Group], np.ndarray]:
+def _generate(
+  parts: StudyParts, engine: Engine, prompts: Sequence[Prompt], samples: int
+) -> tuple[list[Group], np.ndarray]:
   """Judged groups and their gold rewards, float64 [P, samples]."""
   groups = parts.judge(engine.generate(prompts, samples))
   missing = sum(int((~group.valid).sum()) for group in groups)
@@ -87,17 +85,20 @@ def _pad(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
   return padded
 
 
-def draw_pairs(parts: Parts) -> Arrays:
+def draw_pairs(parts: StudyParts) -> Arrays:
   """Pairs of answers that differ in gold reward, the first one labelled better, with the probability of noise wrongly.
 
   Returns:
     prompts int32 [N, Tp] with prompt_lengths [N], answers int32 [N, 2, Tc] with lengths [N, 2], gold float64 [N, 2],
     flipped bool [N], and ties: how many prompts gave two answers of equal reward.
   """
-  config = parts.config
-  wanted = max(config.proxy.sizes) * config.proxy.repeats
-  stream = PromptStream(parts.prompts, stream_seed(config.seed, Stream.PROMPTS))
-  engine, rng = _make_engine(parts, Stream.ROLLOUT), np.random.default_rng(stream_seed(config.seed, Stream.PREFERENCES))
+  settings = parts.settings
+  wanted = max(settings.proxy.sizes) * settings.proxy.repeats
+  stream = PromptStream(parts.prompts, stream_seed(settings.seed, Stream.PROMPTS))
+  engine, rng = (
+    _make_engine(parts, Stream.ROLLOUT),
+    np.random.default_rng(stream_seed(settings.seed, Stream.PREFERENCES)),
+  )
   found, ties = [], 0
   while len(found) < wanted:
     groups, gold = _generate(parts, engine, stream.next(_PROMPTS_A_ROUND), _ANSWERS)
@@ -106,16 +107,16 @@ def draw_pairs(parts: Parts) -> Arrays:
       if rewards[0] == rewards[1]:
         ties += 1
         continue
-      flipped = rng.random() < config.pairs.noise
+      flipped = rng.random() < settings.pairs.noise
       order = [0, 1] if (rewards[0] > rewards[1]) != flipped else [1, 0]
       answers = [group.answers[i].tokens for i in order]
       found.append((group.prompt.tokens, answers, rewards[order], flipped))
     if len(found) == before:
       raise RuntimeError(f"{len(groups)} prompts gave no two answers that differ in gold reward")
   prompts, answers, gold, flipped = zip(*found[:wanted])
-  width = config.rollout.max_new_tokens
+  width = settings.rollout.max_new_tokens
   return {
-    "prompts": _pad(prompts, config.rollout.max_prompt_length),
+    "prompts": _pad(prompts, settings.rollout.max_prompt_length),
     "prompt_lengths": np.array([len(prompt) for prompt in prompts]),
     "answers": np.stack([_pad(pair, width) for pair in answers]),
     "lengths": np.array([[len(answer) for answer in pair] for pair in answers]),
@@ -125,9 +126,9 @@ def draw_pairs(parts: Parts) -> Arrays:
   }
 
 
-def draw_samples(parts: Parts) -> Arrays:
+def draw_samples(parts: StudyParts) -> Arrays:
   """Answers to the held-out prompts: tokens int32 [P, M, Tc] with lengths [P, M], gold and correct float64 [P, M]."""
-  samples, width = parts.config.best_of_n.samples, parts.config.rollout.max_new_tokens
+  samples, width = parts.settings.best_of_n.samples, parts.settings.rollout.max_new_tokens
   groups, gold = _generate(parts, _make_engine(parts, Stream.EVALUATION), parts.held_out, samples)
   return {
     "tokens": np.stack([_pad([answer.tokens for answer in group.answers], width) for group in groups]),
@@ -140,16 +141,16 @@ def draw_samples(parts: Parts) -> Arrays:
 class ProxyTrainer:
   """Trains reward models on pairs, all from the policy, with one compiled program."""
 
-  def __init__(self, parts: Parts):
-    self._parts, settings = parts, parts.config.proxy
-    seed = stream_seed(parts.config.seed, Stream.HEAD)
+  def __init__(self, parts: StudyParts):
+    self._parts, settings = parts, parts.settings.proxy
+    seed = stream_seed(parts.settings.seed, Stream.HEAD)
     self.model, params = heads.to_scalar_head(parts.policy.model, parts.policy.params, seed=seed)
     graph, _ = abstract_transformer(self.model)
     self._learner = BatchLearner(
       self.model,
       reward_model.make_loss(graph, centering=settings.centering),
       reward_model.totals,
-      build(OptimizerConfig, settings.optimizer, "proxy.optimizer"),
+      settings.optimizer,
       parts.mesh,
       micro_batches=1,
       max_skipped_updates=settings.max_skipped_updates,
@@ -160,12 +161,12 @@ class ProxyTrainer:
 
   def __call__(self, pairs: Arrays, size: int, repeat: int) -> ModelReward:
     """The reward model trained on one of the disjoint sets of `size` pairs."""
-    settings, learner = self._parts.config.proxy, self._learner
+    settings, learner = self._parts.settings.proxy, self._learner
     rows = range(repeat * size, (repeat + 1) * size)
     batches = ComparisonBatches(
       [_comparison(pairs, row) for row in rows],
       batch_size=settings.batch_size,
-      seed=stream_seed(self._parts.config.seed, Stream.PREFERENCES) + repeat,
+      seed=stream_seed(self._parts.settings.seed, Stream.PREFERENCES) + repeat,
       prompt_length=pairs["prompts"].shape[1],
       answer_length=pairs["answers"].shape[2],
     )
@@ -184,7 +185,7 @@ def _comparison(pairs: Arrays, row: int) -> Comparison:
   )
 
 
-def score(parts: Parts, proxy: ModelReward, samples: Arrays) -> np.ndarray:
+def score(parts: StudyParts, proxy: ModelReward, samples: Arrays) -> np.ndarray:
   """A proxy's scores of all samples, float32 [P, M]; equal answers to a prompt are run once."""
   scores = np.empty(samples["lengths"].shape, np.float32)
   places: dict[tuple[int, ...], list[tuple[int, int]]] = {}

@@ -8,6 +8,8 @@ from configs import tiny_dpo
 from posttrain_jax.assembly.comparisons import load_comparisons
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.pipelines.dpo import DPOPreferences
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 from tests.pipelines.small_offline import small
 
@@ -25,7 +27,8 @@ def load(tmp_path):
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
     changes = {"held_out": 0.0, "path": str(path) if rows else "", **changes}
     config = small(tiny_dpo, **{f"preferences.{name}": value for name, value in changes.items()})
-    return load_comparisons(config.preferences, tiny_tokenizer(demonstrations.SYMBOLS, chat_template=chat_template))
+    settings = parse(DPOPreferences, config.preferences, "preferences")
+    return load_comparisons(settings, tiny_tokenizer(demonstrations.SYMBOLS, chat_template=chat_template))
 
   return found
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from configs import tiny_sft
-from posttrain_jax.assembly.demonstrations import load_demonstrations, read_demonstrations
+from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations, read_demonstrations
 from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
+from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(SYMBOLS)
@@ -19,10 +21,11 @@ def file(tmp_path, rows):
   return str(path)
 
 
-def load(batch_size=4, weighting="token", **changes):
+def load(batch_size=4, weighting=Weighting.TOKEN, **changes):
   section = tiny_sft.training().demonstrations
   section.update({"per_difficulty": 8, **changes})
-  return load_demonstrations(section, TOKENIZER, batch_size=batch_size, weighting=weighting, seed=0)
+  settings = parse(DemonstrationSettings, section, "demonstrations")
+  return load_demonstrations(settings, TOKENIZER, batch_size=batch_size, weighting=weighting, seed=0)
 
 
 def test_the_crowd():
@@ -39,12 +42,12 @@ def test_another_crowd_on_other_problems():
   crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.0, doubt=0.7)
   section = tiny_sft.training().demonstrations
   section.update({"per_difficulty": 8, "copies": 1, "difficulties": (3,), "crowd": crowd})
-  rows, _ = read_demonstrations(section)
+  rows, _ = read_demonstrations(parse(DemonstrationSettings, section, "demonstrations"))
   assert {row.columns["difficulty"] for row in rows} == {3}
   assert {row.columns["demonstrator"] for row in rows} == {"careful"}
   section.crowd.slip = 2.0
   with pytest.raises(InputError, match=r"a share or probability of 2\.0"):
-    read_demonstrations(section)
+    read_demonstrations(parse(DemonstrationSettings, section, "demonstrations"))
 
 
 def test_a_file(tmp_path):
@@ -73,7 +76,7 @@ def test_prompts_are_held_out_whole(tmp_path, asked, said):
 
 def test_sequence_weights(tmp_path):
   rows = [{"prompt": "1+2=", "completion": " Answer: 3"}, {"prompt": "2*2=", "completion": "*2=4 Answer: 4"}]
-  weights = load(batch_size=1, path=file(tmp_path, rows), weighting="sequence").batches.batch(0).weights
+  weights = load(batch_size=1, path=file(tmp_path, rows), weighting=Weighting.SEQUENCE).batches.batch(0).weights
   assert weights.sum() == pytest.approx(2) and len(np.unique(weights)) == 3
 
 
@@ -88,7 +91,6 @@ def test_sequence_weights(tmp_path):
     ({"held_out": 1e-9}, "demonstrations.held_out: 1e-09 leaves"),
     ({"limit": -1}, "demonstrations.limit: -1"),
     ({"template": "Q"}, "demonstrations.template: 'Q' has no '{prompt}'"),
-    ({"weighting": "example"}, "loss_weighting: 'example', expected one of token, sequence"),
   ],
 )
 def test_errors(changes, message):

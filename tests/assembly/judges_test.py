@@ -10,6 +10,7 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.workers import RewardFunction
 from posttrain_jax.rollouts import metrics
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.sampling.engine import EngineStats
 from posttrain_jax.types import FinishReason, Group, Prompt
 from tests.pipelines.made_groups import answer
@@ -110,6 +111,7 @@ def test_one_call_for_all_groups_in_order():
 def test_workers_of_a_config():
   section = ml_collections.ConfigDict(
     dict(
+      accuracy="right",
       workers=0,
       batch_seconds=5.0,
       answer_seconds=1.0,
@@ -121,7 +123,7 @@ def test_workers_of_a_config():
       ),
     )
   )
-  with judges.make_workers(section) as workers:
+  with judges.make_workers(parse(judges.RewardSettings, section, "rewards")) as workers:
     assert [(function.name, function.weight) for function in workers.functions] == [("form", 0.5), ("right", 3.0)]
     texts, rows = ["Answer: 4", "Answer: 5", "4"], [{"answer": "4"}] * 3
     np.testing.assert_array_equal(workers.score(1, texts, rows), [1, 0, 0])

@@ -4,18 +4,21 @@ import pytest
 from flax import nnx
 
 from configs import tiny_r1_zero, tiny_sft
-from posttrain_jax.assembly import model
+from posttrain_jax.assembly import model as policies
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 
 def test_tags_come_after_the_symbols():
   section = tiny_r1_zero.get_config().model
-  with_tags, without = model.load_policy(section), model.load_policy(tiny_sft.model())
+  with_tags, without = (
+    policies.load_policy(parse(policies.ModelSettings, each, "model")) for each in (section, tiny_sft.model())
+  )
   text = "+8=5-2=3 Wait, +8=5"
   assert with_tags.tokenizer.encode(text) == without.tokenizer.encode(text)
   assert with_tags.model.vocab_size == without.model.vocab_size + 4
@@ -32,7 +35,7 @@ def run(tmp_path_factory):
   sizes = dict(num_layers=2, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
   model = TransformerConfig(vocab_size=tokenizer.vocab_size, **sizes)
   params = nnx.state(Transformer(model, nnx.Rngs(0)))
-  model.save_description(model.Policy(model, tokenizer), path)
+  policies.save_description(policies.Policy(model, tokenizer), path)
   with Checkpointer(path / "checkpoints") as checkpoints:
     for step in (1, 2):
       state = {"params": jax.tree.map(lambda x, step=step: np.full_like(x, step), params)}
@@ -40,9 +43,9 @@ def run(tmp_path_factory):
   return path
 
 
-@pytest.mark.parametrize("which, value", [(None, 2), (model.Which.LATEST, 2), (model.Which.BEST, 1)])
+@pytest.mark.parametrize("which, value", [(None, 2), (policies.Which.LATEST, 2), (policies.Which.BEST, 1)])
 def test_which_checkpoint(run, which, value):
-  found = model.open_policy(str(run), which)
+  found = policies.open_policy(str(run), which)
   leaves = jax.tree.leaves(found.params)
   assert leaves and all((np.asarray(leaf) == value).all() for leaf in leaves)
   assert found.model.num_layers == 2
@@ -50,13 +53,13 @@ def test_which_checkpoint(run, which, value):
 
 
 def test_no_best_checkpoint(run, tmp_path):
-  model.save_description(model.Policy(model.open_policy(str(run)).model, tiny_tokenizer("ab")), tmp_path)
+  policies.save_description(policies.Policy(policies.open_policy(str(run)).model, tiny_tokenizer("ab")), tmp_path)
   with pytest.raises(InputError, match="no checkpoint saved as best"):
-    model.open_policy(str(tmp_path), model.Which.BEST)
+    policies.open_policy(str(tmp_path), policies.Which.BEST)
   with pytest.raises(InputError, match="no finished checkpoint"):
-    model.open_policy(str(tmp_path))
+    policies.open_policy(str(tmp_path))
 
 
 def test_a_directory_without_a_tokenizer(tmp_path):
   (tmp_path / "config.json").write_text("{}")
-  assert model.find_tokenizer(str(tmp_path)) is None
+  assert policies.find_tokenizer(str(tmp_path)) is None

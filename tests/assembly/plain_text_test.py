@@ -9,6 +9,7 @@ from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(SYMBOLS)
@@ -19,7 +20,7 @@ POLICY = Policy(TransformerConfig(vocab_size=TOKENIZER.vocab_size, **SIZES), TOK
 def section(**changes):
   plain = tiny_forgetting.get_config().plain
   plain.update({"per_difficulty": 2, **changes})
-  return plain
+  return parse(plain_text.PlainTextSettings, plain, "plain")
 
 
 def file(tmp_path, texts):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo
-from posttrain_jax.assembly.pretraining_text import load_pretraining
+from posttrain_jax.assembly.pretraining_text import PretrainingTextSettings, load_pretraining
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(demonstrations.SYMBOLS)
@@ -18,7 +19,7 @@ def section(**changes):
   ptx = tiny_ppo.get_config().ptx
   ptx.field = changes.pop("field", "")
   ptx.demonstrations.update(per_difficulty=5, **changes)
-  return ptx
+  return parse(PretrainingTextSettings, ptx, "ptx")
 
 
 def load(**changes):

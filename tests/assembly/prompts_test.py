@@ -4,10 +4,11 @@ import json
 import pytest
 
 from configs import tiny_sft
-from posttrain_jax.assembly.prompts import load_prompts
+from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
 from posttrain_jax.data import prompts, sources
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer(SYMBOLS)
@@ -18,7 +19,8 @@ ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "4+5-2=", "answer": 7}, {"
 def load(tokenizer=TOKENIZER, *, longest=8, split="train", **changes):
   section = tiny_sft.task(split, 3)
   section.update(changes)
-  return load_prompts(section, tokenizer, max_prompt_length=longest, where="prompts")
+  settings = parse(PromptSettings, section, "prompts")
+  return load_prompts(settings, tokenizer, max_prompt_length=longest, where="prompts")
 
 
 def file(tmp_path, rows=ROWS, name="rows.jsonl"):
@@ -76,7 +78,7 @@ def test_limit_and_template(tmp_path):
   assert len(load(path=path, limit=2)[0]) == 2
   (first, *_) = load(path=path, template="{prompt} Answer: ")[0]
   assert TOKENIZER.decode(first.tokens) == "1+2= Answer: "
-  with pytest.raises(InputError, match=r"prompts\.limit: -1, expected 0"):
+  with pytest.raises(InputError, match=r"prompts\.limit: -1, expected at least 0"):
     load(path=path, limit=-1)
 
 

@@ -13,6 +13,8 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models import huggingface
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.pipelines.grpo_parts import assemble
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.runs.settings import parse
 
 SIZES = TransformerConfig(
   vocab_size=128,
@@ -99,7 +101,7 @@ def test_the_loop_takes_it(tmp_path, size):
   config.mesh = dict(data=1, fsdp=8, tensor=1)
   config.rewards.workers = 0
   with contextlib.ExitStack() as stack:
-    parts = assemble(config, str(tmp_path / "run"), stack)
+    parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
     assert (parts.collector.groups, parts.collector.group_size) == (config.rollout.groups, 16)
     assert parts.engine.max_new_tokens == config.rollout.max_new_tokens
     assert len(parts.evaluator.sets["aime2024"].prompts) == 30

@@ -3,9 +3,10 @@
 import pytest
 
 from configs import grpo_deepseekmath, ppo_instructgpt, tiny_dapo, tiny_grpo, tiny_leash, tiny_rl
-from posttrain_jax.learner.objective import Aggregation, Objective
+from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.runs.settings import build
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.runs.settings import parse
 
 CONFIGS = {
   "tiny_dapo": tiny_dapo.get_config(),
@@ -17,7 +18,7 @@ CONFIGS = {
 
 
 def objective(config):
-  return build(Objective, config.objective, "objective", temperature=1.0, max_new_tokens=24)
+  return parse(GRPOSettings, config).objective
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -6,12 +6,11 @@ import pytest
 
 from configs import r1_zero_qwen2_5, tiny_r1_zero
 from posttrain_jax.assembly.judges import check_answer_style
-from posttrain_jax.assembly.prompts import load_prompts
+from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.rewards import verifiers
-from posttrain_jax.runs.settings import build
+from posttrain_jax.runs.settings import parse
 
 
 def test_the_papers_numbers():
@@ -32,10 +31,10 @@ def test_the_papers_numbers():
 
 @pytest.mark.parametrize("config", [r1_zero_qwen2_5.get_config(), tiny_r1_zero.get_config()])
 def test_what_is_built_of_it(config):
-  objective = build(Objective, config.objective, "objective")
+  settings = parse(GRPOSettings, config)
+  objective = settings.objective
   assert 1 - objective.clip_low == 0  # a ratio is never below 0: no bound
-  build(OptimizerConfig, config.optimizer, "optimizer")
-  check_answer_style(config)
+  check_answer_style(settings.rewards, settings.eval.answer_style)
   format_reward = config.rewards.functions.format
   assert format_reward.function.endswith(f":{verifiers.think_answer_format.__name__}") and not format_reward.options
 
@@ -54,7 +53,9 @@ def test_the_prompt_is_plain_text_that_asks_for_the_template(tmp_path):
   path.write_text('{"problem": "What is {1} + 1?", "answer": "2"}\n')
   config.prompts.path = str(path)
   tokenizer = tiny_tokenizer([*string.printable[:95], "\n"])
-  (prompt,), _ = load_prompts(config.prompts, tokenizer, max_prompt_length=1024, where="prompts")
+  (prompt,), _ = load_prompts(
+    parse(PromptSettings, config.prompts, "prompts"), tokenizer, max_prompt_length=1024, where="prompts"
+  )
   text = tokenizer.decode(prompt.tokens)
   assert text.startswith("A conversation between User and Assistant.")
   assert text.endswith("<answer> answer here </answer>.\nUser: What is {1} + 1?\nAssistant:")

@@ -108,7 +108,7 @@ def test_margins_follow_the_strength_and_are_never_made_up():
   np.testing.assert_array_equal(one_batch([one], margins=Margins.LARGE).margins[0], [[0, 0], [2, 0]])
   assert not one_batch([one], margins=Margins.NONE).margins.any()
   edited = comparison([4], [9, EOS], [7, EOS], [8, EOS], strength=Strength.BETTER, source="f:4")
-  with pytest.raises(InputError, match="f:4: margins are large, but nobody said by how much answer 0 beats 1"):
+  with pytest.raises(InputError, match="f:4: margins are large, but no strength says by how much answer 0 beats"):
     one_batch([one, edited], margins=Margins.LARGE)
 
 

@@ -11,9 +11,10 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.evaluation import evaluator as module
-from posttrain_jax.evaluation.evaluator import Evaluator
+from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import Group, InputError
 from tests.pipelines.made_groups import answer
 
@@ -71,7 +72,8 @@ def make(monkeypatch):
   monkeypatch.setattr(Engine, "made", [])
 
   def evaluator(config=None, seed=0):
-    return Evaluator(config or section(), POLICY, judge, seed=seed, mesh=make_mesh({"data": 8}))
+    settings = parse(EvaluationSettings, config or section(), "eval")
+    return Evaluator(settings, POLICY, judge, seed=seed, mesh=make_mesh({"data": 8}))
 
   return evaluator
 

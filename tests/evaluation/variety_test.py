@@ -10,6 +10,7 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.evaluation import variety
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import Group, InputError
 from tests.pipelines.made_groups import answer
 
@@ -41,6 +42,7 @@ def make_variety(monkeypatch, rows, **changes):
   monkeypatch.setattr(variety, "Engine", Engine)
   samples = tiny_forgetting.get_config().samples
   samples.update({"prompts": 2, "samples": 2, "max_prompt_length": 4, **changes})
+  samples = parse(variety.VarietySettings, samples, "samples")
   return variety.Variety(samples, POLICY, rows, make_mesh({}, jax.devices()[:1]), field="text", seed=0)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from absl import app, flags
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.objective import Correction, Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.optimizer import make_optimizer
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like, make_train_state
 from posttrain_jax.models.config import TransformerConfig
@@ -17,6 +17,7 @@ from posttrain_jax.parallel import processes
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_correction, make_objective, make_optimizer_config
 from tests.random_params import names, random_params
 
 STEPS = 20
@@ -24,7 +25,7 @@ CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4
 )
 # A large epsilon keeps steps about proportional to gradients: rounding then stays rounding.
-OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
 MESH = dict(data=2, fsdp=2, tensor=2)
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 4, 3, 5, 6
 
@@ -47,11 +48,10 @@ def rollouts(step):
 def make_learner(mesh, **more):
   return PolicyLearner(
     CONFIG,
-    Objective(correction=Correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
+    make_objective(correction=make_correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
     OPTIMIZER,
     mesh,
-    prompts_per_update=PROMPTS,
-    micro_batches=1,
+    Division(PROMPTS, micro_batches=1),
     max_skipped_updates=3,
     seed=0,
     params=random_params(CONFIG),

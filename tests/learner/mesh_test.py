@@ -15,21 +15,22 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.objective import Aggregation
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_correction, make_objective, make_optimizer_config
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4, qkv_bias=True
 )
-OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
-OBJECTIVE = Objective(correction=Correction(level="token"), logprob_chunk=5)
+OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.1, clip_norm=0.5)
+OBJECTIVE = make_objective(correction=make_correction(level="token"), logprob_chunk=5)
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 8, 3, 5, 6
 
 # The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
@@ -86,9 +87,7 @@ def train_policy(sizes, micro_batches, updates=1, *, rows=1, objective=OBJECTIVE
     objective,
     OPTIMIZER,
     mesh_of(sizes),
-    prompts_per_update=PROMPTS,
-    micro_batches=micro_batches,
-    rows_per_prompt=rows,
+    Division(PROMPTS, micro_batches, rows),
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),

@@ -10,13 +10,13 @@ import pytest
 
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, mix
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.learner.update import LossOutput, apply_update
 from posttrain_jax.parallel.mesh import make_mesh
+from tests.learner.settings import make_objective, make_optimizer_config
 from tests.learner.small_policy import MODEL, make_batch
 from tests.random_params import graph, random_params
 
@@ -71,11 +71,10 @@ def test_every_update_of_a_policy_takes_the_next_text():
   params = random_params(MODEL)
   learner = PolicyLearner(
     MODEL,
-    Objective(),
-    OptimizerConfig(learning_rate=1e-2),
+    make_objective(),
+    make_optimizer_config(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
-    prompts_per_update=2,
-    micro_batches=2,
+    Division(prompts_per_update=2, micro_batches=2),
     max_skipped_updates=3,
     seed=0,
     params=params,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule, learning_rate_schedule, make_optimizer
+from posttrain_jax.learner.optimizer import Schedule, learning_rate_schedule, make_optimizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_optimizer_config
 
 
 def ones(config):
@@ -21,15 +22,15 @@ def rates(config, count):
 
 
 def test_warm_up_moves_from_the_first_update_on():
-  config = OptimizerConfig(learning_rate=1.0, warmup_updates=4)
+  config = make_optimizer_config(learning_rate=1.0, warmup_updates=4)
   np.testing.assert_allclose(rates(config, 6), [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-6)
-  assert rates(OptimizerConfig(learning_rate=1.0, warmup_updates=1), 3) == [1, 1, 1]
+  assert rates(make_optimizer_config(learning_rate=1.0, warmup_updates=1), 3) == [1, 1, 1]
 
 
 def test_decays():
-  linear = OptimizerConfig(learning_rate=1.0, schedule=Schedule.LINEAR, decay_updates=10, end_fraction=0.5)
+  linear = make_optimizer_config(learning_rate=1.0, schedule=Schedule.LINEAR, decay_updates=10, end_fraction=0.5)
   np.testing.assert_allclose(rates(linear, 12), [*np.linspace(1, 0.5, 11), 0.5], rtol=1e-6)
-  cosine = OptimizerConfig(
+  cosine = make_optimizer_config(
     learning_rate=2.0, schedule=Schedule.COSINE, warmup_updates=2, decay_updates=12, end_fraction=0.1
   )
   found = rates(cosine, 14)
@@ -39,7 +40,7 @@ def test_decays():
 
 def test_a_schedule_without_an_end_is_refused():
   with pytest.raises(InputError, match="decay_updates: 5, expected more than warmup_updates 5 for the cosine"):
-    OptimizerConfig(schedule=Schedule.COSINE, warmup_updates=5, decay_updates=5)
+    make_optimizer_config(schedule=Schedule.COSINE, warmup_updates=5, decay_updates=5)
 
 
 def test_only_matrices_decay():
@@ -55,7 +56,7 @@ def test_only_matrices_decay():
     qk_norm=True,
   )
   params = ones(config)
-  optimizer = make_optimizer(OptimizerConfig(learning_rate=1.0, weight_decay=0.5))
+  optimizer = make_optimizer(make_optimizer_config(learning_rate=1.0, weight_decay=0.5))
   changes, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
   flat = {"/".join(map(str, path)): value for path, value in nnx.to_flat_state(changes)}
   decayed = {name for name, value in flat.items() if np.any(np.asarray(value.get_value()))}
@@ -64,7 +65,7 @@ def test_only_matrices_decay():
 
 
 def test_clipping_is_by_the_global_norm():
-  optimizer = make_optimizer(OptimizerConfig(learning_rate=1.0, clip_norm=1.0, b1=0.0, b2=0.0, epsilon=1e8))
+  optimizer = make_optimizer(make_optimizer_config(learning_rate=1.0, clip_norm=1.0, b1=0.0, b2=0.0, epsilon=1e8))
   config = TransformerConfig(7, 1, 8, 8, 1, 1, 8)
   params = gradient = ones(config)
   changes, _ = optimizer.update(gradient, optimizer.init(params), params)

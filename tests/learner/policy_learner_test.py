@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
+from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_correction, make_objective
 from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
 
 
@@ -65,7 +66,7 @@ def test_off_policy_program_agrees_with_the_on_policy_one_when_old_is_the_learne
 
 
 def test_kl_to_the_reference_is_zero_at_first_and_then_pulls_back():
-  objective = Objective(kl_coefficient=10.0, kl_estimator="k3")
+  objective = make_objective(kl_coefficient=10.0, kl_estimator="k3")
   free, held = make_learner(), make_learner(objective)
   start = host(free.state.params)
   reference = held.scorer.freeze(held.state.params)
@@ -88,7 +89,7 @@ def test_kl_to_the_reference_is_zero_at_first_and_then_pulls_back():
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_micro_batches_add_up(aggregation):
-  objective = Objective(aggregation=aggregation, max_new_tokens=TC)
+  objective = make_objective(aggregation=aggregation, max_new_tokens=TC)
   whole, parts = make_learner(objective), make_learner(objective, micro_batches=4)
   one, other = whole.train(make_batch()), parts.train(make_batch())
   for name, value in one.items():
@@ -99,7 +100,7 @@ def test_micro_batches_add_up(aggregation):
 
 def test_aggregations_differ():
   losses = {
-    mode: make_learner(Objective(aggregation=mode, max_new_tokens=TC)).train(make_batch())["loss"]
+    mode: make_learner(make_objective(aggregation=mode, max_new_tokens=TC)).train(make_batch())["loss"]
     for mode in Aggregation
   }
   assert len({round(value, 6) for value in losses.values()}) == len(Aggregation)
@@ -168,20 +169,20 @@ def test_the_state_is_donated_and_the_second_step_compiles_nothing():
 
 
 def test_stale_tokens_are_weighted():
-  learner = make_learner(Objective(correction=Correction(high=1.5)))
+  learner = make_learner(make_objective(correction=make_correction(high=1.5)))
   batch = with_sampler_logprobs(learner, make_batch())
   stale = dataclasses.replace(batch, sampler_logprobs=batch.sampler_logprobs - 5)  # old / sampler = e^5, truncated
   metrics = learner.train(stale)
   assert metrics["correction/weight"] == pytest.approx(1.5)
   assert metrics["kl/k1_sampler"] == pytest.approx(-5, abs=1e-4)  # log sampler − log old: the sampler drew them
   assert metrics["kl/k3_sampler"] == pytest.approx(math.exp(5) - 1 - 5, rel=1e-4)
-  off = make_learner(Objective(correction=Correction(level="off")))
+  off = make_learner(make_objective(correction=make_correction(level="off")))
   assert "correction/weight" not in off.train(stale)
 
 
 def test_a_kl_term_needs_the_references_logprobs():
   with pytest.raises(ValueError, match="reference_logprobs: missing"):
-    make_learner(Objective(kl_coefficient=0.1)).train(make_batch())
+    make_learner(make_objective(kl_coefficient=0.1)).train(make_batch())
 
 
 def test_epochs_in_given_orders():
@@ -219,9 +220,9 @@ def test_old_logprobs_that_are_known_are_not_computed_again():
 )
 def test_on_policy_a_surrogate_gives_the_plain_policy_gradient(surrogate, options):
   # At a ratio of 1 they are REINFORCE with a baseline.
-  settings = dict(aggregation=Aggregation.SEQUENCE_MEAN, correction=Correction(level="off"))
-  plain = make_learner(Objective(**settings))
-  other = make_learner(Objective(surrogate=surrogate, surrogate_options=options, **settings))
+  settings = dict(aggregation=Aggregation.SEQUENCE_MEAN, correction=make_correction(level="off"))
+  plain = make_learner(make_objective(**settings))
+  other = make_learner(make_objective(surrogate=surrogate, surrogate_options=options, **settings))
   plain.train(make_batch())
   metrics = other.train(make_batch())
   assert metrics["grad_norm"] > 0 and metrics["clip/high"] == metrics["clip/low"] == 0 and metrics["ratio/max"] == 1
@@ -247,7 +248,7 @@ def test_clip_shares_are_of_tokens_without_a_gradient():
 
 
 def test_the_entropy_bonus_raises_the_entropy():
-  plain, bonus = make_learner(), make_learner(Objective(entropy_coefficient=1.0))
+  plain, bonus = make_learner(), make_learner(make_objective(entropy_coefficient=1.0))
   for step in range(4):
     one, other = plain.train(make_batch(step)), bonus.train(make_batch(step))
   assert other["entropy"] > one["entropy"]
@@ -265,18 +266,18 @@ def test_the_entropy_bonus_raises_the_entropy():
 )
 def test_surrogates_that_do_not_exist_or_do_not_take_these_options(settings, message):
   with pytest.raises(InputError, match=message.replace(".", r"\.")):
-    Objective(**settings)
+    make_objective(**settings)
 
 
 def test_divisions_that_do_not_work_out():
   with pytest.raises(InputError, match=r"4 prompts an update do not divide over learner\.micro_batches=3"):
     make_learner(micro_batches=3)
   with pytest.raises(InputError, match="kl_estimator: 'k1'"):
-    Objective(kl_estimator="k1")
+    make_objective(kl_estimator="k1")
   with pytest.raises(InputError, match="dual_clip"):
-    Objective(dual_clip=0.5)
+    make_objective(dual_clip=0.5)
   with pytest.raises(InputError, match="temperature"):
-    Objective(temperature=0.0)
+    make_objective(temperature=0.0)
 
 
 def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
@@ -284,7 +285,7 @@ def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
   correct = np.zeros((P, G), bool)
   correct[0, 1] = correct[2] = True
   batch = dataclasses.replace(make_batch(), advantages=np.zeros((P, G, 1), np.float32), correct=correct)
-  objective = Objective(nll_on_correct=0.1)
+  objective = make_objective(nll_on_correct=0.1)
   learner = make_learner(objective, per_update=P)
   right = batch.mask & correct[..., None]
   nll = -learner.score(batch)[right].mean()

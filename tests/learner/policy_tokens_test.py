@@ -6,23 +6,25 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.objective import Aggregation, Correction, Objective
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.mesh import make_mesh
+from tests.learner.settings import make_correction, make_objective
 from tests.learner.small_policy import MODEL, OPTIMIZER, TC, G, P, host, make_batch
 
 
 @pytest.mark.parametrize(
   "objective",
   [
-    Objective(kl_coefficient=0.1, entropy_coefficient=0.05, nll_on_correct=0.2, dual_clip=3.0, temperature=0.8),
-    Objective(aggregation=Aggregation.SEQUENCE_MEAN, surrogate="clipped_importance_weight", clip_low=1.0),
-    Objective(aggregation=Aggregation.PROMPT_MEAN, surrogate="soft_gated_surrogate", logprob_chunk=5),
-    Objective(
+    make_objective(kl_coefficient=0.1, entropy_coefficient=0.05, nll_on_correct=0.2, dual_clip=3.0, temperature=0.8),
+    make_objective(aggregation=Aggregation.SEQUENCE_MEAN, surrogate="clipped_importance_weight", clip_low=1.0),
+    make_objective(aggregation=Aggregation.PROMPT_MEAN, surrogate="soft_gated_surrogate", logprob_chunk=5),
+    make_objective(
       aggregation=Aggregation.FIXED_LENGTH,
       max_new_tokens=TC,
       surrogate="reinforce",
-      correction=Correction(mode="mask", low=0.5, high=2.0),
+      correction=make_correction(mode="mask", low=0.5, high=2.0),
     ),
   ],
 )
@@ -42,8 +44,7 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
       objective,
       OPTIMIZER,
       make_mesh({}, jax.devices()[:1]),
-      prompts_per_update=P,
-      micro_batches=2,
+      Division(prompts_per_update=P, micro_batches=2),
       max_skipped_updates=3,
       seed=0,
     )
@@ -61,6 +62,6 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
 
 def test_what_looks_at_other_tokens_is_no_sum_over_tokens():
   for surrogate, options in (("sequence_clipped_surrogate", {}), ("geometric_mean_surrogate", {})):
-    assert not Objective(surrogate=surrogate, surrogate_options=options).is_sum_over_tokens
-  assert not Objective(correction=Correction(level="sequence")).is_sum_over_tokens
-  assert not Objective(correction=Correction(level="geometric")).is_sum_over_tokens
+    assert not make_objective(surrogate=surrogate, surrogate_options=options).is_sum_over_tokens
+  assert not make_objective(correction=make_correction(level="sequence")).is_sum_over_tokens
+  assert not make_objective(correction=make_correction(level="geometric")).is_sum_over_tokens

@@ -14,18 +14,18 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.preference import PreferenceLoss, PreferenceObjective, ReferencedBatch
+from posttrain_jax.learner.preference import PreferenceLoss, ReferencedBatch
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_optimizer_config, make_preference_objective
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4)
-OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
-DPO = PreferenceObjective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=7)
+OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
+DPO = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=7)
 
 
 @functools.cache
@@ -152,7 +152,7 @@ def test_rows_that_fill_up_have_no_influence():
 
 @pytest.mark.parametrize("loss", [PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED])
 def test_rows_that_fill_up_have_no_influence_on_losses_that_sort(loss):
-  objective = PreferenceObjective(loss, OPTIONS[loss])
+  objective = make_preference_objective(loss, OPTIONS[loss])
   found, expected = output(objective, filled_up()), output(objective, referenced())
   assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-5)
 
@@ -168,7 +168,7 @@ def test_at_the_reference_the_loss_of_dpo_is_log_2():
 @pytest.mark.parametrize("loss", PreferenceLoss)
 def test_every_loss_runs_and_pulls_the_right_way_at_the_reference(loss, monkeypatch):
   comparisons = with_mismatched(pairs()) if loss == PreferenceLoss.KTO else pairs()
-  objective = PreferenceObjective(loss, OPTIONS[loss])
+  objective = make_preference_objective(loss, OPTIONS[loss])
   assert objective.unpaired == (loss == PreferenceLoss.KTO)
   at_reference = row_logprobs(pairs())
   at_reference = np.pad(at_reference, [(0, 0), (0, len(comparisons[0].answers) - 2)]).astype(np.float32)
@@ -198,13 +198,13 @@ def test_every_loss_runs_and_pulls_the_right_way_at_the_reference(loss, monkeypa
 def test_a_few_updates_of_the_model_raise_chosen_above_rejected(loss):
   # The whole way through the transformer: also the arguments are told apart.
   comparisons = with_mismatched(pairs()) if loss == PreferenceLoss.KTO else pairs()
-  objective = PreferenceObjective(loss, OPTIONS[loss])
+  objective = make_preference_objective(loss, OPTIONS[loss])
   batch = ReferencedBatch(batch_of(comparisons), row_logprobs(comparisons).astype(np.float32))
   learner = BatchLearner(
     CONFIG,
     preference.make_loss(graph(CONFIG), objective),
     preference.total_pairs,
-    OptimizerConfig(learning_rate=0.01, weight_decay=0.0),
+    make_optimizer_config(learning_rate=0.01, weight_decay=0.0),
     make_mesh({}, jax.devices()[:1]),
     micro_batches=1,
     seed=0,
@@ -223,7 +223,7 @@ def test_kto_takes_its_kl_from_mismatched_answers():
   u = policy - of_reference
   sign = np.array([1.0, -1.0])
   wanted = (1 / (1 + np.exp(sign * 0.1 * (u[:, :2] - kl)))).mean()
-  objective = PreferenceObjective(PreferenceLoss.KTO, {"beta": 0.1})
+  objective = make_preference_objective(PreferenceLoss.KTO, {"beta": 0.1})
   found = output(objective, ReferencedBatch(batch_of(comparisons), of_reference.astype(np.float32)))
   assert float(found.loss) == pytest.approx(wanted, rel=1e-5)
   mirrored = ReferencedBatch(batch_of(comparisons), (2 * policy - of_reference).astype(np.float32))
@@ -238,7 +238,7 @@ def test_likelihood_term_summed_or_per_token():
   lengths = np.array([len(each.answers[0]) for each in pairs()])
   alone = reference()[0]["loss"]
   for nll_mean, wanted in ((False, -policy[:, 0].mean()), (True, -(policy[:, 0] / lengths).mean())):
-    objective = PreferenceObjective(PreferenceLoss.DPO, {"beta": 0.5}, nll_weight=0.2, nll_mean=nll_mean)
+    objective = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, nll_weight=0.2, nll_mean=nll_mean)
     assert float(output(objective, referenced()).loss) == pytest.approx(alone + 0.2 * wanted, rel=1e-5)
 
 
@@ -247,7 +247,7 @@ def test_averaging_over_length_comes_before_the_loss():
   lengths = np.array([[len(answer) for answer in each.answers] for each in pairs()])
   u = (policy - of_reference) / lengths
   wanted = np.square(u[:, 0] - u[:, 1] - 1 / (2 * 0.1)).mean()
-  objective = PreferenceObjective(PreferenceLoss.IPO, {"tau": 0.1}, length_averaged=True)
+  objective = make_preference_objective(PreferenceLoss.IPO, {"tau": 0.1}, length_averaged=True)
   assert float(output(objective, referenced()).loss) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -256,14 +256,14 @@ def test_losses_of_means_are_given_means():
   lengths = np.array([[len(answer) for answer in each.answers] for each in pairs()])
   means = policy / lengths
   wanted = np.logaddexp(0, -(2.5 * (means[:, 0] - means[:, 1]) - 1.375)).mean()
-  objective = PreferenceObjective(PreferenceLoss.SIMPO, OPTIONS["simpo"])
+  objective = make_preference_objective(PreferenceLoss.SIMPO, OPTIONS["simpo"])
   assert float(output(objective, referenced()).loss) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_options_are_those_of_the_function():
   with pytest.raises(InputError, match=r"objective.options.gamma: dpo has no such option, expected beta, label_smoo"):
-    PreferenceObjective(PreferenceLoss.DPO, {"beta": 0.1, "gamma": 1.0})
+    make_preference_objective(PreferenceLoss.DPO, {"beta": 0.1, "gamma": 1.0})
   with pytest.raises(InputError, match=r"objective.options.penalty: missing, dpop needs it"):
-    PreferenceObjective(PreferenceLoss.DPOP, {"beta": 0.1})
+    make_preference_objective(PreferenceLoss.DPOP, {"beta": 0.1})
   with pytest.raises(InputError, match=r"objective.options.beta: missing, simpo needs it"):
-    PreferenceObjective(PreferenceLoss.SIMPO, {"gamma": 0.1})
+    make_preference_objective(PreferenceLoss.SIMPO, {"gamma": 0.1})

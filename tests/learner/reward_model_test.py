@@ -13,16 +13,16 @@ from posttrain_jax.data.comparison_batches import ComparisonBatch, ComparisonBat
 from posttrain_jax.data.preferences import Comparison, Margins, Strength
 from posttrain_jax.learner import reward_model
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
+from tests.learner.settings import make_optimizer_config
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
   24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4, scalar_head=True
 )
-OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
+OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
 EOS, CENTERING = 2, 0.3
 
 

@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.policy_gradient import aggregate, count_totals
+from posttrain_jax.learner.objective import Aggregation
+from posttrain_jax.learner.policy_batch import count_totals
+from posttrain_jax.learner.policy_gradient import token_weights
 from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.learner.value import ValueBatch
 from tests.learner import mesh_test
+from tests.learner.settings import make_objective
 
 
 @functools.cache
@@ -44,15 +46,14 @@ def test_a_batch_of_values():
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_rows_and_micro_batches_add_up_to_the_same_loss(aggregation):
-  objective = Objective(aggregation=aggregation, max_new_tokens=6)
+  objective = make_objective(aggregation=aggregation, max_new_tokens=6)
   whole, cut = batch(), split_rows(batch(), 3)
-  totals = count_totals(whole.mask, whole.correct)
-  of_rows = count_totals(cut.mask, cut.correct, cut.prompt_tokens)
+  totals, of_rows = count_totals(whole), count_totals(cut)
   assert jax.tree.map(int, of_rows) == jax.tree.map(int, totals)
   assert totals.prompts == 7
-  expected = aggregate(objective, whole.sampler_logprobs, whole.mask, totals)
-  parts = [
-    aggregate(objective, cut.sampler_logprobs[rows], cut.mask[rows], of_rows, cut.prompt_tokens[rows])
-    for rows in np.arange(24).reshape(6, 4)  # the rows of a prompt fall into different micro-batches
-  ]
-  np.testing.assert_allclose(sum(parts), expected, rtol=1e-5)
+  expected = (token_weights(objective, whole, totals) * whole.sampler_logprobs).sum()
+  parts = 0.0
+  for rows in np.arange(24).reshape(6, 4):  # the rows of a prompt fall into different micro-batches
+    part = jax.tree.map(lambda x, rows=rows: x[rows], cut)
+    parts += (token_weights(objective, part, of_rows) * part.sampler_logprobs).sum()
+  np.testing.assert_allclose(parts, expected, rtol=1e-5)

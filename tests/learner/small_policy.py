@@ -5,20 +5,20 @@ import copy
 import jax
 import numpy as np
 
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
+from tests.learner.settings import make_objective, make_optimizer_config
 
 MODEL = TransformerConfig(
   vocab_size=17, num_layers=2, embed_dim=16, mlp_dim=32, num_heads=2, num_kv_heads=1, head_dim=8
 )
 P, G, TP, TC = 4, 3, 5, 6
-OPTIMIZER = OptimizerConfig(learning_rate=1e-2)
-DEFAULT = Objective()
+OPTIMIZER = make_optimizer_config(learning_rate=1e-2)
+DEFAULT = make_objective()
 CLIPPED = "clipped_surrogate"
 
 
@@ -43,8 +43,8 @@ def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
   key = (objective, per_update, micro_batches)
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])
-    sizes = dict(prompts_per_update=per_update, micro_batches=micro_batches)
-    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, seed=0, max_skipped_updates=3, **sizes)
+    division = Division(per_update, micro_batches)
+    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, division, seed=0, max_skipped_updates=3)
     _made[key] = made, jax.device_get(made.state)
   made, state = _made[key]
   learner = copy.copy(made)

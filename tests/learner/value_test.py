@@ -9,7 +9,7 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner import value
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.value import ValueBatch, ValueObjective
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.models import heads
@@ -17,6 +17,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
+from tests.learner.settings import make_optimizer_config
 from tests.random_params import graph, random_params
 
 MODEL = TransformerConfig(
@@ -43,10 +44,9 @@ def make_learner(params=None, *, per_update=2, micro_batches=1, mesh=None, objec
   return ValueLearner(
     MODEL,
     objective,
-    OptimizerConfig(learning_rate=1e-2, clip_norm=0.0),
+    make_optimizer_config(learning_rate=1e-2, clip_norm=0.0),
     mesh or make_mesh({}, jax.devices()[:1]),
-    prompts_per_update=per_update,
-    micro_batches=micro_batches,
+    Division(per_update, micro_batches),
     max_skipped_updates=3,
     params=random_params(MODEL) if params is None else params,
   )

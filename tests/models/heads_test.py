@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.optimizer import OptimizerConfig, make_optimizer
+from posttrain_jax.learner.optimizer import make_optimizer
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.models import heads
 from posttrain_jax.models.config import TransformerConfig
@@ -18,6 +18,7 @@ from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import unstack_layers
+from tests.learner.settings import make_optimizer_config
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
@@ -157,7 +158,7 @@ def test_unstacked_layers_keep_the_head():
 def test_a_train_state_on_a_mesh(capfd):
   """Shardings, optimiser state, decay and digest of a parameter that is a scalar; scores and gradients on the mesh."""
   mesh = make_mesh(dict(data=2, fsdp=2, tensor=2))
-  optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, epsilon=1.0, weight_decay=0.5))
+  optimizer = make_optimizer(make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.5))
   state, shardings = make_train_state(CONFIG, optimizer, mesh, seed=0, params=random_params(CONFIG))
   assert shardings.params["score"].get_value().spec == jax.sharding.PartitionSpec("fsdp")
   assert shardings.params["score_bias"].get_value().spec == jax.sharding.PartitionSpec()
@@ -182,6 +183,6 @@ def test_a_train_state_on_a_mesh(capfd):
 
 
 def test_random_parameters_begin_at_bias_0():
-  optimizer = make_optimizer(OptimizerConfig())
+  optimizer = make_optimizer(make_optimizer_config())
   state, _ = make_train_state(CONFIG, optimizer, make_mesh({}, jax.devices()[:1]), seed=0)
   assert state.params["score_bias"][...] == 0 and state.params["score"][...].std() > 0

@@ -10,7 +10,7 @@ import pytest
 
 from configs import tiny_dapo, tiny_reward_model
 from posttrain_jax.learner import manifest
-from posttrain_jax.pipelines import grpo, grpo_parts, reward_model
+from posttrain_jax.pipelines import grpo, method_assembly, reward_model
 from posttrain_jax.rewards.model_reward import ModelReward
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, small
@@ -94,8 +94,10 @@ def test_random_delays_change_nothing(unbroken, changes, tmp_path, monkeypatch):
 
     return judged
 
-  make_judge, score_groups = grpo_parts.make_judge, ModelReward.score_groups
-  monkeypatch.setattr(grpo_parts, "make_judge", lambda *args, **options: slow(make_judge(*args, **options), "verifier"))
+  make_judge, score_groups = method_assembly.make_judge, ModelReward.score_groups
+  monkeypatch.setattr(
+    method_assembly, "make_judge", lambda *args, **options: slow(make_judge(*args, **options), "verifier")
+  )
   monkeypatch.setattr(ModelReward, "score_groups", slow(score_groups, "model"))
   grpo.train(small(tiny_dapo, **changes), str(tmp_path / "run"))
   assert records(tmp_path / "run") == records(unbroken)

@@ -13,7 +13,7 @@ from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.rejection import Candidates
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.pipelines.collect import collect
-from posttrain_jax.pipelines.sampled_candidates import asked_text, best_over_worst, sample_candidates
+from posttrain_jax.rollouts.candidates import asked_text, best_over_worst, sample_candidates
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.types import FinishReason, InputError, Prompt
 from tests.pipelines.coin_reward import coin

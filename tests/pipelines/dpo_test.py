@@ -5,7 +5,8 @@ import math
 import pytest
 
 from configs import tiny_dpo
-from posttrain_jax.pipelines import dpo, reference_logprobs
+from posttrain_jax.evaluation import reference_logprobs
+from posttrain_jax.pipelines import dpo
 from posttrain_jax.types import InputError
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small

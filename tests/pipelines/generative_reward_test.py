@@ -24,6 +24,7 @@ from posttrain_jax.models.transformer import Transformer, abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.pipelines import generative_reward
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError, Prompt
 from tests.pipelines.made_groups import answer, group
 from tests.pipelines.small_run import OVERRIDES
@@ -158,7 +159,7 @@ def test_a_run_reports_both_readings(tmp_path):
 def test_procedural_judgements_of_other_problems_are_held_out():
   section = tiny_generative_reward.get_config().demonstrations
   section.update(per_difficulty=50, held_out_per_difficulty=10, held_out_copies=3)
-  rows = generative_reward.read_judgements(section)
+  rows = generative_reward.read_judgements(parse(generative_reward.JudgementSettings, section, "demonstrations"))
   assert len(rows.held_out) == len(rows.problems) == 180
   assert all(row.columns["prompt"].startswith(problem) for row, problem in zip(rows.held_out, rows.problems))
   trained = {row.columns["prompt"].partition("=")[0] + "=" for row in rows.train}
@@ -171,7 +172,7 @@ def test_comparisons_of_a_file_become_judgements(tmp_path):
   path.write_text("".join(json.dumps(row) + "\n" for row in made))
   section = tiny_generative_reward.get_config().demonstrations
   section.update(path=str(path), held_out=0.3, low=1, high=5)
-  rows = generative_reward.read_judgements(section)
+  rows = generative_reward.read_judgements(parse(generative_reward.JudgementSettings, section, "demonstrations"))
   assert len(rows.train) + len(rows.held_out) == 40
   assert [row.columns["label"] for row in rows.held_out] == [5, 1] * (len(rows.held_out) // 2)
   assert rows.train[0].columns["completion"] == "since\nScore: 5" and "good" in rows.train[0].columns["prompt"]

@@ -14,7 +14,7 @@ import pytest
 
 from configs import tiny_dapo
 from posttrain_jax.performance.compile import compiled, proof, topology
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method, programs_of_run
 
 L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 128, 6144
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH, CHUNK, SLOTS = 4, 2, 10, 24, 16, 32
@@ -44,7 +44,7 @@ def text_of(platform: str, name: str) -> str:
   if name == "decode":
     chosen.rollout.update(max_new_tokens=CACHED, max_prompt_length=PROMPTS_CACHED)
     chosen.model.update(num_heads=2 * N, num_kv_heads=2 * K)  # two heads of keys on a device, and not one
-  run = run_programs(chosen, proof.policy_of(chosen, ""), devices)
+  run = programs_of_run(parse_method(chosen), proof.policy_of(parse_method(chosen).model, ""), devices)
   return proof.lower(run.programs[name]).compile().as_text()
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.losses import aggregate
-from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import FinishReason
 from tests.pipelines.made_groups import answer, group
 
@@ -12,13 +12,8 @@ LONG = FinishReason.LENGTH
 
 
 def stacked(groups, *, count=None, group_size=2, prompt_width=5, answer_width=6):
-  return stack_groups(
-    groups,
-    count=len(groups) if count is None else count,
-    group_size=group_size,
-    prompt_width=prompt_width,
-    answer_width=answer_width,
-  )
+  shape = RolloutShape(len(groups) if count is None else count, group_size, prompt_width, answer_width)
+  return stack_groups(groups, shape)
 
 
 def mixed():
@@ -112,10 +107,9 @@ def test_everything_filtered_is_a_loss_of_zero():
 def test_policy_batch():
   rollout = stacked(mixed())
   mask = training_mask(rollout, overlong_filter=True)
-  advantages = np.array([[[1.0], [-1.0]], [[-2.0], [2.0]]], np.float32)
-  made = policy_batch(rollout, advantages, mask)
+  made = policy_batch(rollout, mask)
   for name in ("prompts", "prompt_lengths", "answers", "sampler_logprobs"):
     np.testing.assert_array_equal(getattr(made, name), getattr(rollout, name))
   np.testing.assert_array_equal(made.mask, mask)
-  np.testing.assert_array_equal(made.advantages, advantages)
+  np.testing.assert_array_equal(made.advantages, np.zeros((2, 2, 1), np.float32))
   assert made.old_logprobs is made.reference_logprobs is None  # nobody has computed them

@@ -8,7 +8,9 @@ from posttrain_jax.pipelines.ppo_advantages import AdvantageEstimator, KLPenalty
 from posttrain_jax.types import InputError
 
 PLAIN = Whitening(rewards=False, advantages=False)
-K1 = KLPenalty()
+K1 = dict(coefficient=0.02, estimator="k1", adaptive=False, target=6.0, horizon=10_000)
+CHARGED = KLPenalty(**K1)
+GAE = dict(discount=1.0, lam_critic=0.95, lam_policy=0.95, length_adaptive=0.0)
 # Two prompts with two answers of up to 4 tokens; one has no reward, so its tokens do not count.
 MASK = np.array([[[1, 1, 1, 0], [1, 1, 0, 0]], [[0, 0, 0, 0], [1, 1, 1, 1]]], bool)
 SCORES = np.array([[1.0, 0.0], [0.0, -1.0]], np.float32)
@@ -17,8 +19,8 @@ REFERENCE = np.where(MASK, -1.5, np.nan).astype(np.float32)
 VALUES = np.where(MASK, 0.25, 99.0).astype(np.float32)
 
 
-def run(*, scores=SCORES, values=VALUES, beta=0.0, kl=K1, whitening=PLAIN, **gae):
-  estimator = AdvantageEstimator(**{"lam_critic": 1.0, "lam_policy": 1.0, **gae})
+def run(*, scores=SCORES, values=VALUES, beta=0.0, kl=CHARGED, whitening=PLAIN, **gae):
+  estimator = AdvantageEstimator(**{**GAE, "lam_critic": 1.0, "lam_policy": 1.0, **gae})
   found = estimate(
     scores, OLD, REFERENCE, values, MASK, kl_coefficient=beta, kl_penalty=kl, estimator=estimator, whitening=whitening
   )
@@ -46,7 +48,7 @@ def test_the_kl_is_charged_on_every_token():
   np.testing.assert_allclose(returns[0, 1], [-0.2, -0.1, 0, 0], atol=1e-6)
   assert metrics["kl/reference"] == pytest.approx(0.5)
   assert metrics["kl/answer"] == pytest.approx((1.5 + 1 + 2) / 3)  # the answer that does not count is no answer
-  _, returns, metrics = run(beta=0.2, kl=KLPenalty(estimator="k2"))
+  _, returns, metrics = run(beta=0.2, kl=KLPenalty(**{**K1, **dict(estimator="k2")}))
   assert metrics["kl/reference"] == pytest.approx(0.125) and returns[0, 1, 0] == pytest.approx(-0.05)
 
 
@@ -87,14 +89,14 @@ def test_whitened_advantages_leave_the_returns_alone():
 
 def test_an_answer_without_an_end_gets_another_score():
   truncated = np.array([[True, False], [False, False]])
-  np.testing.assert_array_equal(NoEnd(penalised=False).apply(SCORES, truncated), SCORES)
+  np.testing.assert_array_equal(NoEnd(penalised=False, score=-1.0).apply(SCORES, truncated), SCORES)
   np.testing.assert_array_equal(NoEnd(penalised=True, score=-2.0).apply(SCORES, truncated), [[-2, 0], [0, -1]])
 
 
 def test_the_coefficient_follows_the_kl():
-  fixed = KLPenalty(coefficient=0.1)
+  fixed = KLPenalty(**{**K1, **dict(coefficient=0.1)})
   assert fixed.adapted(0.1, 50.0, 512) == 0.1
-  adaptive = KLPenalty(coefficient=0.1, adaptive=True, target=6.0, horizon=10_000)
+  adaptive = KLPenalty(**{**K1, **dict(coefficient=0.1, adaptive=True, target=6.0, horizon=10_000)})
   assert adaptive.adapted(0.1, 6.6, 512) == pytest.approx(0.1 * (1 + 0.1 * 512 / 10_000), rel=1e-6)
   assert adaptive.adapted(0.1, 600.0, 512) == pytest.approx(0.1 * (1 + 0.2 * 512 / 10_000), rel=1e-6)
   assert adaptive.adapted(0.1, 0.0, 512) == pytest.approx(0.1 * (1 - 0.2 * 512 / 10_000), rel=1e-6)
@@ -105,13 +107,13 @@ def test_the_coefficient_follows_the_kl():
 @pytest.mark.parametrize(
   ("make", "expected"),
   [
-    (lambda: AdvantageEstimator(discount=1.1), r"gae\.discount: 1\.1, expected 0 to 1"),
-    (lambda: AdvantageEstimator(lam_policy=-0.1), r"gae\.lam_policy"),
-    (lambda: AdvantageEstimator(length_adaptive=-1.0), r"gae\.length_adaptive"),
-    (lambda: KLPenalty(estimator="k3+"), r"kl\.estimator: 'k3\+'"),
-    (lambda: KLPenalty(coefficient=-1.0), r"kl\.coefficient"),
-    (lambda: KLPenalty(adaptive=True, target=0.0), "target 0.0"),
-    (lambda: KLPenalty(adaptive=True, coefficient=0.0), "expected more than 0"),
+    (lambda: AdvantageEstimator(**{**GAE, **dict(discount=1.1)}), r"gae\.discount: 1\.1, expected 0 to 1"),
+    (lambda: AdvantageEstimator(**{**GAE, **dict(lam_policy=-0.1)}), r"gae\.lam_policy"),
+    (lambda: AdvantageEstimator(**{**GAE, **dict(length_adaptive=-1.0)}), r"gae\.length_adaptive"),
+    (lambda: KLPenalty(**{**K1, **dict(estimator="k3+")}), r"kl\.estimator: 'k3\+'"),
+    (lambda: KLPenalty(**{**K1, **dict(coefficient=-1.0)}), r"kl\.coefficient"),
+    (lambda: KLPenalty(**{**K1, **dict(adaptive=True, target=0.0)}), "target 0.0"),
+    (lambda: KLPenalty(**{**K1, **dict(adaptive=True, coefficient=0.0)}), "expected more than 0"),
   ],
 )
 def test_numbers_that_mean_nothing(make, expected):

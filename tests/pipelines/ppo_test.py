@@ -10,9 +10,9 @@ import pytest
 
 from configs import tiny_ppo, tiny_reward_model
 from posttrain_jax.assembly.model import Which, load_model
-from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
+from posttrain_jax.pipelines import method_assembly, ppo, reward_model
 from posttrain_jax.pipelines.ppo_advantages import NoEnd
-from posttrain_jax.pipelines.ppo_parts import Parts
+from posttrain_jax.pipelines.ppo_parts import PPOParts
 from posttrain_jax.types import FinishReason, InputError
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.made_groups import answer, group
@@ -152,13 +152,13 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
     "meshes.reward.fsdp": 2,
     "steps": 1,
   }
-  layouts, load = [], ppo_parts.load_reward_model
+  layouts, load = [], method_assembly.load_reward_model
 
   def noted(*args, mesh):
     layouts.append(dict(mesh.shape))
     return load(*args, mesh=mesh)
 
-  monkeypatch.setattr(ppo_parts, "load_reward_model", noted)
+  monkeypatch.setattr(method_assembly, "load_reward_model", noted)
   _, first = run(tmp_path / "run", **changes)
   assert [(each["data"], each["fsdp"]) for each in layouts] == [(4, 2)]
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
@@ -169,9 +169,10 @@ def test_only_answers_without_an_end_get_the_score_for_that():
   stopped, cut = answer([5, 0]), answer([5, 6], reason=FinishReason.LENGTH)
   groups = [group([stopped, cut], [1, 1]), group([cut, stopped], [0, 0.5], valid=[True, False])]
   parts = types.SimpleNamespace(
-    engine=types.SimpleNamespace(max_prompt_length=3, max_new_tokens=2), no_end=NoEnd(penalised=True, score=-2.0)
+    engine=types.SimpleNamespace(max_prompt_length=3, max_new_tokens=2),
+    settings=types.SimpleNamespace(no_end=NoEnd(penalised=True, score=-2.0)),
   )
-  batch, scores = Parts.batch(parts, groups)
+  batch, scores = PPOParts.batch(parts, groups)
   np.testing.assert_array_equal(scores, [[1, -2], [-2, 0]])
   np.testing.assert_array_equal(batch.mask.sum(-1), [[2, 2], [2, 0]])
   np.testing.assert_array_equal(batch.correct, [[True, True], [False, False]])  # the verdict stays
@@ -183,15 +184,15 @@ def test_the_average_is_evaluated_beside_the_policy():
     engine=types.SimpleNamespace(params=1.0),
     learner=types.SimpleNamespace(version=3),
     kl_to_start=None,
-    evaluates_average=True,
-    _handover=lambda params: 10 * params,
+    settings=types.SimpleNamespace(average=types.SimpleNamespace(evaluate=True)),
+    _hand_over=lambda params: 10 * params,
   )
   own = {"eval/held/difficulty/1/avg@2": 1.0, "eval/held/version": 3}
-  assert Parts.evaluate(parts, None) == own
+  assert PPOParts.evaluate(parts, None) == own
   both = own | {"eval/held_average/difficulty/1/avg@2": 50.0, "eval/held_average/version": 3}
-  assert Parts.evaluate(parts, 5.0) == both
-  parts.evaluates_average = False
-  assert Parts.evaluate(parts, 5.0) == own
+  assert PPOParts.evaluate(parts, 5.0) == both
+  parts.settings.average.evaluate = False
+  assert PPOParts.evaluate(parts, 5.0) == own
 
 
 @pytest.mark.parametrize(

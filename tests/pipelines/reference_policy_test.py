@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.reference_logprobs import KLToReference, frozen_copy
 from tests.pipelines.made_groups import answer, group
 from tests.random_params import graph, names, random_params
 

@@ -98,7 +98,7 @@ def test_rankings_and_no_demonstrations(tmp_path):
     ({"batch_size": 12}, "12 rows do not divide"),
     ({"max_skipped_updates": 0}, "max_skipped_updates: 0, expected at least 1"),
     ({"preferences.answers": 3}, "3 answers for the form pair"),
-    ({"margins": "small", "preferences.form": "edited"}, "nobody said by how much"),
+    ({"margins": "small", "preferences.form": "edited"}, "no strength says by how much"),
     ({"optimizer.schedule": "cosine"}, "decay_updates"),
     ({"model.path": "no/such/model"}, "no/such/model"),
     ({"demonstrations.template": "Q"}, "demonstrations.template: 'Q' has no '{prompt}'"),

@@ -7,7 +7,8 @@ import time
 import numpy as np
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.rollouts.collector import Admission, Collector, DynamicSampling
+from posttrain_jax.rollouts.collector import Collector
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
 GROUP_SIZE = 4
@@ -50,9 +51,23 @@ def judge_by(rate=difficulty, invalid=lambda prompt, sample: False, delay=0.0):
   return judge
 
 
+def make_settings(**changes):
+  settings = DynamicSamplingSettings(
+    enabled=True,
+    admission=Admission.DRAIN,
+    max_prompts=400,
+    at_cap=AtCap.ERROR,
+    max_staleness=1,
+    verdict_delay=1,
+    batch_factor=3,
+    retire_after=0,
+  )
+  return dataclasses.replace(settings, **changes)
+
+
 def make(mode=Admission.DRAIN, *, groups=8, rate=difficulty, count=500, length=geometric_length, slots=16, **options):
   judge = judge_by(rate, options.pop("invalid", lambda prompt, sample: False), options.pop("delay", 0.0))
-  settings = DynamicSampling(**{"admission": mode, "max_prompts": 400, **options})
+  settings = make_settings(admission=mode, **options)
   engine = ScriptedEngine(length, slots=slots)
   stream = PromptStream(prompts(count), seed=3)
   return Collector(engine, stream, judge, groups=groups, group_size=GROUP_SIZE, settings=settings)

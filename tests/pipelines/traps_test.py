@@ -12,20 +12,20 @@ import pytest
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.policy_batches import PolicyBatches, stack_groups
+from posttrain_jax.pipelines.advantages import Estimator, step_advantages
+from posttrain_jax.pipelines.policy_batches import Logprobs, RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, Group, Prompt
+from tests.learner.settings import make_objective, make_optimizer_config
 from tests.pipelines.made_groups import answer, group
 from tests.random_params import random_params
 
@@ -40,9 +40,10 @@ TOKENIZER = tiny_tokenizer(SYMBOLS)
 @functools.cache
 def first(model, per_update):
   mesh = make_mesh({}, jax.devices()[:1])
-  settings = dict(prompts_per_update=per_update, micro_batches=1, max_skipped_updates=2, seed=0)
-  settings["params"] = random_params(model)
-  learner = PolicyLearner(model, Objective(), OptimizerConfig(learning_rate=1e-2), mesh, **settings)
+  settings = dict(max_skipped_updates=2, seed=0, params=random_params(model))
+  learner = PolicyLearner(
+    model, make_objective(), make_optimizer_config(), mesh, Division(per_update, micro_batches=1), **settings
+  )
   return learner, jax.device_get(learner.state)
 
 
@@ -68,15 +69,12 @@ def drawn(model=MODEL):
   return [dataclasses.replace(each, prompt=prompt) for each, prompt in zip(judged, prompts)]
 
 
-def batches(advantage="group_normalized", *, count=P, group_size=G):
-  """Makes batches as the loop does, with an estimator that asks nothing of a learner."""
-  sizes = dict(count=count, group_size=group_size, prompt_width=TP, answer_width=TC)
-  return PolicyBatches(None, Estimator(advantage, {}), sizes)
-
-
-def learner_batch(groups, **sizes):
-  made = batches(**sizes)
-  return made(groups), stack_groups(groups, **made.sizes)
+def learner_batch(groups, advantage="group_normalized", *, count=P, group_size=G):
+  """Makes a batch as the loop does, with an estimator that asks nothing of a learner; and its rollout."""
+  rollout = stack_groups(groups, RolloutShape(count, group_size, TP, TC))
+  mask = training_mask(rollout, overlong_filter=False)
+  advantages = step_advantages(Estimator(advantage, {}), rollout, mask, Logprobs())
+  return dataclasses.replace(policy_batch(rollout, mask), advantages=advantages), rollout
 
 
 def params(learner):
@@ -186,11 +184,11 @@ def test_empty_answers():
 @pytest.mark.parametrize("advantage", ["group_normalized", "group_centered", "leave_one_out"])
 def test_groups_of_one_and_failed_rewards_have_no_advantage_and_no_nan(advantage):
   two = [answer([3, EOS]), answer([4, 5, EOS])]
-  advantages = batches(advantage, group_size=1)([group(two[:1], [1]), group(two[1:], [0.3])]).advantages
+  advantages = learner_batch([group(two[:1], [1]), group(two[1:], [0.3])], advantage, group_size=1)[0].advantages
   assert advantages.shape == (P, 1, 1) and not advantages.any()
 
   failed = [group(two, [1, 0], valid=[False, False]), group(two, [1, 0], valid=[True, False]), group(two, [1, 0])]
-  advantages = batches(advantage)(failed).advantages[..., 0]
+  advantages = learner_batch(failed, advantage)[0].advantages[..., 0]
   assert advantages.dtype == np.float32
   assert not advantages[[0, 1, 3]].any() and advantages[2, 0] > 0 > advantages[2, 1]
 

@@ -1,13 +1,16 @@
+import base64
 import html.parser
 import json
 import re
 import time
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
-from posttrain_jax.reports import facts, report
+from posttrain_jax.reports import report
 from posttrain_jax.types import InputError
+from tests.reports import made_records
 
 GROUPS, SAMPLES = 16, 8
 CONFIG = {
@@ -327,13 +330,6 @@ def test_workdir_must_exist(tmp_path):
     report.write_report(tmp_path / "absent")
 
 
-def test_tick_labels_keep_their_digits(tmp_path):
-  lines = [json.dumps({"step": i, "entropy": 1.02 + 0.0005 * i}) + "\n" for i in range(21)]  # 1.0200 to 1.0300
-  (tmp_path / "metrics.jsonl").write_text("".join(lines))
-  labels = re.findall(r"<text[^>]*>([^<]*)</text>", render(tmp_path))
-  assert {"1.020", "1.022", "1.024", "1.026", "1.028", "1.030"} <= set(labels)
-
-
 def test_best_evaluation_is_named_when_it_is_not_the_last(tmp_path):
   values = [0.4, 0.7, 0.6]
   lines = [json.dumps({"step": 10 * i, "eval/easy/avg@4": value}) + "\n" for i, value in enumerate(values)]
@@ -361,19 +357,24 @@ def test_colours_stand_out_from_the_page(page, scheme):
   assert len([name for name in colors if re.fullmatch(r"c\d", name)]) == 8
 
 
-@pytest.mark.parametrize(
-  "value, digits, text",
-  [
-    (0.12345, 3, "0.123"),
-    (-0.5, 2, "−0.50"),
-    (0.00001234, 3, "1.23e−05"),
-    (-0.0, 3, "0.000"),
-    (1234567, 3, "1\u202f234\u202f567"),
-    (7, 3, "7"),
-    (None, 3, "–"),
-    (float("nan"), 3, "–"),
-    ("x", 3, "–"),
-  ],
-)
-def test_numbers_are_written_for_reading(value, digits, text):
-  assert facts.format_number(value, digits) == text
+def test_page_says_what_the_data_were(tmp_path):
+  page = report.write_report(made_records.write(tmp_path, made_records.sft_run())).read_text()
+  assert "<b>22\u202f970 examples</b>" in page
+  words = "4\u202f945 rows, 309\u202f902 tokens, 173\u202f492 learned tokens, rows 97.9 % full, over limit: 2\u202f323"
+  assert words in page and "first, step 2" in page and "before, step" not in page
+  page = report.write_report(made_records.write(tmp_path, made_records.reward_model_run())).read_text()
+  assert "<b>3\u202f288 comparisons</b>" in page and "347 held out, answer too long: 1\u202f903" in page
+  assert "On held-out comparisons, accuracy went from 0.450 to 0.800\n(+0.350) in 4 steps" in page
+
+
+def test_pictures_become_part_of_the_page(tmp_path, monkeypatch):
+  made_records.write(tmp_path, made_records.reward_model_run())
+  matplotlib.figure.Figure(figsize=(1, 1)).savefig(tmp_path / "reliability.png")
+  (tmp_path / "broken.png").write_bytes(b"GIF89a")
+  page = report.write_report(tmp_path).read_text()
+  (source,) = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="reliability">', page)
+  assert base64.b64decode(source) == (tmp_path / "reliability.png").read_bytes()
+  assert "broken.png is no PNG: it is left out." in page and 'href="#figures"' in page
+  monkeypatch.setattr(report, "MAX_PICTURE_BYTES", 10)
+  page = report.write_report(tmp_path).read_text()
+  assert "<img" not in page and "more than 10: it is left out" in page and "#figures" not in page

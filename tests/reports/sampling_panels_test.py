@@ -20,8 +20,8 @@ def test_what_goes_on_from_step_to_step():
   names = ("in_flight_groups", "in_flight_tokens", "waiting_groups", "waiting_tokens")
   found = curves(**{f"sampling__{name}": [0.0, 0.0, 0.0] for name in names})  # none, of a run that could have had some
   assert found == {
-    "Groups that go on": ["unfinished", "finished, behind an unfinished one"],
-    "Tokens that go on": ["of unfinished groups", "of groups that wait"],
+    "Groups left for the next step": ["unfinished", "finished, behind an unfinished one"],
+    "Tokens left for the next step": ["of unfinished groups", "of groups that wait"],
   }
 
 

@@ -1,11 +1,10 @@
-"""What each mode promises of its own, and that none of them prefers short answers."""
+"""Tests what each mode promises by itself, and that no mode prefers short answers."""
 
 import numpy as np
 import pytest
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.rollouts.collector import Admission
-from posttrain_jax.rollouts.verdicts import Verdict, verdict
+from posttrain_jax.rollouts.dynamic_sampling import Admission, Outcome, Verdict, verdict
 from tests.pipelines.scripted_collector import (
   GROUP_SIZE,
   collect,
@@ -22,12 +21,12 @@ CAP = 64
 def test_drain_carries_the_surplus_into_the_next_step():
   collector = make(Admission.DRAIN, rate=lambda prompt: 0.5)
   collected = collector.collect()
-  for _ in range(20):  # until a wave has more informative groups than the share of late promised
+  for _ in range(20):  # until a wave has more informative groups than the recent share promised
     if collector.carried:
       break
     collected = collector.collect()
   carried = names(collector.carried)
-  assert carried == names([g for g, outcome in collected.judged if outcome == Verdict.CARRIED])
+  assert carried == names([g for g, outcome in collected.judged if outcome == Outcome.CARRIED])
   assert collected.metrics["sampling/carried"] == len(carried) > 0
   collector.engine.version = 1
   after = collector.collect()
@@ -70,7 +69,7 @@ def test_batches_are_whole_and_nothing_outlives_their_step():
 
 
 def lengths_of_all(drawn, count):
-  """Of every answer that was started: all samples of the first prompts of the stream."""
+  """Lengths of every answer that was started: all samples of the first prompts of the stream."""
   stream = PromptStream(prompts(count), seed=3)
   return np.array([min(CAP, geometric_length(p, s)) for p in stream.next(drawn) for s in range(GROUP_SIZE)])
 
@@ -112,7 +111,7 @@ def test_the_bias_test_would_notice_cutting_off_what_still_runs():
       engine.submit(prompt, GROUP_SIZE)
     kept = []
     while len(kept) < 30 and engine.busy:
-      kept += [group for group in judge(engine.step()) if verdict(group) == Verdict.TRAINED]
+      kept += [group for group in judge(engine.step()) if verdict(group) == Verdict.INFORMATIVE]
     engine.suspend()  # and never resumed
     trained += [n for group in kept[:30] for n in group.lengths]
   length, truncated = deviations(trained, lengths_of_all(stream.position, 100_000))

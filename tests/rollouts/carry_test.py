@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from posttrain_jax.rollouts.collector import Admission
+from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.types import FinishReason
 from tests.pipelines.scripted_collector import collect, geometric_length, judge_by, judged_names, make, names
 

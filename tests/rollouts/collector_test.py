@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.rollouts.collector import Admission, AtCap, Collector, DynamicSampling, SamplingCapReached
+from posttrain_jax.rollouts.collector import Collector, SamplingCapReached
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, Outcome
 from posttrain_jax.rollouts.metrics import token_cost
-from posttrain_jax.rollouts.verdicts import Verdict
 from posttrain_jax.types import InputError
 from tests.pipelines.scripted_collector import (
   GROUP_SIZE,
@@ -19,14 +19,14 @@ from tests.pipelines.scripted_collector import (
   judge_by,
   judged_names,
   make,
+  make_settings,
   names,
   stream_names,
 )
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
-REFILLED = [
-  mode for mode in Admission if mode != Admission.FILTER
-]  # modes whose steps have N groups, or are at the cap
+# Modes whose steps have N groups or are at the cap.
+REFILLED = [mode for mode in Admission if mode != Admission.FILTER]
 
 
 def informative_in_stream_order(collector, drawn):
@@ -46,7 +46,7 @@ def test_trains_on_the_first_informative_groups_in_prompt_order(mode):
     for collected in steps:
       own = [name for name in expected if name in judged_names(collected)]
       assert names(collected.trained) == own[: collector.groups]
-      thrown = [group for group, outcome in collected.judged if outcome == Verdict.SURPLUS]
+      thrown = [group for group, outcome in collected.judged if outcome == Outcome.SURPLUS]
       assert names(thrown) == own[collector.groups :]
       assert collected.metrics["sampling/surplus"] == len(thrown)
     assert any(collected.metrics["sampling/surplus"] for collected in steps)
@@ -195,14 +195,6 @@ def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode):
 def test_settings_that_cannot_work():
   with pytest.raises(InputError, match="max_prompts: 4, expected at least 8"):
     make(max_prompts=4)
-  for name, value, least in (
-    ("max_staleness", -1, 0),
-    ("verdict_delay", -1, 0),
-    ("batch_factor", 0, 1),
-    ("retire_after", -1, 0),
-  ):
-    with pytest.raises(InputError, match=rf"dynamic_sampling\.{name}: {value}, expected at least {least}"):
-      DynamicSampling(**{name: value})
   with pytest.raises(InputError, match="group_size: 1"):
     Collector(
       ScriptedEngine(geometric_length),
@@ -210,5 +202,5 @@ def test_settings_that_cannot_work():
       judge_by(),
       groups=2,
       group_size=1,
-      settings=DynamicSampling(max_prompts=10),
+      settings=make_settings(max_prompts=10),
     )

@@ -31,7 +31,7 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
   surplus = group([answer([2, 2, 1], version=7), answer([2, 2, 1], version=7)], [0, 1], index=3)
   thrown = group([answer([1], version=7), answer([2, 1], version=7)], [0, 1], index=4)
   judged = [(fresh, "trained"), (right, "all_right"), (surplus, "carried"), (thrown, "surplus")]
-  metrics = found([carried_in, fresh], judged, trained=3, all_right=1)
+  metrics = found([carried_in, fresh], judged, informative=3, all_right=1)
   expected = {
     "sampling/prompts_drawn": 4,
     "sampling/groups_trained": 2,
@@ -68,7 +68,7 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
 
 def test_answers_without_a_reward_are_in_no_mean():
   judged = group([answer([1]), answer([1]), answer([1])], [1, 0, 0], valid=[True, True, False])
-  metrics = found([], [(judged, "trained")], trained=1)
+  metrics = found([], [(judged, "trained")], informative=1)
   assert metrics["accuracy/mean"] == metrics["reward/mean"] == metrics["reward/correct"] == 0.5
   assert metrics["reward/invalid"] == 1
 

@@ -1,13 +1,13 @@
-"""What is remembered of prompts from epoch to epoch, and what becomes of those that are always solved."""
+"""What is remembered of prompts from epoch to epoch, and how those that are always solved retire."""
 
 import json
 
 import numpy as np
 import pytest
 
-from posttrain_jax.rollouts.collector import Admission, AtCap, SamplingCapReached
+from posttrain_jax.rollouts.collector import SamplingCapReached
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, Verdict
 from posttrain_jax.rollouts.pass_rates import PassRates
-from posttrain_jax.rollouts.verdicts import Verdict
 from tests.pipelines.made_groups import answer, group
 from tests.pipelines.scripted_collector import collect, difficulty, judged_names, make
 from tests.pipelines.scripted_engine import prompts
@@ -18,7 +18,7 @@ def judged(index, rewards, valid=None):
   if valid is not None and sum(valid) < 2:
     return made, Verdict.INVALID
   right = [r for r, v in zip(rewards, valid or [True] * len(rewards)) if v]
-  return made, {0: Verdict.ALL_WRONG, len(right): Verdict.ALL_RIGHT}.get(sum(right), Verdict.TRAINED)
+  return made, {0: Verdict.ALL_WRONG, len(right): Verdict.ALL_RIGHT}.get(sum(right), Verdict.INFORMATIVE)
 
 
 def test_rates_are_over_all_epochs_and_over_answers_with_a_verdict():

@@ -72,55 +72,6 @@ def test_prompts_that_arrive_later_join_at_any_dispatch():
   assert by_request(groups) == reference()
 
 
-@pytest.mark.parametrize("dispatches", [0, 1, 2, 4])
-def test_cancelled_neighbours(dispatches):
-  """Cancelling some prompts, before or during their answers, changes no bit of the others; what is returned of the
-  cancelled is the beginning of what they would have been."""
-  engine, own = shared_engine(), prompts(COUNT)
-  dropped = own[1::3]
-  for prompt in own:
-    engine.submit(prompt, GROUP)
-  groups = []
-  for _ in range(dispatches):
-    groups += engine.step()
-  dropped = [prompt for prompt in dropped if prompt.index not in {group.prompt.index for group in groups}]
-  assert dropped
-  cancelled = engine.cancel(dropped)
-  assert {group.prompt.index for group in cancelled} == {prompt.index for prompt in dropped}
-  while engine.busy:
-    groups += engine.step()
-  assert {group.prompt.index for group in groups} == set(range(COUNT)) - {prompt.index for prompt in dropped}
-  found = by_request(groups)
-  assert found == {name: reference()[name] for name in found}
-
-  reasons = set()
-  for group in cancelled:
-    assert len(group.answers) == GROUP
-    for sample, answer in enumerate(group.answers):
-      whole = np.frombuffer(reference()[group.prompt.index, 0, sample][0], np.int32)
-      logprobs = np.frombuffer(reference()[group.prompt.index, 0, sample][1], np.float32)
-      n = len(answer.tokens)
-      np.testing.assert_array_equal(answer.tokens, whole[:n])
-      np.testing.assert_array_equal(answer.sampler_logprobs, logprobs[:n])
-      assert len(answer.drawn_logprobs) == len(answer.versions) == n
-      assert answer.tokens.dtype == answer.versions.dtype == np.int32
-      assert (answer.finish_reason == FinishReason.CANCELLED) == (n < len(whole))
-      reasons.add((answer.finish_reason, n > 0))
-  assert (FinishReason.CANCELLED, False) in reasons  # still in the queue
-  if dispatches in (1, 2):
-    assert (FinishReason.CANCELLED, True) in reasons  # cut short
-
-
-def test_a_cancelled_prompt_can_be_asked_again():
-  engine = shared_engine()
-  engine.submit(prompts(COUNT)[4], GROUP)
-  engine.step()
-  engine.cancel([prompts(COUNT)[4]])
-  assert not engine.busy
-  found = by_request(engine.generate([prompts(COUNT)[4]], GROUP))
-  assert found == {name: reference()[name] for name in found}
-
-
 @pytest.mark.parametrize("steps", [1, 32])
 def test_dispatch_size(steps):
   """One step at a time, and more than the cap; the reference's 4 do not divide the cap of 10."""

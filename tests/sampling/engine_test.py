@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.sampling.device import length_buckets
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, InputError, Prompt
@@ -91,24 +90,23 @@ def test_counts_add_up(engine, group):
   assert engine.stats.generated_tokens == 0
 
 
-def test_cancelled_tokens_are_counted_and_empty_dispatches_are_not_run(engine):
+def test_suspended_tokens_are_counted_and_empty_dispatches_are_not_run(engine):
   for prompt in prompts(4):
     engine.submit(prompt, 2)
   groups = engine.step()
-  cancelled = engine.cancel(prompts(4))
+  suspended = engine.suspend()
   stats = engine.take_stats()
-  assert stats.generated_tokens == sum(int(group.lengths.sum()) for group in [*groups, *cancelled])
+  assert stats.generated_tokens == sum(int(group.lengths.sum()) for group in [*groups, *suspended])
   assert stats.decode_steps == 4 and not engine.busy
   assert engine.step() == []  # nothing to do
   assert engine.take_stats().decode_steps == 0
 
 
-def test_cancelling_what_is_not_there_does_nothing(engine):
+def test_suspending_what_has_not_begun_gives_empty_answers(engine):
+  assert engine.suspend() == []
   engine.submit(prompts(2)[0], 2)
-  assert engine.cancel(prompts(2)[1:]) == []
-  assert engine.cancel([dataclasses.replace(prompts(2)[0], attempt=1)]) == []
-  (group,) = engine.cancel(prompts(1))
-  assert [answer.finish_reason for answer in group.answers] == [FinishReason.CANCELLED] * 2
+  (group,) = engine.suspend()
+  assert [answer.finish_reason for answer in group.answers] == [FinishReason.SUSPENDED] * 2
   assert [len(answer.tokens) for answer in group.answers] == [0, 0]
 
 
@@ -147,7 +145,7 @@ def test_what_may_not_happen_under_way(engine):
   for call in (lambda: engine.load(params(SMALL), 4), engine.release, lambda: engine.generate(prompts(2)[1:], 1)):
     with pytest.raises(RuntimeError, match="while answers are under way"):
       call()
-  engine.cancel(prompts(1))
+  engine.suspend()
 
 
 def test_stepping_without_parameters_says_so():
@@ -157,7 +155,7 @@ def test_stepping_without_parameters_says_so():
 
 
 @pytest.mark.parametrize(
-  "field", ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_width"]
+  "field", ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_width", "share"]
 )
 def test_sizes_below_one_are_refused(field):
   with pytest.raises(InputError, match=rf"rollout\.{field}: 0, expected at least 1"):
@@ -175,15 +173,6 @@ def test_a_reward_model_is_refused():
     new_engine(dataclasses.replace(SMALL, scalar_head=True))
 
 
-def test_length_buckets():
-  assert length_buckets(2048) == (512, 1024, 2048)
-  assert length_buckets(100) == (50, 100)  # a quarter is too short to be worth a program
-  assert length_buckets(63) == (63,)
-  assert length_buckets(1) == (1,)
-  with pytest.raises(InputError, match=r"prefill_buckets: \(4, 16\), expected lengths up to max_prompt_length 12"):
-    new_engine(SMALL, prefill_buckets=(4, 16))
-
-
 def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
   engine = new_engine(SMALL, slots=5, prefill_width=2)  # no other test has programs of these shapes
 
@@ -197,18 +186,18 @@ def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
 
   everything = [*prompts(9), *prompts(9, seed=1, attempt=1)]
   names = ("prefill", "fill", "decode", "<lambda>")  # the last takes memory
-  assert compiled(names, lambda: engine.generate(everything, 3)) == len(engine.buckets) + 3
+  assert compiled(names, lambda: engine.generate(everything, 3)) == 3 + 3  # prefill has a program a bucket
   assert compiled((), lambda: engine.generate(prompts(14, seed=2), 5)) == 0
   engine.load(jax.tree.map(lambda x: x + 1, params(SMALL)), version=9)
   assert compiled((), lambda: engine.generate(prompts(3), 1)) == 0
 
-  def cancel():
+  def suspend():
     engine.submit(prompts(1)[0], 9)
     engine.step()
-    engine.cancel(prompts(1))
+    engine.suspend()
     engine.generate(prompts(2), 2)
 
-  assert compiled((), cancel) == 0
+  assert compiled((), suspend) == 0
 
 
 def test_caches_are_donated_and_parameters_are_not(engine):
@@ -218,4 +207,4 @@ def test_caches_are_donated_and_parameters_are_not(engine):
   engine.step()
   assert all(leaf.is_deleted() for leaf in before)
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params(SMALL)))
-  engine.cancel(prompts(1))
+  engine.suspend()

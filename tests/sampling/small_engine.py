@@ -1,6 +1,7 @@
 """A transformer of a few thousand parameters and engines for it, compiled once and shared by the tests."""
 
 import functools
+from unittest import mock
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from flax import nnx
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.parallel.reshard import unstack_layers
+from posttrain_jax.sampling import device
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
@@ -30,7 +32,7 @@ def params(config=CONFIG) -> nnx.State:
 
 
 def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, **settings) -> Engine:
-  """An engine of its own, parameters loaded."""
+  """An engine of its own, parameters loaded; buckets from 3 tokens on, so that small prompts fill three: 3, 6, 12."""
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
     seed=0,
@@ -41,8 +43,8 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
     prefill_width=3,
     share=3,
   )
-  defaults["prefill_buckets"] = (3, 6, 12) if settings.get("max_prompt_length", MAX_PROMPT) == MAX_PROMPT else None
-  engine = Engine(config, sampling, **(defaults | settings))
+  with mock.patch.object(device, "SHORTEST_BUCKET", 3):
+    engine = Engine(config, sampling, **(defaults | settings))
   engine.load(params(config), version=3)
   return engine
 

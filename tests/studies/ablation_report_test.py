@@ -2,7 +2,6 @@ import dataclasses
 import math
 import re
 
-import numpy as np
 import pytest
 
 from posttrain_jax.studies import ablation_checks, ablation_figures, ablation_table
@@ -98,17 +97,3 @@ def test_report_holds_tables_and_pictures(tmp_path, summary):
   page = (tmp_path / "report.html").read_text()
   assert page.count("data:image/png;base64,") == len(files) == 7
   assert "&lt;exit code 1&gt;" in page and "heldout avg@8 at equal tokens" in page and 'src="http' not in page
-
-
-def test_rows_that_do_not_sample_have_no_line(tmp_path):
-  run = read_run(write_run(tmp_path / "sft", end=0.5, seed=0, tokens=None), "continued_sft", 0)
-  panels = ablation_figures.panels("heldout", "avg@8")["accuracy"]
-  assert not ablation_figures.draw(tmp_path / "a.png", panels, {"continued_sft": [run]}, tokens=10, resamples=5)
-  assert not (tmp_path / "a.png").exists()
-
-
-def test_steps_are_averaged_over_bins_of_tokens():
-  # 20 bins of 10 tokens: steps at 5 and 8 share the first, the one at 25 is in the third, the second lies between.
-  found = ablation_figures._binned(np.array([5, 8, 25]), np.array([1.0, 3.0, 4.0]), 200)
-  np.testing.assert_allclose(found[:3], [2, 3, 4])
-  assert np.isnan(found[3:]).all()

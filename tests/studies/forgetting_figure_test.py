@@ -2,9 +2,8 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from posttrain_jax.studies import forgetting_figure
+from posttrain_jax.reports import picture
 from posttrain_jax.studies.forgetting_figure import Curve, plot_forgetting
 from posttrain_jax.types import InputError
 
@@ -17,9 +16,8 @@ def curve(learning_rate, *, epochs=(0, 1, 4), perplexity=(2.0, 3.0, 40.0)):
 def axes_of(tmp_path, monkeypatch, curves):
   """The panels that were drawn."""
   figures = []
-  monkeypatch.setattr(
-    forgetting_figure, "FigureCanvasAgg", lambda figure: figures.append(figure) or FigureCanvasAgg(figure)
-  )
+  canvas = picture.FigureCanvasAgg
+  monkeypatch.setattr(picture, "FigureCanvasAgg", lambda figure: figures.append(figure) or canvas(figure))
   plot_forgetting(tmp_path / "f.png", curves)
   return figures[0].axes
 

@@ -8,7 +8,9 @@ from configs import smollm2_forgetting, tiny_forgetting
 from posttrain_jax.data import arithmetic
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.runs.journal import read_metrics
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.studies import forgetting
+from posttrain_jax.studies.forgetting_settings import ForgettingSettings
 from posttrain_jax.types import InputError
 
 SMALL = {
@@ -91,24 +93,23 @@ def test_a_finished_study_trains_nothing_again(done):
 
 def test_a_run_that_diverged_is_a_result(done, monkeypatch):
   path, headline = done
-  fit = forgetting.sft.fit
+  fit = forgetting.supervised.fit
 
   def diverge(config, policy, mesh, data, path, *rest, **settings):
     if path.name == "lr_0.01":
       raise Diverged("1 updates in a row were not finite")
     return fit(config, policy, mesh, data, path, *rest, **settings)
 
-  monkeypatch.setattr(forgetting.sft, "fit", diverge)
+  monkeypatch.setattr(forgetting.supervised, "fit", diverge)
   assert forgetting.study(make_config(), str(path)) == headline  # what was measured before it stays
   assert [run["diverged"] for run in json.loads((path / "forgetting.json").read_text())["runs"]] == [False, True]
 
 
 def test_narrow_rows_are_careful_and_never_held_out(tmp_path):
-  config = make_config()
-  forgetting.write_narrow(config, tmp_path)
+  settings = forgetting.write_narrow(parse(ForgettingSettings, make_config()), tmp_path)
   trained, held_out = (
     [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
-    for path in (config.demonstrations.path, config.eval.sets.heldout.prompts.path)
+    for path in (settings.demonstrations.path, settings.eval.sets["heldout"].prompts.path)
   )
   assert [row["difficulty"] for row in trained] == [4, 5] * 6 and [row["difficulty"] for row in held_out] == [4, 5] * 2
   for row in trained:

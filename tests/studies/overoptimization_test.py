@@ -5,7 +5,9 @@ import pytest
 
 from configs import tiny_overoptimization
 from posttrain_jax.runs.preemption import Preempted, Preemption
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.studies import overoptimization, overoptimization_parts
+from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
 from posttrain_jax.types import InputError, Prompt
 
 OVERRIDES = {
@@ -75,16 +77,19 @@ def test_a_study_goes_on_with_the_stages_that_are_missing(tmp_path):
 def test_a_proxy_that_is_gold_reaches_the_ceiling_and_one_that_turns_is_said_to():
   rng = np.random.default_rng(0)
   gold = rng.normal(size=(40, 64))
-  config = config_of(**{"best_of_n.n": (1, 2, 4, 16, 64), "best_of_n.resamples": 200})
+  settings = parse(
+    OveroptimizationSettings,
+    config_of(**{"best_of_n.n": (1, 2, 4, 16, 64), "best_of_n.samples": 64, "best_of_n.resamples": 200}),
+  )
   pairs = {"flipped": np.array([True, False, False, False]), "ties": np.array(3)}
   # The second proxy likes gold up to 1 and is mistaken above, where it likes the worst most.
   scores = {10: [gold], 20: [np.where(gold < 1, gold, 9 - gold), gold]}
-  found, curves = overoptimization._study(config, pairs, gold, scores)
+  found, curves = overoptimization._study(settings, pairs, gold, scores)
   perfect, mistaken = found["proxies"]["10"], found["proxies"]["20"]
   np.testing.assert_allclose(perfect["gold"]["mean"], found["gold_best"]["mean"], rtol=1e-12)
   np.testing.assert_allclose(perfect["proxy"]["mean"], found["gold_best"]["mean"], rtol=1e-9)
   assert (perfect["peak_n"], perfect["drop"], perfect["turned_down"], perfect["order_accuracy"]) == (64, 0, False, 1)
-  alone = overoptimization._study(config, pairs, gold, {20: scores[20][:1]})[0]["proxies"]["20"]
+  alone = overoptimization._study(settings, pairs, gold, {20: scores[20][:1]})[0]["proxies"]["20"]
   assert alone["turned_down"] and alone["peak_n"] < 64 and alone["drop_interval"][0] > 0
   # Repeats are averaged.
   expected = (np.array(alone["gold"]["mean"]) + perfect["gold"]["mean"]) / 2

@@ -1,8 +1,8 @@
-"""Reads the text of a compiled program: its collectives, the arrays it makes, its loops, what it updates in place.
+"""Reads a compiled program's text: collectives, arrays, loops and in-place updates.
 
-Shapes are those on one device. A collective that the compiler overlaps with arithmetic stands in the text up to three
-times (start, middle, done) on one channel and is counted once. The text has no trip counts: what is in a loop is
-reported by the depth of the loop.
+Shapes are those on one device. A collective that the compiler overlaps with arithmetic appears up to three times
+(start, middle, done) on one channel, and is counted once. The text does not say how often a loop runs, so a collective
+is reported with the number of loops around it.
 """
 
 import collections
@@ -25,10 +25,10 @@ _BITS = {"pred": 8, "bool": 8, "token": 0, "opaque": 0}
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-  """An array on one device.
+  """Describes an array on one device.
 
   Attributes:
-    dtype: as HLO writes it, such as "bf16", or NumPy, such as "bfloat16".
+    dtype: its name in HLO, such as "bf16", or in NumPy, such as "bfloat16".
     shape: its sizes.
   """
 
@@ -37,12 +37,12 @@ class Array:
 
   @property
   def size(self) -> int:
-    """Number of elements."""
+    """Returns the number of elements."""
     return math.prod(self.shape)
 
   @property
   def bytes(self) -> int:
-    """Bytes, padding left out."""
+    """Returns the bytes, without padding."""
     bits = _BITS.get(self.dtype)
     if bits is None:
       bits = int(re.search(r"\d+", self.dtype)[0])  # s32, bf16, f8e4m3fn, c64
@@ -54,15 +54,15 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One instruction.
+  """Describes one instruction.
 
   Attributes:
     name: its name in the text.
     opcode: what it does, such as "all-gather-start".
-    arrays: what it makes; several where that is a tuple.
-    operands: what it takes.
+    arrays: its results; several if it returns a tuple.
+    operands: its inputs.
     computation: name of the computation that it is in.
-    depth: how many loops are around it.
+    depth: number of loops around it.
     attributes: the rest of its line.
   """
 
@@ -76,21 +76,21 @@ class Instruction:
 
   @property
   def operation(self) -> str:
-    """Where in the source it comes from, as JAX names it; empty where nobody says."""
+    """Returns JAX's name of its source operation; empty if the text has none."""
     found = re.search(r'op_name="([^"]*)"', self.attributes)
     return found[1] if found else ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """Communication between devices.
+  """Describes one communication between devices.
 
   Attributes:
     kind: one of `KINDS`.
-    bytes: of its operands or its results, whichever are more, on one device.
+    bytes: of its operands or its results on one device, the larger of the two.
     arrays: operands and results.
-    depth: how many loops are around it.
-    operation: where in the source it comes from.
+    depth: number of loops around it.
+    operation: JAX's name of the operation that it comes from.
   """
 
   kind: str
@@ -101,7 +101,7 @@ class Collective:
 
 
 def instructions(text: str) -> list[Instruction]:
-  """All instructions of a module's text, those inside fusions included, with the loops around them."""
+  """Parses all instructions of a module's text, also those inside fusions."""
   parsed, called, entry = [], collections.defaultdict(list), None
   computation = ""
   for line in text.splitlines():
@@ -131,19 +131,19 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def collectives(found: Sequence[Instruction]) -> list[Collective]:
-  """The collectives among a module's instructions, each once."""
+  """Returns the collectives among a module's instructions, each once."""
   once = {}
   for each in found:
     kind = each.opcode.removesuffix("-start")
     if kind not in KINDS:
       continue
-    if each.computation.startswith("all-reduce-scatter"):  # on TPUs a fusion round an all-reduce
+    if each.computation.startswith("all-reduce-scatter"):  # on TPUs this is a fusion around an all-reduce
       kind = "reduce-scatter"
     channel = re.search(r"channel_id=\d+", each.attributes)
     arrays = (*each.operands, *each.arrays)
     took, made = (sum(array.bytes for array in part) for part in (each.operands, each.arrays))
     if each.opcode == "all-gather-start":
-      made -= took  # its result is the pair of what it took and what it will make
+      made -= took  # its result is a pair: its operands, and the arrays that it will make
     size = took if kind == "collective-permute" else max(took, made)
     once.setdefault(
       (kind, channel[0] if channel else (each.computation, each.name)),
@@ -153,7 +153,10 @@ def collectives(found: Sequence[Instruction]) -> list[Collective]:
 
 
 def summary(found: Sequence[Collective]) -> dict[str, dict[str, list]]:
-  """Kind to "count" and "mib", each a list by depth: outside of loops, in a loop, in a loop in a loop, ..."""
+  """Sums collectives up: kind → "count" and "mib".
+
+  Each is a list by depth: outside of loops, in a loop, in a loop inside a loop, ...
+  """
   deepest = max((each.depth for each in found), default=0)
   table = {}
   for kind in KINDS:
@@ -165,13 +168,13 @@ def summary(found: Sequence[Collective]) -> dict[str, dict[str, list]]:
 
 
 def largest(found: Sequence[Instruction], count: int) -> list[Array]:
-  """The largest different arrays that a module's instructions make."""
+  """Returns the largest different arrays that a module's instructions make."""
   different = {array for each in found for array in each.arrays}
   return sorted(different, key=lambda array: (-array.bytes, str(array)))[:count]
 
 
 def aliased_parameters(text: str) -> set[int]:
-  """Numbers of the parameters whose memory a result takes over."""
+  """Returns the numbers of the parameters whose memory a result takes over."""
   header = text.partition("\n")[0]
   start = header.find("input_output_alias={")
   if start < 0:
@@ -181,7 +184,7 @@ def aliased_parameters(text: str) -> set[int]:
 
 
 def _depths(called: dict[str, list[tuple[str, int]]], entry: str | None) -> dict[str, int]:
-  """Computation to the number of loops around it, the most where it is called from several places."""
+  """Maps a computation to the number of loops around it, at its deepest call."""
   depth: dict[str, int] = {}
   open_ = [(entry, 0)]
   while open_:
@@ -193,7 +196,7 @@ def _depths(called: dict[str, list[tuple[str, int]]], entry: str | None) -> dict
 
 
 def _split_type(rest: str) -> tuple[str, str]:
-  """A type, which may be a tuple, and what comes behind it."""
+  """Splits a line after its type, which may be a tuple."""
   if rest.startswith("("):
     kind = _balanced(rest, "(", ")")
     return kind, rest[len(kind) :]
@@ -207,7 +210,7 @@ def _split_parenthesis(rest: str) -> tuple[str, str]:
 
 
 def _balanced(text: str, opening: str, closing: str) -> str:
-  """The beginning of a text up to where its first parenthesis closes."""
+  """Returns the text up to where its first parenthesis closes."""
   level = 0
   for match in re.finditer(f"[{re.escape(opening + closing)}]", text):
     level += 1 if match[0] == opening else -1
@@ -217,7 +220,7 @@ def _balanced(text: str, opening: str, closing: str) -> str:
 
 
 def _pieces(inside: str) -> Iterator[str]:
-  """Operands: what stands between commas that are in no bracket."""
+  """Splits operands at the commas that are outside of brackets."""
   level, start = 0, 0
   for i, character in enumerate(inside):
     if character in "([{":

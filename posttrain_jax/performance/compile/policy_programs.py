@@ -1,17 +1,16 @@
-"""The programs that GRPO's and PPO's runs have in common: the policy's updates, scoring, rollouts and the hand-over."""
+"""Builds the programs that GRPO and PPO share: updates, scoring, rollouts and the hand-over."""
 
 import dataclasses
 import math
 
 import jax
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.rollout_engine import rollout_engine
-from posttrain_jax.learner.policy_gradient import PolicyBatch
+from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
+from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like
@@ -19,39 +18,45 @@ from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
-from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import Prompt
 
 
-def widest_batch(config: ml_collections.ConfigDict, *, count: int, per_token: bool) -> PolicyBatch:
-  """A batch of no groups, as the loop makes it, without optional fields; zeros, which take no memory before use.
+def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> PolicyBatch:
+  """Returns a batch of the greatest width, filled with padding, without optional fields.
+
+  Its zeros take no memory, as the operating system gives pages to an array only when they are written.
 
   Args:
-    config: `rollout`.
+    rollout: the config's section.
     count: P, prompts.
-    per_token: whether each token has an advantage of its own.
+    per_token: whether each token has its own advantage.
   """
-  rollout = config.rollout
-  sizes = dict(group_size=rollout.group_size, prompt_width=rollout.max_prompt_length)
-  padded = stack_groups([], count=count, answer_width=rollout.max_new_tokens, **sizes)
+  shape = RolloutShape(count, rollout.group_size, rollout.max_prompt_length, rollout.max_new_tokens)
+  padded = stack_groups([], shape)
   advantages = np.zeros((count, rollout.group_size, rollout.max_new_tokens if per_token else 1), np.float32)
-  return policy_batch(padded, advantages, training_mask(padded, overlong_filter=False))
+  batch = policy_batch(padded, training_mask(padded, overlong_filter=False))
+  return dataclasses.replace(batch, advantages=advantages)
 
 
-def forward_flops(config: ml_collections.ConfigDict, model: TransformerConfig, *, prompts: int) -> int:
-  """FLOPs of a forward pass over the answers to some prompts, all as long as they may be."""
-  rollout = config.rollout
-  lengths = dict(prompt_length=rollout.max_prompt_length, answer_length=rollout.max_new_tokens)
-  return flops.groups(model, prompts=prompts, answers=rollout.group_size, **lengths)
+def forward_flops(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int) -> int:
+  """Returns the FLOPs of a forward pass over `prompts` groups of the greatest length."""
+  return flops.groups(
+    model,
+    prompts=prompts,
+    answers=rollout.group_size,
+    prompt_length=rollout.max_prompt_length,
+    answer_length=rollout.max_new_tokens,
+  )
 
 
 def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: int) -> dict[str, Program]:
-  """The policy's updates of a step, of which the first is on-policy.
+  """Returns the programs of a step's policy updates, of which the first is on-policy.
 
   Args:
     learner: with an abstract state.
     batch: of one update.
-    count: updates of a step.
+    count: updates in a step.
     forward: FLOPs of a forward pass over the batch.
   """
   programs = {}
@@ -59,48 +64,53 @@ def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: 
     if calls:
       given = batch if on_policy else dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
       (part,) = learner.scorer.split(given)
-      arguments = (learner.state, shapes(learner.with_text(part, 0)))
-      takes = ("policy", "optimizer")
-      programs[name] = Program(learner.update[on_policy], arguments, learner.mesh, calls, 3 * forward, takes)
+      programs[name] = Program(
+        learner.update[on_policy],
+        (learner.state, shapes(learner.with_text(part, 0))),
+        learner.mesh,
+        calls=calls,
+        flops=3 * forward,  # the backward pass costs two forward passes
+        takes=("policy", "optimizer"),
+      )
   return programs
 
 
 def scoring(
   scorer: Scorer, params: nnx.State, batch: PolicyBatch, mesh: Mesh, *, calls: int, forward: int, of: str
 ) -> Program:
-  """A scorer's program.
+  """Returns the program of a scorer.
 
   Args:
     scorer: the scorer.
     params: abstract parameters.
     batch: of one update.
-    mesh: where.
-    calls: of a step.
+    mesh: mesh under which the scorer runs.
+    calls: calls in a step.
     forward: FLOPs of a forward pass over the batch.
-    of: which of the run's arrays the parameters are.
+    of: name of the parameters among the run's arrays.
   """
   (part,) = scorer.split(batch)
-  return Program(scorer.program, (params, shapes(part)), mesh, calls, forward, (of,))
+  return Program(scorer.program, (params, shapes(part)), mesh, calls=calls, flops=forward, takes=(of,))
 
 
 def sampling(
-  config: ml_collections.ConfigDict, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
+  rollout: RolloutSettings, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
 ) -> RunPrograms:
-  """The engine's programs and the hand-over to it, with what the engine keeps on its devices.
+  """Returns the rollout engine's programs and the hand-over, with the engine's arrays.
 
   Args:
-    config: `rollout` and `seed`.
-    policy: the model, and any tokeniser that fits.
+    rollout: the config's section.
+    policy: the model, and any tokeniser whose vocabulary fits.
     learner: with an abstract state.
-    mesh: where.
-    carries: whether answers are interrupted and resumed.
+    mesh: mesh of the engine.
+    carries: whether a step may end with unfinished answers, which the next step resumes.
   """
-  rollout, model = config.rollout, policy.model
+  model = policy.model
   longest = Prompt(index=0, tokens=(0,) * rollout.max_prompt_length, row={})
-  engine = rollout_engine(config, policy, [longest], mesh)
+  engine = rollout_engine(rollout, policy, [longest], mesh, seed=0)
   trained = abstract_like(learner.state, learner.shardings).params
   handover = make_handover(trained, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
-  copies = isinstance(handover, jax.stages.Wrapped)  # else the sampler has the learner's own arrays
+  copies = isinstance(handover, jax.stages.Wrapped)  # otherwise the sampler uses the learner's own arrays
   params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   found = engine.abstract_calls(params)
 
@@ -112,8 +122,8 @@ def sampling(
     "recompute": math.ceil(slots / width) if carries else 0,
     "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
   }
-  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch, with half of the longest answer before them
-  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
+  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch
+  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2  # tokens before each, on average
   cost = {
     "prefill": flops.forward(model, tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
     "decode": flops.forward(model, tokens=drawn, pairs=drawn * seen, logits=drawn),
@@ -124,12 +134,14 @@ def sampling(
     "recompute": (holder, "caches"),
     "decode": (holder, "caches", "prefixes"),
   }
-  programs = {
-    name: Program(*found[name], mesh, count, cost.get(name, 0), takes[name], frees=())
-    for name, count in calls.items()
-    if count
-  }
+  programs = {}
+  for name, count in calls.items():
+    if count:
+      function, arguments = found[name]
+      programs[name] = Program(
+        function, arguments, mesh, calls=count, flops=cost.get(name, 0), takes=takes[name], frees=()
+      )
   if copies:
-    programs["hand_over"] = Program(handover, (trained,), mesh, 1, 0, ("policy",))
+    programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, flops=0, takes=("policy",))
   (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
   return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})

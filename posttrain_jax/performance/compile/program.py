@@ -1,4 +1,4 @@
-"""One program of a run with abstract arguments, as it can be compiled before any array is there."""
+"""Describes one program as the compiler needs it: a jitted function and abstract arguments."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,16 +10,17 @@ from jax.sharding import Mesh
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """One program.
+  """Describes one program of a run.
 
   Attributes:
     function: jitted.
-    arguments: of a call; the large ones abstract.
-    mesh: under which it is called.
-    calls: in a step without dropped groups, whose answers are all as long as they may be.
-    flops: that a call needs (`models.flops`).
-    takes: which of the run's arrays are among the arguments; the others lie beside it on the devices,
-    frees: except these, which the run frees before.
+    arguments: of a call; the large arrays are abstract.
+    mesh: mesh under which it is called.
+    calls: number of calls in a step that drops no groups and whose answers all have the greatest length.
+    flops: FLOPs of a call (`models.flops`).
+    takes: names of the run's arrays among the arguments.
+    frees: names of the run's arrays that the run frees before the call. All arrays in neither list stay on the devices
+      during the call, in addition to the program's own memory.
   """
 
   function: jax.stages.Wrapped
@@ -33,12 +34,13 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class RunPrograms:
-  """A run's programs.
+  """Holds a run's programs, and the arrays that stay on its devices between calls.
 
   Attributes:
-    programs: by name.
-    arrays: abstract arrays that live through a step, by name: each model's parameters, optimiser states, caches
-      of answers ("caches") and of prompts that answers go on with ("prefixes") or are about to ("pool").
+    programs: name → program.
+    arrays: name → pytree of jax.ShapeDtypeStruct: each model's parameters, the optimiser states, and the KV caches of
+      the answers ("caches"), of the prompts whose answers are in the slots ("prefixes"), and of prompts whose answers
+      wait for slots ("pool").
   """
 
   programs: Mapping[str, Program]
@@ -46,5 +48,5 @@ class RunPrograms:
 
 
 def shapes(batch: Any) -> Any:
-  """Arrays of the host as ShapeDtypeStructs."""
+  """Replaces each array of a pytree by its jax.ShapeDtypeStruct."""
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)

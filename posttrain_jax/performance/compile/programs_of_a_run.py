@@ -1,8 +1,9 @@
-"""The programs that a run of a config executes, with abstract arguments: what can be compiled before anything is there.
+"""Lists the programs that a run of GRPO, PPO or DPO executes, with abstract arguments.
 
-They come from the very learners, scorers and engine that the run makes, which on a mesh of devices that are only
-described are made without an array. Batches are as wide as the config allows; how wide they are in a run depends on its
-data. Left out are the supervised warm-up and the evaluations, whose engines differ from the rollout's in size only.
+The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
+these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
+its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
+`policy_programs` has the parts that GRPO and PPO share.
 """
 
 import dataclasses
@@ -14,19 +15,19 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.learner_settings import learner_settings
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.data.supervised import SupervisedBatch
+from posttrain_jax.evaluation.reference_logprobs import logprob_program
 from posttrain_jax.learner.batch_learner import check_division as check_batch_division
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
-from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.policy_learner import PolicyLearner, check_division
-from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.scoring import logprob_scorer
-from posttrain_jax.learner.value import ValueBatch, ValueObjective
+from posttrain_jax.learner.value import ValueBatch
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.models import flops
 from posttrain_jax.models.buckets import bucket, rows_per_batch
@@ -35,82 +36,115 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.performance.compile.policy_programs import forward_flops, sampling, scoring, updates, widest_batch
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
-from posttrain_jax.pipelines import dpo, offline
+from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.ppo_parts import mesh_of
-from posttrain_jax.pipelines.reference_logprobs import logprob_program
+from posttrain_jax.pipelines.dpo import DPOSettings
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.rewards.model_reward import ModelReward, score_rows
-from posttrain_jax.rollouts.admission import Admission
-from posttrain_jax.runs.settings import build
+from posttrain_jax.rollouts.dynamic_sampling import Admission
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 
-def run_programs(config: ml_collections.ConfigDict, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
-  """The programs of a run.
-
-  Args:
-    config: of GRPO and its kin, PPO or DPO: told by its fields.
-    policy: the model, without parameters, and any tokeniser that fits.
-    devices: where, there or described.
+def parse_method(config: ml_collections.ConfigDict) -> GRPOSettings | PPOSettings | DPOSettings:
+  """Parses the config of GRPO and its kin, PPO or DPO, which its fields tell.
 
   Raises:
-    InputError: a config of another method, or one that does not fit its mesh.
+    InputError: if it is a config of another method.
   """
   if "online" in config or "objective" not in config or not ("preferences" in config or "rollout" in config):
     raise InputError("compile: the config is none of GRPO and its kin, PPO or DPO on given pairs; expected one of them")
-  mesh = make_mesh(config.mesh, devices)
   if "preferences" in config:
-    return _of_dpo(config, policy, mesh)
-  return _of_ppo(config, policy, mesh, devices) if "value" in config else _of_grpo(config, policy, mesh)
+    return parse(DPOSettings, config)
+  return parse(PPOSettings if "value" in config else GRPOSettings, config)
 
 
-def _of_grpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> RunPrograms:
-  objective, optimizer, division = learner_settings(config, updates="updates_per_step")
-  check_division(mesh, **division)
-  estimator, count = Estimator(config.advantage, config.advantage_options), config.learner.updates_per_step
+def programs_of_run(
+  settings: GRPOSettings | PPOSettings | DPOSettings, policy: Policy, devices: Sequence[jax.Device]
+) -> RunPrograms:
+  """Returns the programs of a run.
+
+  Args:
+    settings: the method's.
+    policy: the model, without parameters, and any tokeniser whose vocabulary fits.
+    devices: those of this machine, or of `topology.devices`.
+
+  Raises:
+    InputError: if the config does not fit its mesh.
+  """
+  mesh = make_mesh(settings.mesh, devices)
+  match settings:
+    case DPOSettings():
+      return _of_dpo(settings, policy, mesh)
+    case PPOSettings():
+      return _of_ppo(settings, policy, mesh, devices)
+    case GRPOSettings():
+      return _of_grpo(settings, policy, mesh)
+
+
+def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+  objective, division = settings.objective, settings.division
+  division.check(mesh)
+  estimator = Estimator(settings.advantage, settings.advantage_options)
+  count = settings.learner.updates_per_step
   learner = PolicyLearner(
-    policy.model, objective, optimizer, mesh, **division, max_skipped_updates=1, seed=0, abstract=True
+    policy.model, objective, settings.optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True
   )
-  params, prompts = learner.state.params, division["prompts_per_update"]
-  batch = widest_batch(config, count=prompts, per_token=estimator.per_token)
-  forward = forward_flops(config, policy.model, prompts=prompts)
+  params, prompts = learner.state.params, division.prompts_per_update
+  batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
+  forward = forward_flops(settings.rollout, policy.model, prompts=prompts)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
-  kl_in_reward = config.reference.kl_in_reward
-  # All parts of a step are scored where somebody needs old logprobs; otherwise those of the first come with its update.
-  scored = count if "old_logprobs" in estimator.inputs or kl_in_reward else count - 1
+  # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
+  # update is on-policy and computes them itself.
+  scored = count if settings.needs_old(estimator) else count - 1
   programs = {}
   if scored:
     programs["old_logprobs"] = scoring(learner.scorer, params, batch, mesh, calls=scored, forward=forward, of="policy")
-  if objective.kl_coefficient or kl_in_reward or "reference_logprobs" in estimator.inputs:
+  if settings.needs_reference(estimator):
     arrays["reference"] = learner.scorer.freeze_program.eval_shape(params)
     programs["reference_logprobs"] = scoring(
       learner.scorer, arrays["reference"], batch, mesh, calls=count, forward=forward, of="reference"
     )
     batch = dataclasses.replace(batch, reference_logprobs=batch.sampler_logprobs)
-  carries = config.dynamic_sampling.enabled and config.dynamic_sampling.admission == Admission.CARRY
-  drawing = sampling(config, policy, learner, mesh, carries=carries)
+  carries = settings.dynamic_sampling.enabled and settings.dynamic_sampling.admission == Admission.CARRY
+  drawing = sampling(settings.rollout, policy, learner, mesh, carries=carries)
   programs |= updates(learner, batch, count=count, forward=forward)
   return RunPrograms(programs | drawing.programs, arrays | drawing.arrays)
 
 
-def _of_ppo(
-  config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh, devices: Sequence[jax.Device]
-) -> RunPrograms:
-  objective, optimizer, division = learner_settings(config, updates="minibatches")
+def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence[jax.Device]) -> RunPrograms:
+  objective, division = settings.objective, settings.division
   others = ("reference", "reward", "value")
-  reference_mesh, reward_mesh, value_mesh = (mesh_of(config, name, devices) for name in others)
+  reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
   for each in (mesh, reference_mesh, value_mesh):
-    check_division(each, **division)
+    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
-  common = dict(**division, max_skipped_updates=1, abstract=True)
-  learner = PolicyLearner(policy.model, objective, optimizer, mesh, seed=0, text=_text(config), **common)
-  value_objective = build(ValueObjective, config.value.objective, "value.objective")
-  value_optimizer = build(OptimizerConfig, config.value.optimizer, "value.optimizer")
-  value = ValueLearner(scalar, value_objective, value_optimizer, value_mesh, params=scalar_params, **common)
-  reference = logprob_scorer(policy.model, objective, reference_mesh, **division)
+  learner = PolicyLearner(
+    policy.model,
+    objective,
+    settings.optimizer,
+    mesh,
+    division,
+    seed=0,
+    text=_text(settings),
+    max_skipped_updates=1,
+    abstract=True,
+  )
+  value = ValueLearner(
+    scalar,
+    settings.value.objective,
+    settings.value.optimizer,
+    value_mesh,
+    division,
+    params=scalar_params,
+    max_skipped_updates=1,
+    abstract=True,
+  )
+  reference = logprob_scorer(policy.model, objective, reference_mesh, division)
 
-  params, prompts = learner.state.params, division["prompts_per_update"]
+  params, prompts = learner.state.params, division.prompts_per_update
   arrays = {
     "policy": params,
     "optimizer": learner.state.opt_state,
@@ -118,13 +152,13 @@ def _of_ppo(
     "value": value.state.params,
     "value_optimizer": value.state.opt_state,
   }
-  batch = widest_batch(config, count=prompts, per_token=True)
+  batch = widest_batch(settings.rollout, count=prompts, per_token=True)
   numbers = batch.sampler_logprobs
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
-  forward, value_forward = (forward_flops(config, model, prompts=prompts) for model in (policy.model, scalar))
-  parts, count = config.learner.minibatches, config.learner.epochs * config.learner.minibatches
+  forward, value_forward = (forward_flops(settings.rollout, model, prompts=prompts) for model in (policy.model, scalar))
+  parts, count = settings.learner.minibatches, settings.learner.epochs * settings.learner.minibatches
   programs = {
     "old_logprobs": scoring(learner.scorer, params, batch, mesh, calls=parts, forward=forward, of="policy"),
     "reference_logprobs": scoring(
@@ -142,26 +176,34 @@ def _of_ppo(
       ("value", "value_optimizer"),
     ),
   }
-  correct = np.zeros(numbers.shape[:2], bool)
-  programs |= updates(learner, dataclasses.replace(batch, correct=correct), count=count, forward=forward)
-  if config.average.decay:
+  programs |= updates(learner, batch, count=count, forward=forward)
+  if settings.average.decay:
     arrays["average"] = params
-    average = make_average(config.average.decay, learner.shardings.params)
+    average = make_average(settings.average.decay, learner.shardings.params)
     programs["average"] = Program(average, (params, params), mesh, 1, 0, ("policy", "average"))
-  if config.reward_model:
+  if settings.reward_model:
     reward = ModelReward(scalar, scalar_params, mesh=reward_mesh, abstract=True)
     arrays["reward"] = reward.params
-    programs["reward"] = _rewarding(config, reward)
-  drawing = sampling(config, policy, learner, mesh, carries=False)
+    programs["reward"] = _rewarding(settings, reward)
+  drawing = sampling(settings.rollout, policy, learner, mesh, carries=False)
   return RunPrograms(programs | drawing.programs, arrays | drawing.arrays)
 
 
-def _of_dpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> RunPrograms:
-  section, size = config.preferences, config.batch_size
-  check_batch_division(mesh, batch_size=size, micro_batches=config.micro_batches)
-  objective = build(PreferenceObjective, config.objective, "objective")
-  offline.set_length(config, size)  # a decaying rate needs an end; no program depends on which
-  learner = dpo.make_learner(config, policy, objective, mesh, abstract=True)
+def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+  section, size = settings.preferences, settings.batch_size
+  check_batch_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
+  objective = settings.objective
+  settings = offline.with_length(settings, size)  # a decaying rate needs an end, but no program depends on it
+  learner = pair_learner(
+    policy,
+    objective,
+    settings.optimizer,
+    mesh,
+    seed=0,
+    micro_batches=settings.micro_batches,
+    max_skipped_updates=1,
+    abstract=True,
+  )
   pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
   pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
   if objective.unpaired:
@@ -175,25 +217,25 @@ def _of_dpo(config: ml_collections.ConfigDict, policy: Policy, mesh: Mesh) -> Ru
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
   programs = {
     "update": Program(learner.update, (learner.state, shapes(batch)), mesh, 1, 3 * forward, ("policy", "optimizer")),
-    # Before the first step, with the parameters that training starts from.
+    # Called before the first step, with the parameters that training starts from.
     "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
   }
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
-def _text(config: ml_collections.ConfigDict) -> Text | None:
-  """The text of PPO-ptx, its rows full; None where it has no weight."""
-  if not config.ptx.coefficient:
+def _text(settings: PPOSettings) -> Text | None:
+  """Returns PPO-ptx's text with full rows; None if its coefficient is 0."""
+  if not settings.ptx.coefficient:
     return None
-  draws = np.zeros((config.ptx.rows,), np.int32)
-  tokens = np.zeros((config.ptx.rows, config.ptx.demonstrations.row_length), np.int32)
+  draws = np.zeros((settings.ptx.rows,), np.int32)
+  tokens = np.zeros((settings.ptx.rows, settings.ptx.demonstrations.row_length), np.int32)
   batch = SupervisedBatch(tokens, tokens > 0, tokens, tokens, tokens.astype(np.float32), draws)
-  return Text(config.ptx.coefficient, lambda version: batch)
+  return Text(settings.ptx.coefficient, lambda version: batch)
 
 
-def _rewarding(config: ml_collections.ConfigDict, reward: ModelReward) -> Program:
-  """The reward model's program for the longest texts."""
-  rollout = config.rollout
+def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
+  """Returns the reward model's program for texts of the greatest length."""
+  rollout = settings.rollout
   length = rollout.max_prompt_length + rollout.max_new_tokens
   width = bucket(length)
   rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))

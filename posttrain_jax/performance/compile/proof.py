@@ -1,7 +1,8 @@
-"""Proof that a config compiles for TPUs and fits their memory, without a TPU: what its programs need on each device.
+"""Compiles a config's programs for TPUs, without a TPU, and checks that they fit.
 
-A program's peak counts its arguments. What else lies on the devices while it runs is put on top: the other models, and
-for the rollout's programs the optimiser's state; caches are freed before the learner's programs run.
+A program's peak includes its arguments. The arrays that stay on the devices while it runs are added: the other models
+and, during the rollout, the optimiser's state. Caches are not added to the learner's programs, as the run frees them
+first.
 """
 
 import dataclasses
@@ -17,19 +18,19 @@ import jax.extend.core
 import ml_collections
 import numpy as np
 
-from posttrain_jax.assembly.model import COMPUTE_FIELDS, Policy, load_policy
+from posttrain_jax.assembly.model import COMPUTE_FIELDS, ModelSettings, Policy, load_policy
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.performance.compile import compiled, topology
 from posttrain_jax.performance.compile.program import Program
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
-from posttrain_jax.runs.settings import build
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method, programs_of_run
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 _GIB = 2**30
-_PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
+_PACKAGE = str(pathlib.Path(__file__).resolve().parents[2])
 
 
 def prove(
@@ -46,20 +47,22 @@ def prove(
   Args:
     config: the run's.
     topology_name: such as "v5p:4x4x8".
-    slices: number of them.
-    model: name of a public model's sizes; empty: what `model.path` names.
-    only: names of the programs to compile; all if there are none.
+    slices: number of slices.
+    model: name of a public model's sizes; empty: the model that `model.path` names.
+    only: names of the programs to compile; empty: all.
     say: called with a line after each program is compiled.
 
   Returns:
-    What `experiments.compile` prints; "refused" has a line for each program that does not fit.
+    The report that `experiments.compile` prints; "refused" has a line for each program that does not fit.
 
   Raises:
-    InputError: libtpu is not installed, the topology is unknown, or the config does not fit the mesh.
+    InputError: if libtpu is not installed, the topology is unknown, the config does not fit the mesh, or `only` names
+      a program that the run does not have.
   """
+  settings = parse_method(config)
   devices = topology.devices(topology_name, slices=slices)
-  policy = policy_of(config, model)
-  run = run_programs(config, policy, devices)
+  policy = policy_of(settings.model, model)
+  run = programs_of_run(settings, policy, devices)
   for name in only:
     if name not in run.programs:
       raise InputError(f"--programs: {name!r}, expected some of {', '.join(run.programs)}")
@@ -85,7 +88,8 @@ def prove(
     if needed + beside > memory:
       largest = found["largest"] = _largest(program)
       report["refused"].append(
-        f"{name} needs {needed:.2f} GiB, {beside:.2f} lie beside it, of {memory:.2f}; its largest arrays: {largest}"
+        f"{name} needs {needed:.2f} GiB and other arrays take {beside:.2f}, of {memory:.2f}; "
+        f"its largest arrays: {largest}"
       )
     report["programs"][name] = found
     say(f"{name}: {found}")
@@ -96,7 +100,8 @@ def compile_program(program: Program) -> dict[str, Any]:
   """Compiles one program.
 
   Returns:
-    "peak_gib" on a device and what else is known of it; where the compiler refuses it, "needs_gib" instead.
+    Seconds, calls, FLOPs, and "peak_gib" on a device with the arguments' part of it and the collectives. If the
+    compiler refuses the program, "needs_gib" takes the place of the last three.
   """
   facts = {"calls_per_step": program.calls, "flops": program.flops}
   start = time.perf_counter()
@@ -119,16 +124,17 @@ def compile_program(program: Program) -> dict[str, Any]:
 
 
 def lower(program: Program) -> jax.stages.Lowered:
-  """A program lowered for the devices of its mesh."""
+  """Lowers a program for the devices of its mesh."""
   platform = program.mesh.devices.flat[0].platform
   with jax.set_mesh(program.mesh):
     return program.function.trace(*program.arguments).lower(lowering_platforms=(platform,))
 
 
 def _largest(program: Program, count: int = 3) -> str:
-  """The largest arrays that a program asks for, before they are split over devices, with the operations that make them.
+  """Names the largest arrays that a program makes, with the operations that make them.
 
-  Of a program that is far too large the compiler names no buffers.
+  Sizes are those before the arrays are sharded. They come from the jaxpr, as the compiler names no buffers of a program
+  that is far too large.
   """
   with jax.set_mesh(program.mesh):
     made = dict(_made(program.function.trace(*program.arguments).jaxpr.jaxpr))
@@ -136,8 +142,8 @@ def _largest(program: Program, count: int = 3) -> str:
   return ", ".join(f"{array} {array.bytes / _GIB:.1f} GiB ({made[array]})" for array in chosen)
 
 
-def _made(jaxpr: Any) -> Iterator[tuple[Any, str]]:
-  """(shape and dtype, operation and line) of each array that a jaxpr makes, those in loops and functions included."""
+def _made(jaxpr: jax.extend.core.Jaxpr) -> Iterator[tuple[compiled.Array, str]]:
+  """Yields each array that a jaxpr makes, loops and functions included, with its operation."""
   for equation in jaxpr.eqns:
     traceback = equation.source_info.traceback
     frames = [frame for frame in traceback.frames if _PACKAGE in frame.file_name] if traceback else []
@@ -150,31 +156,30 @@ def _made(jaxpr: Any) -> Iterator[tuple[Any, str]]:
       yield from _made(inner)
 
 
-def policy_of(config: ml_collections.ConfigDict, name: str) -> Policy:
-  """The model of a config without its parameters, which need not be there.
+def policy_of(section: ModelSettings, name: str) -> Policy:
+  """Returns a config's model without parameters; a public model needs no files.
 
   Args:
-    config: `model.path` is a public model's name, as "Qwen2.5-32B", or something that can be loaded.
-    name: of a public model's sizes; goes before the path.
+    section: the config's `model`; its path is a public model's name, such as "Qwen2.5-32B", or can be loaded.
+    name: of a public model's sizes; takes precedence over the path. Empty: the path decides.
   """
-  section = config.model
   known = re.sub(r"\W", "_", section.path.lower())
   found = [each for each in SIZES if known.startswith(each)]
   if not name and not found:
     return dataclasses.replace(load_policy(section), params=None)
   model = sizes(name or max(found, key=len))
-  compute = {field: section[field] for field in COMPUTE_FIELDS}
-  fields = ml_collections.ConfigDict(dataclasses.asdict(model) | compute)
-  return Policy(build(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
+  compute = {field: section.transformer[field] for field in COMPUTE_FIELDS}
+  fields = dataclasses.asdict(model) | compute
+  return Policy(parse(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
 
 
 def bytes_per_device(arrays: Any) -> int:
-  """Bytes of abstract arrays on each device that has them."""
+  """Counts the bytes of sharded abstract arrays on each device that holds a shard."""
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays)
   )
 
 
 def _rounded(number: float) -> float:
-  """To four digits."""
+  """Rounds to four significant digits."""
   return float(f"{number:.4g}")

@@ -1,6 +1,7 @@
-"""TPU topologies that are not there: their devices and their memory, for compiling and never for running.
+"""Describes the devices and memory of TPUs that this machine does not have.
 
-libtpu, an ordinary wheel, compiles for any of them on any machine (`launch/README.md` has how to install it).
+Programs can be compiled for such devices, but not run. libtpu, an ordinary wheel, compiles for any topology on any
+machine; `launch/README.md` says how to install it.
 """
 
 import importlib.util
@@ -16,19 +17,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posttrain_jax.types import InputError
 
-# Read by libtpu when it is loaded: no metadata server is asked, and several processes may compile side by side.
+# libtpu reads these when it is loaded: it then asks no metadata server, and several processes may compile at once.
 _ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 
 def devices(name: str, *, slices: int = 1) -> list[jax.Device]:
-  """Devices of a topology, those of a slice together.
+  """Returns the devices of a topology, slice by slice.
 
   Args:
     name: generation and chips along each axis, such as "v5e:2x2" or "v5p:4x4x8".
-    slices: how many of them are connected by the data-center network.
+    slices: number of slices, which the data-center network connects.
 
   Raises:
-    InputError: libtpu is not installed, or knows no such topology.
+    InputError: if libtpu is not installed, or does not know the topology.
   """
   if importlib.util.find_spec("libtpu") is None:
     raise InputError(f"--topology={name}: libtpu is not installed, which compiles for it (see launch/README.md)")
@@ -43,7 +44,10 @@ def devices(name: str, *, slices: int = 1) -> list[jax.Device]:
 
 
 def memory_gib(devices: Sequence[jax.Device]) -> float:
-  """GiB that a program may take on each device, as the compiler itself says when it refuses one that takes more."""
+  """Returns the GiB that a program may take on each device.
+
+  The number is the compiler's own, from its message when it refuses a program that is far too large.
+  """
   everywhere = NamedSharding(Mesh(np.asarray(devices), ("all",)), PartitionSpec())
   huge = jax.ShapeDtypeStruct((2**20, 2**24), jnp.float32, sharding=everywhere)
   try:
@@ -56,7 +60,11 @@ def memory_gib(devices: Sequence[jax.Device]) -> float:
 
 
 def needed_gib(message: str) -> float | None:
-  """GiB on a device that a refused program would need, from the compiler's message; None where that is not why."""
+  """Reads from the compiler's message the GiB that a refused program needs on a device.
+
+  Returns:
+    GiB, or None if the program was refused for another reason.
+  """
   found = re.search(r"memory required for [\w ]+ \(([\d.]+)([MGT])\)|Used ([\d.]+)([MGT]) of", message)
   return _gib(found) if found else None
 

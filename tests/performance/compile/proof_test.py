@@ -1,11 +1,10 @@
-"""The programs that are compiled for a topology are those that a run executes; what does not fit is named."""
+"""What is reported of compiled programs; a program that does not fit is named with its largest arrays."""
 
-import contextlib
-import dataclasses
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,33 +13,15 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from configs import tiny_dapo, tiny_dpo, tiny_ppo
+from configs import tiny_dapo
+from posttrain_jax import losses
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import proof, topology
 from posttrain_jax.performance.compile.program import Program, RunPrograms
-from posttrain_jax.performance.compile.programs_of_a_run import run_programs
-from posttrain_jax.pipelines.grpo_parts import assemble
-from posttrain_jax.types import InputError
-from tests.pipelines.small_run import OVERRIDES
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from tests.performance.compile.small_config import small
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SMALL = OVERRIDES | {
-  "warmup.steps": 0,
-  "model.num_layers": 2,
-  "model.embed_dim": 16,
-  "model.num_heads": 4,
-  "model.num_kv_heads": 2,
-  "model.head_dim": 8,
-  "model.unroll": 1,
-  "mesh.data": 2,
-  "mesh.fsdp": 2,
-  "mesh.tensor": 2,
-  "rollout.groups": 8,
-  "rollout.slots": 32,
-  "rollout.max_prompt_length": 9,
-}
-
-
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 TPU = {
   "mesh.fsdp": 2,
   "mesh.tensor": 2,
@@ -60,104 +41,13 @@ TPU = {
 REMATERIALIZED = "Involuntary full rematerialization"
 
 
-def small(base, **changes):
-  config = base.get_config().unlock()
-  for name, value in {**SMALL, **changes}.items():
-    *groups, field = name.split(".")
-    section = config
-    for group in groups:
-      section = section.get(group, {})
-    if field in section:
-      section[field] = value
-  config.model.vocab_size = 64
-  return config
-
-
-def programs(config):
-  return run_programs(config, proof.policy_of(config, ""), jax.devices())
-
-
-def test_a_run_lowers_the_same_programs(tmp_path):
-  """Text for text: updates, scoring and the hand-over of a run that was assembled."""
-  config = small(tiny_dapo, **{"eval.every": 0})
-  with contextlib.ExitStack() as stack:
-    parts = assemble(config, str(tmp_path / "run"), stack)
-    assert parts.engine.max_prompt_length <= 9
-    config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
-    run = programs(config)
-    learner = parts.learner
-    batch = parts.batches([])
-    first, second = learner.scorer.split(batch)
-    with jax.set_mesh(learner.mesh):
-      # From the host, as where an array lies changes the numbers of functions in the text.
-      second = dataclasses.replace(second, old_logprobs=second.sampler_logprobs)
-      lowered = {
-        "update_on_policy": learner.update[True].lower(learner.state, first),
-        "update_off_policy": learner.update[False].lower(learner.state, second),
-        "old_logprobs": learner.scorer.program.lower(learner.state.params, first),
-        "hand_over": parts._handover.lower(learner.state.params),
-      }
-      for name, expected in lowered.items():
-        assert proof.lower(run.programs[name]).as_text() == expected.as_text(), name
-
-
-def test_what_a_step_of_dapo_calls():
-  run = programs(small(tiny_dapo))
-  calls = {name: program.calls for name, program in run.programs.items()}
-  # 8 groups of 4 answers on 32 slots; 12 tokens, 8 a dispatch; two updates, the first of which scores itself.
-  expected = dict(old_logprobs=1, update_on_policy=1, update_off_policy=1, prefill=1, fill=1, decode=2, hand_over=1)
-  assert calls == expected
-  caches = ("caches", "prefixes", "pool")
-  assert set(run.arrays) == {"policy", "optimizer", "sampler", *caches}
-  assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == caches
-  for name in ("prefill", "fill", "decode"):
-    given = {id(leaf) for leaf in jax.tree.leaves(run.programs[name].arguments)}
-    for array in ("sampler", *caches):
-      is_given = [id(leaf) in given for leaf in jax.tree.leaves(run.arrays[array])]
-      assert is_given == [array in run.programs[name].takes] * len(is_given), (name, array)
-  carried = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "carry", "objective.kl_coefficient": 0.1}))
-  assert set(carried.programs) - set(calls) == {"recompute", "reference_logprobs"}
-
-
-def test_ppo_has_four_models():
-  config = small(tiny_ppo, **{"reward_model": "somewhere", "average.decay": 0.9, "ptx.coefficient": 1.0})
-  run = programs(config)
-  trained = {"policy", "optimizer", "value", "value_optimizer"}
-  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "prefixes", "pool"}
-  names = {"old_logprobs", "reference_logprobs", "values", "value_update", "reward", "average"}
-  assert names <= set(run.programs)
-  for name in names | {"update_off_policy"}:
-    proof.lower(run.programs[name])  # arguments that do not fit would be refused
-
-
-@pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_dpo(method):
-  config = small(tiny_dpo)
-  config.objective.update(loss=method)
-  run = programs(config)
-  assert set(run.programs) == {"update", "reference_logprobs"}
-  for program in run.programs.values():
-    proof.lower(program)
-
-
-def test_a_config_that_does_not_fit_its_mesh_is_one_line():
-  with pytest.raises(InputError, match=r"mesh: data=2 x fsdp=2 x tensor=4 needs 16 devices, there are 8"):
-    programs(small(tiny_dapo, **{"mesh.tensor": 4}))
-  with pytest.raises(InputError, match=r"mesh: .*key.* is not divisible by tensor=4"):
-    programs(small(tiny_dapo, **{"mesh.data": 1, "mesh.tensor": 4}))
-  config = small(tiny_dapo)
-  del config.rollout
-  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO or DPO"):
-    programs(config)
-
-
 @pytest.mark.parametrize(
   ("path", "name", "layers"), [("Qwen2.5-32B", "", 64), ("smollm2-135m-instruct", "", 30), ("", "llama3_2_1b", 16)]
 )
 def test_sizes_of_a_model_that_is_not_there(path, name, layers):
   config = small(tiny_dapo)
   config.model.path, config.model.compute_dtype, config.model.remat = path, "bfloat16", "full"
-  model = proof.policy_of(config, name).model
+  model = proof.policy_of(parse_method(config).model, name).model
   assert (model.num_layers, model.compute_dtype, model.remat) == (layers, "bfloat16", "full")
 
 
@@ -167,7 +57,7 @@ def test_report(monkeypatch):
   rows = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, flops=5, takes=("policy",))
   run = RunPrograms({"square": program}, {"policy": rows, "caches": (rows, rows), "reference": rows})
-  monkeypatch.setattr(proof, "run_programs", lambda *arguments: run)
+  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: run)
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 1e-7)
   said = []
@@ -184,12 +74,17 @@ def test_report(monkeypatch):
   json.dumps(report)
 
 
-def test_the_compilers_refusals():
-  far = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (2.30T) exceeds "
-  assert topology.needed_gib(far + "available HBM (95.74G).") == pytest.approx(2.3 * 1024)
-  near = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.25G of 15.75G hbm. Exceeded hbm capacity"
-  assert topology.needed_gib(near) == 20.25
-  assert topology.needed_gib("INTERNAL: something else") is None
+def test_an_array_that_does_not_fit_is_named_with_its_line(monkeypatch):
+  """The line is that of the package's function which made it."""
+  mesh = make_mesh(dict(fsdp=8), jax.devices())
+  x = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
+  function = jax.jit(lambda x: losses.kl.kl_estimate(x, 2 * x, estimator="k2").sum())
+  program = Program(function, (x,), mesh, calls=1, flops=0, takes=())
+  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: RunPrograms({"kl": program}, {}))
+  monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
+  monkeypatch.setattr(topology, "memory_gib", lambda devices: 0.0)
+  (refused,) = proof.prove(small(tiny_dapo), topology_name="v5e:2x4")["refused"]
+  assert re.search(r"\[8,64\] 0\.0 GiB \(\w+ at kl\.py:\d+\)", refused), refused
 
 
 def compile_for(*arguments):

@@ -35,3 +35,11 @@ def test_slices_stand_one_after_the_other():
 def test_an_unknown_topology_is_one_line(name):
   with pytest.raises(InputError, match=f"--topology={name}: libtpu knows no such topology"):
     topology.devices(name)
+
+
+def test_the_compilers_refusals():
+  far = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (2.30T) exceeds "
+  assert topology.needed_gib(far + "available HBM (95.74G).") == pytest.approx(2.3 * 1024)
+  near = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.25G of 15.75G hbm. Exceeded hbm capacity"
+  assert topology.needed_gib(near) == 20.25
+  assert topology.needed_gib("INTERNAL: something else") is None

@@ -1,9 +1,9 @@
-"""A loss that is a sum of one number a token, with its gradient made in the forward pass.
+"""Computes a sum of token losses, and its gradient in the same forward pass.
 
-Where no token's loss looks at another token's log probability, a chunk's logits tell both the loss and its gradient, so
-they are made once: three products with the unembedding in place of four, and no chunk is seen twice. That holds for
-PPO's clipped surrogate and its kin, a KL term, an entropy bonus and the supervised loss; where a ratio belongs to a
-whole answer (GSPO) or a batch's statistics decide (clip-cov), take `losses.logprobs`.
+If a token's loss depends on no other token's logprob, a chunk's logits give both the loss and its gradient. So they
+are made once: three products with the unembedding instead of four. This holds for PPO's clipped surrogate and its kin,
+a KL term, an entropy bonus and the supervised loss. It does not hold where a ratio belongs to a whole answer (GSPO) or
+where a statistic of the batch decides (clip-cov): those take `losses.logprobs`.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from posttrain_jax.losses import aggregate
 from posttrain_jax.losses.vocabulary import Head, prepare
 
 # (logprobs, entropies, data) to losses, all of one shape.
-PerToken = Callable[[jax.Array, jax.Array, Any], jax.Array]
+LossOfTokens = Callable[[jax.Array, jax.Array, Any], jax.Array]
 
 
-def token_loss(
-  per_token: PerToken,
+def summed_token_loss(
+  loss_of_tokens: LossOfTokens,
   hidden: chex.Array,
   unembedding: chex.Array,
   targets: chex.Array,
@@ -31,11 +32,13 @@ def token_loss(
   chunk: int,
   shards: int = 1,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """Σ_t per_token(logprob_t, entropy_t, data_t), of the logprobs and entropies of `losses.logprobs.token_logprobs`.
+  """Computes Σ_t loss_of_tokens(logprob_t, entropy_t, data_t).
+
+  Logprobs and entropies are those of `losses.logprobs.token_logprobs`.
 
   Args:
-    per_token: losses of any number of tokens, each made of its own numbers only, and 0 where all data are 0 (padding).
-      It is differentiated once, where it is applied, and closes over nothing that is traced.
+    loss_of_tokens: losses of any number of tokens. Each depends on its own token's numbers only, and is 0 where all
+      data are 0 (padding). It is differentiated once, where it is applied, and closes over nothing that is traced.
     hidden: [..., T, D], the states that predict the targets.
     unembedding: [D, V].
     targets: [..., T] integers in [0, V).
@@ -52,12 +55,13 @@ def token_loss(
   head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
   chex.assert_tree_shape_prefix(data, jnp.shape(targets))
   constants = jax.lax.stop_gradient((jax.tree.map(cut.split, data), temperature))
-  loss, found = _sum(head, per_token)(cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), *constants)
+  sum_of_chunks = _sum(head, loss_of_tokens)
+  loss, found = sum_of_chunks(cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), *constants)
   return loss, jax.lax.stop_gradient(tuple(map(cut.join, found)))
 
 
-def _sum(head: Head, per_token: PerToken) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
-  """The function from chunks to the loss and what it is made of, whose forward pass keeps the finished gradient."""
+def _sum(head: Head, loss_of_tokens: LossOfTokens) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
+  """Makes the function of chunks whose forward pass keeps the finished gradient."""
 
   def forward(hidden, unembedding, targets, data, temperature):
     def step(carry, chunk):
@@ -65,7 +69,7 @@ def _sum(head: Head, per_token: PerToken) -> Callable[..., tuple[jax.Array, tupl
       hidden_SxRxCxD, targets_SxRxC, data = chunk
       logits, factor = head.logits(hidden_SxRxCxD, unembedding, temperature)
       logprobs, entropies, normalizers = head.reduce(logits, targets_SxRxC)
-      summed = lambda *found: per_token(*found, data).sum()  # noqa: E731
+      summed = lambda *found: aggregate.total(loss_of_tokens(*found, data))  # noqa: E731
       more_loss, cotangents = jax.value_and_grad(summed, argnums=(0, 1))(logprobs, entropies)
       reduced = entropies, normalizers, *cotangents
       to_hidden, more = head.gradient(hidden_SxRxCxD, unembedding, targets_SxRxC, logits, factor, *reduced)
@@ -81,6 +85,6 @@ def _sum(head: Head, per_token: PerToken) -> Callable[..., tuple[jax.Array, tupl
     scale = lambda x: (x * cotangents[0]).astype(x.dtype)  # noqa: E731
     return scale(to_hidden), scale(to_unembedding), None, None, jnp.zeros_like(temperature)
 
-  total = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
-  total.defvjp(forward, backward)
-  return total
+  loss_of_chunks = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+  loss_of_chunks.defvjp(forward, backward)
+  return loss_of_chunks

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posttrain_jax.losses.fused_loss import summed_token_loss
 from posttrain_jax.losses.logprobs import token_logprobs
-from posttrain_jax.losses.token_loss import token_loss
 from posttrain_jax.performance.compile.compiled import instructions
 from tests.losses.logprobs_example import CHUNK, LARGE_VOCABULARY, TOKENS, arguments, example, full, shapes_in
 
 
-def per_token(logprobs, entropies, data):
+def loss_of_tokens(logprobs, entropies, data):
   """Not linear, different for each token, and 0 for padding."""
   weights, mask = data
   return jnp.where(mask, weights * (jnp.exp(logprobs) - 0.3 * logprobs * entropies + entropies**2), 0)
@@ -26,7 +26,7 @@ def data_for(targets):
 
 def of_all_logits(hidden, unembedding, targets, **options):
   logprobs, entropies = full(hidden, unembedding, targets, **options)
-  return per_token(logprobs, entropies, data_for(targets)).sum(), (logprobs, entropies)
+  return loss_of_tokens(logprobs, entropies, data_for(targets)).sum(), (logprobs, entropies)
 
 
 def with_gradients(function, *arrays):
@@ -48,7 +48,7 @@ def with_gradients(function, *arrays):
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "softcap": 3.0}])
 def test_loss_and_gradients_are_those_of_all_logits(shape, chunking, options, x64):
   hidden, unembedding, targets = example(shape)
-  fused = lambda h, w: token_loss(per_token, h, w, targets, data_for(targets), **options, **chunking)  # noqa: E731
+  fused = lambda h, w: summed_token_loss(loss_of_tokens, h, w, targets, data_for(targets), **options, **chunking)  # noqa: E731
   expected = with_gradients(functools.partial(of_all_logits, targets=targets, **options), hidden, unembedding)
   found = with_gradients(fused, hidden, unembedding)
   assert jax.tree.structure(found) == jax.tree.structure(expected)
@@ -63,9 +63,9 @@ def test_loss_and_gradients_are_those_of_all_logits(shape, chunking, options, x6
 def test_a_factor_on_the_loss_scales_the_gradients(x64):
   hidden, unembedding, targets = example()
   one, three = (
-    jax.grad(lambda h, w, f=f: f * token_loss(per_token, h, w, targets, data_for(targets), chunk=4)[0], (0, 1))(
-      hidden, unembedding
-    )
+    jax.grad(
+      lambda h, w, f=f: f * summed_token_loss(loss_of_tokens, h, w, targets, data_for(targets), chunk=4)[0], (0, 1)
+    )(hidden, unembedding)
     for f in (1.0, 3.0)
   )
   for a, b in zip(one, three):
@@ -76,13 +76,15 @@ def test_logprobs_and_data_are_constants(x64):
   hidden, unembedding, targets = example()
 
   def loss(hidden, weights):
-    value, (logprobs, entropies) = token_loss(
-      per_token, hidden, unembedding, targets, (weights, data_for(targets)[1]), chunk=4
+    value, (logprobs, entropies) = summed_token_loss(
+      loss_of_tokens, hidden, unembedding, targets, (weights, data_for(targets)[1]), chunk=4
     )
     return 0 * value + logprobs.sum() + entropies.sum() + value
 
   to_hidden, to_weights = jax.grad(loss, (0, 1))(hidden, data_for(targets)[0])
-  alone = jax.grad(lambda h: token_loss(per_token, h, unembedding, targets, data_for(targets), chunk=4)[0])(hidden)
+  alone = jax.grad(lambda h: summed_token_loss(loss_of_tokens, h, unembedding, targets, data_for(targets), chunk=4)[0])(
+    hidden
+  )
   np.testing.assert_array_equal(to_hidden, alone)
   assert not np.any(to_weights)
 
@@ -93,10 +95,12 @@ def test_bfloat16_agrees_with_the_logprobs_own_gradient():
   data = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == float else x, data_for(targets))
 
   def unfused(h, w):
-    return per_token(*token_logprobs(h, w, targets, chunk=4, entropy=True), data).sum()
+    return loss_of_tokens(*token_logprobs(h, w, targets, chunk=4, entropy=True), data).sum()
 
   expected = jax.jit(jax.value_and_grad(unfused, (0, 1)))(*low)
-  found = jax.jit(jax.value_and_grad(lambda h, w: token_loss(per_token, h, w, targets, data, chunk=4)[0], (0, 1)))(*low)
+  found = jax.jit(
+    jax.value_and_grad(lambda h, w: summed_token_loss(loss_of_tokens, h, w, targets, data, chunk=4)[0], (0, 1))
+  )(*low)
   for ours, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
     assert ours.dtype == wanted.dtype
     np.testing.assert_allclose(ours.astype(jnp.float32), wanted.astype(jnp.float32), rtol=1e-2, atol=1e-3)
@@ -105,17 +109,17 @@ def test_bfloat16_agrees_with_the_logprobs_own_gradient():
 def test_bad_shapes():
   hidden, unembedding, targets = example()
   with pytest.raises(AssertionError):
-    token_loss(per_token, hidden, unembedding, targets[:2], data_for(targets[:2]), chunk=4)
+    summed_token_loss(loss_of_tokens, hidden, unembedding, targets[:2], data_for(targets[:2]), chunk=4)
   with pytest.raises(AssertionError):
-    token_loss(per_token, hidden, unembedding, targets, data_for(targets[:2]), chunk=4)
+    summed_token_loss(loss_of_tokens, hidden, unembedding, targets, data_for(targets[:2]), chunk=4)
   with pytest.raises(ValueError, match=r"shards: expected a divisor of the 3 rows .* found 2"):
-    token_loss(per_token, hidden, unembedding, targets, data_for(targets), chunk=4, shards=2)
+    summed_token_loss(loss_of_tokens, hidden, unembedding, targets, data_for(targets), chunk=4, shards=2)
 
 
 def loss_and_gradients(chunk):
   def loss(hidden, unembedding, targets):
     data = jnp.ones(targets.shape), jnp.ones(targets.shape, bool)
-    return token_loss(per_token, hidden, unembedding, targets, data, chunk=chunk)[0]
+    return summed_token_loss(loss_of_tokens, hidden, unembedding, targets, data, chunk=chunk)[0]
 
   return jax.value_and_grad(loss, argnums=(0, 1))
 

@@ -6,15 +6,16 @@ import pytest
 
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
-from posttrain_jax.learner.preference import PreferenceLoss, PreferenceObjective
+from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
+from tests.learner.settings import make_preference_objective
 from tests.random_params import random_params
 
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)
-OBJECTIVE = PreferenceObjective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=8)
+OBJECTIVE = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=8)
 
 
 def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():

@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation import metrics as bootstrap
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
 from posttrain_jax.learner.preference import PreferenceObjective, pair_metrics
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.pipelines.reference_logprobs import compute_logprobs
 
 
 class PreferenceEvaluation:

@@ -27,7 +27,7 @@ from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
-from posttrain_jax.pipelines.sampled_pairs import stack_answers
+from posttrain_jax.rollouts.sampled_pairs import stack_answers
 from posttrain_jax.types import Group
 
 _TENSOR = "reference_logprobs"

@@ -8,9 +8,9 @@ import pytest
 
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation import reference_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines import reference_logprobs
 from tests.random_params import random_params
 
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)

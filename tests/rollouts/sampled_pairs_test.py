@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from posttrain_jax.pipelines.sampled_pairs import best_and_worst, stack_answers
+from posttrain_jax.rollouts.sampled_pairs import best_and_worst, stack_answers
 from tests.pipelines import made_groups
 
 

@@ -1,0 +1,54 @@
+"""Makes the learner of preference pairs, given (`pipelines.dpo`) or sampled (`pipelines.online_dpo`)."""
+
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.learner import preference
+from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.preference import PreferenceObjective
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+
+
+def pair_learner(
+  policy: Policy,
+  objective: PreferenceObjective,
+  optimizer: OptimizerConfig,
+  mesh: Mesh,
+  *,
+  seed: int,
+  micro_batches: int,
+  max_skipped_updates: int,
+  optimizer_kept: Kept = Kept.DEVICE,
+  abstract: bool = False,
+) -> BatchLearner:
+  """Makes a learner that minimises a preference loss on a policy.
+
+  Args:
+    policy: what to start from.
+    objective: the loss.
+    optimizer: how to minimise it.
+    mesh: where.
+    seed: the config's, for random parameters.
+    micro_batches: parts in which an update's gradient is computed.
+    max_skipped_updates: updates in a row that are not finite which end the training.
+    optimizer_kept: in whose memory the optimiser's state is between updates.
+    abstract: make the programs and no array, to be compiled only.
+  """
+  graph, _ = abstract_transformer(policy.model)
+  return BatchLearner(
+    policy.model,
+    preference.make_loss(graph, objective, shards=batch_shards(mesh)),
+    preference.total_pairs,
+    optimizer,
+    mesh,
+    micro_batches=micro_batches,
+    max_skipped_updates=max_skipped_updates,
+    seed=stream_seed(seed, Stream.PARAMS),
+    params=policy.params,
+    abstract=abstract,
+    optimizer_kept=optimizer_kept,
+  )

@@ -1,0 +1,28 @@
+"""Loads the teacher of on-policy distillation (2306.13649): its logprobs of samples are what the policy learns from."""
+
+from posttrain_jax.assembly.judges import same_tokenizer
+from posttrain_jax.assembly.model import Policy, load_model
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.types import InputError
+
+
+def load_teacher(path: str, tokenizer: Tokenizer, *, wanted: bool, advantage: str) -> Policy | None:
+  """Loads the teacher, or returns None if the method takes none.
+
+  Args:
+    path: PATH_OR_NAME of the teacher, of any size.
+    tokenizer: the policy's. The teacher's must be the same, as samples are not tokenised again.
+    wanted: whether the estimator of advantages takes a teacher's logprobs.
+    advantage: the estimator's name, for messages.
+
+  Raises:
+    InputError: if a teacher is missing, is not wanted, or has another tokeniser.
+  """
+  if wanted != bool(path):
+    expected = "the path of a model" if wanted else f"none, as advantage={advantage} takes no teacher"
+    raise InputError(f"teacher.path: {path!r}, expected {expected}")
+  if not wanted:
+    return None
+  model, params = load_model(path)
+  same_tokenizer(path, tokenizer, "teacher.path")
+  return Policy(model, tokenizer, params)

@@ -1,0 +1,149 @@
+"""Describes the config of GRPO, DAPO and their kin, as `pipelines.grpo` runs them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from posttrain_jax.assembly.judges import OverlongFilter, RewardSettings
+from posttrain_jax.assembly.model import ModelSettings
+from posttrain_jax.assembly.prompts import PromptSettings
+from posttrain_jax.assembly.rollout_engine import RolloutSettings
+from posttrain_jax.evaluation.evaluator import KLEvaluation
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.parallel.memory import Memory
+from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.advantages import Estimator
+from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
+from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
+from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverlongSettings:
+  """Holds the `overlong` section (DAPO, sections 3.4 and 3.5).
+
+  Attributes:
+    penalty_buffer: tokens before the cap over which the soft penalty falls to −1; 0 for no penalty.
+    filter: what truncated answers take part in.
+  """
+
+  penalty_buffer: int
+  filter: OverlongFilter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceSettings:
+  """Holds the `reference` section.
+
+  Attributes:
+    refresh_every: steps after which the policy becomes the reference; 0 to keep what training started from.
+    kl_in_reward: β of an answer's summed log ratio to the reference (k1), taken from its reward; 0 for none.
+  """
+
+  refresh_every: int = at_least(0)
+  kl_in_reward: float = at_least(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherSettings:
+  """Holds the `teacher` section.
+
+  Attributes:
+    path: PATH_OR_NAME of the model whose logprobs `advantage="distillation"` takes; empty for none.
+  """
+
+  path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupUpdates:
+  """Holds the `learner` section.
+
+  Attributes:
+    updates_per_step: optimiser updates on a step's groups; from the second on they are off-policy and clipped.
+    micro_batches: parts in which an update's gradient is computed.
+    rows_per_prompt: rows over which a prompt's answers are cut, each with the prompt again, for long answers.
+    max_skipped_updates: updates in a row that are not finite which end the run.
+  """
+
+  updates_per_step: int = at_least(1)
+  micro_batches: int = at_least(1)
+  rows_per_prompt: int = at_least(1)
+  max_skipped_updates: int = at_least(1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GRPOLogging(RolloutLogging):
+  """Holds the `logging` section.
+
+  Attributes:
+    groups_every: steps between two whose groups are stored whole, for --replay; 0 for none.
+  """
+
+  groups_every: int = at_least(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GRPOSettings:
+  """Holds the config of a run; `configs/tiny_dapo.py` says what its fields mean."""
+
+  seed: int
+  steps: int = at_least(0)
+  model: ModelSettings
+  mesh: Mapping[str, int]
+  memory: Memory
+  warmup: SupervisedSettings
+  prompts: PromptSettings
+  rewards: RewardSettings
+  reward_model: str
+  rollout: RolloutSettings
+  replay: str
+  dynamic_sampling: DynamicSamplingSettings
+  overlong: OverlongSettings
+  advantage: str
+  advantage_options: Mapping[str, Any]
+  objective: Objective
+  reference: ReferenceSettings
+  teacher: TeacherSettings
+  learner: GroupUpdates
+  optimizer: OptimizerConfig
+  eval: KLEvaluation
+  checkpoint: CheckpointSettings
+  logging: GRPOLogging
+
+  def __post_init__(self):
+    """Raises InputError if fields contradict each other."""
+    self.optimizer.check()
+    offline.check_best(self.eval, list(self.eval.sets), epochs=False)
+    if self.rollout.groups % self.learner.updates_per_step:
+      raise InputError(
+        f"learner.updates_per_step: {self.learner.updates_per_step} does not divide rollout.groups = "
+        f"{self.rollout.groups}"
+      )
+    if self.rollout.group_size % self.learner.rows_per_prompt:
+      raise InputError(
+        f"learner.rows_per_prompt: {self.learner.rows_per_prompt} does not divide rollout.group_size = "
+        f"{self.rollout.group_size}"
+      )
+
+  @property
+  def division(self) -> Division:
+    """Returns how a step's groups are cut into updates, micro-batches and rows."""
+    return Division(
+      prompts_per_update=self.rollout.groups // self.learner.updates_per_step,
+      micro_batches=self.learner.micro_batches,
+      rows_per_prompt=self.learner.rows_per_prompt,
+    )
+
+  def needs_old(self, estimator: Estimator) -> bool:
+    """Returns whether the learner's old logprobs are needed before the first update."""
+    return "old_logprobs" in estimator.inputs or bool(self.reference.kl_in_reward)
+
+  def needs_reference(self, estimator: Estimator) -> bool:
+    """Returns whether a reference is needed: for a KL in the loss or in the reward, or by the estimator."""
+    kl = self.objective.kl_coefficient or self.reference.kl_in_reward
+    return "reference_logprobs" in estimator.inputs or bool(kl)

@@ -1,0 +1,187 @@
+"""Assembles what all methods have in common: model, judge, evaluations, warm-up and workdir.
+
+Every method does the same in the same order, so that bad input ends a run in a moment and loses nothing: it loads and
+checks everything first (`MethodAssembly` and its own parts), then opens the workdir, and only then compiles (`open`).
+Whatever was read has its sha256 in `digests`, under the name of the config field that names it. They go into
+config.json, and a run does not go on over data that have changed.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.judges import (
+  OverlongFilter,
+  RewardSettings,
+  ScoreGroups,
+  check_answer_style,
+  load_reward_model,
+  make_judge,
+  make_workers,
+)
+from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
+from posttrain_jax.assembly.model import digests as policy_digests
+from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.data.demonstrations import SYMBOLS
+from posttrain_jax.evaluation.evaluator import Evaluator, SetsSettings
+from posttrain_jax.parallel.memory import Kept, Memory
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
+from posttrain_jax.rewards.judge import OverlongPenalty
+from posttrain_jax.rewards.model_reward import ModelReward
+from posttrain_jax.rewards.workers import RewardWorkers
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.settings import as_config
+from posttrain_jax.runs.workdir import Workdir
+from posttrain_jax.types import Judge, Prompt
+
+
+class MethodSettings(Protocol):
+  """Names what the settings of all methods have."""
+
+  seed: int
+  model: ModelSettings
+  mesh: dict[str, int]
+
+
+class MethodAssembly:
+  """Assembles a run, part by part.
+
+  Attributes:
+    mesh: the learner's devices and layout.
+    policy: model and tokeniser; after `open` with the parameters that training starts from.
+    digests: config field to the sha256 of what it names.
+    warm_up: the warm-up that `open` runs.
+  """
+
+  def __init__(
+    self,
+    settings: MethodSettings,
+    stack: contextlib.ExitStack,
+    *,
+    warmup: SupervisedSettings | None = None,
+    memory: Memory | None = None,
+    scalar_head: bool = False,
+    symbols: Sequence[str] = SYMBOLS,
+  ):
+    """Loads the model, and the warm-up's demonstrations.
+
+    Args:
+      settings: the method's.
+      stack: closes what is opened here.
+      warmup: the config's `warmup`; None for a method without one.
+      memory: the config's `memory`; None for a method without one, which keeps all on the devices.
+      scalar_head: whether the model may be a reward model.
+      symbols: what the tiny tokeniser knows, if the config names no model.
+
+    Raises:
+      InputError: if the mesh or the model does not fit, or if there is no such model.
+    """
+    self._settings, self._stack = settings, stack
+    self.mesh: Mesh = make_mesh(settings.mesh)
+    if memory is not None:
+      memory.check(self.mesh)
+    self._optimizer_kept = Kept.DEVICE if memory is None else memory.optimizer
+    self.policy: Policy = load_policy(settings.model, scalar_head=scalar_head, symbols=symbols)
+    self.digests = policy_digests(settings.model.path, self.policy.tokenizer)
+    self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)
+    self.digests |= self.warm_up.digests
+    self._evaluator: Evaluator | None = None
+
+  def prompts(self, section: PromptSettings, *, max_prompt_length: int, where: str = "prompts") -> list[Prompt]:
+    """Reads the prompts that a group of the config names.
+
+    Raises:
+      InputError: if there are none, or if a row is not fit for use.
+    """
+    found, digests = load_prompts(section, self.policy.tokenizer, max_prompt_length=max_prompt_length, where=where)
+    self.digests |= digests
+    return found
+
+  def workers(self, rewards: RewardSettings) -> RewardWorkers:
+    """Starts the processes that run the reward functions; they end with the run.
+
+    Raises:
+      InputError: if a function cannot be loaded.
+    """
+    return self._stack.enter_context(make_workers(rewards))
+
+  def judge(
+    self,
+    rewards: RewardSettings,
+    workers: RewardWorkers,
+    *,
+    penalty: OverlongPenalty | None = None,
+    overlong_filter: OverlongFilter = OverlongFilter.OFF,
+  ) -> Judge:
+    """Makes the judge by reward functions; `assembly.judges.make_judge` says more."""
+    return make_judge(
+      workers, self.policy.tokenizer, accuracy=rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
+    )
+
+  def reward_model(self, path: str, where: str, *, mesh: Mesh | None = None) -> ModelReward:
+    """Loads the reward model that a config field names.
+
+    Raises:
+      InputError: if it is no reward model, has another tokeniser or does not fit the mesh.
+    """
+    model, digests = load_reward_model(path, self.policy.tokenizer, where, mesh=mesh)
+    self.digests |= digests
+    return model
+
+  def evaluator(
+    self, sets: SetsSettings, rewards: RewardSettings, judge: Judge, *, score: ScoreGroups | None = None
+  ) -> Evaluator:
+    """Makes the evaluations on held-out sets; the warm-up is evaluated by them too.
+
+    Args:
+      sets: the config's `eval`.
+      rewards: says how the verifier reads an answer; majority votes must read it alike.
+      judge: the verifier.
+      score: a reward model's scores, reported too; None for none.
+
+    Raises:
+      InputError: if a set is empty, or if votes and verifier read answers differently.
+    """
+    check_answer_style(rewards, sets.answer_style)
+    self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
+    self.digests |= self._evaluator.digests
+    return self._evaluator
+
+  def open(self, workdir: str, settings: Any = None, *, save_model: bool = True) -> tuple[Workdir, Preemption]:
+    """Opens the workdir and warms the policy up: `open_workdir`, then `finish`."""
+    directory, preemption = self.open_workdir(workdir, settings)
+    self.finish(directory, preemption, save_model=save_model)
+    return directory, preemption
+
+  def open_workdir(self, workdir: str, settings: Any = None) -> tuple[Workdir, Preemption]:
+    """Opens the workdir, and heeds SIGTERM from here on.
+
+    Args:
+      workdir: DIR.
+      settings: what config.json keeps, such as the method's settings with their number of steps; the method's settings
+        by default.
+
+    Raises:
+      InputError: if DIR belongs to another run, or to this one with other settings or data.
+    """
+    content = as_config(settings or self._settings)
+    directory = self._stack.enter_context(Workdir.open(workdir, content, self.digests))
+    return directory, self._stack.enter_context(Preemption())
+
+  def finish(self, directory: Workdir, preemption: Preemption, *, save_model: bool = True) -> None:
+    """Warms the policy up, which is the first thing that compiles.
+
+    Args:
+      directory: the open workdir.
+      preemption: whether SIGTERM arrived.
+      save_model: whether the workdir can be loaded as a model by its path.
+
+    Raises:
+      Preempted: if SIGTERM arrives in the warm-up; a checkpoint is there.
+    """
+    self.policy = self.warm_up(directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept)
+    if save_model:
+      save_description(self.policy, directory.path)

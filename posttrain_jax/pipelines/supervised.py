@@ -1,0 +1,209 @@
+"""Fits a policy to demonstrations: the training of `pipelines.sft`, and the warm-up of every other method.
+
+One step is one optimiser update of `pipelines.offline`. The loss is the negative log-likelihood of what the assistant
+said, as a mean over tokens or with every example weighing the same (`loss_weighting`). `dropout` on the residual
+branches may rise with depth (LIMA, 2305.11206).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.demonstrations import DemonstrationData, DemonstrationSettings, load_demonstrations
+from posttrain_jax.assembly.hand_over import hand_over_of_learner
+from posttrain_jax.assembly.model import Policy, save_description
+from posttrain_jax.data.supervised import Weighting
+from posttrain_jax.evaluation.validation import Validation
+from posttrain_jax.learner import supervised
+from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.supervised import DropoutRates
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.offline import OfflineSettings
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.types import Group
+
+# (the sampler's parameters, their version) to (metrics, the judged groups of each set).
+Evaluate = Callable[[nnx.State, int], tuple[dict[str, Any], Mapping[str, list[Group]]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FittingSettings(OfflineSettings):
+  """Holds what a config says of training without its data: `SupervisedSettings` has that too.
+
+  Attributes:
+    loss_weighting: what weighs the same in the loss.
+    dropout: on the residual branches.
+    logprob_chunk: most tokens whose logits exist at a time on a device.
+  """
+
+  loss_weighting: Weighting
+  dropout: DropoutRates
+  logprob_chunk: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedSettings(FittingSettings):
+  """Holds what a config says of training on demonstrations; a method's `warmup` section is one.
+
+  Attributes:
+    demonstrations: what is trained on.
+  """
+
+  demonstrations: DemonstrationSettings
+
+  @property
+  def has_steps(self) -> bool:
+    """Returns whether there is anything to train; a warm-up of 0 steps and 0 epochs is none."""
+    return bool(self.steps or self.epochs)
+
+
+def prepare(
+  settings: SupervisedSettings, policy: Policy, mesh: Mesh, seed: int
+) -> tuple[SupervisedSettings, DemonstrationData]:
+  """Reads the demonstrations and lays them out.
+
+  Returns:
+    (the settings with their number of steps, the demonstrations).
+
+  Raises:
+    InputError: if the batch does not divide over the mesh, or if a row is not fit for use.
+  """
+  check_division(mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+  data = load_demonstrations(
+    settings.demonstrations,
+    policy.tokenizer,
+    batch_size=settings.batch_size,
+    weighting=settings.loss_weighting,
+    seed=stream_seed(seed, Stream.DEMONSTRATIONS),
+  )
+  return offline.with_length(settings, data.batches.num_rows), data
+
+
+def fit(
+  settings: FittingSettings,
+  policy: Policy,
+  mesh: Mesh,
+  data: DemonstrationData,
+  path: pathlib.Path,
+  evaluator: Evaluate | None,
+  preemption: Preemption,
+  *,
+  seed: int,
+  optimizer_kept: Kept = Kept.DEVICE,
+) -> nnx.State:
+  """Trains a policy on demonstrations.
+
+  Args:
+    settings: from `prepare`, so that the number of steps is known.
+    policy: what to start from.
+    mesh: where.
+    data: the demonstrations.
+    path: an existing directory that the run owns.
+    evaluator: draws and judges answers every `eval.every` steps; None for no answers.
+    preemption: whether SIGTERM arrived.
+    seed: of random parameters and of dropout.
+    optimizer_kept: in whose memory the optimiser's state is between updates.
+
+  Returns:
+    The trained parameters, in the learner's shardings.
+  """
+  save_description(policy, path)
+  graph, _ = abstract_transformer(policy.model)
+  loss = supervised.make_loss(
+    graph,
+    logprob_chunk=settings.logprob_chunk,
+    shards=batch_shards(mesh),
+    dropout=settings.dropout,
+    seed=stream_seed(seed, Stream.DROPOUT),
+  )
+  learner = BatchLearner(
+    policy.model,
+    loss,
+    supervised.total_weight,
+    settings.optimizer,
+    mesh,
+    micro_batches=settings.micro_batches,
+    max_skipped_updates=settings.max_skipped_updates,
+    seed=stream_seed(seed, Stream.PARAMS),
+    params=policy.params,
+    optimizer_kept=optimizer_kept,
+  )
+  hand_over = hand_over_of_learner(learner, policy.model, mesh)
+  validation = None
+  if data.validation is not None:
+    validation = Validation(policy.model, data.validation, mesh, logprob_chunk=settings.logprob_chunk)
+
+  def evaluate() -> dict[str, Any]:
+    metrics = {} if evaluator is None else evaluator(hand_over(learner.state.params), learner.version)[0]
+    if validation is not None:
+      metrics |= {f"eval/validation/{name}": value for name, value in validation(learner.state.params).items()}
+    return metrics
+
+  return offline.fit(
+    settings,
+    learner,
+    data.batches.batch,
+    path,
+    title="sft",
+    evaluate=evaluate,
+    preemption=preemption,
+    evaluate_first=policy.params is not None,  # random parameters have nothing to say
+    facts=data.facts,
+  )
+
+
+class WarmUp:
+  """Warms a policy up on demonstrations before another method: a run of its own in `warmup` of that run's directory.
+
+  Attributes:
+    digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
+    is_wanted: whether the config's `warmup` has steps.
+  """
+
+  def __init__(self, settings: SupervisedSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
+    """Reads the demonstrations, before anything is written.
+
+    Args:
+      settings: the config's `warmup`; None for a method without one.
+      policy: what it starts from.
+      mesh: where.
+      seed: the config's.
+
+    Raises:
+      InputError: as `prepare`.
+    """
+    self._policy, self._mesh, self._seed = policy, mesh, seed
+    self.is_wanted, self.digests = settings is not None and settings.has_steps, {}
+    if self.is_wanted:
+      self._settings, self._data = prepare(settings, policy, mesh, seed)
+      self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
+
+  def __call__(
+    self,
+    directory: pathlib.Path,
+    evaluator: Evaluate | None,
+    preemption: Preemption,
+    *,
+    optimizer_kept: Kept = Kept.DEVICE,
+  ) -> Policy:
+    """Returns the policy after its warm-up, or as it was loaded if the config asks for none.
+
+    Raises:
+      Preempted: after SIGTERM and a checkpoint.
+      Diverged: if too many updates in a row were not finite.
+    """
+    if not self.is_wanted:
+      return self._policy
+    path = directory / "warmup"
+    path.mkdir(exist_ok=True)
+    options = dict(seed=self._seed, optimizer_kept=optimizer_kept)
+    params = fit(self._settings, self._policy, self._mesh, self._data, path, evaluator, preemption, **options)
+    return dataclasses.replace(self._policy, params=params)

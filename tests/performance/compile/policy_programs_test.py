@@ -1,0 +1,94 @@
+"""The programs that GRPO and PPO share, made of a small learner without arrays."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny_dapo
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.performance.compile import policy_programs, proof
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from tests.learner.settings import make_objective, make_optimizer_config
+from tests.performance.compile.small_config import small
+
+PROMPTS = 8
+
+
+@pytest.fixture(scope="module")
+def settings():
+  return parse_method(small(tiny_dapo))  # groups of 4 answers of 12 tokens, prompts of 9
+
+
+@pytest.fixture(scope="module")
+def policy(settings):
+  return proof.policy_of(settings.model, "")
+
+
+@pytest.fixture(scope="module")
+def learner(policy):
+  mesh = make_mesh(dict(fsdp=4, tensor=2))
+  division = Division(PROMPTS, micro_batches=1)
+  objective, optimizer = make_objective(), make_optimizer_config()
+  return PolicyLearner(policy.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
+
+
+@pytest.fixture(scope="module")
+def batch(settings):
+  return policy_programs.widest_batch(settings.rollout, count=PROMPTS, per_token=False)
+
+
+@pytest.mark.parametrize(("per_token", "last"), [(False, 1), (True, 12)])
+def test_the_widest_batch_is_padding(settings, per_token, last):
+  found = policy_programs.widest_batch(settings.rollout, count=PROMPTS, per_token=per_token)
+  assert found.prompts.shape == (8, 9) and found.answers.shape == found.mask.shape == (8, 4, 12)
+  assert found.advantages.shape == (8, 4, last)
+  assert not found.mask.any() and found.old_logprobs is None and found.reference_logprobs is None
+
+
+def test_forward_flops(settings, policy):
+  model = policy.model
+  d, f, heads = model.embed_dim, model.mlp_dim, 4 * 8  # 4 heads and 2 of keys and values, all of size 8
+  weights = 2 * (2 * d * heads + 2 * d * 16 + 3 * d * f)  # of two layers
+  # A group runs 8 tokens of the prompt once and 4 answers of 12; a token attends to itself and to those before it.
+  tokens = 8 + 4 * 12
+  pairs = 8 * 9 // 2 + 4 * (12 * 8 + 12 * 13 // 2)
+  one = 2 * weights * tokens + 2 * (4 * heads * pairs) + 2 * d * 64 * 48
+  assert policy_programs.forward_flops(settings.rollout, model, prompts=3) == 3 * one
+
+
+@pytest.mark.parametrize(
+  ("count", "calls"), [(1, {"update_on_policy": 1}), (3, {"update_on_policy": 1, "update_off_policy": 2})]
+)
+def test_the_first_update_is_on_policy(learner, batch, count, calls):
+  found = policy_programs.updates(learner, batch, count=count, forward=10)
+  assert {name: program.calls for name, program in found.items()} == calls
+  for name, program in found.items():
+    assert program.flops == 30 and program.takes == ("policy", "optimizer")
+    (state, given) = program.arguments
+    assert state is learner.state and (given.old_logprobs is None) == (name == "update_on_policy")
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(program.arguments))
+
+
+def test_scoring_gives_a_logprob_for_every_token(learner, batch):
+  params = learner.state.params
+  program = policy_programs.scoring(learner.scorer, params, batch, learner.mesh, calls=2, forward=10, of="reference")
+  assert (program.calls, program.flops, program.takes) == (2, 10, ("reference",))
+  with jax.set_mesh(program.mesh):
+    made = jax.tree.leaves(program.function.eval_shape(*program.arguments))
+  assert [int(np.prod(each.shape)) for each in made] == [8 * 4 * 12]
+
+
+@pytest.mark.parametrize("carries", [False, True])
+def test_what_a_rollout_calls(policy, learner, carries):
+  # 8 groups of 4 answers on 16 slots are two waves; 12 tokens at 8 a dispatch are two dispatches a wave.
+  config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
+  rollout = parse_method(config).rollout
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=carries)
+  calls = {name: program.calls for name, program in found.programs.items()}
+  resumed = {"recompute": 4} if carries else {}  # 16 slots, 4 at a time
+  assert calls == {"prefill": 2, "fill": 2, "decode": 4, "hand_over": 1} | resumed
+  assert set(found.arrays) == {"sampler", "caches", "prefixes", "pool"}
+  for name, program in found.programs.items():
+    assert program.frees == (("caches", "prefixes", "pool") if name == "hand_over" else ())

@@ -1,0 +1,91 @@
+"""The programs that are compiled for a topology are those that a run executes."""
+
+import contextlib
+import dataclasses
+
+import jax
+import pytest
+
+from configs import tiny_dapo, tiny_dpo, tiny_ppo
+from posttrain_jax.performance.compile import proof
+from posttrain_jax.pipelines.grpo_parts import assemble
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
+from tests.performance.compile.small_config import programs, small
+
+
+def test_a_run_lowers_the_same_programs(tmp_path):
+  """Text for text: updates, scoring and the hand-over of a run that was assembled."""
+  config = small(tiny_dapo, **{"eval.every": 0})
+  with contextlib.ExitStack() as stack:
+    parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
+    assert parts.engine.max_prompt_length <= 9
+    config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
+    run = programs(config)
+    learner = parts.learner
+    rollout = stack_groups([], parts.shape)
+    batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
+    first, second = learner.scorer.split(batch)
+    with jax.set_mesh(learner.mesh):
+      # From the host, as where an array lies changes the numbers of functions in the text.
+      second = dataclasses.replace(second, old_logprobs=second.sampler_logprobs)
+      lowered = {
+        "update_on_policy": learner.update[True].lower(learner.state, first),
+        "update_off_policy": learner.update[False].lower(learner.state, second),
+        "old_logprobs": learner.scorer.program.lower(learner.state.params, first),
+        "hand_over": parts._hand_over.lower(learner.state.params),
+      }
+      for name, expected in lowered.items():
+        assert proof.lower(run.programs[name]).as_text() == expected.as_text(), name
+
+
+def test_what_a_step_of_dapo_calls():
+  run = programs(small(tiny_dapo))
+  calls = {name: program.calls for name, program in run.programs.items()}
+  # 8 groups of 4 answers on 32 slots; 12 tokens, 8 a dispatch; two updates, the first of which scores itself.
+  expected = dict(old_logprobs=1, update_on_policy=1, update_off_policy=1, prefill=1, fill=1, decode=2, hand_over=1)
+  assert calls == expected
+  caches = ("caches", "prefixes", "pool")
+  assert set(run.arrays) == {"policy", "optimizer", "sampler", *caches}
+  assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == caches
+  for name in ("prefill", "fill", "decode"):
+    given = {id(leaf) for leaf in jax.tree.leaves(run.programs[name].arguments)}
+    for array in ("sampler", *caches):
+      is_given = [id(leaf) in given for leaf in jax.tree.leaves(run.arrays[array])]
+      assert is_given == [array in run.programs[name].takes] * len(is_given), (name, array)
+  carried = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "carry", "objective.kl_coefficient": 0.1}))
+  assert set(carried.programs) - set(calls) == {"recompute", "reference_logprobs"}
+
+
+def test_ppo_has_four_models():
+  config = small(tiny_ppo, **{"reward_model": "somewhere", "average.decay": 0.9, "ptx.coefficient": 1.0})
+  run = programs(config)
+  trained = {"policy", "optimizer", "value", "value_optimizer"}
+  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "prefixes", "pool"}
+  names = {"old_logprobs", "reference_logprobs", "values", "value_update", "reward", "average"}
+  assert names <= set(run.programs)
+  for name in names | {"update_off_policy"}:
+    proof.lower(run.programs[name])  # arguments that do not fit would be refused
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_dpo(method):
+  config = small(tiny_dpo)
+  config.objective.update(loss=method)
+  run = programs(config)
+  assert set(run.programs) == {"update", "reference_logprobs"}
+  for program in run.programs.values():
+    proof.lower(program)
+
+
+def test_a_config_that_does_not_fit_its_mesh_is_one_line():
+  with pytest.raises(InputError, match=r"mesh: data=2 x fsdp=2 x tensor=4 needs 16 devices, there are 8"):
+    programs(small(tiny_dapo, **{"mesh.tensor": 4}))
+  with pytest.raises(InputError, match=r"mesh: .*key.* is not divisible by tensor=4"):
+    programs(small(tiny_dapo, **{"mesh.data": 1, "mesh.tensor": 4}))
+  config = small(tiny_dapo)
+  del config.rollout
+  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO or DPO"):
+    programs(config)

@@ -1,0 +1,91 @@
+"""The parent's side: one child, its failures, its replacement and its end."""
+
+import os
+import pathlib
+
+import pytest
+
+from posttrain_jax.rewards.worker_process import WorkerProcess
+from posttrain_jax.types import InputError
+
+HERE = pathlib.Path(__file__).resolve().parent
+FUNCTIONS = [("hostile_rewards:by_command", {}), ("hostile_rewards:pid", {})]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+  monkeypatch.syspath_prepend(str(HERE))  # for `hostile_rewards`; the child gets this process's path
+
+
+@pytest.fixture
+def worker():
+  worker = WorkerProcess(FUNCTIONS, start_seconds=60)
+  worker.start()
+  yield worker
+  worker.close()
+
+
+def pid(worker) -> int:
+  (found,), _ = worker.call(1, [""], [{}], 10)
+  return int(found)
+
+
+def is_gone(pid) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return True
+  return False
+
+
+def test_a_call_gives_rewards_or_the_reason_why_there_are_none(worker):
+  assert worker.call(0, ["a", "nan", "ccc"], [{}] * 3, 10) == ([1.0, None, 3.0], "")
+  rewards, why = worker.call(0, ["a", "raise"], [{}] * 2, 10)
+  assert rewards is None and why.startswith("KeyError: 'nothing\\nhere' (hostile_rewards.py:")
+  assert worker.failures == 0  # an exception costs no child
+  assert worker.call(0, [], [], 10) == ([], "")
+
+
+def test_a_child_that_hangs_or_dies_is_replaced_at_the_next_call(worker):
+  first = pid(worker)
+  assert first != os.getpid()
+  assert worker.call(0, ["sleep"], [{}], 0.3) == (None, "timed out after 0.3 s")
+  assert is_gone(first)
+  assert worker.call(0, ["exit"], [{}], 10) == (None, "its process died with exit code 3")
+  assert worker.call(0, ["kill"], [{}], 10) == (None, "its process died with SIGKILL")
+  assert worker.failures == 3
+  assert worker.call(0, ["bb"], [{}], 10) == ([2.0], "")
+  assert pid(worker) not in (first, os.getpid())
+
+
+def test_a_closed_worker_has_no_child_and_takes_no_calls(worker):
+  child = pid(worker)
+  worker.close()
+  assert is_gone(child)
+  with pytest.raises(RuntimeError, match="the reward workers are closed"):
+    worker.call(0, ["a"], [{}], 10)
+  with pytest.raises(RuntimeError, match="the reward workers are closed"):
+    worker.start()
+  worker.close()  # once more is harmless
+
+
+def test_a_value_that_is_not_json_names_its_column_and_costs_no_child(worker):
+  child = pid(worker)
+  with pytest.raises(InputError, match=r"data row: column 'image' is b'0'; expected a JSON value"):
+    worker.call(0, ["a"], [{"answer": "1", "image": b"0"}], 10)
+  assert pid(worker) == child
+
+
+@pytest.mark.parametrize(
+  ("functions", "seconds", "message"),
+  [
+    ([("hostile_rewards:by_command", {"log": b""})], 60, r"options are \[{'log': b''}\]; expected JSON"),
+    ([*FUNCTIONS, ("hostile_rewards:nothing", {})], 60, "'hostile_rewards:nothing': hostile_rewards has no function"),
+    (FUNCTIONS, 1e-3, "timed out after 0.001 s while loading"),
+  ],
+)
+def test_functions_that_do_not_load_are_refused(functions, seconds, message):
+  worker = WorkerProcess(functions, start_seconds=seconds)
+  with pytest.raises(InputError, match=message):
+    worker.start()
+  worker.close()

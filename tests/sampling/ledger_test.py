@@ -1,0 +1,130 @@
+"""Which requests run, in which order, and what comes back; without a device."""
+
+import numpy as np
+import pytest
+
+from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.places import Places
+from posttrain_jax.sampling.requests import Request
+from posttrain_jax.types import Answer, FinishReason, Prompt
+
+
+def bucket_of(length):
+  return 4 if length <= 4 else 12
+
+
+def prompt(index, length=2):
+  return Prompt(index, (1,) * length, {})
+
+
+def answer(count, reason):
+  zeros = np.zeros(count, np.float32)
+  return Answer(np.arange(count, dtype=np.int32), zeros, zeros, np.zeros(count, np.int32), reason)
+
+
+def new_ledger(*, slots=4, prefill_width=2):
+  places = Places(slots=slots, slots_per_shard=8, rows=8, shards=1, share=2)
+  return Ledger(prefill_width, places), places
+
+
+def begin(ledger, places):
+  """What the engine does before a dispatch: (rows and prompts prefilled, (prompt, sample, slot) begun)."""
+  filled, begun = [], []
+  while ledger.waiting and places.free:
+    filled += [(row, prompt.index) for row, prompt in ledger.take_unfilled(bucket_of)]
+    taken = ledger.take_next()
+    if not taken:
+      break
+    begun += [(request.prompt.index, request.sample, place.slot) for request, place, _ in taken]
+  return filled, begun
+
+
+def test_requests_begin_in_order_and_a_group_comes_back_with_its_last_answer():
+  ledger, places = new_ledger()
+  ledger.add(prompt(0), [None] * 3)
+  ledger.add(prompt(1), [None] * 2)
+  assert (ledger.waiting, ledger.unfinished) == (5, 5)
+  assert begin(ledger, places) == ([(0, 0), (1, 1)], [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3)])
+  assert (ledger.waiting, ledger.unfinished, places.free) == (1, 5, 0)
+  assert ledger.end(2, FinishReason.EOS) == [] and ledger.end(0, FinishReason.LENGTH) == []
+  assert begin(ledger, places) == ([], [(1, 1, 0)])  # the prompt was kept in the pool
+  (group,) = ledger.end(1, FinishReason.EOS)
+  assert group.prompt == prompt(0)
+  assert [each.finish_reason for each in group.answers] == [FinishReason.LENGTH, FinishReason.EOS, FinishReason.EOS]
+  assert ledger.unfinished == 2
+
+
+def test_one_prefill_takes_prompts_of_one_bucket():
+  ledger, _ = new_ledger(slots=8, prefill_width=3)
+  for index, length in enumerate((2, 9, 3, 4, 1)):
+    ledger.add(prompt(index, length), [None])
+  assert [(row, each.index) for row, each in ledger.take_unfilled(bucket_of)] == [(0, 0), (1, 2), (2, 3)]
+  assert ledger.take_unfilled(bucket_of) == []  # the first waiting prompt is there
+  assert [(request.prompt.index, row) for request, _, row in ledger.take_next()] == [(0, 0)]  # prompt 1 is not
+  assert [(row, each.index) for row, each in ledger.take_unfilled(bucket_of)] == [(0, 1)]
+  taken = ledger.take_next()
+  assert [(request.prompt.index, row) for request, _, row in taken] == [(1, 0), (2, 1), (3, 2)]
+  assert ledger.pool == {}
+
+
+def test_resumed_answers_go_before_the_queue_and_may_need_the_rows_of_its_prompts():
+  ledger, places = new_ledger(slots=1, prefill_width=1)
+  ledger.add(prompt(0), [None] * 2)
+  assert begin(ledger, places) == ([(0, 0)], [(0, 0, 0)])
+  ledger.add(prompt(1), [answer(3, FinishReason.SUSPENDED)])
+  assert [request.prompt.index for request in ledger.interrupted] == [1]
+  ledger.end(0, FinishReason.EOS)
+  assert begin(ledger, places) == ([(0, 1)], [(1, 0, 0)])
+  (group,) = ledger.end(0, FinishReason.EOS)
+  np.testing.assert_array_equal(group.answers[0].tokens, [0, 1, 2])
+  assert begin(ledger, places) == ([(0, 0)], [(0, 1, 0)])  # prefilled once more
+
+
+def test_a_group_that_is_taken_in_again_keeps_its_finished_answers():
+  ledger, places = new_ledger()
+  ended = answer(2, FinishReason.EOS)
+  ledger.add(prompt(0), [ended, answer(1, FinishReason.SUSPENDED), answer(0, FinishReason.SUSPENDED)])
+  assert [request.sample for request in ledger.interrupted] == [1]
+  assert [request.sample for request in ledger.queue] == [2]
+  assert begin(ledger, places)[1] == [(0, 1, 0), (0, 2, 1)]
+  assert ledger.end(1, FinishReason.LENGTH) == []
+  (group,) = ledger.end(0, FinishReason.LENGTH)
+  assert group.answers[0] is ended
+  assert [len(each.tokens) for each in group.answers] == [2, 1, 0]
+
+
+def test_all_is_given_back_in_the_order_of_submission():
+  ledger, places = new_ledger(slots=2)
+  for index in (5, 3, 4):
+    ledger.add(prompt(index), [None] * 2)
+  begin(ledger, places)
+  ledger.end(0, FinishReason.EOS)
+  groups = ledger.take_all()
+  assert [group.prompt.index for group in groups] == [5, 3, 4]
+  reasons = [[each.finish_reason for each in group.answers] for group in groups]
+  assert reasons == [[FinishReason.EOS, FinishReason.SUSPENDED]] + [[FinishReason.SUSPENDED] * 2] * 2
+  assert (ledger.unfinished, ledger.running, ledger.pool, places.free) == (0, {}, {}, 2)
+  assert ledger.take_all() == []
+  ledger.add(prompt(5), groups[0].answers)  # no trace of it was left
+  assert ledger.unfinished == 1
+
+
+def test_a_group_cannot_be_here_twice():
+  ledger, _ = new_ledger()
+  ledger.add(prompt(3), [None])
+  with pytest.raises(ValueError, match="prompt 3 is under way already at attempt 0"):
+    ledger.add(prompt(3), [None])
+  ledger.add(Prompt(3, (1, 2), {}, attempt=1), [None])
+  assert [request.group for request in ledger.queue] == [(3, 0), (3, 1)]
+
+
+def test_no_place_leaves_requests_waiting():
+  places = Places(slots=4, slots_per_shard=8, rows=1, shards=1, share=2)
+  ledger = Ledger(2, places)
+  ledger.add(prompt(0), [None])
+  ledger.add(prompt(1), [None])
+  assert begin(ledger, places) == ([(0, 0), (1, 1)], [(0, 0, 0)])  # one row, which prompt 0 has
+  assert begin(ledger, places) == ([], []) and places.free == 3
+  ledger.end(0, FinishReason.EOS)
+  assert begin(ledger, places) == ([], [(1, 0, 0)])
+  assert isinstance(ledger.running[0], Request)

@@ -1,0 +1,151 @@
+"""Each program by itself, on a cache of eight slots."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from posttrain_jax.models.transformer import abstract_transformer
+from posttrain_jax.sampling import programs
+from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.state import empty_cache, empty_slots
+from tests.sampling.small_engine import CONFIG, MAX_NEW, MAX_PROMPT, params
+
+SMALL = dataclasses.replace(CONFIG, num_layers=1, stacked=False)
+SLOTS, ROWS, WIDTH, SHARE, STEPS = 8, 2, 3, 8, 6
+PROMPT = np.array([9, 4, 60, 1, 33], np.int32)
+STOPS = tuple(range(0, 68, 6))
+GRAPH = abstract_transformer(SMALL)[0]
+
+_prefill = jax.jit(functools.partial(programs.prefill, GRAPH))
+_recompute = jax.jit(functools.partial(programs.recompute, GRAPH))
+_fill = jax.jit(programs.fill)
+_decode = jax.jit(
+  functools.partial(programs.decode, GRAPH, steps=STEPS, sampling=SamplingConfig(stop_ids=STOPS), share=SHARE)
+)
+
+
+@functools.cache
+def weights():
+  return params(dataclasses.replace(SMALL, stacked=True))
+
+
+def prefilled(rows):
+  """The pool with PROMPT's keys and values at rows[0], those of other prompts at rows[1] and rows[2]."""
+  tokens = np.random.default_rng(0).integers(0, 68, (WIDTH, MAX_PROMPT)).astype(np.int32)
+  tokens[0, : len(PROMPT)] = PROMPT
+  pool = empty_cache(SMALL, WIDTH, MAX_PROMPT)
+  return jax.device_get(_prefill(weights(), pool, tokens, np.array(rows, np.int32)))
+
+
+def filled(requests, indices):
+  """(prefixes, slots) after requests (prompt, sample, attempt) began to answer PROMPT, in row 1 of the prefixes.
+
+  Programs have one shape: there are eight requests always, which the last ones fill up; their slots are out of range.
+  """
+  missing = SLOTS - len(requests)
+  requests = np.array([*requests, *[(0, 0, 0)] * missing], np.int32)
+  indices = np.array([*indices, *[SLOTS] * missing], np.int32)
+  same = lambda value: np.full(SLOTS, value, np.int32)  # noqa: E731
+  new = dataclasses.replace(
+    empty_slots(SLOTS),
+    token=same(PROMPT[-1]),
+    position=same(len(PROMPT) - 1),
+    drawn=same(0),
+    lane=(SHARE + np.arange(SLOTS)).astype(np.int32),
+    limit=same(MAX_NEW),
+    active=np.ones(SLOTS, bool),
+  )
+  into, sources = np.array([1, ROWS], np.int32), np.array([2, 0], np.int32)  # the second is out of range
+  prefixes, pool = empty_cache(SMALL, ROWS, MAX_PROMPT), prefilled([2, 0, 1])
+  return jax.device_get(_fill(prefixes, empty_slots(SLOTS), pool, into, sources, indices, new, np.uint32(0), requests))
+
+
+def decoded(prefixes, slots):
+  """(cache, slots, what was drawn)."""
+  return jax.device_get(_decode(weights(), empty_cache(SMALL, SLOTS, MAX_NEW), slots, prefixes))
+
+
+@functools.cache
+def eight_samples():
+  """Prefixes, slots before a dispatch, and its results, of eight samples in the order of the slots."""
+  prefixes, slots = filled([(7, sample, 0) for sample in range(SLOTS)], range(SLOTS))
+  return prefixes, slots, decoded(prefixes, slots)
+
+
+def test_prefill_writes_the_rows_that_it_is_told_and_drops_those_out_of_range():
+  pool, others = prefilled([2, 0, WIDTH]), prefilled([0, WIDTH, WIDTH])
+  for leaf, other in zip(jax.tree.leaves(pool), jax.tree.leaves(others)):
+    assert np.all(np.abs(leaf[[0, 2]]).sum((1, 3)) > 0)
+    assert not leaf[1].any() and not other[1:].any()
+    np.testing.assert_array_equal(leaf[2], other[0])  # the same bits in another row
+
+
+def test_fill_copies_prompts_and_sets_slots():
+  prefixes, slots = filled([(7, 0, 0)], [5])
+  for leaf, source in zip(jax.tree.leaves(prefixes), jax.tree.leaves(prefilled([2, 0, 1]))):
+    np.testing.assert_array_equal(leaf[1], source[2])
+    assert not leaf[0].any()
+  np.testing.assert_array_equal(slots.active, np.arange(SLOTS) == 5)
+  assert (slots.token[5], slots.position[5], slots.lane[5], slots.limit[5]) == (33, 4, SHARE, MAX_NEW)
+
+
+def test_a_requests_key_depends_on_prompt_sample_and_attempt_and_not_on_its_slot():
+  _, slots = filled([(7, 0, 0), (8, 0, 0), (7, 1, 0), (7, 0, 1), (7, 0, 0)], [4, 3, 2, 1, 0])
+  assert len({slots.key[slot].tobytes() for slot in (1, 2, 3, 4)}) == 4
+  np.testing.assert_array_equal(slots.key[0], slots.key[4])
+
+
+def test_answers_end_at_a_stop_id_and_go_on_otherwise():
+  _, _, (_, after, drawn) = eight_samples()
+  ended = 0
+  for slot in range(SLOTS):
+    count = int(drawn.active[:, slot].sum())
+    assert drawn.active[:count, slot].all() and not set(drawn.tokens[: count - 1, slot]) & set(STOPS)
+    stopped = drawn.tokens[count - 1, slot] in STOPS
+    assert after.active[slot] == (not stopped)
+    assert stopped or count == drawn.steps
+    ended += stopped
+  assert 0 < ended < SLOTS and drawn.steps == STEPS
+
+
+def test_the_state_follows_the_answer():
+  _, before, (_, after, drawn) = eight_samples()
+  going_on = after.active
+  np.testing.assert_array_equal(after.drawn[going_on], STEPS)
+  np.testing.assert_array_equal(after.position[going_on], len(PROMPT) - 1 + STEPS)
+  np.testing.assert_array_equal(after.token[going_on], drawn.tokens[-1, going_on])
+  np.testing.assert_array_equal(after.key, before.key)
+
+
+def test_recompute_makes_the_keys_and_values_that_decoding_left():
+  _, _, (cache, after, drawn) = eight_samples()
+  slot = int(np.argmax(after.active))
+  sequence = np.concatenate([PROMPT, drawn.tokens[:, slot]])
+  tokens = np.zeros((WIDTH, 16), np.int32)
+  tokens[1, : len(sequence) - 1] = sequence[:-1]  # the newest token is not in the cache
+  starts, indices = np.array([0, len(PROMPT) - 1, 0], np.int32), np.array([SLOTS, slot, SLOTS], np.int32)
+  again = jax.device_get(_recompute(weights(), empty_cache(SMALL, SLOTS, MAX_NEW), tokens, starts, indices))
+  for left, made in zip(jax.tree.leaves(cache), jax.tree.leaves(again)):
+    np.testing.assert_allclose(left[slot, :, :STEPS], made[slot, :, :STEPS], atol=1e-5)
+    assert np.all(np.abs(made[slot, :, :STEPS]).sum((0, 2)) > 0)
+    assert not made[np.arange(SLOTS) != slot].any()
+
+
+def test_the_cap_ends_answers_and_the_loop():
+  prefixes, slots, (_, _, whole) = eight_samples()
+  cap = dataclasses.replace(slots, limit=np.array([1, 2, 3, 4] * 2, np.int32))
+  _, after, drawn = decoded(prefixes, cap)
+  counts = np.minimum(whole.active.sum(0), cap.limit)
+  np.testing.assert_array_equal(drawn.active.sum(0), counts)
+  assert drawn.steps == counts.max() < STEPS and not after.active.any()
+  for slot, count in enumerate(counts):
+    np.testing.assert_array_equal(drawn.tokens[:count, slot], whole.tokens[:count, slot])
+    np.testing.assert_array_equal(drawn.sampler_logprobs[:count, slot], whole.sampler_logprobs[:count, slot])
+
+
+def test_empty_slots_run_no_step():
+  cache, _, drawn = decoded(empty_cache(SMALL, ROWS, MAX_PROMPT), empty_slots(SLOTS))
+  assert drawn.steps == 0 and not drawn.active.any()
+  assert not any(leaf.any() for leaf in jax.tree.leaves(cache))
