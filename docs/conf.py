@@ -1,4 +1,6 @@
-"""Builds the documentation: python -m sphinx -W docs docs/_build
+"""Builds the documentation as a site.
+
+    python -m sphinx -W docs docs/_build/html
 
 The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the navigation, the
 targets of links to source files, and the API's reference, a page a folder, from docstrings.
@@ -21,13 +23,14 @@ project = "posttrain_jax"
 author = copyright = "The posttrain_jax authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+smartquotes = False
 html_theme = "furo"
 html_title = project
 html_copy_source = False
 html_show_sphinx = False
 highlight_language = "none"  # of fences that name no language
-# Both only cosmetic: a snippet that its language's lexer cannot read has no colours, and a short type name in a signature
-# that two modules define links to one of them.
+# Cosmetic: a snippet that its language's lexer cannot read has no colours, and the short name of a type that two
+# modules define links to one of them.
 suppress_warnings = ["misc.highlighting_failure", "ref.python"]
 
 myst_enable_extensions = ["dollarmath"]
@@ -74,7 +77,10 @@ def folders() -> dict[str, list[str]]:
 
 
 def write_reference(app) -> None:
-  """Writes the pages of the API's reference, one a folder: only those that have changed, and removes what is gone."""
+  """Writes the pages of the API's reference, one a folder.
+
+  Pages that have not changed are left as they are, and those of folders that are gone are removed.
+  """
   pages = {}
   for folder, modules in folders().items():
     parts = [f"# {folder}\n"]
@@ -110,7 +116,7 @@ def navigation() -> str:
 
 
 def prepare_page(app, page: str, source: list[str]) -> None:
-  """Adds the navigation to index.md, and gives links that leave docs/ a place on the site."""
+  """Adds the navigation and gives links that leave docs/ a target."""
   if page.startswith(REFERENCE):
     return
   parts = _FENCE.split(source[0])
@@ -124,7 +130,10 @@ def prepare_page(app, page: str, source: list[str]) -> None:
 
 
 def _link(page: str, found: re.Match) -> str:
-  """Points a link to a module or folder of the package to its reference; other files outside docs/ have no page."""
+  """Returns a link with its target on the site.
+
+  A module or folder of the package has its reference as target. Other files outside docs/ have no page: the text stays.
+  """
   text, target = found[1], found[2].partition("#")[0]
   if not target or re.match(r"[a-z]+:", target):
     return found[0]

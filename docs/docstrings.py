@@ -2,8 +2,7 @@
 
 Docstrings here are plain text: a name or a formula stands in single backticks, an indented block is shown as it is, and
 `Args:`, `Returns:`, `Raises:` and `Attributes:` begin Google's sections, which napoleon reads afterwards. Everything
-that reStructuredText would take for markup (`*`, `|`, a trailing `_`) is escaped, so that nobody has to think of it
-when writing a docstring.
+that reStructuredText would take for markup (`*`, `|`, a trailing `_`) is escaped, so authors need not think of it.
 """
 
 import ast
@@ -27,7 +26,7 @@ def to_rst(lines: Sequence[str]) -> list[str]:
     indent = _indent(rows[0])
     if not indent:
       section, item, literal = rows[0] in SECTIONS, _item(rows[0]), False
-    if literal or not section and indent > item or rows[0].startswith("| "):
+    if literal or (not section and indent > item) or rows[0].startswith("| "):
       out += [*([] if literal else ["::", ""]), *(f"{' ' * (item + 2)}{row}" for row in rows)]
       literal = True
     elif section:
@@ -43,20 +42,26 @@ def _indent(row: str) -> int:
 
 
 def _item(row: str) -> int:
-  """Indentation of the text of a list's item; 0 if the row begins none."""
+  """Returns the indentation of a list item's text; 0 if the row begins none."""
   found = _ITEM.match(row)
   return len(found[0]) if found else 0
 
 
 def _section(rows: Sequence[str]) -> list[str]:
-  """Escapes a section; the text of `Returns:` becomes a field, as napoleon would take its first colon for a type's."""
+  """Escapes a section.
+
+  The text of `Returns:` becomes a field here: napoleon would take what is before its first colon for a type.
+  """
   if rows[0] in ("Returns:", "Yields:"):
     return _escape([f":returns: {rows[1].strip()}", *(f"  {row.strip()}" for row in rows[2:])])
   return _escape([row if _indent(row) <= 4 else f"    {row.strip()}" for row in rows])
 
 
 def _paragraph(rows: Sequence[str]) -> list[str]:
-  """Escapes text and lists; rows that stand further in than the text before them are shown as they are."""
+  """Escapes text and lists.
+
+  Rows that stand further in than the text before them are shown as they are.
+  """
   out, text, shown, item = [], [], [], 0
 
   def flush():
@@ -100,7 +105,7 @@ def _escape(rows: Sequence[str]) -> list[str]:
 
 @functools.cache
 def _signatures(path: str) -> dict[str, tuple[str, str]]:
-  """Reads (arguments, result) of every function of a file, as they are written there, by qualified name."""
+  """Reads the signatures of a file's functions: qualified name to (arguments, result), as written."""
   found = {}
 
   def visit(node, prefix):
@@ -120,7 +125,7 @@ def _signatures(path: str) -> dict[str, tuple[str, str]]:
 
 
 def signature_as_written(kind: str, thing: object) -> tuple[str, str | None] | None:
-  """Returns the signature of a function, method or class as its source has it; None leaves it to autodoc.
+  """Returns a signature as its source has it; None leaves it to autodoc.
 
   Autodoc evaluates annotations, so that `chex.Array` would become a list of six types.
   """
