@@ -3,7 +3,7 @@
 A vocabulary of 150 000 makes the logits of one answer larger than the model's other activations together. So hidden
 states are cut into chunks of tokens (`losses.vocabulary`); a scan turns each chunk into logits, reduces them to a
 logprob (and an entropy) a token and forgets them; the backward pass computes them once more, and makes a chunk's
-gradient in a single pass. A loss that is a sum of one number a token does without that: `losses.token_loss`.
+gradient in a single pass. A loss that is a sum of one number a token does without that: `losses.fused_loss`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A chunk of tokens against the whole vocabulary: its logits, what they are reduced to, and the gradient of that.
 
-What `losses.logprobs` and `losses.token_loss` scan over. S shards, R rows and C tokens of a chunk, D width, V
+What `losses.logprobs` and `losses.fused_loss` scan over. S shards, R rows and C tokens of a chunk, D width, V
 vocabulary.
 
 Cuts run along T and, where there are more rows than a chunk holds, along rows that live on one device. They never run

@@ -137,16 +137,16 @@ class Prefixes:
   share: int
 
 
-def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
-  """One new token a row (T = 1) attends to the cache, into which its own key and value are written first.
+def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
+  """Lets one new token a row (T = 1) attend to its prompt and to its row of the cache.
 
-  The cache is a pair in `cache_layout`, keys and values [S, K, L, H], indexed by position: row s holds tokens
-  0 .. positions[s]. With `prefixes` two more follow, keys and values [P, K, Lp, H] of prompts, which are only read, and
-  positions count from the end of the prompt.
+  The cache has four arrays in `cache_layout`. The first two are keys and values [S, K, L, H]: row s holds the tokens
+  after its prompt, 0 .. positions[s], of which the last is the new one and is written first. The other two are keys
+  and values [P, K, Lp, H] of prompts, which are only read.
 
   Args:
-    positions: int [S], position of the new token; below L.
-    prefixes: the prompts before the cache; None: all tokens are in the cache.
+    positions: int [S], position of the new token, counted from the end of the prompt; below L.
+    prefixes: the prompt of each row.
   """
 
   def attend(query, key, value, cache):
@@ -154,11 +154,10 @@ def cached(positions: jax.Array, prefixes: Prefixes | None = None) -> Attend:
     query_grouped = rearrange(query[:, 0], "s (k r) h -> s k r h", k=key.shape[2])
     seen = jnp.arange(keys.shape[2])[None, :] <= positions[:, None]  # [S, L]
     attended, total, largest = _unfinished(query_grouped, keys, values, seen[:, None, None, :])
-    if prefixes is not None:
-      to_prompt, of_prompt, largest_of_prompt = _of_prefixes(query_grouped, *cache[2:], prefixes)
-      both = jnp.maximum(largest, largest_of_prompt)
-      own, theirs = jnp.exp(largest - both), jnp.exp(largest_of_prompt - both)
-      attended, total = attended * own + to_prompt * theirs, total * own + of_prompt * theirs
+    to_prompt, of_prompt, largest_of_prompt = _of_prefixes(query_grouped, *cache[2:], prefixes)
+    both = jnp.maximum(largest, largest_of_prompt)
+    own, theirs = jnp.exp(largest - both), jnp.exp(largest_of_prompt - both)
+    attended, total = attended * own + to_prompt * theirs, total * own + of_prompt * theirs
     return rearrange((attended / total).astype(values.dtype), "s k r h -> s 1 (k r) h"), (keys, values, *cache[2:])
 
   return attend

@@ -1,6 +1,6 @@
 """The two forward passes of training: rows of text, and prompts with their groups of answers.
 
-Both stop at hidden states; logits are made by `losses.logprobs` and `losses.token_loss`, in chunks, where they are
+Both stop at hidden states; logits are made by `losses.logprobs` and `losses.fused_loss`, in chunks, where they are
 needed. Where the mesh splits the residual stream along rows, rows get so much padding that they divide.
 """
 

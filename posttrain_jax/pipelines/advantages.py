@@ -1,9 +1,10 @@
-"""Advantages of a step's rollout, by the estimator that the config names.
+"""Computes the advantages of a step by the estimator that the config names.
 
-An estimator is a function of `losses.advantages`. Its parameters say what it is given: `rewards`, `accuracy`, `lengths`
-and `valid` are [P, G]; `mask`, `old_logprobs`, `reference_logprobs` and `teacher_logprobs` are [P, G, Tc];
-`greedy_rewards` is [P]. Whatever else it takes is an option of the config. So a new estimator is a function with its
-test, and a config that names it.
+An estimator is a public function of `losses.advantages`. The names of its parameters say which arrays it gets:
+`rewards`, `accuracy`, `lengths` and `valid` are [P, G]; `mask`, `old_logprobs`, `reference_logprobs` and
+`teacher_logprobs` are [P, G, Tc]; `greedy_rewards` is [P]. All other parameters are options of the config
+(`advantage_options`). So a new estimator is a function that `losses/advantages.py` imports, its test, and a config that
+names it.
 """
 
 import functools
@@ -19,7 +20,7 @@ from posttrain_jax import losses
 from posttrain_jax.pipelines.policy_batches import Logprobs
 from posttrain_jax.types import InputError, Rollout
 
-_PROMPTS, _ANSWERS, _TOKENS = (2,), (2, 3), (2, 3, 4)  # P, G and Tc for a trial
+_PROMPTS, _ANSWERS, _TOKENS = (2,), (2, 3), (2, 3, 4)  # shapes by which a function is tried: P = 2, G = 3, Tc = 4
 _GIVEN = {
   "rewards": (_ANSWERS, jnp.float32),
   "accuracy": (_ANSWERS, jnp.float32),
@@ -32,27 +33,27 @@ _GIVEN = {
   "greedy_rewards": (_PROMPTS, jnp.float32),
 }
 
-_VERDICTS = ("rewards", "accuracy", "teacher_logprobs")  # an estimator takes one of them at least
+_VERDICTS = ("rewards", "accuracy", "teacher_logprobs")  # an estimator takes at least one of them
 
 
 class Estimator:
-  """An estimator by name.
+  """Calls an estimator by its name.
 
   Attributes:
-    name: of the function.
-    inputs: names of the arrays that it takes.
-    per_token: whether each token has an advantage of its own.
+    name: the function's name.
+    inputs: names of the arrays that the function takes.
+    per_token: True if each token has its own advantage, False if each answer has one.
   """
 
   def __init__(self, name: str, options: Mapping[str, Any]):
-    """Finds the function.
+    """Finds the function and compiles it.
 
     Args:
       name: of a function of `losses.advantages`.
       options: its keyword arguments that are not arrays of the rollout.
 
     Raises:
-      InputError: there is no such estimator, or it does not take these options.
+      InputError: if there is no such estimator, or if it does not take these options.
     """
     known = {key: f for key, f in vars(losses.advantages).items() if inspect.isfunction(f) and _is_estimator(f)}
     if name not in known:
@@ -76,7 +77,11 @@ class Estimator:
     self._function = jax.jit(function)
 
   def __call__(self, **arrays: np.ndarray | None) -> np.ndarray:
-    """Returns float32 advantages, [P, G, 1] or [P, G, Tc], from the arrays that `inputs` names; more may be given."""
+    """Returns float32 advantages, [P, G, 1] or [P, G, Tc].
+
+    Args:
+      **arrays: those that `inputs` names; others are ignored.
+    """
     found = np.asarray(self._function(**{name: arrays[name] for name in self.inputs}), np.float32)
     return found[..., None] if found.ndim == 2 else found
 
@@ -126,9 +131,10 @@ def step_advantages(
 def charge_kl(
   rewards: np.ndarray, old_logprobs: np.ndarray, reference_logprobs: np.ndarray, mask: np.ndarray, *, coefficient: float
 ) -> np.ndarray:
-  """Rewards less the KL of the whole answer: r − β Σ_t (log π_old − log π_reference) over counted tokens.
+  """Subtracts the KL of each whole answer from its reward.
 
-  k1, the estimator that belongs in the reward (as a loss its gradient is zero in expectation).
+  r − β Σ_t (log π_old − log π_reference) over counted tokens. This is k1, the estimator that belongs in the reward: as
+  a loss its gradient is zero in expectation.
 
   Args:
     rewards: [P, G].
@@ -142,7 +148,7 @@ def charge_kl(
 
 
 def _is_estimator(function: Callable) -> bool:
-  """Whether a function judges answers by arrays that are given, and returns one number for each answer or token."""
+  """Returns whether a function maps the given arrays to one number for each answer or token."""
   parameters = inspect.signature(function).parameters.values()
   positional = {p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD}
   if not positional <= set(_GIVEN) or positional.isdisjoint(_VERDICTS):

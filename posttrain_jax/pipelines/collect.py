@@ -1,4 +1,4 @@
-"""Makes demonstrations and pairs of answers for SFT, reward models and DPO: from a model's own answers, or by editing.
+"""Makes demonstrations and pairs of answers for SFT, reward models and DPO.
 
 Rejection sampling keeps the best of K answers (Llama 3, arXiv:2407.21783). Distillation gives the student both the
 original answer and the teacher's, verified (DeepSeek-V3, arXiv:2412.19437). Edited answers stand above the chosen and
@@ -32,7 +32,7 @@ DEMONSTRATIONS, PAIRS, COUNTS = "demonstrations.jsonl", "pairs.jsonl", "counts.j
 
 
 def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, int]:
-  """Collects, or goes on with a collection that was stopped; of a finished one it returns the counts.
+  """Collects answers, or goes on with a collection that was stopped.
 
   Args:
     config: see `configs/tiny_collect.py`, `configs/tiny_distillation.py` and `configs/tiny_edited.py`.
@@ -60,7 +60,7 @@ def _collect_edited(settings: EditedCollection, workdir: str, stack: contextlib.
 
 
 def _edited_rows(section: EditedSettings) -> tuple[list[Row], int, str]:
-  """(rows, procedural problems with nothing to edit, digest)."""
+  """Returns the rows, the number of procedural problems that have nothing to edit, and the digest."""
   if section.path:
     rows, digest = sources.read_rows(section.path)
     return rows, 0, digest
@@ -84,10 +84,11 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
       "model.path: empty, and no warmup.steps; expected a model or a warm-up, random answers teach nothing"
     )
 
-  directory, preemption = run.open(workdir, save_model=False)
+  directory, preemption = run.open_workdir(workdir)
   path = directory.path
   if (path / COUNTS).exists():
     return json.loads((path / COUNTS).read_text("utf-8"))
+  run.finish(directory, preemption, save_model=False)
   engine.load(sampler_params(run.policy, run.mesh), 0)
   (path / "candidates").mkdir(exist_ok=True)
   candidates, counts = sample_candidates(
@@ -108,9 +109,9 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
 
 
 def _originals(settings: SampledCollection, asked: Sequence[Prompt]) -> list[Row]:
-  """Of each prompt {"prompt", "answer"}: as the student is asked it, and the original answer."""
+  """Returns a row for each prompt: "prompt" as the student is asked it, and "answer", the original answer."""
   section, plain = settings.distillation, PromptFormat(template=settings.prompts.template)
-  # As they are in the file: a prompt has its reference in the place of a worked solution.
+  # Rows of the file itself: a prompt's row has the reference answer where the file has a worked solution.
   rows = (
     sources.read_rows(settings.prompts.path)[0][: settings.prompts.limit or None] if settings.prompts.path else None
   )
@@ -129,7 +130,7 @@ def _originals(settings: SampledCollection, asked: Sequence[Prompt]) -> list[Row
 def _distilled(
   settings: SampledCollection, originals: Sequence[Row], candidates: Sequence[Candidates]
 ) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-  """Both samples of each problem; the teacher's where one of its answers was good enough."""
+  """Returns the samples of each problem: the original, and the teacher's if one of its answers was good enough."""
   rows, totals = [], {}
   for original, each in zip(originals, candidates, strict=True):
     best, counts = settings.selection([each])

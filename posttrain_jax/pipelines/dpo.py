@@ -1,4 +1,4 @@
-"""Runs direct preference optimisation and its kin: a policy learns from pairs of answers, without a reward model.
+"""Runs DPO and its variants: a policy learns from pairs of answers.
 
 The loss is a function of `losses.preference` (`objective.loss`, `objective.options`). A likelihood term on the chosen
 answer (`objective.nll_weight`, Llama 3) and DPOP's penalty are independent of each other. The reference is the policy

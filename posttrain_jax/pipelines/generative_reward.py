@@ -49,7 +49,7 @@ class JudgementSettings(EncodingSettings):
   seed: int
 
   def __post_init__(self):
-    """Raises InputError if the scores are no scale, or if a judgement's end, where its score is, may be cut."""
+    """Checks the scale of scores, and that no judgement loses its end, where its score is."""
     if self.low >= self.high:
       raise InputError(f"demonstrations.low: {self.low}, expected below demonstrations.high, {self.high}")
     if not self.path and (self.low, self.high) != (0, 1):
@@ -131,7 +131,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def read_judgements(section: JudgementSettings) -> JudgementRows:
-  """Reads what the section names: comparisons or scored answers of a file, or what the procedural crowd wrote.
+  """Reads judgements: comparisons or scored answers of a file, or those of the procedural crowd.
 
   Raises:
     InputError: if nothing is there, if a row is not fit for use, or if nothing is left to train on or held out.

@@ -125,13 +125,13 @@ def _refreshes(settings: GRPOSettings, parts: GRPOParts) -> bool:
 
 
 def _saved(settings: GRPOSettings, parts: GRPOParts) -> Any:
-  """Returns what a checkpoint holds; a reference that is never replaced is the policy that training started from."""
+  """Returns the state that a checkpoint holds, with the reference if it is replaced during the run."""
   state = parts.learner.state
   return with_more(state, reference=parts.logprobs.reference) if _refreshes(settings, parts) else state
 
 
 def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitStack) -> tuple[Keeper, int]:
-  """Opens the run's checkpoints and journal, and brings all parts to where they were: (keeper, the next step)."""
+  """Opens the checkpoints and the journal, and restores all parts. Returns the keeper and the next step."""
   learner, shardings = parts.learner, parts.learner.shardings
   if _refreshes(settings, parts):
     kept = keep(learner.scorer.shardings, parts.logprobs.reference_kept)
@@ -158,7 +158,7 @@ def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitSta
 
 
 def _records(parts: GRPOParts, step: int, collected: Collected, advantages: np.ndarray) -> list[dict[str, Any]]:
-  """Returns what rollouts/ shows of a step: what was trained on, then what was dropped or carried."""
+  """Returns the records of a step for rollouts/: groups trained on, then those dropped or carried."""
   decode = parts.policy.tokenizer.decode
   advantages = advantages[..., 0]  # of an answer's first token, where they differ
   trained = [(group, "trained", advantages[i]) for i, group in enumerate(collected.trained)]

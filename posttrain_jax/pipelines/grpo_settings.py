@@ -144,6 +144,6 @@ class GRPOSettings:
     return "old_logprobs" in estimator.inputs or bool(self.reference.kl_in_reward)
 
   def needs_reference(self, estimator: Estimator) -> bool:
-    """Returns whether a reference is needed: for a KL in the loss or in the reward, or by the estimator."""
+    """Returns whether a KL in the loss or the reward, or the estimator, needs a reference."""
     kl = self.objective.kl_coefficient or self.reference.kl_in_reward
     return "reference_logprobs" in estimator.inputs or bool(kl)

@@ -1,7 +1,7 @@
-"""Runs the loop of everything that learns from fixed data: SFT, reward models, DPO and its kin. A step is one update.
+"""Runs the loop of the methods that learn from fixed data: SFT, reward models and DPO.
 
-Batches are found from (seed, step) alone. So a checkpoint holds the train state and the journal's position, nothing
-else.
+A step is one update. Batches are found from (seed, step) alone. So a checkpoint holds the train state and the journal's
+position, nothing else.
 """
 
 import contextlib
@@ -105,7 +105,7 @@ def fit(
   """Trains until `steps`, from wherever the last checkpoint is.
 
   Args:
-    settings: when to evaluate, to save and to end.
+    settings: say when the loop evaluates, saves and ends.
     learner: whose state is trained.
     batch: the batch of a step; steps count from 0.
     path: an existing directory that the run owns.

@@ -1,4 +1,4 @@
-"""Online and iterative DPO: sample answers from the policy, judge them, train on the best and the worst, repeat.
+"""Runs online and iterative DPO: sample answers, judge them, train on the best and the worst.
 
 A step is one round: `rollout.groups` prompts with `rollout.group_size` answers each, judged by the verifier or by a
 reward model (`online.reward_model`), and `learner.updates_per_step` updates on one pair of each prompt whose answers
@@ -87,7 +87,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 def _update(
   settings: OnlineDPOSettings, parts: OnlineDPOParts, groups: Sequence[Group], reference: nnx.State
 ) -> dict[str, float]:
-  """Trains on one pair of each group: mean metrics of the updates, and how many pairs there were."""
+  """Trains on one pair of each group. Returns mean metrics of the updates and the number of pairs."""
   pairs, metrics, updates = best_and_worst(groups), [], settings.learner.updates_per_step
   for update in range(updates):
     dealt = [(group, pair) for group, *pair in pairs[update::updates]]  # in turn, so that every update has its share
@@ -115,7 +115,7 @@ def _update(
 
 
 def _describe(groups: Sequence[Group]) -> dict[str, float]:
-  """What a round sampled."""
+  """Returns metrics of what a round sampled."""
   valid = np.concatenate([group.valid for group in groups])
   rewards = np.concatenate([group.rewards for group in groups])
   accuracy = np.concatenate([group.accuracy for group in groups])

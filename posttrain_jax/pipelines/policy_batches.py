@@ -1,4 +1,4 @@
-"""Makes batches for the learner from judged groups: padding, the mask of counted tokens, and the logprobs they need.
+"""Makes the learner's batches from judged groups: padding, masks and logprobs.
 
 A step of `pipelines.grpo` calls these in order: `stack_groups` pads, `training_mask` says which tokens count,
 `policy_batch` is what logprobs are computed of, and `LogprobSources` computes those that the method needs.
@@ -76,7 +76,7 @@ def stack_groups(groups: Sequence[Group], shape: RolloutShape) -> Rollout:
 
 
 def training_mask(rollout: Rollout, *, overlong_filter: bool) -> np.ndarray:
-  """Bool [P, G, Tc]: tokens that count.
+  """Returns which tokens count in the loss, bool [P, G, Tc].
 
   Those that the policy drew in answers that have a reward; with `overlong_filter` not those of truncated answers, which
   then leave numerator and denominator of the loss (DAPO, section 3.4).
@@ -88,7 +88,7 @@ def training_mask(rollout: Rollout, *, overlong_filter: bool) -> np.ndarray:
 
 
 def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
-  """Makes the learner's view of a rollout: what logprobs are computed of; its advantages are zeros.
+  """Makes the learner's batch of a rollout, with advantages of 0 and without logprobs.
 
   Args:
     rollout: the padded rollout.
@@ -107,7 +107,7 @@ def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Logprobs:
-  """Holds logprobs of a batch's answers, float32 [P, G, Tc] each; None where the method needs none.
+  """Holds logprobs of a batch's answers, float32 [P, G, Tc] each; None for those that the method does not need.
 
   Attributes:
     old: the learner's when the step began.
@@ -152,14 +152,14 @@ class LogprobSources:
 
 
 def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], np.ndarray]:
-  """A function that gives, for each group's prompt, the reward of the policy's greedy answer.
+  """Makes the function from groups to the rewards of the policy's greedy answers to their prompts.
 
   Args:
-    engine: that of the rollouts; the greedy answers are drawn with the parameters that it has when they are asked for.
+    engine: the engine of the rollouts. Greedy answers are drawn with the parameters that it has at the call.
     judge: fills in rewards.
 
   Returns:
-    Groups to float32 [number of groups], NaN where there is no verdict.
+    A function of groups that returns float32 [number of groups]: NaN if an answer has no reward.
   """
   greedy = Engine(
     engine.model,

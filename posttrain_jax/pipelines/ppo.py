@@ -1,4 +1,6 @@
-"""Runs PPO with its four models: policy and value model are trained, reference and reward model are frozen.
+"""Runs PPO with its four models.
+
+Policy and value model are trained, reference and reward model are frozen.
 
 "Proximal Policy Optimization Algorithms" (1707.06347) as InstructGPT (2203.02155) runs it. A step is one rollout and
 the updates on it: `learner.epochs` times over its prompts, shuffled anew each time, `learner.minibatches` updates an
@@ -134,12 +136,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def _saved(policy: TrainState, value: TrainState, average: Any) -> dict[str, Any]:
-  """What a checkpoint holds, or the abstract states of it."""
+  """Returns the state that a checkpoint holds, or its abstract form."""
   return with_more(policy, value=value, **({} if average is None else {"average": average}))
 
 
 def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:
-  """What rollouts/ shows of a step; the advantage is that of an answer's first token."""
+  """Returns the records of a step for rollouts/, with the advantage of each answer's first token."""
   decode = parts.policy.tokenizer.decode
   return [
     rollout_record(step, group, "trained", advantages[i, :, 0], decode(group.prompt.tokens))
@@ -148,7 +150,7 @@ def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarr
 
 
 def epoch_orders(count: int, *, epochs: int, seed: int, step: int) -> list[np.ndarray]:
-  """For each epoch the positions of a step's prompts in their order, found from (seed, step) alone.
+  """Returns the order of a step's prompts in each epoch; it depends on (seed, step) alone.
 
   A minibatch is as many of them in a row as an update takes; the answers of a prompt stay together.
 

@@ -1,4 +1,4 @@
-"""From the scores of answers to advantages and returns per token: PPO's arithmetic between rollout and updates.
+"""Computes PPO's advantages and returns per token from the scores of answers.
 
   r_t = −β k_t + [t is the last counted token] · score    k_t estimates the KL, as k1 = log π_old − log π_ref does
   r ← mean(r) + (r − mean(r)) / std(r)                     (`whiten.rewards`)
@@ -22,7 +22,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-  """What is whitened.
+  """Says what is whitened.
 
   Attributes:
     rewards: token rewards get a standard deviation of 1; their mean is left where it is.
@@ -35,7 +35,7 @@ class Whitening:
 
 @dataclasses.dataclass(frozen=True)
 class AdvantageEstimator:
-  """How advantages and returns are made.
+  """Holds the constants of GAE.
 
   Attributes:
     discount: γ.
@@ -61,7 +61,7 @@ class AdvantageEstimator:
 
 @dataclasses.dataclass(frozen=True)
 class KLPenalty:
-  """KL to the reference, charged in the reward.
+  """Describes the KL to the reference that is charged in the reward.
 
   Attributes:
     coefficient: β; the starting value where it adapts.
@@ -90,7 +90,13 @@ class KLPenalty:
       )
 
   def adapted(self, coefficient: float, kl: float, answers: int) -> float:
-    """β after a step of so many answers whose mean KL to the reference was `kl` nats."""
+    """Returns β after a step.
+
+    Args:
+      coefficient: β of the step.
+      kl: mean KL to the reference of the step's answers, in nats.
+      answers: how many there were.
+    """
     if not (self.adaptive and answers):
       return coefficient
     new = losses.kl.adaptive_coefficient(coefficient, kl, target=self.target, horizon=self.horizon, samples=answers)
@@ -99,10 +105,10 @@ class KLPenalty:
 
 @dataclasses.dataclass(frozen=True)
 class NoEnd:
-  """What becomes of answers that ran into the cap: nobody ended them, and a reward model never saw such.
+  """Says what answers that ran into the cap earn; a reward model has not seen such answers.
 
   Attributes:
-    penalised: they get `score` in place of their own (OpenAI's lm-human-preferences, 1909.08593, and its successors).
+    penalised: whether they get `score` in place of their own score (OpenAI's lm-human-preferences, 1909.08593).
     score: in units of the reward.
   """
 
@@ -110,7 +116,7 @@ class NoEnd:
   score: float
 
   def apply(self, scores: np.ndarray, truncated: np.ndarray) -> np.ndarray:
-    """Scores [P, G] of answers of which some are truncated, bool [P, G]."""
+    """Returns the scores [P, G] of answers, of which some are truncated, bool [P, G]."""
     return np.where(truncated, np.float32(self.score), scores) if self.penalised else scores
 
 
@@ -156,7 +162,7 @@ def estimate(
   estimator: AdvantageEstimator,
   whitening: Whitening,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-  """Advantages and returns of a step's answers.
+  """Computes the advantages and returns of a step's answers.
 
   Args:
     scores: float32 [P, G], of whole answers.

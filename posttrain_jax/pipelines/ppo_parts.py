@@ -85,7 +85,7 @@ class PPOParts:
     self.engine.load(self._hand_over(self.learner.state.params), self.learner.version)
 
   def start_average(self) -> nnx.State | None:
-    """Returns the average before the first step: the policy that training starts from; None if none is kept."""
+    """Returns the average before the first step, which is the policy; None if no average is kept."""
     return None if self.into_average is None else frozen_copy(self.learner.state.params)
 
   def describe(self, groups: Sequence[Group]) -> dict[str, float]:
@@ -110,7 +110,7 @@ class PPOParts:
     return batch, scores
 
   def evaluate(self, average: nnx.State | None) -> dict[str, Any]:
-    """Evaluates the policy that the engine has, and the average if the config asks for it: `eval/<set>/<metric>`."""
+    """Evaluates the engine's policy, and the average if the config asks for it."""
     metrics, judged = self.evaluator(self.engine.params, self.learner.version)
     if self.kl_to_start is not None:
       metrics |= self.kl_to_start.of_sets(judged, "kl_to_start")

@@ -1,4 +1,4 @@
-"""Trains reward models: a scalar head on a base or fine-tuned model, learned from comparisons of answers to one prompt.
+"""Trains reward models on comparisons of answers: a language model with a scalar head.
 
 The loss is Bradley-Terry on all pairs of a prompt's ranked answers, with margins by the strength of the preference
 (`margins`), centering (`centering`) and a filter on strengths (`preferences.strengths`). A prompt has three answers

@@ -52,7 +52,7 @@ class SFTSettings(SupervisedSettings):
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Fine-tunes, or goes on with a run that was stopped.
+  """Trains on demonstrations, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_sft.py`, which has every field.
@@ -91,7 +91,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def inspect(config: ml_collections.ConfigDict, count: int) -> dict[str, float]:
-  """Prints the first demonstrations as the model gets them, what is learned in colour; trains nothing.
+  """Prints the first demonstrations as the model gets them, with the learned tokens in colour.
 
   Returns:
     What is known of all of them, as in the first record of a run's metrics.

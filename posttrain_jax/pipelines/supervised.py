@@ -1,4 +1,4 @@
-"""Fits a policy to demonstrations: the training of `pipelines.sft`, and the warm-up of every other method.
+"""Fits a policy to demonstrations, for `pipelines.sft` and for the warm-up of other methods.
 
 One step is one optimiser update of `pipelines.offline`. The loss is the negative log-likelihood of what the assistant
 said, as a mean over tokens or with every example weighing the same (`loss_weighting`). `dropout` on the residual
@@ -61,7 +61,7 @@ class SupervisedSettings(FittingSettings):
 
   @property
   def has_steps(self) -> bool:
-    """Returns whether there is anything to train; a warm-up of 0 steps and 0 epochs is none."""
+    """Returns whether there are steps or epochs to train."""
     return bool(self.steps or self.epochs)
 
 
@@ -161,7 +161,9 @@ def fit(
 
 
 class WarmUp:
-  """Warms a policy up on demonstrations before another method: a run of its own in `warmup` of that run's directory.
+  """Warms a policy up on demonstrations before another method.
+
+  The warm-up is a run in the folder `warmup` of that run's directory.
 
   Attributes:
     digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
@@ -194,7 +196,7 @@ class WarmUp:
     *,
     optimizer_kept: Kept = Kept.DEVICE,
   ) -> Policy:
-    """Returns the policy after its warm-up, or as it was loaded if the config asks for none.
+    """Returns the warmed-up policy, or the loaded one if the config asks for no warm-up.
 
     Raises:
       Preempted: after SIGTERM and a checkpoint.

@@ -1,4 +1,4 @@
-"""Describes the groups of fields that the configs of all methods share: when to evaluate, save and log."""
+"""Describes the groups of fields that all methods' configs share."""
 
 import dataclasses
 from collections.abc import Mapping

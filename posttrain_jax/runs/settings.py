@@ -1,4 +1,4 @@
-"""Parses a config into frozen records, once, with one clear line where a field does not fit.
+"""Parses a config into frozen records, once.
 
 A method has one record with a field for every field of its config; a group of fields is a record of its own, next to
 the code that uses it. After `parse` nothing reads a `ConfigDict`. So a mistyped field, a missing one and a config of
@@ -45,7 +45,7 @@ def parse(record: type[Record], config: Mapping[str, Any] | ml_collections.Confi
 
 
 def as_config(record: Any) -> dict[str, Any]:
-  """Returns a record as the nested dictionary of the config that it was parsed from, of JSON values and tuples."""
+  """Returns the config of a record as a nested dictionary of JSON values and tuples."""
   if hasattr(record, "to_section"):
     return record.to_section()
   found = {}

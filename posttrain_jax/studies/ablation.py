@@ -50,7 +50,7 @@ def study(
   path = pathlib.Path(workdir).absolute()
   jobs = plan(config, path, rows, seeds)
   # What all runs share must stay as it is. Rows may be added later: each run's own config.json holds it to its config.
-  shared = ml_collections.ConfigDict(dict(study=dict(base=config.base, tasks=config.tasks)))
+  shared = {"study": {"base": config.base.to_dict(), "tasks": config.tasks.to_dict()}}
   with Workdir.open(path, shared), Preemption() as preemption:
     failed = ablation_jobs.run_jobs(jobs, parallel=parallel, preemption=preemption)
     return summarize(config, str(path), failed=failed)

@@ -40,7 +40,7 @@ def test_decays():
 
 def test_a_schedule_without_an_end_is_refused():
   with pytest.raises(InputError, match="decay_updates: 5, expected more than warmup_updates 5 for the cosine"):
-    make_optimizer_config(schedule=Schedule.COSINE, warmup_updates=5, decay_updates=5)
+    make_optimizer_config(schedule=Schedule.COSINE, warmup_updates=5, decay_updates=5).check()
 
 
 def test_only_matrices_decay():

@@ -9,7 +9,6 @@ import pytest
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.types import InputError
 from tests.learner.settings import make_correction, make_objective
 from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
 
@@ -185,6 +184,11 @@ def test_a_kl_term_needs_the_references_logprobs():
     make_learner(make_objective(kl_coefficient=0.1)).train(make_batch())
 
 
+def test_likelihood_of_correct_answers_needs_to_know_which_they_are():
+  with pytest.raises(ValueError, match="correct: missing, the objective has nll_on_correct"):
+    make_learner(make_objective(nll_on_correct=0.1)).train(make_batch())
+
+
 def test_epochs_in_given_orders():
   # Two epochs of two updates, the second in another order. By hand: all old logprobs are those before the first update.
   batch, orders = make_batch(), [np.array([2, 0, 3, 1]), np.array([1, 3, 0, 2])]
@@ -252,32 +256,6 @@ def test_the_entropy_bonus_raises_the_entropy():
   for step in range(4):
     one, other = plain.train(make_batch(step)), bonus.train(make_batch(step))
   assert other["entropy"] > one["entropy"]
-
-
-@pytest.mark.parametrize(
-  ("settings", "message"),
-  [
-    (dict(surrogate="importance_correction"), "objective.surrogate: 'importance_correction', expected one of clip_cov"),
-    (dict(surrogate_options={"clip_high": 1.0}), "objective.surrogate_options.clip_high: unknown"),
-    (dict(surrogate="clip_cov", surrogate_options={"key": "0"}), "objective.surrogate_options.key: '0', expected"),
-    (dict(surrogate_options={"nonsense": 1.0}), "objective.surrogate_options.nonsense: unknown"),
-    (dict(surrogate="clipped_importance_weight", dual_clip=3.0), "objective.dual_clip: 3.0, but clipped_importance"),
-  ],
-)
-def test_surrogates_that_do_not_exist_or_do_not_take_these_options(settings, message):
-  with pytest.raises(InputError, match=message.replace(".", r"\.")):
-    make_objective(**settings)
-
-
-def test_divisions_that_do_not_work_out():
-  with pytest.raises(InputError, match=r"4 prompts an update do not divide over learner\.micro_batches=3"):
-    make_learner(micro_batches=3)
-  with pytest.raises(InputError, match="kl_estimator: 'k1'"):
-    make_objective(kl_estimator="k1")
-  with pytest.raises(InputError, match="dual_clip"):
-    make_objective(dual_clip=0.5)
-  with pytest.raises(InputError, match="temperature"):
-    make_objective(temperature=0.0)
 
 
 def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():

@@ -111,3 +111,69 @@ def test_bfloat16_sums_do_not_stall():
 def test_prompt_mean_wants_prompts():
   with pytest.raises(AssertionError):
     aggregate.prompt_mean(np.zeros((2, 3)), np.ones((2, 3)))
+
+
+def by_definition(name, x, mask, *, denominator=None, prompt_tokens=None, max_length=10):
+  """The aggregate of x [P, G, T] as its definition says, with loops, in float64."""
+  mask = np.asarray(mask) != 0
+  if name == "token_mean":
+    parts, total = [x[mask].sum()], mask.sum()
+  elif name == "prompt_mean":
+    counts = mask.sum((1, 2)) if prompt_tokens is None else prompt_tokens
+    parts = [x[p][mask[p]].sum() / counts[p] for p in range(len(x)) if mask[p].any()]
+    total = mask.any((1, 2)).sum()
+  else:
+    rows = [(x[p, g][mask[p, g]].sum(), mask[p, g].sum()) for p in range(len(x)) for g in range(x.shape[1])]
+    rows = [(found, count) for found, count in rows if count]
+    divisor = {"sequence_mean": lambda count: count, "sequence_sum": lambda count: 1}
+    parts = [found / divisor.get(name, lambda count: max_length)(count) for found, count in rows]
+    total = len(rows)
+  total = total if denominator is None else denominator
+  return sum(parts) / total if total else 0.0
+
+
+@pytest.mark.parametrize("aggregation", aggregate.Aggregation)
+@pytest.mark.parametrize("total", [None, 0, 37])
+@pytest.mark.parametrize("spread", [False, True])
+def test_weights_are_those_of_the_definition(aggregation, total, spread, x64):
+  """Holes, an empty row, an empty prompt; denominators given and 0; prompts whose other answers are elsewhere."""
+  rng = np.random.default_rng(2)
+  mask = rng.random((4, 3, 5)) < 0.6
+  mask[0], mask[1, 0], mask[2] = False, False, True
+  x = rng.normal(size=mask.shape)
+  options = dict(denominator=total)
+  if aggregation == "prompt_mean" and spread:
+    options = dict(denominator=9 if total is None else total, prompt_tokens=mask.sum((1, 2)) + np.array([4, 0, 3, 1]))
+  expected = by_definition(aggregation, x, mask, **options)
+  expected_gradient = np.zeros_like(x)
+  for index in np.ndindex(*x.shape):  # linear: the gradient is the aggregate of each token alone
+    expected_gradient[index] = by_definition(
+      aggregation, np.eye(x.size)[np.ravel_multi_index(index, x.shape)].reshape(x.shape), mask, **options
+    )
+  constant = dict(max_length=10) if aggregation == "fixed_length" else {}
+
+  weights = jax.jit(lambda mask: aggregate.token_weights(mask, aggregation, dtype=jnp.float64, **options, **constant))
+  np.testing.assert_allclose(weights(mask), expected_gradient, rtol=1e-14)
+  np.testing.assert_allclose(weights(mask.astype(np.float32)), expected_gradient, rtol=1e-14)
+  named = functools.partial(getattr(aggregate, aggregation), mask=mask, **options, **constant)
+  value, gradient = jax.value_and_grad(named)(x)
+  np.testing.assert_allclose(value, expected, rtol=1e-13, atol=1e-16)
+  np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-14)
+
+
+def test_weights_are_float32_and_need_what_they_divide_by():
+  mask = np.ones((2, 3, 4), bool)
+  for aggregation in aggregate.Aggregation:
+    weights = aggregate.token_weights(mask, aggregation, max_length=4)
+    assert weights.dtype == jnp.float32 and weights.shape == mask.shape
+    assert float(weights.sum()) == pytest.approx(4 if aggregation == "sequence_sum" else 1)
+  with pytest.raises(ValueError, match="max_length: missing"):
+    aggregate.token_weights(mask, "fixed_length")
+  with pytest.raises(ValueError, match="denominator: missing"):
+    aggregate.token_weights(mask, "prompt_mean", prompt_tokens=np.array([12, 12]))
+  with pytest.raises(ValueError, match="'mean' is not a valid Aggregation"):
+    aggregate.token_weights(mask, "mean")
+
+
+def test_total_is_at_least_float32():
+  assert aggregate.total(jnp.ones((3000,), jnp.bfloat16)) == 3000

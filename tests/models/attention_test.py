@@ -7,6 +7,7 @@ import pytest
 
 from posttrain_jax.models import attention
 from posttrain_jax.parallel.mesh import make_mesh
+from tests.models.empty_prompts import beside_no_prompts, no_prompts
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 6
 
@@ -73,8 +74,8 @@ def test_cached_writes_its_own_and_sees_what_came_before():
   keys, values = projections(slots, length, seed=1)[1:]
   query, key, value = projections(slots, 1)
   positions = np.array([0, 2, 4])
-  cache = attention.cache_layout(keys, values)
-  attended, new = attention.cached(jnp.asarray(positions))(query, key, value, cache)
+  cache = beside_no_prompts(*attention.cache_layout(keys, values))
+  attended, new = attention.cached(jnp.asarray(positions), no_prompts(slots))(query, key, value, cache)
   expected_keys, expected_values = np.array(keys), np.array(values)
   expected_keys[np.arange(slots), positions] = key[:, 0]
   expected_values[np.arange(slots), positions] = value[:, 0]
@@ -130,8 +131,8 @@ def test_no_kind_makes_nan_of_a_row_without_keys():
   gradient = jax.jit(jax.grad(lambda *qkv: attend(*qkv, None)[0].sum(), (0, 1, 2)))(query, key, value)
   assert all(np.all(np.isfinite(x)) for x in gradient)
   zeros = jnp.zeros((1, 3, KV_HEADS, WIDTH))
-  cache = attention.cache_layout(zeros, zeros)
-  empty, _ = attention.cached(jnp.zeros(1, jnp.int32))(query[:, :1], key[:, :1], value[:, :1], cache)
+  cache = beside_no_prompts(*attention.cache_layout(zeros, zeros))
+  empty, _ = attention.cached(jnp.zeros(1, jnp.int32), no_prompts(1))(query[:, :1], key[:, :1], value[:, :1], cache)
   np.testing.assert_allclose(empty[0, 0, 0], value[0, 0, 0], atol=1e-6)
 
 
@@ -149,7 +150,7 @@ def test_scores_are_float32_under_bfloat16(kind):
   elif kind == "grouped":
     attended, _ = attention.grouped(jnp.array([2]), prefix_width=2, group_size=1)(query, key, value, None)
   else:
-    cache = attention.cache_layout(key, value)
-    attended, _ = attention.cached(jnp.array([2]))(query[:, 2:], key[:, 2:], value[:, 2:], cache)
+    cache = beside_no_prompts(*attention.cache_layout(key, value))
+    attended, _ = attention.cached(jnp.array([2]), no_prompts(1))(query[:, 2:], key[:, 2:], value[:, 2:], cache)
   assert attended.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.asarray(attended[0, -1], np.float32), expected, atol=0.02)

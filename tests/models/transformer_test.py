@@ -16,6 +16,7 @@ from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.rotary import rotary_frequencies, rotate, rotation_at
 from posttrain_jax.models.transformer import RMSNorm, Transformer, abstract_transformer
 from posttrain_jax.parallel.reshard import unstack_layers
+from tests.models.empty_prompts import beside_no_prompts, no_prompts
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
@@ -147,7 +148,7 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
   @jax.jit
   def decode(params, token, position, cache):
     model = nnx.merge(graph(config), params)
-    hidden, cache = model(token[:, None], position[:, None], attention.cached(position), cache)
+    hidden, cache = model(token[:, None], position[:, None], attention.cached(position, no_prompts(3)), cache)
     return hidden[:, 0] @ model.unembedding(), cache
 
   @jax.jit
@@ -155,10 +156,11 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
     model = nnx.merge(graph(config), params)
     tokens = jnp.where(jnp.arange(7)[None] < cut[:, None], TOKENS, 0)  # the rest is padding, to be overwritten
     positions = jnp.broadcast_to(jnp.arange(7)[None], (3, 7))
-    return [attention.cache_layout(*kept) for kept in model(tokens, positions, attention.causal(keep=True))[1]]
+    _, kept = model(tokens, positions, attention.causal(keep=True))
+    return [beside_no_prompts(*attention.cache_layout(*layer)) for layer in kept]
 
   expected = np.asarray(reference()[0])
-  cache = [attention.cache_layout(*jnp.zeros((2, 3, 7, 2, 6)))] * 3
+  cache = [beside_no_prompts(*attention.cache_layout(*jnp.zeros((2, 3, 7, 2, 6))))] * 3
   for t in range(7):
     logits, cache = decode(model_params, TOKENS[:, t], jnp.full(3, t), cache)
     np.testing.assert_allclose(logits, expected[:, t], atol=1e-5)

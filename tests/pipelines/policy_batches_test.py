@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -5,6 +7,8 @@ import pytest
 from posttrain_jax.losses import aggregate
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import FinishReason
+from tests.learner.settings import make_objective
+from tests.learner.small_policy import make_learner
 from tests.pipelines.made_groups import answer, group
 
 PER_TOKEN = ("answers", "generated", "sampler_logprobs", "drawn_logprobs", "versions")
@@ -112,4 +116,25 @@ def test_policy_batch():
     np.testing.assert_array_equal(getattr(made, name), getattr(rollout, name))
   np.testing.assert_array_equal(made.mask, mask)
   np.testing.assert_array_equal(made.advantages, np.zeros((2, 2, 1), np.float32))
-  assert made.old_logprobs is made.reference_logprobs is None  # nobody has computed them
+  assert made.old_logprobs is made.reference_logprobs is None  # not computed yet
+
+
+def test_correct_answers_are_those_that_a_verifier_judged_so():
+  # Accuracy, not reward: a penalty for length does not make an answer wrong.
+  judged = group([answer([7, 1]), answer([8, 1]), answer([9, 1])], [1.0, 0.5, 1.0], valid=[True, True, False])
+  judged = dataclasses.replace(judged, rewards=np.array([-1.0, 2.0, 0.0], np.float32))
+  rollout = stacked([judged], count=2, group_size=3)
+  made = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
+  np.testing.assert_array_equal(made.correct, [[True, False, False], [False] * 3])
+
+
+def test_a_policy_learns_the_likelihood_of_correct_answers_from_such_a_batch():
+  """`objective.nll_on_correct` outside PPO: the batch of every loop says which answers are correct."""
+  rollout = stacked([*mixed(), *mixed()])
+  mask = training_mask(rollout, overlong_filter=False)
+  made = policy_batch(rollout, mask)  # its advantages are zeros: this term alone
+  learner = make_learner(make_objective(nll_on_correct=0.1))
+  right = mask & np.array([[1, 0], [0, 1]] * 2, bool)[..., None]
+  nll = -learner.score(made)[right].mean()
+  found = learner.train(made)
+  assert found["nll/correct"] == pytest.approx(nll, rel=1e-5) and found["loss"] == pytest.approx(0.1 * nll, rel=1e-5)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from configs import tiny_reward_model
-from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
+from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
 from posttrain_jax.assembly.judges import load_reward_model
 from posttrain_jax.assembly.model import find_tokenizer, open_policy
 from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.pipelines import reward_model
+from posttrain_jax.runs.settings import parse
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
 
@@ -50,7 +51,7 @@ def test_files(unbroken):
 def test_demonstrations_average_0_and_the_run_is_a_reward_model_by_its_path(unbroken, tmp_path):
   policy = open_policy(str(unbroken))
   assert policy.model.scalar_head
-  section = small(tiny_reward_model, **CHANGES).demonstrations
+  section = parse(DemonstrationSettings, small(tiny_reward_model, **CHANGES).demonstrations, "demonstrations")
   rows = [e.tokens.tolist() for e in encode(section, read_demonstrations(section)[0], policy.tokenizer)[0]]
   source, found = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
   source.write_text("".join(json.dumps({"tokens": row}) + "\n" for row in rows))

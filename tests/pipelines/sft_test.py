@@ -11,12 +11,15 @@ import pytest
 from flax import nnx
 
 from configs import tiny_reward_model, tiny_sft
-from posttrain_jax.assembly.demonstrations import load_demonstrations
+from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.model import Policy, open_policy, save_description
 from posttrain_jax.data import tokenizer
+from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.pipelines import reward_model, sft
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.workdir import read_config
 from tests.pipelines.small_offline import records, refused, small
 from tests.random_params import graph
 
@@ -60,7 +63,8 @@ def test_dropout_changes_the_loss_and_not_the_evaluation(unbroken, tmp_path):
 def test_the_held_out_loss_is_that_of_each_row_by_itself_and_the_lowest_is_kept(unbroken):
   config = small(tiny_sft, **VALIDATION, **DROPOUT, steps=8)
   policy = open_policy(str(unbroken))
-  data = load_demonstrations(config.demonstrations, policy.tokenizer, batch_size=8, weighting="token", seed=0)
+  section = parse(DemonstrationSettings, config.demonstrations, "demonstrations")
+  data = load_demonstrations(section, policy.tokenizer, batch_size=8, weighting=Weighting.TOKEN, seed=0)
 
   @jax.jit
   def logits(batch):
@@ -89,7 +93,8 @@ def test_epochs_and_the_end_of_the_decay(tmp_path):
   config = small(tiny_sft, **changes, **{"checkpoint.every": 100})
   sft.train(config, str(tmp_path / "run"))
   found = records(tmp_path / "run")
-  assert len(found) == config.steps == config.optimizer.decay_updates == -(-2 * found[0]["data/rows"] // 8)
+  resolved = read_config(tmp_path / "run")
+  assert len(found) == resolved.steps == resolved.optimizer.decay_updates == -(-2 * found[0]["data/rows"] // 8)
   # Two updates of warm-up, then half a cosine from 1e-2 to a twentieth of it: after the second of two, it is down.
   rates = [record["learning_rate"] for record in found]
   assert rates == pytest.approx([0.005, 0.01, 0.01, 0.00525])

@@ -1,0 +1,69 @@
+"""A step is finished when it has a manifest, and damaged when its files are not those of the manifest."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from posttrain_jax.learner import manifest
+from posttrain_jax.types import InputError
+
+STATE = {"params": {"w": np.zeros((4, 8), np.float32), "b": np.zeros((8,), np.int8)}}
+
+
+def sealed(directory, step=3, *, best=False):
+  (directory / str(step) / "state").mkdir(parents=True)
+  (directory / str(step) / "state" / "data").write_bytes(b"weights")
+  (directory / str(step) / "extra.json").write_text("{}")
+  manifest.seal(directory, step, manifest.describe_leaves(STATE), best=best)
+  return directory
+
+
+def test_a_sealed_step_is_listed_and_whole(tmp_path):
+  sealed(sealed(tmp_path, 12), 3, best=True)
+  (tmp_path / "20").mkdir()  # without a manifest
+  (tmp_path / "x.manifest.json").write_text("{}")
+  assert manifest.sealed_steps(tmp_path) == [3, 12]
+  assert manifest.damage(tmp_path, 3) is None
+  content = json.loads(manifest.manifest_path(tmp_path, 3).read_text())
+  assert content["step"] == 3 and content["best"] and set(content["files"]) == {"state/data", "extra.json"}
+  assert content["leaves"] == {"params/b": "int8[8]", "params/w": "float32[4, 8]"}
+
+
+@pytest.mark.parametrize(
+  ("harm", "expected"),
+  [
+    (lambda step: (step / "state" / "data").write_bytes(b"weighty"), "state/data is not what was written"),
+    (lambda step: (step / "extra.json").unlink(), "extra.json is missing"),
+    (lambda step: (step / "new").write_text(""), "new is not in the manifest"),
+    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{"), "its manifest is missing or unreadable"),
+    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{}"), "its manifest is missing or unreadable"),
+  ],
+)
+def test_damage_is_described(tmp_path, harm, expected):
+  harm(sealed(tmp_path) / "3")
+  assert manifest.damage(tmp_path, 3).startswith(expected)
+
+
+def test_leaves_that_differ_are_named(tmp_path):
+  sealed(tmp_path)
+  manifest.check_leaves(tmp_path, 3, jax.eval_shape(lambda: STATE), partial=False)
+  part = {"params": {"w": STATE["params"]["w"]}}
+  manifest.check_leaves(tmp_path, 3, part, partial=True)
+  with pytest.raises(InputError, match=r"leaf params/b is int8\[8\], expected None"):
+    manifest.check_leaves(tmp_path, 3, part, partial=False)
+  low = {"params": {"w": STATE["params"]["w"].astype(np.float16)}}
+  with pytest.raises(InputError, match=r"leaf params/w is float32\[4, 8\], expected float16\[4, 8\]"):
+    manifest.check_leaves(tmp_path, 3, low, partial=True)
+  with pytest.raises(InputError, match=r"leaf value is absent, expected float32\[2\]"):
+    manifest.check_leaves(tmp_path, 3, {"value": np.zeros(2, np.float32)}, partial=True)
+
+
+def test_a_change_of_software_is_one_line(tmp_path, monkeypatch):
+  sealed(tmp_path)
+  assert manifest.changes_of_environment(tmp_path, 3) == ()
+  now = manifest.software_and_machine() | {"jax": "99"}
+  monkeypatch.setattr(manifest, "software_and_machine", lambda: now)
+  (change,) = manifest.changes_of_environment(tmp_path, 3)
+  assert change.startswith("checkpoint was written with jax ") and "this is '99'" in change

@@ -1,0 +1,45 @@
+"""What a loss is divided by is counted over the whole update, however it is cut."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from posttrain_jax.learner.policy_batch import TokenInputs, count_totals
+from posttrain_jax.learner.rows import split_rows
+from tests.learner.small_policy import TC, G, make_batch
+
+
+def batch():
+  """Prompt 0: answers of 2, 1 and 0 counted tokens, one of them behind a hole. Prompt 1: none. Prompt 2: 6, 0, 3."""
+  mask = np.zeros((4, G, TC), bool)
+  mask[0, 0, [0, 2]] = mask[0, 1, 5] = True
+  mask[2, 0] = mask[2, 2, :3] = True
+  correct = np.array([[True, False, True], [True] * 3, [False, False, True], [True] * 3])
+  return dataclasses.replace(make_batch(prompts=4), mask=mask, correct=correct)
+
+
+def test_totals_by_hand():
+  totals = count_totals(batch())
+  assert (totals.tokens, totals.rows, totals.prompts, totals.correct_tokens) == (12, 4, 2, 2 + 3)
+  assert count_totals(dataclasses.replace(batch(), correct=None)).correct_tokens is None
+
+
+def test_micro_batches_and_rows_do_not_change_them():
+  expected = jax.tree.map(int, count_totals(batch()))
+  cut = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), batch())
+  assert jax.tree.map(int, count_totals(cut)) == expected
+  rows = split_rows(batch(), 3)
+  assert jax.tree.map(int, count_totals(rows)) == expected
+  assert jax.tree.map(int, count_totals(jax.tree.map(lambda x: x.reshape(4, 3, *x.shape[1:]), rows))) == expected
+
+
+def test_on_policy_the_old_logprobs_are_the_learners_as_constants():
+  learner = np.full((1, 1, 2), -2.0, np.float32)
+  given = TokenInputs(
+    *[learner] * 3, old_logprobs=learner + 1, reference_logprobs=None, weights=learner, nll_weights=None
+  )
+  assert given.old_logprobs_or(learner) is given.old_logprobs
+  on = dataclasses.replace(given, old_logprobs=None)
+  np.testing.assert_array_equal(on.old_logprobs_or(learner), learner)
+  np.testing.assert_array_equal(jax.grad(lambda x: on.old_logprobs_or(x).sum())(learner), 0 * learner)

@@ -1,0 +1,52 @@
+"""Metrics of a micro-batch, by hand."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posttrain_jax.learner.policy_batch import TokenInputs
+from posttrain_jax.learner.policy_metrics import measure
+from tests.learner.settings import make_correction, make_objective
+
+# Five tokens of one answer, the last one masked. Ratios and advantages:
+#   1.5, +1: clipped above.   .5, -1: clipped below.   1, -1: free.   4, -1: held by a dual clip of 3.
+RATIO = np.array([1.5, 0.5, 1.0, 4.0, 100.0])
+ADVANTAGES = np.array([1.0, -1.0, -1.0, -1.0, 1.0])
+MASK = np.array([True] * 4 + [False])
+LEARNER = np.array([-1.0, -2.0, -1.0, -1.0, -1.0])
+TOTAL = 8  # counted tokens of the update, of which these are half
+
+
+def found(**changes):
+  old = LEARNER - np.log(RATIO)
+  arrays = (ADVANTAGES, old - 0.5, old, old - 0.1, MASK / TOTAL, np.where(MASK, [1, 0, 0, 0, 0], 0))
+  tokens = TokenInputs(MASK[None, None], *(jnp.asarray(x, jnp.float32)[None, None] for x in arrays))
+  learner, entropy = (jnp.asarray(x, jnp.float32)[None, None] for x in (LEARNER, np.arange(1.0, 6.0)))
+  return measure(make_objective(**changes), learner, entropy, tokens, jnp.int32(TOTAL))
+
+
+def test_shares_are_of_the_updates_tokens():
+  sums, maxima = found(dual_clip=3.0, correction=make_correction(high=1.2))
+  assert sums["clip/high"] == 1 / TOTAL and sums["clip/low"] == 1 / TOTAL and sums["clip/dual"] == 1 / TOTAL
+  assert sums["entropy"] == pytest.approx((1 + 2 + 3 + 4) / TOTAL)
+  assert sums["mismatch/mean_abs_logprob"] == pytest.approx(4 * 0.5 / TOTAL)
+  assert maxima["mismatch/max_abs_logprob"] == pytest.approx(0.5)
+  assert maxima["ratio/max"] == pytest.approx(4)
+  # log sampler - log old is -0.5, the weight e^0.5 = 1.65 is cut at 1.2.
+  assert sums["kl/k1_sampler"] == pytest.approx(-4 * 0.5 / TOTAL, rel=1e-5)
+  assert sums["kl/k3_sampler"] == pytest.approx(4 * (math.exp(0.5) - 1.5) / TOTAL, rel=1e-5)
+  assert sums["correction/weight"] == pytest.approx(4 * 1.2 / TOTAL, rel=1e-6)
+  assert "kl/reference" not in sums and "nll/correct" not in sums
+
+
+def test_terms_are_measured_where_the_objective_has_them():
+  off = make_correction(level="off")
+  sums, _ = found(correction=off)
+  assert not {"clip/dual", "correction/weight", "kl/reference", "nll/correct"} & sums.keys()
+  sums, _ = found(correction=off, kl_coefficient=0.1, nll_on_correct=0.1)
+  reference = np.log(RATIO) + 0.1  # learner - reference
+  k3 = np.exp(-reference) - 1 + reference
+  assert sums["kl/reference"] == pytest.approx(k3[MASK].sum() / TOTAL, rel=1e-4)
+  assert sums["nll/correct"] == pytest.approx(1.0)  # the weight 1 stands at the first token

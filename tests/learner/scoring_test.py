@@ -1,0 +1,71 @@
+"""Scores of answers: in the order of the prompts, whatever the updates, micro-batches and rows they are computed in."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.scoring import Scorer, logprob_scorer
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.parallel.mesh import make_mesh
+from tests.learner.settings import make_objective
+from tests.learner.small_policy import TC, G, make_batch
+from tests.random_params import graph, names, random_params
+
+SMALL = TransformerConfig(17, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+PROMPTS = 4
+
+
+def scores(division, devices=1):
+  mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
+  scorer = logprob_scorer(SMALL, make_objective(temperature=0.7, logprob_chunk=5), mesh, division)
+  return scorer(random_params(SMALL), make_batch(prompts=PROMPTS))
+
+
+@functools.cache
+def expected():
+  return scores(Division(prompts_per_update=PROMPTS, micro_batches=1))
+
+
+@pytest.mark.parametrize(
+  ("division", "devices"), [(Division(2, 1), 1), (Division(4, 2), 2), (Division(2, 3, rows_per_prompt=3), 1)]
+)
+def test_scores_do_not_depend_on_the_division(division, devices):
+  found = scores(division, devices)
+  assert found.shape == (PROMPTS, G, TC)
+  mask = make_batch(prompts=PROMPTS).mask
+  np.testing.assert_allclose(found[mask], expected()[mask], atol=1e-5)
+
+
+def test_a_score_is_the_logprob_at_the_sampling_temperature():
+  batch, model = make_batch(prompts=PROMPTS), nnx.merge(graph(SMALL), random_params(SMALL))
+  row = np.concatenate([batch.prompts[1, : batch.prompt_lengths[1]], batch.answers[1, 2]])
+  logits = np.asarray(row_hidden(model, row[None]) @ model.unembedding())[0, batch.prompt_lengths[1] - 1 : -1] / 0.7
+  logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  np.testing.assert_allclose(expected()[1, 2], logprobs[np.arange(TC), batch.answers[1, 2]], atol=1e-5)
+
+
+def test_frozen_parameters_are_a_copy_in_compute_dtype():
+  config = dataclasses.replace(SMALL, compute_dtype="bfloat16")
+  scorer = Scorer(config, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 1))
+  params = jax.tree.map(jnp.asarray, random_params(config))
+  frozen = scorer.freeze(params)
+  for name, leaf in names(frozen).items():
+    assert leaf.dtype == config.compute_dtype and not leaf.is_deleted()
+    np.testing.assert_array_equal(leaf, names(params)[name].astype(config.compute_dtype))
+  jax.tree.map(lambda leaf: leaf.delete(), params)
+  assert all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(frozen))
+
+
+def test_parts_of_a_batch():
+  scorer = Scorer(SMALL, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 3, 3))
+  batch = make_batch(prompts=PROMPTS)
+  parts = list(scorer.split(batch))
+  assert len(parts) == 2 and parts[0].answers.shape == (3, 2, 1, TC)  # M, P R / M, G / R
+  np.testing.assert_array_equal(parts[1].answers.reshape(2, G, TC), batch.answers[2:])

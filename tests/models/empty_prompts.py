@@ -1,0 +1,16 @@
+"""Caches whose prompts have no tokens, for tests in which all tokens are in the rows' own cache."""
+
+import jax
+import jax.numpy as jnp
+
+from posttrain_jax.models.attention import Prefixes
+
+
+def no_prompts(rows: int) -> Prefixes:
+  return Prefixes(lengths=jnp.zeros(rows, jnp.int32), lanes=jnp.arange(rows), share=1)
+
+
+def beside_no_prompts(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, ...]:
+  """A layer's cache [S, K, L, H] with prompts of one place, none of which is seen: its content would show."""
+  prompts = jnp.full_like(keys[:, :, :1], 100.0)
+  return keys, values, prompts, prompts
