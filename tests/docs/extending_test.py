@@ -1,0 +1,101 @@
+"""What docs/extending.md tells a reader to do, done to a copy of the checkout: every block of it is written or run."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
+# The line before a block says what is to be done with it.
+BLOCK = re.compile(r"^([^\n]*)\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"(?:(Write|Append this to|Change) `([^`]+)`|(Check|Run) it):")
+
+
+def steps() -> list[tuple[str, str | None, str, str]]:
+  """(verb, path, language, text) of each block, in order."""
+  found = []
+  for instruction, language, text in BLOCK.findall(PAGE):
+    match = STEP.fullmatch(instruction)
+    assert match, f"docs/extending.md: a block follows {instruction!r}, expected an instruction such as 'Check it:'"
+    found.append((match[1] or match[3], match[2], language, text))
+  return found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+  """A copy of the checkout with all files and changes of the page."""
+  copy = tmp_path_factory.mktemp("extended")
+  for folder in ("posttrain_jax", "configs", "experiments"):
+    shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+  for file in ("pyproject.toml", "tests/conftest.py"):
+    (copy / file).parent.mkdir(exist_ok=True)
+    shutil.copy(ROOT / file, copy / file)
+  for verb, path, language, text in steps():
+    if verb == "Write":
+      assert not (ROOT / path).exists(), f"{path} exists already"
+      (copy / path).parent.mkdir(parents=True, exist_ok=True)
+      (copy / path).write_text(text, "utf-8")
+    elif verb == "Append this to":
+      with open(copy / path, "a", encoding="utf-8") as file:
+        file.write(text)
+    elif verb == "Change":
+      assert language == "diff"
+      lines = text.splitlines()
+      before = "\n".join(line[1:] for line in lines if line[0] in " -")
+      after = "\n".join(line[1:] for line in lines if line[0] in " +")
+      content = (copy / path).read_text("utf-8")
+      assert content.count(before) == 1, f"{path} does not have once:\n{before}"
+      (copy / path).write_text(content.replace(before, after), "utf-8")
+  return copy
+
+
+def run(command, checkout, **environment):
+  # The copy's package comes first, and no other checkout is found.
+  environment = {**os.environ, "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment}
+  done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300)
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+  return done.stdout
+
+
+def test_the_page_has_an_example_of_each_kind():
+  verbs = [verb for verb, *_ in steps()]
+  assert verbs.count("Check") == 3 and verbs.count("Run") == 1 and verbs.count("Change") == 2
+  assert PAGE.count("\n```") == 2 * len(verbs)  # no block without an instruction
+
+
+def test_the_checks_pass(checkout):
+  for number, text in enumerate(text for verb, _, _, text in steps() if verb == "Check"):
+    (checkout / f"check_{number}.py").write_text(text, "utf-8")
+    printed = run([sys.executable, f"check_{number}.py"], checkout)
+    if "# [1, 0, nan]" in text:
+      assert printed.split() == ["[", "1.", "0.", "nan]"]
+
+
+def test_the_tests_pass(checkout):
+  tests = [path for verb, path, _, _ in steps() if verb == "Write" and path.startswith("tests/")]
+  assert "4 passed" in run([sys.executable, "-m", "pytest", *tests], checkout)
+
+
+def test_the_run_uses_what_was_added(checkout):
+  (commands,) = [text for verb, _, _, text in steps() if verb == "Run"]
+  interpreter = pathlib.Path(sys.executable).parent
+  run(["bash", "-ec", commands], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
+  workdir = checkout / "runs" / "my_sums"
+  records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  assert [record["step"] for record in records] == [0, 1, 2]
+  assert "reward/brevity" in records[1] and "reward/correct" in records[1]
+  config = json.loads((workdir / "config.json").read_text())
+  assert (config["advantage"], config["objective"]["surrogate"]) == ("win_rate", "quadratic_surrogate")
+  assert (workdir / "report.html").exists()
+
+
+def test_what_is_added_keeps_the_style(checkout):
+  written = [path for verb, path, _, _ in steps() if verb == "Write"]
+  for arguments in (["check"], ["format", "--check"]):
+    run([sys.executable, "-m", "ruff", *arguments, *written], checkout)
