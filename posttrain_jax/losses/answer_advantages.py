@@ -1,7 +1,8 @@
-"""Advantages of an answer that is not compared with its group: with a greedy answer, with the batch, or with nothing.
+"""Computes advantages of answers that are not compared with their group.
 
-A group of one works. `rewards` is [P, G]: P prompts with G answers each. `valid` says which of them have a reward at
-all, as in `losses.group_advantages`: what is not valid may hold anything (NaN), counts nowhere and has advantage 0.
+An answer is compared with a greedy answer, with the batch, or with nothing, so a group may have one answer. `rewards`
+is [P, G]: P prompts with G answers each. `valid` marks the answers that have a reward, as in `losses.group_advantages`:
+the rewards of the others may hold anything (NaN) and count nowhere, and their advantage is 0.
 """
 
 import chex
@@ -13,17 +14,17 @@ from posttrain_jax.losses.group_advantages import group_centered
 
 
 def remax(rewards: chex.Array, greedy_rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """ReMax: a reward minus that of the greedy answer to the same prompt, an unbiased baseline.
+  """Subtracts the reward of the greedy answer to the same prompt (ReMax).
 
   A_i = r_i − r(argmax decoding)
 
-  "ReMax" (arXiv:2310.10505), section 4.
+  "ReMax" (arXiv:2310.10505), section 4. The baseline is unbiased.
 
   Args:
-    rewards: [P, G]; G is 1 in the paper.
-    greedy_rewards: [P]. Where one is not finite (a verifier that failed), there is no baseline and the prompt's answers
+    rewards: float [P, G]; G is 1 in the paper.
+    greedy_rewards: float [P]. If one is not finite (its verifier failed), the prompt has no baseline and its answers
       have advantage 0.
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
 
   Returns:
     [P, G] advantages in at least float32.
@@ -38,19 +39,19 @@ def remax(rewards: chex.Array, greedy_rewards: chex.Array, *, valid: chex.Array 
 
 
 def batch_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """REINFORCE with a baseline: a reward minus the mean reward of the whole batch.
+  """Subtracts the mean reward of the whole batch (REINFORCE with a baseline).
 
   A_i = r_i − mean_batch(r)
 
-  The constant baseline of Williams (1992), estimated from the batch; OpenRLHF's `flash_reinforce`. Prompts that are
-  easier than the others have positive advantages on average: what that costs in variance is what groups save.
+  The constant baseline of Williams (1992), estimated from the batch; OpenRLHF's `flash_reinforce`. Answers to an easier
+  prompt have positive advantages on average. This adds variance, which a baseline for each group avoids.
 
   Args:
-    rewards: [P, G], all the answers of the update.
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+    rewards: float [P, G], all answers of the update.
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
 
   Returns:
-    [P, G] advantages in at least float32: exactly 0 where all valid rewards are equal, as those of a single one are.
+    [P, G] advantages in at least float32; exactly 0 if all valid rewards are equal or there is only one.
   """
   chex.assert_rank(rewards, 2)
   valid = jnp.ones(jnp.shape(rewards), bool) if valid is None else valid
@@ -60,18 +61,18 @@ def batch_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> j
 
 
 def positive_only(accuracy: chex.Array, *, valid: chex.Array | None = None, threshold: chex.Numeric = 0.5) -> jax.Array:
-  """Rejection-sampling fine-tuning as an advantage: right answers are made likelier, wrong ones are left alone.
+  """Gives correct answers advantage 1 and all others 0 (rejection-sampling fine-tuning).
 
   A_i = 1 if accuracy_i > threshold else 0
 
-  With `losses.policy.reinforce` the gradient is that of supervised fine-tuning on the right answers: "Scaling
-  Relationship on Learning Mathematical Reasoning" (arXiv:2308.01825), or, with the policy's own answers drawn anew each
-  round, ReST^EM (arXiv:2312.06585). Wrong answers stay in the aggregate's denominator.
+  With `losses.policy.reinforce` the gradient is that of supervised fine-tuning on the correct answers: "Scaling
+  Relationship on Learning Mathematical Reasoning" (arXiv:2308.01825). If the policy draws new answers each round, it is
+  ReST^EM (arXiv:2312.06585). Wrong answers stay in the aggregate's denominator.
 
   Args:
-    accuracy: [P, G].
-    valid: [P, G], bool or float, not 0 where there is a verdict; None: all.
-    threshold: what an accuracy must exceed to be right.
+    accuracy: float [P, G].
+    valid: [P, G], bool or float, not 0 for answers with a verdict; None: all have one.
+    threshold: an answer is correct if its accuracy is greater than this.
 
   Returns:
     [P, G] advantages in at least float32.

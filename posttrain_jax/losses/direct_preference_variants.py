@@ -1,8 +1,7 @@
-"""More losses on comparisons relative to a frozen reference, each a different function of the two log ratios.
+"""Computes further losses on comparisons, each another function of the two log ratios.
 
-As in `losses.direct_preference`, u = log π(y_chosen) − log π_ref(y_chosen), v the same of the rejected answer,
-Δ = u − v. All take summed logprobs [N] of the answers, policy first, then reference (constants), and beta, the weight
-of the KL to the reference; all return [N] losses in at least float32.
+As in `losses.direct_preference`, u = log π(y_chosen) − log π_ref(y_chosen), v is the same of the rejected answer, and
+Δ = u − v. Logprobs of an answer are sums over its counted tokens; those of the frozen reference are constants.
 """
 
 import chex
@@ -21,12 +20,22 @@ def sppo(
   *,
   beta: chex.Numeric,
 ) -> jax.Array:
-  """Self-play preference optimisation with hard win rates, 1 and 0 (TRL's "sppo_hard").
+  """Computes the SPPO loss with hard win rates, 1 and 0.
 
   loss = (u − 1/(2β))² + (v + 1/(2β))²
 
-  "Self-Play Preference Optimization" (arXiv:2405.00675): each answer's own log ratio goes to a target, so the
-  chosen one is held up whatever happens to the other. The paper's η is 1/β.
+  "Self-Play Preference Optimization" (arXiv:2405.00675); TRL's "sppo_hard". Each log ratio has its own target, so the
+  chosen answer stays likely whatever the rejected one does. The paper's η is 1/β.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   return jnp.square(u - 0.5 / beta) + jnp.square(v + 0.5 / beta)
@@ -41,12 +50,22 @@ def exo(
   beta: chex.Numeric,
   label_smoothing: chex.Numeric,
 ) -> jax.Array:
-  """Efficient exact optimisation: the reverse KL where DPO (cDPO) has the forward one (TRL's "exo_pair").
+  """Computes the EXO loss, a reverse KL in place of cDPO's forward KL.
 
   loss = KL(q ‖ p),   q = (σ(βΔ), σ(−βΔ)),   p = (1 − ε, ε)
 
-  "Towards Efficient Exact Optimization of Language Model Alignment" (arXiv:2402.00856), eq. 16. label_smoothing is
-  ε, in (0, 1): at 0 the divergence is infinite (TRL silently takes 1e-3 there).
+  "Towards Efficient Exact Optimization of Language Model Alignment" (arXiv:2402.00856), eq. 16; TRL's "exo_pair".
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+    label_smoothing: ε, in (0, 1). At 0 the divergence is infinite; TRL silently replaces 0 by 1e-3.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   logits = beta * (u - v)
@@ -63,11 +82,21 @@ def nca(
   *,
   beta: chex.Numeric,
 ) -> jax.Array:
-  """Noise contrastive alignment on pairs: absolute likelihoods, not only their difference (TRL's "nca_pair").
+  """Computes the NCA loss on pairs, which uses both likelihoods and not only their difference.
 
   loss = −log σ(βu) − ½ log σ(−βu) − ½ log σ(−βv)
 
-  "Noise Contrastive Alignment of Language Models with Explicit Rewards" (arXiv:2402.05369).
+  "Noise Contrastive Alignment of Language Models with Explicit Rewards" (arXiv:2402.05369); TRL's "nca_pair".
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   return -jax.nn.log_sigmoid(beta * u) - (jax.nn.log_sigmoid(-beta * u) + jax.nn.log_sigmoid(-beta * v)) / 2
@@ -82,13 +111,27 @@ def aot(
   beta: chex.Numeric,
   label_smoothing: chex.Numeric = 0.0,
 ) -> jax.Array:
-  """Alignment via optimal transport, paired: the policy's margins should dominate the reference's by quantile.
+  """Computes the paired AOT loss: the policy's margins should exceed the reference's by quantile.
 
   d = sort(log π(y_chosen) − log π(y_rejected)) − sort(log π_ref(y_chosen) − log π_ref(y_rejected)),
   loss = −(1 − ε) log σ(βd) − ε log σ(−βd)
 
-  "Distributional Preference Alignment of LLMs via Optimal Transport" (arXiv:2406.05882). It sorts across the batch:
-  entry n belongs to the n-th smallest margins, not to comparison n, and splitting a batch changes the loss.
+  "Distributional Preference Alignment of LLMs via Optimal Transport" (arXiv:2406.05882). The loss sorts across the
+  batch: entry n belongs to the n-th smallest margins, not to comparison n. So splitting a batch changes the loss.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+    label_smoothing: ε, the expected share of wrong labels.
+
+  Returns:
+    [N] losses in at least float32, in the order of the sorted margins.
+
+  Raises:
+    AssertionError: if the arguments have another rank than 1 or different shapes.
   """
   inputs = [policy_chosen, policy_rejected, reference_chosen, reference_rejected]
   chex.assert_rank(inputs, 1)
@@ -108,11 +151,26 @@ def aot_unpaired(
   beta: chex.Numeric,
   label_smoothing: chex.Numeric = 0.0,
 ) -> jax.Array:
-  """Alignment via optimal transport, unpaired: chosen rewards should dominate rejected ones by quantile.
+  """Computes the unpaired AOT loss: chosen answers should exceed rejected ones by quantile.
 
   d = sort(u) − sort(v),   loss = −(1 − ε) log σ(βd) − ε log σ(−βd)
 
-  Source and warning as in `aot`: it sorts across the batch. Which answers were compared with which plays no role.
+  Source as in `aot`. This loss sorts across the batch too, so splitting a batch changes it. It does not use which
+  answers were compared with each other.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+    label_smoothing: ε, the expected share of wrong labels.
+
+  Returns:
+    [N] losses in at least float32, in the order of the sorted log ratios.
+
+  Raises:
+    AssertionError: if the arguments have another rank than 1 or different shapes.
   """
   chex.assert_rank([policy_chosen, policy_rejected], 1)
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
@@ -127,11 +185,22 @@ def apo_zero(
   *,
   beta: chex.Numeric,
 ) -> jax.Array:
-  """Anchored preference optimisation, up: for chosen answers that are better than what the policy writes.
+  """Computes the APO-zero loss, for chosen answers that are better than the policy's own.
 
-  loss = 1 − σ(βu) + σ(βv): makes the chosen answer more and the rejected one less likely.
+  loss = 1 − σ(βu) + σ(βv)
 
-  "Anchored Preference Optimization and Contrastive Revisions" (arXiv:2408.06266), eq. 7.
+  "Anchored Preference Optimization and Contrastive Revisions" (arXiv:2408.06266), eq. 7. The loss makes the chosen
+  answer more likely and the rejected one less likely.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   return jax.nn.sigmoid(-beta * u) + jax.nn.sigmoid(beta * v)
@@ -145,11 +214,22 @@ def apo_down(
   *,
   beta: chex.Numeric,
 ) -> jax.Array:
-  """Anchored preference optimisation, down: for chosen answers that are worse than what the policy writes.
+  """Computes the APO-down loss, for chosen answers that are worse than the policy's own.
 
-  loss = σ(βu) + 1 − σ(βΔ): makes both less likely, the rejected one more so.
+  loss = σ(βu) + 1 − σ(βΔ)
 
-  "Anchored Preference Optimization and Contrastive Revisions" (arXiv:2408.06266), eq. 8.
+  "Anchored Preference Optimization and Contrastive Revisions" (arXiv:2408.06266), eq. 8. The loss makes both answers
+  less likely, the rejected one more so.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   return jax.nn.sigmoid(beta * u) + jax.nn.sigmoid(-beta * (u - v))
@@ -164,15 +244,27 @@ def discopop(
   beta: chex.Numeric,
   temperature: chex.Numeric = 0.05,
 ) -> jax.Array:
-  """The log-ratio modulated loss that a language model found: DPO's loss below, an exponential above.
+  """Computes the DiscoPOP loss (log-ratio modulated loss), which a language model found.
 
   x = βΔ,   g = σ(x/τ),   loss = −(1 − g) log σ(x) + g exp(−x)
 
-  "Discovering Preference Optimization Algorithms with and for Large Language Models" (arXiv:2406.08414). Not convex:
-  wrongly ordered pairs can rest in a local minimum, at x = −.12 for τ = .05. temperature is τ, below 1.
+  "Discovering Preference Optimization Algorithms with and for Large Language Models" (arXiv:2406.08414). It is about
+  DPO's loss for x < 0 and an exponential for x > 0. It is not convex: pairs in the wrong order can stay in a local
+  minimum, at x = −.12 for τ = .05.
+
+  Args:
+    policy_chosen: float [N], log π of the preferred answers.
+    policy_rejected: float [N], log π of the rejected answers.
+    reference_chosen: float [N], log π_ref of the preferred answers; constants.
+    reference_rejected: float [N], log π_ref of the rejected answers; constants.
+    beta: weight of the KL to the reference.
+    temperature: τ, below 1.
+
+  Returns:
+    [N] losses in at least float32.
   """
   u, v = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
   logits = beta * (u - v)
-  # g exp(−x) as one exponential, of a sum that is never large: far below 0, exp(−x) alone would overflow.
+  # One exponential of a sum that is never large computes g exp(−x). For x far below 0, exp(−x) alone would overflow.
   exponential = jnp.exp(jax.nn.log_sigmoid(logits / temperature) - logits)
   return exponential - jax.nn.sigmoid(-logits / temperature) * jax.nn.log_sigmoid(logits)

@@ -1,10 +1,11 @@
-"""Advantages of an answer over the other answers to its prompt.
+"""Computes the advantage of an answer over the other answers to its prompt.
 
-`rewards` is [P, G]: P prompts with G answers each. `valid` says which of them have a reward at all: a verifier that
-failed gave none, which is not a reward of 0. What is not valid may hold anything (NaN), counts nowhere and has
-advantage 0. A group with fewer than two valid rewards has nothing to compare, and gets zeros.
+`rewards` is [P, G]: P prompts with G answers each. `valid` marks the answers that have a reward. An answer whose
+verifier failed has no reward, which is not the same as a reward of 0. The rewards of invalid answers may hold anything
+(NaN) and count nowhere, and their advantage is 0. A group with fewer than two valid rewards gets zeros, because there
+is nothing to compare.
 
-Equal rewards give exactly 0, in float32 too, where the mean of eight rewards of 0.7 is not 0.7.
+Equal rewards give exactly 0, also in float32, in which the mean of eight rewards of 0.7 is not 0.7.
 """
 
 from typing import Literal
@@ -25,24 +26,27 @@ def group_normalized(
   valid: chex.Array | None = None,
   scale: Literal["group", "batch"] = "group",
 ) -> jax.Array:
-  """GRPO: the z-score of a reward within its group.
+  """Computes the z-score of each reward within its group (GRPO).
 
   A_i = (r_i − mean(r)) / (std(r) + epsilon)
 
-  "DeepSeekMath" (arXiv:2402.03300), section 4.1.2. Rounding must not look like a difference, so a group's advantages
-  are exactly 0 where its largest reward equals its smallest, or std ≤ max(min_std, 8 eps(dtype) max|r|).
+  "DeepSeekMath" (arXiv:2402.03300), section 4.1.2. Rounding must not look like a difference. So a group's advantages
+  are exactly 0 if its largest reward equals its smallest, or if std ≤ max(min_std, 8 eps(dtype) max|r|).
 
   Args:
-    rewards: [P, G].
+    rewards: float [P, G].
     ddof: the variance divides by the number of valid rewards minus this; 0 in the paper, 1 in most libraries.
     epsilon: added to the standard deviation; 0 in the paper.
     min_std: standard deviations up to this one count as no difference.
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
-    scale: whose standard deviation divides: the "group"'s, or the whole "batch"'s (arXiv:2508.08221), in which easy and
-      hard groups get no extra weight. The mean is the group's in both.
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
+    scale: "group" divides by the group's standard deviation, "batch" by the whole batch's (arXiv:2508.08221), which
+      gives easy and hard groups no extra weight. Both subtract the group's mean.
 
   Returns:
     [P, G] advantages in at least float32.
+
+  Raises:
+    ValueError: if scale is neither "group" nor "batch".
   """
   valid, rewards, centered = _center(rewards, valid)
   if scale == "group":
@@ -61,15 +65,16 @@ def group_normalized(
 
 
 def group_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """Dr. GRPO: a reward minus its group's mean, without the division that favours very easy and very hard prompts.
+  """Subtracts the group's mean reward (Dr. GRPO).
 
   A_i = r_i − mean(r)
 
-  "Understanding R1-Zero-Like Training" (arXiv:2503.20783), section 3.2.
+  "Understanding R1-Zero-Like Training" (arXiv:2503.20783), section 3.2. Unlike GRPO it does not divide by the standard
+  deviation, which favours very easy and very hard prompts.
 
   Args:
-    rewards: [P, G].
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+    rewards: float [P, G].
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
 
   Returns:
     [P, G] advantages in at least float32.
@@ -78,15 +83,15 @@ def group_centered(rewards: chex.Array, *, valid: chex.Array | None = None) -> j
 
 
 def leave_one_out(rewards: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """RLOO: a reward minus the mean of the group's other rewards, an unbiased baseline.
+  """Subtracts the mean of the group's other rewards (RLOO).
 
   A_i = r_i − Σ_{j≠i} r_j / (n − 1) = n / (n − 1) · (r_i − mean(r))
 
-  "Back to Basics" (arXiv:2402.14740), the RLOO estimator.
+  "Back to Basics" (arXiv:2402.14740), the RLOO estimator. The baseline is unbiased. n is the number of valid rewards.
 
   Args:
-    rewards: [P, G].
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all. n counts the valid ones.
+    rewards: float [P, G].
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
 
   Returns:
     [P, G] advantages in at least float32.
@@ -97,17 +102,17 @@ def leave_one_out(rewards: chex.Array, *, valid: chex.Array | None = None) -> ja
 
 
 def optimal_baseline(rewards: chex.Array, lengths: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """OPO: a reward minus the group's mean reward weighted by length, the baseline of least gradient variance.
+  """Subtracts the group's mean reward weighted by length (OPO).
 
   A_i = r_i − Σ_j l_j r_j / Σ_j l_j
 
-  "On-Policy RL with Optimal Reward Baseline" (arXiv:2505.23585): least if an answer's squared gradient norm goes with
-  its length. Like the mean, the baseline contains the answer's own reward.
+  "On-Policy RL with Optimal Reward Baseline" (arXiv:2505.23585). This baseline gives the smallest gradient variance if
+  an answer's squared gradient norm is proportional to its length. Like the mean, it contains the answer's own reward.
 
   Args:
-    rewards: [P, G].
-    lengths: [P, G], counted tokens of each answer, not negative.
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all.
+    rewards: float [P, G].
+    lengths: int or float [P, G], counted tokens of each answer, not negative.
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one.
 
   Returns:
     [P, G] advantages in at least float32.
@@ -122,19 +127,19 @@ def optimal_baseline(rewards: chex.Array, lengths: chex.Array, *, valid: chex.Ar
 
 
 def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
-  """DAPO's dynamic sampling: which groups have both right and wrong answers, and so a gradient.
+  """Marks the groups that have both correct and wrong answers (DAPO's dynamic sampling).
 
   0 < number correct < number valid
 
-  "DAPO" (arXiv:2503.14476), eq. 11. It looks at raw accuracy, never at a shaped reward, which would make every group
-  with two lengths look informative.
+  "DAPO" (arXiv:2503.14476), eq. 11. Other groups have no gradient. The test uses the raw accuracy and never a shaped
+  reward, with which every group of answers of two lengths would look informative.
 
   Args:
-    accuracy: [P, G] in [0, 1]; more than 0.5 is correct.
-    valid: [P, G], bool or float, not 0 where there is a verdict; None: all.
+    accuracy: float [P, G] in [0, 1]; more than 0.5 is correct.
+    valid: [P, G], bool or float, not 0 for answers with a verdict; None: all have one.
 
   Returns:
-    bool [P]. False with fewer than two verdicts.
+    bool [P]; False for a group with fewer than two verdicts.
   """
   chex.assert_rank(accuracy, 2)
   valid, accuracy = masking.counted(_all_valid(accuracy) if valid is None else valid, accuracy)
@@ -147,7 +152,11 @@ def _all_valid(rewards: chex.Array) -> jax.Array:
 
 
 def _center(rewards: chex.Array, valid: chex.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """valid, the rewards and the rewards minus their group's mean, all [P, G] and 0 where not valid."""
+  """Masks rewards and subtracts their group's mean.
+
+  Returns:
+    (valid, rewards, rewards minus their group's mean), all [P, G]; the last two are 0 for invalid answers.
+  """
   chex.assert_rank(rewards, 2)
   valid, rewards = masking.counted(_all_valid(rewards) if valid is None else valid, rewards)
   rewards = jax.lax.stop_gradient(rewards)
@@ -157,6 +166,6 @@ def _center(rewards: chex.Array, valid: chex.Array | None) -> tuple[jax.Array, j
 
 
 def _above_smallest(rewards: jax.Array, valid: jax.Array) -> jax.Array:
-  """The rewards minus their group's smallest: equal rewards are zeros, whose mean has no rounding error."""
+  """Subtracts the group's smallest reward: equal rewards become zeros, whose mean is exact."""
   smallest = jnp.min(jnp.where(valid, rewards, jnp.inf), axis=1, keepdims=True)
   return jnp.where(valid, rewards - smallest, 0)

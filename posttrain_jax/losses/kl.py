@@ -1,7 +1,7 @@
-"""Per-token estimators of KL(learner ‖ reference) from tokens that the learner drew, and the control of its weight.
+"""Estimates KL(learner ‖ reference) from drawn tokens, and controls its weight.
 
-Estimators from "Approximating KL Divergence" (Schulman, 2020). As a term of the loss, k1 is useless: its gradient is
-zero in expectation. It belongs in the reward.
+The estimators are those of "Approximating KL Divergence" (Schulman, 2020). k1 is useless as a term of the loss, because
+the expectation of its gradient is zero; use it in the reward.
 """
 
 from typing import Literal
@@ -24,18 +24,22 @@ def kl_estimate(
 
   With d = learner − reference:  k1 = d,  k2 = d²/2,  k3 = exp(−d) − 1 + d,  and k3+ has k3's value and k2's gradient.
 
-  k1 is unbiased with high variance; k2 is biased with a gradient that is right on average on-policy; k3 is unbiased and
-  never negative (GRPO's, arXiv:2402.03300, eq. 4), with a gradient that is that of the reverse direction.
+  "Approximating KL Divergence" (Schulman, 2020). k1 is unbiased and has high variance. k2 is biased, but on-policy its
+  gradient is unbiased. k3 is unbiased and never negative (GRPO, arXiv:2402.03300, eq. 4), but its gradient is that of
+  the reverse direction, KL(reference ‖ learner).
 
   Args:
-    learner_logprobs: [B, T]; B stands for any leading axes.
-    reference_logprobs: [B, T], constants: no gradient flows into them.
+    learner_logprobs: float [B, T]; B stands for any leading axes.
+    reference_logprobs: float [B, T], constants: no gradient flows into them.
     estimator: "k1", "k2", "k3" or "k3+".
-    mask: [B, T], bool or float, not 0 on counted tokens; None: all. Give it where masked logprobs may be infinite or
-      NaN.
+    mask: [B, T], bool or float, not 0 on counted tokens; None: all are counted. Give it if masked logprobs may be
+      infinite or NaN.
 
   Returns:
     [B, T] estimates in nats, in at least float32, 0 where the mask is 0.
+
+  Raises:
+    ValueError: if the estimator is none of these four.
   """
   mask = jnp.ones(jnp.shape(learner_logprobs), bool) if mask is None else mask
   mask, learner_logprobs, reference_logprobs = masking.counted(mask, learner_logprobs, reference_logprobs)
@@ -63,19 +67,19 @@ def adaptive_coefficient(
   horizon: chex.Numeric,
   samples: chex.Numeric,
 ) -> jax.Array:
-  """One step of the controller that keeps the KL to the reference at a target.
+  """Updates the coefficient that keeps the KL to the reference at a target.
 
   β ← β (1 + clip(KL / target − 1, −0.2, 0.2) · samples / horizon)
 
-  "Fine-Tuning Language Models from Human Preferences" (arXiv:1909.08593), section 2.2, with the gain K_β written as
-  in its code, samples / horizon, so that it does not depend on how many answers a batch has.
+  "Fine-Tuning Language Models from Human Preferences" (arXiv:1909.08593), section 2.2. The gain K_β is samples /
+  horizon, as in the paper's code, so it does not depend on the number of answers in a batch.
 
   Args:
-    coefficient: β, what one nat of KL costs now.
-    kl: the KL just measured, mean over answers of the sum over tokens, in nats.
-    target: the KL wanted, in the same unit; more than 0.
-    horizon: in how many answers a KL that is off by 20 % or more moves β by 20 %; 10,000 in the paper's code.
-    samples: answers since the last call.
+    coefficient: β, the current cost of one nat of KL; a scalar.
+    kl: the measured KL in nats: mean over answers of the sum over tokens; a scalar.
+    target: the wanted KL, in the same unit; more than 0.
+    horizon: number of answers in which β changes by 20 % if the KL is off by 20 % or more; 10,000 in the paper's code.
+    samples: number of answers since the last call.
 
   Returns:
     The new β, a scalar in at least float32.

@@ -1,9 +1,9 @@
-"""Log-probabilities of given tokens, without ever holding the logits of more than a chunk of them.
+"""Computes logprobs of given tokens, with the logits of one chunk at a time.
 
-A vocabulary of 150 000 makes the logits of one answer larger than the model's other activations together. So hidden
-states are cut into chunks of tokens (`losses.vocabulary`); a scan turns each chunk into logits, reduces them to a
-logprob (and an entropy) a token and forgets them; the backward pass computes them once more, and makes a chunk's
-gradient in a single pass. A loss that is a sum of one number a token does without that: `losses.fused_loss`.
+With a vocabulary of 150 000, the logits of one answer are larger than all other activations of the model. So hidden
+states are cut into chunks of tokens (`losses.vocabulary`). A scan makes each chunk's logits, reduces them to a logprob
+(and an entropy) for each token, and drops them. The backward pass makes them again, and a chunk's gradient in a single
+pass. A loss that is a sum of one number a token needs no second pass: `losses.fused_loss`.
 """
 
 from collections.abc import Callable
@@ -26,27 +26,33 @@ def token_logprobs(
   entropy: bool = False,
   shards: int = 1,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-  """Log-probability of each target token under softmax(cap(hidden · unembedding) / temperature).
+  """Computes the logprob of each target token, and on request the entropies.
 
-  logits = hidden · unembedding;  cap(z) = softcap · tanh(z / softcap);  logprob = z_target − logsumexp(z)
-  entropy = logsumexp(z) − Σ_v softmax(z)_v z_v
+  z = cap(hidden · unembedding) / temperature;  cap(x) = softcap · tanh(x / softcap)
+  logprob = z_target − logsumexp(z);  entropy = logsumexp(z) − Σ_v softmax(z)_v z_v
 
   Soft cap: "Gemma 2" (arXiv:2408.00118), section 2.
 
   Args:
-    hidden: [..., T, D], the states that predict the targets: hidden[t] is before token t.
-    unembedding: [D, V]. It is multiplied in the dtype of `hidden`, and its gradient is summed over chunks in at least
-      float32.
-    targets: [..., T] integers in [0, V).
-    temperature: divides the capped logits; that at which the tokens were drawn. A constant: it gets no gradient.
+    hidden: float [..., T, D], the states that predict the targets: hidden[t] is before token t.
+    unembedding: float [D, V]. It is multiplied in the dtype of `hidden`, and its gradient is summed over chunks in at
+      least float32.
+    targets: int [..., T], in [0, V).
+    temperature: divides the capped logits; the temperature at which the tokens were drawn. A constant: it gets no
+      gradient.
     softcap: bound of the logits' absolute value; None: no bound.
-    chunk: the most tokens, per shard, whose logits exist at a time, forward or backward.
-    entropy: whether to return the entropies as well. They are differentiable.
-    shards: over how many devices the first leading axis of `hidden` is sharded; divides it. Chunks then hold `chunk`
-      tokens of each shard, and the gradient of the unembedding is summed over shards once instead of once a chunk.
+    chunk: the most tokens, per shard, whose logits exist at a time, in the forward or the backward pass.
+    entropy: True returns the entropies too. They are differentiable.
+    shards: number of devices over which the first leading axis of `hidden` is sharded; divides that axis. Chunks then
+      hold `chunk` tokens of each shard, and the gradient of the unembedding is summed over shards once, not once for
+      each chunk.
 
   Returns:
     Logprobs [..., T] in at least float32; with `entropy`, (logprobs, entropies), both [..., T], in nats.
+
+  Raises:
+    AssertionError: if the shapes do not fit each other, or the chunk is below 1.
+    ValueError: if shards does not divide the number of rows.
   """
   head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
   chunks = cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), jax.lax.stop_gradient(temperature)
@@ -55,10 +61,10 @@ def token_logprobs(
 
 
 def _reduction(head: Head) -> Callable[..., tuple[jax.Array, jax.Array]]:
-  """The function from chunks to logprobs and entropies, with a gradient that makes each chunk's logits once more.
+  """Returns the function from chunks to logprobs and entropies.
 
-  The gradient of the unembedding is added up in `head.dtype` and by each shard for itself; the sum over devices is
-  taken once, outside the scan.
+  Its gradient makes each chunk's logits again. Each shard adds up its own gradient of the unembedding in `head.dtype`;
+  the sum over devices is taken once, outside the scan.
   """
 
   def forward(hidden, unembedding, targets, temperature):

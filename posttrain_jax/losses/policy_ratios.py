@@ -1,7 +1,7 @@
-"""Ratios of learner to old policy, as the surrogates use them: masked, and clipped as logarithms.
+"""Computes ratios of learner to old policy, masked and clipped as logarithms.
 
-exp(clip(log ρ, log low, log high)) is clip(ρ, low, high), but a ratio too large for the dtype is clipped before it
-overflows, so its gradient is 0 and not 0 · inf.
+exp(clip(log ρ, log low, log high)) equals clip(ρ, low, high). But a ratio that is too large for the dtype is clipped
+before it overflows, so its gradient is 0 and not 0 · inf.
 """
 
 import chex
@@ -10,24 +10,30 @@ import jax.numpy as jnp
 
 from posttrain_jax.losses import masking
 
-# No ratio is taken for larger than e²⁰ (verl's bound too): where nothing else bounds it (a negative advantage without
-# dual clip), a square of the gradient, as in its norm, would overflow long before the ratio does.
+# Every ratio is at most e²⁰, as in verl. If nothing else bounds it (a negative advantage without dual clip), the square
+# of the gradient, as in its norm, would overflow long before the ratio does.
 MAX_LOG_RATIO = 20.0
 
 
 def log_ratio(
   learner_logprobs: chex.Array, old_logprobs: chex.Array, advantages: chex.Array, mask: chex.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Checks and masks what every surrogate takes; old logprobs and advantages become constants.
+  """Checks and masks the arguments of a surrogate, and computes the log ratio.
+
+  Old logprobs and advantages become constants: no gradient flows into them.
 
   Args:
-    learner_logprobs: [B, T]; B stands for any leading axes.
-    old_logprobs: [B, T].
-    advantages: [B, T], or [B, 1] for one advantage per answer.
+    learner_logprobs: float [B, T]; B stands for any leading axes.
+    old_logprobs: float [B, T].
+    advantages: float [B, T], or [B, 1] for one advantage per answer.
     mask: [B, T], bool or float, not 0 on counted tokens.
 
   Returns:
-    The bool mask, log ρ = learner − old, and the advantages spread over tokens; all [B, T] and 0 where masked.
+    (the bool mask, log ρ = learner − old, the advantages spread over tokens), all [B, T]. The last two are in at least
+    float32 and 0 where the mask is 0.
+
+  Raises:
+    AssertionError: if the shapes do not fit each other.
   """
   chex.assert_equal_shape([learner_logprobs, old_logprobs, mask])
   *leading, length = jnp.shape(mask)
@@ -41,9 +47,21 @@ def log_ratio(
 def pessimistic_bounds(
   advantages: jax.Array, clip_low: chex.Numeric, clip_high: chex.Numeric, dual_clip: chex.Numeric | None
 ) -> tuple[jax.Array, jax.Array]:
-  """Bounds (low, high) for which clip(ρ, low, high) A = min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high) A).
+  """Returns the bounds of a clip that equals PPO's minimum of two terms.
 
-  The ratio is bounded above where A ≥ 0, and below (and by the dual clip above) where A < 0.
+  With these (low, high), clip(ρ, low, high) A = min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high) A).
+
+  PPO (arXiv:1707.06347), eq. 7; dual clip: arXiv:1912.09729. If A ≥ 0, the ratio has an upper bound. If A < 0,
+  it has a lower bound, and the dual clip is its upper bound.
+
+  Args:
+    advantages: float, any shape.
+    clip_low: the lower bound is 1 − clip_low.
+    clip_high: the upper bound is 1 + clip_high.
+    dual_clip: upper bound of the ratio for negative advantages; None: no bound.
+
+  Returns:
+    (low, high), both of the advantages' shape.
   """
   negative = advantages < 0
   low = jnp.where(negative, 1 - clip_low, 0.0)
@@ -52,12 +70,20 @@ def pessimistic_bounds(
 
 
 def clipped_exp(x: jax.Array, low: chex.Numeric = 0.0, high: chex.Numeric = jnp.inf) -> jax.Array:
-  """clip(exp(x), low, high), and never more than e^MAX_LOG_RATIO."""
+  """Computes clip(exp(x), low, high), with e^MAX_LOG_RATIO as an upper bound."""
   low, high = (jnp.log(jnp.maximum(bound, 0)).astype(x.dtype) for bound in (low, high))
   return jnp.exp(jnp.clip(x, low, jnp.minimum(high, MAX_LOG_RATIO)))
 
 
 def row_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """Mean over a row's counted tokens, [..., 1]; 0 for a row without any. x is 0 where masked."""
+  """Computes the mean over each row's counted tokens.
+
+  Args:
+    x: float [..., T], 0 where masked.
+    mask: bool [..., T].
+
+  Returns:
+    [..., 1]; 0 for a row without a counted token.
+  """
   count = jnp.sum(mask, axis=-1, keepdims=True)
   return masking.divide_or_zero(jnp.sum(x, axis=-1, keepdims=True), count)

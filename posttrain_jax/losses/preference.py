@@ -1,10 +1,11 @@
-"""Losses on preferences: of reward models, and of policies that learn from comparisons without one.
+"""Names the losses on preferences, for reward models and for policies.
 
-Every function returns one loss per comparison (`kto`: per answer), to be minimised after a mean. Logprobs of an answer
-are sums over its counted tokens, but in `simpo` and `orpo`, whose arguments end in `_mean`.
+Every function returns one loss per comparison (`kto`: one per answer), to be minimised after a mean. The logprob of an
+answer is the sum over its counted tokens. The exceptions are `simpo` and `orpo`: their arguments are means over tokens,
+and the names end in `_mean`.
 
-Of a reward model: `losses.reward_model`. Relative to a frozen reference: `losses.direct_preference` and
-`losses.direct_preference_variants`. Without one: `losses.reference_free`.
+For a reward model: `losses.reward_model`. Relative to a frozen reference: `losses.direct_preference` and
+`losses.direct_preference_variants`. Without a reference: `losses.reference_free`.
 """
 
 from posttrain_jax.losses.direct_preference import dpo as dpo

@@ -1,7 +1,7 @@
-"""Losses that teach a scalar reward to order answers as people do.
+"""Computes losses that train a scalar reward to order answers as people do.
 
-Only differences of rewards enter the Bradley-Terry model, so it leaves the level of the rewards open; `centering`
-pins it near 0, so that rewards of different prompts are on one scale.
+Only differences of rewards enter the Bradley-Terry model, so it does not determine the level of the rewards.
+`centering` keeps the level near 0, so rewards of different prompts are on one scale.
 """
 
 import chex
@@ -14,17 +14,17 @@ from posttrain_jax.losses import masking
 def bradley_terry(
   chosen: chex.Array, rejected: chex.Array, *, margin: chex.Numeric | None = None, centering: chex.Numeric = 0.0
 ) -> jax.Array:
-  """Negative log-likelihood of a comparison under the Bradley-Terry model.
+  """Computes the negative log-likelihood of a comparison under the Bradley-Terry model.
 
   loss = −log σ(r_chosen − r_rejected − m) + η (r_chosen + r_rejected)²
 
   Margin: Llama 2 (arXiv:2307.09288), eq. 2; centering: "Helping or Herding?" (arXiv:2312.09244), η = .01.
 
   Args:
-    chosen: [N] rewards of the preferred answers.
-    rejected: [N] rewards of the others.
-    margin: [N] or a number, m: by how much the preferred answer must lead; a constant. None: 0.
-    centering: η, how strongly the rewards of a pair are drawn towards the mean 0.
+    chosen: float [N], rewards of the preferred answers.
+    rejected: float [N], rewards of the rejected answers.
+    margin: m, a number or float [N]: how much larger the preferred answer's reward must be; a constant. None: 0.
+    centering: η, weight of the term that pulls the mean of a pair's rewards to 0.
 
   Returns:
     [N] losses in at least float32.
@@ -42,21 +42,22 @@ def ranked_bradley_terry(
   margin: chex.Array | None = None,
   centering: chex.Numeric = 0.0,
 ) -> jax.Array:
-  """The Bradley-Terry loss of all comparisons among one prompt's K answers, as one element.
+  """Averages the Bradley-Terry loss over the comparisons among each prompt's K answers.
 
   loss = 1/|S| Σ_{(i, j) ∈ S} −log σ(r_i − r_j − m_ij) + η (r_i + r_j)²,   S = pairs in which i beats j
 
-  InstructGPT (arXiv:2203.02155), eq. 1: each answer runs through the model once, and a prompt with more comparisons
-  weighs no more than one with few. With K = 2 it is `bradley_terry`.
+  InstructGPT (arXiv:2203.02155), eq. 1. Each answer runs through the model once, and all prompts weigh the same,
+  whatever their number of comparisons. With K = 2 the loss is that of `bradley_terry`.
 
   Args:
-    rewards: [N, K] of the answers; those in no pair may hold anything, NaN included.
+    rewards: float [N, K], rewards of the answers; answers in no pair may hold anything, NaN included.
     preferred: [N, K, K], bool or float, not 0 where answer i beats answer j; 0 for ties and padding.
-    margin: [N, K, K], m_ij: by how much i must lead j; constants, read where i beats j. None: 0.
+    margin: float [N, K, K], m_ij: how much larger i's reward must be than j's; constants, used only where i beats j.
+      None: 0.
     centering: η, as in `bradley_terry`.
 
   Returns:
-    [N] losses in at least float32; 0 with gradient 0 for a prompt without a pair.
+    [N] losses in at least float32. For a prompt without a pair, loss and gradient are 0.
   """
   chex.assert_rank(rewards, 2)
   prompts, answers = jnp.shape(rewards)
@@ -69,7 +70,9 @@ def ranked_bradley_terry(
   return masking.divide_or_zero(jnp.sum(loss, axis=(1, 2)), jnp.sum(preferred, axis=(1, 2)))
 
 
-def _pair_loss(difference, total, margin, centering) -> jax.Array:
+def _pair_loss(
+  difference: jax.Array, total: jax.Array, margin: chex.Numeric | None, centering: chex.Numeric
+) -> jax.Array:
   if margin is not None:
     margin = jax.lax.stop_gradient(jnp.asarray(margin).astype(difference.dtype))
     difference = difference - jnp.broadcast_to(margin, difference.shape)

@@ -1,4 +1,4 @@
-"""Losses against given tokens or given distributions."""
+"""Computes losses against given tokens or given distributions."""
 
 import chex
 import jax
@@ -8,13 +8,13 @@ from posttrain_jax.losses import masking
 
 
 def next_token_nll(logprobs: chex.Array, mask: chex.Array) -> jax.Array:
-  """Negative log-likelihood of each counted token.
+  """Computes the negative log-likelihood of each counted token.
 
   loss_t = −log π(token t | tokens before it)
 
   Args:
-    logprobs: [B, T] token logprobs (`losses.logprobs.token_logprobs`); B stands for any leading axes.
-    mask: [B, T], bool or float, not 0 on tokens to learn: the assistant's, with the token that ends each turn.
+    logprobs: float [B, T], token logprobs (`losses.logprobs.token_logprobs`); B stands for any leading axes.
+    mask: [B, T], bool or float, not 0 on tokens to learn: the assistant's, including the token that ends each turn.
 
   Returns:
     [B, T] losses in nats, in at least float32, 0 where the mask is 0.
@@ -24,16 +24,16 @@ def next_token_nll(logprobs: chex.Array, mask: chex.Array) -> jax.Array:
 
 
 def soft_target_cross_entropy(logits: chex.Array, targets: chex.Array) -> jax.Array:
-  """Cross-entropy of a prediction against a distribution, such as a judge's probabilities of (A) and (B).
+  """Computes the cross-entropy of a prediction against a distribution.
 
   loss = −Σ_v targets_v log softmax(logits)_v
 
-  Soft preference labels: "Constitutional AI" (arXiv:2212.08073), section 4. A target of 0 adds nothing, whatever
-  the logit.
+  Soft preference labels, a judge's probabilities of (A) and (B): "Constitutional AI" (arXiv:2212.08073), section 4. A
+  target of 0 adds nothing, even if its logit is −∞.
 
   Args:
-    logits: [..., V].
-    targets: [..., V], probabilities that sum to 1; constants: no gradient flows into them.
+    logits: float [..., V].
+    targets: float [..., V], probabilities that sum to 1; constants: no gradient flows into them.
 
   Returns:
     [...] losses in nats, in at least float32.

@@ -1,7 +1,9 @@
-"""Advantages per token: whitening over a batch, REINFORCE++, generalised advantage estimation and distillation.
+"""Computes advantages per token.
 
-Masked positions (padding, tool output) are skipped: what comes after a hole follows directly on what came before it,
-without a step of discount in between. They are 0 in every result.
+It has whitening over a batch, REINFORCE++, generalised advantage estimation and on-policy distillation.
+
+Masked positions (padding, tool output) are skipped: the token after a hole follows directly on the token before it,
+without a step of discount for the hole. Every result is 0 at masked positions.
 """
 
 import chex
@@ -17,20 +19,19 @@ def whiten(
 ) -> jax.Array:
   """Shifts and scales to mean 0 and variance 1 over all counted tokens.
 
-  (x − mean) / √(variance + epsilon), plus the mean where shift_mean is False
+  (x − mean) / √(variance + epsilon), plus the mean if shift_mean is False
 
   Args:
-    x: [B, T]; B stands for any leading axes.
+    x: float [B, T]; B stands for any leading axes.
     mask: [B, T], bool or float, not 0 on counted tokens.
     ddof: the variance divides by the number of counted tokens minus this.
     epsilon: added to the variance.
-    shift_mean: False keeps the mean where it was and scales the distance from it only, as is done to the rewards of PPO
-      (OpenAI's "lm-human-preferences", TRL and verl).
+    shift_mean: False keeps the mean and scales only the distance from it, as OpenAI's "lm-human-preferences", TRL and
+      verl do with PPO's rewards.
 
   Returns:
-    [B, T] in at least float32, a constant, 0 where the mask is 0; all zeros (all equal to the mean without shift_mean)
-    where the counted values are equal or differ by rounding alone (a standard deviation of at most
-    8 eps(dtype) max|x|).
+    [B, T] in at least float32, a constant, 0 where the mask is 0. If the counted values are equal or differ by rounding
+    alone (a standard deviation of at most 8 eps(dtype) max|x|), counted entries are 0 (without shift_mean: the mean).
   """
   mask, x = masking.counted(mask, x)
   # One group that holds every token.
@@ -55,16 +56,17 @@ def reinforce_plus_plus(
   ddof: int = 0,
   epsilon: float = 0.0,
 ) -> jax.Array:
-  """REINFORCE++: the reward minus the KL still to come, whitened over the whole batch, with no critic and no groups.
+  """Subtracts the KL of the remaining tokens from the reward, and whitens (REINFORCE++).
 
   A_t = r − β Σ_{i≥t} (log π_old,i − log π_reference,i), then (A − mean(A)) / √(var(A) + epsilon) over counted tokens
 
-  "REINFORCE++" (arXiv:2501.03262). With a discount, A_t is the discounted sum of `token_rewards`.
+  "REINFORCE++" (arXiv:2501.03262). It needs no critic and no groups. With a discount, A_t is the discounted sum of
+  `losses.rewards.token_rewards`.
 
   Args:
-    rewards: [B], one per answer; B stands for any leading axes. All of them form the batch.
-    old_logprobs: [B, T], of the learner at the start of the update.
-    reference_logprobs: [B, T].
+    rewards: float [B], one per answer; B stands for any leading axes. All of them form the batch.
+    old_logprobs: float [B, T], the learner's at the start of the update.
+    reference_logprobs: float [B, T].
     mask: [B, T], bool or float, not 0 on counted tokens.
     kl_coefficient: β.
     discount: γ, per counted token.
@@ -78,7 +80,7 @@ def reinforce_plus_plus(
   token_rewards = reward_shaping.token_rewards(
     rewards, mask, kl=old_logprobs - reference_logprobs, kl_coefficient=kl_coefficient
   )
-  # With no values and λ = 1, GAE is the discounted sum of what is still to come.
+  # With values of 0 and λ = 1, GAE is the discounted sum of the rewards from t on.
   advantages, _ = gae(token_rewards, jnp.zeros_like(token_rewards), mask, discount=discount, lam=1.0)
   return whiten(advantages, mask, ddof=ddof, epsilon=epsilon)
 
@@ -86,19 +88,19 @@ def reinforce_plus_plus(
 def reinforce_plus_plus_baseline(
   rewards: chex.Array, mask: chex.Array, *, ddof: int = 0, epsilon: float = 0.0, valid: chex.Array | None = None
 ) -> jax.Array:
-  """REINFORCE++ with baseline: a reward minus its group's mean, whitened over the tokens of the whole batch.
+  """Subtracts the group's mean reward, and whitens (REINFORCE++ with baseline).
 
   A = r − mean_group(r), then (A − mean(A)) / √(var(A) + epsilon) over counted tokens
 
   "REINFORCE++" (arXiv:2501.03262), the variant with a group baseline. Its KL is a separate k2 loss (`losses.kl`).
 
   Args:
-    rewards: [P, G].
+    rewards: float [P, G].
     mask: [P, G, T], bool or float, not 0 on counted tokens.
     ddof: the variance divides by the number of counted tokens minus this.
     epsilon: added to the variance.
-    valid: [P, G], bool or float, not 0 where there is a reward; None: all. Answers without one have advantage 0 and are
-      left out of the mean and the variance.
+    valid: [P, G], bool or float, not 0 for answers with a reward; None: all have one. Answers without a reward have
+      advantage 0 and are left out of the mean and the variance.
 
   Returns:
     [P, G, T] advantages in at least float32, 0 where the mask is 0.
@@ -119,23 +121,23 @@ def gae(
   lam: chex.Numeric,
   lam_policy: chex.Numeric | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Generalised advantage estimation, and the returns that the value function is trained on.
+  """Computes generalised advantages, and the returns that train the value function.
 
   δ_t = r_t + γ V_{t+1} − V_t;  A_t = δ_t + γ λ A_{t+1};  R_t = A_t + V_t
 
   "High-Dimensional Continuous Control Using Generalized Advantage Estimation" (arXiv:1506.02438), eq. 16. A separate λ
   for the policy (`length_adaptive_lambda`): VAPO (arXiv:2504.05118).
 
-  The value after an answer's last counted token is 0, so a truncated answer is treated as a finished one.
+  The value after an answer's last counted token is 0, so a truncated answer is treated like a finished one.
 
   Args:
-    token_rewards: [B, T] (`losses.rewards.token_rewards`); B stands for any leading axes.
-    values: [B, T]; values[t] is V before token t.
-    mask: [B, T], bool or float, not 0 on counted tokens. At a hole V_{t+1} and A_{t+1} are those of the next counted
-      token.
+    token_rewards: float [B, T] (`losses.rewards.token_rewards`); B stands for any leading axes.
+    values: float [B, T]; values[t] is V before token t.
+    mask: [B, T], bool or float, not 0 on counted tokens. Before a hole, V_{t+1} and A_{t+1} are those of the next
+      counted token.
     discount: γ.
-    lam: λ of the returns, and of the advantages too unless lam_policy is given.
-    lam_policy: λ of the advantages: a scalar, or [B] with one per answer.
+    lam: λ of the returns, and of the advantages too if lam_policy is None.
+    lam_policy: λ of the advantages: a scalar, or float [B] with one per answer.
 
   Returns:
     (advantages, returns), each [B, T] in at least float32, 0 where the mask is 0.
@@ -162,16 +164,16 @@ def gae(
 
 
 def length_adaptive_lambda(lengths: chex.Array, *, alpha: chex.Numeric = 0.05) -> jax.Array:
-  """VAPO's λ of the policy's advantages, nearer to 1 the longer the answer, so that its end still reaches its start.
+  """Computes VAPO's λ of the policy's advantages, which grows with the answer's length.
 
-  λ = clip(1 − 1 / (alpha · length), 0, 1), so that the weights of the errors, Σ_k λ^k, sum to alpha · length
+  λ = clip(1 − 1 / (alpha · length), 0, 1), so the weights of the errors, Σ_k λ^k, sum to alpha · length
 
-  "VAPO" (arXiv:2504.05118), length-adaptive GAE. Deviation: the paper's formula is negative for lengths below 1 / alpha
-  (20 tokens); here it is 0.
+  "VAPO" (arXiv:2504.05118), length-adaptive GAE. With a longer answer λ is closer to 1, so the answer's end still
+  reaches its start. Deviation: the paper's formula is negative for lengths below 1 / alpha (20 tokens); here λ is 0.
 
   Args:
-    lengths: counted tokens of each answer, any shape, usually [B].
-    alpha: how much of the answer the weights add up to.
+    lengths: int or float, any shape, usually [B]: counted tokens of each answer.
+    alpha: sum of the weights as a share of the answer's length.
 
   Returns:
     λ of the same shape, in at least float32, for `gae`'s lam_policy; 0 for an answer without tokens.
@@ -182,18 +184,19 @@ def length_adaptive_lambda(lengths: chex.Array, *, alpha: chex.Numeric = 0.05) -
 
 
 def distillation(old_logprobs: chex.Array, teacher_logprobs: chex.Array, mask: chex.Array) -> jax.Array:
-  """On-policy distillation: how much likelier a teacher finds each token that the student drew.
+  """Computes the teacher's minus the student's logprob of each drawn token.
 
   A_t = log π_teacher,t − log π_old,t
 
-  With `losses.policy.reinforce` (or a clipped surrogate) the gradient is, on average, that of the per-token reverse
-  KL(student ‖ teacher) on the student's own answers: GKD (arXiv:2306.13649) with the reverse KL and only student data,
-  estimated from the drawn token in place of the whole vocabulary. A token is not charged for what it leads to: the
-  single-step part of MiniLLM's gradient (arXiv:2306.08543), whose long-term part this leaves out (a discount of 0).
+  On-policy distillation. With `losses.policy.reinforce` (or a clipped surrogate) the expected gradient is that of the
+  per-token reverse KL(student ‖ teacher) on the student's own answers. This is GKD (arXiv:2306.13649) with the reverse
+  KL and only student data, estimated from the drawn token instead of the whole vocabulary. A token's advantage leaves
+  out the tokens after it (a discount of 0): this is the single-step part of MiniLLM's gradient (arXiv:2306.08543),
+  without the long-term part.
 
   Args:
-    old_logprobs: [B, T], the student's at the start of the update; B stands for any leading axes.
-    teacher_logprobs: [B, T], of the same tokens, finite where counted.
+    old_logprobs: float [B, T], the student's at the start of the update; B stands for any leading axes.
+    teacher_logprobs: float [B, T], of the same tokens, finite on counted tokens.
     mask: [B, T], bool or float, not 0 on counted tokens.
 
   Returns:

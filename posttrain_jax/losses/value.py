@@ -1,4 +1,4 @@
-"""The loss of the value function, and how much it explains."""
+"""Computes the loss of the value function, and its explained variance."""
 
 import chex
 import jax
@@ -10,19 +10,19 @@ from posttrain_jax.losses import masking
 def clipped_value_loss(
   values: chex.Array, old_values: chex.Array, returns: chex.Array, mask: chex.Array, *, clip: chex.Numeric = 0.2
 ) -> jax.Array:
-  """PPO's clipped value loss.
+  """Computes PPO's clipped value loss.
 
   loss_t = ½ max((v_t − R_t)², (clip(v_t, v_old,t ± clip) − R_t)²)
 
-  From OpenAI Baselines' PPO2 ("Implementation Matters in Deep Policy Gradients", arXiv:2005.12729, section 3). The
-  bound is in units of the value, so it depends on the scale of the rewards.
+  From OpenAI Baselines' PPO2 ("Implementation Matters in Deep Policy Gradients", arXiv:2005.12729, section 3). The clip
+  is in units of the value, so its effect depends on the scale of the rewards.
 
   Args:
-    values: [B, T], of the model being trained; values[t] is before token t. B stands for any leading axes.
-    old_values: [B, T], the same model's at the start of the update; constants.
-    returns: [B, T], targets (`losses.advantages.gae`); constants.
+    values: float [B, T], of the model being trained; values[t] is before token t. B stands for any leading axes.
+    old_values: float [B, T], the same model's at the start of the update; constants.
+    returns: float [B, T], targets (`losses.advantages.gae`); constants.
     mask: [B, T], bool or float, not 0 on counted tokens.
-    clip: how far from its old value a value may move before the clipped square takes over.
+    clip: the largest distance from its old value at which a value is not clipped.
 
   Returns:
     [B, T] losses in at least float32, 0 where the mask is 0.
@@ -34,18 +34,20 @@ def clipped_value_loss(
 
 
 def explained_variance(values: chex.Array, returns: chex.Array, mask: chex.Array) -> jax.Array:
-  """Share of the returns' variance that the values account for, over all counted tokens.
+  """Computes the share of the returns' variance that the values explain.
 
-  1 − var(R − V) / var(R):  1 for a perfect prediction, 0 for a constant, negative for one that is worse than that
+  1 − var(R − V) / var(R), over all counted tokens
+
+  It is 1 for a perfect prediction, 0 for a constant, and negative for a prediction that is worse than a constant.
 
   Args:
-    values: [B, T], values[t] is before token t. B stands for any leading axes.
-    returns: [B, T].
+    values: float [B, T]; values[t] is before token t. B stands for any leading axes.
+    returns: float [B, T].
     mask: [B, T], bool or float, not 0 on counted tokens.
 
   Returns:
-    Scalar in at least float32; 0 where no token is counted, or the returns are equal or differ by rounding alone (a
-    standard deviation of at most 8 eps(dtype) max|R|).
+    Scalar in at least float32. It is 0 if no token is counted, or if the returns are equal or differ by rounding alone
+    (a standard deviation of at most 8 eps(dtype) max|R|).
   """
   mask, values, returns = masking.counted(mask, values, returns)
   count = jnp.sum(mask)

@@ -1,11 +1,11 @@
-"""A chunk of tokens against the whole vocabulary: its logits, what they are reduced to, and the gradient of that.
+"""Computes a chunk's logits over the whole vocabulary, their reductions, and the gradient.
 
-What `losses.logprobs` and `losses.fused_loss` scan over. S shards, R rows and C tokens of a chunk, D width, V
+`losses.logprobs` and `losses.fused_loss` scan over such chunks. S shards, R rows and C tokens of a chunk, D width, V
 vocabulary.
 
-Cuts run along T and, where there are more rows than a chunk holds, along rows that live on one device. They never run
-across a sharded axis: that would move logits between devices. The target's logit is picked by comparison, not by a
-gather, so that a vocabulary sharded over devices needs only sums of one number a token.
+Arrays are cut along T. If there are more rows than a chunk holds, they are also cut along the rows of one device. They
+are never cut along a sharded axis, because that would move logits between devices. The target's logit is selected by
+comparison, not by a gather. So a vocabulary that is sharded over devices needs only sums of one number a token.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-  """How hidden states become logits: cap(hidden · unembedding) / temperature.
+  """Describes how hidden states become logits: cap(hidden · unembedding) / temperature.
 
-  Gradients are written out: what autodiff makes of a softmax takes several more passes over the logits, which cost more
+  Gradients are written out. Autodiff's gradient of a softmax makes several more passes over the logits, which cost more
   than the products.
 
   Attributes:
-    dtype: of logits and of everything that is made of them.
+    dtype: dtype of the logits and of all that is computed from them.
     softcap: bound of the logits' absolute value; None: no bound.
   """
 
@@ -34,7 +34,10 @@ class Head:
   def logits(
     self, hidden_SxRxCxD: jax.Array, unembedding: jax.Array, temperature: chex.Numeric
   ) -> tuple[jax.Array, jax.Array]:
-    """Logits [S, R, C, V], and the factor that a gradient takes on its way back through cap and temperature."""
+    """Computes the logits [S, R, C, V], and their derivative.
+
+    The derivative is that of the cap and the temperature: a number or [S, R, C, V].
+    """
     kernel = unembedding.astype(hidden_SxRxCxD.dtype)
     logits = jnp.einsum("srcd,dv->srcv", hidden_SxRxCxD, kernel, preferred_element_type=self.dtype)
     if self.softcap is None:
@@ -43,12 +46,12 @@ class Head:
     return self.softcap * capped / temperature, (1 - capped * capped) / temperature
 
   def reduce(self, logits: jax.Array, targets_SxRxC: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The targets' log probabilities, the entropies, and the logarithms of the normalizers, each [S, R, C]."""
+    """Reduces logits to the targets' logprobs, the entropies and the log-normalisers, each [S, R, C]."""
     largest = logits.max(-1, keepdims=True)
     below = logits - largest
     weights = jnp.exp(below)
     summed = (weights, weights * below, jnp.where(_is_target(logits, targets_SxRxC), below, 0))
-    # One reduction of all three, so that the logits are read once more and not three times.
+    # One reduction of all three reads the logits once, not three times.
     add = lambda a, b: tuple(x + y for x, y in zip(a, b))  # noqa: E731
     total, weighted, chosen = jax.lax.reduce(summed, (jnp.zeros((), self.dtype),) * 3, add, (3,))
     log_total = jnp.log(total)
@@ -66,10 +69,21 @@ class Head:
     to_logprobs: jax.Array,
     to_entropies: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
-    """From the gradients to logprobs and entropies, [S, R, C] each, to those of what they are made of.
+    """Computes gradients to hidden states and unembedding from those to logprobs and entropies.
+
+    Args:
+      hidden_SxRxCxD: the chunk's hidden states.
+      unembedding: [D, V].
+      targets_SxRxC: int, the targets.
+      logits: [S, R, C, V], from `logits`.
+      factor: the logits' derivative, from `logits`.
+      entropies: [S, R, C], from `reduce`.
+      normalizers: [S, R, C], the log-normalisers from `reduce`.
+      to_logprobs: [S, R, C], gradient to the logprobs.
+      to_entropies: [S, R, C], gradient to the entropies.
 
     Returns:
-      That of the hidden states in their dtype, and each shard's part [S, D, V] of that of the unembedding.
+      (gradient to the hidden states, in their dtype; each shard's part [S, D, V] of the gradient to the unembedding).
     """
     log_p = logits - normalizers[..., None]
     # dlog p_target / dz_v = [v is the target] - p_v;  dH / dz_v = -p_v (log p_v + H)
@@ -88,11 +102,11 @@ def _is_target(logits: jax.Array, targets_SxRxC: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-  """How [B, T, ...] is cut into chunks.
+  """Holds the functions that cut [B, T, ...] into chunks and join them again.
 
   Attributes:
-    split: arrays [B, T, ...] to chunks [N, S, R, C, ...] with R · C ≤ chunk, filled up with zeros.
-    join: chunks [N, S, R, C] of numbers back to [B, T].
+    split: turns an array [B, T, ...] into chunks [N, S, R, C, ...] with R · C ≤ chunk, filled up with zeros.
+    join: turns chunks [N, S, R, C] back into [B, T].
   """
 
   split: Callable[[jax.Array], jax.Array]
@@ -108,7 +122,9 @@ def prepare(
   chunk: int,
   shards: int,
 ) -> tuple[Head, Cut]:
-  """Checks what `token_logprobs` is given, and says how to cut arrays that begin with the axes of `targets`.
+  """Checks the arguments of `token_logprobs`, and makes the head and the cut.
+
+  The cut is for arrays whose first axes are those of `targets`.
 
   Args:
     hidden: [..., T, D].
@@ -119,8 +135,8 @@ def prepare(
     shards: S, a divisor of the number of rows.
 
   Raises:
-    AssertionError: shapes that do not fit each other, or a chunk below 1.
-    ValueError: rows that do not divide over the shards.
+    AssertionError: if the shapes do not fit each other, or the chunk is below 1.
+    ValueError: if shards does not divide the number of rows.
   """
   *leading, length, width = jnp.shape(hidden)
   chex.assert_rank(unembedding, 2)
@@ -138,7 +154,7 @@ def _cut(shards: int, rows: int, length: int, chunk: int, leading: tuple[int, ..
   row_pieces = -(-rows // min(rows, chunk))
   r = -(-rows // row_pieces)
   pieces = -(-length // min(length, chunk // r))
-  c = -(-length // pieces)  # pieces of equal length, so that as little as possible is padding
+  c = -(-length // pieces)  # pieces of equal length need the least padding
 
   def split(x):
     rest = jnp.shape(x)[len(leading) + 1 :]

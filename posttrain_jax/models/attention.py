@@ -1,11 +1,11 @@
-"""Who attends to whom: each function here returns an `attend` for `Transformer.__call__`.
+"""Decides which tokens attend to which: each function returns an `attend` for `Transformer.__call__`.
 
 `attend(query, key, value, cache) -> (attended, kept)` gets one layer's rotated projections, query [B, T, N, H], key and
-value [B, T, K, H] with N a multiple of K, and that layer's cache. It returns [B, T, N, H] and what the layer leaves
-behind: its new cache, its keys and values, or None. Scores and softmax are float32.
+value [B, T, K, H] with N a multiple of K, and that layer's cache. It returns the attended values [B, T, N, H] and what
+the layer keeps: its new cache, its keys and values, or None. Scores and softmax are float32.
 
-Rows of many tokens go through the kernels of what they run on (`parallel.mesh.platform`): `splash` on TPU, `flash` on
-GPU. On CPU, and for single tokens, it is the formulas below.
+Rows of many tokens use the kernels of the platform (`parallel.mesh.platform`): `splash` on TPU, `flash` on GPU. On CPU,
+and for single tokens, the formulas below are used.
 
 B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
 Tp prompt tokens, Tc answer tokens, S slots, L cache length, Lp that of prompts.
@@ -14,7 +14,6 @@ Tp prompt tokens, Tc answer tokens, S slots, L cache length, Lp that of prompts.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,9 @@ from posttrain_jax.models import flash, splash
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import ways
 
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+# One layer's keys and values, in decoding followed by those of the prompts; None: nothing is kept.
+Cache = tuple[jax.Array, ...] | None
+Attend = Callable[[jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 
 # Finite, so that a row without any allowed key gives the mean of the values and no NaN.
 _MASKED = -1e30
@@ -33,12 +34,15 @@ _KERNELS = {"tpu": splash, "gpu": flash}
 
 
 def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Attend:
-  """Each token attends to itself and to earlier tokens of its own segment.
+  """Lets each token attend to itself and to earlier tokens of its segment.
 
   Args:
     segment_ids: int [B, T] for packed rows; tokens of different segments do not see each other. None: one segment a
       row, which is also right for rows padded on the right, since no token sees a later one.
     keep: also return the layer's keys and values (prefill).
+
+  Returns:
+    The `attend`; it keeps (key, value) with `keep`, else None.
   """
 
   def attend(query, key, value, cache):
@@ -53,17 +57,21 @@ def causal(segment_ids: jax.Array | None = None, *, keep: bool = False) -> Atten
 
 
 def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) -> Attend:
-  """A row is a prompt followed by its G answers; answers see the prompt and themselves, not each other.
+  """Lets each of G answers attend to its prompt and to itself.
 
-  The prompt's keys are computed once and read by all its answers. Prompt keys and own keys enter one softmax: joining
-  two attentions by their log-sum-exp has no gradient through `return_residual` (see the tests). The kernels get the
-  prompt's keys repeated for each answer, which is little beside the answers' own. One mask over the whole row would
-  need less memory, but its table of (T / block)² blocks is made on the host: minutes for rows of many long answers.
+  A row is a prompt followed by its G answers, which do not see each other. The prompt's keys are computed once and read
+  by all its answers. Prompt keys and own keys enter one softmax: joining two attentions by their log-sum-exp has no
+  gradient through `return_residual`. The kernels get the prompt's keys repeated for each answer; this is little memory
+  compared with the answers' own keys. One mask over the whole row would need less memory, but the host makes its table
+  of (T / block)² blocks, which takes minutes for rows of many long answers.
 
   Args:
     prefix_lengths: int [P], tokens of the prompt that are real; the rest of its `prefix_width` is padding.
     prefix_width: Tp, tokens at the start of each row that are the prompt.
     group_size: G; the other T - Tp tokens are G answers of equal padded length.
+
+  Returns:
+    The `attend`; it keeps None.
   """
 
   def attend(query, key, value, cache):
@@ -79,8 +87,8 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
       attended = kernels.after_prefix(*own, *prefix, jnp.repeat(prefix_lengths, group_size))
       attended = rearrange(attended, "(p g) t n h -> p (g t) n h", g=group_size)
       return jnp.concatenate([prompt, attended], axis=1), None
-    heads = dict(g=group_size, k=kv_heads)
-    query_answers = rearrange(query[:, prefix_width:] * scale, "p (g t) (k r) h -> p g k (r t) h", **heads)
+    query_answers = query[:, prefix_width:] * scale
+    query_answers = rearrange(query_answers, "p (g t) (k r) h -> p g k (r t) h", g=group_size, k=kv_heads)
     key_answers = rearrange(key[:, prefix_width:], "p (g t) k h -> p g k t h", g=group_size)
     value_answers = rearrange(value[:, prefix_width:], "p (g t) k h -> p g k t h", g=group_size)
     key_prompt = rearrange(key[:, :prefix_width], "p s k h -> p k s h")
@@ -94,7 +102,7 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
     earlier = jnp.tile(jnp.tril(jnp.ones((answer_length, answer_length), bool)), (query.shape[2] // kv_heads, 1))
     to_self = jnp.where(earlier[None, None, None], to_self, _MASKED)
 
-    # One softmax over both, divided after the products: nothing of the scores' size is joined or cut.
+    # One softmax over both, divided after the products: no array of the scores' size is concatenated or sliced.
     largest = to_self.max(-1, keepdims=True)
     if prefix_width:
       largest = jnp.maximum(largest, to_prompt.max(-1, keepdims=True))
@@ -110,26 +118,27 @@ def grouped(prefix_lengths: jax.Array, *, prefix_width: int, group_size: int) ->
 
 
 def cache_layout(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys and values [B, T, K, H] as a cache has them: each [B, K, T, H].
+  """Reorders keys and values [B, T, K, H] for a cache: [B, K, T, H].
 
-  The products of decoding read them in this order, and a token's H numbers lie together: in any other order a backend
-  copies the whole cache at every step, CPUs for the products and TPUs for the write.
+  The products of decoding read the cache in this order, and a token's H numbers are contiguous. In any other order the
+  backend copies the whole cache at every step: a CPU for the products, a TPU for the write.
   """
   return rearrange(key, "b t k h -> b k t h"), rearrange(value, "b t k h -> b k t h")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prefixes:
-  """Whose prompt each of S rows goes on with, where prompts are kept once for all answers to them.
+  """Holds the prompt that each of S rows continues, for prompts shared by answers.
 
-  The keys and values of a prompt lie in one of P rows, which up to A answers read together: each has one of the row's
-  lanes. So a prompt is read from memory once a step, however many answers it has, in products of A · R rows.
+  The keys and values of a prompt are in one of P rows. Up to A answers read that row together, and each of them has one
+  of the row's A lanes. So a step reads each prompt from memory once, in products of A · R rows, whatever the number of
+  its answers.
 
   Attributes:
     lengths: int [S], tokens of the prompt.
-    lanes: int [S], A · (row of the prompt) + lane, all different; P · A and more for rows that are not in use. Where S
-      and P are split over devices, the number counts from the device's own first row: nothing is read elsewhere.
-    share: A.
+    lanes: int [S], A · (row of the prompt) + lane, all different; P · A or more for rows that are not in use. If S and
+      P are split over devices, the number counts from the device's own first row, as a device reads its own rows only.
+    share: A, lanes of a row.
   """
 
   lengths: jax.Array
@@ -138,7 +147,7 @@ class Prefixes:
 
 
 def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
-  """Lets one new token a row (T = 1) attend to its prompt and to its row of the cache.
+  """Lets one new token a row (T = 1) attend to its prompt and to its row's cache.
 
   The cache has four arrays in `cache_layout`. The first two are keys and values [S, K, L, H]: row s holds the tokens
   after its prompt, 0 .. positions[s], of which the last is the new one and is written first. The other two are keys
@@ -147,6 +156,9 @@ def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
   Args:
     positions: int [S], position of the new token, counted from the end of the prompt; below L.
     prefixes: the prompt of each row.
+
+  Returns:
+    The `attend`; it keeps the new cache.
   """
 
   def attend(query, key, value, cache):
@@ -164,18 +176,32 @@ def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
 
 
 def _write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-  """The cache [S, K, L, H] with new [S, K, H] at positions [S].
+  """Writes one token's keys or values into each row of a cache.
 
-  Rows are batches, so that each is written where it lies: with indices of rows devices exchange what they write. Heads
-  are indices: as batches, or as a part of what is written, a TPU copies the cache where a device has several.
+  Rows are a batch axis of the scatter, so each device writes its own rows. With row indices, devices would exchange
+  what they write. Heads are indices. If they were a batch axis or a part of what is written, a TPU would copy the cache
+  whenever a device has several heads.
+
+  Args:
+    cache: [S, K, L, H].
+    new: [S, K, H].
+    positions: int [S].
   """
   heads = jnp.arange(new.shape[1])
-  options = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
-  return jax.vmap(lambda cache, new, position: cache.at[heads, position].set(new, **options))(cache, new, positions)
+
+  def write(cache, new, position):
+    place = cache.at[heads, position]
+    return place.set(new, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+
+  return jax.vmap(write)(cache, new, positions)
 
 
 def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> tuple[jax.Array, ...]:
-  """Attention before the division: weighted values [B, K, M, H], sum of weights and largest score [B, K, M, 1]."""
+  """Computes attention up to the division.
+
+  Returns:
+    The weighted values [B, K, M, H], the sum of the weights and the largest score, both [B, K, M, 1].
+  """
   scores = jnp.einsum("bkmh,bklh->bkml", query, keys, preferred_element_type=jnp.float32)
   scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, _MASKED)
   largest = scores.max(-1, keepdims=True)
@@ -185,7 +211,11 @@ def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.
 
 
 def _of_prefixes(query: jax.Array, keys: jax.Array, values: jax.Array, prefixes: Prefixes) -> tuple[jax.Array, ...]:
-  """`_unfinished` of queries [S, K, R, H] to the prompts that they go on with; [S, K, R, ...] each."""
+  """Computes `_unfinished` of queries [S, K, R, H] to their prompts' keys and values.
+
+  Returns:
+    As `_unfinished`, in the order of the queries: [S, K, R, H] and twice [S, K, R, 1].
+  """
   shards, share = ways("batch"), prefixes.share
   lanes = prefixes.lanes.reshape(shards, -1)
   count = keys.shape[0] // shards * share  # lanes of a device

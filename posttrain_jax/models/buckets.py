@@ -1,4 +1,7 @@
-"""Rows of all lengths through a compiled function, in few shapes: a power of two wide, and as many as fill a batch."""
+"""Runs rows of any length through a compiled function in few shapes.
+
+A batch's width is a power of two, and its number of rows follows from the width.
+"""
 
 import collections
 from collections.abc import Callable, Sequence
@@ -10,12 +13,12 @@ _SHORTEST = 16
 
 
 def bucket(length: int) -> int:
-  """The least width, a power of two, that holds a row."""
+  """Returns the width for rows of a length: a power of two, at least 16."""
   return max(_SHORTEST, 1 << (length - 1).bit_length())
 
 
 def rows_per_batch(width: int, *, tokens_per_batch: int, shards: int) -> int:
-  """Rows of a bucket that go together: a multiple of `shards`."""
+  """Returns how many rows of a bucket form a batch: a multiple of `shards`."""
   return shards * max(1, tokens_per_batch // (width * shards))
 
 
@@ -26,18 +29,18 @@ def map_rows(
   tokens_per_batch: int,
   shards: int = 1,
 ) -> list[np.ndarray]:
-  """Applies a function to rows, those of one bucket together.
+  """Applies a function to rows, in batches of rows of similar length.
 
-  A bucket has one shape, whatever the number of rows: its last batch is filled up.
+  All batches of a bucket have one shape; the last one is filled up with rows of padding.
 
   Args:
-    function: takes tokens int32 [B, T], padded on the right, and lengths int32 [B], at least 1; gives [B, ...].
-    rows: token ids of each row, at least one.
-    tokens_per_batch: most tokens B T of a call, unless one row a shard has more.
+    function: takes tokens int32 [B, T], padded on the right, and lengths int32 [B], at least 1; returns [B, ...].
+    rows: token ids of each row, at least one id a row.
+    tokens_per_batch: the most tokens B T of a call, unless one row a shard has more.
     shards: B is a multiple of it.
 
   Returns:
-    the function's value of each row, in the order of the rows.
+    The function's value for each row, in the order of the rows.
   """
   members = collections.defaultdict(list)
   for index, row in enumerate(rows):

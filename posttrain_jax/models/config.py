@@ -1,4 +1,4 @@
-"""What a decoder-only transformer is made of: one record covers Llama, SmolLM2, Qwen2.5 and Qwen3."""
+"""Describes a decoder-only transformer: one record covers Llama, SmolLM2, Qwen2.5 and Qwen3."""
 
 import dataclasses
 import enum
@@ -7,20 +7,22 @@ from posttrain_jax.types import InputError
 
 
 class Remat(enum.StrEnum):
-  """What the backward pass recomputes instead of keeping."""
+  """Names what the forward pass keeps; the backward pass recomputes the rest."""
 
   NONE = "none"  # keep every activation
-  DOTS = "dots"  # keep the outputs of matrix products with a parameter and, on TPU, what attention gives
-  ATTENTION = "attention"  # keep a layer's input and, on TPU, what attention gives: its kernel runs once (else: full)
+  DOTS = "dots"  # keep the outputs of matrix products with a parameter and, on TPU, attention's output
+  ATTENTION = "attention"  # keep a layer's input and, on TPU, attention's output: the kernel runs once. Elsewhere: FULL
   FULL = "full"  # keep a layer's input only
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-  """Llama 3's stretching of rotary frequencies to longer contexts (Llama 3.1 model card; `rope_type` "llama3").
+  """Describes how Llama 3 stretches rotary frequencies to longer contexts.
+
+  Source: Llama 3.1's model card; `rope_type` is "llama3" in config.json.
 
   Attributes:
-    factor: how many times longer the context is to become.
+    factor: how many times longer the context becomes.
     low_frequency_factor: wavelengths above `original_length / low_frequency_factor` are stretched by `factor`.
     high_frequency_factor: wavelengths below `original_length / high_frequency_factor` stay as they are.
     original_length: context length in tokens before stretching.
@@ -34,7 +36,7 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-  """Sizes and options of one transformer.
+  """Holds the sizes and options of one transformer.
 
   Attributes:
     vocab_size: V.
@@ -45,17 +47,18 @@ class TransformerConfig:
     num_kv_heads: K key/value heads; divides N (grouped-query attention).
     head_dim: H, not necessarily D / N.
     rope_theta: base of the rotary frequencies.
-    rope_scaling: how they are stretched, if they are.
+    rope_scaling: how these frequencies are stretched; None: not at all.
     norm_epsilon: added to the mean square inside RMSNorm.
     qkv_bias: biases on the query, key and value projections (Qwen2.5).
     qk_norm: RMSNorm over each query and key head before rotation (Qwen3).
     tied: the output head is the transposed embedding table.
-    compute_dtype: "float32" or "bfloat16", of activations and of the weights as used; the master copy is float32.
-    remat: what the backward pass recomputes.
+    compute_dtype: "float32" or "bfloat16": dtype of activations and of the weights in products. The master copy is
+      float32.
+    remat: what the forward pass keeps for the backward pass.
     unroll: layers of the scan that are unrolled together.
-    stacked: layers as one stack under `lax.scan` (the learner's layout) or as a list in a Python loop (the sampler's:
-      decoding one token per step is faster without slicing weights out of a stack).
-    scalar_head: a float32 score of each token in place of logits: a reward or value model (`models.heads`).
+    stacked: True: layers are one stack under `lax.scan` (the learner's layout). False: they are a list in a Python loop
+      (the sampler's layout, as decoding is faster without slicing weights out of a stack at every token).
+    scalar_head: each token gets a float32 score in place of logits: a reward or value model (`models.heads`).
   """
 
   vocab_size: int
@@ -78,7 +81,7 @@ class TransformerConfig:
   scalar_head: bool = False
 
   def __post_init__(self):
-    """Raises InputError on sizes that do not fit each other."""
+    """Raises InputError if a size is below 1 or does not fit the others."""
     for name in ("vocab_size", "num_layers", "embed_dim", "mlp_dim", "num_heads", "num_kv_heads", "head_dim", "unroll"):
       if getattr(self, name) < 1:
         raise InputError(f"model.{name}: {getattr(self, name)}, expected at least 1")
@@ -91,7 +94,7 @@ class TransformerConfig:
 
   @property
   def num_params(self) -> int:
-    """Number of parameters."""
+    """Returns the number of parameters."""
     d, h = self.embed_dim, self.head_dim
     attention = d * h * (2 * self.num_heads + 2 * self.num_kv_heads)
     attention += h * (self.num_heads + 2 * self.num_kv_heads) * self.qkv_bias + 2 * h * self.qk_norm

@@ -1,10 +1,10 @@
-"""Residual dropout: what attention and MLP add to the residual stream is dropped, more of it the deeper the layer.
+"""Drops elements of what attention and MLP add to the residual stream (residual dropout).
 
-LIMA (2305.11206): rates from 0 at the bottom layer to 0.3 at the last. A constant rate (InstructGPT: 0.2) has
-`first == last`.
+The rate grows linearly with depth. LIMA (2305.11206) has rates from 0 at the bottom layer to 0.3 at the last. For a
+constant rate (InstructGPT: 0.2), set `first` and `last` to the same number.
 
-Every row has a key of its own, so that a row's mask does not depend on the other rows, on the micro-batch or on the
-device it is in. What a layer recomputes in the backward pass has the same mask, since it has the same key.
+Every row has its own key, so a row's mask does not depend on the other rows, on the micro-batch or on the device. What
+a layer recomputes in the backward pass has the same mask, because it uses the same key.
 """
 
 import dataclasses
@@ -20,26 +20,26 @@ from posttrain_jax.types import InputError
 
 
 class SubBlock(enum.IntEnum):
-  """Which of a layer's two branches; folded into its key."""
+  """Names a layer's two branches; the number is folded into the key."""
 
   ATTENTION = 0
   MLP = 1
 
 
-# (a branch's output [B, T, D], which branch) -> what is added to the residual stream
+# (a branch's output [B, T, D], the branch) -> what is added to the residual stream
 Drop = Callable[[jax.Array, SubBlock], jax.Array]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ResidualDropout:
-  """Dropout of one forward pass.
+  """Holds the keys and rates of dropout in one forward pass.
 
   Attributes:
-    keys: typed keys [B], one a row of the batch. Threefry (the default): other generators under `vmap` do not keep rows
-      independent of each other.
+    keys: typed keys [B], one for each row of the batch. They must be Threefry keys (the default): with other
+      generators, rows under `vmap` are not independent of each other.
     first: rate at the bottom layer, in [0, 1).
-    last: rate at the last layer, in [0, 1); linear between. A single layer has this one.
+    last: rate at the last layer, in [0, 1); rates are linear in between. A single layer has this rate.
   """
 
   keys: jax.Array
@@ -47,22 +47,22 @@ class ResidualDropout:
   last: float = dataclasses.field(metadata=dict(static=True))
 
   def __post_init__(self):
-    """Raises InputError on a rate that is none."""
+    """Raises InputError if a rate is not in [0, 1)."""
     if not (0 <= self.first < 1 and 0 <= self.last < 1):
       raise InputError(f"dropout: rates {self.first} at the first and {self.last} at the last layer, expected [0, 1)")
 
   def rates(self, num_layers: int) -> np.ndarray:
-    """Rate of each layer, float32 [num_layers]."""
+    """Returns the rate of each layer, float32 [num_layers]."""
     return np.linspace(self.last, self.first, num_layers, dtype=np.float32)[::-1]
 
 
 def at_layer(dropout: ResidualDropout | None, layer_rate: tuple[jax.Array, jax.Array] | None) -> Drop:
-  """What a layer does to its two branches.
+  """Returns the function that drops elements of a layer's two branches.
 
   Kept elements are divided by 1 - rate (inverted dropout), so that the expectation is the branch itself.
 
   Args:
-    dropout: keys; None for none, which adds nothing to the program.
+    dropout: the keys; None for no dropout, which adds nothing to the program.
     layer_rate: number of the layer, int32 [], and its rate, float32 []. None without dropout.
   """
   if dropout is None:

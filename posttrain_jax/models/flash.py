@@ -1,4 +1,4 @@
-"""Attention on GPU: cuDNN's flash attention where it takes the arrays, XLA's elsewhere.
+"""Runs attention on GPU: cuDNN's flash attention if it supports the arrays, else XLA's.
 
 B rows, T tokens, N query heads, K key/value heads, H head dimension, Tp tokens of a prefix.
 """
@@ -8,15 +8,28 @@ import jax.numpy as jnp
 
 
 def same_segment(segment_ids: jax.Array | None) -> jax.Array | None:
-  """Which pairs of tokens are of one segment, bool [B, 1, T, T], from segment_ids int [B, T]; None where all are."""
+  """Returns the mask of token pairs in the same segment.
+
+  Args:
+    segment_ids: int [B, T]; None: one segment a row.
+
+  Returns:
+    bool [B, 1, T, T]; None without segment_ids.
+  """
   return None if segment_ids is None else (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
 
 
 def causal(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
-  """Each token attends to itself and to earlier tokens of its own segment; arguments as those of `splash.causal`."""
+  """Lets each token attend to itself and to earlier tokens of its segment.
+
+  Args: as in `splash.causal`.
+
+  Returns:
+    [B, T, N, H].
+  """
   mask = same_segment(segment_ids)
   length, head_dim = query.shape[1], query.shape[-1]
-  # cuDNN takes 16-bit heads of up to 128 numbers, and a mask only over an even number of tokens.
+  # cuDNN supports 16-bit heads of up to 128 numbers, and a mask only over an even number of tokens.
   fits = query.dtype == jnp.bfloat16 and head_dim <= 128 and head_dim % 8 == 0 and (mask is None or length % 2 == 0)
   implementation = "cudnn" if fits else "xla"
   return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=True, implementation=implementation)
@@ -30,17 +43,21 @@ def after_prefix(
   prefix_value: jax.Array,
   prefix_lengths: jax.Array,
 ) -> jax.Array:
-  """Each token attends to the real part of its row's prefix, to itself and to earlier tokens.
+  """Lets each token attend to its row's prefix, to itself and to earlier tokens.
 
-  A mask would have as many numbers as there are scores. Instead the prefix's padding is put behind the row, where
-  causal attention does not see it, and the prefix's queries, which nobody asked for, are zeros.
+  Padding of the prefix is not attended to. A mask would have as many numbers as there are scores. Instead the padding
+  is moved to the end of the row, where causal attention does not see it. The prefix's queries are zeros, as their
+  results are not used.
 
-  Args: as those of `splash.after_prefix`.
+  Args: as in `splash.after_prefix`.
+
+  Returns:
+    [B, T, N, H].
   """
   length, width = query.shape[1], prefix_key.shape[1]
   at = jnp.arange(width + length)[None]
   n = prefix_lengths[:, None]
-  # Places of [prefix, padding, own] in the order [prefix, own, padding], and where its own then are.
+  # Indices that reorder [prefix, padding, own] to [prefix, own, padding], and the indices of `own` after that.
   order = jnp.where(at < n, at, jnp.where(at < n + length, at + width - n, at - length))
   own = n + jnp.arange(length)[None]
 

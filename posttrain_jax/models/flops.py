@@ -1,14 +1,15 @@
-"""Floating-point operations that a model's arithmetic needs, counted from its sizes: 2 for a multiply and an add.
+"""Counts the floating-point operations (FLOPs) that a model's arithmetic needs, from its sizes.
 
-Only what has to be computed: attention to earlier tokens and not to masked ones, nothing twice. So a compiler that
-recomputes activations or multiplies masked scores does more, and 6 N D is this without attention.
+A multiply and an add count 2. Only necessary work counts: attention to earlier tokens and not to masked ones, and
+everything once. A program that recomputes activations or multiplies masked scores does more. Without attention, the
+count of a forward and a backward pass is the usual 6 N D.
 """
 
 from posttrain_jax.models.config import TransformerConfig
 
 
 def kernels(config: TransformerConfig) -> list[tuple[int, int, int]]:
-  """(inputs, outputs, how many) of every matrix in the layers that hidden states are multiplied with."""
+  """Lists (inputs, outputs, count) of the matrices in the layers that multiply hidden states."""
   d, f, h, layers = config.embed_dim, config.mlp_dim, config.head_dim, config.num_layers
   return [
     (d, config.num_heads * h, layers),  # query
@@ -20,13 +21,13 @@ def kernels(config: TransformerConfig) -> list[tuple[int, int, int]]:
 
 
 def forward(config: TransformerConfig, *, tokens: int, pairs: int, logits: int) -> int:
-  """FLOPs of a forward pass; a backward pass has twice as many.
+  """Counts the FLOPs of a forward pass; a backward pass has twice as many.
 
   Args:
     config: the transformer.
-    tokens: tokens that run through the layers.
-    pairs: pairs (query token, key token) that attend.
-    logits: tokens whose logits are made.
+    tokens: number of tokens that run through the layers.
+    pairs: number of pairs (query token, key token) in attention.
+    logits: number of tokens whose logits are made.
   """
   weights = sum(inputs * outputs * count for inputs, outputs, count in kernels(config))
   attention = 4 * config.num_layers * config.num_heads * config.head_dim * pairs
@@ -34,14 +35,14 @@ def forward(config: TransformerConfig, *, tokens: int, pairs: int, logits: int) 
 
 
 def groups(config: TransformerConfig, *, prompts: int, prompt_length: int, answers: int, answer_length: int) -> int:
-  """FLOPs of a forward pass over prompts, each with its answers behind it (`models.forward.answer_hidden`).
+  """Counts the FLOPs of a forward pass over groups, as in `models.forward.answer_hidden`.
 
   Args:
     config: the transformer; with a scalar head there are no logits.
     prompts: number of prompts.
-    prompt_length: of each.
-    answers: of each prompt.
-    answer_length: of each.
+    prompt_length: tokens of each prompt.
+    answers: number of answers to each prompt.
+    answer_length: tokens of each answer.
   """
   prefix = prompt_length - 1
   return forward(
@@ -53,5 +54,5 @@ def groups(config: TransformerConfig, *, prompts: int, prompt_length: int, answe
 
 
 def causal(length: int) -> int:
-  """Pairs of tokens of a sequence in which each attends to itself and to those before it."""
+  """Counts the pairs (query token, key token) of causal attention over one sequence."""
   return length * (length + 1) // 2

@@ -1,7 +1,7 @@
-"""The two forward passes of training: rows of text, and prompts with their groups of answers.
+"""Runs training's two forward passes: over rows of text, and over groups of answers.
 
-Both stop at hidden states; logits are made by `losses.logprobs` and `losses.fused_loss`, in chunks, where they are
-needed. Where the mesh splits the residual stream along rows, rows get so much padding that they divide.
+Both stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
+mesh splits the residual stream along rows, rows are padded to a length that divides.
 """
 
 import functools
@@ -24,14 +24,14 @@ def row_hidden(
   segment_ids: jax.Array | None = None,
   dropout: ResidualDropout | None = None,
 ) -> jax.Array:
-  """Hidden states of rows padded on the right, or packed.
+  """Computes the hidden states of rows that are padded on the right or packed.
 
   Args:
     model: the transformer.
     tokens: int [B, T].
     positions: int [B, T], restarting at 0 in each packed sample; counts from 0 if None.
-    segment_ids: int [B, T], which sample of a packed row a token belongs to; None if rows are not packed.
-    dropout: with a key for each of the B rows; None for none.
+    segment_ids: int [B, T], the sample of a packed row that a token belongs to; None if rows are not packed.
+    dropout: with a key for each of the B rows; None for no dropout.
 
   Returns:
     [B, T, D] in compute dtype; index t has seen tokens 0 .. t, so it predicts token t + 1.
@@ -55,17 +55,18 @@ def answer_hidden(
   *,
   dropout: ResidualDropout | None = None,
 ) -> jax.Array:
-  """Hidden states that predict each answer token; a prompt runs once for its whole group.
+  """Computes the hidden states that predict each answer token.
 
-  A row is all of the prompt but its last token, followed by G answers, each shifted right by one: the last prompt
-  token, then answer tokens 0 .. Tc - 2. So hidden states are made for answers, and index t predicts answer token t.
+  A prompt runs once for its whole group. A row is the prompt without its last token, followed by G answers. Each answer
+  is shifted right by one: the last prompt token, then answer tokens 0 .. Tc - 2. So hidden state t of an answer
+  predicts answer token t.
 
   Args:
     model: the transformer.
     prompts: int [P, Tp], padded on the right.
     prompt_lengths: int [P], at least 1.
     answers: int [P, G, Tc], padded on the right.
-    dropout: with a key for each of the P prompts, shared by its answers; None for none.
+    dropout: with a key for each of the P prompts, shared by its answers; None for no dropout.
 
   Returns:
     [P, G, Tc, D] in compute dtype.

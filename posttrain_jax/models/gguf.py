@@ -1,13 +1,13 @@
-"""GGUF files in: Llama-family weights (SmolLM2-135M-Instruct is one), dequantised to float32.
+"""Reads Llama-family weights from GGUF files, such as SmolLM2-135M-Instruct's, as float32.
 
-GGUF is llama.cpp's format; reading it needs the optional package `gguf`. Two things differ from Hugging Face files
-beside the names: matrices may be quantised, and the rows of the query and key projections are ordered for rotation of
+GGUF is llama.cpp's format; reading it needs the optional package `gguf`. Apart from the names, two things differ from
+Hugging Face files. Matrices may be quantised. The rows of the query and key projections are ordered for the rotation of
 neighbouring pairs (0, 1), (2, 3), ... instead of (i, i + H / 2).
 """
 
 import functools
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from posttrain_jax.models import huggingface
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.types import InputError
 
-_NAMES = {  # Hugging Face's to GGUF's
+if TYPE_CHECKING:  # the package is optional
+  from gguf import GGUFReader, ReaderTensor
+
+_NAMES = {  # Hugging Face's name of a part: GGUF's
   "model.embed_tokens": "token_embd",
   "model.layers": "blk",
   "model.norm": "output_norm",
@@ -42,7 +45,8 @@ def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.ParamP
     (config, float32 arrays by path in the transformer's state).
 
   Raises:
-    InputError: the package `gguf` is absent, the file is not GGUF or not of a Llama, or a tensor does not fit.
+    InputError: if the package `gguf` is absent, the file is not GGUF or holds another architecture than Llama, or a
+      tensor is missing, unknown or of another shape.
   """
   reader = open_file(path)
   config = _config(reader, path, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
@@ -58,14 +62,14 @@ def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.ParamP
 
 
 @functools.lru_cache(maxsize=1)  # parsing takes seconds, and model and tokeniser come from the same file
-def open_file(path: pathlib.Path) -> Any:
+def open_file(path: pathlib.Path) -> "GGUFReader":
   """Opens a GGUF file; its tensors stay on disk.
 
   Returns:
-    a `gguf.GGUFReader`.
+    The package's reader.
 
   Raises:
-    InputError: the package `gguf` is absent or the file is not GGUF.
+    InputError: if the package `gguf` is absent, or the file is missing or not GGUF.
   """
   try:
     import gguf
@@ -79,11 +83,11 @@ def open_file(path: pathlib.Path) -> Any:
     raise InputError(f"{path}: not a readable GGUF file: {type(error).__name__}: {error}") from None
 
 
-def field(reader: Any, path: pathlib.Path, key: str, default: Any = ...) -> Any:
-  """Value of a metadata key; `default` where the key is absent.
+def field(reader: "GGUFReader", path: pathlib.Path, key: str, default: Any = ...) -> Any:
+  """Returns the value of a metadata key, or `default` if the key is absent.
 
   Raises:
-    InputError: the key is absent and there is no default.
+    InputError: if the key is absent and no default is given.
   """
   found = reader.get_field(key)
   if found is not None:
@@ -93,7 +97,7 @@ def field(reader: Any, path: pathlib.Path, key: str, default: Any = ...) -> Any:
   return default
 
 
-def _config(reader: Any, path: pathlib.Path, tied: bool) -> TransformerConfig:
+def _config(reader: "GGUFReader", path: pathlib.Path, tied: bool) -> TransformerConfig:
   get = functools.partial(field, reader, path)
   architecture = get("general.architecture")
   if architecture != "llama":
@@ -103,11 +107,11 @@ def _config(reader: Any, path: pathlib.Path, tied: bool) -> TransformerConfig:
 
   def size(key, default=...):
     value = get(key, default)
-    if not isinstance(value, int) or value < 1:  # some architectures have a list, one number a layer
+    if not isinstance(value, int) or value < 1:  # some architectures have a list with a number for each layer
       raise InputError(f"{path}: {key} is {value!r}, expected a positive integer")
     return value
 
-  def decimal(value):  # the float32 of 1e-5 is 9.99999975e-06: what was meant is its shortest decimal
+  def decimal(value):  # the float32 of 1e-5 is 9.99999975e-06: its shortest decimal is the intended number
     return float(str(np.float32(value)))
 
   width, heads = size("llama.embedding_length"), size("llama.attention.head_count")
@@ -131,8 +135,11 @@ def _spell(name: str) -> str:
   return name
 
 
-def _read(tensor: Any, head_dim: int) -> np.ndarray:
-  """A tensor as Hugging Face has it: float32, and rows of query and key heads in halves (i, i + H / 2)."""
+def _read(tensor: "ReaderTensor", head_dim: int) -> np.ndarray:
+  """Returns a tensor in float32 and in Hugging Face's order of rows.
+
+  In that order dimension i of a query or key head is rotated together with i + H / 2.
+  """
   from gguf.quants import dequantize  # the package is optional
 
   array = dequantize(tensor.data, tensor.tensor_type)

@@ -1,7 +1,8 @@
-"""Scalar heads: one float32 score a token in place of logits, for reward models and value models.
+"""Computes scalar scores of tokens, in place of logits, for reward models and value models.
 
-score_t = w · h_t + b, with h_t the hidden state after the final norm, which has seen tokens 0 .. t. In float32 whatever
-the compute dtype. A reward is the score at a text's last real token, found by its length and never by its token id.
+score_t = w · h_t + b, where h_t is the hidden state after the final norm, which has seen tokens 0 .. t. Scores are
+float32 in every compute dtype. A reward is the score at a text's last real token, which is found by the text's length
+and never by a token id.
 """
 
 import dataclasses
@@ -17,11 +18,11 @@ from posttrain_jax.parallel.sharding import constrain
 
 
 def token_scores(model: Transformer, hidden: jax.Array) -> jax.Array:
-  """Score of each token given itself and those before it.
+  """Computes the score of each token, given itself and the tokens before it.
 
   Args:
     model: a transformer with a scalar head.
-    hidden: [..., T, D], as `models.forward` makes them.
+    hidden: [..., T, D], hidden states (`models.forward`).
 
   Returns:
     float32 [..., T].
@@ -32,7 +33,7 @@ def token_scores(model: Transformer, hidden: jax.Array) -> jax.Array:
 
 
 def row_scores(model: Transformer, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-  """Score of each row, read at its last real token.
+  """Computes the score of each row: the one at its last real token.
 
   Args:
     model: a transformer with a scalar head.
@@ -49,14 +50,16 @@ def row_scores(model: Transformer, tokens: jax.Array, lengths: jax.Array) -> jax
 def answer_scores(
   model: Transformer, prompts: jax.Array, prompt_lengths: jax.Array, answers: jax.Array, lengths: jax.Array
 ) -> jax.Array:
-  """Score of each answer, read at its last token; a prompt runs once for its whole group.
+  """Computes the score of each answer: the one at its last token.
+
+  A prompt runs once for its whole group.
 
   Args:
     model: a transformer with a scalar head.
     prompts: int [P, Tp], padded on the right.
     prompt_lengths: int [P], at least 1.
     answers: int [P, G, Tc], padded on the right.
-    lengths: int [P, G]; an answer of 0 tokens has the score of the prompt.
+    lengths: int [P, G], tokens of each answer; an answer of 0 tokens gets the score of the prompt.
 
   Returns:
     float32 [P, G].
@@ -70,15 +73,17 @@ def answer_scores(
 def to_scalar_head(
   config: TransformerConfig, params: nnx.State, *, seed: int, zero: bool = False
 ) -> tuple[TransformerConfig, nnx.State]:
-  """Puts a scalar head in place of a language model's output head; one that a model has already stays as it is.
+  """Replaces a language model's output head by a scalar head.
 
-  Weights are drawn from N(0, 1 / (D + 1)) (Stiennon et al., 2009.01325), the bias is 0.
+  A model that has a scalar head already stays unchanged, unless `zero` is set. Weights are drawn from N(0, 1 / (D + 1))
+  (Stiennon et al., 2009.01325); the bias is 0.
 
   Args:
     config: the transformer.
-    params: its parameters; all but an output head of its own are kept and shared, not copied.
-    seed: of the head's weights.
-    zero: weights of 0 instead, also in place of a scalar head, so that every score is 0 at first (value models).
+    params: its parameters. They are shared with the result, not copied; an untied output head is left out.
+    seed: seed of the head's weights.
+    zero: sets the weights to 0 instead, those of an existing scalar head too, so that every score is 0 at first (value
+      models).
 
   Returns:
     (config, parameters).
@@ -100,11 +105,16 @@ def to_scalar_head(
 
 
 def shift_scores(params: nnx.State, amount: float | jax.Array) -> nnx.State:
-  """Adds to every score, for instance so that demonstrations average 0 (InstructGPT, 2203.02155).
+  """Adds a number to every score.
+
+  InstructGPT (2203.02155) shifts scores so that their mean over demonstrations is 0.
 
   Args:
-    params: parameters of a transformer with a scalar head; all but the bias are shared, not copied.
-    amount: what to add, a scalar.
+    params: parameters of a transformer with a scalar head. All but the bias are shared with the result, not copied.
+    amount: the number to add, a scalar.
+
+  Returns:
+    The parameters with the new bias.
   """
   params = jax.tree.map(lambda leaf: leaf, params)  # another tree of the same arrays
   params["score_bias"] = params["score_bias"].replace(params["score_bias"][...] + amount)

@@ -1,13 +1,14 @@
-"""Hugging Face directories in: `config.json` and safetensors of Llama, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
+"""Reads Hugging Face directories of Llama, SmolLM2, Qwen2, Qwen2.5 and Qwen3.
 
-Language models (`LlamaForCausalLM`) and reward models (`LlamaForSequenceClassification` with one label).
+A directory has `config.json` and safetensors. It holds a language model (such as `LlamaForCausalLM`) or a reward model
+(such as `LlamaForSequenceClassification`, with one label).
 
-`config.json` is understood as published checkpoints have it (`rope_theta`, `rope_scaling`, implied keys left out) and
-as transformers 5 writes it (`rope_parameters`). What a checkpoint asks for and this transformer lacks (sliding windows,
-biases elsewhere, other rope types, quantised weights) is refused, never ignored.
+`config.json` may have the form of published checkpoints (`rope_theta`, `rope_scaling`, implied keys left out) or that
+of transformers 5 (`rope_parameters`). If a checkpoint asks for something that this transformer lacks (sliding windows,
+other biases, other rope types, quantised weights), it is refused and not loaded with the option ignored.
 
-Arrays are NumPy on the host, float32, in the layout of `models.transformer` with layers stacked on a leading axis; the
-whole model has to fit into the host's memory.
+Arrays are float32 NumPy arrays on the host, in the layout of `models.transformer`, with layers stacked on a leading
+axis. The whole model has to fit into the host's memory.
 """
 
 import dataclasses
@@ -34,12 +35,12 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """One tensor in a checkpoint file, not yet read.
+  """Describes a tensor in a checkpoint file that has not been read yet.
 
   Attributes:
-    file: the file it is in.
-    shape: its shape there.
-    read: returns it as a float array of that shape.
+    file: the file that holds the tensor.
+    shape: the tensor's shape in the file.
+    read: reads the tensor; returns a float array of that shape.
   """
 
   file: pathlib.Path
@@ -49,13 +50,14 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What a parameter of ours is called and how it lies in a Hugging Face checkpoint.
+  """Describes the stored tensor of a parameter in a Hugging Face checkpoint.
 
   Attributes:
-    name: tensor name; `{layer}` stands for the layer's number in parameters that are stacked.
+    name: the tensor's name; in parameters of layers, `{layer}` stands for the layer's number.
     stored: shape of the stored tensor.
-    shape: shape of the parameter, without the layer axis.
-    transposed: stored as [out, in], ours as [in, out] (before in and out are split into heads).
+    shape: shape of our parameter, without the layer axis.
+    transposed: the tensor is stored as [out, in] and our parameter is [in, out] (before in and out are split into
+      heads).
   """
 
   name: str
@@ -65,9 +67,9 @@ class Source:
 
 
 def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
-  """Path of every parameter in the transformer's state, with the stored tensor it is made of.
+  """Maps the path of every parameter in the transformer's state to its stored tensor.
 
-  Only the bias of a scalar head has none: Hugging Face's head has no bias.
+  The bias of a scalar head is left out, because Hugging Face's head has no bias.
   """
   d, f, v, h = config.embed_dim, config.mlp_dim, config.vocab_size, config.head_dim
   queries, keys = (config.num_heads, h), (config.num_kv_heads, h)
@@ -112,19 +114,21 @@ def assemble(
   where: pathlib.Path,
   spell: Callable[[str], str] = lambda name: name,
 ) -> dict[ParamPath, np.ndarray]:
-  """Makes our parameters out of stored tensors, one tensor in memory at a time beside the result.
+  """Makes our parameters from stored tensors.
+
+  Apart from the result, one tensor at a time is in memory.
 
   Args:
-    config: the transformer they are for.
-    tensors: what the checkpoint has, by its own names.
-    where: the checkpoint, for messages.
-    spell: Hugging Face's name of a tensor to the checkpoint's own.
+    config: the transformer.
+    tensors: the checkpoint's tensors, by the checkpoint's names.
+    where: the checkpoint's path, for messages.
+    spell: turns Hugging Face's name of a tensor into the checkpoint's name.
 
   Returns:
     float32 arrays by path in the transformer's state; those under "blocks" have a leading layer axis.
 
   Raises:
-    InputError: a tensor that is missing, unknown or of another shape, naming file and tensor.
+    InputError: if a tensor is missing, unknown or of another shape; the message names the file and the tensor.
   """
   unknown = dict(tensors)
 
@@ -157,32 +161,41 @@ def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np
   """Reads a Hugging Face directory.
 
   Args:
-    directory: has `config.json` and `model.safetensors`, or shards with `model.safetensors.index.json`.
+    directory: holds `config.json` and `model.safetensors`, or shards with `model.safetensors.index.json`.
 
   Returns:
     (config, float32 arrays by path in the transformer's state).
 
   Raises:
-    InputError: a file, key or tensor that is missing, malformed or not supported.
+    InputError: if a file, key or tensor is missing, malformed or not supported.
   """
   config = parse_config(read_json(directory / "config.json"), directory / "config.json")
   tensors = {}
   for file, names in _files(directory):
     tensors |= _open(file, names)
-  # Rotary frequencies follow from the config; old Llama files store them all the same.
+  # Old Llama files store the rotary frequencies, which follow from the config.
   tensors = {name: stored for name, stored in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
   if config.tied and not config.scalar_head and "lm_head.weight" in tensors:
     head, embed = tensors.pop("lm_head.weight"), tensors.get("model.embed_tokens.weight")
     if embed is not None and not (head.shape == embed.shape and np.array_equal(head.read(), embed.read())):
-      raise InputError(f"{head.file}: tensor 'lm_head.weight' differs from the embeddings it is tied to by config.json")
+      raise InputError(
+        f"{head.file}: tensor 'lm_head.weight' differs from the embeddings, but config.json ties them "
+        "(tie_word_embeddings)"
+      )
   return config, assemble(config, tensors, directory)
 
 
 def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerConfig:
-  """`config.json` of either style as our config; keys that are left out have transformers' defaults.
+  """Turns `config.json`, in either form, into our config.
+
+  Keys that are left out get the defaults of the transformers library.
+
+  Args:
+    data: the parsed file.
+    where: its path, for messages.
 
   Raises:
-    InputError: something that this transformer does not have, naming the key.
+    InputError: if a key is malformed or asks for something that this transformer lacks; the message names the key.
   """
   architectures = data.get("architectures") or []
   if len(architectures) != 1 or architectures[0] not in _ARCHITECTURES:
@@ -191,7 +204,7 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
   scalar_head = architectures[0].endswith("ForSequenceClassification")
   if scalar_head:
     labels = data.get("id2label")
-    count = len(labels) if isinstance(labels, Mapping) else data.get("num_labels", 2)  # 2 is what is left out
+    count = len(labels) if isinstance(labels, Mapping) else data.get("num_labels", 2)  # 2: transformers' default
     if count != 1:
       raise InputError(f"{where}: num_labels is {count!r}, expected 1: one score for a text")
 
@@ -251,7 +264,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Reads a file that holds one JSON object.
 
   Raises:
-    InputError: the file is missing, is not JSON (with its line) or holds something else.
+    InputError: if the file is missing, is not JSON (the message has the line) or holds another JSON value.
   """
   try:
     value = json.loads(path.read_text("utf-8"))
@@ -267,7 +280,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _files(directory: pathlib.Path) -> Iterator[tuple[pathlib.Path, set[str] | None]]:
-  """Each safetensors file with the names that the index puts there, None where there is no index."""
+  """Yields each safetensors file with its tensors' names from the index; None without an index."""
   index = directory / "model.safetensors.index.json"
   if not index.exists():
     yield directory / "model.safetensors", None
@@ -290,7 +303,7 @@ def _open(file: pathlib.Path, expected: set[str] | None) -> dict[str, Stored]:
     raise InputError(f"{file}: not a readable safetensors file: {error}") from None
   names = set(opened.keys())
   for name in sorted((expected or names) - names):
-    raise InputError(f"{file}: tensor {name!r} is missing, which model.safetensors.index.json puts there")
+    raise InputError(f"{file}: tensor {name!r} is missing, but model.safetensors.index.json lists it for this file")
   tensors = {}
   for name in sorted(names):
     header = opened.get_slice(name)

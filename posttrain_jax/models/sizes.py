@@ -1,10 +1,11 @@
-"""Sizes of public models by name, for programs that need a model's shape and not its weights.
+"""Lists sizes of public models, for programs that do not need their weights.
 
-Each is what the model's published config.json says; `smol_4layer` is the first four layers of SmolLM2-135M, a model
-small enough to time on two cores and wide enough that its matrix products and its vocabulary cost what they cost.
+The sizes are those of the model's published config.json. `smol_4layer` is the first four layers of SmolLM2-135M: small
+enough to time on two cores, and with the matrix widths and the vocabulary of a real model.
 """
 
 import dataclasses
+import functools
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.types import InputError
@@ -33,9 +34,7 @@ _LLAMA_3_2_1B = TransformerConfig(
 )
 
 
-def _qwen2_5(**sizes) -> TransformerConfig:
-  return TransformerConfig(rope_theta=1_000_000.0, norm_epsilon=1e-6, qkv_bias=True, **sizes)
-
+_qwen2_5 = functools.partial(TransformerConfig, rope_theta=1_000_000.0, norm_epsilon=1e-6, qkv_bias=True)
 
 SIZES = {
   "smol_4layer": dataclasses.replace(_SMOLLM2_135M, num_layers=4),
@@ -54,7 +53,11 @@ SIZES = {
 
 
 def sizes(name: str) -> TransformerConfig:
-  """The model of a name; InputError if there is none."""
+  """Returns the sizes of a model.
+
+  Raises:
+    InputError: if no model has this name.
+  """
   if name not in SIZES:
     raise InputError(f"model: {name!r}, expected one of {', '.join(SIZES)}")
   return SIZES[name]

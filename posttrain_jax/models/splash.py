@@ -1,8 +1,9 @@
-"""Attention on TPU: the Pallas splash kernel, whose scores never leave the chip's vector memory.
+"""Runs attention on TPU with the Pallas splash kernel.
 
-It skips blocks that the causal mask empties, takes grouped heads without repeating keys, and keeps a log-sum-exp for
-its backward pass. A Pallas kernel is opaque to the partitioner, so it runs under `shard_map`, on a device's own rows
-and heads. Lengths that are no multiple of a block are padded here: later keys are hidden from earlier queries anyway.
+The kernel keeps scores in the chip's vector memory. It skips blocks that the causal mask empties, supports grouped
+heads without repeating keys, and keeps a log-sum-exp for its backward pass. The partitioner cannot look into a Pallas
+kernel, so the kernel runs under `shard_map`, on a device's own rows and heads. Lengths that are not a multiple of the
+block are padded here: the padding comes last, and causal attention does not see later keys.
 
 B rows, T tokens, N query heads, K key/value heads, H head dimension, Tp tokens of a prefix.
 """
@@ -17,16 +18,16 @@ from jax.sharding import PartitionSpec
 
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec, ways
 
-# What remat policies call the kernel's output and log-sum-exp.
+# Name of the kernel's output and log-sum-exp in remat policies.
 ATTENDED = "attended"
 
 # Tokens of a block of queries or keys, from most arithmetic per byte to least padding.
 _BLOCKS = (512, 256, 128)
-_MOST_PADDING = 1 / 8  # of a length, unless the smallest block needs more
+_MOST_PADDING = 1 / 8  # share of a length; the smallest block may need more
 
 
 def _block(length: int) -> int:
-  """The largest block that pads a length by little."""
+  """Returns the largest block with little padding, else the smallest block."""
   return next((b for b in _BLOCKS if -length % b <= length * _MOST_PADDING), _BLOCKS[-1])
 
 
@@ -38,14 +39,14 @@ def causal(
   *,
   interpret: bool = False,
 ) -> jax.Array:
-  """Each token attends to itself and to earlier tokens of its own segment.
+  """Lets each token attend to itself and to earlier tokens of its segment.
 
   Args:
     query: [B, T, N, H].
     key: [B, T, K, H] with N a multiple of K.
     value: [B, T, K, H].
     segment_ids: int [B, T], not negative; None: one segment a row.
-    interpret: run the kernel's steps one by one wherever this is, slowly (tests).
+    interpret: interprets the kernel step by step, slowly, on any platform (tests).
 
   Returns:
     [B, T, N, H].
@@ -54,7 +55,7 @@ def causal(
   block = _block(length)
   ids = ()
   if segment_ids is not None:
-    own = _padded(segment_ids, -length % block, fill=-1)  # padding sees itself: a row without a key would be NaN
+    own = _padded(segment_ids, -length % block, fill=-1)  # padding attends to itself: without any key it would be NaN
     ids = (own, own)
   attended = _attend(*(_padded(x, -length % block) for x in (query, key, value)), ids, block=block, interpret=interpret)
   return attended[:, :length]
@@ -70,15 +71,17 @@ def after_prefix(
   *,
   interpret: bool = False,
 ) -> jax.Array:
-  """Each token attends to the real part of its row's prefix, to itself and to earlier tokens.
+  """Lets each token attend to its row's prefix, to itself and to earlier tokens.
+
+  Padding of the prefix is not attended to.
 
   Args:
     query: [B, T, N, H].
-    key: [B, T, K, H].
+    key: [B, T, K, H] with N a multiple of K.
     value: [B, T, K, H].
     prefix_key: [B, Tp, K, H].
     prefix_value: [B, Tp, K, H].
-    prefix_lengths: int [B], tokens of the prefix that are real.
+    prefix_lengths: int [B], tokens of the prefix that are real; the rest is padding.
     interpret: as in `causal`.
 
   Returns:
@@ -102,13 +105,15 @@ def _padded(x: jax.Array, extra: int, fill: int = 0) -> jax.Array:
 def _attend(
   query: jax.Array, key: jax.Array, value: jax.Array, ids: tuple[jax.Array, ...], *, block: int, interpret: bool
 ) -> jax.Array:
-  """The kernel, on whole blocks; query t sees keys up to t + T' - T, where T' keys are T queries' own and a prefix.
+  """Runs the kernel on whole blocks.
+
+  The T' keys are those of a prefix, followed by the T queries' own: query t attends to keys up to t + T' - T.
 
   Args:
     query: [B, T, N, H].
     key: [B, T', K, H].
     value: [B, T', K, H].
-    ids: segments of queries int [B, T] and of keys int [B, T'], or nothing.
+    ids: segments of queries int [B, T] and of keys int [B, T'], or empty for one segment.
     block: divides T and T'.
     interpret: as in `causal`.
   """
@@ -120,7 +125,7 @@ def _attend(
     block_q_dq=block,
     block_kv_dq=block,
   )
-  # The kernel does not scale; in the queries' own dtype, as their rotation was rounded to it.
+  # The kernel does not scale. The product is in the queries' dtype, to which their rotation was rounded already.
   query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
 
   def on_a_device(query, key, value, ids):
@@ -139,13 +144,13 @@ def _attend(
 
   mesh = jax.sharding.get_abstract_mesh()
   if not mesh.empty and mesh.size > 1:
-    rows = None if query.shape[0] % ways("batch") else "batch"  # a prefill of few prompts is on all devices alike
+    rows = None if query.shape[0] % ways("batch") else "batch"  # a prefill of few prompts is replicated
     heads = partition_spec((rows, "heads"), LEARNER_RULES)
     on_a_device = jax.shard_map(
       on_a_device,
       in_specs=(heads, heads, heads, PartitionSpec(heads[0])),
       out_specs=heads,
-      check_vma=False,  # a kernel's outputs do not say over which axes they vary
+      check_vma=False,  # a kernel's outputs do not declare the axes over which they vary
     )
   heads_first = functools.partial(jnp.moveaxis, source=2, destination=1)
   return heads_first(on_a_device(heads_first(query), heads_first(key), heads_first(value), ids))

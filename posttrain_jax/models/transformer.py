@@ -1,27 +1,30 @@
-"""One decoder-only transformer: pre-norm blocks, RMSNorm, rotary positions, grouped-query attention, gated MLP.
+"""Defines a decoder-only transformer for training, prefill and decoding.
 
-Covers Llama, SmolLM2, Qwen2.5 (biases on q, k, v) and Qwen3 (norms on q and k) by `TransformerConfig`. Flax NNX modules
-that are split once into (graphdef, params); everything jitted is a function of params. Who attends to whom is an
-argument (`models.attention`), so training, prefill and decoding run the same code.
+It has pre-norm blocks, RMSNorm, rotary positions, grouped-query attention and a gated MLP. `TransformerConfig` selects
+Llama, SmolLM2, Qwen2.5 (biases on q, k, v) or Qwen3 (norms on q and k). The Flax NNX modules are split once into
+(graphdef, params); everything jitted is a function of params. The attention is an argument (`models.attention`), so
+training, prefill and decoding run the same code.
 
 Shapes: B rows, T tokens, D width, N query heads, K key/value heads, H head dimension, F hidden width of the MLP, V
 vocabulary. Every parameter carries its logical axis names (`parallel.sharding`).
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from posttrain_jax.models.attention import Attend
+from posttrain_jax.models.attention import Attend, Cache
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.dense import dense
 from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
 from posttrain_jax.models.rotary import Rotation, rotary_frequencies, rotate, rotation_at
 from posttrain_jax.models.splash import ATTENDED
 from posttrain_jax.parallel.sharding import constrain, ways
+
+# Of all layers: stacked on a leading layer axis, or a list for unstacked layers.
+Caches = Cache | list[Cache]
 
 _SAVED = {
   Remat.DOTS: jax.checkpoint_policies.save_from_both_policies(
@@ -37,7 +40,10 @@ def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], scale:
 
 
 class RMSNorm(nnx.Module):
-  """x / sqrt(mean(x²) + ε) · scale over the last axis, computed in float32 (1910.07467)."""
+  """Normalises by the root mean square (1910.07467).
+
+  x / sqrt(mean(x²) + ε) · scale over the last axis, computed in float32.
+  """
 
   def __init__(self, size: int, axis: str, epsilon: float):
     self.scale = nnx.Param(jnp.ones((size,), jnp.float32), logical_axes=(axis,))
@@ -51,7 +57,7 @@ class RMSNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-  """Projections, biases, head norms and rotation; the attention itself is passed in."""
+  """Applies projections, biases, head norms and rotation; the attention itself is passed in."""
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
     d, n, k, h = config.embed_dim, config.num_heads, config.num_kv_heads, config.head_dim
@@ -69,7 +75,7 @@ class Attention(nnx.Module):
       self.key_norm = RMSNorm(h, "head_dim", config.norm_epsilon)
     self.config = config
 
-  def __call__(self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Any) -> tuple[jax.Array, Any]:
+  def __call__(self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Cache) -> tuple[jax.Array, Cache]:
     config, dtype = self.config, x_BxTxD.dtype
 
     def project(kernel, name):
@@ -90,7 +96,7 @@ class Attention(nnx.Module):
 
 
 class MLP(nnx.Module):
-  """SwiGLU: down(silu(gate(x)) · up(x)) (2002.05202)."""
+  """Computes down(silu(gate(x)) · up(x)) (SwiGLU, 2002.05202)."""
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
     d, f = config.embed_dim, config.mlp_dim
@@ -107,22 +113,25 @@ class MLP(nnx.Module):
 
 
 def _rows_are_split(x_BxTxD: jax.Array) -> bool:
-  """Whether the residual stream is split along rows: over several devices, which divide them (not single tokens)."""
+  """Tells whether the residual stream is split along rows.
+
+  It is if the mesh has several devices for it and their number divides the length; single tokens are not split.
+  """
   return ways("residual_length") > 1 and x_BxTxD.shape[1] % ways("residual_length") == 0
 
 
 def _residual(x_BxTxD: jax.Array) -> jax.Array:
-  """The residual stream between the blocks."""
+  """Constrains the residual stream between the blocks to its sharding."""
   return constrain(x_BxTxD, "batch", "residual_length" if _rows_are_split(x_BxTxD) else "length", "hidden")
 
 
 def _whole(x_BxTxD: jax.Array) -> jax.Array:
-  """Whole rows again, on each of the devices that work on some of their heads or a part of the MLP."""
+  """Gathers whole rows for the devices, each of which computes some heads or MLP units."""
   return constrain(x_BxTxD, "batch", "length", "hidden") if _rows_are_split(x_BxTxD) else x_BxTxD
 
 
 class Block(nnx.Module):
-  """Attention and MLP, each normalised before and added to the residual stream."""
+  """Adds attention and then the MLP, each of a normalised input, to the residual stream."""
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
     self.attention_norm = RMSNorm(config.embed_dim, "embed", config.norm_epsilon)
@@ -131,8 +140,8 @@ class Block(nnx.Module):
     self.mlp = MLP(config, rngs)
 
   def __call__(
-    self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Any, drop: Drop
-  ) -> tuple[jax.Array, Any]:
+    self, x_BxTxD: jax.Array, rotation: Rotation, attend: Attend, cache: Cache, drop: Drop
+  ) -> tuple[jax.Array, Cache]:
     attended, kept = self.attention(_whole(self.attention_norm(x_BxTxD)), rotation, attend, cache)
     x_BxTxD = _residual(x_BxTxD + drop(attended, SubBlock.ATTENTION))
     transformed = self.mlp(_whole(self.mlp_norm(x_BxTxD)))
@@ -140,14 +149,15 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-  """Token ids to hidden states; `unembedding` turns those into logits where somebody needs logits.
+  """Turns token ids into hidden states.
 
-  With `config.scalar_head` there are no logits: `models.heads` turns hidden states into scores.
+  `unembedding` is the matrix that turns hidden states into logits. With `config.scalar_head` there are no logits:
+  `models.heads` turns hidden states into scores.
   """
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
     d, v = config.embed_dim, config.vocab_size
-    # With a head of its own the table starts at unit scale; a tied one must also serve as a head of unit-scale logits.
+    # A separate table starts at unit scale; a tied one is also the head, whose logits start at unit scale.
     self.embed = _param(rngs, (v, d), ("vocab", "embed"), d**-0.5 if config.tied else 1.0)
     if config.stacked:
       self.blocks = nnx.vmap(functools.partial(Block, config))(rngs.split(config.num_layers))
@@ -166,23 +176,23 @@ class Transformer(nnx.Module):
     tokens: jax.Array,
     positions: jax.Array,
     attend: Attend,
-    cache: Any = None,
+    cache: Caches = None,
     dropout: ResidualDropout | None = None,
-  ) -> tuple[jax.Array, Any]:
+  ) -> tuple[jax.Array, Caches]:
     """Runs all layers.
 
     Args:
       tokens: int [B, T].
-      positions: int [B, T], of each token in its own sequence.
-      attend: who attends to whom (`models.attention`).
-      cache: per-layer caches as `attend` takes them: stacked on a leading layer axis, or a list for unstacked layers.
-      dropout: of what the layers add to the residual stream; None for none.
+      positions: int [B, T], position of each token in its own sequence.
+      attend: the attention; it decides which tokens attend to which (`models.attention`).
+      cache: each layer's cache for `attend`: stacked on a leading layer axis, or a list for unstacked layers.
+      dropout: dropout of what the layers add to the residual stream; None for no dropout.
 
     Returns:
       (hidden states [B, T, D] after the final norm, in compute dtype; what each layer kept, arranged like `cache`).
     """
     config = self.config
-    # The table is gathered over fsdp and its result given back to the batch, in whole rows: left to itself the
+    # The constraints gather the table over fsdp and split the looked-up rows along the batch. Without them the
     # partitioner rematerialises the whole activation on meshes with fsdp and tensor, or gathers the whole table.
     table = constrain(self.embed[...].astype(config.compute_dtype), "vocab", "hidden")
     x_BxTxD = _residual(_whole(table[tokens]))
@@ -211,17 +221,28 @@ class Transformer(nnx.Module):
     return _whole(self.final_norm(x_BxTxD)), kept
 
   def unembedding(self) -> jax.Array:
-    """The output projection [D, V] in compute dtype; TypeError for a model with a scalar head, which has none."""
+    """Returns the output projection [D, V] in compute dtype.
+
+    Raises:
+      TypeError: if the model has a scalar head, and so no output projection.
+    """
     if self.config.scalar_head:
       raise TypeError("a model with a scalar head has scores (models.heads) and no logits")
     kernel = self.embed[...].T if self.config.tied else self.head[...]
     return constrain(kernel.astype(self.config.compute_dtype), "hidden", "vocab")
 
   def logits(self, hidden_SxD: jax.Array) -> jax.Array:
-    """Float32 logits [S, V] of a few hidden states; TypeError as in `unembedding`.
+    """Computes the float32 logits [S, V] of a few hidden states.
 
-    A tied table is multiplied as it lies, [V, D]: to transpose it would cost more than a decode step's other products.
-    Either product is made before anything turns its result: fused with that, it slows down.
+    A tied table is multiplied in its stored order [V, D]; transposing it would cost more than the other products of a
+    decode step. The barrier keeps the compiler from fusing the product with the transposition of its result, which
+    would slow the product down.
+
+    Args:
+      hidden_SxD: [S, D], in compute dtype.
+
+    Raises:
+      TypeError: if the model has a scalar head, and so no output projection.
     """
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     if not self.config.tied:
@@ -231,5 +252,5 @@ class Transformer(nnx.Module):
 
 
 def abstract_transformer(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:
-  """The graph that `nnx.merge` joins with parameters, and the parameters' shapes; no array is made."""
+  """Returns a transformer's graph, for `nnx.merge`, and its parameters' shapes, without making arrays."""
   return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))

@@ -1,7 +1,8 @@
-"""Where arrays are kept that are needed for a part of a step only: in the devices' memory, or in their hosts'.
+"""Decides whether arrays that a step needs only briefly stay in device or host memory.
 
-What is kept in a host's memory, pinned so that the device can copy it, is brought to the device where it is computed
-with, and leaves the device's memory to other things meanwhile. No bit of a result depends on it.
+Host memory is pinned, so that the device can copy from it. An array in host memory is copied to the device when a
+program computes with it; until then the device's memory is free for other arrays. The choice changes no bit of any
+result.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ _PINNED = "pinned_host"
 
 
 class Kept(enum.StrEnum):
-  """Whose memory."""
+  """Names a memory."""
 
   DEVICE = "device"
   HOST = "host"
@@ -25,18 +26,19 @@ class Kept(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """What is kept where.
+  """Holds the memory of each group of arrays.
 
   Attributes:
-    optimizer: moments of the optimiser, needed at the end of each update; twice the float32 parameters with AdamW.
-    reference: parameters of the frozen reference, needed once a step where the objective has a KL term.
+    optimizer: the optimiser's moments, which the end of each update needs. With AdamW they are twice the size of the
+      float32 parameters.
+    reference: the frozen reference's parameters, which a step needs once if the objective has a KL term.
   """
 
   optimizer: Kept = Kept.DEVICE
   reference: Kept = Kept.DEVICE
 
   def check(self, mesh: Mesh) -> None:
-    """Raises InputError where something is to be kept in a memory that the devices of a mesh do not reach."""
+    """Raises InputError if a setting is HOST but the devices reach no pinned memory."""
     device = mesh.local_devices[0]
     if any(memory.kind == _PINNED for memory in device.addressable_memories()):
       return
@@ -46,14 +48,26 @@ class Memory:
 
 
 def on_device(shardings: Any) -> Any:
-  """The same shardings where their arrays are computed with; None where that is where they are kept."""
+  """Returns shardings in device memory, where programs compute with the arrays.
+
+  Args:
+    shardings: pytree of shardings.
+
+  Returns:
+    The same tree in device memory; None if no sharding is in host memory: there is nothing to copy.
+  """
   if all(sharding.memory_kind != _PINNED for sharding in jax.tree.leaves(shardings)):
     return None
   return jax.tree.map(lambda sharding: sharding.with_memory_kind("device"), shardings)
 
 
 def keep(shardings: Any, kept: Kept) -> Any:
-  """The same shardings in the memory where their arrays are kept."""
+  """Returns shardings in the memory where the arrays are kept.
+
+  Args:
+    shardings: pytree of shardings in device memory.
+    kept: the memory.
+  """
   if kept == Kept.DEVICE:
     return shardings
   return jax.tree.map(lambda sharding: sharding.with_memory_kind(_PINNED), shardings)

@@ -1,4 +1,4 @@
-"""The device mesh: three named axes, sizes from the config, and what kind of devices it is made of."""
+"""Builds the device mesh, of three named axes, and names its platform."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,20 @@ AXES = ("data", "fsdp", "tensor")
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """Builds a mesh with axes `data` (replicas), `fsdp` (batch and parameters sharded) and `tensor` (heads, MLP, vocab).
+  """Builds a mesh with the axes `data`, `fsdp` and `tensor`.
+
+  `data` holds replicas; `fsdp` shards the batch and the parameters; `tensor` shards heads, MLP and vocabulary.
 
   Args:
-    sizes: devices along each axis; an axis left out has 1, and at most one may be -1: what the others leave.
-    devices: the devices to use, all by default.
+    sizes: devices along each axis; an axis that is left out has 1. At most one may be -1: it gets the devices that the
+      others leave.
+    devices: the devices to use; None: all.
 
   Returns:
     A mesh whose axes are all automatic: shardings are given at jit boundaries and by `constrain`.
 
   Raises:
-    InputError: an unknown axis, a size below 1, or a product that is not the number of devices.
+    InputError: if an axis is unknown, a size is below 1, or the product of the sizes is not the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
   unknown = set(sizes) - set(AXES)
@@ -44,9 +47,10 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 
 
 def platform() -> str:
-  """What the program being traced will run on: "cpu", "gpu" or "tpu", from the mesh that is set, else JAX's default.
+  """Names the platform of the program being traced: "cpu", "gpu" or "tpu".
 
-  Its devices need not be there: a program that is compiled for a topology is traced under a mesh of that topology.
+  It is that of the mesh that is set (`jax.set_mesh`), or JAX's default without one. The mesh's devices need not exist:
+  a program that is compiled for a topology is traced under a mesh of that topology.
   """
   device = jax.sharding.get_abstract_mesh().abstract_device
   return jax.default_backend() if device is None else device.platform

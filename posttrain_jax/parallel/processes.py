@@ -1,14 +1,14 @@
-"""Several processes that run one program, each with devices of its own: one process a host, as a rule.
+"""Runs one program on several processes, each with its own devices.
 
-All of them run the same pipeline with the same config, and what they know on the host is the same: prompts drawn,
-groups judged, metrics, when to save and when to stop. So they call jitted programs, and the functions below, in the
-same order. What differs is who holds what:
+Usually each host has one process. All processes run the same pipeline with the same config, and their host state is
+the same: prompts drawn, groups judged, metrics, the steps of checkpoints and of the end. So they call jitted programs,
+and the functions below, in the same order. They differ in what they hold:
 
-  train state and batches    global arrays; a process holds the shards of its devices and gives its part of a batch
-  answers                    a process draws and judges its share on its own devices; then all of them get all groups
-  files of a run             process 0 writes them, and checkpoints, whose shards each process writes
+  train state and batches    global arrays; a process holds its devices' shards and gives its part of each batch
+  answers                    a process draws and judges its share on its own devices; then every process gets all groups
+  files of a run             process 0 writes them; the shards of a checkpoint are written by each process
 
-On one process nothing here does anything: `exchange` and `fetch` give back what they are given.
+On one process these functions change nothing: `exchange` and `fetch` return what they are given.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from jax.sharding import Mesh, Sharding
 from posttrain_jax.parallel.mesh import AXES
 from posttrain_jax.types import InputError
 
-_MOST_BYTES = 2**20  # that `exchange` puts on the devices at a time, for each process
-_PATIENCE = 20  # seconds that a process which ends, because it failed, waits for the others to end as well
+_MOST_BYTES = 2**20  # the most bytes of each process that `exchange` puts on the devices at a time
+_PATIENCE = 20  # seconds that a failed process waits, at its end, for the others to end too
 
 
 @contextlib.contextmanager
@@ -36,22 +36,23 @@ def joined(
   *,
   together: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-  """Joins the other processes of a job, before anything else touches a device; what follows runs in a `with` block.
+  """Joins the other processes of a job for the length of a `with` block.
 
-  Processes leave together. One that fails waits only a while for the others to fail likewise, and leaves them to JAX,
-  which ends those who miss one; whoever started them starts all again.
+  Enter it before anything else uses a device. At the end the processes leave together. If one process fails, it waits a
+  short time for the others to fail too. JAX then ends the processes that miss one, and the launcher starts all of them
+  again.
 
-  On Cloud TPU, GKE, Slurm and Open MPI JAX finds out by itself what is left out here (`jax.distributed.initialize`).
-  From then on SIGTERM no longer ends the process but is heeded by `runs.preemption`.
+  On Cloud TPU, GKE, Slurm and Open MPI, JAX finds the arguments that are left out (`jax.distributed.initialize`).
+  Inside the block SIGTERM does not end the process; `runs.preemption` handles it.
 
   Args:
     coordinator: HOST:PORT at which process 0 listens.
     count: number of processes.
-    index: which of them this is.
-    together: exceptions that are raised on all processes or on none.
+    index: number of this process.
+    together: exceptions that are raised on all processes or on none; processes leave together after these too.
 
   Raises:
-    InputError: something is left out that JAX cannot find, or means nothing.
+    InputError: if an argument is invalid, or is left out and JAX cannot find it.
   """
   try:
     jax.distributed.initialize(coordinator, count, index, shutdown_timeout_seconds=_PATIENCE)
@@ -65,27 +66,38 @@ def joined(
   except together:
     on_main(lambda: None)
     raise
-  on_main(lambda: None)  # however long the first still writes, the others' patience is not tried
+  on_main(lambda: None)  # waits for process 0, which may still be writing, so that the others do not time out
 
 
 def is_main() -> bool:
-  """Whether this is the process that writes a run's files and speaks to people."""
+  """Tells whether this process writes the run's files and prints to the console."""
   return not several() or jax.process_index() == 0
 
 
 def several() -> bool:
-  """Whether there is another process. Takes no device where there is none: some programs only start others."""
+  """Tells whether there are several processes.
+
+  Without `joined` it touches no device, for the sake of programs that only start others.
+  """
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def refuse_several(what: str) -> None:
-  """Raises InputError where there are several processes, for `what` runs on one."""
+  """Raises InputError if there are several processes; `what` names the program that runs on one."""
   if several():
     raise InputError(f"{what} runs on one process, found {jax.process_count()}; start it without --distributed")
 
 
 def part_of(size: int, name: str) -> int:
-  """This process's part of what a config gives for all of them; InputError where it does not divide."""
+  """Returns this process's part of a number that a config gives for all processes.
+
+  Args:
+    size: the number for all processes.
+    name: the config's field, for the message.
+
+  Raises:
+    InputError: if the number of processes does not divide the size.
+  """
   if not several():
     return size
   if size % jax.process_count():
@@ -94,12 +106,16 @@ def part_of(size: int, name: str) -> int:
 
 
 def exchange(content: bytes) -> list[bytes]:
-  """What every process gives, in their order; on all of them."""
+  """Sends each process's bytes to all processes.
+
+  Returns:
+    The bytes of every process, in the order of the processes.
+  """
   if not several():
     return [content]
   sizes = multihost_utils.process_allgather(np.array(divmod(len(content), 2**16), np.int32))
   lengths = [int(high) * 2**16 + int(low) for high, low in sizes]
-  # A program for each width: powers of two keep them few.
+  # Each width compiles a program; powers of two keep their number small.
   width = min(_MOST_BYTES, 1 << max(10, (max(lengths) - 1).bit_length()))
   parts: list[list[bytes]] = [[] for _ in lengths]
   for start in range(0, max(lengths), width):
@@ -112,10 +128,15 @@ def exchange(content: bytes) -> list[bytes]:
 
 
 def on_main(function: Callable[[], Any]) -> Any:
-  """Calls a function on process 0 alone; returns on all, and not before it has, what it returned there: JSON.
+  """Calls a function on process 0 and returns its value on all processes.
+
+  No process returns before the function has returned on process 0.
+
+  Args:
+    function: returns a value that JSON can hold.
 
   Raises:
-    InputError: on all processes, where it raised that on process 0.
+    InputError: on all processes, if the function raises it on process 0.
   """
   if not several():
     return function()
@@ -132,16 +153,16 @@ def on_main(function: Callable[[], Any]) -> Any:
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-  """The part of a mesh that this process can work on without the others: the sampler's.
+  """Returns this process's part of a mesh, for work without the others (sampling).
 
   Args:
-    mesh: of all processes' devices.
+    mesh: a mesh of all processes' devices.
 
   Returns:
-    A mesh of this process's devices with the same `tensor` axis; all else is along `data`.
+    A mesh of this process's devices with the same `tensor` axis; its other devices are along `data`.
 
   Raises:
-    InputError: devices along `tensor` belong to several processes.
+    InputError: if devices along `tensor` belong to several processes.
   """
   if not several():
     return mesh
@@ -150,25 +171,32 @@ def local_mesh(mesh: Mesh) -> Mesh:
   if (owners != owners[:, :1]).any():
     raise InputError(
       f"mesh.tensor: {mesh.shape['tensor']} devices, some of them another process's; expected a divisor of "
-      f"{jax.local_device_count()}, as every process draws answers on its own devices"
+      f"{jax.local_device_count()}, because every process draws answers on its own devices"
     )
   own = rows[owners[:, 0] == jax.process_index()]
   return Mesh(own[:, None, :], AXES, axis_types=mesh.axis_types)
 
 
 def place(tree: Any, shardings: Any) -> Any:
-  """`jax.device_put`, also from a host's or a process's own arrays, the same on all processes, into global ones."""
+  """Puts arrays on devices, like `jax.device_put`, also when the shardings span several processes.
+
+  Args:
+    tree: pytree of host arrays or arrays of this process's devices, the same on all processes, or of global arrays.
+    shardings: pytree of shardings with the same structure.
+  """
   if not several():
     return jax.device_put(tree, shardings)
   return jax.tree.map(_place, tree, shardings)
 
 
 def spread(batch: Any, sharding: Sharding) -> Any:
-  """A batch as a jitted program takes it: every process gives the rows of its own devices.
+  """Turns a batch into global arrays for a jitted program.
+
+  Every process gives the rows of its own devices.
 
   Args:
     batch: pytree of host arrays, the same on all processes, or of global arrays.
-    sharding: the program's, of all leaves.
+    sharding: the program's sharding of all leaves.
   """
   return jax.tree.map(lambda leaf: _place(leaf, sharding), batch) if several() else batch
 
@@ -181,7 +209,14 @@ def _place(leaf: Any, sharding: Sharding) -> jax.Array:
 
 
 def fetch(tree: Any) -> Any:
-  """Whole arrays on the host of every process."""
+  """Copies whole arrays to the host of every process.
+
+  Args:
+    tree: pytree of arrays, global ones included.
+
+  Returns:
+    The same tree of NumPy arrays.
+  """
   if not several():
     return jax.device_get(tree)
   return jax.tree.map(
@@ -191,11 +226,11 @@ def fetch(tree: Any) -> Any:
 
 
 def own_part(tree: Any, shardings: Any) -> Any:
-  """Global arrays as arrays of this process's devices, without a copy.
+  """Turns global arrays into arrays of this process's devices, without a copy.
 
   Args:
-    tree: arrays of which this process's devices hold all that `shardings` say.
-    shardings: on `local_mesh`.
+    tree: pytree of global arrays; this process's devices hold every part that `shardings` asks of them.
+    shardings: pytree of shardings on `local_mesh`.
   """
 
   def one(leaf, sharding):

@@ -1,24 +1,25 @@
-"""From the learner's parameters to the sampler's: other dtype, other layout, layers as a list instead of a stack.
+"""Hands the learner's parameters to the sampler, in the sampler's dtype and layout.
 
-One jitted program casts, unstacks and reshards, compiled once. Nothing of the optimiser goes along. On the same devices
-the program writes the sampler's layout directly; onto other devices its result is moved with `device_put`. Where the
-learner's mesh is that of several processes, each has a sampler of its own, and what its devices hold is its copy.
+One jitted program, compiled once, casts the parameters, turns the stack of layers into a list, and reshards. It leaves
+out the optimiser's state. If both use the same devices, the program writes the sampler's layout directly; otherwise
+`device_put` moves its result. If the learner's mesh spans several processes, each process has its own sampler, which
+uses the copy on the process's own devices.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
+from jax.typing import DTypeLike
 
 from posttrain_jax.parallel.processes import own_part
 from posttrain_jax.parallel.sharding import SAMPLER_RULES, Rules, state_shardings
 
 
-def unstack_layers(params: nnx.State, num_layers: int, dtype: Any) -> nnx.State:
-  """Casts parameters and turns `blocks`, a stack of layers, into a list of them.
+def unstack_layers(params: nnx.State, num_layers: int, dtype: DTypeLike) -> nnx.State:
+  """Casts parameters and turns the stack of layers, `blocks`, into a list.
 
   Args:
     params: parameters of a transformer with `stacked=True`.
@@ -34,19 +35,22 @@ def unstack_layers(params: nnx.State, num_layers: int, dtype: Any) -> nnx.State:
 
 
 def make_handover(
-  abstract: nnx.State, *, num_layers: int, dtype: Any, mesh: Mesh, rules: Rules = SAMPLER_RULES
+  abstract: nnx.State, *, num_layers: int, dtype: DTypeLike, mesh: Mesh, rules: Rules = SAMPLER_RULES
 ) -> Callable[[nnx.State], nnx.State]:
   """Returns the function that hands the learner's parameters to the sampler.
 
-  Where the learner's layers lie in a list already and dtype and layout agree, nothing is copied: the sampler's
-  parameters are the learner's own until the next update donates them, after which they have to be handed over again.
+  If the learner's layers are a list already and dtype and layout agree, nothing is copied: the sampler uses the
+  learner's own arrays. The next update donates these arrays, so they have to be handed over again after it.
 
   Args:
     abstract: the learner's parameters as ShapeDtypeStructs with their shardings, or arrays.
-    num_layers: layers in the stack.
+    num_layers: number of layers in the stack.
     dtype: the sampler's compute dtype.
-    mesh: the sampler's mesh: the learner's own devices (time-shared), this process's part of them, or others.
+    mesh: the sampler's mesh: the learner's own devices (time-shared), this process's part of them, or other devices.
     rules: the sampler's sharding rules.
+
+  Returns:
+    A function from the learner's parameters to the sampler's.
   """
   stacked = 0 not in abstract["blocks"]
 
@@ -69,11 +73,11 @@ def make_handover(
   return lambda params: jax.device_put(unstack(params), placed)
 
 
-def _copied(dtype: Any) -> Callable[[jax.Array], jax.Array]:
-  # The copy keeps jit from handing an unchanged input through as its output: the learner's next step donates that
-  # buffer, and the sampler's weights would be gone with it.
+def _copied(dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
+  # Without the copy, jit returns an unchanged input's buffer as its output. The learner's next step donates that
+  # buffer, and the sampler's weights would be deleted with it.
   return lambda x: jnp.copy(x).astype(dtype)
 
 
-def _agrees(dtype: Any) -> Callable[[Any, NamedSharding], bool]:
+def _agrees(dtype: DTypeLike) -> Callable[[jax.Array | jax.ShapeDtypeStruct, NamedSharding], bool]:
   return lambda leaf, placed: leaf.dtype == dtype and leaf.sharding.is_equivalent_to(placed, leaf.ndim)

@@ -1,7 +1,7 @@
-"""Logical axis names onto mesh axes: one table for the learner, one for the sampler.
+"""Maps logical axis names to mesh axes.
 
-Parameters carry names such as ("embed", "heads", "head_dim"); activations are constrained by names too. What a name
-means on the mesh is written down here and nowhere else.
+There is one table for the learner and one for the sampler. Parameters carry names such as ("embed", "heads",
+"head_dim"), and activations are constrained by names too. Only these tables say what a name means on the mesh.
 """
 
 import math
@@ -28,17 +28,17 @@ LEARNER_RULES: Rules = {
   "kv_heads": "tensor",
   "head_dim": None,
   "mlp": "tensor",
-  # activations; their width is not "embed", since the batch already uses the fsdp axis
+  # activations; their width is "hidden" and not "embed", because the batch already uses the fsdp axis
   "batch": BATCH,
   "length": None,
   "hidden": None,
-  # The residual stream between the blocks, each of which works on whole rows: what the backward pass keeps of a layer
-  # is split as its weights are (sequence parallelism, 2205.05198).
+  # The length of the residual stream between the blocks; inside a block rows are whole. So the activations that the
+  # backward pass keeps for each layer are split over `tensor`, as its weights are (sequence parallelism, 2205.05198).
   "residual_length": "tensor",
 }
 
-# The sampler reads every weight once a token: gathering them over fsdp each step would cost more than the arithmetic,
-# so its parameters are split over `tensor` alone.
+# The sampler reads every weight once a token. Gathering weights over fsdp at each token would cost more than the
+# arithmetic, so its parameters are split over `tensor` alone.
 SAMPLER_RULES: Rules = {**LEARNER_RULES, "embed": None}
 
 
@@ -46,7 +46,7 @@ def partition_spec(logical_axes: tuple[str | None, ...], rules: Rules) -> Partit
   """Maps logical axis names to a PartitionSpec.
 
   Raises:
-    InputError: a name that has no rule, or two names of one array that fall on the same mesh axis.
+    InputError: if a name has no rule, or two names of one array map to the same mesh axis.
   """
   entries, used = [], {}
   for name in logical_axes:
@@ -64,19 +64,19 @@ def partition_spec(logical_axes: tuple[str | None, ...], rules: Rules) -> Partit
 
 
 def state_shardings(abstract: Any, mesh: Mesh, rules: Rules) -> Any:
-  """Shardings for a pytree whose parameters are NNX variables with `logical_axes` metadata.
+  """Returns the shardings of a pytree of NNX variables with `logical_axes` metadata.
 
   Args:
-    abstract: pytree of arrays or ShapeDtypeStructs: parameters, optimiser state or a whole train state. Variables that
-      have one more axis than names are stacks of layers. Leaves outside variables (counters) are replicated.
+    abstract: pytree of arrays or ShapeDtypeStructs: parameters, optimiser state or a whole train state. A variable with
+      one more axis than names is a stack of layers. Leaves that are not variables (counters) are replicated.
     mesh: the mesh.
-    rules: logical axis to mesh axis.
+    rules: the mesh axes of each logical axis.
 
   Returns:
     The same tree with a NamedSharding in place of every array.
 
   Raises:
-    InputError: a dimension that its mesh axes do not divide, naming the parameter.
+    InputError: if the mesh axes of a dimension do not divide it; the message names the parameter.
   """
 
   def one(path, leaf):
@@ -95,24 +95,24 @@ def state_shardings(abstract: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def batch_sharding(mesh: Mesh, *, leading: int = 0) -> NamedSharding:
-  """Sharding that splits one axis over `data` and `fsdp`, after `leading` axes that are not split."""
+  """Returns the sharding that splits an axis over `data` and `fsdp`, after `leading` unsplit axes."""
   return NamedSharding(mesh, PartitionSpec(*(None,) * leading, BATCH))
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """Number of parts into which the batch axis is split."""
+  """Returns the number of parts into which the batch axis is split."""
   return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def ways(name: str, rules: Rules = LEARNER_RULES) -> int:
-  """Number of parts into which a logical axis is split by the mesh that is set; 1 without a mesh."""
+  """Returns the number of parts of a logical axis on the current mesh; 1 without one."""
   mesh, entry = jax.sharding.get_abstract_mesh(), rules[name]
   axes = (entry,) if isinstance(entry, str) else entry or ()
   return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
 def constrain(x: jax.Array, *logical_axes: str | None, rules: Rules = LEARNER_RULES) -> jax.Array:
-  """Constrains an activation to the layout its axis names stand for; does nothing outside `jax.set_mesh`."""
+  """Constrains an activation to the layout of its axis names; does nothing outside `jax.set_mesh`."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x

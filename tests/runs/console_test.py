@@ -1,0 +1,64 @@
+"""What is printed where there is no terminal, and what is not printed where a bar shows it."""
+
+import pytest
+
+from posttrain_jax.runs import console
+from posttrain_jax.runs.console import Console
+
+
+@pytest.fixture
+def now(monkeypatch):
+  for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    monkeypatch.delenv(name, raising=False)
+  time = {"seconds": 1000.0}
+  monkeypatch.setattr(console.time, "monotonic", lambda: time["seconds"])
+  return time
+
+
+def printed(capsys):
+  captured = capsys.readouterr()
+  assert captured.out == ""  # stdout is for results
+  return captured.err.splitlines()
+
+
+def test_without_a_terminal_a_line_every_ten_seconds_and_at_the_end(capsys, now):
+  with Console("train", 5, {}) as shown:
+    found = []
+    for step, seconds in ((1, 0), (2, 9), (3, 2), (4, 1), (5, 1)):
+      now["seconds"] += seconds
+      shown.update(step, {})
+      found.append([line.strip() for line in printed(capsys)])
+  assert found == [["train 1/5"], [], ["train 3/5"], [], ["train 5/5"]]
+
+
+def test_a_metric_that_is_missing_keeps_its_last_value(capsys, now):
+  with Console("dpo", 9, {"eval/a": "held-out", "loss": "loss"}) as shown:
+    shown.update(1, {"loss": 0.25, "eval/a": 0.5, "other": 3.0})
+    now["seconds"] += 11
+    shown.update(2, {"loss": 0.125})
+  # In the order in which the labels are given.
+  assert printed(capsys) == ["dpo 1/9  held-out 0.500  loss 0.250", "dpo 2/9  held-out 0.500  loss 0.125"]
+
+
+def test_text_is_neither_markup_nor_wrapped(capsys, now):
+  line = "going on after step 3; [bold]" + "x" * 300
+  with Console("train", 5, {}) as shown:
+    shown.say(line)
+  assert printed(capsys) == [line]
+
+
+def test_a_quiet_console_prints_nothing(capsys, now):
+  with Console("train", 1, {}, quiet=True) as shown:
+    shown.say("hello")
+    shown.update(1, {})
+  assert printed(capsys) == []
+
+
+def test_on_a_terminal_the_bar_goes_on_from_the_steps_done_before(capsys, now, monkeypatch):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  monkeypatch.setenv("COLUMNS", "160")
+  with Console("train", 8, {"loss": "loss"}, done=3) as shown:
+    shown.update(4, {"loss": 0.5})
+  text = capsys.readouterr().err
+  assert "3/8" in text and "4/8" in text and "loss 0.500" in text
+  assert "train 4/8" not in text  # no line besides the bar
