@@ -2,8 +2,8 @@
 
     python -m sphinx -W docs docs/_build/html
 
-The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the navigation, the
-targets of links to source files, and the API's reference, a page a folder, from docstrings.
+The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the targets
+of links to source files, and the API's reference, a page a folder, from docstrings.
 """
 
 import os
@@ -44,14 +44,6 @@ autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a record's fields are described once
 
-# The pages by caption; what is not named here comes last.
-NAVIGATION = {
-  "Start": ["design", "glossary"],
-  "Methods": ["methods/*"],
-  "Results": ["results/*"],
-  "Guides": ["extending", "dynamic_sampling", "bit_exactness", "troubleshooting"],
-  "Reference": ["api/index"],
-}
 REFERENCE = "api/reference"
 _LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^()\s]+)\)")
 _FENCE = re.compile(r"(^[ ]*```.*?^[ ]*```[ ]*$)", re.MULTILINE | re.DOTALL)
@@ -102,31 +94,13 @@ def _heading(module: str) -> str:
   return module.removeprefix("posttrain_jax.")
 
 
-def navigation() -> str:
-  """Makes hidden tables of contents of all pages, so that index.md needs none."""
-  left = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
-  left = [page for page in left if page != "index" and not page.startswith((REFERENCE, "_build"))]
-  parts = []
-  for caption, patterns in {**NAVIGATION, "More": ["*"]}.items():
-    pages = [page for pattern in patterns for page in left if pathlib.PurePath(page).match(pattern) or pattern == "*"]
-    left = [page for page in left if page not in pages]
-    if pages:
-      parts.append(f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n")
-  return "".join(parts)
-
-
 def prepare_page(app, page: str, source: list[str]) -> None:
-  """Adds the navigation and gives links that leave docs/ a target."""
+  """Gives links that leave docs/ a target."""
   if page.startswith(REFERENCE):
     return
   parts = _FENCE.split(source[0])
   parts[::2] = [_LINK.sub(lambda found: _link(page, found), part) for part in parts[::2]]
   source[0] = "".join(parts)
-  if page == "index" and "{toctree}" not in source[0]:
-    source[0] += navigation()
-  if page == "api/index":
-    listed = "\n".join(f"reference/{folder}" for folder in folders())
-    source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
 
 
 def _link(page: str, found: re.Match) -> str:
