@@ -1,4 +1,4 @@
-r"""Times rollouts, the learner, a whole step, or the hand-over of parameters, on whatever device there is.
+r"""Times rollouts, the learner, a whole step, or the hand-over of parameters.
 
     python -m experiments.benchmark --mode=rollout|learner|step|handover --model=smol_4layer --prompts=8 --group=8 \
       --prompt_length=64 --new_tokens=128

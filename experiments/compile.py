@@ -1,4 +1,4 @@
-r"""Compiles a config's programs for a TPU topology, without a TPU: whether they fit, and what they need.
+r"""Compiles a config's programs for a TPU topology, without a TPU, and says whether they fit.
 
     python -m experiments.compile --config=configs/NAME.py[:arg] --topology=v5p:4x4x8 [--slices=2] \
       [--model=NAME] [--programs=NAME,...]

@@ -1,4 +1,4 @@
-"""Trains a policy on preferences, without a reward model: DPO and its kin, on given pairs or on its own samples.
+"""Trains a policy on preferences by DPO and its variants, on given pairs or its own samples.
 
     python -m experiments.dpo --config=configs/NAME.py --config.FIELD=value --workdir=DIR
 

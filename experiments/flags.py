@@ -1,4 +1,4 @@
-"""The command line of every experiment: flags in, one pipeline call out, and the exit codes.
+"""Parses the command line of every experiment, calls one pipeline, and sets the exit code.
 
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
@@ -40,7 +40,7 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
 class _UsageError(Exception):
-  """What is wrong with the command line, in one line."""
+  """Says in one line what is wrong with the command line."""
 
 
 def run(
@@ -109,7 +109,7 @@ def run(
 
 
 def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) -> NoReturn:
-  """The same for a program without a config: calls `main()` once its own absl flags are parsed, and exits."""
+  """Does the same for a program without a config: calls `main()`, and exits."""
 
   def parse(args: Sequence[str]) -> tuple[()]:
     if _wants_help(args):
@@ -155,7 +155,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-  """(name, value) of each option before a bare `--`; the value is None where it may be the next argument."""
+  """Yields (name, value) of each option before a bare `--`; a value of None may be the next argument."""
   for arg in args[1:]:
     if arg == "--":
       return
@@ -165,7 +165,7 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _option(args: Sequence[str], name: str) -> str | None:
-  """The last value of an option, given as `--name=value` or `--name value`; None if it is not there."""
+  """Returns the last value of an option, `--name=value` or `--name value`; None without one."""
   found = None
   for index, arg in enumerate(args):
     if arg == "--":
@@ -195,7 +195,10 @@ def _keep_compiled_programs() -> None:
 
 
 def _load(argument: str) -> ml_collections.ConfigDict:
-  """The config of `FILE.py[:arg]` without overrides; absl would wrap what the file raises into pages of its own."""
+  """Loads the config of `FILE.py[:arg]` without overrides.
+
+  absl would wrap what the file raises into long messages.
+  """
   path, *arg = argument.split(":", 1)
   if not pathlib.Path(path).is_file():
     raise _UsageError(f"--config={argument}: there is no file {path}")
@@ -216,7 +219,7 @@ def _load(argument: str) -> ml_collections.ConfigDict:
 
 
 def _flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-  """Dotted name → value of every field that is not a group."""
+  """Returns dotted name → value of every field that is not a group."""
   fields = {}
   for name in config:
     value = config[name]
@@ -226,7 +229,7 @@ def _flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, A
 
 
 def _check_overrides(args: Sequence[str], base: ml_collections.ConfigDict) -> None:
-  """Every `--config.x.y` has to be a field, not a group; knows the closest of all full names, which absl does not."""
+  """Refuses a `--config.x.y` that is no field, and names the closest one, which absl does not."""
   fields = _flatten(base)
   for name, _ in _options(args):
     field = re.sub(r"^(no)?config\.", "", name)
@@ -245,7 +248,7 @@ def _check_overrides(args: Sequence[str], base: ml_collections.ConfigDict) -> No
 
 
 def _field_type(base: ml_collections.ConfigDict, name: str) -> type:
-  """The type of a field, that of the placeholder where it has no value yet."""
+  """Returns the type of a field; of a placeholder its declared type."""
   *groups, last = name.split(".")
   for group in groups:
     base = base[group]
@@ -253,7 +256,7 @@ def _field_type(base: ml_collections.ConfigDict, name: str) -> type:
 
 
 def _wrong_type(error: flags.IllegalFlagValueError, base: ml_collections.ConfigDict) -> Exception:
-  """absl's error about a value, with the type that the config field has."""
+  """Rewords absl's error about a value, with the type of the config field."""
   match = re.match(r"flag --config\.([^=]+)=(.*?): ", str(error), re.DOTALL)
   if match is None or match[1] not in _flatten(base):
     return error
@@ -261,7 +264,7 @@ def _wrong_type(error: flags.IllegalFlagValueError, base: ml_collections.ConfigD
 
 
 def _check_elements(base: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> None:
-  """The elements of a sequence keep the type they have in the config file; absl looks at the sequence only."""
+  """Refuses elements of another type than in the config file; absl checks the sequence only."""
   before = _flatten(base)
   for name, value in _flatten(config).items():
     if isinstance(value, (tuple, list)) and len({type(item) for item in before[name] or ()}) == 1:

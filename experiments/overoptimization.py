@@ -1,4 +1,4 @@
-"""Over-optimisation by best-of-n: gold against proxy reward over √KL, for reward models of several data sizes.
+"""Studies over-optimisation by best-of-n: gold against proxy reward over √KL.
 
     python -m experiments.overoptimization --config=configs/NAME.py --config.FIELD=value --workdir=DIR
 

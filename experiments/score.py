@@ -1,4 +1,4 @@
-"""Scores rows of text or tokens: logprobs and greedy continuations, or rewards under a reward model.
+"""Scores rows of text or tokens: logprobs and greedy continuations, or rewards.
 
     python -m experiments.score --model=PATH_OR_NAME --input=rows.jsonl --output=scores.jsonl [--greedy_tokens=24]
 

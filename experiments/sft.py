@@ -1,4 +1,4 @@
-"""Fine-tunes on demonstrations.
+"""Trains a policy on demonstrations (supervised fine-tuning).
 
     python -m experiments.sft --config=configs/NAME.py --config.FIELD=value --workdir=DIR
     python -m experiments.sft --config=configs/NAME.py --config.FIELD=value --inspect=5

@@ -1,4 +1,4 @@
-"""Where a run's comparisons come from: graded answers of the procedural crowd, a JSONL file, or a TFDS data set."""
+"""Reads a run's comparisons: graded answers of the procedural crowd, a file, or a TFDS data set."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where a run's demonstrations come from, and how they are laid out: written by the procedural crowd, or in a file."""
+"""Reads a run's demonstrations, of the procedural crowd or of a file, and lays them out."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -120,7 +120,7 @@ def lay_out(
   weighting: Weighting,
   seed: int,
 ) -> DemonstrationData:
-  """Tokenises rows, those to train on and those held out (which may be none), and lays them out in batches.
+  """Tokenises rows to train on and held-out rows, and lays them out in batches.
 
   Args:
     section: how rows are encoded.

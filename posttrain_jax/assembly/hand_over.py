@@ -1,4 +1,4 @@
-"""Makes the function that hands parameters over to the sampler, for a learner or for a policy at rest."""
+"""Hands parameters over to the sampler, those of a learner or of a policy at rest."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

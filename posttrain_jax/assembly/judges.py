@@ -1,4 +1,4 @@
-"""From the config to the judge: reward functions in worker processes, text of answers, overlong handling."""
+"""Makes judges from the config: reward functions in worker processes, or a reward model."""
 
 import dataclasses
 import enum
@@ -52,7 +52,7 @@ class RewardSettings:
 
 
 class OverlongFilter(enum.StrEnum):
-  """What truncated answers take part in (DAPO, section 3.4)."""
+  """Names what truncated answers take part in (DAPO, section 3.4)."""
 
   OFF = "off"  # everything
   LOSS = "loss"  # they leave the loss, and stay in their group's mean, deviation and accuracy
@@ -60,13 +60,13 @@ class OverlongFilter(enum.StrEnum):
 
 
 def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
-  """Text of an answer, the stop id at its end left out."""
+  """Returns the text of an answer without the stop id at its end."""
   stopped = len(tokens) > 0 and int(tokens[-1]) in tokenizer.stop_ids
   return tokenizer.decode(tokens[:-1] if stopped else tokens)
 
 
 def _without(group: Group, left_out: np.ndarray) -> Group:
-  """The group with some answers made invalid, as if no verdict on them had come back."""
+  """Returns the group with some answers made invalid, as if they had no verdict."""
   zero = np.float32(0)
   return dataclasses.replace(
     group,
@@ -77,7 +77,11 @@ def _without(group: Group, left_out: np.ndarray) -> Group:
 
 
 def make_workers(section: RewardSettings) -> RewardWorkers:
-  """Starts the workers of the config's `rewards` section; raises InputError for functions that cannot be loaded."""
+  """Starts the processes that run the reward functions.
+
+  Raises:
+    InputError: if a function cannot be loaded.
+  """
   functions = [
     RewardFunction(path=each.function, weight=each.weight, options=dict(each.options), name=name)
     for name, each in section.functions.items()
@@ -88,7 +92,13 @@ def make_workers(section: RewardSettings) -> RewardWorkers:
 
 
 def check_answer_style(rewards: RewardSettings, answer_style: AnswerStyle) -> None:
-  """Raises InputError where majority votes would read answers otherwise than the verifier does."""
+  """Refuses an answer style that differs from the verifier's.
+
+  Majority votes must read answers as the verifier does.
+
+  Raises:
+    InputError: if they do not, or if `rewards.accuracy` names no function.
+  """
   if rewards.accuracy not in rewards.functions:
     known = ", ".join(rewards.functions)
     raise InputError(f"rewards.accuracy: {rewards.accuracy!r}, expected one of rewards.functions: {known}")
@@ -108,7 +118,7 @@ def make_judge(
   penalty: OverlongPenalty | None = None,
   overlong_filter: OverlongFilter = OverlongFilter.OFF,
 ) -> Callable[[Sequence[Group]], list[Group]]:
-  """A judge of what the engine returns.
+  """Makes the judge of the groups that the engine returns.
 
   Args:
     workers: where the reward functions run.
@@ -161,7 +171,16 @@ def load_reward_model(
 
 
 def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
-  """Raises InputError where the model at `path`, named by the config field `where`, has other tokens or none known."""
+  """Refuses a model whose tokeniser is not the policy's.
+
+  Args:
+    path: PATH_OR_NAME of the model.
+    tokenizer: the policy's.
+    where: the config field that has the path.
+
+  Raises:
+    InputError: if its tokeniser is another one, or is not known.
+  """
   own = find_tokenizer(path)
   if own is None or own.digest() != tokenizer.digest():
     raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
@@ -176,7 +195,7 @@ def rejudge_by_model(score: ScoreGroups) -> Judge:
 
 
 def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
-  """A judge by a verifier first, and then by a reward model, as `rejudge_by_model` says."""
+  """Makes a judge by a verifier and then by a reward model; see `rejudge_by_model`."""
   rejudge = rejudge_by_model(score)
   return lambda groups: rejudge(verify(groups))
 

@@ -1,4 +1,4 @@
-"""A policy by path or name: its sizes, its tokeniser, its parameters.
+"""Loads a policy by path or name: its sizes, its tokeniser, its parameters.
 
 `PATH_OR_NAME` is a run's workdir, a Hugging Face directory, a GGUF file or a known name; left empty, a transformer of
 the config's sizes with random parameters and the tiny tokeniser of the procedural task.
@@ -69,7 +69,7 @@ class ModelSettings:
 
 
 class Which(enum.StrEnum):
-  """Which of a run's checkpoints."""
+  """Names one of a run's checkpoints."""
 
   LATEST = "latest"
   BEST = "best"  # by the metric that the run's config names
@@ -78,7 +78,7 @@ class Which(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """A model that can be sampled from and trained.
+  """Holds a model that can be sampled from and trained.
 
   Attributes:
     model: the transformer's config, layers stacked.
@@ -145,7 +145,7 @@ def open_policy(path: str, which: Which | None = None) -> Policy:
 
 
 def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig, nnx.State]:
-  """The model of `open_policy` without its tokeniser: (config, float32 parameters, layers stacked)."""
+  """Loads the model of `open_policy` without its tokeniser: (config, float32 parameters, layers stacked)."""
   if is_run(path):
     return _load_run(pathlib.Path(path), which)
   if which is not None:
@@ -154,7 +154,7 @@ def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig
 
 
 def find_tokenizer(path: str) -> Tokenizer | None:
-  """The tokeniser of `open_policy`; None for a Hugging Face directory without one."""
+  """Loads the tokeniser of `open_policy`; None for a Hugging Face directory without one."""
   if is_run(path):
     return Tokenizer.load(pathlib.Path(path) / _TOKENIZER_DIRECTORY)
   found = public.resolve(path)
@@ -162,12 +162,12 @@ def find_tokenizer(path: str) -> Tokenizer | None:
 
 
 def is_run(path: str | pathlib.Path) -> bool:
-  """True if a directory is the workdir of a run of ours."""
+  """Returns whether a directory is the workdir of a run."""
   return (pathlib.Path(path) / _MODEL_FILE).exists()
 
 
 def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
-  """What a policy was read from: sha256 of its tokeniser and, where there is a path, of its weights.
+  """Returns the sha256 of a policy's tokeniser and, if it has a path, of its weights.
 
   Of a run's workdir it is the newest checkpoint's manifest that is hashed, which holds the digests of all its files.
   """
@@ -186,7 +186,7 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def save_description(policy: Policy, workdir: pathlib.Path) -> None:
-  """Writes what, with a checkpoint, makes a workdir loadable by its path: the model's sizes and the tokeniser."""
+  """Writes the model's sizes and tokeniser, so that a workdir with a checkpoint can be loaded by its path."""
   if not is_main():
     return
   policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)

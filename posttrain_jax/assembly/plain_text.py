@@ -1,4 +1,4 @@
-"""Plain text: what a model must not forget, read from a file or written by the procedural crowd."""
+"""Reads plain text that a model must not forget, from a file or of the procedural crowd."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class PlainTextSettings:
 
 
 def read_plain(section: PlainTextSettings) -> tuple[list[Row], str]:
-  """Rows of text in the column `section.field`, with the sha256 of what they were read from.
+  """Reads rows of text in the column `section.field`, with the sha256 of what was read.
 
   Args:
     section: `path`, `field` and `limit`; without a path, what the procedural crowd writes about `per_difficulty`
@@ -53,7 +53,7 @@ def read_plain(section: PlainTextSettings) -> tuple[list[Row], str]:
 
 
 def read_texts(path: str, *, field: str, limit: int = 0) -> tuple[list[Row], str]:
-  """Reads the rows of a file that have text in a column, with the file's sha256; 0 is no limit.
+  """Reads the rows of a file that have text in a column, with the file's sha256.
 
   Raises:
     InputError: if there is no such file, or a row without text in that column.
@@ -68,7 +68,9 @@ def read_texts(path: str, *, field: str, limit: int = 0) -> tuple[list[Row], str
 def lay_out(
   section: PlainTextSettings, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
 ) -> SupervisedBatches:
-  """Rows of `read_plain` for `Validation`: every token of a file's text counts, of the crowd's what it answers.
+  """Lays out rows of `read_plain` for `Validation`.
+
+  Every token of a file's text counts; of the crowd's text only the answers count.
 
   A problem's digits are drawn at random; there is nothing to predict about them. Texts are cut at `row_length` tokens.
   """

@@ -1,4 +1,4 @@
-"""Text that a policy must not forget while it is trained on rewards: documents, or demonstrations (PPO-ptx)."""
+"""Loads the text of PPO-ptx, which a policy must not forget: documents or demonstrations."""
 
 import dataclasses
 from collections.abc import Mapping

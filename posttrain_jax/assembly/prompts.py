@@ -1,4 +1,4 @@
-"""Where a run's prompts come from: the procedural task, a JSONL file, or a TFDS data set."""
+"""Reads a run's prompts: of the procedural task, a JSONL file, or a TFDS data set."""
 
 import dataclasses
 import enum
@@ -13,7 +13,7 @@ from posttrain_jax.types import Prompt
 
 
 class Task(enum.StrEnum):
-  """The procedural tasks, both in `data.arithmetic`."""
+  """Names the procedural tasks, both in `data.arithmetic`."""
 
   CHAINS = "chains"  # "7+8-2*3=", for models trained from scratch
   FACTS = "facts"  # "What is 7 * 8?", for pretrained ones

@@ -16,7 +16,7 @@ from posttrain_jax.types import InputError, Prompt
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-  """Holds a config's group of fields about how tokens are drawn; `sampling.draw.SamplingConfig` says what they mean."""
+  """Holds a config's fields about drawing tokens; `sampling.draw.SamplingConfig` says what they mean."""
 
   temperature: float
   top_k: int
@@ -60,7 +60,7 @@ class GroupSettings(EngineSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutSettings(GroupSettings):
-  """Holds the `rollout` section of methods whose loss weighs tokens by what the sampler's distribution was.
+  """Holds the `rollout` section of methods that train on what they draw.
 
   Attributes:
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
@@ -140,7 +140,7 @@ def rollout_engine(
 
 
 def refuse_truncated(settings: RolloutSettings) -> None:
-  """Refuses to train on samples from another distribution than the one that is trained, unless the config allows it."""
+  """Refuses to train on truncated samples unless the config allows it."""
   if settings.sampling.with_stops(()).truncates and not settings.train_on_truncated:
     raise InputError(
       "rollout.sampling: top_k, top_p and min_p draw from another distribution than the one that is trained; "

@@ -1,4 +1,7 @@
-"""Loads the teacher of on-policy distillation (2306.13649): its logprobs of samples are what the policy learns from."""
+"""Loads the teacher of on-policy distillation (2306.13649).
+
+The policy learns from the teacher's logprobs of the policy's own samples.
+"""
 
 from posttrain_jax.assembly.judges import same_tokenizer
 from posttrain_jax.assembly.model import Policy, load_model

@@ -1,4 +1,4 @@
-"""What the value model of PPO starts from: a model by path, the reward model, or the policy as it came."""
+"""Loads the model that PPO's value model starts from: by path, the reward model, or the policy."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dic
 def with_value_head(
   start: Policy, policy_params: nnx.State, *, seed: int, zero: bool
 ) -> tuple[TransformerConfig, nnx.State]:
-  """The value model at its start.
+  """Makes the value model before its training.
 
   Args:
     start: what `load_value_model` found.

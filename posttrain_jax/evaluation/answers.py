@@ -1,4 +1,4 @@
-"""Evaluates a policy on problems with checkable answers: draws samples, has them judged, reports avg@k, pass@k, maj@k.
+"""Evaluates a policy on problems with checkable answers: avg@k, pass@k, maj@k.
 
 An evaluation set has an engine of its own, hence its own temperature and truncation. The engine's draws depend on
 (seed, prompt, sample, attempt) only, so evaluations at two steps of a run share their random numbers: what differs

@@ -1,4 +1,4 @@
-"""Does a model that says 80 % turn out right four times in five? Reliability, calibration error, and the picture.
+"""Measures calibration: whether a model that says 80 % is right four times in five.
 
 A probability is what the model claims, an outcome is whether it turned out so: 0 or 1, or a half for a tie.
 """
@@ -14,7 +14,7 @@ _SERIES = "#0072b2"
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-  """What was claimed and what came true, by equal-width bins of the claim.
+  """Holds claims and outcomes by bins of equal width of the claim.
 
   Attributes:
     edges: float64 [bins + 1], from 0 to 1; a bin has its lower edge, the last one both.
@@ -30,7 +30,7 @@ class Reliability:
 
 
 def reliability(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 10) -> Reliability:
-  """Mean probability and mean outcome of each bin.
+  """Computes the mean probability and the mean outcome of each bin.
 
   Args:
     probabilities: float [N] in [0, 1].
@@ -52,7 +52,7 @@ def reliability(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 
 
 
 def expected_calibration_error(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 10) -> float:
-  """ECE: mean distance between claim and outcome over bins, weighted by their entries; 0 is calibrated.
+  """Computes the ECE: the mean distance between claim and outcome over bins, weighted by their entries.
 
   ECE = Σ_b n_b / N · |accuracy_b − confidence_b|     (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599, eq. 3)
 
@@ -63,7 +63,7 @@ def expected_calibration_error(probabilities: np.ndarray, outcomes: np.ndarray, 
 
 
 def brier_score(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
-  """Mean squared distance between claim and outcome (Brier 1950): calibration and sharpness in one.
+  """Computes the mean squared distance between claim and outcome (Brier 1950).
 
   0 is perfect; always saying ½ scores ¼ on outcomes of 0 and 1. Arguments and errors as in `reliability`.
   """
@@ -72,7 +72,7 @@ def brier_score(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
 
 
 def pair_confidence(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """What a Bradley-Terry model claims about comparisons, and whether it was right.
+  """Returns the claims of a Bradley-Terry model about comparisons, and whether they are right.
 
   Args:
     margins: float [N], score of the answer that people preferred minus that of the other.
@@ -86,7 +86,7 @@ def pair_confidence(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wilson_interval(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """95 % interval of a proportion (Wilson 1927), sensible for few entries and near 0 and 1.
+  """Computes the 95 % interval of a proportion (Wilson 1927), also for few entries and near 0 and 1.
 
   Args:
     mean: float [...], the share observed; NaN where there was nothing to observe.

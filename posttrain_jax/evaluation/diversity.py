@@ -1,4 +1,4 @@
-"""How varied a set of answers is: distinct n-grams, the same adjusted for length, and self-BLEU.
+"""Measures the variety of answers: distinct n-grams, the same adjusted for length, and self-BLEU.
 
 An answer is a sequence of tokens: ids, or the words of a text that has been split.
 """
@@ -15,7 +15,7 @@ Tokens = Sequence[Hashable] | np.ndarray
 
 
 def distinct_n(answers: Sequence[Tokens], n: int) -> float:
-  """Distinct n-grams of all answers together over n-grams (Li et al. 2016, arXiv:1510.03055, section 5).
+  """Divides distinct n-grams of all answers by n-grams (Li et al. 2016, arXiv:1510.03055, section 5).
 
   It falls as there is more text, however varied: compare sets of equal size, or use `expectation_adjusted_distinct`.
 
@@ -34,7 +34,7 @@ def distinct_n(answers: Sequence[Tokens], n: int) -> float:
 
 
 def mean_distinct_n(answers: Sequence[Tokens], n: int) -> float:
-  """Distinct n-grams over n-grams within each answer, averaged over answers: low where answers repeat themselves.
+  """Averages over answers the share of distinct n-grams in each; it is low if answers repeat themselves.
 
   Arguments and errors as in `distinct_n`. Answers shorter than n tokens are left out; NaN when all are.
   """
@@ -43,7 +43,7 @@ def mean_distinct_n(answers: Sequence[Tokens], n: int) -> float:
 
 
 def expectation_adjusted_distinct(answers: Sequence[Tokens], *, vocabulary: int, n: int = 1) -> float:
-  """EAD: distinct n-grams over how many there would be if each were drawn uniformly, so that length does not matter.
+  """Computes EAD: distinct n-grams over their expected number if each were drawn uniformly.
 
   EAD = D / (V (1 − ((V − 1) / V)^C)), D of C n-grams distinct      (Liu et al. 2022, arXiv:2202.13587, section 3)
 
@@ -74,7 +74,7 @@ def expectation_adjusted_distinct(answers: Sequence[Tokens], *, vocabulary: int,
 
 
 def self_bleu(answers: Sequence[Tokens], *, max_n: int = 4, smoothing: float = 0.1) -> float:
-  """Mean BLEU of each answer against all others: 1 for copies, near 0 for answers that share nothing.
+  """Computes the mean BLEU of each answer against all others: 1 for copies.
 
   BLEU = min(1, e^{1 − r/c}) Π_n p_n^{1/max_n} (Papineni et al. 2002), p_n the share of the answer's n-grams that some
   other answer has, each counted at most as often as in the one that has it most; c the answer's length, r the closest
@@ -112,7 +112,7 @@ def _bleu(shared: Sequence[int], length: int, closest: int, smoothing: float) ->
 
 
 def _shared_counts(answers: Sequence[collections.Counter]) -> list[int]:
-  """How many of each answer's n-grams another answer has, each at most as often as the one that has it most."""
+  """Counts the n-grams of each answer that another answer has, each at most as often as there."""
   most = {}  # n-gram → its highest count, in which answer, and the highest count in another
   for number, counts in enumerate(answers):
     for gram, count in counts.items():
@@ -127,7 +127,7 @@ def _shared_counts(answers: Sequence[collections.Counter]) -> list[int]:
 
 
 def _closest(lengths: Sequence[int]) -> Iterable[int]:
-  """For each length, the closest of the others; the shorter of two equally close."""
+  """Yields for each length the closest of the others; the shorter of two equally close."""
   have = collections.Counter(lengths)
   for length in lengths:
     others = [other for other, count in have.items() if count > (other == length)]

@@ -1,4 +1,4 @@
-"""Evaluation without training: a saved policy on a file of problems, by the evaluator of the training loops."""
+"""Evaluates a saved policy on a file of problems, as the training loops do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Evaluation sets of a run: each with its own problems and sampling settings, all sharing the policy's parameters."""
+"""Evaluates a policy on a run's evaluation sets, each with its own problems and sampling."""
 
 import dataclasses
 import functools
@@ -82,7 +82,7 @@ class KLEvaluation(EvaluationSettings):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
-  """A set of problems and the engines that draw its answers.
+  """Holds a set of problems and the engines that draw its answers.
 
   Attributes:
     prompts: the problems.

@@ -1,4 +1,4 @@
-"""A generative reward model on held-out answers, its score read in two ways.
+"""Evaluates a generative reward model on held-out answers, its score read in two ways.
 
 Sampled: the model writes its reasons and a score, which is parsed; several judgements of an answer are averaged.
 Expected: after the likeliest reasons, the mean of the scores under the probabilities of their tokens.
@@ -133,7 +133,7 @@ class GenerativeEvaluation:
     return math.nan if score is None else score
 
   def _expected(self, params: nnx.State, judged: Sequence[Group]) -> np.ndarray:
-    """float64 [N], NaN where the reasons lead to no score."""
+    """Returns float64 [N], NaN where the reasons lead to no score."""
     ends = [
       score_position(self._tokenizer, group.answers[0].tokens, self._tokens)
       if not math.isnan(self._parsed(group.texts[0]))
@@ -155,7 +155,7 @@ class GenerativeEvaluation:
 
 
 def score_tokens(tokenizer: Tokenizer, *, low: int, high: int) -> np.ndarray:
-  """Ids of the tokens of the scores from `low` to `high`, as they stand after " Score: "; int32 [S].
+  """Returns the ids of the score tokens from `low` to `high` after " Score: ", int32 [S].
 
   Raises:
     InputError: they are not one token each, and different ones, after the same tokens.
@@ -168,7 +168,7 @@ def score_tokens(tokenizer: Tokenizer, *, low: int, high: int) -> np.ndarray:
 
 
 def score_position(tokenizer: Tokenizer, answer: np.ndarray, tokens: np.ndarray) -> int | None:
-  """Where in a judgement its score's token stands, the last one after "Score:"; None where there is none.
+  """Returns the position of the score's token in a judgement, the last one after "Score:"; None without one.
 
   Args:
     tokenizer: the judge's.
@@ -184,7 +184,7 @@ def score_position(tokenizer: Tokenizer, answer: np.ndarray, tokens: np.ndarray)
 def verdict_metrics(
   scores: np.ndarray, labels: np.ndarray, problems: Sequence[Hashable], *, middle: float
 ) -> dict[str, float]:
-  """How often a judge is right.
+  """Computes how often a judge is right.
 
   Args:
     scores: float [N, k], k readings of each answer; NaN: no score.

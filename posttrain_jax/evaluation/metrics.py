@@ -1,4 +1,4 @@
-"""Accuracy metrics over several samples a problem: avg@k, pass@k, maj@k, and their uncertainty.
+"""Computes accuracy over several samples a problem: avg@k, pass@k, maj@k, with uncertainty.
 
 Each metric is first one score per problem; `estimate` then averages over problems. Problems, not samples, are the units
 of the interval and of the standard error: samples of one problem are alike, and counting them as independent would make
@@ -21,7 +21,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """A mean over problems with its uncertainty; NaN where there are too few problems.
+  """Holds a mean over problems with its uncertainty; NaN if there are too few problems.
 
   Attributes:
     mean: mean score of the problems that have one.
@@ -39,7 +39,7 @@ class Estimate:
 
 
 def avg_at_k(judgements: np.ndarray) -> np.ndarray:
-  """Mean correctness of a problem's k valid samples; what one sample achieves on average.
+  """Computes the mean correctness of each problem's k valid samples.
 
   Args:
     judgements: float [N, k], NaN where invalid.
@@ -54,7 +54,7 @@ def avg_at_k(judgements: np.ndarray) -> np.ndarray:
 
 
 def pass_at_k(judgements: np.ndarray, k: int) -> np.ndarray:
-  """Probability that at least one of k samples of a problem is correct, by `pass_probability` on its valid samples.
+  """Estimates for each problem the probability that at least one of k samples is correct.
 
   Args:
     judgements: float [N, S], NaN where invalid; a sample is correct above .5.
@@ -78,7 +78,9 @@ def pass_at_k(judgements: np.ndarray, k: int) -> np.ndarray:
 
 
 def pass_probability(samples: np.ndarray, correct: np.ndarray, k: int) -> np.ndarray:
-  """The unbiased estimate of pass@k: 1 − C(n − c, k) / C(n, k) (Chen et al. 2021, 2107.03374, equation 1).
+  """Computes the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374, equation 1).
+
+  1 − C(n − c, k) / C(n, k)
 
   Computed as −expm1(Σ_j log1p(−c / (n − j))), j = 0 … k − 1: no factorial overflows, small values keep their digits.
 
@@ -105,7 +107,7 @@ def pass_probability(samples: np.ndarray, correct: np.ndarray, k: int) -> np.nda
 
 
 def maj_at_k(answers: Sequence[Sequence[Hashable | None]], judgements: np.ndarray) -> np.ndarray:
-  """Correctness of the answer that most of a problem's valid samples give (self-consistency, Wang et al. 2203.11171).
+  """Scores the answer that most valid samples of a problem give (self-consistency, arXiv:2203.11171).
 
   Samples with equal answers are one class. Samples without an extracted answer are one class too, which can win and is
   never correct. A tie is not broken: the score is the exact expectation over a uniform choice among the tied classes. A
@@ -135,12 +137,12 @@ def _vote(answers: Sequence[Hashable | None], judgements: np.ndarray) -> float:
 
 
 def invalid_count(judgements: np.ndarray) -> int:
-  """How many judgements are NaN."""
+  """Counts the judgements that are NaN."""
   return int(np.isnan(_checked(judgements)).sum())
 
 
 def estimate(scores: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Estimate:
-  """Mean, standard error and 95 % percentile bootstrap interval over problems (Efron 1979).
+  """Estimates mean, standard error and 95 % percentile bootstrap interval over problems (Efron 1979).
 
   Args:
     scores: float [N], one score a problem; NaN ones are left out.

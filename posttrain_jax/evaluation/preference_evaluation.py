@@ -1,4 +1,4 @@
-"""How a policy stands to held-out preferences."""
+"""Evaluates a policy on held-out preferences."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from posttrain_jax.models.config import TransformerConfig
 
 
 class PreferenceEvaluation:
-  """Implicit rewards of held-out pairs."""
+  """Measures the implicit rewards of held-out pairs."""
 
   def __init__(
     self,

@@ -1,4 +1,4 @@
-"""How well a reward model's scores agree with held-out comparisons, and what else the scores follow: length above all.
+"""Measures how well scores agree with held-out comparisons, and whether they follow length.
 
 A comparison counts as right where the winner scores higher, half where the scores are equal. Comparisons of one prompt
 are alike: where clusters are given, they are what the intervals resample, not pairs.
@@ -24,7 +24,7 @@ def pair_metrics(
   seed: int = 0,
   resamples: int = 1000,
 ) -> dict[str, float]:
-  """Metrics of scores on N comparisons.
+  """Computes metrics of scores on N comparisons.
 
   Args:
     winner_scores: float [N], of the answers that people preferred.
@@ -103,7 +103,7 @@ def _accuracy(key: str, correct: np.ndarray, cluster: np.ndarray, seed: int, res
 def cluster_interval(
   values: np.ndarray, clusters: np.ndarray, *, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float]:
-  """95 % percentile bootstrap interval of a mean over values that come in clusters (Efron 1979).
+  """Computes the 95 % percentile bootstrap interval of a mean over clustered values (Efron 1979).
 
   Clusters are drawn with replacement, each with all its values. Where all clusters have the same mean, resampling
   them shows no spread, however few they are; the interval is then Wilson's, of as many observations as clusters.

@@ -1,4 +1,4 @@
-"""How public benchmarks are asked and judged: what `experiments.evaluate --task` chooses from."""
+"""Lists how public benchmarks are asked and judged, for `experiments.evaluate --task`."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ _ANSWER_LINE = (
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """One way of asking and judging, whatever the model.
+  """Describes one way of asking and judging.
 
   Attributes:
     template: put around a problem's text; models with a chat template get it as the user's turn.

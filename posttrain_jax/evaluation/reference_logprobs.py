@@ -1,4 +1,4 @@
-"""Logprobs of a frozen reference on fixed comparisons: computed once, before training, and kept on disk.
+"""Computes logprobs of a frozen reference on fixed comparisons once, and keeps them on disk.
 
 The file's name holds the digests of the parameters, and of the model's config and the comparisons. So a cache may be
 shared between runs and never answers for another model or other data.
@@ -43,7 +43,7 @@ def reference_logprobs(
   chunk: int,
   cache: pathlib.Path | None,
 ) -> np.ndarray:
-  """The reference's logprob sums, read from the cache or computed.
+  """Returns the reference's logprob sums, read from the cache or computed.
 
   Args:
     model: the reference, layers stacked.
@@ -77,7 +77,7 @@ def reference_logprobs(
 def compute_logprobs(
   model: TransformerConfig, params: nnx.State, batches: Iterable[Any], num_rows: int, mesh: Mesh, *, chunk: int
 ) -> np.ndarray:
-  """The same without a cache."""
+  """Computes the same without a cache."""
   program = logprob_program(model, mesh, chunk)
   rows, values = batch_sharding(mesh), None
   for batch in batches:
@@ -93,7 +93,10 @@ def compute_logprobs(
 
 @functools.lru_cache(maxsize=4)
 def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
-  """(parameters, `ComparisonBatch`) to sums of logprobs [N, K], jitted; called under `jax.set_mesh`."""
+  """Makes the jitted program from (parameters, `ComparisonBatch`) to sums of logprobs [N, K].
+
+  It is called under `jax.set_mesh`.
+  """
   graph, _ = abstract_transformer(model)
   one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
   rows = batch_sharding(mesh)
@@ -121,7 +124,7 @@ _ROWS = 16  # groups a batch
 
 
 def frozen_copy(params: nnx.State) -> nnx.State:
-  """A copy that no update donates, in the same shardings."""
+  """Returns a copy that no update donates, in the same shardings."""
   return _copy(params)
 
 
@@ -130,7 +133,7 @@ _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class KLToReference:
-  """Measures how far a policy has gone from a reference, on answers that the policy sampled."""
+  """Measures the KL of a policy to a reference, on answers that the policy sampled."""
 
   def __init__(self, model: TransformerConfig, reference: nnx.State, mesh: Mesh, *, chunk: int):
     """Keeps the reference.
@@ -144,11 +147,11 @@ class KLToReference:
     self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk
 
   def of_sets(self, sets: Mapping[str, Sequence[Group]], name: str) -> dict[str, float]:
-    """The KL on each evaluation set's answers, as the metrics `eval/<set>/<name>`."""
+    """Returns the KL on each evaluation set's answers, as the metrics `eval/<set>/<name>`."""
     return {f"eval/{each}/{name}": self(groups) for each, groups in sets.items()}
 
   def __call__(self, groups: Sequence[Group]) -> float:
-    """KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.
+    """Estimates KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.
 
     Unbiased where the answers were drawn at temperature 1 without truncation; the logprobs of π are the sampler's.
     """

@@ -1,4 +1,4 @@
-"""A reward model on held-out comparisons, and the shift that puts its rewards' zero where demonstrations are."""
+"""Evaluates a reward model on held-out comparisons, and shifts its rewards to demonstrations."""
 
 import dataclasses
 import functools
@@ -86,7 +86,7 @@ class RewardEvaluation:
     return metrics, state
 
   def margins(self, params: nnx.State) -> np.ndarray | None:
-    """Returns the winner's score minus the loser's of each held-out pair, float [N]; None without held-out pairs."""
+    """Returns the margins of held-out pairs, winner minus loser, float [N]; None without pairs."""
     if not self._comparisons:
       return None
     winners, losers, *_ = self._pairs(params)
@@ -103,7 +103,7 @@ class RewardEvaluation:
     return np.array(found, np.float32)
 
   def _pairs(self, params: nnx.State) -> tuple[np.ndarray, np.ndarray, list, tuple[np.ndarray, np.ndarray], list]:
-    """All pairs: scores of winners and losers, strengths, lengths of both, and which comparison each comes from."""
+    """Returns all pairs: scores of winners and losers, strengths, lengths, and their comparison."""
     found: list[np.ndarray] = []
     for batch in self._batches:
       with jax.set_mesh(self._mesh):

@@ -80,7 +80,11 @@ def score(
 
 
 def row_tokens(row: Row, tokenizer: Tokenizer | None, vocab_size: int) -> list[int]:
-  """Token ids of a row; InputError where it has none, or ids that the model has no embedding for."""
+  """Returns the token ids of a row.
+
+  Raises:
+    InputError: if it has none, or ids that the model has no embedding for.
+  """
   given = [name for name in ("tokens", "text") if row.columns.get(name) is not None]
   if len(given) != 1:
     found = ", ".join(row.columns) or "none"
@@ -131,7 +135,7 @@ def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Se
 def greedy_continuations(
   config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]], count: int
 ) -> list[np.ndarray]:
-  """The `count` most likely tokens after each row, one at a time, by the rollout engine: int32 [count] each."""
+  """Draws the `count` most likely tokens after each row by the rollout engine, int32 [count] each."""
   if count == 0:
     return [np.zeros((0,), np.int32)] * len(rows)
   longest = max(map(len, rows))
@@ -152,5 +156,5 @@ def greedy_continuations(
 
 
 def _tokens_per_batch(rows: Sequence[Sequence[int]]) -> int:
-  """Tokens of a batch; fewer where the whole file is short, so that a few rows are not computed as if many."""
+  """Returns the tokens of a batch: fewer for a short file, so that a few rows stay cheap."""
   return min(_TOKENS_PER_BATCH, len(rows) * bucket(max(map(len, rows))))

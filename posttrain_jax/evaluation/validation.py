@@ -35,7 +35,7 @@ class Validation:
     )
 
   def __call__(self, params: nnx.State) -> dict[str, Any]:
-    """Mean loss in nats a token, its exponential, and on how many tokens."""
+    """Returns the mean loss in nats a token, its exponential, and the number of tokens."""
     total = np.zeros(2)
     for batch in self._batches.in_order():
       with jax.set_mesh(self._mesh):

@@ -40,7 +40,7 @@ class VarietySettings:
 
 
 class Variety:
-  """Draws samples at temperature 1 that answer or go on from plain text, and measures how varied they are."""
+  """Measures the variety of samples at temperature 1 that answer or continue plain text."""
 
   def __init__(
     self,

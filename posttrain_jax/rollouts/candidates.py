@@ -1,4 +1,7 @@
-"""K judged answers to each prompt, drawn in rounds that are kept on disk, so that a preempted collection goes on."""
+"""Draws K judged answers to each prompt, in rounds that are kept on disk.
+
+So a preempted collection goes on after its last finished round.
+"""
 
 import json
 import math
@@ -32,7 +35,7 @@ def sample_candidates(
   directory: pathlib.Path,
   preemption: Preemption,
 ) -> tuple[list[Candidates], dict[str, int]]:
-  """Draws and judges answers, or reads those that an earlier call with the same arguments has left.
+  """Draws and judges answers, or reads those of an earlier call with the same arguments.
 
   An answer that ran into the cap or says nothing has no verdict: it would teach to end there.
 
@@ -73,12 +76,12 @@ def sample_candidates(
 
 
 def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | list[Message]:
-  """What `data.prompts.make_prompts` renders of a row: its prompt in the template, after the system message if any."""
+  """Returns what `data.prompts.make_prompts` renders: a row's prompt in the template, after the system message."""
   return prompt_format.ask(next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None))
 
 
 def best_over_worst(candidates: Sequence[Candidates]) -> list[dict[str, Any]]:
-  """Rows of "prompt", "chosen" and "rejected": the best answer and the worst of each prompt where their scores differ.
+  """Returns rows of "prompt", "chosen" and "rejected", for prompts whose best and worst answers differ in score.
 
   Answers without a verdict are left out; of equal scores the answer that was drawn first counts. Where both say the
   same there is no pair.

@@ -1,4 +1,4 @@
-"""From sampled groups to what preference losses take: the best and the worst answer of each, or all of them."""
+"""Makes comparisons of sampled groups: the best and the worst answer of each, or all of them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from posttrain_jax.types import Group
 
 
 def best_and_worst(groups: Sequence[Group]) -> list[tuple[Group, int, int]]:
-  """(group, its best answer, its worst) of the groups that have one better than another, in order.
+  """Returns (group, its best answer, its worst) of the groups whose rewards differ, in order.
 
   Among equal rewards the answer that was drawn first counts. Answers without a reward are left out.
   """
@@ -26,7 +26,9 @@ def best_and_worst(groups: Sequence[Group]) -> list[tuple[Group, int, int]]:
 def stack_answers(
   chosen: Sequence[tuple[Group, Sequence[int]]], *, count: int, answers: int, prompt_width: int, answer_width: int
 ) -> ComparisonBatch:
-  """Pads answers of groups into a batch of fixed shape; answer 0 is preferred to answer 1.
+  """Pads answers of groups into a batch of fixed shape.
+
+  Answer 0 is preferred to answer 1.
 
   Args:
     chosen: (group, which of its answers) at most `count` times.

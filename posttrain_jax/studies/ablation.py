@@ -1,4 +1,4 @@
-"""An ablation: rows × seeds, each run a process, then a table, curves and a report of whatever there is."""
+"""Runs an ablation: rows × seeds, each run in a process, then a table, curves and a report."""
 
 import json
 import pathlib
@@ -59,7 +59,7 @@ def study(
 def summarize(
   config: ml_collections.ConfigDict, workdir: str, *, failed: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-  """Writes table.json, table.md, a picture a metric and group of rows, and report.html from the finished runs in DIR.
+  """Writes table.json, table.md, pictures and report.html from the finished runs in DIR.
 
   Args:
     config: see `configs/dapo_ablation.py`.
@@ -177,5 +177,5 @@ def _draw(
 
 
 def _main_first(names: Iterable[str]) -> list[str]:
-  """A config keeps its fields by the alphabet; what is planned comes before the rest."""
+  """Orders rows: those that are planned before the rest, as a config keeps its fields by the alphabet."""
   return sorted(names, key=lambda name: name != MAIN)

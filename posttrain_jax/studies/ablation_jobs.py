@@ -1,4 +1,4 @@
-"""Runs the jobs of an ablation: each in a process of its own, several at a time, going on where one fails.
+"""Runs the jobs of an ablation, each in its own process; one failure does not stop the others.
 
 A job's exit code and time go to NAME.result.json beside its workdir, its output to NAME.log. A finished job with the
 same config is not started again; an unfinished one resumes its own workdir, and its time is that of all starts that
@@ -34,7 +34,7 @@ class _Running:
 
 
 def result_of(job: Job) -> dict | None:
-  """What NAME.result.json says; None where the job has not ended with this config."""
+  """Returns what NAME.result.json says; None if the job has not ended with this config."""
   file = _beside(job, "result.json")
   try:
     if _beside(job, "config.json").read_text("utf-8") != _text(job):
@@ -45,7 +45,7 @@ def result_of(job: Job) -> dict | None:
 
 
 def finished(job: Job) -> bool:
-  """Whether the job ended well."""
+  """Returns whether the job ended well."""
   found = result_of(job)
   return found is not None and found["exit_code"] == 0
 
@@ -140,7 +140,7 @@ def _start(job: Job, place: int, parallel: int) -> _Running:
 
 
 def _spent(job: Job) -> dict[str, float]:
-  """Time of earlier starts of the same workdir, whose config may have had fewer steps."""
+  """Returns the time of earlier starts of the same workdir, whose config may have had fewer steps."""
   file = _beside(job, "result.json")
   found = json.loads(file.read_text("utf-8")) if file.exists() and job.path.exists() else {}
   return {name: found.get(name, 0.0) for name in ("seconds", "cpu_seconds")}

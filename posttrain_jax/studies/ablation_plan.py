@@ -1,4 +1,4 @@
-"""What an ablation runs: the config of each row at each seed, and what has to be there before.
+"""Plans an ablation: the config of each row at each seed, and the runs that it needs before.
 
 DIR/seedN/NAME is the workdir of a run, DIR/seedN/NAME.config.json its config. Rows of one seed start from the same
 warm-up, DIR/seedN/warmup (one a task), so they differ in nothing but what the row changes.
@@ -18,7 +18,7 @@ from posttrain_jax.types import InputError
 
 
 class Method(enum.StrEnum):
-  """How a row trains."""
+  """Names how a row trains."""
 
   DAPO = "dapo"
   SFT = "sft"  # the warm-up, continued
@@ -27,7 +27,7 @@ class Method(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One program to run.
+  """Describes one program to run.
 
   Attributes:
     name: "seed0/naive".
@@ -45,7 +45,7 @@ class Job:
 
 
 def chosen_rows(study: ml_collections.ConfigDict, text: str) -> list[str]:
-  """Rows by "naive,clip_higher", by the name of a group in `groups`, or "all", in the order of the groups."""
+  """Returns the rows that a text names: rows, a group of `groups`, or "all", in the order of the groups."""
   known = list(dict.fromkeys(row for group in study.groups.values() for row in group))
   known = list(dict.fromkeys([*study.groups.main, *known]))
   found: list[str] = []
@@ -70,7 +70,7 @@ def chosen_seeds(text: str) -> list[int]:
 
 
 def task_config(study: ml_collections.ConfigDict, task: str) -> ml_collections.ConfigDict:
-  """The naive row of a task."""
+  """Returns the config of a task's naive row."""
   if task not in study.tasks:
     raise InputError(f"tasks: no {task!r}, expected one of {', '.join(study.tasks)}")
   return changed(study.base, study.tasks[task], f"tasks.{task}")
@@ -79,7 +79,11 @@ def task_config(study: ml_collections.ConfigDict, task: str) -> ml_collections.C
 def changed(
   config: ml_collections.ConfigDict, change: ml_collections.ConfigDict, where: str
 ) -> ml_collections.ConfigDict:
-  """A copy with some fields changed; InputError where one of them is no field."""
+  """Returns a copy with some fields changed.
+
+  Raises:
+    InputError: if one of them is no field.
+  """
   result = config.copy_and_resolve_references().unlock()
 
   def check(known: Mapping, given: Mapping, path: str) -> None:
@@ -97,7 +101,7 @@ def changed(
 def plan(
   study: ml_collections.ConfigDict, directory: pathlib.Path, rows: Sequence[str], seeds: Sequence[int]
 ) -> list[Job]:
-  """All jobs, in the order in which to start them: seed by seed, the warm-up first.
+  """Returns all jobs in the order of their starts: seed by seed, the warm-up first.
 
   Raises:
     InputError: a row or a task changes what is no field, or has an unknown method.
@@ -137,7 +141,7 @@ def plan(
 
 
 def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A supervised run's config from what a DAPO run's warm-up is."""
+  """Returns the config of a supervised run like a DAPO run's warm-up."""
   config = base.warmup.copy_and_resolve_references().unlock()
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()

@@ -1,4 +1,4 @@
-"""Forgetting, measured: learning rate × epochs, with accuracy, perplexity on plain text and distinct-n.
+"""Measures forgetting over learning rates and epochs: accuracy, perplexity on plain text, distinct-n.
 
 One supervised run a learning rate, all from the same model on the same few demonstrations, each measured before its
 first update and after the epochs that the config names: what is won on the task, what it costs on text of another kind,
@@ -134,7 +134,7 @@ def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> Forge
 
 
 def _points(settings: ForgettingSettings, path: pathlib.Path, steps: Mapping[int, int]) -> list[dict[str, Any]]:
-  """What a run measured at the epochs asked for, in plain names; what has an interval has it as `_low` and `_high`."""
+  """Returns the measurements of a run at the epochs asked for; intervals are `_low` and `_high`."""
   sources = {"accuracy": f"{HELD_OUT}/avg@{settings.eval.sets[HELD_OUT].samples}", "greedy": f"{HELD_OUT}/greedy"}
   sources |= {"perplexity": "validation/perplexity"}
   sources |= {name: f"samples/{name}" for name in ("distinct_1", "distinct_2", "ead", "length")}
@@ -166,7 +166,7 @@ def _curve(run: Mapping[str, Any]) -> Curve:
 
 
 def _headline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Before, and the last point of each run."""
+  """Returns the measurements before training, and the last point of each run."""
   before = runs[0]["points"][0]
   after = [{name: run["points"][-1][name] for name in ("epoch", *_HEADLINE)} for run in runs]
   return {

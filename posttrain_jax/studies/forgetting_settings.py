@@ -1,4 +1,4 @@
-"""Describes the config of the study of forgetting, and of the supervised runs that it makes."""
+"""Describes the config of the study of forgetting and of its supervised runs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ class ForgettingSettings:
       raise InputError(f"eval.sets: {', '.join(self.eval.sets) or 'none'}, expected one named {HELD_OUT}")
 
   def run(self, learning_rate: float) -> StudyRun:
-    """Returns the settings of one supervised run, which lasts for the most epochs and evaluates after each."""
+    """Returns the settings of a supervised run, which evaluates after each of the most epochs."""
     sets = {field.name: getattr(self.eval, field.name) for field in dataclasses.fields(StudyEvaluation)}
     return StudyRun(
       steps=0,
@@ -117,7 +117,7 @@ class ForgettingSettings:
     )
 
   def reading(self, demonstrations: str, held_out: str) -> "ForgettingSettings":
-    """Returns the study on these files: what is trained on, and the problems of the held-out set."""
+    """Returns the study with these files: demonstrations, and the problems of the held-out set."""
     tested = self.eval.sets[HELD_OUT]
     tested = dataclasses.replace(tested, prompts=dataclasses.replace(tested.prompts, path=held_out))
     return dataclasses.replace(

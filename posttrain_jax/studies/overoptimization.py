@@ -1,4 +1,7 @@
-"""Reward over-optimisation by best-of-n (Gao et al., 2210.10760): the gold reward of what a proxy likes best, over √KL.
+"""Studies reward over-optimisation by best-of-n (Gao et al., arXiv:2210.10760).
+
+It measures the gold reward of the answers that a proxy likes best, over √KL.
+
 
 A synthetic gold reward (`rewards`) stands for people. It labels pairs of the policy's own answers, with noise; reward
 models trained on few and on many such pairs are the proxies. Of held-out prompts many answers are drawn once, scored by
@@ -98,13 +101,13 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 class _Keeper:
-  """Keeps what a stage makes, and ends the run between two stages where SIGTERM asks for it."""
+  """Keeps the result of each stage, and ends the run after a stage if SIGTERM arrived."""
 
   def __init__(self, preemption: Preemption):
     self._preemption, self._console = preemption, rich.console.Console(stderr=True)
 
   def __call__(self, file: pathlib.Path, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays in a file; made, and the file with them, where it is not there."""
+    """Returns the arrays of a file; if there is none, makes them and writes it."""
     if not file.exists():
       content = io.BytesIO()
       np.savez_compressed(content, **make())
@@ -117,7 +120,7 @@ class _Keeper:
 
 
 def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.ndarray]]):
-  """All numbers for the JSON file, and the curves for the figure.
+  """Computes the numbers for the JSON file, and the curves for the figure.
 
   Curves of a size are means over its repeats; intervals are over prompts, of these reward models.
   """
@@ -127,7 +130,7 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
     return best_of_n.curve(per_prompt, seed=seed, resamples=settings.best_of_n.resamples)
 
   def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
-    """With intervals of the gain over one sample: how far prompts differ in difficulty says nothing of it."""
+    """Returns a curve with intervals of the gain over one sample, free of the prompts' difficulty."""
     gain, first = interval(per_prompt - per_prompt[:, :1]), per_prompt[:, 0].mean()
     return best_of_n.Curve(first + gain.mean, first + gain.low, first + gain.high)
 

@@ -1,4 +1,4 @@
-"""What the study of over-optimisation is made of: pairs labelled by the gold reward, samples, and the proxies.
+"""Makes the parts of the study of over-optimisation: labelled pairs, samples, and proxies.
 
 All results are arrays by name, to be kept in files.
 """
@@ -33,7 +33,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class StudyParts:
-  """What the stages share.
+  """Holds what the stages share.
 
   Attributes:
     settings: the study's.
@@ -70,7 +70,7 @@ def _make_engine(parts: StudyParts, stream: Stream) -> Engine:
 def _generate(
   parts: StudyParts, engine: Engine, prompts: Sequence[Prompt], samples: int
 ) -> tuple[list[Group], np.ndarray]:
-  """Judged groups and their gold rewards, float64 [P, samples]."""
+  """Returns judged groups and their gold rewards, float64 [P, samples]."""
   groups = parts.judge(engine.generate(prompts, samples))
   missing = sum(int((~group.valid).sum()) for group in groups)
   if missing:
@@ -86,7 +86,7 @@ def _pad(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
 
 
 def draw_pairs(parts: StudyParts) -> Arrays:
-  """Pairs of answers that differ in gold reward, the first one labelled better, with the probability of noise wrongly.
+  """Draws pairs of answers that differ in gold reward; the first is labelled better, sometimes wrongly.
 
   Returns:
     prompts int32 [N, Tp] with prompt_lengths [N], answers int32 [N, 2, Tc] with lengths [N, 2], gold float64 [N, 2],
@@ -127,7 +127,10 @@ def draw_pairs(parts: StudyParts) -> Arrays:
 
 
 def draw_samples(parts: StudyParts) -> Arrays:
-  """Answers to the held-out prompts: tokens int32 [P, M, Tc] with lengths [P, M], gold and correct float64 [P, M]."""
+  """Draws answers to the held-out prompts.
+
+  Returns tokens int32 [P, M, Tc] with lengths [P, M], gold and correct float64 [P, M].
+  """
   samples, width = parts.settings.best_of_n.samples, parts.settings.rollout.max_new_tokens
   groups, gold = _generate(parts, _make_engine(parts, Stream.EVALUATION), parts.held_out, samples)
   return {
@@ -160,7 +163,7 @@ class ProxyTrainer:
     self._start = jax.tree.map(jnp.copy, self._learner.state)
 
   def __call__(self, pairs: Arrays, size: int, repeat: int) -> ModelReward:
-    """The reward model trained on one of the disjoint sets of `size` pairs."""
+    """Returns the reward model trained on one of the disjoint sets of `size` pairs."""
     settings, learner = self._parts.settings.proxy, self._learner
     rows = range(repeat * size, (repeat + 1) * size)
     batches = ComparisonBatches(
@@ -186,7 +189,7 @@ def _comparison(pairs: Arrays, row: int) -> Comparison:
 
 
 def score(parts: StudyParts, proxy: ModelReward, samples: Arrays) -> np.ndarray:
-  """A proxy's scores of all samples, float32 [P, M]; equal answers to a prompt are run once."""
+  """Returns a proxy's scores of all samples, float32 [P, M]; equal answers are run once."""
   scores = np.empty(samples["lengths"].shape, np.float32)
   places: dict[tuple[int, ...], list[tuple[int, int]]] = {}
   for p, m in np.ndindex(scores.shape):
