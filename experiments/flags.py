@@ -109,7 +109,7 @@ def run(
 
 
 def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) -> NoReturn:
-  """Does the same for a program without a config: calls `main()`, and exits."""
+  """Calls `main()` of a program without a config, once its absl flags are parsed, and exits."""
 
   def parse(args: Sequence[str]) -> tuple[()]:
     if _wants_help(args):
@@ -135,7 +135,7 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       print(f"preempted: {_one_line(error)}", file=sys.stderr)
       sys.exit(EXIT_PREEMPTED)
     except ValueError as error:
-      from posttrain_jax.types import InputError  # imports JAX, which whoever raised it had to do as well
+      from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
 
       if isinstance(error, InputError):
         _fail(error)

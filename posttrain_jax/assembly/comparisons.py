@@ -80,7 +80,7 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
     tokenizer: the model's.
 
   Raises:
-    InputError: nothing is there or left, or a row is not fit for use and the config does not say to drop it.
+    InputError: if nothing is there or left, or if a row is not fit for use and the config does not say to drop it.
   """
   if not 0 <= section.held_out < 1:
     raise InputError(f"preferences.held_out: {section.held_out}, expected a share from 0 to below 1")

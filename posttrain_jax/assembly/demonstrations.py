@@ -93,7 +93,7 @@ def load_demonstrations(
     seed: of the shuffling.
 
   Raises:
-    InputError: nothing is there, or an example is not fit for use.
+    InputError: if nothing is there, or if an example is not fit for use.
   """
   rows, digest = read_demonstrations(section)
   held_out: Sequence[Row] = ()
@@ -133,7 +133,7 @@ def lay_out(
     seed: of the shuffling.
 
   Raises:
-    InputError: an example is not fit for use.
+    InputError: if an example is not fit for use.
   """
   options = dict(batch_size=batch_size, seed=seed, pad_id=tokenizer.pad_id or 0, length=section.row_length)
   options |= dict(packed=section.packed, weighting=weighting)

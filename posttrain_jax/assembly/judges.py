@@ -157,7 +157,8 @@ def load_reward_model(
     (the reward model, `where` to the digest of its weights).
 
   Raises:
-    InputError: nothing is there, it is a language model, its tokeniser is another one, or it does not fit the mesh.
+    InputError: if there is no such model, if it is a language model, if its tokeniser is another one, or if it does
+      not fit the mesh.
   """
   config, params = load_model(path)
   if not config.scalar_head:
@@ -187,7 +188,7 @@ def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
 
 
 def rejudge_by_model(score: ScoreGroups) -> Judge:
-  """Gives judged groups a reward model's rewards, and the length penalty where there is one.
+  """Gives judged groups a reward model's rewards, and keeps the length penalty if there is one.
 
   The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
   """

@@ -108,11 +108,11 @@ def load_policy(
 
   Args:
     section: which model, and how to compute.
-    scalar_head: whether a reward model will do.
-    symbols: what the tiny tokeniser knows, where there is no path.
+    scalar_head: whether a reward model is accepted.
+    symbols: what the tiny tokeniser knows, if the config has no path.
 
   Raises:
-    InputError: nothing is there, it cannot be read, does not fit together, or is a reward model.
+    InputError: if there is no such model, if it cannot be read, if its parts do not fit, or if it is a reward model.
   """
   path, sizes = section.path, dict(section.transformer)
   if not path:
@@ -135,7 +135,7 @@ def open_policy(path: str, which: Which | None = None) -> Policy:
     which: which checkpoint of a workdir, the latest if None; anything else has only one.
 
   Raises:
-    InputError: nothing is there, or it cannot be read.
+    InputError: if there is no such model, or if it cannot be read.
   """
   model, params = load_model(path, which)
   tokenizer = find_tokenizer(path)

@@ -43,7 +43,7 @@ def read_plain(section: PlainTextSettings) -> tuple[list[Row], str]:
       held-out problems of every difficulty.
 
   Raises:
-    InputError: nothing is there, or a row without such text.
+    InputError: if nothing is there, or if a row has no such text.
   """
   if not section.path:
     problems = arithmetic.problems(arithmetic.Split.HELD_OUT, per_difficulty=section.per_difficulty, seed=section.seed)

@@ -45,7 +45,7 @@ def load_pretraining(
     (batches, "ptx" to the sha256 of what was read).
 
   Raises:
-    InputError: nothing is there, or a row is not fit for use.
+    InputError: if nothing is there, or if a row is not fit for use.
   """
   source = section.demonstrations
   if section.field and not source.path:

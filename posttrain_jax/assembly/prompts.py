@@ -70,7 +70,7 @@ def load_prompts(
     (prompts, `where` to the sha256 of what they were read from).
 
   Raises:
-    InputError: nothing is there, or a row is not fit for use.
+    InputError: if nothing is there, or if a row is not fit for use.
   """
   if not section.path:
     match section.task:

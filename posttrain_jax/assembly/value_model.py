@@ -14,8 +14,8 @@ def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dic
   """Loads a model that values will start from.
 
   Args:
-    path: PATH_OR_NAME of a reward model or of a language model; empty: the policy as it came, whose parameters are not
-      known before its warm-up, so None stands for them.
+    path: PATH_OR_NAME of a reward model or of a language model; empty for the policy. Its parameters are not known
+      before its warm-up, so None stands for them.
     policy: whose tokens the value model is given, and which says how to compute.
     where: the config field that has the path.
 
@@ -23,7 +23,7 @@ def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dic
     (model and parameters, `where` to the digest of the weights).
 
   Raises:
-    InputError: nothing is there, or its tokeniser is another one.
+    InputError: if there is no such model, or if its tokeniser is another one.
   """
   if not path:
     return dataclasses.replace(policy, params=None), {}
@@ -41,7 +41,7 @@ def with_value_head(
 
   Args:
     start: what `load_value_model` found.
-    policy_params: of the policy as it came; taken where `start` has none.
+    policy_params: the policy's before training; taken if `start` has none.
     seed: of the weights of a new head.
     zero: a head of zeros, also where there is one already, so that every value is 0.
   """

@@ -1,8 +1,8 @@
 """Evaluates a policy on problems with checkable answers: avg@k, pass@k, maj@k.
 
-An evaluation set has an engine of its own, hence its own temperature and truncation. The engine's draws depend on
-(seed, prompt, sample, attempt) only, so evaluations at two steps of a run share their random numbers: what differs
-between them is the policy.
+An evaluation set has its own engine, so it has its own temperature and truncation. The engine's draws depend on
+(seed, prompt, sample, attempt) only. So evaluations at two steps of a run share their random numbers, and only the
+policy differs between them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -56,7 +56,7 @@ def evaluate(
     Accuracies are NaN when no answer has a verdict.
 
   Raises:
-    InputError: no prompts, or samples below 1.
+    InputError: if there are no prompts, or if samples is below 1.
   """
   if not prompts:
     raise InputError("evaluation set: found no prompts, expected at least one")

@@ -38,7 +38,7 @@ def reliability(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 
     bins: equal widths between 0 and 1.
 
   Raises:
-    InputError: no entries, different lengths, values outside [0, 1] or NaN, or bins below 1.
+    InputError: if there are no entries, if lengths differ, if a value is NaN or outside [0, 1], or if bins is below 1.
   """
   probabilities, outcomes = _checked(probabilities, outcomes)
   if bins < 1:

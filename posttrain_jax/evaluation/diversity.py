@@ -27,7 +27,7 @@ def distinct_n(answers: Sequence[Tokens], n: int) -> float:
     A share in (0, 1]; NaN when no answer has n tokens.
 
   Raises:
-    InputError: n below 1, or an answer that is text.
+    InputError: if n is below 1, or if an answer is text.
   """
   ngrams = [gram for counts in _ngram_counts(answers, n) for gram in counts.elements()]
   return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
@@ -58,7 +58,7 @@ def expectation_adjusted_distinct(answers: Sequence[Tokens], *, vocabulary: int,
     A ratio above 0, around 1 for uniform noise (so it may exceed 1); NaN when no answer has n tokens.
 
   Raises:
-    InputError: n below 1, an answer that is text, or more different tokens than the vocabulary has.
+    InputError: if n is below 1, if an answer is text, or if there are more different tokens than in the vocabulary.
   """
   grams = collections.Counter()
   for counts in _ngram_counts(answers, n):
@@ -90,7 +90,7 @@ def self_bleu(answers: Sequence[Tokens], *, max_n: int = 4, smoothing: float = 0
     A mean in [0, 1]. An answer without any common token scores 0, an empty one too.
 
   Raises:
-    InputError: fewer than two answers, an answer that is text, or max_n below 1.
+    InputError: if there are fewer than two answers, if an answer is text, or if max_n is below 1.
   """
   if len(answers) < 2:
     raise InputError(f"self-BLEU of {len(answers)} answers, expected at least 2")

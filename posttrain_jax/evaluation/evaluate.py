@@ -43,7 +43,7 @@ def evaluate(
     (metrics as of `evaluation.answers.evaluate`, the judged groups).
 
   Raises:
-    InputError: problems or settings that are not fit for use, before anything is compiled.
+    InputError: if problems or settings are not fit for use, before anything is compiled.
   """
   if not path and benchmark.procedural is None:
     raise InputError("--path: missing, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")

@@ -128,7 +128,7 @@ class Evaluator:
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
 
     Raises:
-      InputError: a set is empty or its settings mean nothing.
+      InputError: if a set is empty, or if its settings mean nothing.
     """
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward

@@ -78,7 +78,7 @@ class GenerativeEvaluation:
       high: the best score.
 
     Raises:
-      InputError: the scores are not one token each.
+      InputError: if the scores are not one token each.
     """
     self._tokenizer, self._answers, self._mesh, self._samples = tokenizer, answers, mesh, samples
     self._engine, self._greedy, self._bounds = engine, greedy, dict(low=low, high=high)
@@ -158,7 +158,7 @@ def score_tokens(tokenizer: Tokenizer, *, low: int, high: int) -> np.ndarray:
   """Returns the ids of the score tokens from `low` to `high` after " Score: ", int32 [S].
 
   Raises:
-    InputError: they are not one token each, and different ones, after the same tokens.
+    InputError: if they are not one token each, all different, after the same tokens.
   """
   found = [tokenizer.encode(f" Score: {score}") for score in range(low, high + 1)]
   tokens = {ids[-1] for ids in found}

@@ -64,7 +64,7 @@ def pass_at_k(judgements: np.ndarray, k: int) -> np.ndarray:
     float64 [N], NaN for a problem with fewer than k valid samples.
 
   Raises:
-    InputError: k is not in 1 to S.
+    InputError: if k is not in 1 to S.
   """
   judgements = _checked(judgements)
   if not 1 <= k <= judgements.shape[1]:
@@ -93,7 +93,7 @@ def pass_probability(samples: np.ndarray, correct: np.ndarray, k: int) -> np.nda
     float64 [...] in [0, 1].
 
   Raises:
-    InputError: k is not in 1 to n, or c is not in 0 to n.
+    InputError: if k is not in 1 to n, or c is not in 0 to n.
   """
   samples, correct = np.broadcast_arrays(np.asarray(samples), np.asarray(correct))
   if k < 1 or (samples < k).any():

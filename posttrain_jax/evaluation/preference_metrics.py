@@ -50,7 +50,7 @@ def pair_metrics(
     winner_longer: share of pairs in which the winner is the longer one, ties half: the accuracy of length as a score.
 
   Raises:
-    InputError: no pairs, different lengths of the arguments, or a score that is not finite.
+    InputError: if there are no pairs, if lengths differ, or if a score is not finite.
   """
   given = (winner_scores, loser_scores, winner_lengths, loser_lengths)
   winner, loser, winner_lengths, loser_lengths = (np.asarray(x, np.float64) for x in given)

@@ -140,7 +140,7 @@ class KLToReference:
 
     Args:
       model: the transformer, layers stacked.
-      reference: its parameters; nobody may donate them.
+      reference: its parameters; no program may donate them.
       mesh: where they are.
       chunk: most tokens whose logits exist at a time on a device.
     """

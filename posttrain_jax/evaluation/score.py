@@ -53,7 +53,7 @@ def score(
     Counts: "rows" and "tokens".
 
   Raises:
-    InputError: a model or a row that is not fit for use, with file and line; before anything is computed or written.
+    InputError: if the model or a row is not fit for use, with file and line, before anything is computed or written.
   """
   output = pathlib.Path(destination)
   if not output.absolute().parent.is_dir() or output.is_dir():

@@ -63,7 +63,7 @@ class Variety:
       seed: the config's; every measurement shares its random numbers.
 
     Raises:
-      InputError: no prompt within the limit, or settings that mean nothing.
+      InputError: if no prompt is within the limit, or if settings mean nothing.
     """
     found, _ = prompts.make_prompts(
       rows,

@@ -41,7 +41,7 @@ def learning(work: Work, profile: str | None = None) -> dict[str, object]:
 
 
 def make_learner(work: Work) -> PolicyLearner:
-  """A learner with random weights, on all devices as shards of batch and parameters."""
+  """Makes a learner with random weights; batch and parameters are sharded over all devices."""
   objective = Objective(
     clip_low=0.2,
     clip_high=0.28,

@@ -42,7 +42,7 @@ def study(
     A JSON object: the primary measure of each row, and what went wrong.
 
   Raises:
-    InputError: bad configuration, before anything runs.
+    InputError: if the config is not fit for use, before anything runs.
     Preempted: after SIGTERM, when all running jobs have saved a checkpoint.
   """
   if parallel < 1:
@@ -67,7 +67,7 @@ def summarize(
     failed: name of a run → what went wrong.
 
   Raises:
-    InputError: there is no finished run.
+    InputError: if there is no finished run.
   """
   path = pathlib.Path(workdir).absolute()
   order = list(dict.fromkeys([*config.groups.main, *(row for group in config.groups.values() for row in group)]))

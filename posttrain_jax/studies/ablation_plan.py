@@ -104,7 +104,7 @@ def plan(
   """Returns all jobs in the order of their starts: seed by seed, the warm-up first.
 
   Raises:
-    InputError: a row or a task changes what is no field, or has an unknown method.
+    InputError: if a row or a task changes what is no field, or has an unknown method.
   """
   jobs: dict[str, Job] = {}
 

@@ -51,7 +51,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     A JSON object: accuracy, perplexity and distinct-2 before and after the last epoch of each run.
 
   Raises:
-    InputError: bad configuration or input, before anything is trained.
+    InputError: if config or input is not fit for use, before anything is trained.
     Preempted: after SIGTERM and a checkpoint.
   """
   settings = parse(ForgettingSettings, config)

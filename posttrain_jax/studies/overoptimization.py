@@ -56,9 +56,9 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     The headline: gold reward of one sample and, by number of pairs, where it peaks and where it ends.
 
   Raises:
-    InputError: bad configuration or input, before anything is compiled.
+    InputError: if config or input is not fit for use, before anything is compiled.
     Preempted: after SIGTERM, at the end of a stage.
-    Diverged: too many updates of a proxy in a row were not finite.
+    Diverged: if too many updates of a proxy in a row were not finite.
   """
   settings = parse(OveroptimizationSettings, config)
   with contextlib.ExitStack() as stack:
