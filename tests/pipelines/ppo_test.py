@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import types
 
 import jax
 import numpy as np
@@ -11,11 +10,8 @@ import pytest
 from configs import tiny_ppo, tiny_reward_model
 from posttrain_jax.assembly.model import Which, load_model
 from posttrain_jax.pipelines import method_assembly, ppo, reward_model
-from posttrain_jax.pipelines.ppo_advantages import NoEnd
-from posttrain_jax.pipelines.ppo_parts import PPOParts
-from posttrain_jax.types import FinishReason, InputError
+from posttrain_jax.types import InputError
 from tests.pipelines.killed_run import run_and_kill
-from tests.pipelines.made_groups import answer, group
 from tests.pipelines.small_offline import records, refused, small
 
 SMALL = {
@@ -34,6 +30,8 @@ SMALL = {
   "checkpoint.every": 2,
   "logging.rollouts_every": 1,
 }
+
+
 # Everything at once.
 ALL = {
   "kl.coefficient": 0.1,
@@ -163,36 +161,6 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
   assert [(each["data"], each["fsdp"]) for each in layouts] == [(4, 2)]
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
   assert first["value/mean"] != 0  # the reward model's head
-
-
-def test_only_answers_without_an_end_get_the_score_for_that():
-  stopped, cut = answer([5, 0]), answer([5, 6], reason=FinishReason.LENGTH)
-  groups = [group([stopped, cut], [1, 1]), group([cut, stopped], [0, 0.5], valid=[True, False])]
-  parts = types.SimpleNamespace(
-    engine=types.SimpleNamespace(max_prompt_length=3, max_new_tokens=2),
-    settings=types.SimpleNamespace(no_end=NoEnd(penalised=True, score=-2.0)),
-  )
-  batch, scores = PPOParts.batch(parts, groups)
-  np.testing.assert_array_equal(scores, [[1, -2], [-2, 0]])
-  np.testing.assert_array_equal(batch.mask.sum(-1), [[2, 2], [2, 0]])
-  np.testing.assert_array_equal(batch.correct, [[True, True], [False, False]])  # the verdict stays
-
-
-def test_the_average_is_evaluated_beside_the_policy():
-  parts = types.SimpleNamespace(
-    evaluator=lambda params, version: ({"eval/held/difficulty/1/avg@2": params, "eval/held/version": version}, {}),
-    engine=types.SimpleNamespace(params=1.0),
-    learner=types.SimpleNamespace(version=3),
-    kl_to_start=None,
-    settings=types.SimpleNamespace(average=types.SimpleNamespace(evaluate=True)),
-    _hand_over=lambda params: 10 * params,
-  )
-  own = {"eval/held/difficulty/1/avg@2": 1.0, "eval/held/version": 3}
-  assert PPOParts.evaluate(parts, None) == own
-  both = own | {"eval/held_average/difficulty/1/avg@2": 50.0, "eval/held_average/version": 3}
-  assert PPOParts.evaluate(parts, 5.0) == both
-  parts.settings.average.evaluate = False
-  assert PPOParts.evaluate(parts, 5.0) == own
 
 
 @pytest.mark.parametrize(

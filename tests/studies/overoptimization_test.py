@@ -6,9 +6,9 @@ import pytest
 from configs import tiny_overoptimization
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.settings import parse
-from posttrain_jax.studies import overoptimization, overoptimization_parts
+from posttrain_jax.studies import overoptimization
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
-from posttrain_jax.types import InputError, Prompt
+from posttrain_jax.types import InputError
 
 OVERRIDES = {
   "warmup.steps": 2,
@@ -96,24 +96,6 @@ def test_a_proxy_that_is_gold_reaches_the_ceiling_and_one_that_turns_is_said_to(
   np.testing.assert_allclose(mistaken["gold"]["mean"], expected, rtol=1e-9)
   assert (found["labels_flipped"], found["pairs_tied"]) == (0.25, 3)
   assert [each.pairs for each in curves.proxies] == [10, 20]
-
-
-def test_equal_answers_are_scored_once_and_each_sample_gets_its_own_score():
-  class Sums:
-    rows = ()
-
-    def score(self, rows):
-      self.rows = rows
-      return np.array([sum(row) for row in rows], np.float32)
-
-  class Given:
-    held_out = (Prompt(0, (10,), {}), Prompt(1, (20, 30), {}))
-
-  tokens = np.array([[[1, 2], [1, 2], [1, 0]], [[1, 2], [0, 0], [1, 2]]], np.int32)
-  lengths, proxy = np.array([[2, 2, 1], [2, 1, 2]]), Sums()
-  scores = overoptimization_parts.score(Given, proxy, {"tokens": tokens, "lengths": lengths})
-  assert scores.tolist() == [[13, 13, 11], [53, 50, 53]]
-  assert len(proxy.rows) == 4
 
 
 def test_sigterm_ends_the_run_after_the_stage_is_kept(tmp_path):

@@ -1,0 +1,42 @@
+"""Engines of a config: their sizes, and which samples are refused."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from configs import tiny_dapo
+from posttrain_jax.assembly.model import ModelSettings, load_policy
+from posttrain_jax.assembly.rollout_engine import RolloutSettings, make_engine, rollout_engine
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError, Prompt
+
+PROMPTS = [Prompt(0, (1, 2, 3), {}), Prompt(1, (1, 2, 3, 4, 5), {})]
+
+
+def settings(**changes):
+  config = tiny_dapo.get_config().rollout
+  config.update_from_flattened_dict(changes)
+  return parse(RolloutSettings, config, "rollout")
+
+
+@pytest.fixture(scope="module")
+def made():
+  return load_policy(parse(ModelSettings, tiny_dapo.get_config().model, "model")), make_mesh({}, jax.devices()[:1])
+
+
+def test_caches_are_as_long_as_the_longest_prompt_needs(made):
+  engine = rollout_engine(settings(), *made[:1], PROMPTS, made[1], seed=0)
+  assert (engine.max_prompt_length, engine.max_new_tokens, engine.slots) == (5, 24, 128)
+  assert engine.sampling.stop_ids == made[0].tokenizer.stop_ids
+
+
+@pytest.mark.parametrize("change", [{"sampling.top_p": 0.9}, {"sampling.top_k": 5}, {"sampling.min_p": 0.1}])
+def test_truncated_samples_are_trained_on_only_if_the_config_says_so(made, change):
+  with pytest.raises(InputError, match=r"^rollout\.sampling: top_k, top_p and min_p .*train_on_truncated"):
+    rollout_engine(settings(**change), made[0], PROMPTS, made[1], seed=0)
+  allowed = dataclasses.replace(settings(**change), train_on_truncated=True)
+  assert rollout_engine(allowed, made[0], PROMPTS, made[1], seed=0).sampling.truncates
+  # An engine whose samples are not trained on may truncate.
+  assert make_engine(settings(**change), made[0], PROMPTS, made[1], seed=0, share=1).sampling.truncates

@@ -1,0 +1,51 @@
+"""The order of a run's assembly: everything is read before anything is written."""
+
+import contextlib
+
+import pytest
+
+from configs import tiny_sft
+from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.pipelines.sft import SFTSettings
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.workdir import read_config, read_json
+from posttrain_jax.types import InputError
+from tests.pipelines.small_offline import small
+
+
+def settings(**changes):
+  return parse(SFTSettings, small(tiny_sft, sampled=True, **changes))
+
+
+def test_nothing_is_written_before_the_workdir_is_opened(tmp_path):
+  found = settings()
+  with contextlib.ExitStack() as stack:
+    run = MethodAssembly(found, stack)
+    judge = run.judge(found.rewards, run.workers(found.rewards))
+    run.evaluator(found.eval, found.rewards, judge)
+    assert not list(tmp_path.iterdir())
+    directory, _ = run.open(str(tmp_path / "run"))
+  assert set(read_json(directory.path)["digests"]) == {"tokenizer", "eval.sets.heldout.prompts"}
+  assert read_config(directory.path).eval.sets.heldout.samples == 2
+  assert (directory.path / "model.json").exists()
+
+
+def test_config_json_keeps_the_settings_that_it_is_given(tmp_path):
+  found = settings()
+  with contextlib.ExitStack() as stack:
+    directory, _ = MethodAssembly(found, stack).open(str(tmp_path / "run"), settings(steps=3), save_model=False)
+  assert read_config(directory.path).steps == 3 and not (directory.path / "model.json").exists()
+
+
+def test_votes_and_verifier_read_answers_alike():
+  found = settings(**{"eval.answer_style": "boxed"})
+  with contextlib.ExitStack() as stack, pytest.raises(InputError, match=r"^eval\.answer_style: 'boxed', expected"):
+    run = MethodAssembly(found, stack)
+    run.evaluator(found.eval, found.rewards, run.judge(found.rewards, run.workers(found.rewards)))
+
+
+def test_the_accuracy_is_one_of_the_reward_functions():
+  found = settings(**{"rewards.accuracy": "corect"})
+  with contextlib.ExitStack() as stack, pytest.raises(InputError, match=r"^(rewards\.)?accuracy.*'corect'"):
+    run = MethodAssembly(found, stack)
+    run.evaluator(found.eval, found.rewards, run.judge(found.rewards, run.workers(found.rewards)))

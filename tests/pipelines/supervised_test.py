@@ -1,0 +1,52 @@
+"""A warm-up before its training: what it reads, and when there is none."""
+
+import jax
+import pytest
+
+from configs import tiny_dapo
+from posttrain_jax.assembly.model import ModelSettings, load_policy
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp, prepare
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
+
+
+def settings(**changes):
+  config = tiny_dapo.get_config().warmup
+  config.demonstrations.per_difficulty = 5
+  config.update_from_flattened_dict(changes)
+  return parse(SupervisedSettings, config, "warmup")
+
+
+@pytest.fixture(scope="module")
+def policy():
+  return load_policy(parse(ModelSettings, tiny_dapo.get_config().model, "model"))
+
+
+@pytest.fixture(scope="module")
+def mesh():
+  return make_mesh({}, jax.devices()[:1])
+
+
+@pytest.mark.parametrize("given", [None, settings(steps=0)])
+def test_no_steps_are_no_warm_up(given, policy, mesh, tmp_path):
+  warm_up = WarmUp(given, policy, mesh, seed=0)
+  assert not warm_up.is_wanted and warm_up.digests == {}
+  assert warm_up(tmp_path, None, Preemption()) is policy
+  assert not list(tmp_path.iterdir())
+
+
+def test_its_data_are_named_by_their_field(policy, mesh):
+  warm_up = WarmUp(settings(), policy, mesh, seed=0)
+  assert warm_up.is_wanted and list(warm_up.digests) == ["warmup.demonstrations"]
+
+
+def test_epochs_become_steps(policy, mesh):
+  found, data = prepare(settings(steps=0, epochs=2, **{"optimizer.decay_updates": 0, "optimizer.warmup_updates": 0}), policy, mesh, 0)
+  assert found.steps == found.optimizer.decay_updates == -(-2 * data.batches.num_rows // 32)
+
+
+def test_a_batch_that_does_not_divide_is_refused(policy):
+  with pytest.raises(InputError, match=r"batch_size: 12 rows do not divide .* 8 shards"):
+    prepare(settings(batch_size=12), policy, make_mesh({"data": 8}), 0)
