@@ -16,7 +16,6 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel import processes
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.types import InputError
 from tests.learner.settings import make_correction, make_objective, make_optimizer_config
 from tests.random_params import names, random_params
 
@@ -93,38 +92,9 @@ def results():
   }
 
 
-def refused_by_main():
-  if not processes.is_main():
-    raise AssertionError("another process than the first was asked")
-  raise InputError("no good")
-
-
-def check_exchange():
-  """What only several processes can show of `parallel.processes`."""
-  index = jax.process_index()
-  assert processes.several() and processes.is_main() == (index == 0)
-  for sizes in ((0, 0), (3, 0), (1, 5000), (3 * 2**20 + 1, 7)):
-    sent = [bytes([i + 1]) * size for i, size in enumerate(sizes)]
-    assert processes.exchange(sent[index]) == sent
-  assert processes.on_main(lambda: {"a": [index, None, 0.1]}) == {"a": [0, None, 0.1]}
-  try:
-    processes.on_main(refused_by_main)
-  except InputError as error:
-    assert str(error) == "no good"
-  else:
-    raise AssertionError("nothing was raised")
-  try:
-    processes.local_mesh(make_mesh(dict(tensor=8)))
-  except InputError as error:
-    assert str(error).startswith("mesh.tensor: 8 devices, some of them another process's")
-  else:
-    raise AssertionError("nothing was raised")
-
-
 def main(argv):
   del argv
   with processes.joined(flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process):
-    check_exchange()
     found = results()
     np.savez(f"{flags.FLAGS.output}{jax.process_index()}.npz", **found)
 

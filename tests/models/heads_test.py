@@ -1,4 +1,4 @@
-"""Scalar heads: read at the last real token, in float32, whatever stands in the padding."""
+"""Scalar heads: read at the last real token, in float32, whatever the padding holds."""
 
 import dataclasses
 import functools
@@ -65,7 +65,7 @@ def test_a_row_has_the_score_of_its_last_token():
 
 @pytest.mark.parametrize("fill", [3, 19])
 def test_padding_has_no_influence(fill):
-  """Also where it is a token that ends answers: lengths say what is real."""
+  """Padding with the token that ends answers changes nothing: lengths decide what is real."""
   poisoned_prompts = np.where(np.arange(5) < PROMPT_LENGTHS[:, None], PROMPTS, fill)
   poisoned_answers = np.where(np.arange(4) < LENGTHS[..., None], ANSWERS, fill)
   found = answer_scores(CONFIG, params(), poisoned_prompts, poisoned_answers)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from posttrain_jax.models import heads, huggingface
 from posttrain_jax.models.config import RopeScaling, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
-from posttrain_jax.models.load import load, resolve
+from posttrain_jax.models.load import load
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
 
@@ -340,11 +340,3 @@ def test_truncated_weights(tmp_path):
   file.write_bytes(file.read_bytes()[:-100])
   with pytest.raises(InputError, match=r"model.safetensors: not a readable safetensors file"):
     load(tmp_path)
-
-
-def test_nothing_there(tmp_path):
-  with pytest.raises(InputError, match=r"does not exist; expected a directory, a .gguf file or one of smollm2-135m"):
-    load(tmp_path / "nowhere")
-  (tmp_path / "file.bin").touch()
-  with pytest.raises(InputError, match=r"is neither a directory nor a .gguf file"):
-    resolve(tmp_path / "file.bin")
