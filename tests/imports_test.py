@@ -1,6 +1,7 @@
 """Arrows point down only: what each part of the code may import, from one table."""
 
 import ast
+import graphlib
 import pathlib
 import sys
 
@@ -41,11 +42,15 @@ ALLOWED = {
 LOSSES_IMPORT = {"jax", "jax.numpy", "chex"}
 
 
-def imported_modules(path: pathlib.Path) -> list[tuple[int, str]]:
-  """(line, dotted name) of all imports of a file, those inside functions included; `from a import b` gives `a.b`."""
+def imported_modules(path: pathlib.Path, *, at_import_only: bool = False) -> list[tuple[int, str]]:
+  """(line, dotted name) of a file's imports; `from a import b` gives `a.b`.
+
+  Imports inside functions count too, unless `at_import_only`.
+  """
   package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+  tree = ast.parse(path.read_text("utf-8"), str(path))
   found = []
-  for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+  for node in tree.body if at_import_only else ast.walk(tree):
     if isinstance(node, ast.Import):
       found += [(node.lineno, alias.name) for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -87,6 +92,16 @@ def sources() -> list[pathlib.Path]:
   )
 
 
+def module_graph() -> dict[str, set[str]]:
+  """Each module of ours, with the modules of ours that it imports when it is imported."""
+  paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources()}
+  graph = {}
+  for module, path in paths.items():
+    names = [name for _, name in imported_modules(path, at_import_only=True)]
+    graph[module] = {found for name in names for found in (name, name.rpartition(".")[0]) if found in paths} - {module}
+  return graph
+
+
 def test_arrows_point_down():
   assert [line for path in sources() for line in violations(path)] == []
 
@@ -101,6 +116,21 @@ def test_the_table_has_no_cycle_and_keeps_sampling_and_learner_apart():
   order = list(ALLOWED)
   assert all(order.index(below) < order.index(part) for part in ALLOWED for below in ALLOWED[part])
   assert "learner" not in ALLOWED["sampling"] and "sampling" not in ALLOWED["learner"]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+  """Also within a folder, which the table does not look into."""
+  graph = module_graph()
+  assert graph["posttrain_jax.pipelines.ppo"]
+  list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_every_source_has_a_test_at_its_path():
+  """A reader finds the test of posttrain_jax/a/b.py in tests/a/b_test.py."""
+  package = ROOT / "posttrain_jax"
+  modules = [path.relative_to(package) for path in sources() if package in path.parents and path.stem != "__init__"]
+  assert modules
+  assert [str(path) for path in modules if not (ROOT / "tests" / path.with_name(f"{path.stem}_test.py")).exists()] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Residual dropout: rates by layer, masks that belong to a row, expectation, and an unchanged program without dropout."""
+"""Residual dropout: rates by layer, masks that belong to a row, expectation, and the same program without dropout."""
 
 import dataclasses
 import functools

@@ -43,7 +43,9 @@ def test_its_data_are_named_by_their_field(policy, mesh):
 
 
 def test_epochs_become_steps(policy, mesh):
-  found, data = prepare(settings(steps=0, epochs=2, **{"optimizer.decay_updates": 0, "optimizer.warmup_updates": 0}), policy, mesh, 0)
+  found, data = prepare(
+    settings(steps=0, epochs=2, **{"optimizer.decay_updates": 0, "optimizer.warmup_updates": 0}), policy, mesh, 0
+  )
   assert found.steps == found.optimizer.decay_updates == -(-2 * data.batches.num_rows // 32)
 
 
