@@ -36,7 +36,7 @@ from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.rollouts.collector import Collected
-from posttrain_jax.rollouts.dynamic_sampling import AtCap
+from posttrain_jax.rollouts.dynamic_sampling import AtCap, Outcome
 from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
@@ -161,8 +161,8 @@ def _records(parts: GRPOParts, step: int, collected: Collected, advantages: np.n
   """Returns the records of a step for rollouts/: groups trained on, then those dropped or carried."""
   decode = parts.policy.tokenizer.decode
   advantages = advantages[..., 0]  # of an answer's first token, where they differ
-  trained = [(group, "trained", advantages[i]) for i, group in enumerate(collected.trained)]
-  others = [(group, outcome, None) for group, outcome in collected.judged if outcome != "trained"]
+  trained = [(group, Outcome.TRAINED, advantages[i]) for i, group in enumerate(collected.trained)]
+  others = [(group, outcome, None) for group, outcome in collected.judged if outcome != Outcome.TRAINED]
   return [
     rollout_record(step, group, str(outcome), values, decode(group.prompt.tokens))
     for group, outcome, values in trained + others

@@ -206,6 +206,15 @@ class WarmUp:
       return self._policy
     path = directory / "warmup"
     path.mkdir(exist_ok=True)
-    options = dict(seed=self._seed, optimizer_kept=optimizer_kept)
-    params = fit(self._settings, self._policy, self._mesh, self._data, path, evaluator, preemption, **options)
+    params = fit(
+      self._settings,
+      self._policy,
+      self._mesh,
+      self._data,
+      path,
+      evaluator,
+      preemption,
+      seed=self._seed,
+      optimizer_kept=optimizer_kept,
+    )
     return dataclasses.replace(self._policy, params=params)
