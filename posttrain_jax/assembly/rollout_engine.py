@@ -57,6 +57,19 @@ class GroupSettings(EngineSettings):
   groups: int = at_least(1)
   group_size: int = at_least(1)
 
+  def check_updates(self, updates: int, where: str) -> None:
+    """Checks that a step's groups can be dealt to its updates.
+
+    Args:
+      updates: optimiser updates on the same groups.
+      where: the config field that has this number.
+
+    Raises:
+      InputError: if it does not divide the number of groups.
+    """
+    if self.groups % updates:
+      raise InputError(f"{where}: {updates} does not divide rollout.groups = {self.groups}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutSettings(GroupSettings):

@@ -4,19 +4,24 @@ The policy learns from the teacher's logprobs of the policy's own samples.
 """
 
 from posttrain_jax.assembly.judges import same_tokenizer
-from posttrain_jax.assembly.model import Policy, load_model
+from posttrain_jax.assembly.model import Policy, digests, load_model
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
 
-def load_teacher(path: str, tokenizer: Tokenizer, *, wanted: bool, advantage: str) -> Policy | None:
-  """Loads the teacher, or returns None if the method takes none.
+def load_teacher(
+  path: str, tokenizer: Tokenizer, *, wanted: bool, advantage: str
+) -> tuple[Policy | None, dict[str, str]]:
+  """Loads the teacher, if the method takes one.
 
   Args:
     path: PATH_OR_NAME of the teacher, of any size.
     tokenizer: the policy's. The teacher's must be the same, as samples are not tokenised again.
     wanted: whether the estimator of advantages takes a teacher's logprobs.
     advantage: the estimator's name, for messages.
+
+  Returns:
+    (the teacher, None if the method takes none; "teacher.path" to the digest of its weights).
 
   Raises:
     InputError: if a teacher is missing, is not wanted, or has another tokeniser.
@@ -25,7 +30,7 @@ def load_teacher(path: str, tokenizer: Tokenizer, *, wanted: bool, advantage: st
     expected = "the path of a model" if wanted else f"none, as advantage={advantage} takes no teacher"
     raise InputError(f"teacher.path: {path!r}, expected {expected}")
   if not wanted:
-    return None
+    return None, {}
   model, params = load_model(path)
   same_tokenizer(path, tokenizer, "teacher.path")
-  return Policy(model, tokenizer, params)
+  return Policy(model, tokenizer, params), {"teacher.path": digests(path, tokenizer)["model"]}

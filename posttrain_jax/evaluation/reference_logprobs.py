@@ -157,14 +157,12 @@ class KLToReference:
     """
     size = len(groups[0].answers)
     # Powers of two, so that the next answers, a little longer, do not compile anew.
-    widths = dict(
-      prompt_width=bucket(max(len(group.prompt.tokens) for group in groups)),
-      answer_width=bucket(max(int(group.lengths.max()) for group in groups)),
-    )
+    prompt_width = bucket(max(len(group.prompt.tokens) for group in groups))
+    answer_width = bucket(max(int(group.lengths.max()) for group in groups))
     batches = []
     for start in range(0, len(groups), _ROWS):
       part = [(group, range(size)) for group in groups[start : start + _ROWS]]
-      batch = stack_answers(part, count=_ROWS, answers=size, **widths)
+      batch = stack_answers(part, count=_ROWS, answers=size, prompt_width=prompt_width, answer_width=answer_width)
       batch.index[: len(part)] += start
       batches.append(batch)
     reference = compute_logprobs(

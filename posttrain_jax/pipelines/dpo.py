@@ -16,19 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
-from jax.sharding import Mesh
 
 from posttrain_jax.assembly.comparisons import PreferenceSettings, load_comparisons
 from posttrain_jax.assembly.hand_over import hand_over_of_learner
 from posttrain_jax.assembly.judges import RewardSettings
-from posttrain_jax.assembly.model import ModelSettings, Policy
+from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy, reference_logprobs
+from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
 from posttrain_jax.parallel.memory import Memory
@@ -150,7 +149,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       batch,
       directory.path,
       title="dpo",
-      evaluate=_evaluation(settings, run.policy, learner, evaluator, held_out, run.mesh),
+      evaluate=_evaluation(settings, run, learner, evaluator, held_out),
       preemption=preemption,
       evaluate_first=True,
       facts=data.facts,
@@ -161,29 +160,26 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 def _evaluation(
   settings: DPOSettings,
-  policy: Policy,
+  run: MethodAssembly,
   learner: BatchLearner,
   evaluator: Evaluator,
   held_out: Sequence[Comparison],
-  mesh: Mesh,
 ) -> Callable[[], dict[str, Any]]:
   """Makes what `offline.fit` evaluates with, while the learner still has the reference's parameters."""
-  hand_over, objective = hand_over_of_learner(learner, policy.model, mesh), settings.objective
-  preferred = kl = None
+  model, objective, preferred = run.policy.model, settings.objective, None
+  hand_over = hand_over_of_learner(learner, model, run.mesh)
   if held_out:
     preferred = PreferenceEvaluation(
-      policy.model,
+      model,
       held_out,
       objective,
       learner.state.params,
-      mesh,
+      run.mesh,
       batch_size=settings.batch_size,
-      pad_id=policy.tokenizer.pad_id or 0,
+      pad_id=run.policy.tokenizer.pad_id or 0,
       count_end=settings.preferences.count_end,
     )
-  if settings.eval.kl:
-    reference = frozen_copy(learner.state.params)
-    kl = KLToReference(policy.model, reference, mesh, chunk=objective.logprob_chunk)
+  kl = run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk)
 
   def evaluate() -> dict[str, Any]:
     params = learner.state.params

@@ -107,7 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   Args:
     config: see `configs/tiny_generative_reward.py`, which has every field.
-    workdir: DIR; gets settings.json, metrics.jsonl, checkpoints/, tensorboard/ and report.html.
+    workdir: DIR; gets config.json, metrics.jsonl, checkpoints/, tensorboard/ and report.html.
 
   Raises:
     InputError: if config or input is not fit for use, before anything is compiled.

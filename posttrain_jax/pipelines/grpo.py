@@ -13,7 +13,8 @@ are computed before the first. A checkpoint is made at a step's end, while the e
 next step depends on, unfinished answers included. So a run that was killed goes on bit for bit.
 
 To read on: `rollouts.collector` (which groups a step trains on), `pipelines.policy_batches` (masks),
-`pipelines.advantages`, `learner.policy_gradient` (the loss and what it is divided by), `losses.policy`.
+`pipelines.advantages`, `losses.group_advantages`, `learner.policy_gradient` (the loss and what it is divided by),
+`losses.token_surrogates`.
 
 Deviation from DAPO: with `dynamic_sampling.admission="drain"` a few groups are one or two steps stale, with "carry"
 many are, by up to `dynamic_sampling.max_staleness` steps. Their tokens are weighted by `objective.correction`.

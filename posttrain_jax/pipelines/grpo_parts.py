@@ -10,12 +10,11 @@ import numpy as np
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.rollout_engine import rollout_engine
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
+from posttrain_jax.evaluation.reference_logprobs import KLToReference
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.pipelines.advantages import Estimator
@@ -92,9 +91,8 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   division.check(run.mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   wanted = "teacher_logprobs" in estimator.inputs
-  teacher = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
-  if teacher is not None:
-    run.digests["teacher.path"] = policy_digests(settings.teacher.path, run.policy.tokenizer)["model"]
+  teacher, digests = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
+  run.digests |= digests
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
 
@@ -148,10 +146,6 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
     logprobs.teacher = lambda batch: scorer(teacher_params, batch)
-  kl_to_start = None
-  if settings.eval.kl:
-    start = frozen_copy(learner.state.params)
-    kl_to_start = KLToReference(run.policy.model, start, run.mesh, chunk=objective.logprob_chunk)
   return GRPOParts(
     directory=directory,
     policy=run.policy,
@@ -165,7 +159,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
-    kl_to_start=kl_to_start,
+    kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )
 

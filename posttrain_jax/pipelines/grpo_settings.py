@@ -119,11 +119,7 @@ class GRPOSettings:
     """Raises InputError if fields contradict each other."""
     self.optimizer.check()
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
-    if self.rollout.groups % self.learner.updates_per_step:
-      raise InputError(
-        f"learner.updates_per_step: {self.learner.updates_per_step} does not divide rollout.groups = "
-        f"{self.rollout.groups}"
-      )
+    self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
     if self.rollout.group_size % self.learner.rows_per_prompt:
       raise InputError(
         f"learner.rows_per_prompt: {self.learner.rows_per_prompt} does not divide rollout.group_size = "

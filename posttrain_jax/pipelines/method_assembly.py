@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.judges import (
@@ -25,7 +26,8 @@ from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, sav
 from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.evaluation.evaluator import Evaluator, SetsSettings
+from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation, SetsSettings
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
@@ -149,6 +151,19 @@ class MethodAssembly:
     self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
     self.digests |= self._evaluator.digests
     return self._evaluator
+
+  def kl_to_start(self, section: KLEvaluation, params: nnx.State, *, chunk: int) -> KLToReference | None:
+    """Keeps a copy of what training starts from, to measure the KL to it.
+
+    Args:
+      section: the config's `eval`.
+      params: the learner's parameters before its first update.
+      chunk: most tokens whose logits exist at a time on a device.
+
+    Returns:
+      The measurement; None, and no copy, if the config does not ask for it.
+    """
+    return KLToReference(self.policy.model, frozen_copy(params), self.mesh, chunk=chunk) if section.kl else None
 
   def open(self, workdir: str, settings: Any = None, *, save_model: bool = True) -> tuple[Workdir, Preemption]:
     """Opens the workdir and warms the policy up: `open_workdir`, then `finish`."""

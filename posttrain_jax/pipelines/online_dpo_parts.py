@@ -12,7 +12,7 @@ from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
-from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
+from posttrain_jax.evaluation.reference_logprobs import KLToReference
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
@@ -87,11 +87,7 @@ class OnlineDPOSettings:
       )
     if self.rollout.group_size < 2:
       raise InputError(f"rollout.group_size: {self.rollout.group_size}, expected at least 2")
-    if self.rollout.groups % self.learner.updates_per_step:
-      raise InputError(
-        f"learner.updates_per_step: {self.learner.updates_per_step} does not divide rollout.groups = "
-        f"{self.rollout.groups}"
-      )
+    self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
 
   @property
   def pairs_per_update(self) -> int:
@@ -156,10 +152,6 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
     micro_batches=settings.learner.micro_batches,
     max_skipped_updates=settings.learner.max_skipped_updates,
   )
-  kl_to_start = None
-  if settings.eval.kl:
-    start = frozen_copy(learner.state.params)
-    kl_to_start = KLToReference(run.policy.model, start, run.mesh, chunk=settings.objective.logprob_chunk)
   return OnlineDPOParts(
     directory=directory,
     policy=run.policy,
@@ -168,7 +160,7 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
     engine=engine,
     judge=judge,
     evaluator=evaluator,
-    kl_to_start=kl_to_start,
+    kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=settings.objective.logprob_chunk),
     preemption=preemption,
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )

@@ -29,6 +29,7 @@ from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.reports.report import write_report
+from posttrain_jax.rollouts.dynamic_sampling import Outcome
 from posttrain_jax.rollouts.group_json import rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
@@ -144,7 +145,7 @@ def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarr
   """Returns the records of a step for rollouts/, with the advantage of each answer's first token."""
   decode = parts.policy.tokenizer.decode
   return [
-    rollout_record(step, group, "trained", advantages[i, :, 0], decode(group.prompt.tokens))
+    rollout_record(step, group, Outcome.TRAINED.value, advantages[i, :, 0], decode(group.prompt.tokens))
     for i, group in enumerate(groups)
   ]
 

@@ -35,6 +35,7 @@ from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.rollouts import metrics as rollout_metrics
+from posttrain_jax.rollouts.dynamic_sampling import Outcome
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -90,7 +91,7 @@ class PPOParts:
 
   def describe(self, groups: Sequence[Group]) -> dict[str, float]:
     """Returns metrics of what a step sampled."""
-    judged = [(group, "trained") for group in groups]
+    judged = [(group, Outcome.TRAINED) for group in groups]
     stats, version = self.engine.take_stats(), self.engine.version
     found = rollout_metrics.describe(groups, judged, collections.Counter(), stats, version=version)
     valid = np.concatenate([group.valid for group in groups])
@@ -176,9 +177,6 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   )
   reference = logprob_scorer(model, objective, reference_mesh, division)
   reference_params = reference.freeze(start, settings.memory.reference)
-  kl_to_start = None
-  if settings.eval.kl:
-    kl_to_start = KLToReference(model, frozen_copy(start), run.mesh, chunk=objective.logprob_chunk)
   decay = settings.average.decay
   return PPOParts(
     settings=settings,
@@ -194,7 +192,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     preemption=preemption,
     reference_logprobs=lambda batch: reference(reference_params, batch),
     into_average=make_average(decay, learner.shardings.params) if decay else None,
-    kl_to_start=kl_to_start,
+    kl_to_start=run.kl_to_start(settings.eval, start, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, model, run.mesh),
   )
 

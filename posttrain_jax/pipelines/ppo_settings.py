@@ -129,10 +129,7 @@ class PPOSettings:
       raise InputError(f"ptx.coefficient: {self.ptx.coefficient}, expected 0 (off) or more")
     of_average = [f"{name}_average" for name in self.eval.sets] if self.average.decay and self.average.evaluate else []
     offline.check_best(self.eval, [*self.eval.sets, *of_average], epochs=False)
-    if self.rollout.groups % self.learner.minibatches:
-      raise InputError(
-        f"learner.minibatches: {self.learner.minibatches} does not divide rollout.groups = {self.rollout.groups}"
-      )
+    self.rollout.check_updates(self.learner.minibatches, "learner.minibatches")
 
   @property
   def division(self) -> Division:

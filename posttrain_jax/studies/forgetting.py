@@ -71,13 +71,9 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     if not settings.demonstrations.path:
       settings = write_narrow(settings, directory)
     evaluator = Evaluator(settings.eval, start.policy, judge, seed=settings.seed, mesh=mesh)
-    runs, data = zip(
-      *(
-        supervised.prepare(settings.run(rate), start.policy, mesh, settings.seed)
-        for rate in sorted(settings.learning_rates)
-      )
-    )
-    data = dataclasses.replace(data[-1], validation=plain)
+    # Runs differ in the learning rate only, so they share one reading of the demonstrations.
+    common, data = supervised.prepare(settings.run(settings.learning_rates[0]), start.policy, mesh, settings.seed)
+    data = dataclasses.replace(data, validation=plain)
     epoch = math.ceil(data.batches.num_rows / settings.batch_size)
     steps = {number * epoch: number for number in (0, *settings.epochs)}
 
@@ -91,11 +87,11 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 
     start.finish(opened, preemption, save_model=False)
     results = []
-    for run in runs:
-      rate = run.optimizer.learning_rate
+    times = dataclasses.replace(common.eval, every=epoch * math.gcd(*settings.epochs))
+    for rate in sorted(settings.learning_rates):
       path = directory / f"lr_{rate:g}"
-      times = dataclasses.replace(run.eval, every=epoch * math.gcd(*settings.epochs))
-      run = dataclasses.replace(run, steps=max(steps), eval=times)
+      optimizer = dataclasses.replace(common.optimizer, learning_rate=rate)
+      run = dataclasses.replace(common, steps=max(steps), eval=times, optimizer=optimizer)
       with Workdir.open(path, as_config(run), study_digests | data.digests | evaluator.digests):
         try:
           supervised.fit(run, start.policy, mesh, data, path, measure, preemption, seed=settings.seed)

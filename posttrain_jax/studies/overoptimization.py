@@ -2,7 +2,6 @@
 
 It measures the gold reward of the answers that a proxy likes best, over √KL.
 
-
 A synthetic gold reward (`rewards`) stands for people. It labels pairs of the policy's own answers, with noise; reward
 models trained on few and on many such pairs are the proxies. Of held-out prompts many answers are drawn once, scored by
 all, and every n is estimated from them (`studies.best_of_n`).

@@ -8,7 +8,7 @@ TOKENIZER = tiny_tokenizer("ab")
 
 
 def test_no_estimator_asks_for_one():
-  assert load_teacher("", TOKENIZER, wanted=False, advantage="leave_one_out") is None
+  assert load_teacher("", TOKENIZER, wanted=False, advantage="leave_one_out") == (None, {})
 
 
 def test_a_teacher_that_is_missing_or_not_wanted_is_refused():
