@@ -1,4 +1,7 @@
-"""Packaging. `configs` and `experiments` are run from the checkout: pip install -e .[test]."""
+"""Packages posttrain_jax.
+
+`configs` and `experiments` are run from the checkout: pip install -e .[test].
+"""
 
 from setuptools import find_packages, setup
 

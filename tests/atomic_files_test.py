@@ -1,4 +1,7 @@
-"""A file is replaced whole: neither a kill before the rename nor a reader in between finds a part of it."""
+"""Tests that a file is replaced whole.
+
+Neither a kill before the rename nor a reader at the same time finds a part of a file.
+"""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for every test, and the settings under which a silent mistake becomes an error."""
+"""Gives every test eight virtual CPU devices, and settings under which a silent mistake is an error."""
 
 import os
 
@@ -16,7 +16,9 @@ flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_quickly(request):
-  """Leaves out LLVM's optimisations in the default suite: most programs compile for seconds and compute for moments.
+  """Leaves out LLVM's optimisations in the default suite.
+
+  Most programs compile for seconds and compute for moments.
 
   Processes that tests start inherit it, since bits may be compared with theirs. Programs are optimised as a user's are
   where bits are what is tested (`tests/sampling`, `tests/pipelines/resume_test.py`) and in slow tests.
@@ -31,6 +33,6 @@ def compiled_quickly(request):
 
 @pytest.fixture
 def x64():
-  """Float64 for the tests that compare with float64 goldens."""
+  """Enables float64 for the tests that compare with float64 goldens."""
   with jax.enable_x64(True):
     yield

@@ -1,4 +1,4 @@
-"""Arrows point down only: what each part of the code may import, from one table."""
+"""Tests that imports point down only: one table says what each folder may import."""
 
 import ast
 import graphlib
@@ -43,7 +43,7 @@ LOSSES_IMPORT = {"jax", "jax.numpy", "chex"}
 
 
 def imported_modules(path: pathlib.Path, *, at_import_only: bool = False) -> list[tuple[int, str]]:
-  """(line, dotted name) of a file's imports; `from a import b` gives `a.b`.
+  """Returns (line, dotted name) of a file's imports; `from a import b` gives `a.b`.
 
   Imports inside functions count too, unless `at_import_only`.
   """
@@ -61,7 +61,7 @@ def imported_modules(path: pathlib.Path, *, at_import_only: bool = False) -> lis
 
 
 def part_of(module: str) -> str | None:
-  """The row of the table that a module of ours belongs to; None for other people's."""
+  """Returns the row of the table that a module of ours belongs to; None for other modules."""
   names = module.split(".")
   if names[0] == "experiments":
     return "experiments"
@@ -93,7 +93,7 @@ def sources() -> list[pathlib.Path]:
 
 
 def module_graph() -> dict[str, set[str]]:
-  """Each module of ours, with the modules of ours that it imports when it is imported."""
+  """Maps each module of ours to the modules of ours that it imports at import time."""
   paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources()}
   graph = {}
   for module, path in paths.items():

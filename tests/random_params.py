@@ -1,4 +1,4 @@
-"""Parameters for tests, drawn by numpy: eager `jax.random` compiles a program for every shape."""
+"""Draws parameters for tests with numpy: eager `jax.random` compiles a program for every shape."""
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,13 @@ def graph(config: TransformerConfig) -> nnx.GraphDef:
 
 
 def names(tree) -> dict[str, jax.Array]:
-  """Dotted name, as `blocks.attention.query`, to leaf."""
+  """Maps dotted names, such as `blocks.attention.query`, to leaves."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value"): leaf for path, leaf in leaves}
 
 
 def random_params(config: TransformerConfig, *, seed: int = 0, dtype=jnp.float32) -> nnx.State:
-  """Weights and biases of standard deviation 1/4, scales of norms around 1: no parameter is without effect."""
+  """Draws weights and biases of standard deviation 1/4 and norm scales around 1, so each has an effect."""
   rng = np.random.default_rng(seed)
 
   def one(path, leaf):

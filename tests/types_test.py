@@ -1,4 +1,4 @@
-"""What groups say of their answers, and that a rollout is a pytree of arrays."""
+"""Tests what groups say of their answers, and that a rollout is a pytree of arrays."""
 
 import dataclasses
 

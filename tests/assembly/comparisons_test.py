@@ -1,4 +1,4 @@
-"""Comparisons as a run asks for them: what is counted, what is refused, and in which words."""
+"""Tests how a run's comparisons are read, counted and refused."""
 
 import json
 

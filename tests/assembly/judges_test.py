@@ -20,7 +20,7 @@ EOS = 1
 
 
 class Workers:
-  """Right where the text is the answer; no verdict where it has a question mark."""
+  """Scores a text 1 if it is the answer, and gives no verdict if it has a question mark."""
 
   functions = (RewardFunction(path="-", weight=2.0, options={}, name="correct"),)
 
@@ -36,7 +36,7 @@ def drawn(text, *, stop=True):
 
 
 def a_group():
-  """Right, right but truncated, wrong, no verdict."""
+  """Makes a group of four answers: right, right but truncated, wrong, without a verdict."""
   answers = (drawn("12"), drawn("12", stop=False), drawn("3"), drawn("?"))
   return Group(Prompt(0, (2, 3), {"answer": "12"}), answers)
 

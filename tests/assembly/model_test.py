@@ -29,7 +29,10 @@ def test_tags_come_after_the_symbols():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """A workdir with two checkpoints, the first of them the best, of parameters that are 1 and 2 everywhere."""
+  """Makes a workdir with two checkpoints.
+
+  The parameters of the first are all 1, those of the second all 2. The first is the best.
+  """
   path = tmp_path_factory.mktemp("run")
   tokenizer = tiny_tokenizer(demonstrations.SYMBOLS)
   sizes = dict(num_layers=2, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)

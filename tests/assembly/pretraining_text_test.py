@@ -1,4 +1,4 @@
-"""Text for PPO-ptx: documents are learned whole, demonstrations as they are elsewhere."""
+"""Tests PPO-ptx's text: documents are learned whole, demonstrations as elsewhere."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Engines of a config: their sizes, and which samples are refused."""
+"""Tests a config's engines: their sizes, and which samples are refused."""
 
 import dataclasses
 

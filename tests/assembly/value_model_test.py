@@ -1,4 +1,4 @@
-"""Starts of the value model."""
+"""Tests what the value model starts from."""
 
 import numpy as np
 import pytest

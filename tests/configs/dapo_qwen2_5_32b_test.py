@@ -1,4 +1,7 @@
-"""The paper's run: its numbers, and that the loop takes the config on a model of the family that is small enough."""
+"""Tests the config of the DAPO paper's run.
+
+Its numbers are the paper's, and the loop takes the config on a small model of the family.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The configs of the online RL family: what they name exists, and they say what the papers say."""
+"""Tests the configs of the online RL family: what they name exists, and their numbers are the papers'."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""R1-Zero's numbers, and that prompts, rewards and objective are what the loop takes."""
+"""Tests R1-Zero's numbers, and that the loop takes its prompts, rewards and objective."""
 
 import string
 

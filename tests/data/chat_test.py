@@ -1,4 +1,4 @@
-"""Chat templates render as transformers renders them, and what the assistant said is told apart by role."""
+"""Tests that chat templates render as in transformers, and that roles mark the assistant's text."""
 
 import json
 import pathlib

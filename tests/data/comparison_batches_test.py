@@ -1,4 +1,7 @@
-"""Comparisons laid out: lengths decide, ends are counted or not, and every epoch has every prompt once."""
+"""Tests the layout of comparisons.
+
+Lengths decide the mask, end tokens are counted or not, and every epoch has every prompt once.
+"""
 
 import collections
 import json

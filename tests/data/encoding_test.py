@@ -20,7 +20,7 @@ def said(role, content):
 
 
 def shown(example, tokenizer=CHAT):
-  """The text of an example with what is learned in brackets."""
+  """Returns the text of an example, with brackets around what is learned."""
   text = "".join(
     f"[{tokenizer.decode([t])}]" if m else tokenizer.decode([t]) for t, m in zip(example.tokens, example.mask)
   )

@@ -23,7 +23,7 @@ def test_grades_look_at_the_result_first():
 
 
 def better(row):
-  """By how many grades the chosen answer is better, and by how many characters it is shorter."""
+  """Returns by how many grades the chosen answer is better, and by how many characters it is shorter."""
   chosen, rejected = row["chosen"], row["rejected"]
   return grade(chosen, row["answer"]) - grade(rejected, row["answer"]), len(rejected) - len(chosen)
 

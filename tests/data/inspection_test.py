@@ -13,7 +13,7 @@ TINY = tiny_tokenizer([*"abc[]\n\t\x1b", " Answer: "])
 
 
 def byte_tokenizer():
-  """Every byte is a token."""
+  """Makes a tokeniser with one token per byte."""
   alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
   backend = Backend(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
   backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -22,7 +22,7 @@ def byte_tokenizer():
 
 
 def example(text, learned, tokenizer=TINY, source="d.jsonl:3"):
-  """The learned tokens are those at the given places."""
+  """Makes an example that learns the tokens at the given places."""
   tokens = np.array(tokenizer.encode(text), np.int32)
   return Example(tokens, np.isin(np.arange(len(tokens)), learned), source)
 

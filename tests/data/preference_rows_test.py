@@ -1,4 +1,4 @@
-"""A row says which prompt, which answers and which order it has, in each of the forms that are read."""
+"""Tests that each form of a row gives its prompt, answers and order."""
 
 import pytest
 

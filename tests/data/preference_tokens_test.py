@@ -1,4 +1,7 @@
-"""Prompts and answers of rows become token ids, and the tokens that only end an answer are counted."""
+"""Tests that prompts and answers of rows become token ids.
+
+Tokens that only end an answer are counted.
+"""
 
 import numpy as np
 import pytest

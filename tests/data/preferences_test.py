@@ -1,4 +1,7 @@
-"""Rows become comparisons: what is read, what is refused, counted or cut, and which rows are held out."""
+"""Tests how rows become comparisons.
+
+Some rows are read, some refused, counted or cut, and some held out.
+"""
 
 import gzip
 import hashlib

@@ -12,7 +12,7 @@ from posttrain_jax.types import InputError
 
 
 def examples_of(*sizes):
-  """Examples with prompts of 2 tokens and the given numbers of learned tokens, all tokens different."""
+  """Makes examples with prompts of 2 tokens and the given numbers of learned tokens, all tokens different."""
   examples, start = [], 10
   for size in sizes:
     tokens = np.arange(start, start + 2 + size, dtype=np.int32)

@@ -1,11 +1,14 @@
-"""A tiny TFDS data set for sources_test: TFDS finds a builder's files only if it stands in a module."""
+"""Defines a tiny TFDS data set for sources_test.
+
+TFDS finds a builder's files only if the builder stands in a module.
+"""
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 
 class TinySums(tfds.core.GeneratorBasedBuilder):
-  """Ten sums; the last column is an array, the last row's text is not ASCII."""
+  """Holds ten sums; the last column is an array, the last row's text is not ASCII."""
 
   VERSION = tfds.core.Version("1.0.0")
 

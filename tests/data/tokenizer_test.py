@@ -1,4 +1,4 @@
-"""Tiny tokenisers give back what they were given, saved ones are the same, and SmolLM2 has its published ids."""
+"""Tests that tokenisers decode what they encode and can be saved, and that SmolLM2 has its published ids."""
 
 import json
 import pathlib

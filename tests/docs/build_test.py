@@ -1,4 +1,4 @@
-"""The documentation builds as a site without a warning, and shows what it should."""
+"""Tests that the documentation builds as a site without a warning and shows what it should."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""Docstrings are plain text: nothing in them is taken for markup."""
+"""Tests that docstrings are plain text: no part of them is read as markup."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,7 @@
-"""What docs/extending.md tells a reader to do, done to a copy of the checkout: every block of it is written or run."""
+"""Does what docs/extending.md says, in a copy of the checkout.
+
+Every block of the page is written to a file or run.
+"""
 
 import json
 import os
@@ -18,7 +21,7 @@ STEP = re.compile(r"(?:(Write|Append this to|Change) `([^`]+)`|(Check|Run) it):"
 
 
 def steps() -> list[tuple[str, str | None, str, str]]:
-  """(verb, path, language, text) of each block, in order."""
+  """Returns (verb, path, language, text) of each block, in order."""
   found = []
   for instruction, language, text in BLOCK.findall(PAGE):
     match = STEP.fullmatch(instruction)
@@ -29,7 +32,7 @@ def steps() -> list[tuple[str, str | None, str, str]]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-  """A copy of the checkout with all files and changes of the page."""
+  """Makes a copy of the checkout with all files and changes of the page."""
   copy = tmp_path_factory.mktemp("extended")
   for folder in ("posttrain_jax", "configs", "experiments"):
     shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""Links and paths in the documents lead somewhere: to files, headings and modules that exist."""
+"""Tests that links and paths in the documents lead to files, headings and modules that exist."""
 
 import pathlib
 import re
@@ -24,7 +24,7 @@ def text_of(page):
 
 
 def anchors(page):
-  """The anchors that GitHub and MyST give to headings."""
+  """Returns the anchors that GitHub and MyST give to headings."""
   headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
   return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 

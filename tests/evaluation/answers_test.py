@@ -23,7 +23,10 @@ def prompts():
 
 
 def generate(asked, group_size):
-  """Answer j of prompt i is j + 1 tokens that spell (i, j); the last one of each group is cut off."""
+  """Draws answers that spell their place.
+
+  Answer j of prompt i has j + 1 tokens that spell (i, j). The last one of each group is cut off.
+  """
   groups = []
   for prompt in asked:
     drawn = []

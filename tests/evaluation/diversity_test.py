@@ -90,7 +90,7 @@ def test_self_bleu_of_short_answers():
 
 
 def literal_self_bleu(answers, max_n, smoothing):
-  """Papineni's definition, answer against answer."""
+  """Computes self-BLEU by Papineni's definition, answer against answer."""
   total = 0.0
   for i, answer in enumerate(answers):
     others = answers[:i] + answers[i + 1 :]

@@ -1,4 +1,4 @@
-"""Evaluation sets of a config with an engine that answers from a script."""
+"""Tests a config's evaluation sets with an engine that answers from a script."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ POLICY = Policy(TransformerConfig(vocab_size=TOKENIZER.vocab_size, **SIZES), TOK
 
 
 class Engine:
-  """Greedily right; in samples right where the sample's number is even."""
+  """Answers right if greedy, and in samples if the sample's number is even."""
 
   made: list["Engine"] = []  # noqa: RUF012
 

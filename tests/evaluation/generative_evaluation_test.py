@@ -1,4 +1,4 @@
-"""A judge's score, read in two ways."""
+"""Tests the two ways to read a judge's score."""
 
 import dataclasses
 import math
@@ -66,7 +66,7 @@ def test_where_the_score_stands(text, expected):
 
 
 class Scripted:
-  """An engine that gives the same judgements whatever the parameters."""
+  """Gives the same judgements under any parameters."""
 
   def __init__(self, judgements):
     self.judgements = judgements

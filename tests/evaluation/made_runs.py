@@ -1,4 +1,4 @@
-"""Made-up runs of an ablation, as metrics.jsonl has them."""
+"""Makes runs of an ablation without training, as metrics.jsonl has them."""
 
 import json
 
@@ -8,7 +8,7 @@ PROBLEMS = 20
 
 
 def write_run(path, *, end, seed, tokens=1000, steps=12, **changes):
-  """A run whose accuracy rises linearly from .2 to `end`; returns its directory.
+  """Makes a run whose accuracy rises linearly from .2 to `end`; returns its directory.
 
   Args:
     path: its workdir.

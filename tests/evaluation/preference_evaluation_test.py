@@ -1,4 +1,4 @@
-"""Held-out pairs: rewards of answers relative to the reference that the evaluation was made with."""
+"""Tests held-out pairs: rewards of answers relative to the evaluation's reference."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The cache answers for the very same model and data, and for nothing else."""
+"""Tests that the cache answers only for exactly the same model and data."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def batches(seed=0, **options):
 
 @pytest.fixture
 def ask(tmp_path, monkeypatch):
-  """Looks up or computes; gives the values and whether they were computed."""
+  """Looks the values up or computes them; returns them and whether they were computed."""
   compute, calls = reference_logprobs.compute_logprobs, []
   monkeypatch.setattr(
     reference_logprobs, "compute_logprobs", lambda *args, **options: calls.append(0) or compute(*args, **options)

@@ -1,4 +1,4 @@
-"""Margins of held-out pairs, and the shift to demonstrations."""
+"""Tests the margins of held-out pairs, and the shift to demonstrations."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The held-out loss is the mean over learned tokens, whatever the batches."""
+"""Tests that the held-out loss is the mean over learned tokens, for any batches."""
 
 import jax
 import numpy as np

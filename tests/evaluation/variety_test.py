@@ -20,7 +20,7 @@ POLICY = Policy(TransformerConfig(vocab_size=TOKENIZER.vocab_size, **SIZES), TOK
 
 
 class Engine:
-  """Says "1 1 1" and "1 2 3" to the first prompt and twice "1 2 3" to the others."""
+  """Says "1 1 1" and "1 2 3" to the first prompt, and "1 2 3" twice to the others."""
 
   def __init__(self, model, sampling, **settings):
     self.sampling, self.settings, self.calls = sampling, settings, []

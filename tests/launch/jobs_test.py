@@ -1,4 +1,7 @@
-"""What starts a job elsewhere, checked here: what it would run, and what it says about signals, restarts and time."""
+"""Tests the scripts that start jobs elsewhere, without starting any.
+
+The tests look at the commands that would run, and at signals, restarts and time limits.
+"""
 
 import os
 import pathlib
@@ -45,7 +48,7 @@ def dry_run(script, *options, job=JOB):
 
 
 def commands(text):
-  """The printed commands as lists of words, read as a shell would."""
+  """Splits the printed commands into lists of words, as a shell would."""
   return [shlex.split(line) for line in text.splitlines()]
 
 
@@ -82,7 +85,10 @@ def test_what_is_wrong_with_the_command_is_said_in_a_line(script):
 
 @pytest.fixture
 def checkout(tmp_path):
-  """A checkout with the launch scripts and a Python that says what it was called with, or does what $PROGRAM says."""
+  """Makes a checkout with the launch scripts and a made-up Python.
+
+  That Python prints the arguments it was called with, or does what $PROGRAM says.
+  """
   shutil.copytree(LAUNCH, tmp_path / "launch")
   python = tmp_path / ".venv" / "bin" / "python"
   python.parent.mkdir(parents=True)
@@ -107,7 +113,7 @@ def test_sigterm_reaches_the_process_and_its_exit_code_comes_back(checkout):
 
 
 def started_by_systemd(command):
-  """The properties and the program of a `systemd-run` on a host, from the command that is given to ssh."""
+  """Returns properties and program of a host's `systemd-run`, from the command given to ssh."""
   words = shlex.split(command.split("sudo systemd-run ")[1])
   properties = dict(word.removeprefix("--property=").split("=", 1) for word in words if word.startswith("--property="))
   return properties, words[words.index("bash") :]
@@ -202,7 +208,10 @@ def test_sky(checkout):
 
 
 def slurm(checkout, code, restarts=0):
-  """Runs the batch script with a `srun` that ends with `code`: exit code, output, and what scontrol was told."""
+  """Runs the batch script with a `srun` that ends with `code`.
+
+  Returns the exit code, the output, and what scontrol was told.
+  """
   bin = checkout / "bin"
   bin.mkdir(exist_ok=True)
   for name, text in {"srun": f'printf "%s\\n" "$@"; exit {code}', "scontrol": 'echo "scontrol $*"'}.items():

@@ -11,7 +11,10 @@ TOOLS = ("bash", "cat", "cksum", "dirname", "realpath", "rm", "tee")
 
 @pytest.fixture
 def checkout(tmp_path):
-  """A checkout with the scripts and setup.py, on a PATH with few tools and whatever a test puts into bin/."""
+  """Makes a checkout with the scripts and setup.py.
+
+  Its PATH has few tools and the programs that a test puts into bin/.
+  """
   shutil.copytree(ROOT / "launch", tmp_path / "launch")
   shutil.copy(ROOT / "setup.py", tmp_path)
   (tmp_path / "bin").mkdir()

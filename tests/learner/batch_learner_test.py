@@ -1,4 +1,7 @@
-"""A learner of fixed batches: counts its updates, knows its rate, ends after too many that are not finite."""
+"""Tests a learner of fixed batches.
+
+It counts its updates, knows its rate, and ends after too many updates that are not finite.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The average's arithmetic, and that it takes over the layout and gives its old buffers back."""
+"""Tests the average's arithmetic, that it keeps the layout, and that it frees its old buffers."""
 
 import jax
 import jax.numpy as jnp

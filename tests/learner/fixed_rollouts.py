@@ -1,4 +1,7 @@
-"""Trains on fixed rollouts; as a program, in one of two processes: saves what came of it to --output=FILE.npz."""
+"""Trains on fixed rollouts.
+
+As a program, it is one of two processes and saves the results to --output=FILE.npz.
+"""
 
 import dataclasses
 
@@ -30,7 +33,7 @@ PROMPTS, GROUP, PROMPT_LENGTH, LENGTH = 4, 3, 5, 6
 
 
 def rollouts(step):
-  """Two updates of four prompts; the same whoever asks."""
+  """Makes the rollouts of two updates of four prompts; every call gives the same."""
   rng = np.random.default_rng(step)
   size = (2 * PROMPTS, GROUP, LENGTH)
   lengths = rng.integers(1, LENGTH + 1, size=size[:2])
@@ -59,7 +62,7 @@ def make_learner(mesh, **more):
 
 
 def train(learner):
-  """Metrics of each of the steps, [STEPS] a name, from the beginning."""
+  """Returns metrics of each of the steps, [STEPS] a name, from the first parameters on."""
   learner.state, _ = make_train_state(
     CONFIG, make_optimizer(OPTIMIZER), learner.mesh, seed=0, params=random_params(CONFIG)
   )
@@ -73,7 +76,7 @@ def train(learner):
 
 
 def results():
-  """What one layout makes of the rollouts, in two runs."""
+  """Trains twice in one layout and returns the results."""
   learner = make_learner(make_mesh(MESH))
   first = train(learner)
   digest = params_sha256(learner.state.params)

@@ -1,4 +1,7 @@
-"""A step is finished when it has a manifest, and damaged when its files are not those of the manifest."""
+"""Tests when a step counts as finished and when as damaged.
+
+It is finished if it has a manifest, and damaged if its files differ from the manifest.
+"""
 
 import json
 

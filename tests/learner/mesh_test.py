@@ -1,4 +1,4 @@
-"""One update is the same update on every mesh and for every number of micro-batches, to rounding.
+"""Tests that an update is the same on every mesh and for any number of micro-batches, to rounding.
 
 Everything is compared with one device and one micro-batch. The optimiser's epsilon is large, so that its step is about
 proportional to the gradient: Adam's first step would otherwise be the sign of it, and rounding would flip small ones.
@@ -50,7 +50,7 @@ def mesh_of(sizes):
 
 
 def policy_batch(count) -> PolicyBatch:
-  """Prompts and answers of all lengths, holes in the mask, one answer without a counted token."""
+  """Makes prompts and answers of all lengths, holes in the mask, and one answer without a counted token."""
   rng = np.random.default_rng(0)
   lengths = rng.integers(1, LENGTH + 1, size=(count, GROUP))
   mask = (np.arange(LENGTH) < lengths[..., None]) & (rng.random((count, GROUP, LENGTH)) < 0.9)
@@ -67,7 +67,7 @@ def policy_batch(count) -> PolicyBatch:
 
 
 def supervised_batch() -> SupervisedBatch:
-  """Packed rows with padding behind them."""
+  """Makes packed rows with padding behind them."""
   rng = np.random.default_rng(1)
   segment_ids = np.sort(rng.integers(0, 3, size=(8, 10)), axis=1).astype(np.int32)
   starts = np.array([[np.argmax(row == segment) for segment in row] for row in segment_ids])
@@ -128,7 +128,10 @@ def assert_same(found, expected):
 
 
 def cases(each, quick):
-  """Every pair of a training function and one of `each`; those not in `quick` are slow: each compiles for seconds."""
+  """Pairs each training function with each of `each`.
+
+  Pairs that are not in `quick` are marked slow, because each compiles for seconds.
+  """
   return [
     pytest.param(train, value, marks=() if (train, value) in quick else pytest.mark.slow)
     for train in (train_policy, train_supervised)

@@ -1,4 +1,4 @@
-"""PPO-ptx: the gradient of the mixed update is that of the policy's loss plus γ times that of the text's."""
+"""Tests PPO-ptx's gradient: the policy loss's gradient plus γ times the text loss's."""
 
 import dataclasses
 

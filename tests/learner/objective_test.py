@@ -1,4 +1,4 @@
-"""Which objectives are refused, and which can be computed as a sum over tokens."""
+"""Tests which objectives are refused, and which can be computed as a sum over tokens."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a loss is divided by is counted over the whole update, however it is cut."""
+"""Tests that the loss's denominator is counted over the whole update, however it is cut."""
 
 import dataclasses
 
@@ -11,7 +11,10 @@ from tests.learner.small_policy import TC, G, make_batch
 
 
 def batch():
-  """Prompt 0: answers of 2, 1 and 0 counted tokens, one of them behind a hole. Prompt 1: none. Prompt 2: 6, 0, 3."""
+  """Makes answers with these numbers of counted tokens, by prompt: (2, 1, 0), (0, 0, 0), (6, 0, 3).
+
+  One of prompt 0's counted tokens is behind a hole.
+  """
   mask = np.zeros((4, G, TC), bool)
   mask[0, 0, [0, 2]] = mask[0, 1, 5] = True
   mask[2, 0] = mask[2, 2, :3] = True

@@ -1,4 +1,4 @@
-"""The policy-gradient loss: what it is divided by, and that no way of computing it changes its gradient."""
+"""Tests the policy-gradient loss: its denominator, and that every way to compute it has the same gradient."""
 
 import dataclasses
 import functools
@@ -80,7 +80,7 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
 
 @functools.cache
 def off_policy_batch():
-  """Two prompts with holes and an empty answer; ratios on both sides of every clip."""
+  """Makes two prompts with holes and an empty answer, and ratios on both sides of every clip."""
   made, rng = make_batch(3, prompts=2), np.random.default_rng(4)
   mask = made.mask & (rng.random(made.mask.shape) < 0.8)
   mask[0, 0], mask[1, 1] = False, True
@@ -95,7 +95,7 @@ def loss_and_gradient(objective, batch):
 
 
 def expected_loss_and_gradient(objective, batch):
-  """Autodiff through all logits at once: no chunk, no other function of `learner`."""
+  """Differentiates through all logits at once: no chunk, no other function of `learner`."""
 
   def loss(params):
     model = nnx.merge(graph(SMALL), params)
@@ -128,7 +128,7 @@ def test_loss_and_gradient_do_not_depend_on_the_chunk(surrogate):
 
 
 def row_mixing(learner_logprobs, old_logprobs, advantages, mask):
-  """A surrogate as somebody may write it: each token weighs with the ratio of its whole row."""
+  """Computes a surrogate as a user may write it: each token weighs with the ratio of its whole row."""
   ratio = jnp.exp(jnp.where(mask, learner_logprobs - old_logprobs, 0).mean(axis=-1, keepdims=True))
   return jnp.where(mask, -ratio * advantages * jnp.exp(learner_logprobs), 0)
 

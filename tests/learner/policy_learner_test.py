@@ -14,12 +14,15 @@ from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
 
 
 def with_sampler_logprobs(learner, batch):
-  """As if the learner's own parameters had sampled: what an engine without any mismatch would record."""
+  """Fills in sampler logprobs as an engine without any mismatch would record them."""
   return dataclasses.replace(batch, sampler_logprobs=np.where(batch.mask, learner.score(batch), 0))
 
 
 def first_moments(learner):
-  """Of Adam after one update: what is proportional to the gradient, before clipping by its norm changes the scale."""
+  """Returns Adam's first moments, after one update proportional to the gradient.
+
+  Clipping by the norm changes only their scale.
+  """
   return [np.asarray(leaf) for leaf in jax.tree.leaves(optax.tree.get(learner.state.opt_state, "mu"))]
 
 

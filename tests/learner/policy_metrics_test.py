@@ -1,4 +1,4 @@
-"""Metrics of a micro-batch, by hand."""
+"""Tests the metrics of a micro-batch, by hand."""
 
 import math
 

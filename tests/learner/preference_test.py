@@ -1,4 +1,7 @@
-"""Losses of pairs from rows run one by one; every method's direction; what fills up a batch is not there."""
+"""Tests losses of pairs against rows computed one by one.
+
+Every method moves in its direction, and rows that only fill up a batch have no effect.
+"""
 
 import functools
 import math
@@ -53,7 +56,7 @@ def _logits(params, tokens):
 
 
 def row_logprobs(comparisons, seed=0, count_end=True) -> np.ndarray:
-  """float64 [N, K]: each row alone, its logits made whole."""
+  """Computes logprobs in float64 [N, K], each row alone, from all of its logits."""
 
   def one(prompt, answer):
     row = np.concatenate([prompt, answer]).astype(np.int32)
@@ -139,7 +142,7 @@ def test_on_a_mesh():
 
 
 def filled_up() -> ReferencedBatch:
-  """Sixteen rows of which eight are filling, with a reference as far off as can be."""
+  """Makes sixteen rows of which eight only fill up, with a reference as far off as possible."""
   batch = batch_of(pairs(), size=16)
   assert (batch.index[8:] == -1).all()
   far = np.where(np.arange(8)[:, None] + np.array([[0, 1]]) > 4, -1e4, 1e4)

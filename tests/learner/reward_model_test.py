@@ -1,4 +1,7 @@
-"""The reward model's update is that of rows scored one by one; what only fills up a batch is not there."""
+"""Tests that the reward model's update equals that of rows scored one by one.
+
+Rows that only fill up a batch have no effect.
+"""
 
 import dataclasses
 import functools
@@ -27,7 +30,7 @@ EOS, CENTERING = 2, 0.3
 
 
 def comparisons() -> list[Comparison]:
-  """Eight prompts: pairs, and three ranked answers, one with a tie and one not judged."""
+  """Makes eight prompts: pairs, and three ranked answers, one with a tie and one not judged."""
   rng = np.random.default_rng(0)
   ranks = [(0, 1), (1, 0), (0, 1, 2), (1, 0, 1), (0, 1), (2, 1, 0), (0, None, 1), (1, 0)]
   return [
@@ -48,7 +51,7 @@ def whole_batch(pad_id=0) -> ComparisonBatch:
 
 @functools.cache
 def row_scores() -> list[list[float]]:
-  """Rewards of all answers: each row alone, prompt before answer, read at its last token."""
+  """Computes the rewards of all answers, each row alone, read at its last token."""
   params = random_params(CONFIG)
   weights, bias = (np.asarray(names(params)[name], np.float64) for name in ("score", "score_bias"))
   hidden = jax.jit(lambda tokens: row_hidden(nnx.merge(graph(CONFIG), params), tokens))
@@ -62,7 +65,7 @@ def row_scores() -> list[list[float]]:
 
 
 def expected_loss(margins=None) -> tuple[float, float, float]:
-  """(loss, accuracy, mean margin), in float64 and pair by pair."""
+  """Computes (loss, accuracy, mean margin), in float64 and pair by pair."""
   losses, won, leads = [], [], []
   for each, scores in zip(comparisons(), row_scores()):
     of_prompt = []

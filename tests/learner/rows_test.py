@@ -1,4 +1,7 @@
-"""Groups cut over rows: what is cut, and that every aggregation still weighs tokens, answers and prompts as before."""
+"""Tests groups cut over rows.
+
+Every aggregation still weighs tokens, answers and prompts as before the cut.
+"""
 
 import dataclasses
 import functools
@@ -18,7 +21,7 @@ from tests.learner.settings import make_objective
 
 @functools.cache
 def batch():
-  """8 prompts of 3 answers; an answer, and all answers of a prompt, without a counted token."""
+  """Makes 8 prompts of 3 answers; one answer and one whole prompt have no counted token."""
   made = mesh_test.policy_batch(8)
   made.mask[2] = False
   return dataclasses.replace(made, correct=np.arange(24).reshape(8, 3) % 2 == 0)

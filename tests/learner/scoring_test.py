@@ -1,4 +1,7 @@
-"""Scores of answers: in the order of the prompts, whatever the updates, micro-batches and rows they are computed in."""
+"""Tests that scores of answers keep the prompts' order.
+
+This holds for any cut into updates, micro-batches and rows.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The records that a config fills, with every field given; a test names those that it changes."""
+"""Makes the records that a config fills, with every field given; a test names those that it changes."""
 
 from posttrain_jax.learner.objective import Correction, Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule
@@ -11,7 +11,7 @@ def make_correction(**changes) -> Correction:
 
 
 def make_objective(**changes) -> Objective:
-  """DAPO's, as in configs/tiny_dapo.py."""
+  """Makes DAPO's objective, as in configs/tiny_dapo.py."""
   fields = dict(
     clip_low=0.2,
     clip_high=0.28,

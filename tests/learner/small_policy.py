@@ -1,4 +1,4 @@
-"""A policy of a few thousand parameters, random judged answers for it, and learners that share their programs."""
+"""Makes a policy of a few thousand parameters, random judged answers, and learners that share programs."""
 
 import copy
 
@@ -39,7 +39,7 @@ _made = {}
 
 
 def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
-  """A learner in its first state; those of equal settings share their compiled programs."""
+  """Makes a learner in its first state; learners of equal settings share their compiled programs."""
   key = (objective, per_update, micro_batches)
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])

@@ -1,4 +1,4 @@
-"""A value model of a few thousand parameters, random answers with returns for it, and learners."""
+"""Makes a value model of a few thousand parameters, random answers with returns, and learners."""
 
 import jax
 import numpy as np

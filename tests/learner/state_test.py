@@ -1,4 +1,7 @@
-"""A train state is made in its shardings, from random or given parameters, without touching what was given."""
+"""Tests that a train state is made in its shardings.
+
+It starts from random or given parameters and leaves the given ones as they are.
+"""
 
 import jax
 import jax.numpy as jnp

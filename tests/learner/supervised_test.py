@@ -1,4 +1,7 @@
-"""The loss and gradient of packed rows are those of the examples alone, under both weightings and however cut."""
+"""Tests that loss and gradient of packed rows are those of each example alone.
+
+This holds under both weightings and for any cut.
+"""
 
 import dataclasses
 import functools
@@ -43,7 +46,7 @@ def rows(weighting, *, packed):
 
 @functools.cache
 def expected(weighting):
-  """Loss and gradient from every example by itself, unpadded, its logits made whole."""
+  """Computes loss and gradient of each example alone, unpadded, from all of its logits."""
 
   def loss(params):
     model = nnx.merge(graph(CONFIG), params)

@@ -1,4 +1,4 @@
-"""Two processes of four devices learn what one process of eight devices learns."""
+"""Tests that two processes of four devices learn the same as one of eight devices."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""An update is the same however it is cut, and one that is not finite changes nothing."""
+"""Tests that an update is the same for any cut, and that one which is not finite changes nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ ROWS = np.array([[1.0, 2], [3, 4], [-1, 1], [0, 2], [5, 5], [1, 0], [2, 2], [4, 
 
 
 def loss_of(params, rows, total):
-  """Mean over the update's rows of (x · w)² / 2."""
+  """Averages (x · w)² / 2 over the update's rows."""
   products = rows @ params
   return LossOutput(jnp.square(products).sum() / 2 / total, {"rows": jnp.float32(len(rows))}, {"most": products.max()})
 

@@ -1,4 +1,4 @@
-"""The value model's learner: its own layout, its own updates."""
+"""Tests the value model's learner: its own layout, its own updates."""
 
 import dataclasses
 

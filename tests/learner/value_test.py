@@ -1,4 +1,4 @@
-"""The value model: V before each token, zero at first, and an update that is the sum of its parts."""
+"""Tests the value model: V before each token, 0 at first, and an update that sums its parts."""
 
 import jax
 import numpy as np

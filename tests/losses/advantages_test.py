@@ -1,4 +1,7 @@
-"""What every estimator of `losses.advantages` keeps to; what each computes is tested beside its own file's name."""
+"""Tests the properties of all estimators of `losses.advantages`.
+
+What each estimator computes is tested in the file of its own name.
+"""
 
 import functools
 import inspect

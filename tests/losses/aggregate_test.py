@@ -19,7 +19,7 @@ each_aggregate = pytest.mark.parametrize("mean", AGGREGATES)
 
 
 def denominator(mean, mask):
-  """What the aggregate divides the whole update by."""
+  """Returns what the aggregate divides the whole update by."""
   if mean is aggregate.token_mean:
     return mask.sum()
   return mask.any(axis=(1, 2)).sum() if mean is aggregate.prompt_mean else mask.any(axis=-1).sum()
@@ -114,7 +114,7 @@ def test_prompt_mean_wants_prompts():
 
 
 def by_definition(name, x, mask, *, denominator=None, prompt_tokens=None, max_length=10):
-  """The aggregate of x [P, G, T] as its definition says, with loops, in float64."""
+  """Computes the aggregate of x [P, G, T] by its definition, with loops, in float64."""
   mask = np.asarray(mask) != 0
   if name == "token_mean":
     parts, total = [x[mask].sum()], mask.sum()

@@ -17,7 +17,7 @@ ONES = np.ones((1, 5), np.float32)
 
 
 def held(call, learner, advantages, mask):
-  """The tokens whose loss is not that of the surrogate around them. Ratios are e^.1."""
+  """Marks the tokens whose loss differs from the plain surrogate's. Ratios are e^.1."""
   return np.asarray(call(learner, learner - 0.1, advantages, mask)) != np.asarray(
     clipped_surrogate(learner, learner - 0.1, advantages, mask)
   )

@@ -1,4 +1,7 @@
-"""The gradient that a forward pass makes, against autodiff of `token_logprobs` and of all logits at once."""
+"""Tests the gradient that a forward pass makes.
+
+It is compared with autodiff of `token_logprobs` and of all logits at once.
+"""
 
 import functools
 
@@ -14,7 +17,7 @@ from tests.losses.logprobs_example import CHUNK, LARGE_VOCABULARY, TOKENS, argum
 
 
 def loss_of_tokens(logprobs, entropies, data):
-  """Not linear, different for each token, and 0 for padding."""
+  """Computes a loss that is not linear, differs for each token, and is 0 for padding."""
   weights, mask = data
   return jnp.where(mask, weights * (jnp.exp(logprobs) - 0.3 * logprobs * entropies + entropies**2), 0)
 

@@ -1,4 +1,6 @@
-"""The losses against verl, TRL and OpenRLHF, in float64, on every case of data/policy_losses.json that is ours.
+"""Tests the losses against verl, TRL and OpenRLHF in float64.
+
+The cases are those of data/policy_losses.json that this code has.
 
 LOSSES are scalars, checked with their gradient where the file has one; TOKENS are [B, T] arrays, compared on the
 counted tokens; SCALARS is the rest. Each entry says in our options what the peer's settings mean. Whatever the file has
@@ -94,7 +96,7 @@ def fixed_length(x):  # the peers divide by the padded width
 
 
 def then(aggregated, tokens, *args, **options):
-  """The scalar loss aggregated(tokens(new, ...))."""
+  """Makes the scalar loss aggregated(tokens(new, ...))."""
   return lambda new: aggregated(tokens(new, *args, **options))
 
 
@@ -107,19 +109,19 @@ def corrected(*weights):
 
 
 def gated(new):
-  """Every token has its own weight, and an answer whose geometric mean is outside the band has none."""
+  """Weighs every token by itself, and drops answers whose geometric mean is outside the band."""
   return correction("token", "truncate", None, math.inf) * (correction("geometric", "mask", *BAND) > 0) * clipped(new)
 
 
 def unbiased_k3(new):
-  """k3's value; its gradient is k2's, weighted by the ratio because the tokens are the old policy's."""
+  """Returns k3's value with k2's gradient, weighted by the ratio because the old policy drew the tokens."""
   ratio = policy.importance_correction(new, F["old"], MASK, high=math.inf)
   weighted = token_mean(ratio * kl_to_ref("k3+")(new))
   return weighted + jax.lax.stop_gradient(token_mean(kl_to_ref("k3")(new)) - weighted)
 
 
 def rloo_surrogate(new):
-  """One ratio an answer, of summed logprobs: each answer is one long token."""
+  """Computes RLOO's surrogate with one ratio an answer: each answer is one long token."""
   total = (jnp.sum(new * MASK, axis=1, keepdims=True), np.sum(F["old"] * MASK, axis=1, keepdims=True))
   one = np.ones((8, 1))
   return aggregate.token_mean(policy.clipped_surrogate(*total, F["adv_seq"][:, None], one, clip_high=0.28), one)
@@ -135,7 +137,7 @@ def gae(token_rewards, mask, part, whiten=None):
 
 
 def reward_to_go(discount):
-  """Without values and with λ = 1, what GAE sums is the discounted reward still to come."""
+  """Sums the discounted rewards still to come: GAE without values and with λ = 1."""
   return advantages.gae(F["token_rewards"], 0 * MASK, MASK, discount=discount, lam=1.0)[1]
 
 
@@ -155,7 +157,7 @@ def summed_kl():
 
 
 def from_logits(entropy):
-  """Logits are hidden states under the identity."""
+  """Computes logprobs from logits: as hidden states, under the identity as unembedding."""
   return logprobs.token_logprobs(F["logits"], np.eye(11), F["labels"], chunk=5, entropy=True)[entropy]
 
 
@@ -340,7 +342,7 @@ SCALARS = {
 
 
 def clipped_share():
-  """A token is clipped where the clip makes its loss larger."""
+  """Computes the share of tokens whose loss the clip makes larger."""
   return share(clipped(F["new"]) > unclipped(F["new"]))
 
 

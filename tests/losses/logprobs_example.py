@@ -1,4 +1,4 @@
-"""Hidden states and targets at random, the definition of their logprobs, and what shapes a program makes."""
+"""Makes random hidden states and targets, and computes their logprobs by the definition."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def example(shape=(3, 7), width=WIDTH, vocabulary=VOCABULARY, seed=0, dtype=np.f
 
 
 def full(hidden, unembedding, targets, temperature=1.0, softcap=None):
-  """The definition, with all logits at once: (logprobs, entropies)."""
+  """Computes (logprobs, entropies) by the definition, with all logits at once."""
   logits = hidden @ unembedding
   if softcap is not None:
     logits = softcap * jnp.tanh(logits / softcap)
@@ -28,7 +28,7 @@ TOKENS, LARGE_VOCABULARY, CHUNK = 2048, 8192, 64
 
 
 def shapes_in(jaxpr):
-  """Shapes of every value in a jaxpr and in the jaxprs inside it."""
+  """Yields the shape of every value in a jaxpr and in the jaxprs inside it."""
   for equation in jaxpr.eqns:
     yield from (variable.aval.shape for variable in equation.outvars)
     for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):

@@ -24,7 +24,7 @@ from tests.losses.logprobs_example import (
 
 
 def weighted(function, targets, **options):
-  """((a scalar that weighs every output differently, the outputs), gradients), jitted."""
+  """Makes the jitted function to ((a scalar that weighs every output differently, the outputs), gradients)."""
   weights = np.random.default_rng(9).normal(size=(2, *targets.shape))
 
   def loss(hidden, unembedding):
@@ -196,7 +196,7 @@ def compile_on_mesh(shards):
 
 
 def collectives(text):
-  """(elements, inside a loop?) of each array that a compiled program sends between devices."""
+  """Returns (elements, inside a loop?) of each array that a compiled program sends between devices."""
   computation = ""
   for line in text.splitlines():
     if header := re.match(r"^(ENTRY )?%?\S+ .*\{$", line):

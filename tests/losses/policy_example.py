@@ -1,10 +1,10 @@
-"""What the tests of policy losses compute with."""
+"""Makes the arrays that the tests of policy losses share."""
 
 import numpy as np
 
 
 def example(shape=(4, 6), seed=0, spread=0.5):
-  """Learner and old logprobs, advantages, and a mask with holes, an empty row and a full row."""
+  """Makes logprobs, old logprobs, advantages, and a mask with holes, an empty row and a full row."""
   rng = np.random.default_rng(seed)
   old = -rng.exponential(size=shape).astype(np.float32)
   learner = old + spread * rng.normal(size=shape).astype(np.float32)

@@ -1,4 +1,7 @@
-"""What every surrogate of `losses.policy` keeps to; what each computes is tested beside its own file's name."""
+"""Tests the properties of all surrogates of `losses.policy`.
+
+What each surrogate computes is tested in the file of its own name.
+"""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The preference losses with settings for the tests, one comparison by hand, and logprobs at random."""
+"""Lists the preference losses with settings for the tests; has one comparison by hand and random logprobs."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ RELATIVE = DIRECT | VARIANTS
 
 
 def kto_of_pairs(chosen, rejected, reference_chosen, reference_rejected):
-  """KTO, with the chosen answers as desirable ones and the rejected as undesirable."""
+  """Computes KTO, with the chosen answers as desirable ones and the rejected as undesirable."""
   call = functools.partial(preference.kto, kl=0.3, beta=0.5, desirable_weight=1.2)
   chosen = call(chosen, reference_chosen, jnp.ones(jnp.shape(chosen), bool))
   return chosen + call(rejected, reference_rejected, jnp.zeros(jnp.shape(rejected), bool))
@@ -64,7 +64,7 @@ def sigmoid(x):
 
 
 def assert_by_hand(name, expected):
-  """The loss of one comparison with u = −1 − (−3) = 2, v = −5 − (−4) = −1 and Δ = 3.
+  """Checks the loss of one comparison with u = −1 − (−3) = 2, v = −5 − (−4) = −1 and Δ = 3.
 
   With β = .5, βu = 1, βv = −½ and βΔ = 1.5.
   """

@@ -1,4 +1,6 @@
-"""The preference losses against TRL and OpenRLHF, in float64, on every case of data/preference_losses.json.
+"""Tests the preference losses against TRL and OpenRLHF in float64.
+
+All cases of data/preference_losses.json are compared.
 
 LOSSES are functions of the settings' inputs, chosen and rejected, that return one loss per comparison; their mean is
 checked, with its gradients where the file has them. Nothing in the file is left out.
@@ -26,18 +28,18 @@ REWARDS = "chosen_rewards", "rejected_rewards"
 
 
 def relative(loss, **options):
-  """A loss relative to the reference, as a function of the policy's logprobs."""
+  """Makes a loss relative to the reference, as a function of the policy's logprobs."""
   return LOGPS, lambda chosen, rejected: loss(chosen, rejected, *REFERENCE, **options)
 
 
 def averaged_ipo(chosen, rejected):
-  """TRL divides each side's log ratio by its length: means over tokens instead of sums."""
+  """Divides each side's log ratio by its length, as TRL does: means over tokens instead of sums."""
   lengths = (F["chosen_lens"], F["rejected_lens"]) * 2
   return preference.ipo(*(x / n for x, n in zip((chosen, rejected, *REFERENCE), lengths)), tau=0.1)
 
 
 def kto(sign):
-  """All chosen answers are desirable, all rejected ones undesirable; the mean is over both."""
+  """Averages over both sides; all chosen answers are desirable, all rejected ones undesirable."""
   kl = sign * np.mean(F["kto_kl_policy_logps"] - F["kto_kl_ref_logps"])
   desirable = np.repeat([True, False], len(REFERENCE[0]))
 

@@ -1,4 +1,7 @@
-"""Properties of every preference loss; the test of each file has the numbers of its own losses."""
+"""Tests the properties of every preference loss.
+
+The test of each file has the numbers of its own losses.
+"""
 
 import jax
 import jax.numpy as jnp

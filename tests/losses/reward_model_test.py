@@ -29,7 +29,7 @@ def test_margins_have_no_gradient():
 
 
 def ranking(ranks):
-  """preferred [N, K, K] of ranks [N, K], lower is better; −1 is padding."""
+  """Computes preferred [N, K, K] of ranks [N, K]; lower is better, −1 is padding."""
   ranks = np.asarray(ranks)
   present = (ranks[:, :, None] >= 0) & (ranks[:, None, :] >= 0)
   return present & (ranks[:, :, None] < ranks[:, None, :])

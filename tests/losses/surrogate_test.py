@@ -1,4 +1,4 @@
-"""Which surrogates say that a token's loss depends on that token alone, and that it is true of them."""
+"""Tests which surrogates declare that a token's loss depends on that token alone, and that this is true."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""A chunk's logits, reductions and gradient against the plain formulas, and the cut of arrays into chunks."""
+"""Tests a chunk's logits, reductions and gradient against plain formulas, and the cut into chunks."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def chunk():
 
 
 def plain(hidden, unembedding, targets, softcap):
-  """(logits, logprobs, entropies) by their definitions."""
+  """Computes (logits, logprobs, entropies) by their definitions."""
   logits = hidden @ unembedding
   if softcap is not None:
     logits = softcap * jnp.tanh(logits / softcap)

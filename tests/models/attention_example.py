@@ -1,4 +1,4 @@
-"""Projections at random, and comparisons of attention with and without the kernels of a platform, on a CPU.
+"""Makes random projections, and compares attention with and without a platform's kernels on a CPU.
 
 Head dimension 128 by default, as the TPU's kernel has it on the chip.
 """
@@ -19,7 +19,7 @@ HEADS, KV_HEADS, WIDTH = 4, 2, 128
 
 @contextlib.contextmanager
 def kernels(module):
-  """`attention` takes these kernels, on a CPU."""
+  """Lets `attention` take these kernels, on a CPU."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attention, "platform", lambda: "here")
     patch.setitem(attention._KERNELS, "here", module)
@@ -27,7 +27,7 @@ def kernels(module):
 
 
 def traced_for(platform, shape=(1, 1, 1)):
-  """A mesh of devices that are not there."""
+  """Sets a mesh of devices that do not exist."""
   device = AbstractDevice(device_kind="made up", num_cores=1, platform=platform)
   return jax.sharding.use_abstract_mesh(AbstractMesh(shape, AXES, (AxisType.Auto,) * 3, abstract_device=device))
 
@@ -39,7 +39,7 @@ def projections(batch, length, *, width=WIDTH, dtype=np.float32):
 
 
 def assert_same(attend, kernel, arrays, counted=slice(None)):
-  """Values at the tokens that count, and gradients of a scalar of them, with and without a kernel."""
+  """Computes values at the tokens that count and gradients of a scalar of them, with and without a kernel."""
   weights = np.random.default_rng(1).normal(size=arrays[0].shape).astype(np.float32)
 
   def value_and_gradient():
@@ -64,7 +64,7 @@ def packed(length):
 
 
 def assert_same_in_groups(kernel):
-  """Prompts of all lengths, one of them without a token; answers over one block of 128 long."""
+  """Makes prompts of all lengths, one without a token, and answers longer than a block of 128."""
   attend = attention.grouped(jnp.array([20, 7, 0]), prefix_width=20, group_size=2)
   counted = (slice(None), slice(20, None))  # in a prompt's padding the result is arbitrary
   assert_same(attend, kernel, projections(3, 20 + 2 * 130), counted)

@@ -1,4 +1,4 @@
-"""Each kind of attention against the plain formula in numpy float64, and the masks at their edges."""
+"""Tests each kind of attention against the plain formula in numpy float64, and the masks at their edges."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def projections(batch, length, seed=0, dtype=np.float32):
 
 
 def plain(query, key, value, allowed):
-  """softmax(q k / sqrt(H)) v with an explicit mask [B, T, T'], one head at a time."""
+  """Computes softmax(q k / sqrt(H)) v with an explicit mask [B, T, T'], one head at a time."""
   query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
   attended = np.zeros(query.shape)
   for head in range(HEADS):

@@ -1,4 +1,7 @@
-"""Residual dropout: rates by layer, masks that belong to a row, expectation, and the same program without dropout."""
+"""Tests residual dropout.
+
+Tested are rates by layer, masks that belong to a row, the expectation, and the same program without dropout.
+"""
 
 import dataclasses
 import functools

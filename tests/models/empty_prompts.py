@@ -1,4 +1,7 @@
-"""Caches whose prompts have no tokens, for tests in which all tokens are in the rows' own cache."""
+"""Makes caches whose prompts have no tokens.
+
+They are for tests in which all tokens are in the rows' own cache.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,9 @@ def no_prompts(rows: int) -> Prefixes:
 
 
 def beside_no_prompts(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, ...]:
-  """A layer's cache [S, K, L, H] with prompts of one position, which no row attends to: its large values would show."""
+  """Makes a layer's cache [S, K, L, H] with prompts of one position.
+
+  No row attends to that position: its large values would show.
+  """
   prompts = jnp.full_like(keys[:, :, :1], 100.0)
   return keys, values, prompts, prompts

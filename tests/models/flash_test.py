@@ -1,4 +1,7 @@
-"""The GPU's attention: its order of prompts and answers, run by XLA on a CPU, and when cuDNN is chosen."""
+"""Tests the GPU's attention.
+
+Its order of prompts and answers is run by XLA on a CPU. The choice of cuDNN is tested, too.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The count, by hand and against what the compiler counts."""
+"""Tests the count of FLOPs, by hand and against the compiler's count."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Packed and grouped forward passes against every row alone, values and gradients."""
+"""Tests packed and grouped forward passes against every row alone: values and gradients."""
 
 import functools
 
@@ -59,7 +59,7 @@ def grouped(params):
 
 
 def repeated_rows():
-  """The same 12 sequences with the prompt repeated in front of each answer: [P * G, Tp + Tc], right-padded."""
+  """Makes the same 12 sequences [P * G, Tp + Tc], right-padded, with the prompt in front of each answer."""
   rows = np.zeros((12, 9), np.int32)
   for p in range(4):
     for g in range(3):
@@ -70,7 +70,7 @@ def repeated_rows():
 
 
 def predicting(hidden):
-  """[P, G, Tc, D] of rows' hidden states [P * G, T, D]: index t is before answer token t."""
+  """Takes [P, G, Tc, D] from rows' hidden states [P * G, T, D]: index t is before answer token t."""
   at = PROMPT_LENGTHS[:, None] - 1 + np.arange(4)
   return jnp.stack([hidden[3 * p : 3 * p + 3, at[p]] for p in range(4)])
 

@@ -1,4 +1,4 @@
-"""GGUF files: SmolLM2-135M-Instruct as llama.cpp and transformers compute it, and small files written here."""
+"""Tests GGUF files: SmolLM2-135M-Instruct as in llama.cpp and transformers, and small files written here."""
 
 import json
 import pathlib
@@ -94,7 +94,7 @@ def _write(gguf, path, config=CONFIG, *, architecture="llama", leave_out=(), ext
   writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
 
   def pairs(matrix):
-    """Rows of each head from halves (i, i + H / 2) to neighbouring pairs."""
+    """Reorders rows of each head from halves (i, i + H / 2) to neighbouring pairs."""
     heads = matrix.reshape(-1, 2, config.head_dim // 2, matrix.shape[-1])
     return np.stack([heads[:, 0], heads[:, 1]], axis=2).reshape(matrix.shape)
 

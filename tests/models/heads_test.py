@@ -1,4 +1,4 @@
-"""Scalar heads: read at the last real token, in float32, whatever the padding holds."""
+"""Tests scalar heads: read at the last real token, in float32, for any padding."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ def row_scores(config, params, tokens, lengths):
 
 
 def joined(fill=0):
-  """Every prompt with each of its answers in a row [8, 9] of its own, and the rows' lengths."""
+  """Puts every prompt with each of its answers in a row [8, 9] of its own; returns rows and lengths."""
   rows, lengths = np.full((8, 9), fill), []
   for i, (prompt, count) in enumerate(zip(PROMPTS, PROMPT_LENGTHS)):
     for j in range(2):

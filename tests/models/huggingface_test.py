@@ -1,4 +1,7 @@
-"""Hugging Face directories: logits as transformers has them, every parameter in its place, one line for each fault."""
+"""Tests Hugging Face directories.
+
+Logits are those of transformers, every parameter is in its place, and each fault is one line.
+"""
 
 import json
 import pathlib
@@ -23,7 +26,7 @@ NAMES = ["llama3", "smollm2", "smollm2_bf16", "qwen2_5", "qwen3", "qwen3_sharded
 
 
 def _logits_of(directory):
-  """Logits [B, T, V] of tokens [B, T], by the model in a directory."""
+  """Computes logits [B, T, V] of tokens [B, T], by the model in a directory."""
   config, params = load(directory)
   graph = nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[0]
 

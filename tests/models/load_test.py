@@ -1,4 +1,4 @@
-"""Finding a checkpoint by path or name, and arrays in the state of a transformer."""
+"""Tests how a checkpoint is found by path or name, and arrays in a transformer's state."""
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ def test_nothing_there(tmp_path):
 
 
 def arrays():
-  """Every parameter by its path."""
+  """Maps paths to parameters."""
   flat, _ = jax.tree_util.tree_flatten_with_path(
     random_params(CONFIG), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
   )

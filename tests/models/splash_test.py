@@ -1,4 +1,7 @@
-"""The TPU kernel, step by step on a CPU, against the formulas that a CPU runs, in blocks of 128 tokens."""
+"""Tests the TPU kernel, step by step on a CPU, against a CPU's formulas.
+
+Blocks have 128 tokens.
+"""
 
 import functools
 import types

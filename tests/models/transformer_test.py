@@ -1,4 +1,7 @@
-"""One transformer in all its forms: stacked or not, rematerialised or not, cached or whole, with every option."""
+"""Tests one transformer in all its forms.
+
+It is stacked or not, rematerialised or not, cached or whole, with every option.
+"""
 
 import dataclasses
 import functools
@@ -54,7 +57,7 @@ def reference():
 
 
 def by_hand(params, config):
-  """The architecture's definition in numpy float64, one token and one head at a time; logits [B, T, V]."""
+  """Computes logits [B, T, V] by the architecture's definition, in numpy float64, one token and head at a time."""
   p = {name: np.asarray(leaf, np.float64) for name, leaf in names(params).items()}
   heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
 

@@ -1,4 +1,4 @@
-"""What is kept in host memory gives the same bits; platforms without such a memory are refused."""
+"""Tests that host memory keeps the same bits, and that platforms without such memory are refused."""
 
 import dataclasses
 from types import SimpleNamespace

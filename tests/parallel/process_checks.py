@@ -19,7 +19,7 @@ def refused_by_main():
 
 
 def check_exchange():
-  """Bytes of all sizes, a function that only process 0 calls, and a mesh that cannot be split."""
+  """Checks bytes of all sizes, a function that only process 0 calls, and a mesh that cannot be split."""
   index = jax.process_index()
   assert processes.several() and processes.is_main() == (index == 0)
   for sizes in ((0, 0), (3, 0), (1, 5000), (3 * 2**20 + 1, 7)):
@@ -57,7 +57,7 @@ def check_shares():
 
 
 def check_arrays():
-  """Host arrays to global ones and back, and the part of them that a process works on alone."""
+  """Checks host arrays to global ones and back, and the part that a process works on alone."""
   mesh = make_mesh(dict(data=2, fsdp=2, tensor=2))
   host = np.arange(32, dtype=np.float32).reshape(8, 4)
   rows, columns = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec(None, "tensor"))

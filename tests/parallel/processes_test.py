@@ -1,4 +1,4 @@
-"""Two processes that exchange bytes and arrays, and one process, for which nothing changes."""
+"""Tests two processes that exchange bytes and arrays, and that nothing changes for one process."""
 
 import jax
 import numpy as np

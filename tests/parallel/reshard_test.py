@@ -1,4 +1,7 @@
-"""The hand-over: equal bits, buffers of its own, one compile, on the learner's devices and on others."""
+"""Tests the hand-over.
+
+It gives equal bits in buffers of its own with one compile, on the learner's devices and on others.
+"""
 
 import dataclasses
 import logging
@@ -31,7 +34,7 @@ def learner_state(devices, **sizes):
 
 
 def expected_layers(params, dtype):
-  """The same by hand on the host: a list of layers cast from the master copy."""
+  """Makes the same by hand on the host: a list of layers cast from the master copy."""
   flat = {}
   for name, leaf in names(params).items():
     array = np.asarray(leaf)

@@ -1,4 +1,7 @@
-"""Measures rates for moments only: tests ask whether numbers fit together, not how fast the machine is."""
+"""Measures rates for moments only.
+
+Tests ask whether numbers agree with each other, not how fast the machine is.
+"""
 
 import pytest
 

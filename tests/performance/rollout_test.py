@@ -1,4 +1,7 @@
-"""Timings say what they claim to; how fast the engine is shows in the benchmark, not in a test."""
+"""Tests that timings measure what they claim.
+
+The benchmark shows how fast the engine is; a test does not.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Work small enough to be timed in tests."""
+"""Makes work small enough to be timed in tests."""
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.performance.work import Work
@@ -12,7 +12,7 @@ WORK = Work(MODEL, prompts=8, group=2, prompt_length=3, new_tokens=4, slots=16, 
 
 
 def check_times(found, trace):
-  """Numbers are positive, phases are those of a step, and there is a trace."""
+  """Checks that numbers are positive, phases are those of a step, and there is a trace."""
   assert all(value > 0 for value in found.values() if not isinstance(value, dict))
   assert any(path.suffix == ".pb" for path in trace.rglob("*"))
   for phases in (value for value in found.values() if isinstance(value, dict)):

@@ -1,4 +1,4 @@
-"""Which functions are estimators, what they are given, and what is refused."""
+"""Tests which functions are estimators, what they are given, and what is refused."""
 
 import inspect
 

@@ -1,4 +1,7 @@
-"""Whatever is wrong with a config or with data is one line, before a directory is made and before any compile."""
+"""Tests that any fault of a config or of data is one line.
+
+It comes before a directory is made and before anything compiles.
+"""
 
 import json
 import pathlib
@@ -21,7 +24,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 def refused(tmp_path, train=grpo.train, **changes):
-  """The message with which a config is refused."""
+  """Returns the message with which a config is refused."""
   config = tiny_dapo.get_config()
   for name, value in changes.items():
     *groups, field = name.split("__")

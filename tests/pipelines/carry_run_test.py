@@ -1,4 +1,7 @@
-"""The loop with groups that go on, judged by a reward model: neither SIGKILL nor a delay changes a bit of it."""
+"""Tests the loop with groups that go on, judged by a reward model.
+
+Neither SIGKILL nor a delay changes a bit of it.
+"""
 
 import json
 import random
@@ -34,7 +37,7 @@ CARRY = OVERRIDES | {
 
 @pytest.fixture(scope="module")
 def changes(tmp_path_factory):
-  """Of the config; with a reward model over all 8 devices, as the policy is."""
+  """Returns changes of the config, with a reward model over all 8 devices, like the policy."""
   scorer = tmp_path_factory.mktemp("carry") / "scorer"
   reward_model.train(small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(scorer))
   return {**CARRY, "reward_model": str(scorer)}
@@ -48,7 +51,7 @@ def unbroken(tmp_path_factory, changes):
 
 
 def line(workdir, step):
-  """What a checkpoint says about the groups that go on."""
+  """Returns what a checkpoint says about the groups that go on."""
   return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]["line"]
 
 

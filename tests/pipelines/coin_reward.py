@@ -1,4 +1,4 @@
-"""A verifier that calls a quarter of all answers right, whatever they say: a signal for models that know nothing."""
+"""Calls a quarter of all answers right, whatever they say: a signal for models that know nothing."""
 
 import hashlib
 

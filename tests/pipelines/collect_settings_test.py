@@ -1,4 +1,4 @@
-"""How a collection asks its model, and which fields contradict each other."""
+"""Tests how a collection asks its model, and which fields contradict each other."""
 
 import pytest
 

@@ -45,7 +45,7 @@ def lines(path):
 
 
 def demonstrations(path):
-  """What `experiments.sft` makes of a file."""
+  """Reads a file as `experiments.sft` does."""
   section = tiny_sft.training().demonstrations
   section.path = str(path)
   return load_demonstrations(section, tiny_tokenizer(SYMBOLS), batch_size=2, weighting="token", seed=0)

@@ -1,4 +1,4 @@
-"""DPO's run: where it starts, what it measures, and that SIGKILL changes no bit of it."""
+"""Tests DPO's run: where it starts, what it measures, and that SIGKILL changes no bit of it."""
 
 import math
 

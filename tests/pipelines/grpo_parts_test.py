@@ -1,4 +1,4 @@
-"""The parts of a small run before anything is compiled."""
+"""Tests the parts of a small run before anything is compiled."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Which fields of GRPO's and DAPO's config contradict each other, and what is derived from them."""
+"""Tests which fields of GRPO's and DAPO's config contradict each other, and what is derived from them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The loop in this process, small: its files, its switches, and how it ends when things go wrong."""
+"""Tests the loop in this process: its files, its switches, and how it ends if something fails."""
 
 import json
 
@@ -40,7 +40,7 @@ def small(base=None, **changes):
 
 @pytest.fixture(scope="module")
 def dapo(tmp_path_factory):
-  """DAPO with exact admission, overlong filtering, the paper's aggregation, and two evaluation sets."""
+  """Runs DAPO with exact admission, overlong filtering, the paper's aggregation, and two evaluation sets."""
   workdir = tmp_path_factory.mktemp("dapo") / "run"
   config = small(
     **{
@@ -251,7 +251,7 @@ def test_the_cap_on_prompts(tmp_path, at_cap):
 
 
 def kept(workdir, step):
-  """What a checkpoint says about the collection of groups."""
+  """Returns what a checkpoint says about the collection of groups."""
   return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]
 
 
@@ -294,7 +294,7 @@ def test_a_step_without_any_group_trains_nothing(tmp_path):
 
 
 def compiles_by_step(monkeypatch):
-  """Step to programs compiled since the step before was written; filled in as the run goes on."""
+  """Counts, by step, the programs compiled since the step before; the result fills up during the run."""
   counts, write = {}, Journal.write
 
   def counting(self, step, metrics):

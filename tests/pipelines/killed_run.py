@@ -1,4 +1,4 @@
-"""A small run in a process of its own that dies of SIGKILL as soon as a step has ended.
+"""Runs a small config in a process that dies of SIGKILL as soon as a given step has ended.
 
 A checkpoint that is due then is still being written.
 """

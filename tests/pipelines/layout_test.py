@@ -1,4 +1,6 @@
-"""How a run's programs lie on a mesh of fsdp 2 x tensor 2, read from the compiled text: on CPUs, and for v5e:2x2.
+"""Tests how a run's programs lie on a mesh of fsdp 2 x tensor 2.
+
+The compiled text is read, on CPUs and for v5e:2x2.
 
 Nothing here asks for a certain number of collectives. A layout that was lost shows as a gather, a sum or an array that
 is missing, or is of the wrong size; every size of the model is different, so that shapes tell what an array is.
@@ -64,12 +66,12 @@ def platform(request):
 
 
 def squeezed(array: compiled.Array) -> tuple[int, ...]:
-  """The shape in any order, without axes of one."""
+  """Returns the shape in a fixed order, without axes of one."""
   return tuple(sorted(size for size in array.shape if size != 1))
 
 
 def pieces(*shape: int) -> set[tuple[int, ...]]:
-  """A parameter on one device: as it lies, and gathered over fsdp."""
+  """Lists the shapes of a parameter on one device: split as stored, and gathered over fsdp."""
   return {squeezed(compiled.Array("f32", each)) for each in itertools.product(*((n, n // 2) for n in shape))}
 
 

@@ -1,4 +1,4 @@
-"""Answers and judged groups put together by hand, for tests of what comes after the engine."""
+"""Makes answers and judged groups by hand, for tests of what comes after the engine."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
 
 def answer(tokens, *, reason=FinishReason.EOS, version=0, generated=None) -> Answer:
-  """An answer of these tokens, its logprobs different everywhere and not round numbers in float32."""
+  """Makes an answer of these tokens; its logprobs all differ and are not round in float32."""
   tokens = np.array(tokens, np.int32)
   logprobs = np.float32(-0.1) * (1 + np.arange(len(tokens), dtype=np.float32)) / np.float32(3)
   generated = None if generated is None else np.array(generated, bool)
@@ -15,7 +15,10 @@ def answer(tokens, *, reason=FinishReason.EOS, version=0, generated=None) -> Ans
 
 
 def group(answers, rewards, *, valid=None, index=0, prompt=(4, 5, 6), row=None) -> Group:
-  """A judged group whose accuracies are its rewards; where not valid, both are 0 and the verdict is NaN."""
+  """Makes a judged group whose accuracies are its rewards.
+
+  Where not valid, both are 0 and the verdict is NaN.
+  """
   valid = np.ones(len(answers), bool) if valid is None else np.array(valid, bool)
   verdicts = np.where(valid, np.array(rewards, np.float32), np.float32(np.nan))
   accuracy = np.where(valid, verdicts, np.float32(0))

@@ -1,4 +1,4 @@
-"""The order of a run's assembly: everything is read before anything is written."""
+"""Tests the order of a run's assembly: everything is read before anything is written."""
 
 import contextlib
 

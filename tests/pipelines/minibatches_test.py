@@ -1,4 +1,4 @@
-"""Every prompt once in each epoch, in an order that is found again from seed and step."""
+"""Tests that an epoch has every prompt once, in an order that depends on seed and step alone."""
 
 import numpy as np
 

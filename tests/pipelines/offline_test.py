@@ -1,4 +1,4 @@
-"""From epochs to steps, and names of what decides which checkpoint is best."""
+"""Tests how epochs become steps, and the names of what chooses the best checkpoint."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which fields of online DPO's config contradict each other."""
+"""Tests which fields of online DPO's config contradict each other."""
 
 import contextlib
 

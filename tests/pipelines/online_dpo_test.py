@@ -1,4 +1,7 @@
-"""Rounds of sampling and training: what is paired, when the reference moves, and that a break changes no bit."""
+"""Tests rounds of sampling and training.
+
+Tested are which answers are paired, when the reference moves, and that a break changes no bit.
+"""
 
 import pytest
 
@@ -28,7 +31,7 @@ def run(workdir, **changes):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-  """Records of a whole run by how often the reference is refreshed."""
+  """Returns the records of a whole run by how often the reference is refreshed."""
   found = {}
 
   def whole(refresh_every):

@@ -21,7 +21,7 @@ def stacked(groups, *, count=None, group_size=2, prompt_width=5, answer_width=6)
 
 
 def mixed():
-  """Two groups of two: one answer of each is truncated, and lengths differ everywhere."""
+  """Makes two groups of two; one answer of each is truncated, and all lengths differ."""
   first = group([answer([7, 8, 1], version=2), answer([9, 9, 9, 9, 9, 9], reason=LONG)], [1, 0.25])
   second = group([answer([1]), answer([8, 7, 6, 5, 4, 3], reason=LONG)], [0.5, 1], index=3, prompt=(2,))
   return [first, second]

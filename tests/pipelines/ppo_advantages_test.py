@@ -1,4 +1,7 @@
-"""PPO's arithmetic by hand: which token is paid for what, and what whitening leaves where it is."""
+"""Tests PPO's arithmetic by hand.
+
+Tested are which token gets which reward, and what whitening leaves unchanged.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What PPO's loop asks of its parts."""
+"""Tests what PPO's loop needs from its parts."""
 
 import types
 

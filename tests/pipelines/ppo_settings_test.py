@@ -1,4 +1,4 @@
-"""Which fields of PPO's config contradict each other, and the layouts of its models."""
+"""Tests which fields of PPO's config contradict each other, and the layouts of its models."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""PPO, small: what moves when, that SIGKILL changes no bit of it, and what is refused."""
+"""Tests a small PPO run: what moves when, that SIGKILL changes no bit of it, and what is refused."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def run(workdir, **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-  """The workdir of an unbroken run with every option."""
+  """Returns the workdir of an unbroken run with every option."""
   workdir = tmp_path_factory.mktemp("ppo") / "run"
   run(workdir, **ALL)
   return workdir

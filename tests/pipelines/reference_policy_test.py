@@ -1,4 +1,4 @@
-"""The KL to a frozen reference, from answers and the logprobs that the sampler gave them."""
+"""Tests the KL to a frozen reference, from answers and the sampler's logprobs of them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL, wherever it was, goes on to the very numbers of a run that was not."""
+"""Tests that a run killed with SIGKILL at any moment resumes to exactly the numbers of an unbroken run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def command(workdir, **more):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_quickly():
-  """The processes compile as a user's do."""
+  """Lets the processes compile as a user's do."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A reward model's run: what it leaves behind, its zero, and that SIGKILL changes no bit of it."""
+"""Tests a reward model's run: its files, its zero, and that SIGKILL changes no bit of it."""
 
 import json
 

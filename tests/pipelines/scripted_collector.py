@@ -1,4 +1,7 @@
-"""Collectors whose engine and verifier are scripted: how long an answer is, and whether right, its name decides."""
+"""Makes collectors with a scripted engine and verifier.
+
+A prompt's name decides how long its answers are and whether they are right.
+"""
 
 import dataclasses
 import random
@@ -19,7 +22,7 @@ def seeded(*names):
 
 
 def geometric_length(prompt, sample):
-  """Mean about 16, independent of correctness."""
+  """Draws a length with mean about 16, independent of correctness."""
   return 1 + int(seeded("length", prompt.index, sample, prompt.attempt).expovariate(1 / 15))
 
 
@@ -28,7 +31,7 @@ def is_right(prompt, sample, rate):
 
 
 def difficulty(prompt):
-  """A third of the prompts never solved, a third always, a third half the time."""
+  """Returns a prompt's pass rate: 0 for a third of the prompts, 1/2 for a third, 1 for a third."""
   return (0.0, 0.5, 1.0)[seeded("rate", prompt.index).randrange(3)]
 
 
@@ -74,7 +77,7 @@ def make(mode=Admission.DRAIN, *, groups=8, rate=difficulty, count=500, length=g
 
 
 def collect(collector, steps, *, version=0):
-  """What `steps` steps collect, each under parameters one version newer."""
+  """Collects `steps` steps, each under parameters one version newer."""
   found = []
   for step in range(steps):
     collector.engine.version = version + step
@@ -91,7 +94,7 @@ def judged_names(collected):
 
 
 def stream_names(n, count=500):
-  """The first prompts of the stream that `make` draws from."""
+  """Names the first prompts of the stream that `make` draws from."""
   return names_of(PromptStream(prompts(count), seed=3).next(n))
 
 

@@ -1,4 +1,7 @@
-"""An engine without a model: lengths and correctness of answers are functions of (prompt, sample, attempt)."""
+"""Imitates the engine without a model.
+
+Lengths and correctness of answers are functions of (prompt, sample, attempt).
+"""
 
 import collections
 import dataclasses
@@ -11,7 +14,7 @@ from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
 @dataclasses.dataclass(eq=False)
 class Scripted:
-  """A request: the version that drew each token so far, and how many tokens there will be."""
+  """Describes a request: the version that drew each token so far, and its final number of tokens."""
 
   prompt: Prompt
   sample: int
@@ -25,7 +28,7 @@ class Scripted:
 
 
 class ScriptedEngine:
-  """Runs `slots` answers at a time, `pace` tokens of each per step, as the real engine does."""
+  """Runs `slots` answers at a time, `pace` tokens of each per step, like the real engine."""
 
   def __init__(self, length, *, slots=16, pace=4, cap=64):
     self.length, self.slots, self.pace, self.cap, self.version = length, slots, pace, cap, 0

@@ -1,4 +1,7 @@
-"""Fine-tuning's own switches: epochs, dropout, held-out loss, and a reward model that looks at sampled answers."""
+"""Tests fine-tuning's own switches.
+
+They are epochs, dropout, held-out loss, and a reward model that scores sampled answers.
+"""
 
 import dataclasses
 import subprocess
@@ -37,7 +40,7 @@ def unbroken(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
-  """A reward model, of one step."""
+  """Trains a reward model for one step."""
   workdir = tmp_path_factory.mktemp("scorer") / "run"
   reward_model.train(
     small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0}), str(workdir)

@@ -1,4 +1,4 @@
-"""Configs of runs from fixed data that are small enough to be started many times in tests, and how they are refused."""
+"""Makes configs of runs from fixed data, small enough for tests, and checks how they are refused."""
 
 import jax
 import ml_collections
@@ -42,7 +42,10 @@ SMALL = {
 
 
 def small(module, arg="", *, sampled=False, **changes):
-  """A locked config of `module`, small; `sampled` keeps the sets of sampled answers, which compile for seconds."""
+  """Makes a small locked config of `module`.
+
+  `sampled` keeps the sets of sampled answers, which compile for seconds.
+  """
   config = module.get_config(arg)
   if not sampled and "sets" in config.eval:
     with config.unlocked():
@@ -70,7 +73,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 def refused(train, config, workdir) -> str:
-  """The one line with which a run is refused, before a directory is made and before any compile."""
+  """Returns the line with which a run is refused, before a directory is made and before any compile."""
   _compiles.clear()
   with pytest.raises(InputError) as error:
     train(config, str(workdir))

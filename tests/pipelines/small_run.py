@@ -1,4 +1,4 @@
-"""Settings of a run small enough to be started many times in tests."""
+"""Holds the settings of a run that is small enough to be started many times in tests."""
 
 STEPS = 8
 # Small, with what can go wrong in it: a warm-up, carried groups, several updates a step, evaluations.

@@ -1,4 +1,4 @@
-"""A warm-up before its training: what it reads, and when there is none."""
+"""Tests a warm-up before its training: what it reads, and that there may be none."""
 
 import jax
 import pytest

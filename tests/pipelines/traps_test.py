@@ -1,4 +1,4 @@
-"""Where post-training goes wrong in silence: from what the engine draws to what the learner makes of it."""
+"""Tests for silent mistakes of post-training, from the engine's draws to the learner's update."""
 
 import copy
 import dataclasses
@@ -48,7 +48,7 @@ def first(model, per_update):
 
 
 def make_learner(model=MODEL, per_update=P):
-  """A learner in its first state; those of equal settings share their compiled programs."""
+  """Makes a learner in its first state; learners of equal settings share their compiled programs."""
   made, state = first(model, per_update)
   learner = copy.copy(made)
   learner.state = jax.device_put(state, made.shardings, may_alias=False)
@@ -57,7 +57,7 @@ def make_learner(model=MODEL, per_update=P):
 
 @functools.cache
 def drawn(model=MODEL):
-  """Groups that an engine drew with the parameters of `make_learner(model)`, the first answer of each called right."""
+  """Draws groups with the parameters of `make_learner(model)`; the first answer of each is called right."""
   learner, mesh = make_learner(model), make_mesh({}, jax.devices()[:1])
   sampling = SamplingConfig(stop_ids=(EOS, 9))
   engine = Engine(model, sampling, seed=0, slots=8, max_prompt_length=TP, max_new_tokens=TC, mesh=mesh)
@@ -70,7 +70,7 @@ def drawn(model=MODEL):
 
 
 def learner_batch(groups, advantage="group_normalized", *, count=P, group_size=G):
-  """Makes a batch as the loop does, with an estimator that asks nothing of a learner; and its rollout."""
+  """Makes a batch and its rollout as the loop does, with an estimator that needs no learner."""
   rollout = stack_groups(groups, RolloutShape(count, group_size, TP, TC))
   mask = training_mask(rollout, overlong_filter=False)
   advantages = step_advantages(Estimator(advantage, {}), rollout, mask, Logprobs())
@@ -87,7 +87,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def float32():
-  """(a learner's metrics and parameters after a step on what an engine drew with pad id = stop id, that batch)."""
+  """Takes one step on drawn answers with pad id = stop id; returns (learner, metrics, batch, rollout)."""
   learner = make_learner()
   made, rollout = learner_batch(drawn())
   return learner, learner.train(made), made, rollout

@@ -1,4 +1,7 @@
-"""A run of two processes on one workdir: killed, asked to stop, and resumed, it is that of two that were left alone."""
+"""Tests a run of two processes on one workdir.
+
+Killed, asked to stop, and resumed, it equals a run that nothing interrupted.
+"""
 
 import json
 import signal
@@ -31,7 +34,7 @@ def start(workdir, steps):
 
 
 def run(workdir, steps):
-  """Runs to the end; returns what the two said."""
+  """Runs to the end; returns the standard errors of both processes."""
   codes, _, errors = two_processes.finish(start(workdir, steps))
   assert codes == [0, 0], errors[0][-3000:] + errors[1][-3000:]
   return errors

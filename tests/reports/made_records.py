@@ -1,4 +1,4 @@
-"""Records of supervised, reward model and preference runs, as metrics.jsonl has them."""
+"""Makes records of supervised, reward model and preference runs, as metrics.jsonl has them."""
 
 import json
 
@@ -57,7 +57,7 @@ def write(path, records):
 
 
 def sections(records):
-  """Heading → panels of the report."""
+  """Maps headings to panels of the report."""
   return dict(training_panels.sections(run_metrics.columns(records)))
 
 
@@ -66,6 +66,6 @@ def titles(panels):
 
 
 def curves(panels, title):
-  """Column → curve of the panel with a title."""
+  """Maps columns to curves of the panel with a title."""
   (found,) = [panel for panel in panels if panel.title == title]
   return {curve.key: curve for curve in found.curves}

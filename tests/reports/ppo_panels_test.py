@@ -1,4 +1,4 @@
-"""PPO's panels are there for a run that has values, and for no other."""
+"""Tests that PPO's panels are there for a run that has values, and for no other."""
 
 import numpy as np
 

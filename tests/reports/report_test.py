@@ -29,7 +29,7 @@ CONFIG = {
 
 
 def evaluation(rng, progress):
-  """Held-out metrics of a run that learns."""
+  """Makes held-out metrics of a run that learns."""
   accuracy = 0.44 + 0.31 * (1 - np.exp(-3 * progress)) + rng.normal(0, 0.006)
   metrics = {}
   for name, value in (("avg@8", accuracy), ("maj@8", accuracy + 0.08), ("pass@8", 0.9), ("greedy", accuracy + 0.05)):
@@ -128,7 +128,7 @@ def group(rng, index, verdict):
 
 
 def write_run(path, steps=200):
-  """A workdir as a finished run leaves it."""
+  """Makes the workdir of a finished run."""
   rng = np.random.default_rng(0)
   (path / "rollouts").mkdir(parents=True)
   (path / "config.json").write_text(json.dumps(CONFIG))

@@ -23,7 +23,7 @@ def runs(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """Figures as they are written."""
+  """Collects the figures that are written."""
   found = []
   draw = run_curves._draw
   monkeypatch.setattr(run_curves, "_draw", lambda *args: found.append(draw(*args)) or found[-1])

@@ -1,4 +1,4 @@
-"""Dynamic sampling's panels are there for a run that has what they show, and for no other."""
+"""Tests that dynamic sampling's panels are there for a run with their metrics, and for no other."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from posttrain_jax.reports import training_panels
 
 
 def curves(**columns):
-  """Title of each panel to the labels of its curves."""
+  """Maps the title of each panel to the labels of its curves."""
   columns = {"step": np.arange(3.0)} | {name.replace("__", "/"): np.array(each) for name, each in columns.items()}
   return {
     panel.title: [curve.label for curve in panel.curves]

@@ -1,4 +1,7 @@
-"""Reward functions that misbehave on the answers that tell them to; on all others the reward is the answer's length."""
+"""Defines reward functions that misbehave if an answer tells them to.
+
+For all other answers the reward is the answer's length.
+"""
 
 import os
 import signal
@@ -52,7 +55,7 @@ def starts_program(texts, rows):
 
 
 def imported_jax(texts, rows):
-  """1 if jax was imported into this process."""
+  """Returns 1 if jax was imported into this process."""
   del rows
   return ["jax" in sys.modules for _ in texts]
 

@@ -13,7 +13,7 @@ FORMAT = "posttrain_jax.rewards.verifiers:answer_line_format"
 
 
 def fails_on_bad(texts, rows):
-  """A function that fails: no reward for texts with 'bad' in them."""
+  """Fails for some texts: a text with 'bad' in it gets no reward."""
   del rows
   return [float("nan") if "bad" in text else 1e30 if "huge" in text else 0.5 for text in texts]
 

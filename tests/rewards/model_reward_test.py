@@ -23,7 +23,7 @@ params = functools.cache(lambda: random_params(CONFIG))
 
 
 def alone(config=CONFIG):
-  """Each row by itself, without padding."""
+  """Scores each row by itself, without padding."""
   model = nnx.merge(graph(config), params())
   score = jax.jit(lambda tokens: heads.row_scores(model, tokens, np.array([tokens.shape[1]])))
   return np.array([score(np.array([row]))[0] for row in ROWS])

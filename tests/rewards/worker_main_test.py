@@ -1,4 +1,7 @@
-"""The child's side: functions are loaded, called and described here; the protocol is spoken with the program itself."""
+"""Tests the child's side: functions are loaded, called and described.
+
+The tests of the protocol run the program itself.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The parent's side: one child, its failures, its replacement and its end."""
+"""Tests the parent's side: one child, its failures, its replacement and its end."""
 
 import os
 import pathlib

@@ -69,13 +69,13 @@ def test_batches_are_whole_and_nothing_outlives_their_step():
 
 
 def lengths_of_all(drawn, count):
-  """Lengths of every answer that was started: all samples of the first prompts of the stream."""
+  """Returns lengths of every started answer: all samples of the first prompts of the stream."""
   stream = PromptStream(prompts(count), seed=3)
   return np.array([min(CAP, geometric_length(p, s)) for p in stream.next(drawn) for s in range(GROUP_SIZE)])
 
 
 def deviations(trained, started):
-  """How far mean length and truncation share of trained answers are from those of all, in standard errors.
+  """Compares mean length and truncation share of trained answers with those of all, in standard errors.
 
   Where correctness does not depend on length, the trained are a random part, n of m: their mean differs from the mean
   of all with variance σ² (1/n - 1/m).

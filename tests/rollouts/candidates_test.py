@@ -1,4 +1,4 @@
-"""Judged answers in rounds that are kept."""
+"""Tests judged answers in rounds that are kept."""
 
 import dataclasses
 import math

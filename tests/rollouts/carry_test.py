@@ -1,4 +1,7 @@
-"""Groups that go on into the next step: what they may wait for, how stale they get, what a checkpoint has of them."""
+"""Tests groups that go on into the next step.
+
+Tested are what they may wait for, how stale they get, and what a checkpoint keeps of them.
+"""
 
 import dataclasses
 import json

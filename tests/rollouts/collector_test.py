@@ -1,4 +1,4 @@
-"""What holds in every mode of admission: order, resuming, caps, epochs, counts."""
+"""Tests what holds in every mode of admission: order, resuming, caps, epochs, counts."""
 
 import json
 
@@ -30,7 +30,7 @@ REFILLED = [mode for mode in Admission if mode != Admission.FILTER]
 
 
 def informative_in_stream_order(collector, drawn):
-  """The informative ones among the first prompts of the stream."""
+  """Names the informative ones of the first prompts of the stream."""
   by_name = {name: prompt for name, prompt in zip(stream_names(drawn), PromptStream(prompts(500), seed=3).next(drawn))}
   right = {name: sum(is_right(p, s, difficulty) for s in range(GROUP_SIZE)) for name, p in by_name.items()}
   return [name for name in by_name if 0 < right[name] < GROUP_SIZE]

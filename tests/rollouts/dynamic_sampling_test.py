@@ -1,4 +1,4 @@
-"""Which groups are informative, and which settings are refused."""
+"""Tests which groups are informative, and which settings are refused."""
 
 import dataclasses
 

@@ -10,7 +10,11 @@ from tests.pipelines.made_groups import answer, group
 
 
 def awkward():
-  """Float32 values that a short decimal would change, an answer of a tool, one of no tokens, NaN, unusual text."""
+  """Makes a group that is hard to write.
+
+  It has float32 values that a short decimal would change, a tool's answer, an answer of no tokens, NaN and unusual
+  text.
+  """
   tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
   odd = np.array([np.nextafter(np.float32(-1), np.float32(0)), -tiny, -huge, -0.0], np.float32)
   first = dataclasses.replace(answer([7, 8, 9, 1], version=3), sampler_logprobs=odd)

@@ -1,4 +1,4 @@
-"""Groups that travel between processes keep their bits; how many processes share is tested in `two_process_test`."""
+"""Tests that groups keep their bits between processes; `two_process_test` tests how processes share."""
 
 import numpy as np
 

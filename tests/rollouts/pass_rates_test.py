@@ -1,4 +1,4 @@
-"""What is remembered of prompts from epoch to epoch, and how those that are always solved retire."""
+"""Tests what is remembered of prompts over epochs, and how prompts that are always solved retire."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A replay trains on another run's rollouts, to the bit, without sampling."""
+"""Tests that a replay trains on another run's rollouts, to the bit, without sampling."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""From sampled groups to pairs: which answers, and where their tokens go."""
+"""Tests how sampled groups become pairs: which answers, and where their tokens go."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tests.pipelines import made_groups
 
 
 def group(rewards, valid=None, prompt=(5, 6)):
-  """Answer i has i + 1 tokens, all 10 + i."""
+  """Makes a group whose answer i has i + 1 tokens, all 10 + i."""
   answers = [made_groups.answer([10 + i] * (i + 1)) for i in range(len(rewards))]
   return made_groups.group(answers, rewards, valid=valid, prompt=prompt)
 

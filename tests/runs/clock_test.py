@@ -8,7 +8,7 @@ from posttrain_jax.runs.clock import Clock
 
 @pytest.fixture
 def tick(monkeypatch):
-  """Moves the only clock there is."""
+  """Replaces the clock by one that the test moves."""
   now = [100.0]
   monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 

@@ -1,4 +1,4 @@
-"""What is printed where there is no terminal, and what is not printed where a bar shows it."""
+"""Tests what is printed without a terminal, and what a progress bar replaces."""
 
 import pytest
 

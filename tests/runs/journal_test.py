@@ -22,7 +22,7 @@ def write_step(log, step):
 
 
 def read_events(path):
-  """The events of one file: length, its checksum, the record, its checksum, for each."""
+  """Reads the events of one file: length, its checksum, the record, its checksum, for each."""
   content, events = path.read_bytes(), []
   while content:
     length = int.from_bytes(content[:8], "little")

@@ -1,4 +1,4 @@
-"""Which steps are evaluated, which checkpoint is the best, and what a later start finds."""
+"""Tests which steps are evaluated, which checkpoint is the best, and what a later start finds."""
 
 import contextlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Bounds of the fields that all methods share."""
+"""Tests the bounds of the fields that all methods share."""
 
 import pytest
 

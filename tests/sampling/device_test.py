@@ -1,4 +1,4 @@
-"""Shapes, padding and memory of the device's side; what it draws is tested with the engine."""
+"""Tests shapes, padding and memory on the device's side; its draws are tested with the engine."""
 
 import dataclasses
 

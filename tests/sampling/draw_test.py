@@ -1,4 +1,7 @@
-"""Draws against distributions worked out in numpy float64, and at the edges: of blocks, uniforms and logits."""
+"""Tests draws against distributions computed in numpy float64.
+
+The edges are tested, too: of blocks, uniforms and logits.
+"""
 
 import functools
 
@@ -21,7 +24,7 @@ def uniforms_for(count, seed=0):
 
 
 def exact(logits, config):
-  """The distribution drawn from, by its definition, in float64: top-k, then min-p, then top-p on what is left."""
+  """Computes the distribution by its definition, in float64: top-k, then min-p, then top-p on the rest."""
   logits = np.asarray(logits, np.float64) / config.temperature
   probabilities = np.exp(logits - logits.max())
   probabilities /= probabilities.sum()
@@ -37,7 +40,7 @@ def exact(logits, config):
 
 
 def chi_square(tokens, probabilities):
-  """p-value of the counts of tokens; everything expected fewer than 8 times is one cell."""
+  """Computes the p-value of token counts; all tokens expected fewer than 8 times are one cell."""
   assert np.all(probabilities[np.unique(tokens)] > 0)
   if np.count_nonzero(probabilities) == 1:
     return 1.0

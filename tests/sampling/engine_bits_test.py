@@ -1,4 +1,7 @@
-"""At one engine width a request's tokens and logprobs are the same bits in any slot, order and company."""
+"""Tests that a request's tokens and logprobs depend, bit for bit, on no slot, order or other request.
+
+This holds at one engine width.
+"""
 
 import functools
 
@@ -16,7 +19,10 @@ LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
 
 @functools.cache
 def reference():
-  """All requests at once: 36 answers through 6 slots, three or one beside each other, prompts of three buckets."""
+  """Answers all requests at once.
+
+  36 answers go through 6 slots, three or one beside each other; prompts fill three buckets.
+  """
   return by_request(shared_engine().generate(prompts(COUNT), GROUP))
 
 

@@ -1,4 +1,4 @@
-"""What the engine draws is what the learner's model says: greedy tokens, logprobs, and frequencies of answers."""
+"""Tests that the engine draws what the learner's model says: greedy tokens, logprobs and frequencies."""
 
 import dataclasses
 import functools
@@ -22,7 +22,10 @@ SAMPLES = 8192
 
 
 def greedy_by_hand(prompt: Prompt, count: int) -> list[int]:
-  """The argmax of a full forward pass, one token at a time; padding behind the sequence does not matter."""
+  """Takes the argmax of a full forward pass, one token at a time.
+
+  Padding behind the sequence does not matter.
+  """
   answer = np.zeros((1, 1, count), np.int32)
   tokens = np.zeros((1, 12), np.int32)
   tokens[0, : len(prompt.tokens)] = prompt.tokens
@@ -58,7 +61,10 @@ def test_sampler_logprobs_are_what_the_learner_recomputes(temperature):
 
 @functools.cache
 def exact_two_tokens() -> tuple[np.ndarray, np.ndarray]:
-  """Logits of the first token [V] and of the second given each first [V, V], of a prompt of 3 tokens."""
+  """Computes logits of the first token [V] and of the second given each first [V, V].
+
+  The prompt has 3 tokens.
+  """
   firsts = np.zeros((1, 12, 2), np.int32)
   firsts[0, :, 0] = np.arange(12)
   prompt = np.array([[7, 2, 9]], np.int32)
@@ -76,7 +82,7 @@ def log_softmax(x):
 
 
 def truncated(logits: np.ndarray, sampling: SamplingConfig) -> np.ndarray:
-  """Probabilities of one row after top-k, min-p and top-p, by their definitions."""
+  """Computes the probabilities of one row after top-k, min-p and top-p, by their definitions."""
   probabilities = np.exp(log_softmax(logits / sampling.temperature))
   kept = np.argsort(-probabilities)[: sampling.top_k or None]
   kept = kept[probabilities[kept] >= sampling.min_p * probabilities.max()]
@@ -88,7 +94,7 @@ def truncated(logits: np.ndarray, sampling: SamplingConfig) -> np.ndarray:
 
 
 def p_value(counts: np.ndarray, probabilities: np.ndarray) -> float:
-  """Chi-square; cells expected fewer than 8 times are one."""
+  """Computes the p-value of a chi-square test; all cells expected fewer than 8 times are one."""
   expected = probabilities * counts.sum()
   rare = expected < 8
   counts, expected = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())

@@ -1,4 +1,7 @@
-"""Answers that are taken out of the engine in the middle and go on later, elsewhere, under other parameters."""
+"""Tests answers that leave the engine unfinished and go on later.
+
+They go on elsewhere and under other parameters.
+"""
 
 import dataclasses
 import functools
@@ -37,7 +40,7 @@ def idle():
 
 
 def interrupt(engine, dispatches, count=COUNT):
-  """(groups finished before, groups suspended)."""
+  """Returns (groups finished before, groups suspended)."""
   for prompt in prompts(count):
     engine.submit(prompt, GROUP)
   finished = [group for _ in range(dispatches) for group in engine.step()]

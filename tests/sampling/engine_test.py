@@ -1,4 +1,7 @@
-"""What the engine accepts and gives back: records, stops and caps, counts, errors, compiled programs, donation."""
+"""Tests what the engine accepts and returns.
+
+Tested are records, stops and caps, counts, errors, compiled programs and donation.
+"""
 
 import dataclasses
 import logging
@@ -18,7 +21,7 @@ SMALL = dataclasses.replace(CONFIG, num_layers=1)
 
 @pytest.fixture(scope="module")
 def engine():
-  """One layer, which is enough for what has nothing to do with values."""
+  """Makes an engine of one layer, for tests that do not depend on values."""
   return new_engine(SMALL)
 
 

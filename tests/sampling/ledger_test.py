@@ -1,4 +1,4 @@
-"""Which requests run, in which order, and what comes back; without a device."""
+"""Tests which requests run, in which order, and what is returned; without a device."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,10 @@ def new_ledger(*, slots=4, prefill_width=2):
 
 
 def begin(ledger, places):
-  """What the engine does before a dispatch: (rows and prompts prefilled, (prompt, sample, slot) begun)."""
+  """Prepares a dispatch as the engine does.
+
+  Returns (rows and prompts prefilled, (prompt, sample, slot) begun).
+  """
   filled, begun = [], []
   while ledger.waiting and places.free:
     filled += [(row, prompt.index) for row, prompt in ledger.take_unfilled(bucket_of)]

@@ -1,4 +1,4 @@
-"""Which slot and which prompt's row a request gets, on one device and on several."""
+"""Tests which slot and which prompt's row a request gets, on one device and on several."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each program by itself, on a cache of eight slots."""
+"""Tests each program by itself, on a cache of eight slots."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ def weights():
 
 
 def prefilled(rows):
-  """The pool with PROMPT's keys and values at rows[0], those of other prompts at rows[1] and rows[2]."""
+  """Fills a pool: PROMPT's keys and values at rows[0], those of other prompts at rows[1] and rows[2]."""
   tokens = np.random.default_rng(0).integers(0, 68, (WIDTH, MAX_PROMPT)).astype(np.int32)
   tokens[0, : len(PROMPT)] = PROMPT
   pool = empty_cache(SMALL, WIDTH, MAX_PROMPT)
@@ -40,7 +40,9 @@ def prefilled(rows):
 
 
 def filled(requests, indices):
-  """(prefixes, slots) after requests (prompt, sample, attempt) began to answer PROMPT, in row 1 of the prefixes.
+  """Returns (prefixes, slots) after requests (prompt, sample, attempt) began to answer PROMPT.
+
+  PROMPT is in row 1 of the prefixes.
 
   Programs have one shape: there are eight requests always, which the last ones fill up; their slots are out of range.
   """
@@ -63,13 +65,16 @@ def filled(requests, indices):
 
 
 def decoded(prefixes, slots):
-  """(cache, slots, what was drawn)."""
+  """Runs one dispatch and returns (cache, slots, what was drawn)."""
   return jax.device_get(_decode(weights(), empty_cache(SMALL, SLOTS, MAX_NEW), slots, prefixes))
 
 
 @functools.cache
 def eight_samples():
-  """Prefixes, slots before a dispatch, and its results, of eight samples in the order of the slots."""
+  """Returns prefixes, slots before a dispatch, and its results.
+
+  There are eight samples in the order of the slots.
+  """
   prefixes, slots = filled([(7, sample, 0) for sample in range(SLOTS)], range(SLOTS))
   return prefixes, slots, decoded(prefixes, slots)
 

@@ -9,7 +9,7 @@ PROMPT = Prompt(7, (4, 5, 6), {}, attempt=2)
 
 
 def under_way() -> Request:
-  """Two dispatches: two tokens, then one, under another version."""
+  """Makes a request after two dispatches: two tokens, then one, under another version."""
   request = Request(PROMPT, 1)
   for tokens, version in (((8, 9), 3), ((1,), 4)):
     request.tokens.append(np.array(tokens, np.int32))

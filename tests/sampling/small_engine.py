@@ -1,4 +1,4 @@
-"""A transformer of a few thousand parameters and engines for it, compiled once and shared by the tests."""
+"""Makes a transformer of a few thousand parameters and engines for it, which the tests share compiled."""
 
 import functools
 from unittest import mock
@@ -32,7 +32,10 @@ def params(config=CONFIG) -> nnx.State:
 
 
 def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, **settings) -> Engine:
-  """An engine of its own, parameters loaded; buckets from 3 tokens on, so that small prompts fill three: 3, 6, 12."""
+  """Makes a separate engine with its parameters loaded.
+
+  Buckets start at 3 tokens, so small prompts fill three of them: 3, 6 and 12.
+  """
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
     seed=0,
@@ -54,7 +57,7 @@ shared_engine = functools.cache(new_engine)
 
 
 def prompts(count, *, vocab=CONFIG.vocab_size, longest=MAX_PROMPT, seed=0, attempt=0) -> list[Prompt]:
-  """Prompts of all lengths, bucket edges and 1 included."""
+  """Makes prompts of all lengths, bucket edges and 1 included."""
   rng = np.random.default_rng(seed)
   return [
     Prompt(index, tuple(int(x) for x in rng.integers(0, vocab, size=1 + (index * 5) % longest)), {}, attempt)
@@ -63,7 +66,7 @@ def prompts(count, *, vocab=CONFIG.vocab_size, longest=MAX_PROMPT, seed=0, attem
 
 
 def by_request(groups: list[Group]) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
-  """(prompt, attempt, sample) to all bits of the answer, its version left out."""
+  """Maps (prompt, attempt, sample) to all bits of the answer, without its version."""
   return {
     (group.prompt.index, group.prompt.attempt, sample): (
       answer.tokens.tobytes(),
@@ -77,7 +80,7 @@ def by_request(groups: list[Group]) -> dict[tuple[int, int, int], tuple[bytes, .
 
 
 def padded(groups: list[Group], longest=MAX_PROMPT, cap=MAX_NEW) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(prompts [P, Tp], prompt lengths [P], answers [P, G, Tc]), right-padded."""
+  """Returns (prompts [P, Tp], prompt lengths [P], answers [P, G, Tc]), right-padded."""
   tokens = np.zeros((len(groups), longest), np.int32)
   answers = np.zeros((len(groups), len(groups[0].answers), cap), np.int32)
   for i, group in enumerate(groups):
@@ -94,5 +97,5 @@ def _answer_logits(graph, params, tokens, lengths, answers):
 
 
 def learner_logits(config: TransformerConfig, tokens, lengths, answers) -> np.ndarray:
-  """float32 [P, G, Tc, V]: the learner's forward pass, stacked layers, at temperature 1."""
+  """Computes logits float32 [P, G, Tc, V] by the learner's forward pass, stacked layers, temperature 1."""
   return np.asarray(_answer_logits(graph(config), stacked_params(config), tokens, lengths, answers))

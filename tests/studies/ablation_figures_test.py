@@ -21,7 +21,7 @@ def rows(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """Figures as they are written."""
+  """Collects the figures that are written."""
   found = []
   canvas = picture.FigureCanvasAgg
   monkeypatch.setattr(picture, "FigureCanvasAgg", lambda figure: found.append(figure) or canvas(figure))

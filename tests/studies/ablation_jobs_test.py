@@ -1,4 +1,4 @@
-"""Jobs of an ablation with made-up programs in place of training runs."""
+"""Tests an ablation's jobs with made-up programs in place of training runs."""
 
 import json
 import os

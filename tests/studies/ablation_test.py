@@ -1,4 +1,7 @@
-"""The study as a whole: from made-up runs to table, curves and report; and, slowly, with real runs."""
+"""Tests the study as a whole, from made-up runs to table, curves and report.
+
+A slow test uses real runs.
+"""
 
 import json
 import os

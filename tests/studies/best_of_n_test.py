@@ -10,7 +10,7 @@ from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
 
 
 def group_of(accuracy, index=0):
-  """A judged group whose answer i is the token i."""
+  """Makes a judged group whose answer i is the token i."""
   answers = []
   for i in range(len(accuracy)):
     one = np.zeros((1,), np.float32)
@@ -28,7 +28,7 @@ def group_of(accuracy, index=0):
 
 
 def by_enumeration(proxy, values, n):
-  """Mean over all subsets of n samples, each of the tied best taken with the same probability."""
+  """Averages over all subsets of n samples; each of the tied best has the same probability."""
   found = []
   for chosen in map(list, itertools.combinations(range(len(proxy)), n)):
     best = proxy[chosen] == proxy[chosen].max()

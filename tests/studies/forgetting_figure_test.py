@@ -14,7 +14,7 @@ def curve(learning_rate, *, epochs=(0, 1, 4), perplexity=(2.0, 3.0, 40.0)):
 
 
 def axes_of(tmp_path, monkeypatch, curves):
-  """The panels that were drawn."""
+  """Returns the panels that were drawn."""
   figures = []
   canvas = picture.FigureCanvasAgg
   monkeypatch.setattr(picture, "FigureCanvasAgg", lambda figure: figures.append(figure) or canvas(figure))

@@ -8,7 +8,7 @@ NS = [1, 2, 4, 16, 64, 256]
 
 
 def made_study():
-  """Three proxies on 30 prompts, the smallest of which is over-optimised."""
+  """Makes three proxies on 30 prompts, the smallest of which is over-optimised."""
   d = np.sqrt(best_of_n.kl_bound(np.array(NS)))
   offsets = np.random.default_rng(0).normal(scale=0.3, size=(30, 1))
   proxies = []

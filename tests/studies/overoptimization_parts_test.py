@@ -1,4 +1,4 @@
-"""Parts of the study of over-optimisation."""
+"""Tests the parts of the study of over-optimisation."""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Reading compiled programs: text written by hand in the forms that TPUs have, and real programs on eight devices."""
+"""Tests how compiled programs are read.
+
+The text is written by hand as TPUs have it, or comes from real programs on eight devices.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The programs that GRPO and PPO share, made of a small learner without arrays."""
+"""Tests the programs that GRPO and PPO share, made of a small learner without arrays."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The programs that are compiled for a topology are those that a run executes."""
+"""Tests that the programs compiled for a topology are those that a run executes."""
 
 import contextlib
 import dataclasses

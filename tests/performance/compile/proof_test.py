@@ -1,4 +1,7 @@
-"""What is reported of compiled programs; a program that does not fit is named with its largest arrays."""
+"""Tests the report on compiled programs.
+
+A program that does not fit is named with its largest arrays.
+"""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""A config of which a run's programs are made and lowered in seconds."""
+"""Makes a config of which a run's programs are made and lowered in seconds."""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""What is refused, and what libtpu says of a small topology."""
+"""Tests what is refused, and what libtpu says of a small topology."""
 
 import importlib.util
 
