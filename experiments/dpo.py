@@ -1,4 +1,4 @@
-"""Trains a policy on preferences by DPO and its variants, on given pairs or its own samples.
+"""Trains a policy by DPO and its variants, on given preferences or its own samples.
 
     python -m experiments.dpo --config=configs/NAME.py --config.FIELD=value --workdir=DIR
 

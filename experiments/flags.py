@@ -109,7 +109,7 @@ def run(
 
 
 def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) -> NoReturn:
-  """Calls `main()` of a program without a config, once its absl flags are parsed, and exits."""
+  """Calls `main()` of a program without a config after absl parsed its flags, and exits."""
 
   def parse(args: Sequence[str]) -> tuple[()]:
     if _wants_help(args):
@@ -155,7 +155,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-  """Yields (name, value) of each option before a bare `--`; a value of None may be the next argument."""
+  """Yields (name, value) of each option before a bare `--`.
+
+  If a value is None, it may be the next argument.
+  """
   for arg in args[1:]:
     if arg == "--":
       return
@@ -188,7 +191,7 @@ def _parse_all(args: Sequence[str]) -> None:
 
 
 def _keep_compiled_programs() -> None:
-  """Defaults of JAX's own environment variables, which it reads when it is imported."""
+  """Sets defaults for JAX's environment variables, which JAX reads at its import."""
   caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "posttrain_jax", "xla"))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -229,7 +232,7 @@ def _flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, A
 
 
 def _check_overrides(args: Sequence[str], base: ml_collections.ConfigDict) -> None:
-  """Refuses a `--config.x.y` that is no field, and names the closest one, which absl does not."""
+  """Refuses a `--config.x.y` that is no field and names the closest one; absl does not."""
   fields = _flatten(base)
   for name, _ in _options(args):
     field = re.sub(r"^(no)?config\.", "", name)

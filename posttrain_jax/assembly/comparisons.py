@@ -1,4 +1,4 @@
-"""Reads a run's comparisons: graded answers of the procedural crowd, a file, or a TFDS data set."""
+"""Reads a run's comparisons: of the procedural crowd, a file, or a TFDS data set."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class PreferenceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonData:
-  """Comparisons, read and split by prompt.
+  """Holds comparisons, read and split by prompt.
 
   Attributes:
     train: what is trained on.

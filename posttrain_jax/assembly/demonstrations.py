@@ -1,4 +1,4 @@
-"""Reads a run's demonstrations, of the procedural crowd or of a file, and lays them out."""
+"""Reads a run's demonstrations, of the procedural crowd or of a file, and tokenises them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ class DemonstrationSettings(EncodingSettings):
 
 @dataclasses.dataclass(frozen=True)
 class DemonstrationData:
-  """Demonstrations ready for training.
+  """Holds demonstrations that are ready for training.
 
   Attributes:
     batches: what is trained on.
@@ -154,7 +154,7 @@ def lay_out(
 
 
 def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]:
-  """Rows that the section names, with the sha256 of what they were read from."""
+  """Reads the rows that the section names; returns them and the sha256 of their source."""
   if section.path:
     rows, digest = sources.read_rows(section.path)
   else:

@@ -1,4 +1,4 @@
-"""Hands parameters over to the sampler, those of a learner or of a policy at rest."""
+"""Hands parameters over to the sampler: a learner's, or those of a fixed policy."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

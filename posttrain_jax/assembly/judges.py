@@ -188,7 +188,7 @@ def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
 
 
 def rejudge_by_model(score: ScoreGroups) -> Judge:
-  """Gives judged groups a reward model's rewards, and keeps the length penalty if there is one.
+  """Gives judged groups a reward model's rewards; keeps the length penalty, if any.
 
   The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
   """

@@ -167,7 +167,7 @@ def is_run(path: str | pathlib.Path) -> bool:
 
 
 def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
-  """Returns the sha256 of a policy's tokeniser and, if it has a path, of its weights.
+  """Returns the sha256 of a policy's tokeniser and, given a path, of its weights.
 
   Of a run's workdir it is the newest checkpoint's manifest that is hashed, which holds the digests of all its files.
   """
@@ -186,7 +186,10 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def save_description(policy: Policy, workdir: pathlib.Path) -> None:
-  """Writes the model's sizes and tokeniser, so that a workdir with a checkpoint can be loaded by its path."""
+  """Writes the model's sizes and tokeniser.
+
+  A workdir with these files and a checkpoint can be loaded by its path.
+  """
   if not is_main():
     return
   policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)

@@ -1,4 +1,4 @@
-"""Reads plain text that a model must not forget, from a file or of the procedural crowd."""
+"""Reads plain text that a model must not forget, from a file or the procedural crowd."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def lay_out(
 
 
 def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_length: int) -> list[Example]:
-  """Texts in the column `field` of which every token is learned, cut at `row_length` tokens."""
+  """Tokenises texts in the column `field`, cut at `row_length` tokens; every token is learned."""
   tokens = [tokenizer.encode(row.columns[field], add_special_tokens=True) for row in rows]
   examples = [
     Example(np.array(each, np.int32), np.ones(len(each), bool), row.source) for each, row in zip(tokens, rows)

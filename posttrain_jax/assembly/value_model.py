@@ -1,4 +1,4 @@
-"""Loads the model that PPO's value model starts from: by path, the reward model, or the policy."""
+"""Loads PPO's initial value model: by path, from the reward model, or from the policy."""
 
 import dataclasses
 

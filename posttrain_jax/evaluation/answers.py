@@ -29,17 +29,17 @@ def evaluate(
   seed: int = 0,
   per_problem: bool = False,
 ) -> tuple[dict[str, Any], list[Group]]:
-  """Draws and judges `samples` answers a prompt.
+  """Draws and judges `samples` answers per prompt.
 
   Args:
-    generate: draws a group per prompt, in the prompts' order, with the set's sampling settings.
-    judge: fills in texts, accuracy and valid.
+    generate: draws one group per prompt, in the prompts' order, with the set's sampling settings.
+    judge: fills in `texts`, `accuracy` and `valid`.
     prompts: the evaluation set.
     samples: k, answers per prompt.
-    extract: text to its final answer, for voting. Answers that are the same number, or the same text but for
-      typesetting, are one vote.
-    greedy: the same at temperature 0; None leaves `greedy` out.
-    seed: of the bootstrap.
+    extract: returns the final answer of a text, for voting. Answers count as equal if they are the same number, or if
+      their texts differ in typesetting only.
+    greedy: as `generate`, at temperature 0; None leaves the metric `greedy` out.
+    seed: seed of the bootstrap.
     per_problem: whether to report the scores of every problem as well.
 
   Returns:

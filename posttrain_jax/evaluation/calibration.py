@@ -52,7 +52,7 @@ def reliability(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 
 
 
 def expected_calibration_error(probabilities: np.ndarray, outcomes: np.ndarray, *, bins: int = 10) -> float:
-  """Computes the ECE: the mean distance between claim and outcome over bins, weighted by their entries.
+  """Computes the ECE: the weighted mean distance between claim and outcome over bins.
 
   ECE = Σ_b n_b / N · |accuracy_b − confidence_b|     (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599, eq. 3)
 
@@ -86,7 +86,9 @@ def pair_confidence(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wilson_interval(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Computes the 95 % interval of a proportion (Wilson 1927), also for few entries and near 0 and 1.
+  """Computes the 95 % interval of a proportion (Wilson 1927).
+
+  It also holds for few entries and near 0 and 1.
 
   Args:
     mean: float [...], the share observed; NaN where there was nothing to observe.

@@ -34,7 +34,9 @@ def distinct_n(answers: Sequence[Tokens], n: int) -> float:
 
 
 def mean_distinct_n(answers: Sequence[Tokens], n: int) -> float:
-  """Averages over answers the share of distinct n-grams in each; it is low if answers repeat themselves.
+  """Averages over answers the share of distinct n-grams in each.
+
+  It is low if answers repeat themselves.
 
   Arguments and errors as in `distinct_n`. Answers shorter than n tokens are left out; NaN when all are.
   """
@@ -112,8 +114,11 @@ def _bleu(shared: Sequence[int], length: int, closest: int, smoothing: float) ->
 
 
 def _shared_counts(answers: Sequence[collections.Counter]) -> list[int]:
-  """Counts the n-grams of each answer that another answer has, each at most as often as there."""
-  most = {}  # n-gram → its highest count, in which answer, and the highest count in another
+  """Counts the n-grams that each answer shares with another.
+
+  An n-gram counts at most as often as the other answer has it.
+  """
+  most = {}  # n-gram → its highest count, the answer with that count, and the highest count in any other answer
   for number, counts in enumerate(answers):
     for gram, count in counts.items():
       highest, owner, second = most.get(gram, (0, None, 0))

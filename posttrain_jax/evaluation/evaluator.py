@@ -32,10 +32,10 @@ class SetSettings:
 
   Attributes:
     prompts: its problems.
-    samples: answers to each problem.
-    greedy: whether the most likely answer is drawn too.
+    samples: answers per problem.
+    greedy: whether a greedy answer is drawn too.
     sampling: how the samples are drawn.
-    per_problem: whether every problem's scores are reported too; None for no.
+    per_problem: whether every problem's scores are reported too; None means no.
   """
 
   prompts: PromptSettings
@@ -47,10 +47,10 @@ class SetSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetsSettings:
-  """Holds what a config says of its evaluation sets.
+  """Holds a config's evaluation sets and the settings they share.
 
   Attributes:
-    answer_style: how majority votes find an answer.
+    answer_style: how majority votes find the final answer of a text.
     slots: answers drawn at the same time.
     max_prompt_length: limit on prompts in tokens.
     max_new_tokens: cap on an answer in tokens.
@@ -66,15 +66,16 @@ class SetsSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(EvaluationTimes, SetsSettings):
-  """Holds the `eval` section of a method that samples answers: when, and on which sets."""
+  """Holds the `eval` section of a method that samples answers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KLEvaluation(EvaluationSettings):
-  """Holds the `eval` section of a method with a reference.
+  """Holds the `eval` section of a method that can measure the KL to its start.
 
   Attributes:
-    kl: whether the KL to what training started from is measured too; this keeps those parameters.
+    kl: whether the KL to the parameters that training started from is measured too. If so, those parameters stay in
+      memory.
   """
 
   kl: bool
@@ -167,14 +168,14 @@ class Evaluator:
       )
 
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
-    """Evaluates.
+    """Evaluates parameters on all sets.
 
     Args:
       params: the sampler's parameters.
       version: their version.
 
     Returns:
-      (metrics named `eval/<set>/<metric>`, the judged groups of each set).
+      (metrics named `eval/<set>/<metric>`, the judged groups by set name).
     """
     metrics, groups = {}, {}
     for name, each in self.sets.items():
@@ -183,7 +184,7 @@ class Evaluator:
           engine.load(params, version)
       found, groups[name] = answers.evaluate(
         self._judged_draws(each.engine),
-        list,  # they are judged already, where they were drawn
+        list,  # keeps the groups: each process has judged its own draws
         each.prompts,
         each.samples,
         extract=functools.partial(extract.find_answer, style=self._style),

@@ -35,12 +35,12 @@ _BEFORE_SCORE = re.compile(r"(?<!\w)Score:[ \t]*$")
 
 @dataclasses.dataclass(frozen=True)
 class JudgedAnswers:
-  """Answers whose true scores are known.
+  """Holds answers whose true scores are known.
 
   Attributes:
-    prompts: what the judge is asked of each.
+    prompts: N prompts, which ask the judge for its score of an answer.
     labels: float64 [N], the true scores.
-    problems: N names, of the problem that each answers.
+    problems: N names of the problems that the answers belong to.
   """
 
   prompts: Sequence[Prompt]
@@ -49,7 +49,10 @@ class JudgedAnswers:
 
 
 class GenerativeEvaluation:
-  """Has held-out answers judged; stands where `pipelines.sft.fit` takes an Evaluator."""
+  """Evaluates a judge on held-out answers.
+
+  `pipelines.sft.fit` takes it in place of an `Evaluator`.
+  """
 
   def __init__(
     self,
@@ -97,15 +100,16 @@ class GenerativeEvaluation:
     self._logits = jax.jit(logits, in_shardings=(None, rows, rows), out_shardings=rows)
 
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
-    """Evaluates.
+    """Evaluates parameters on the held-out answers.
 
     Args:
       params: the sampler's parameters.
       version: their version.
 
     Returns:
-      (metrics of `verdict_metrics` under `eval/sampled/` and `eval/expected/`, `eval/labels/majority`: the accuracy of
-      who always gives the commoner verdict; the sampled judgements as "sampled", the greedy ones as "greedy").
+      (metrics, judgements). The metrics are those of `verdict_metrics` under `eval/sampled/` and `eval/expected/`, and
+      `eval/labels/majority`, the accuracy of always giving the more common verdict. The judgements are the groups
+      "sampled" and "greedy".
     """
     groups = {}
     for name, engine, count in (("sampled", self._engine, self._samples), ("greedy", self._greedy, 1)):
@@ -155,7 +159,7 @@ class GenerativeEvaluation:
 
 
 def score_tokens(tokenizer: Tokenizer, *, low: int, high: int) -> np.ndarray:
-  """Returns the ids of the score tokens from `low` to `high` after " Score: ", int32 [S].
+  """Returns the ids of the score tokens `low` to `high`, int32 [S], after " Score: ".
 
   Raises:
     InputError: if they are not one token each, all different, after the same tokens.
@@ -168,7 +172,7 @@ def score_tokens(tokenizer: Tokenizer, *, low: int, high: int) -> np.ndarray:
 
 
 def score_position(tokenizer: Tokenizer, answer: np.ndarray, tokens: np.ndarray) -> int | None:
-  """Returns the position of the score's token in a judgement, the last one after "Score:"; None without one.
+  """Returns the position of a judgement's last score token after "Score:"; None without one.
 
   Args:
     tokenizer: the judge's.

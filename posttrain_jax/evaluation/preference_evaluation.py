@@ -52,7 +52,7 @@ class PreferenceEvaluation:
     self._reference = self._logprobs(reference)
 
   def __call__(self, params: nnx.State) -> dict[str, Any]:
-    """Means over pairs, and the accuracy's 95 % interval."""
+    """Averages the metrics over pairs; adds the accuracy's 95 % interval."""
     found = pair_metrics(self._logprobs(params), self._reference, self._counts, beta=self._beta)
     accuracy = bootstrap.estimate(np.asarray(found["reward/accuracy"], np.float64))
     interval = {"reward/accuracy_low": accuracy.low, "reward/accuracy_high": accuracy.high}

@@ -151,9 +151,11 @@ class KLToReference:
     return {f"eval/{each}/{name}": self(groups) for each, groups in sets.items()}
 
   def __call__(self, groups: Sequence[Group]) -> float:
-    """Estimates KL(π ‖ π_ref) in nats an answer: the mean over answers of Σ_t log π − log π_ref.
+    """Estimates KL(π ‖ π_ref) in nats an answer.
 
-    Unbiased where the answers were drawn at temperature 1 without truncation; the logprobs of π are the sampler's.
+    The estimate is the mean over answers of Σ_t log π − log π_ref.
+
+    It is unbiased if the answers were drawn at temperature 1 without truncation. The logprobs of π are the sampler's.
     """
     size = len(groups[0].answers)
     # Powers of two, so that the next answers, a little longer, do not compile anew.

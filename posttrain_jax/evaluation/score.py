@@ -110,7 +110,7 @@ def row_tokens(row: Row, tokenizer: Tokenizer | None, vocab_size: int) -> list[i
 
 
 def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-  """Logprobs of tokens 1, 2, … of each row given those before.
+  """Computes logprobs of tokens 1, 2, … of each row given those before.
 
   Args:
     config: the transformer, layers stacked.
@@ -135,7 +135,7 @@ def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Se
 def greedy_continuations(
   config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]], count: int
 ) -> list[np.ndarray]:
-  """Draws the `count` most likely tokens after each row by the rollout engine, int32 [count] each."""
+  """Draws the `count` most likely tokens after each row by the engine, int32 [count] each."""
   if count == 0:
     return [np.zeros((0,), np.int32)] * len(rows)
   longest = max(map(len, rows))
@@ -156,5 +156,5 @@ def greedy_continuations(
 
 
 def _tokens_per_batch(rows: Sequence[Sequence[int]]) -> int:
-  """Returns the tokens of a batch: fewer for a short file, so that a few rows stay cheap."""
+  """Returns the tokens of a batch; a short file has small batches, so it stays cheap."""
   return min(_TOKENS_PER_BATCH, len(rows) * bucket(max(map(len, rows))))

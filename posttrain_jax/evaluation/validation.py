@@ -1,4 +1,4 @@
-"""Loss on held-out text: how well a model predicts what it was not trained on."""
+"""Measures the loss on held-out text, which the model was not trained on."""
 
 from typing import Any
 

@@ -88,7 +88,7 @@ class Variety:
     )
 
   def __call__(self, params: nnx.State, version: int) -> dict[str, float]:
-    """Measures.
+    """Measures how varied the samples of parameters are.
 
     Args:
       params: the sampler's parameters.

@@ -136,7 +136,7 @@ def update_program(
   shardings: Any,
   mesh: Mesh,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
-  """Makes of `apply_update` a jitted program of (state, batch) that donates the state.
+  """Jits `apply_update` as a program of (state, batch) that donates the state.
 
   The program is to be called under `jax.set_mesh`.
 

@@ -147,7 +147,7 @@ class Prefixes:
 
 
 def cached(positions: jax.Array, prefixes: Prefixes) -> Attend:
-  """Lets one new token a row (T = 1) attend to its prompt and to its row's cache.
+  """Lets one new token a row (T = 1) attend to prompt and cache.
 
   The cache has four arrays in `cache_layout`. The first two are keys and values [S, K, L, H]: row s holds the tokens
   after its prompt, 0 .. positions[s], of which the last is the new one and is written first. The other two are keys

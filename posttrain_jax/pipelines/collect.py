@@ -60,7 +60,7 @@ def _collect_edited(settings: EditedCollection, workdir: str, stack: contextlib.
 
 
 def _edited_rows(section: EditedSettings) -> tuple[list[Row], int, str]:
-  """Returns the rows, the number of procedural problems that have nothing to edit, and the digest."""
+  """Returns (rows, number of procedural problems that have nothing to edit, digest)."""
   if section.path:
     rows, digest = sources.read_rows(section.path)
     return rows, 0, digest
@@ -109,7 +109,10 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
 
 
 def _originals(settings: SampledCollection, asked: Sequence[Prompt]) -> list[Row]:
-  """Returns a row for each prompt: "prompt" as the student is asked it, and "answer", the original answer."""
+  """Returns a row for each prompt.
+
+  "prompt" is the prompt as the student is asked it, "answer" the original answer.
+  """
   section, plain = settings.distillation, PromptFormat(template=settings.prompts.template)
   # Rows of the file itself: a prompt's row has the reference answer where the file has a worked solution.
   rows = (
@@ -130,7 +133,10 @@ def _originals(settings: SampledCollection, asked: Sequence[Prompt]) -> list[Row
 def _distilled(
   settings: SampledCollection, originals: Sequence[Row], candidates: Sequence[Candidates]
 ) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-  """Returns the samples of each problem: the original, and the teacher's if one of its answers was good enough."""
+  """Returns the samples of each problem.
+
+  They are the original, and the teacher's if one of its answers was good enough.
+  """
   rows, totals = [], {}
   for original, each in zip(originals, candidates, strict=True):
     best, counts = settings.selection([each])

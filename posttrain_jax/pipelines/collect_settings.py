@@ -102,7 +102,10 @@ class SampledCollection:
 
   @property
   def asking(self) -> PromptSettings:
-    """Returns the prompts section for the model that answers: in distillation it has the teacher's system prompt."""
+    """Returns the prompts section for the model that answers.
+
+    In distillation it has the teacher's system prompt.
+    """
     if self.source != Source.DISTILLATION:
       return self.prompts
     if self.prompts.chat:

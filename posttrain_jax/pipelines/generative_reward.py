@@ -49,7 +49,7 @@ class JudgementSettings(EncodingSettings):
   seed: int
 
   def __post_init__(self):
-    """Checks the scale of scores, and that no judgement loses its end, where its score is."""
+    """Checks the scale of scores, and that no judgement is cut before its score."""
     if self.low >= self.high:
       raise InputError(f"demonstrations.low: {self.low}, expected below demonstrations.high, {self.high}")
     if not self.path and (self.low, self.high) != (0, 1):

@@ -126,13 +126,13 @@ def _refreshes(settings: GRPOSettings, parts: GRPOParts) -> bool:
 
 
 def _saved(settings: GRPOSettings, parts: GRPOParts) -> Any:
-  """Returns the state that a checkpoint holds, with the reference if it is replaced during the run."""
+  """Returns the state of a checkpoint; it has the reference if the run replaces it."""
   state = parts.learner.state
   return with_more(state, reference=parts.logprobs.reference) if _refreshes(settings, parts) else state
 
 
 def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitStack) -> tuple[Keeper, int]:
-  """Opens the checkpoints and the journal, and restores all parts. Returns the keeper and the next step."""
+  """Opens checkpoints and journal, and restores all parts; returns (keeper, next step)."""
   learner, shardings = parts.learner, parts.learner.shardings
   if _refreshes(settings, parts):
     kept = keep(learner.scorer.shardings, parts.logprobs.reference_kept)

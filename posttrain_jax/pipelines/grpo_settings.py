@@ -140,6 +140,6 @@ class GRPOSettings:
     return "old_logprobs" in estimator.inputs or bool(self.reference.kl_in_reward)
 
   def needs_reference(self, estimator: Estimator) -> bool:
-    """Returns whether a KL in the loss or the reward, or the estimator, needs a reference."""
+    """Returns whether the estimator, or a KL in loss or reward, needs a reference."""
     kl = self.objective.kl_coefficient or self.reference.kl_in_reward
     return "reference_logprobs" in estimator.inputs or bool(kl)

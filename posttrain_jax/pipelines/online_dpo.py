@@ -1,4 +1,4 @@
-"""Runs online and iterative DPO: sample answers, judge them, train on the best and the worst.
+"""Runs online and iterative DPO: samples and judges answers, trains on the best and the worst.
 
 A step is one round: `rollout.groups` prompts with `rollout.group_size` answers each, judged by the verifier or by a
 reward model (`online.reward_model`), and `learner.updates_per_step` updates on one pair of each prompt whose answers
@@ -87,7 +87,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 def _update(
   settings: OnlineDPOSettings, parts: OnlineDPOParts, groups: Sequence[Group], reference: nnx.State
 ) -> dict[str, float]:
-  """Trains on one pair of each group. Returns mean metrics of the updates and the number of pairs."""
+  """Trains on one pair of each group; returns (the updates' mean metrics, number of pairs)."""
   pairs, metrics, updates = best_and_worst(groups), [], settings.learner.updates_per_step
   for update in range(updates):
     dealt = [(group, pair) for group, *pair in pairs[update::updates]]  # in turn, so that every update has its share

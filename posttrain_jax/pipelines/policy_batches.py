@@ -107,7 +107,9 @@ def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Logprobs:
-  """Holds logprobs of a batch's answers, float32 [P, G, Tc] each; None for those that the method does not need.
+  """Holds logprobs of a batch's answers, float32 [P, G, Tc] each.
+
+  Those that the method does not need are None.
 
   Attributes:
     old: the learner's when the step began.
@@ -152,7 +154,7 @@ class LogprobSources:
 
 
 def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], np.ndarray]:
-  """Makes the function from groups to the rewards of the policy's greedy answers to their prompts.
+  """Makes the function that returns rewards of the policy's greedy answers to groups' prompts.
 
   Args:
     engine: the engine of the rollouts. Greedy answers are drawn with the parameters that it has at the call.

@@ -151,7 +151,7 @@ def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarr
 
 
 def epoch_orders(count: int, *, epochs: int, seed: int, step: int) -> list[np.ndarray]:
-  """Returns the order of a step's prompts in each epoch; it depends on (seed, step) alone.
+  """Returns the order of a step's prompts in each epoch; depends on (seed, step) only.
 
   A minibatch is as many of them in a row as an update takes; the answers of a prompt stay together.
 

@@ -105,7 +105,9 @@ class KLPenalty:
 
 @dataclasses.dataclass(frozen=True)
 class NoEnd:
-  """Says what answers that ran into the cap earn; a reward model has not seen such answers.
+  """Decides the score of answers that ran into the cap.
+
+  A reward model has not seen such answers.
 
   Attributes:
     penalised: whether they get `score` in place of their own score (OpenAI's lm-human-preferences, 1909.08593).

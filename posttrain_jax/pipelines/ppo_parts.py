@@ -86,7 +86,7 @@ class PPOParts:
     self.engine.load(self._hand_over(self.learner.state.params), self.learner.version)
 
   def start_average(self) -> nnx.State | None:
-    """Returns the average before the first step, which is the policy; None if no average is kept."""
+    """Returns the average before the first step: the policy, or None without an average."""
     return None if self.into_average is None else frozen_copy(self.learner.state.params)
 
   def describe(self, groups: Sequence[Group]) -> dict[str, float]:

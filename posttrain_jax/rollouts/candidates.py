@@ -81,7 +81,9 @@ def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | lis
 
 
 def best_over_worst(candidates: Sequence[Candidates]) -> list[dict[str, Any]]:
-  """Returns rows of "prompt", "chosen" and "rejected", for prompts whose best and worst answers differ in score.
+  """Returns rows of "prompt", "chosen" and "rejected".
+
+  Prompts whose best and worst answers have the same score are left out.
 
   Answers without a verdict are left out; of equal scores the answer that was drawn first counts. Where both say the
   same there is no pair.

@@ -1,4 +1,4 @@
-"""Makes comparisons of sampled groups: the best and the worst answer of each, or all of them."""
+"""Makes comparisons of sampled groups: of each group's best and worst answer, or of all."""
 
 from collections.abc import Sequence
 

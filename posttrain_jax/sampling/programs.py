@@ -50,7 +50,7 @@ def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) 
 
 
 def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
-  """Writes to the beginning of some rows, as much as fits; drops rows out of range."""
+  """Writes to the beginning of some rows as much as fits; drops rows out of range."""
   width = min(kept[0][0].shape[2], cache[0][0].shape[2])
   return [
     tuple(old.at[rows, :, :width].set(new[:, :, :width], mode="drop") for old, new in zip(layer, layer_kept))

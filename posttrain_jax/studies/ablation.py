@@ -1,4 +1,4 @@
-"""Runs an ablation: rows × seeds, each run in a process, then a table, curves and a report."""
+"""Runs an ablation (rows × seeds, a process each) and writes table, curves and report."""
 
 import json
 import pathlib
@@ -156,7 +156,10 @@ def _summary(
 def _draw(
   config: ml_collections.ConfigDict, path: pathlib.Path, runs: Mapping[str, Mapping[int, Run]], summary: Summary
 ) -> dict[str, list[pathlib.Path]]:
-  """Pictures by group of rows; the naive row is in each group of its task."""
+  """Draws the pictures of each group of rows.
+
+  The naive row is in each group of its task.
+  """
   drawn: dict[str, list[pathlib.Path]] = {}
   for group in _main_first(config.groups):
     rows = config.groups[group]
@@ -177,5 +180,5 @@ def _draw(
 
 
 def _main_first(names: Iterable[str]) -> list[str]:
-  """Orders rows: those that are planned before the rest, as a config keeps its fields by the alphabet."""
+  """Orders names: `MAIN` first, the others as a config keeps them, in alphabetical order."""
   return sorted(names, key=lambda name: name != MAIN)

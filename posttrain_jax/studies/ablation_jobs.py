@@ -1,4 +1,4 @@
-"""Runs the jobs of an ablation, each in its own process; one failure does not stop the others.
+"""Runs an ablation's jobs, each in its own process; one failure does not stop others.
 
 A job's exit code and time go to NAME.result.json beside its workdir, its output to NAME.log. A finished job with the
 same config is not started again; an unfinished one resumes its own workdir, and its time is that of all starts that
@@ -140,7 +140,10 @@ def _start(job: Job, place: int, parallel: int) -> _Running:
 
 
 def _spent(job: Job) -> dict[str, float]:
-  """Returns the time of earlier starts of the same workdir, whose config may have had fewer steps."""
+  """Returns the time of earlier starts of the same workdir.
+
+  Their config may have had fewer steps.
+  """
   file = _beside(job, "result.json")
   found = json.loads(file.read_text("utf-8")) if file.exists() and job.path.exists() else {}
   return {name: found.get(name, 0.0) for name in ("seconds", "cpu_seconds")}

@@ -1,4 +1,4 @@
-"""Plans an ablation: the config of each row at each seed, and the runs that it needs before.
+"""Plans an ablation: the config of each row and seed, and the runs needed before.
 
 DIR/seedN/NAME is the workdir of a run, DIR/seedN/NAME.config.json its config. Rows of one seed start from the same
 warm-up, DIR/seedN/warmup (one a task), so they differ in nothing but what the row changes.
@@ -45,7 +45,10 @@ class Job:
 
 
 def chosen_rows(study: ml_collections.ConfigDict, text: str) -> list[str]:
-  """Returns the rows that a text names: rows, a group of `groups`, or "all", in the order of the groups."""
+  """Returns the rows that a text names, in the order of the groups.
+
+  The text lists rows, groups of `groups`, or "all".
+  """
   known = list(dict.fromkeys(row for group in study.groups.values() for row in group))
   known = list(dict.fromkeys([*study.groups.main, *known]))
   found: list[str] = []
@@ -59,7 +62,7 @@ def chosen_rows(study: ml_collections.ConfigDict, text: str) -> list[str]:
 
 
 def chosen_seeds(text: str) -> list[int]:
-  """Seeds by "0-9" or "0,2,5-7"."""
+  """Parses seeds such as "0-9" or "0,2,5-7"."""
   found: list[int] = []
   for part in text.split(","):
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)

@@ -36,7 +36,7 @@ class Measure:
     return f"{self.set} {self.score} at equal {self.cost}"
 
   def of(self, run: Run) -> np.ndarray | None:
-    """Returns the scores of a run's problems, [N]; None if it ends too early or has none."""
+    """Returns the scores of a run's problems, [N]; None if it lacks them."""
     return run.measured(self.set, self.score, {self.cost: self.points})
 
 

@@ -1,4 +1,4 @@
-"""Chooses the best of n samples by a reward model and estimates its worth by another.
+"""Chooses the best of n samples by one reward model and scores it by another.
 
 Let the M samples of a prompt be sorted by the proxy, the reward model that chooses. If n of them are drawn without
 replacement, sample i (from 1) is the best with probability C(i − 1, n − 1) / C(M, n). The mean over all C(M, n) subsets

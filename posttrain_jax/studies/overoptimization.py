@@ -129,7 +129,10 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
     return best_of_n.curve(per_prompt, seed=seed, resamples=settings.best_of_n.resamples)
 
   def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
-    """Returns a curve with intervals of the gain over one sample, free of the prompts' difficulty."""
+    """Returns a curve whose intervals are of the gain over one sample.
+
+    So they are free of the prompts' difficulty.
+    """
     gain, first = interval(per_prompt - per_prompt[:, :1]), per_prompt[:, 0].mean()
     return best_of_n.Curve(first + gain.mean, first + gain.low, first + gain.high)
 

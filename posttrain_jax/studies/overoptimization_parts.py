@@ -86,7 +86,7 @@ def _pad(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
 
 
 def draw_pairs(parts: StudyParts) -> Arrays:
-  """Draws pairs of answers that differ in gold reward; the first is labelled better, sometimes wrongly.
+  """Draws pairs of answers that differ in gold reward; labels the first better, sometimes wrongly.
 
   Returns:
     prompts int32 [N, Tp] with prompt_lengths [N], answers int32 [N, 2, Tc] with lengths [N, 2], gold float64 [N, 2],

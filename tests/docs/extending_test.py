@@ -1,4 +1,4 @@
-"""Does what docs/extending.md says, in a copy of the checkout.
+"""Follows docs/extending.md in a copy of the checkout.
 
 Every block of the page is written to a file or run.
 """

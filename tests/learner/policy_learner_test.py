@@ -275,5 +275,5 @@ def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
   assert -learner.score(batch)[right].mean() < nll
   parts = make_learner(objective, per_update=P, micro_batches=4).train(batch)
   assert parts["nll/correct"] == pytest.approx(nll, rel=1e-5)
-  nobody = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
-  assert make_learner(objective, per_update=P).train(nobody)["loss"] == 0
+  none_right = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
+  assert make_learner(objective, per_update=P).train(none_right)["loss"] == 0

@@ -150,7 +150,7 @@ def test_a_reward_is_read_at_the_last_real_token_where_the_pad_is_the_end_token(
 
 
 def test_rows_that_fill_up_and_answers_that_are_missing_have_no_influence():
-  # Sixteen rows of which eight are filling, and a fourth answer that nobody has: both full of arbitrary tokens.
+  # Sixteen rows of which eight are filling, and a fourth answer that no prompt has: both full of arbitrary tokens.
   (longer,) = ComparisonBatches(comparisons(), batch_size=16, seed=0).in_order(16)
   assert (longer.index[8:] == -1).all()
   missing = np.full((16, 1, longer.answers.shape[2]), 9, np.int32)

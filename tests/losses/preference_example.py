@@ -64,7 +64,9 @@ def sigmoid(x):
 
 
 def assert_by_hand(name, expected):
-  """Checks the loss of one comparison with u = −1 − (−3) = 2, v = −5 − (−4) = −1 and Δ = 3.
+  """Checks the loss of one comparison with u = 2, v = −1 and Δ = 3.
+
+  Here u = −1 − (−3) and v = −5 − (−4).
 
   With β = .5, βu = 1, βv = −½ and βΔ = 1.5.
   """

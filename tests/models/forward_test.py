@@ -70,7 +70,10 @@ def repeated_rows():
 
 
 def predicting(hidden):
-  """Takes [P, G, Tc, D] from rows' hidden states [P * G, T, D]: index t is before answer token t."""
+  """Reorders rows' hidden states [P * G, T, D] to [P, G, Tc, D].
+
+  Index t is before answer token t.
+  """
   at = PROMPT_LENGTHS[:, None] - 1 + np.arange(4)
   return jnp.stack([hidden[3 * p : 3 * p + 3, at[p]] for p in range(4)])
 

@@ -230,7 +230,7 @@ def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_check
 
 @pytest.mark.parametrize("at_cap", ["error", "stop"])
 def test_the_cap_on_prompts(tmp_path, at_cap):
-  # Nobody answers right: the model was never trained, and one token is too short for an answer.
+  # No answer is right: the model was never trained, and one token is too short for an answer.
   changes = {"dynamic_sampling.at_cap": at_cap, "dynamic_sampling.max_prompts": 8, "rollout.max_new_tokens": 1}
   changes |= {"overlong.penalty_buffer": 0}
   changes |= {"rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer"}

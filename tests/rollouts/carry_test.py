@@ -69,7 +69,7 @@ def test_a_long_answer_at_the_head_holds_up_those_behind_it():
   collector = carrying(length=length, slots=16, groups=2, rate=lambda prompt: 0.5, max_staleness=40)
   first, second = collect(collector, 2)
   assert slow not in judged_names(first) and first.metrics["sampling/decode_steps"] < 12
-  assert slow in judged_names(second)[:2] and second.metrics["sampling/decode_steps"] > 40  # nobody overtook it
+  assert slow in judged_names(second)[:2] and second.metrics["sampling/decode_steps"] > 40  # no group overtook it
   for collected in (first, second):
     assert collected.metrics["sampling/waiting_tokens"] == 16 * collected.metrics["sampling/waiting_groups"]
   assert first.metrics["sampling/waiting_groups"] > 0
