@@ -119,7 +119,7 @@ def test_the_table_has_no_cycle_and_keeps_sampling_and_learner_apart():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-  """Also within a folder, which the table does not look into."""
+  """Looks within folders, too, which the table does not check."""
   graph = module_graph()
   assert graph["posttrain_jax.pipelines.ppo"]
   list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

@@ -159,7 +159,10 @@ def test_micro_batches(train, micro_batches):
 
 @pytest.mark.slow
 def test_micro_batches_on_a_mesh_and_an_off_policy_update(capfd):
-  """Two updates of two micro-batches each; the second has old logprobs that the learner computed before the first."""
+  """Runs two updates of two micro-batches each.
+
+  The second has old logprobs that the learner computed before the first.
+  """
   expected = reference(train_policy, 2)
   capfd.readouterr()
   found = train_policy(MESHES["2x2x2"], 2, 2)
@@ -176,7 +179,10 @@ PROMPT_MEAN = dataclasses.replace(OBJECTIVE, aggregation=Aggregation.PROMPT_MEAN
   [("1x4x2", 6, 1), pytest.param("2x2x2", 2, 2, marks=pytest.mark.slow)],  # 24 rows, each a prompt with one answer
 )
 def test_answers_to_a_prompt_in_rows_of_their_own(sizes, micro_batches, updates, capfd):
-  """The second of two updates has old logprobs that the learner computed, row by row, before the first."""
+  """Runs two updates.
+
+  The second has old logprobs that the learner computed, row by row, before the first.
+  """
   expected = train_policy({}, 1, updates, objective=PROMPT_MEAN)
   capfd.readouterr()
   found = train_policy(MESHES[sizes], micro_batches, updates, rows=GROUP, objective=PROMPT_MEAN)

@@ -68,7 +68,7 @@ def test_what_looks_at_other_tokens_is_no_sum_over_tokens():
 
 
 def test_a_public_function_with_a_surrogates_arguments_is_one(monkeypatch):
-  """What the docstring of `losses.policy` promises: an imported name is enough."""
+  """Checks a promise of the docstring of `losses.policy`: an imported name is enough."""
 
   def new(learner_logprobs, old_logprobs, advantages, mask, *, clip_high, power, slope=1.0):
     return learner_logprobs * 0 + clip_high * power * slope

@@ -47,7 +47,10 @@ OPTIONS = {
   ],
 )
 def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
-  """Losses that are sums over tokens: one computation of the logits against two, on and off policy, all metrics."""
+  """Compares one computation of the logits with two, for losses that are sums over tokens.
+
+  The comparison is on and off policy, with all metrics.
+  """
   assert objective.is_sum_over_tokens
   rng = np.random.default_rng(5)
   batch = dataclasses.replace(

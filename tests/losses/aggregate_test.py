@@ -136,7 +136,10 @@ def by_definition(name, x, mask, *, denominator=None, prompt_tokens=None, max_le
 @pytest.mark.parametrize("total", [None, 0, 37])
 @pytest.mark.parametrize("spread", [False, True])
 def test_weights_are_those_of_the_definition(aggregation, total, spread, x64):
-  """Holes, an empty row, an empty prompt; denominators given and 0; prompts whose other answers are elsewhere."""
+  """Covers holes, an empty row, an empty prompt, given denominators and 0.
+
+  Other answers of some prompts are elsewhere.
+  """
   rng = np.random.default_rng(2)
   mask = rng.random((4, 3, 5)) < 0.6
   mask[0], mask[1, 0], mask[2] = False, False, True

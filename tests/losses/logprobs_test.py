@@ -161,7 +161,10 @@ def test_compiled_memory_is_some_chunks_however_many_tokens_there_are():
 
 
 def test_an_answer_of_20480_tokens_and_a_vocabulary_of_152064():
-  """Read from the compiled program, forward and backward: its largest array is a chunk's logits or the unembedding."""
+  """Reads the compiled program, forward and backward.
+
+  Its largest array is a chunk's logits or the unembedding.
+  """
   tokens, vocabulary, width, chunk = 20_480, 152_064, 16, 1024
   shapes = (1, tokens, width), (width, vocabulary), (1, tokens)
   given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(shapes, (jnp.bfloat16, jnp.float32, jnp.int32))]

@@ -51,7 +51,10 @@ def test_segments_see_themselves_only():
 
 @pytest.mark.parametrize("prefix_width", [0, 1, 4])
 def test_grouped(prefix_width):
-  """Answers see the real part of the prompt and themselves; a row whose prompt is all padding sees itself only."""
+  """Lets answers see the real part of the prompt and themselves.
+
+  A row whose prompt is all padding sees itself only.
+  """
   group_size, length, rows = 3, 2, 3
   total = prefix_width + group_size * length
   query, key, value = projections(rows, total)
@@ -87,7 +90,10 @@ def test_cached_writes_its_own_and_sees_what_came_before():
 
 @pytest.mark.parametrize(("shards", "share"), [(1, 1), (1, 4), (2, 3)])
 def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share):
-  """Rows in any order, some not in use, prompts of any length, a prompt without a token, on one device and on two."""
+  """Covers rows in any order, unused rows, prompts of any length and one without a token.
+
+  The test runs on one device and on two.
+  """
   rng = np.random.default_rng(share)
   slots, rows, width, length = 4 * shards, 2 * shards, 6, 5
   keys, values = projections(rows, width, seed=1)[1:]
@@ -123,7 +129,7 @@ def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share)
 
 
 def test_no_kind_makes_nan_of_a_row_without_keys():
-  """Packed rows whose padding has a segment of its own, prompts without a token, empty slots."""
+  """Covers padding with a segment of its own, prompts without a token, and empty slots."""
   query, key, value = projections(1, 4)
   allowed_none = jax.nn.dot_product_attention(query, key, value, mask=jnp.zeros((1, 1, 4, 4), bool))
   np.testing.assert_allclose(allowed_none[0, :, 0], jnp.broadcast_to(value[0, :, 0].mean(0), (4, WIDTH)), atol=1e-5)
@@ -138,7 +144,7 @@ def test_no_kind_makes_nan_of_a_row_without_keys():
 
 @pytest.mark.parametrize("kind", ["causal", "grouped", "cached"])
 def test_scores_are_float32_under_bfloat16(kind):
-  """Keys of which two differ by less than a bfloat16 step of the scores: float32 scores tell them apart."""
+  """Uses two keys whose scores differ by less than a bfloat16 step; float32 scores tell them apart."""
   scale = float(np.sqrt(WIDTH))
   query = jnp.zeros((1, 3, HEADS, WIDTH), jnp.bfloat16).at[..., :2].set(1.0)
   key = jnp.zeros((1, 3, KV_HEADS, WIDTH), jnp.bfloat16).at[..., 0].set(256.0 * scale).at[:, 1, :, 1].set(scale)

@@ -88,7 +88,10 @@ def test_layers_branches_rows_and_keys_have_masks_of_their_own():
 
 
 def test_both_branches_of_every_layer_but_the_first_are_dropped():
-  """With rate 0 at the bottom, a model's first layer returns the same as without dropout; the last one does not."""
+  """Checks a single layer, which has the last layer's rate.
+
+  At rate 0 it returns the same as without dropout. At rate 0.5 each of its two branches is dropped.
+  """
   one = dataclasses.replace(CONFIG, num_layers=1)
   alone = jax.tree.map(lambda x: x, params())
   alone["blocks"] = jax.tree.map(lambda x: x[:1], params()["blocks"])

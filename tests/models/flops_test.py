@@ -26,7 +26,7 @@ def test_by_hand():
 
 
 def test_groups():
-  """A prompt of 3 with 2 answers of 4: 2 tokens before the last, which starts each answer."""
+  """Counts a prompt of 3 with 2 answers of 4: 2 tokens before the last, which starts each answer."""
   sizes = dict(prompts=5, prompt_length=3, answers=2, answer_length=4)
   expected = flops.forward(CONFIG, tokens=5 * (2 + 2 * 4), pairs=5 * (3 + 2 * (2 * 4 + 10)), logits=5 * 2 * 4)
   assert flops.groups(CONFIG, **sizes) == expected

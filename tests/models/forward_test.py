@@ -95,7 +95,10 @@ def test_grouped_answers_equal_repeated_prompts_in_values_and_gradients(params, 
 
 
 def test_what_padding_holds_does_not_matter(params, grouped):
-  """Other ids in the padding of prompts and answers: not a bit changes where tokens are real, nor in any gradient."""
+  """Puts other ids into the padding of prompts and answers.
+
+  No bit changes where tokens are real, nor in any gradient.
+  """
   poison = np.random.default_rng(9)
   prompts = np.where(np.arange(5) < PROMPT_LENGTHS[:, None], PROMPTS, poison.integers(0, 19, size=(4, 5)))
   answers = np.where(COUNTED, ANSWERS, poison.integers(0, 19, size=(4, 3, 4)))

@@ -53,7 +53,7 @@ def joined(fill=0):
 
 
 def test_a_row_has_the_score_of_its_last_token():
-  """By hand in numpy, from the hidden states of rows that are cut to their length."""
+  """Computes scores by hand in numpy, from hidden states of rows cut to their length."""
   score, bias = np.asarray(params()["score"][...], np.float64), float(params()["score_bias"][...])
   rows, lengths = joined()
   hidden = jax.jit(lambda rows: [row_hidden(nnx.merge(graph(CONFIG), params()), row[None])[0, -1] for row in rows])
@@ -156,7 +156,10 @@ def test_unstacked_layers_keep_the_head():
 
 
 def test_a_train_state_on_a_mesh(capfd):
-  """Shardings, optimiser state, decay and digest of a parameter that is a scalar; scores and gradients on the mesh."""
+  """Checks a scalar parameter's shardings, optimiser state, decay and digest on the mesh.
+
+  Scores and gradients are checked, too.
+  """
   mesh = make_mesh(dict(data=2, fsdp=2, tensor=2))
   optimizer = make_optimizer(make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.5))
   state, shardings = make_train_state(CONFIG, optimizer, mesh, seed=0, params=random_params(CONFIG))

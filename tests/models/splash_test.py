@@ -53,7 +53,7 @@ def test_answers_without_a_prompt():
 
 
 def test_scores_are_float32_under_bfloat16():
-  """As in attention_test: keys that differ by less than a bfloat16 step of the scores."""
+  """Uses keys that differ by less than a bfloat16 step of the scores, as in attention_test."""
   scale = float(np.sqrt(WIDTH))
   query = jnp.zeros((1, 3, HEADS, WIDTH), jnp.bfloat16).at[..., :2].set(1.0)
   key = jnp.zeros((1, 3, KV_HEADS, WIDTH), jnp.bfloat16).at[..., 0].set(256.0 * scale).at[:, 1, :, 1].set(scale)
@@ -73,7 +73,7 @@ def test_blocks_are_large_where_that_pads_little(length, block):
 @pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("kind", ["packed", "grouped"])
 def test_the_mesh_says_what_a_program_runs_on(kind, width):
-  """Lowered on a CPU for a TPU, forward and backward: the kernel's own checks of its blocks pass."""
+  """Lowers on a CPU for a TPU, forward and backward: the kernel's own checks of its blocks pass."""
   attend = attention.causal(packed(150))
   if kind == "grouped":
     attend = attention.grouped(jnp.array([20, 7]), prefix_width=20, group_size=1)

@@ -112,7 +112,7 @@ def test_what_is_recomputed_or_unrolled_changes_nothing(change):
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize(("remat", "kept"), [(Remat.NONE, 3), (Remat.DOTS, 2), (Remat.FULL, 1)])
 def test_remat_keeps_less(remat, kept, stacked):
-  """Bytes that the forward pass leaves for the backward pass: fewer with dots, fewest with full (or attention)."""
+  """Counts the bytes kept for the backward pass: fewer with dots, fewest with full (or attention)."""
 
   @functools.cache
   def saved(remat):
@@ -142,7 +142,7 @@ def test_layers_as_a_list_equal_layers_as_a_stack():
 
 
 def test_decoding_with_a_cache_equals_the_whole_forward():
-  """From an empty cache token by token, and from a prefill of another length in every row."""
+  """Decodes from an empty cache token by token, and from a prefill of another length in every row."""
   config = dataclasses.replace(CONFIG, stacked=False)
   model_params = unstack_layers(params(), 3, "float32")
   cut = np.array([2, 5, 4])

@@ -25,7 +25,7 @@ def test_an_update_is_six_flops_a_weight_and_token():
 
 
 def test_decode_bytes():
-  """Float32 weights, and keys and values of 4 layers, 3 heads of 64, in 2 rows of 10."""
+  """Counts float32 weights, and keys and values of 4 layers, 3 heads of 64, in 2 rows of 10."""
   assert roofline.decode_bytes(MODEL, rows=2, length=10) == 4 * (MULTIPLIED + 2 * 4 * 2 * 10 * 3 * 64)
 
 

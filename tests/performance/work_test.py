@@ -17,7 +17,7 @@ def test_bad_sizes(wrong):
 
 
 def test_random_weights_are_the_learners_own():
-  """So that the sampler's and the learner's logprobs are of one and the same policy."""
+  """Checks that the sampler's and the learner's logprobs are of the same policy."""
   learner = learning.make_learner(WORK)
   engine_params = sampler_params(WORK, learner.mesh)
   handed = step.handover_of(learner, learner.mesh, WORK)(learner.state.params)

@@ -129,7 +129,7 @@ def test_correct_answers_are_those_that_a_verifier_judged_so():
 
 
 def test_a_policy_learns_the_likelihood_of_correct_answers_from_such_a_batch():
-  """`objective.nll_on_correct` outside PPO: the batch of every loop says which answers are correct."""
+  """Sets `objective.nll_on_correct` outside PPO: every loop's batch says which answers are correct."""
   rollout = stacked([*mixed(), *mixed()])
   mask = training_mask(rollout, overlong_filter=False)
   made = policy_batch(rollout, mask)  # its advantages are zeros: this term alone

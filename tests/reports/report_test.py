@@ -347,7 +347,7 @@ def luminance(color):
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_stand_out_from_the_page(page, scheme):
-  """Contrast of WCAG 2.1: 3 for lines and areas, 4.5 for text."""
+  """Checks the contrast by WCAG 2.1: 3 for lines and areas, 4.5 for text."""
   colors = dict(re.findall(r"--(\w+): (#\w{6})", re.findall(r":root \{(.*?)\n *\}", page, re.DOTALL)[scheme]))
   ground = luminance(colors["page"])
   for name, color in colors.items():

@@ -85,7 +85,7 @@ def group(index, prompt, answers):
 
 
 def test_answers_are_scored_behind_their_prompts():
-  """Also one that ran into the cap."""
+  """Scores an answer that ran into the cap, too."""
   groups = [group(0, [1, 2, 3], [[4, 5], [6]]), group(1, [7], [list(range(19))])]
   reward = ModelReward(CONFIG, params(), tokens_per_batch=64)
   found = reward.score_groups(groups)

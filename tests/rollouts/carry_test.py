@@ -85,7 +85,7 @@ def test_verdicts_take_effect_at_a_dispatch_not_when_they_are_there():
 
 
 def test_the_engine_runs_on_while_a_verdict_is_under_way():
-  """A verifier that does not answer before the engine has gone two dispatches further."""
+  """Delays the verifier: it does not answer before the engine has gone two dispatches further."""
   steps, enough = [], threading.Event()
   collector = carrying(verdict_delay=4)
   judge, step = judge_by(), collector.engine.step

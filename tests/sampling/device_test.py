@@ -59,7 +59,7 @@ def test_memory_is_taken_once_and_rows_fill_whole_vectors():
 
 
 def test_places_are_those_of_the_mesh():
-  """Four shards of eight rows, of which three are used on each; no more rows of prompts than of slots."""
+  """Makes four shards of eight rows, three of them used on each; prompts have no more rows than slots."""
   places = new_device(make_mesh({"data": 4, "tensor": 2}), slots=12, share=1).places()
   assert places.free == 12
   found = [places.take(Request(Prompt(index, (1,), {}), 0)) for index in range(12)]

@@ -92,7 +92,10 @@ def test_rows_have_their_own_distributions_and_uniforms():
 
 @pytest.mark.parametrize("vocab", [1, 2, 3, 5, 16, 17, 255, 257])
 def test_every_token_of_every_vocabulary_size_can_be_drawn_and_nothing_else(vocab):
-  """Equal logits, uniforms on a grid finer than the vocabulary: all ids, also at block edges, none from the padding."""
+  """Draws from equal logits with uniforms on a grid finer than the vocabulary.
+
+  All ids are drawn, also at block edges, and none from the padding.
+  """
   blocks, inside = ((jnp.arange(points) + 0.5) / points for points in (vocab + 100, 64))
   uniforms = jnp.stack(jnp.meshgrid(blocks, inside), -1).reshape(-1, 2)
   logits = jnp.zeros((len(uniforms), vocab))
@@ -104,7 +107,7 @@ def test_every_token_of_every_vocabulary_size_can_be_drawn_and_nothing_else(voca
 @pytest.mark.parametrize("vocab", [8, 60, 1030])
 @pytest.mark.parametrize("uniform", [0.0, 2.0**-23, 0.5, 1 - 2.0**-23, LARGEST])
 def test_uniforms_at_their_ends_draw_tokens_of_positive_probability(vocab, uniform):
-  """Probabilities of exactly 0 at the ends of the vocabulary and on both sides of every block edge."""
+  """Sets probabilities of exactly 0 at the vocabulary's ends and on both sides of every block edge."""
   rng = np.random.default_rng(vocab)
   width = 1 << int(np.ceil(np.log2(vocab) / 2))
   logits = rng.normal(size=(200, vocab)).astype(np.float32)
@@ -125,7 +128,10 @@ def test_uniforms_at_their_ends_draw_tokens_of_positive_probability(vocab, unifo
 
 @pytest.mark.parametrize("width", [64, 512])
 def test_no_target_picks_a_zero_weight(width):
-  """Running sums of 512 entries are added up as a tree: they may change where the weight is 0, and even fall."""
+  """Adds up 512 entries as a tree.
+
+  Running sums may change where the weight is 0, and even fall.
+  """
   rng = np.random.default_rng(2)
   weights = rng.random((2000, width)).astype(np.float32) * (rng.random((2000, width)) < 0.5)
   sums = np.asarray(jax.jit(lambda x: jnp.cumsum(x, 0))(weights.T)).T

@@ -27,7 +27,10 @@ def reference():
 
 
 def test_the_reference_exercises_what_it_should():
-  """Answers of many lengths, ended both ways, all different, so that the comparisons below mean something."""
+  """Checks that answers have many lengths, end both ways and all differ.
+
+  Otherwise the comparisons below mean nothing.
+  """
   lengths = {len(np.frombuffer(answer[0], np.int32)) for answer in reference().values()}
   assert len(lengths) > 5
   assert {answer[3] for answer in reference().values()} == {FinishReason.EOS, FinishReason.LENGTH}
@@ -61,7 +64,7 @@ def test_fewer_and_more_samples_of_the_same_prompt():
 
 
 def test_other_company():
-  """The same prompts among others, of other lengths and at other attempts."""
+  """Draws the same prompts among others, of other lengths and at other attempts."""
   strangers = [*prompts(COUNT, seed=5, attempt=1), *prompts(3, seed=6, attempt=2)]
   mixed = [prompt for pair in zip(strangers, prompts(COUNT)) for prompt in pair] + strangers[COUNT:]
   found = by_request(shared_engine().generate(mixed, GROUP))
@@ -80,7 +83,7 @@ def test_prompts_that_arrive_later_join_at_any_dispatch():
 
 @pytest.mark.parametrize("steps", [1, 32])
 def test_dispatch_size(steps):
-  """One step at a time, and more than the cap; the reference's 4 do not divide the cap of 10."""
+  """Draws one step at a time, and more than the cap; the reference's 4 do not divide the cap of 10."""
   engine = shared_engine(steps_per_dispatch=steps)
   assert by_request(engine.generate(LONG, GROUP)).items() <= reference().items()
 
@@ -91,14 +94,14 @@ def test_after_release():
 
 
 def test_whatever_the_default_generator_is():
-  """jax's default may be one whose bits depend on what else is drawn in the same call, as `rbg` is on TPU."""
+  """Sets a default generator whose bits depend on what else a call draws, as `rbg`'s do on TPU."""
   expected = reference()
   with jax.default_prng_impl("rbg"):
     assert by_request(new_engine().generate(LONG, GROUP)).items() <= expected.items()
 
 
 def test_the_cache_of_earlier_parameters_leaves_no_trace():
-  """Parameters that make every key and value infinite or NaN, then good ones again, without a release."""
+  """Loads parameters that make every key and value infinite or NaN, then good ones, without a release."""
   engine = shared_engine()
   engine.load(jax.tree.map(lambda x: x * np.nan, params()), version=4)
   poisoned = engine.generate(prompts(COUNT), GROUP)
@@ -109,7 +112,10 @@ def test_the_cache_of_earlier_parameters_leaves_no_trace():
 
 @pytest.mark.parametrize(("slots", "prefill_width", "share"), [(4, 1, 3), (16, 8, 1), (64, 8, 4), (6, 3, 16)])
 def test_other_widths_agree_to_rounding(slots, prefill_width, share):
-  """Logprobs up to the first token that differs; rounding moves a draw across an edge only rarely."""
+  """Compares logprobs up to the first token that differs.
+
+  Rounding moves a draw across an edge only rarely.
+  """
   engine = shared_engine(slots=slots, prefill_width=prefill_width, share=share)
   compared = total = 0
   for name, (tokens, logprobs, _, _) in by_request(engine.generate(LONG, GROUP)).items():
@@ -135,7 +141,10 @@ def test_seed_and_attempt_change_the_draws():
 
 
 def test_a_number_of_slots_that_fills_no_whole_vectors():
-  """13 slots: 31 of 180 answers differed in a last bit before the cache's rows were rounded up."""
+  """Runs 13 slots.
+
+  31 of 180 answers differed in a last bit before the cache's rows were rounded up.
+  """
   engine = new_engine(slots=13)
   forwards = by_request(engine.generate(prompts(COUNT), GROUP))
   assert by_request(engine.generate(prompts(COUNT)[::-1], GROUP)) == forwards
@@ -143,7 +152,10 @@ def test_a_number_of_slots_that_fills_no_whole_vectors():
 
 @pytest.mark.parametrize("share", [1, 2, 16])
 def test_however_many_share_a_prompt(share):
-  """Among 16 there is room for three prompts at a time: other prompts wait although slots are free, and lose no bit."""
+  """Lets answers share prompts in different numbers.
+
+  Among 16 there is room for three prompts at a time. Other prompts wait although slots are free, and no bit changes.
+  """
   engine = shared_engine(share=share)
   forwards = by_request(engine.generate(LONG, GROUP))
   mixed = [prompt for pair in zip(prompts(COUNT, seed=5, attempt=1), prompts(COUNT)[::-1]) for prompt in pair]
@@ -156,7 +168,7 @@ def test_however_many_share_a_prompt(share):
 
 @pytest.mark.parametrize("share", [2, 16])
 def test_going_on_with_shared_prompts(share):
-  """Interrupted answers find their prompt's row anew, beside others of their group that have not begun."""
+  """Interrupted answers find their prompt's row again, next to others of their group that have not begun."""
   engine = shared_engine(share=share)
   runs = []
   for order in (LONG, LONG[::-1]):

@@ -135,7 +135,7 @@ def test_frequencies_of_answers_of_two_tokens(sampling):
 
 
 def test_prompts_of_equal_tokens_draw_independently():
-  """The same tokens at 12 indices, first tokens of samples 0..: what one prompt draws says nothing of another's."""
+  """Draws for the same tokens under two prompt indices: the draws are independent."""
   engine = counting_engine(SamplingConfig())
   pair = engine.generate([Prompt(index, (7, 2, 9), {}) for index in (0, 1)], SAMPLES // 2)
   first = truncated(exact_two_tokens()[0], SamplingConfig())
@@ -146,7 +146,10 @@ def test_prompts_of_equal_tokens_draw_independently():
 
 
 def test_eight_devices_agree_with_one():
-  """Slots over data = 4, two heads of keys and values over tensor = 2; the parameters come from the learner's mesh."""
+  """Splits slots over data = 4 and two heads of keys and values over tensor = 2.
+
+  The parameters come from the learner's mesh.
+  """
   mesh = make_mesh({"data": 4, "tensor": 2})
   stacked = small_engine.stacked_params(CONFIG)
   learner = jax.device_put(stacked, state_shardings(stacked, make_mesh({"fsdp": 4, "tensor": 2}), LEARNER_RULES))

@@ -114,7 +114,7 @@ def test_alone():
 
 
 def test_other_company():
-  """Going on at any row of the prefill, in any slot, beside answers that start anew."""
+  """Continues answers at any row of the prefill, in any slot, next to answers that start."""
   strangers = interrupt(engine(), 3)[1]
   strangers = [dataclasses.replace(group, prompt=dataclasses.replace(group.prompt, attempt=1)) for group in strangers]
   mixed = [group for pair in itertools.zip_longest(strangers, suspended()) for group in pair if group is not None]
@@ -123,7 +123,7 @@ def test_other_company():
 
 
 def test_an_engine_with_other_slots_free():
-  """What else runs when they come back decides which slots they get, and when."""
+  """Checks answers that come back next to others, which decide which slots they get, and when."""
   busy = engine()
   for prompt in prompts(4, attempt=3):
     busy.submit(prompt, 1)
@@ -133,7 +133,7 @@ def test_an_engine_with_other_slots_free():
 
 
 def test_interrupted_at_every_dispatch():
-  """Twice the same bits, and the tokens of one go."""
+  """Interrupts at every dispatch: two runs have the same bits, and the tokens of an uninterrupted run."""
   runs = []
   for _ in range(2):
     groups, cut = interrupt(engine(), 1)

@@ -123,7 +123,10 @@ def test_a_group_is_returned_when_its_last_answer_ends(engine):
 
 
 def test_more_prompts_of_mixed_buckets_than_the_pool_holds(engine):
-  """Queued so that the bucket changes at every prompt and the pool of 3 fills up with prompts that have to wait."""
+  """Queues prompts so that the bucket changes at every one.
+
+  The pool of 3 fills up with prompts that have to wait.
+  """
   short, long = (1, 2), tuple(range(12))
   mixed = [Prompt(index, short if index % 2 else long, {}) for index in range(20)]
   groups = engine.generate(mixed, 7)

@@ -51,7 +51,7 @@ def test_a_row_is_kept_until_its_last_answer_ends():
 
 
 def test_slots_and_rows_of_a_request_are_on_one_device():
-  """Three devices of eight rows of slots, of which six are used on each; two rows of prompts each."""
+  """Makes three devices of eight rows of slots, of which six are used on each, and two rows of prompts each."""
   places = Places(slots=18, slots_per_shard=8, rows=6, shards=3, share=3)
   running, taken = [], set()
   for prompt in range(6):

@@ -128,7 +128,7 @@ def mesh():
 
 
 def test_a_layer_gathered_in_a_scan_and_a_sum_outside():
-  """Weights [3, 16, 16] float32 split over 4 on their rows: each of 3 rounds gathers one of 16 x 16."""
+  """Splits weights [3, 16, 16] float32 over 4 on their rows: each of 3 rounds gathers one of 16 x 16."""
   split, whole = (NamedSharding(mesh(), spec) for spec in (P(None, "fsdp"), P()))
 
   def run(weights, x):

@@ -17,7 +17,7 @@ from tests.performance.compile.small_config import programs, small
 
 
 def test_a_run_lowers_the_same_programs(tmp_path):
-  """Text for text: updates, scoring and the hand-over of a run that was assembled."""
+  """Compares texts of programs: updates, scoring and the hand-over of a run that was assembled."""
   config = small(tiny_dapo, **{"eval.every": 0})
   with contextlib.ExitStack() as stack:
     parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)

@@ -55,7 +55,10 @@ def test_sizes_of_a_model_that_is_not_there(path, name, layers):
 
 
 def test_report(monkeypatch):
-  """A program of its own on this machine's devices; their memory is too small, so the largest arrays are named."""
+  """Compiles a program for this machine's devices.
+
+  Their memory is too small, so the largest arrays are named.
+  """
   mesh = make_mesh(dict(fsdp=8), jax.devices())
   rows = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, flops=5, takes=("policy",))
@@ -98,7 +101,7 @@ def compile_for(*arguments):
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: launch/README.md")
 def test_the_command():
-  """A run that fits v5e:2x2; the same with far too many slots; and a mesh that does not divide."""
+  """Compiles a run that fits v5e:2x2, the same with far too many slots, and one whose mesh does not divide."""
   flags = [f"--config.{name}={value}" for name, value in TPU.items()]
   child = compile_for("--topology=v5e:2x2", *flags)
   assert child.returncode == 0, child.stderr
