@@ -105,7 +105,7 @@ class KLPenalty:
 
 @dataclasses.dataclass(frozen=True)
 class NoEnd:
-  """Decides the score of answers that ran into the cap.
+  """Describes the score of answers that ran into the cap.
 
   A reward model has not seen such answers.
 
