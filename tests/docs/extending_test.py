@@ -72,31 +72,48 @@ def test_the_page_has_an_example_of_each_kind():
   assert PAGE.count("\n```") == 2 * len(verbs)  # no block without an instruction
 
 
-def test_the_checks_and_tests_pass(checkout):
-  checks = []
-  for number, text in enumerate(text for verb, _, _, text in steps() if verb == "Check"):
-    checks.append(f"check_{number}.py")
-    (checkout / checks[-1]).write_text(text, "utf-8")
-  tests = [path for verb, path, _, _ in steps() if verb == "Write" and path.startswith("tests/")]
-  assert len(tests) == 3
-  script = (
-    "import pytest, runpy\n"
-    f"for check in {checks}: runpy.run_path(check, run_name='__main__')\n"
-    f"raise SystemExit(pytest.main({tests}))"
-  )
-  printed = run([sys.executable, "-c", script], checkout)
-  assert printed.startswith("[ 1.  0. nan]\n")
-  assert "5 passed" in printed
-
-
 def metrics_of(workdir):
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_the_runs_use_what_was_added(checkout):
-  commands = [text for verb, _, _, text in steps() if verb == "Run"]
+# In one process: the checks, the binary of the first run, and the tests of the page.
+SCRIPT = """
+import runpy, shlex, sys, pytest
+checks, command, tests = {arguments}
+for check in checks:
+  runpy.run_path(check, run_name="__main__")
+_, _, module, *sys.argv[1:] = shlex.split(command)  # python -m MODULE ...
+try:
+  runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit as done:
+  assert not done.code, done.code
+raise SystemExit(pytest.main(tests))
+"""
+
+
+def test_the_checks_the_tests_and_the_run_on_pairs_pass(checkout):
+  checks = []
+  for number, text in enumerate(text for verb, _, _, text in steps() if verb == "Check"):
+    checks.append(f"check_{number}.py")
+    (checkout / checks[-1]).write_text(text, "utf-8")
+  command = next(text for verb, _, _, text in steps() if verb == "Run")
+  tests = [path for verb, path, _, _ in steps() if verb == "Write" and path.startswith("tests/")]
+  assert len(tests) == 3
+  printed = run([sys.executable, "-c", SCRIPT.format(arguments=(checks, command, tests))], checkout)
+  assert printed.startswith("[ 1.  0. nan]\n")
+  assert "5 passed" in printed
+
+  (record,) = [record for record in metrics_of(checkout / "runs" / "my_pairs") if record["step"] == 1]
+  # At the first update Δ = 0, and max(0, 1 − 0)² = 1. DPO's loss would be log 2.
+  assert record["loss"] == pytest.approx(1, abs=1e-5)
+  config = json.loads((checkout / "runs" / "my_pairs" / "config.json").read_text())
+  assert config["objective"]["loss"] == "truncated_quadratic"
+
+
+def test_the_run_on_a_task_uses_what_was_added(checkout):
+  _, commands = [text for verb, _, _, text in steps() if verb == "Run"]
   interpreter = pathlib.Path(sys.executable).parent
-  run(["bash", "-ec", "".join(commands)], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
+  run(["bash", "-ec", commands], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
 
   records = metrics_of(checkout / "runs" / "my_sums")
   assert [record["step"] for record in records] == [0, 1, 2]
@@ -104,12 +121,6 @@ def test_the_runs_use_what_was_added(checkout):
   config = json.loads((checkout / "runs" / "my_sums" / "config.json").read_text())
   assert (config["advantage"], config["objective"]["surrogate"]) == ("win_rate", "quadratic_surrogate")
   assert (checkout / "runs" / "my_sums" / "report.html").exists()
-
-  (record,) = [record for record in metrics_of(checkout / "runs" / "my_pairs") if record["step"] == 1]
-  # At the first update Δ = 0, and max(0, 1 − 0)² = 1. DPO's loss would be log 2, the hinge loss 1 too.
-  assert record["loss"] == pytest.approx(1, abs=1e-5)
-  config = json.loads((checkout / "runs" / "my_pairs" / "config.json").read_text())
-  assert config["objective"]["loss"] == "truncated_quadratic"
 
 
 def test_what_is_added_keeps_the_style(checkout):
