@@ -68,7 +68,7 @@ def run(command, checkout, **environment):
 
 def test_the_page_has_an_example_of_each_kind():
   verbs = [verb for verb, *_ in steps()]
-  assert verbs.count("Check") == 3 and verbs.count("Run") == 2 and verbs.count("Change") == 3
+  assert verbs.count("Check") == 4 and verbs.count("Run") == 2 and verbs.count("Change") == 3
   assert PAGE.count("\n```") == 2 * len(verbs)  # no block without an instruction
 
 
@@ -76,33 +76,38 @@ def metrics_of(workdir):
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-# In one process: the checks, the binary of the first run, and the tests of the page.
+# In one process, which imports JAX once: the checks and the tests of the page.
 SCRIPT = """
-import runpy, shlex, sys, pytest
-checks, command, tests = {arguments}
+import runpy, pytest
+checks, tests = {arguments}
 for check in checks:
   runpy.run_path(check, run_name="__main__")
-_, _, module, *sys.argv[1:] = shlex.split(command)  # python -m MODULE ...
-try:
-  runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit as done:
-  assert not done.code, done.code
 raise SystemExit(pytest.main(tests))
 """
 
 
-def test_the_checks_the_tests_and_the_run_on_pairs_pass(checkout):
+def test_the_checks_and_the_tests_pass(checkout):
   checks = []
   for number, text in enumerate(text for verb, _, _, text in steps() if verb == "Check"):
     checks.append(f"check_{number}.py")
     (checkout / checks[-1]).write_text(text, "utf-8")
-  command = next(text for verb, _, _, text in steps() if verb == "Run")
   tests = [path for verb, path, _, _ in steps() if verb == "Write" and path.startswith("tests/")]
   assert len(tests) == 3
-  printed = run([sys.executable, "-c", SCRIPT.format(arguments=(checks, command, tests))], checkout)
+  printed = run([sys.executable, "-c", SCRIPT.format(arguments=(checks, tests))], checkout)
   assert printed.startswith("[ 1.  0. nan]\n")
   assert "5 passed" in printed
 
+
+def run_as_told(number, checkout):
+  """Runs the commands of the page's `number`-th block of commands."""
+  commands = [text for verb, _, _, text in steps() if verb == "Run"][number]
+  interpreter = pathlib.Path(sys.executable).parent
+  run(["bash", "-ec", commands], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.slow  # the default suite checks the config and the loss; the loop is that of all preference losses
+def test_the_run_on_pairs_uses_the_loss(checkout):
+  run_as_told(0, checkout)
   (record,) = [record for record in metrics_of(checkout / "runs" / "my_pairs") if record["step"] == 1]
   # At the first update Δ = 0, and max(0, 1 − 0)² = 1. DPO's loss would be log 2.
   assert record["loss"] == pytest.approx(1, abs=1e-5)
@@ -111,10 +116,7 @@ def test_the_checks_the_tests_and_the_run_on_pairs_pass(checkout):
 
 
 def test_the_run_on_a_task_uses_what_was_added(checkout):
-  _, commands = [text for verb, _, _, text in steps() if verb == "Run"]
-  interpreter = pathlib.Path(sys.executable).parent
-  run(["bash", "-ec", commands], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
-
+  run_as_told(1, checkout)
   records = metrics_of(checkout / "runs" / "my_sums")
   assert [record["step"] for record in records] == [0, 1, 2]
   assert "reward/brevity" in records[1] and "reward/correct" in records[1]
