@@ -3,25 +3,24 @@
     python -m sphinx -W docs docs/_build/html
 
 The pages are plain Markdown that reads well without Sphinx. What Sphinx needs besides is made here: the targets
-of links to source files, and the API's reference, a page a folder, from docstrings.
+of links to source files, and the API's reference, a page a folder, from docstrings (reference.py).
 """
 
-import os
+import functools
 import pathlib
 import re
 import sys
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
-sys.path[:0] = [str(ROOT), str(DOCS)]
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # modules are imported for their docstrings; nothing is computed
+sys.path.insert(0, str(DOCS))
 
-import docstrings  # noqa: E402
+import reference  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 
 project = "posttrain_jax"
 author = copyright = "The posttrain_jax authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 smartquotes = False
 html_theme = "furo"
@@ -37,12 +36,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
 
-autoclass_content = "both"  # what a class is, then what its __init__ takes
-autodoc_default_options = {"members": True, "show-inheritance": False}
-autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
-napoleon_numpy_docstring = False
-napoleon_use_ivar = True  # a record's fields are described once
+toc_object_entries = False  # a function of the reference is found on its page and by the search
 
 REFERENCE = "api/reference"
 _LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^()\s]+)\)")
@@ -50,6 +44,7 @@ _FENCE = re.compile(r"(^[ ]*```.*?^[ ]*```[ ]*$)", re.MULTILINE | re.DOTALL)
 _logger = logging.getLogger(__name__)
 
 
+@functools.cache
 def public_modules() -> list[str]:
   """Lists the dotted names of all public modules, folders themselves left out."""
   found = []
@@ -60,6 +55,7 @@ def public_modules() -> list[str]:
   return found
 
 
+@functools.cache
 def folders() -> dict[str, list[str]]:
   """Groups the modules by the folder that they are in, the package's own first."""
   grouped = {}
@@ -77,7 +73,8 @@ def write_reference(app) -> None:
   for folder, modules in folders().items():
     parts = [f"# {folder}\n"]
     for module in modules:
-      parts.append(f"## {_heading(module)}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n")
+      text = reference.module(ROOT.joinpath(*module.split(".")).with_suffix(".py"), module)
+      parts.append(f"## {_heading(module)}\n\n````{{eval-rst}}\n{text}\n````\n")
     pages[folder] = "\n".join(parts)
   directory = DOCS / REFERENCE
   directory.mkdir(parents=True, exist_ok=True)
@@ -129,14 +126,3 @@ def setup(app) -> None:
   """Connects what is made here with the build."""
   app.connect("builder-inited", write_reference)
   app.connect("source-read", prepare_page)
-  # Before napoleon, whose priority is 500.
-  app.connect("autodoc-process-docstring", _process_docstring, priority=400)
-  app.connect("autodoc-process-signature", _process_signature)
-
-
-def _process_docstring(app, kind, name, thing, options, lines: list[str]) -> None:
-  lines[:] = docstrings.to_rst(lines)
-
-
-def _process_signature(app, kind, name, thing, options, signature, result):
-  return docstrings.signature_as_written(kind, thing)

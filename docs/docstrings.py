@@ -5,10 +5,6 @@ Docstrings here are plain text: a name or a formula stands in single backticks, 
 that reStructuredText would take for markup (`*`, `|`, a trailing `_`) is escaped, so authors need not think of it.
 """
 
-import ast
-import functools
-import inspect
-import pathlib
 import re
 from collections.abc import Sequence
 
@@ -101,41 +97,3 @@ def _escape(rows: Sequence[str]) -> list[str]:
     out.append(f"{glue[0]}``{found[1].strip()}``{glue[1]}")
     end = found.end()
   return "".join([*out, _MARKUP.sub(r"\\\1", text[end:])]).split("\n")
-
-
-@functools.cache
-def _signatures(path: str) -> dict[str, tuple[str, str]]:
-  """Reads the signatures of a file's functions: qualified name to (arguments, result), as written."""
-  found = {}
-
-  def visit(node, prefix):
-    for child in ast.iter_child_nodes(node):
-      if isinstance(child, ast.ClassDef):
-        visit(child, f"{prefix}{child.name}.")
-      elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-        arguments = child.args
-        in_class = isinstance(node, ast.ClassDef)
-        if in_class and not any(getattr(each, "id", "") == "staticmethod" for each in child.decorator_list):
-          (arguments.posonlyargs or arguments.args)[:1] = []  # self or cls
-        result = "" if child.returns is None else ast.unparse(child.returns)
-        found[f"{prefix}{child.name}"] = f"({ast.unparse(arguments)})", result
-
-  visit(ast.parse(pathlib.Path(path).read_text("utf-8")), "")
-  return found
-
-
-def signature_as_written(kind: str, thing: object) -> tuple[str, str | None] | None:
-  """Returns a signature as its source has it; None leaves it to autodoc.
-
-  Autodoc evaluates annotations, so that `chex.Array` would become a list of six types.
-  """
-  if kind not in ("function", "method", "class"):
-    return None
-  thing = inspect.unwrap(thing)
-  try:
-    known = _signatures(inspect.getsourcefile(thing))
-  except (TypeError, OSError, SyntaxError):
-    return None
-  name = getattr(thing, "__qualname__", "")
-  found = known.get(f"{name}.__init__" if kind == "class" else name)
-  return None if found is None else (found[0], None if kind == "class" else found[1] or None)

@@ -2,8 +2,6 @@
 
 import importlib.util
 import pathlib
-import sys
-import textwrap
 
 import pytest
 
@@ -33,24 +31,3 @@ def docstrings():
 def test_to_rst(docstrings, text, expected):
   found = "\n".join(docstrings.to_rst(text.split("\n")))
   assert "\n".join(line.rstrip() for line in found.strip().split("\n")).replace("\n\n\n", "\n\n") == expected
-
-
-def test_signatures_are_those_of_the_source(docstrings, tmp_path, monkeypatch):
-  (tmp_path / "written.py").write_text(
-    textwrap.dedent("""
-      import chex
-      def plain(x: chex.Array, *, n: int = 2) -> chex.Array: ...
-      class Thing:
-        def __init__(self, size: chex.Numeric): ...
-        def method(self, y) -> None: ...
-    """)
-  )
-  spec = importlib.util.spec_from_file_location("written", tmp_path / "written.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  monkeypatch.setitem(sys.modules, "written", module)
-  written = docstrings.signature_as_written
-  assert written("function", module.plain) == ("(x: chex.Array, *, n: int=2)", "chex.Array")
-  assert written("class", module.Thing) == ("(size: chex.Numeric)", None)
-  assert written("method", module.Thing.method) == ("(y)", "None")
-  assert written("attribute", 3) is None

@@ -1,6 +1,6 @@
 """Follows docs/extending.md in a copy of the checkout.
 
-Every block of the page is written to a file or run.
+Every block of the page is written to a file or run. A process takes seconds to import JAX, so what can share one does.
 """
 
 import json
@@ -68,34 +68,61 @@ def run(command, checkout, **environment):
 
 def test_the_page_has_an_example_of_each_kind():
   verbs = [verb for verb, *_ in steps()]
-  assert verbs.count("Check") == 3 and verbs.count("Run") == 1 and verbs.count("Change") == 2
+  assert verbs.count("Check") == 4 and verbs.count("Run") == 2 and verbs.count("Change") == 3
   assert PAGE.count("\n```") == 2 * len(verbs)  # no block without an instruction
 
 
-def test_the_checks_pass(checkout):
+def metrics_of(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+# In one process, which imports JAX once: the checks and the tests of the page.
+SCRIPT = """
+import runpy, pytest
+checks, tests = {arguments}
+for check in checks:
+  runpy.run_path(check, run_name="__main__")
+raise SystemExit(pytest.main(tests))
+"""
+
+
+def test_the_checks_and_the_tests_pass(checkout):
+  checks = []
   for number, text in enumerate(text for verb, _, _, text in steps() if verb == "Check"):
-    (checkout / f"check_{number}.py").write_text(text, "utf-8")
-    printed = run([sys.executable, f"check_{number}.py"], checkout)
-    if "# [1, 0, nan]" in text:
-      assert printed.split() == ["[", "1.", "0.", "nan]"]
-
-
-def test_the_tests_pass(checkout):
+    checks.append(f"check_{number}.py")
+    (checkout / checks[-1]).write_text(text, "utf-8")
   tests = [path for verb, path, _, _ in steps() if verb == "Write" and path.startswith("tests/")]
-  assert "4 passed" in run([sys.executable, "-m", "pytest", *tests], checkout)
+  assert len(tests) == 3
+  printed = run([sys.executable, "-c", SCRIPT.format(arguments=(checks, tests))], checkout)
+  assert printed.startswith("[ 1.  0. nan]\n")
+  assert "5 passed" in printed
 
 
-def test_the_run_uses_what_was_added(checkout):
-  (commands,) = [text for verb, _, _, text in steps() if verb == "Run"]
+def run_as_told(number, checkout):
+  """Runs the commands of the page's `number`-th block of commands."""
+  commands = [text for verb, _, _, text in steps() if verb == "Run"][number]
   interpreter = pathlib.Path(sys.executable).parent
   run(["bash", "-ec", commands], checkout, PATH=f"{interpreter}{os.pathsep}{os.environ['PATH']}")
-  workdir = checkout / "runs" / "my_sums"
-  records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow  # the default suite checks the config and the loss; the loop is that of all preference losses
+def test_the_run_on_pairs_uses_the_loss(checkout):
+  run_as_told(0, checkout)
+  (record,) = [record for record in metrics_of(checkout / "runs" / "my_pairs") if record["step"] == 1]
+  # At the first update Δ = 0, and max(0, 1 − 0)² = 1. DPO's loss would be log 2.
+  assert record["loss"] == pytest.approx(1, abs=1e-5)
+  config = json.loads((checkout / "runs" / "my_pairs" / "config.json").read_text())
+  assert config["objective"]["loss"] == "truncated_quadratic"
+
+
+def test_the_run_on_a_task_uses_what_was_added(checkout):
+  run_as_told(1, checkout)
+  records = metrics_of(checkout / "runs" / "my_sums")
   assert [record["step"] for record in records] == [0, 1, 2]
   assert "reward/brevity" in records[1] and "reward/correct" in records[1]
-  config = json.loads((workdir / "config.json").read_text())
+  config = json.loads((checkout / "runs" / "my_sums" / "config.json").read_text())
   assert (config["advantage"], config["objective"]["surrogate"]) == ("win_rate", "quadratic_surrogate")
-  assert (workdir / "report.html").exists()
+  assert (checkout / "runs" / "my_sums" / "report.html").exists()
 
 
 def test_what_is_added_keeps_the_style(checkout):
