@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches, Weighting
@@ -163,7 +163,7 @@ def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]
       arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, **given
     ) + arithmetic.problems(arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), **given)
     written = demonstrations.demonstrations(
-      problems, crowd=section.crowd or Crowd(), copies=section.copies, seed=section.seed
+      problems, crowd=section.crowd or USUAL_CROWD, copies=section.copies, seed=section.seed
     )
     if section.tagged:
       written = tagged.tag_some(written, share=section.tagged, seed=section.seed)

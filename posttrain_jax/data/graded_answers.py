@@ -17,12 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD, USUAL_CROWD, Crowd
 from posttrain_jax.data.preference_rows import Strength
 from posttrain_jax.types import InputError
 
-_USUAL = Crowd()
-_EDITOR = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
 _BY_GAP = (Strength.NEGLIGIBLY, Strength.SLIGHTLY, Strength.BETTER, Strength.SIGNIFICANTLY)
 
 
@@ -52,7 +50,7 @@ def graded_answers(
   form: Form = Form.PAIR,
   answers: int = 2,
   noise: float = 0.0,
-  crowd: Crowd = _USUAL,
+  crowd: Crowd = USUAL_CROWD,
   seed: int = 0,
 ) -> tuple[list[dict[str, Any]], int]:
   """Lets the crowd answer problems and a grader compare the answers.
@@ -100,7 +98,7 @@ def graded_answers(
     if form == Form.EDITED:
       if grade(chosen, problem["answer"]) == 3:
         continue
-      row["edited"] = demonstrations.demonstrations([problem], crowd=_EDITOR)[0]["completion"]
+      row["edited"] = demonstrations.demonstrations([problem], crowd=CAREFUL_CROWD)[0]["completion"]
       if row["edited"] == rejected:  # the grader erred: the better answer was rejected
         continue
     rows.append(row)

@@ -107,7 +107,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           metrics |= value.fit(batch, old_values=values, returns=returns, order=order)
           if step > settings.value.pretraining_steps:
             batch = dataclasses.replace(batch, advantages=advantages, old_logprobs=old_logprobs)
-            metrics |= policy.train(batch, order=order)
+            if settings.objective.kl_coefficient:
+              batch = dataclasses.replace(batch, reference_logprobs=reference_logprobs)
+            # `kl/reference` is that of the step's answers also if the loss has a KL term, which reports one by updates.
+            metrics |= policy.train(batch, order=order) | {"kl/reference": found["kl/reference"]}
             answers = int(batch.mask.any(-1).sum())
             kl_coefficient = settings.kl.adapted(kl_coefficient, found["kl/answer"], answers)
             if average is not None:

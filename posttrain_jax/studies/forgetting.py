@@ -21,7 +21,7 @@ from posttrain_jax import atomic_files
 from posttrain_jax.assembly import plain_text
 from posttrain_jax.assembly.judges import check_answer_style
 from posttrain_jax.data import arithmetic, demonstrations
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD
 from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.variety import Variety
 from posttrain_jax.learner.update import Diverged
@@ -116,10 +116,9 @@ def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> Forge
   """
   narrow = settings.narrow
   options = dict(seed=narrow.seed, difficulties=narrow.difficulties)
-  crowd = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
   trained = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=narrow.examples, **options)
   files = {
-    directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=crowd, seed=narrow.seed),
+    directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=CAREFUL_CROWD, seed=narrow.seed),
     directory / "held_out.jsonl": arithmetic.problems(
       arithmetic.Split.HELD_OUT, per_difficulty=narrow.problems, **options
     ),

@@ -3,7 +3,7 @@ import collections
 import pytest
 
 from posttrain_jax.data import arithmetic
-from posttrain_jax.data.demonstrations import SYMBOLS, Crowd
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD, SYMBOLS
 from posttrain_jax.data.graded_answers import Form, grade, graded_answers
 from posttrain_jax.data.preferences import Strength, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, named_rows
@@ -51,9 +51,8 @@ def test_noise_is_the_share_of_swapped_pairs():
 
 
 def test_problems_whose_answers_tie_are_left_out_and_counted():
-  all_alike = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
   for form in Form:
-    assert graded_answers(PROBLEMS, form=form, crowd=all_alike) == ([], len(PROBLEMS))
+    assert graded_answers(PROBLEMS, form=form, crowd=CAREFUL_CROWD) == ([], len(PROBLEMS))
 
 
 def test_rankings_rank_all_answers_by_grade_and_brevity():

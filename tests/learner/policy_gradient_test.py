@@ -62,7 +62,7 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
       objective,
       OPTIMIZER,
       make_mesh({}, jax.devices()[:1]),
-      Division(prompts_per_update=P, micro_batches=2),
+      Division(prompts_per_update=P, micro_batches=2, rows_per_prompt=1),
       max_skipped_updates=3,
       seed=0,
     )

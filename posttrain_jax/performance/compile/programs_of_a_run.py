@@ -176,6 +176,8 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
       ("value", "value_optimizer"),
     ),
   }
+  if objective.kl_coefficient:
+    batch = dataclasses.replace(batch, reference_logprobs=numbers)
   programs |= updates(learner, batch, count=count, forward=forward)
   if settings.average.decay:
     arrays["average"] = params
