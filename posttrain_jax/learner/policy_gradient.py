@@ -33,7 +33,9 @@ from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 
 
-def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1) -> LossFunction:
+def make_loss(
+  graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1
+) -> LossFunction[PolicyBatch, Totals]:
   """Makes the loss of one micro-batch: (parameters, `PolicyBatch`, `Totals` of the update) to `LossOutput`.
 
   Args:

@@ -8,7 +8,7 @@ config.json, and a run does not go on over data that have changed.
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -165,13 +165,15 @@ class MethodAssembly:
     """
     return KLToReference(self.policy.model, frozen_copy(params), self.mesh, chunk=chunk) if section.kl else None
 
-  def open(self, workdir: str, settings: Any = None, *, save_model: bool = True) -> tuple[Workdir, Preemption]:
+  def open(
+    self, workdir: str, settings: MethodSettings | None = None, *, save_model: bool = True
+  ) -> tuple[Workdir, Preemption]:
     """Opens the workdir and warms the policy up: `open_workdir`, then `finish`."""
     directory, preemption = self.open_workdir(workdir, settings)
     self.finish(directory, preemption, save_model=save_model)
     return directory, preemption
 
-  def open_workdir(self, workdir: str, settings: Any = None) -> tuple[Workdir, Preemption]:
+  def open_workdir(self, workdir: str, settings: MethodSettings | None = None) -> tuple[Workdir, Preemption]:
     """Opens the workdir, and heeds SIGTERM from here on.
 
     Args:
