@@ -79,8 +79,9 @@ def lay_out(
   else:
     examples = encode_demonstrations(rows, tokenizer, chat=False)
     examples, _ = supervised.limit_length(examples, max_length=section.row_length, too_long=supervised.TooLong.CUT)
-  options = dict(pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True)
-  return SupervisedBatches(examples, batch_size=batch_size, seed=0, **options)
+  return SupervisedBatches(
+    examples, batch_size=batch_size, seed=0, pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True
+  )
 
 
 def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_length: int) -> list[Example]:

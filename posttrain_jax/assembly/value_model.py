@@ -29,8 +29,9 @@ def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dic
     return dataclasses.replace(policy, params=None), {}
   model, params = load_model(path)
   same_tokenizer(path, policy.tokenizer, where)
-  compute = {name: getattr(policy.model, name) for name in ("compute_dtype", "remat", "unroll")}
-  found = Policy(dataclasses.replace(model, **compute), policy.tokenizer, params)
+  how = policy.model
+  model = dataclasses.replace(model, compute_dtype=how.compute_dtype, remat=how.remat, unroll=how.unroll)
+  found = Policy(model, policy.tokenizer, params)
   return found, {where: digests(path, policy.tokenizer)["model"]}
 
 

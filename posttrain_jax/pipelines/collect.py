@@ -17,7 +17,7 @@ import ml_collections
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import judge_by_model
-from posttrain_jax.assembly.rollout_engine import make_engine
+from posttrain_jax.assembly.rollout_engine import longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
@@ -26,6 +26,7 @@ from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.rollouts.candidates import asked_text, best_over_worst, sample_candidates
 from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
+from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.types import InputError, Prompt
 
 DEMONSTRATIONS, PAIRS, COUNTS = "demonstrations.jsonl", "pairs.jsonl", "counts.json"
@@ -75,7 +76,14 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   run = MethodAssembly(settings, stack, warmup=settings.warmup)
   asked = run.prompts(asking, max_prompt_length=rollout.max_prompt_length)
   originals = _originals(settings, asked) if settings.source == Source.DISTILLATION else []
-  engine = make_engine(rollout, run.policy, asked, run.mesh, seed=settings.seed, share=rollout.samples)
+  engine = make_engine(
+    rollout,
+    run.policy,
+    run.mesh,
+    seed=stream_seed(settings.seed, Stream.ROLLOUT),
+    max_prompt_length=longest(asked),
+    share=rollout.samples,
+  )
   judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)

@@ -89,9 +89,9 @@ def draw(
         if each[number] is None:
           continue
         x, mean, low, high = each[number]
-        style = dict(color=_COLORS[order % len(_COLORS)])
-        axes.fill_between(x, low, high, alpha=0.13, linewidth=0, **style)
-        axes.plot(x, mean, label=name, linewidth=1.7, linestyle=_DASHES[order % len(_DASHES)], **style)
+        color, dashes = _COLORS[order % len(_COLORS)], _DASHES[order % len(_DASHES)]
+        axes.fill_between(x, low, high, alpha=0.13, linewidth=0, color=color)
+        axes.plot(x, mean, label=name, linewidth=1.7, linestyle=dashes, color=color)
       axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", pad=8)
       axes.set_ylabel(panel.unit)
       axes.set_xlabel("generated tokens")

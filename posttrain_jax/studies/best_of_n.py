@@ -85,17 +85,22 @@ def best_of_n(groups: Sequence[Group], scores: Sequence[np.ndarray], n: int) -> 
     if not np.isfinite(given[:n]).all():
       raise InputError(f"best of n: a score of prompt {group.prompt.index} is not finite")
     best = slice(at := int(np.argmax(given[:n])), at + 1)
-    cut = {name: None if (x := getattr(group, name)) is None else x[best] for name in ("accuracy", "rewards", "valid")}
     picked.append(
       dataclasses.replace(
         group,
         answers=group.answers[best],
         texts=group.texts[best],
         components={name: values[best] for name, values in group.components.items()},
-        **cut,
+        accuracy=_at(group.accuracy, best),
+        rewards=_at(group.rewards, best),
+        valid=_at(group.valid, best),
       )
     )
   return picked
+
+
+def _at(values: np.ndarray | None, at: slice) -> np.ndarray | None:
+  return None if values is None else values[at]
 
 
 def kl_bound(n: np.ndarray | int) -> np.ndarray:

@@ -115,13 +115,13 @@ def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> Forge
     The settings that name these files.
   """
   narrow = settings.narrow
-  options = dict(seed=narrow.seed, difficulties=narrow.difficulties)
-  trained = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=narrow.examples, **options)
+  trained, tested = (
+    arithmetic.problems(split, per_difficulty=count, seed=narrow.seed, difficulties=narrow.difficulties)
+    for split, count in ((arithmetic.Split.TRAIN, narrow.examples), (arithmetic.Split.HELD_OUT, narrow.problems))
+  )
   files = {
     directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=CAREFUL_CROWD, seed=narrow.seed),
-    directory / "held_out.jsonl": arithmetic.problems(
-      arithmetic.Split.HELD_OUT, per_difficulty=narrow.problems, **options
-    ),
+    directory / "held_out.jsonl": tested,
   }
   for path, rows in files.items():
     atomic_files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -86,8 +86,8 @@ def _line(
   if values.ndim == 2:
     values, low, high = values.T
     axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
-  style = dict(color=color, marker=marker, markersize=4.5, linewidth=1.6)
-  axes.plot(epochs, values, label=f"learning rate {learning_rate:g}", **style)
+  label = f"learning rate {learning_rate:g}"
+  axes.plot(epochs, values, label=label, color=color, marker=marker, markersize=4.5, linewidth=1.6)
 
 
 def _headed(axes: Axes, title: str, label: str) -> None:
