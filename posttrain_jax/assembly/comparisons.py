@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from absl import logging
 
 from posttrain_jax.data import arithmetic, graded_answers, preferences, prompts, sources
-from posttrain_jax.data.graded_answers import Form
-from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLong
+from posttrain_jax.data.graded_answers import GradingForm
+from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.runs.settings import at_least
@@ -38,7 +38,7 @@ class PreferenceSettings:
   """
 
   path: str
-  form: Form
+  form: GradingForm
   per_difficulty: int
   answers: int
   noise: float
@@ -52,7 +52,7 @@ class PreferenceSettings:
   max_prompt_length: int
   max_answer_length: int
   bad_rows: BadRows
-  too_long: TooLong
+  too_long: TooLongComparison
 
 
 @dataclasses.dataclass(frozen=True)

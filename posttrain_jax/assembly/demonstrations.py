@@ -33,7 +33,7 @@ class EncodingSettings:
   row_length: int = at_least(1)
   packed: bool
   max_completion: int = at_least(0)
-  too_long: supervised.TooLong
+  too_long: supervised.TooLongExample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from posttrain_jax.types import InputError
 _BY_GAP = (Strength.NEGLIGIBLY, Strength.SLIGHTLY, Strength.BETTER, Strength.SIGNIFICANTLY)
 
 
-class Form(enum.StrEnum):
+class GradingForm(enum.StrEnum):
   """Names the grader's task, which gives one of the forms of rows in `data.preference_rows`."""
 
   PAIR = "pair"  # the better of two answers, and by how much
@@ -47,7 +47,7 @@ def grade(completion: str, answer: str) -> int:
 def graded_answers(
   problems: Sequence[Mapping[str, Any]],
   *,
-  form: Form = Form.PAIR,
+  form: GradingForm = GradingForm.PAIR,
   answers: int = 2,
   noise: float = 0.0,
   crowd: Crowd = USUAL_CROWD,
@@ -72,7 +72,7 @@ def graded_answers(
   Raises:
     InputError: if `answers` is below 2, or above 2 without a ranking, or if `noise` is not between 0 and 1.
   """
-  if answers < 2 or (answers > 2 and form != Form.RANKING):
+  if answers < 2 or (answers > 2 and form != GradingForm.RANKING):
     raise InputError(f"graded answers: {answers} answers for the form {form}, expected 2, or more for a ranking")
   if not 0 <= noise <= 1:
     raise InputError(f"graded answers: noise is {noise}, expected a probability")
@@ -90,12 +90,12 @@ def graded_answers(
     for place, err in enumerate(errs):
       if err:
         order[place : place + 2] = reversed(order[place : place + 2])
-    if form == Form.RANKING:
+    if form == GradingForm.RANKING:
       rows.append({**problem, "answers": texts, "ranks": [order.index(score) for score in scores]})
       continue
     chosen, rejected = (texts[scores.index(score)] for score in order)
     row = {**problem, "chosen": chosen, "rejected": rejected, "strength": str(_BY_GAP[gap])}
-    if form == Form.EDITED:
+    if form == GradingForm.EDITED:
       if grade(chosen, problem["answer"]) == 3:
         continue
       row["edited"] = demonstrations.demonstrations([problem], crowd=CAREFUL_CROWD)[0]["completion"]

@@ -69,7 +69,7 @@ def make_loss(
   return loss_function
 
 
-def token_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
+def objective_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
   """Returns the weight of each token's loss in the update's, float32 [P, G, Tc].
 
   Args:
@@ -111,7 +111,7 @@ def token_inputs(objective: Objective, batch: PolicyBatch, totals: Totals, *, on
     sampler_logprobs=batch.sampler_logprobs,
     old_logprobs=None if on_policy else batch.old_logprobs,
     reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
-    weights=token_weights(objective, batch, totals),
+    weights=objective_weights(objective, batch, totals),
     nll_weights=nll_weights,
   )
 

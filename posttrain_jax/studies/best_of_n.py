@@ -18,7 +18,7 @@ from posttrain_jax.types import Group, InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class BestOfNCurve:
   """Holds a mean over prompts for each n, with its 95 % interval.
 
   The interval is a percentile bootstrap over prompts.
@@ -200,7 +200,7 @@ def order_accuracy(proxy: np.ndarray, gold: np.ndarray) -> float:
   return float(right / total) if total else float("nan")
 
 
-def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Curve:
+def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> BestOfNCurve:
   """Averages over prompts, with an interval.
 
   Args:
@@ -209,7 +209,7 @@ def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Cu
     resamples: of the bootstrap.
   """
   low, high = np.percentile(_resampled(per_prompt, seed, resamples), (2.5, 97.5), axis=0)
-  return Curve(per_prompt.mean(axis=0), low, high)
+  return BestOfNCurve(per_prompt.mean(axis=0), low, high)
 
 
 def fit(per_prompt: np.ndarray, ns: Sequence[int], *, seed: int = 0, resamples: int = 1000) -> Fit:

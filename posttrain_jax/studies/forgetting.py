@@ -30,7 +30,7 @@ from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
-from posttrain_jax.studies.forgetting_figure import Curve, plot_forgetting
+from posttrain_jax.studies.forgetting_figure import ForgettingCurve, plot_forgetting
 from posttrain_jax.studies.forgetting_settings import HELD_OUT, ForgettingSettings
 from posttrain_jax.types import Group, InputError
 
@@ -61,7 +61,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
       raise InputError("model.path: empty, and warmup has no steps; expected a model that can forget something")
     tokenizer, mesh = start.policy.tokenizer, start.mesh
     rows, start.digests["plain"] = plain_text.read_plain(settings.plain)
-    plain = plain_text.lay_out(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
+    plain = plain_text.lay_out_plain(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
     variety = Variety(settings.samples, start.policy, rows, mesh, field=settings.plain.field, seed=settings.seed)
     check_answer_style(settings.rewards, settings.eval.answer_style)
     judge = start.judge(settings.rewards, start.workers(settings.rewards))
@@ -145,13 +145,13 @@ def _points(settings: ForgettingSettings, path: pathlib.Path, steps: Mapping[int
   return points
 
 
-def _curve(run: Mapping[str, Any]) -> Curve:
+def _curve(run: Mapping[str, Any]) -> ForgettingCurve:
   def column(name: str, ends: Sequence[str] = ("",)) -> np.ndarray:
     # None stands for NaN: nothing could be judged, or a perplexity is beyond float64.
     rows = [[point[name + end] for end in ends] for point in run["points"]]
     return np.array(rows, np.float64).squeeze(1 if len(ends) == 1 else ())
 
-  return Curve(
+  return ForgettingCurve(
     learning_rate=run["learning_rate"],
     epochs=column("epoch"),
     accuracy=column("accuracy", _INTERVAL),

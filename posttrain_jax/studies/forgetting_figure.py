@@ -16,7 +16,7 @@ _MARKERS = "osD^vP"
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class ForgettingCurve:
   """Holds the measurements of one run; epoch 0 is the model that it started from.
 
   Attributes:
@@ -34,7 +34,7 @@ class Curve:
   distinct_2: np.ndarray
 
 
-def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title: str = "Forgetting") -> None:
+def plot_forgetting(path: str | pathlib.Path, curves: Sequence[ForgettingCurve], *, title: str = "Forgetting") -> None:
   """Writes three panels as PNG: accuracy, perplexity and distinct-2 over epochs.
 
   Each learning rate is a line, with its intervals as a band. The dashed line is the model before fine-tuning.

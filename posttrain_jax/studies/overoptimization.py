@@ -125,13 +125,13 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
   """
   ns, seed = list(settings.best_of_n.n), stream_seed(settings.seed, Stream.EVALUATION)
 
-  def interval(per_prompt: np.ndarray) -> best_of_n.Curve:
+  def interval(per_prompt: np.ndarray) -> best_of_n.BestOfNCurve:
     return best_of_n.curve(per_prompt, seed=seed, resamples=settings.best_of_n.resamples)
 
-  def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
+  def measured(per_prompt: np.ndarray) -> best_of_n.BestOfNCurve:
     """Returns a curve with intervals of the gain over one sample, free of the prompts' difficulty."""
     gain, first = interval(per_prompt - per_prompt[:, :1]), per_prompt[:, 0].mean()
-    return best_of_n.Curve(first + gain.mean, first + gain.low, first + gain.high)
+    return best_of_n.BestOfNCurve(first + gain.mean, first + gain.low, first + gain.high)
 
   ceiling = measured(best_of_n.expected_best(gold, gold, ns))
   curves, proxies = [], {}
@@ -177,5 +177,5 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
   return result, overoptimization_figure.Study(ceiling, curves)
 
 
-def _lists(curve: best_of_n.Curve) -> dict[str, list[float]]:
+def _lists(curve: best_of_n.BestOfNCurve) -> dict[str, list[float]]:
   return {name: value.tolist() for name, value in dataclasses.asdict(curve).items()}
