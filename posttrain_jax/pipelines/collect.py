@@ -92,10 +92,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
-  if run.policy.params is None and not run.warm_up.is_wanted:
-    raise InputError(
-      "model.path: empty, and no warmup.steps; expected a model or a warm-up, random answers teach nothing"
-    )
+  run.require_trained_policy()
 
   directory, preemption = run.open_workdir(workdir)
   path = directory.path

@@ -37,7 +37,7 @@ from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.settings import as_config
 from posttrain_jax.runs.workdir import Workdir
-from posttrain_jax.types import Judge, Prompt
+from posttrain_jax.types import InputError, Judge, Prompt
 
 
 class MethodSettings(Protocol):
@@ -151,6 +151,17 @@ class MethodAssembly:
     self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
     self.digests |= self._evaluator.digests
     return self._evaluator
+
+  def require_trained_policy(self) -> None:
+    """Checks that the policy is not a random one without a warm-up.
+
+    It is for programs that train nothing but on the policy's own answers, or only measure them.
+
+    Raises:
+      InputError: if it is.
+    """
+    if self.policy.params is None and not self.warm_up.is_wanted:
+      raise InputError("model.path: empty, and warmup has no steps; expected a model or a warm-up, not random answers")
 
   def kl_to_start(self, section: KLEvaluation, params: nnx.State, *, chunk: int) -> KLToReference | None:
     """Keeps a copy of what training starts from, to measure the KL to it.

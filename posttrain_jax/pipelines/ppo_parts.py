@@ -5,7 +5,6 @@ reward model are frozen. Each has its own layout over the devices: the policy th
 `meshes`.
 """
 
-import collections
 import contextlib
 import dataclasses
 import math
@@ -34,8 +33,7 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
-from posttrain_jax.rollouts import metrics as rollout_metrics
-from posttrain_jax.rollouts.dynamic_sampling import Outcome
+from posttrain_jax.rollouts.metrics import describe_unselected
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -91,14 +89,9 @@ class PPOParts:
 
   def describe(self, groups: Sequence[Group]) -> dict[str, float]:
     """Returns metrics of what a step sampled."""
-    judged = [(group, Outcome.TRAINED) for group in groups]
-    stats, version = self.engine.take_stats(), self.engine.version
-    found = rollout_metrics.describe(groups, judged, collections.Counter(), stats, version=version)
+    found = describe_unselected(groups, self.engine.take_stats(), version=self.engine.version)
     valid = np.concatenate([group.valid for group in groups])
     truncated = np.concatenate([group.truncated for group in groups])
-    # No group is chosen over another, so there is nothing to say of the choice.
-    chosen = ("sampling/dropped", "sampling/carried", "sampling/surplus", "sampling/informative")
-    found = {name: value for name, value in found.items() if not name.startswith(chosen)}
     return found | {"no_end/share": float(truncated[valid].mean()) if valid.any() else math.nan}
 
   def batch(self, groups: Sequence[Group]) -> tuple[PolicyBatch, np.ndarray]:

@@ -32,7 +32,7 @@ from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.studies.forgetting_figure import ForgettingCurve, plot_forgetting
 from posttrain_jax.studies.forgetting_settings import HELD_OUT, ForgettingSettings
-from posttrain_jax.types import Group, InputError
+from posttrain_jax.types import Group
 
 _RESULTS, _FIGURE = "forgetting.json", "forgetting.png"
 _INTERVAL = ("", "_low", "_high")
@@ -57,8 +57,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   settings = parse(ForgettingSettings, config)
   with contextlib.ExitStack() as stack:
     start = MethodAssembly(settings, stack, warmup=settings.warmup)
-    if start.policy.params is None and not start.warm_up.is_wanted:
-      raise InputError("model.path: empty, and warmup has no steps; expected a model that can forget something")
+    start.require_trained_policy()
     tokenizer, mesh = start.policy.tokenizer, start.mesh
     rows, start.digests["plain"] = plain_text.read_plain(settings.plain)
     plain = plain_text.lay_out_plain(settings.plain, rows, tokenizer, batch_size=settings.batch_size)

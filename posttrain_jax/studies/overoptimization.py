@@ -41,7 +41,6 @@ from posttrain_jax.studies.overoptimization_parts import (
   score,
 )
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
-from posttrain_jax.types import InputError
 
 
 def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -67,8 +66,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     prompts = run.prompts(settings.prompts, max_prompt_length=length)
     held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")
     judge = run.judge(settings.rewards, run.workers(settings.rewards))
-    if run.policy.params is None and not run.warm_up.is_wanted:
-      raise InputError("warmup.steps: 0 and model.path is empty, expected a policy to sample from")
+    run.require_trained_policy()
 
     directory, preemption = run.open(workdir, save_model=False)
     path = directory.path
