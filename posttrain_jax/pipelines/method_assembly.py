@@ -21,6 +21,7 @@ from posttrain_jax.assembly.judges import (
   load_reward_model,
   make_judge,
   make_workers,
+  place_reward_model,
 )
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
@@ -123,15 +124,23 @@ class MethodAssembly:
       workers, self.policy.tokenizer, accuracy=rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
     )
 
+  def load_reward_model(self, path: str, where: str) -> Policy:
+    """Loads the reward model that a config field names, as a model with parameters.
+
+    Raises:
+      InputError: if it is no reward model, or has another tokeniser.
+    """
+    model, digests = load_reward_model(path, self.policy.tokenizer, where)
+    self.digests |= digests
+    return model
+
   def reward_model(self, path: str, where: str, *, mesh: Mesh | None = None) -> ModelReward:
-    """Loads the reward model that a config field names.
+    """Loads the reward model that a config field names, and places it on the mesh.
 
     Raises:
       InputError: if it is no reward model, has another tokeniser or does not fit the mesh.
     """
-    model, digests = load_reward_model(path, self.policy.tokenizer, where, mesh=mesh)
-    self.digests |= digests
-    return model
+    return place_reward_model(self.load_reward_model(path, where), where, mesh=mesh)
 
   def evaluator(
     self, sets: SetsSettings, rewards: RewardSettings, judge: Judge, *, score: ScoreGroups | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model
+from posttrain_jax.assembly.judges import judge_by_model, place_reward_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pretraining_text import load_pretraining
 from posttrain_jax.assembly.rollout_engine import rollout_engine
@@ -129,13 +129,16 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     division.check(each)
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
   text = _load_text(settings, run)
-  value_start, digests = load_value_model(settings.value.path or settings.reward_model, run.policy, "value.path")
+  reward_model = None
+  if settings.reward_model:
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model")
+  value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
   run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
   score = None
-  if settings.reward_model:
-    score = run.reward_model(settings.reward_model, "reward_model", mesh=reward_mesh).score_groups
+  if reward_model is not None:
+    score = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
     judge = judge_by_model(verify, score)
   evaluator = run.evaluator(settings.eval, settings.rewards, verify, score=score)
 
