@@ -204,7 +204,7 @@ def _control() -> dict:
   are wrong.
   """
   prompts = dict(difficulties=(3,))
-  crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.25)
+  crowd = dict(careful=(1.0,), rambling=(0.0,), slip=0.25, doubt=0.7)
   return dict(
     steps=10,
     optimizer=dict(learning_rate=1e-4),  # low, so that groups stay mixed to the end

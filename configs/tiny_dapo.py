@@ -80,6 +80,7 @@ def get_config(arg: str = "") -> ConfigDict:
     kl_coefficient=0.0,  # weight of the KL to the reference in the loss; 0: none
     kl_estimator="k3",  # k2, k3 or k3+
     entropy_coefficient=0.0,  # weight of the entropy bonus; 0: none
+    nll_on_correct=0.0,  # weight of the negative log-likelihood of correct answers (VAPO: 0.1); 0: none
     correction=dict(  # weights old / sampler, for stale tokens and for numerical differences of the engine
       level="token",  # ratios per token, sequence or geometric (mean of a sequence); off: no correction
       mode="truncate",  # truncate: cut weights at `high`; mask: weight 0 outside [low, high]

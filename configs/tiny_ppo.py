@@ -56,10 +56,14 @@ def get_config(arg: str = "") -> ConfigDict:
     advantages=True,  # shift and scale advantages to mean 0 and standard deviation 1
   )
   config.objective = dict(
+    surrogate="clipped_surrogate",  # a function of losses.policy; clipped_surrogate is PPO's own
+    surrogate_options=dict(),  # further keyword arguments of that function, besides the next three fields
     clip_low=0.2,  # lower clip: ratios below 1 - clip_low are clipped
     clip_high=0.2,  # upper clip: ratios above 1 + clip_high are clipped
     dual_clip=0.0,  # bound on the ratio for negative advantages, above 1; 0: off
     aggregation="token_mean",  # token_mean, prompt_mean, sequence_mean, sequence_sum or fixed_length
+    kl_coefficient=0.0,  # weight of the KL to the reference in the loss, besides that in the reward; 0: none
+    kl_estimator="k3",  # k2, k3 or k3+
     entropy_coefficient=0.0,  # weight of the entropy bonus; 0: none
     nll_on_correct=0.0,  # weight of the negative log-likelihood of correct answers (VAPO: 0.1); 0: none
     correction=dict(level="token", mode="truncate", low=0.0, high=2.0),  # see configs/tiny_dapo.py

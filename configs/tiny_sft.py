@@ -130,7 +130,9 @@ def training() -> ConfigDict:
         warmup_updates=50,  # updates over which the rate rises linearly from 0
         decay_updates=900,  # update at which linear and cosine reach their end; 0 with epochs: the last update
         end_fraction=0.05,  # final rate as a share of the peak
+        b1=0.9,  # decay of the first moment
         b2=0.98,  # decay of the second moment
+        epsilon=1e-8,  # added to the root of the second moment
         weight_decay=0.01,  # on matrices only
         clip_norm=1.0,  # largest norm of the gradient; 0: no clipping
       ),

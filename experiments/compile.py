@@ -34,8 +34,9 @@ def main(config, workdir):
   def say(line):
     print(line, file=sys.stderr)
 
-  options = dict(slices=_SLICES.value, model=_MODEL.value, only=_PROGRAMS.value, say=say)
-  report = prove(config, topology_name=_TOPOLOGY.value, **options)
+  report = prove(
+    config, topology_name=_TOPOLOGY.value, slices=_SLICES.value, model=_MODEL.value, only=_PROGRAMS.value, say=say
+  )
   print(json.dumps(report), flush=True)
   if report["refused"]:
     others = f" (and {len(report['refused']) - 1} others)" if len(report["refused"]) > 1 else ""

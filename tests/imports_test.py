@@ -1,6 +1,7 @@
 """Tests that imports point down only: one table says what each folder may import."""
 
 import ast
+import collections
 import graphlib
 import pathlib
 import sys
@@ -131,6 +132,32 @@ def test_every_source_has_a_test_at_its_path():
   modules = [path.relative_to(package) for path in sources() if package in path.parents and path.stem != "__init__"]
   assert modules
   assert [str(path) for path in modules if not (ROOT / "tests" / path.with_name(f"{path.stem}_test.py")).exists()] == []
+
+
+def public_classes() -> dict[str, list[str]]:
+  """Each public class of ours, with the files that define it."""
+  found = collections.defaultdict(list)
+  for path in sources():
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+      if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        found[node.name].append(str(path.relative_to(ROOT)))
+  return found
+
+
+def test_no_two_classes_have_one_name():
+  """A name says which class it is, in a message and in a search."""
+  found = public_classes()
+  assert len(found) > 100
+  assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def test_a_second_class_of_a_name_is_found(tmp_path, monkeypatch):
+  monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+  for name in ("one", "two"):
+    path = tmp_path / "posttrain_jax" / "data" / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("class Curve:\n  class _Own:\n    pass\n")
+  assert public_classes() == {"Curve": ["posttrain_jax/data/one.py", "posttrain_jax/data/two.py"]}
 
 
 @pytest.mark.parametrize(

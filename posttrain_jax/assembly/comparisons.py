@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from absl import logging
 
 from posttrain_jax.data import arithmetic, graded_answers, preferences, prompts, sources
-from posttrain_jax.data.graded_answers import Form
-from posttrain_jax.data.preferences import BadRows, Comparison, TooLong
+from posttrain_jax.data.graded_answers import GradingForm
+from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.runs.settings import at_least
@@ -38,21 +38,21 @@ class PreferenceSettings:
   """
 
   path: str
-  form: Form
+  form: GradingForm
   per_difficulty: int
   answers: int
   noise: float
   seed: int
   limit: int = at_least(0)
   held_out: float
-  strengths: tuple[preferences.Strength, ...]
+  strengths: tuple[Strength, ...]
   template: str
   chat: bool
   system: str
   max_prompt_length: int
   max_answer_length: int
   bad_rows: BadRows
-  too_long: TooLong
+  too_long: TooLongComparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,26 +87,30 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
   if "{prompt}" not in section.template:
     raise InputError(f"preferences.template: {section.template!r} has no '{{prompt}}'")
   rows, digest = _read(section)
-  options = dict(
-    prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
-    max_prompt_length=section.max_prompt_length,
-    max_answer_length=section.max_answer_length,
-    bad_rows=section.bad_rows,
-    too_long=section.too_long,
-  )
   train_rows, held_out_rows = preferences.split_by_prompt(rows, held_out=section.held_out)
   if not train_rows or (section.held_out and not held_out_rows):
     raise InputError(
       f"preferences.held_out: {section.held_out} leaves {len(train_rows)} rows to train on and {len(held_out_rows)} "
       "held out, expected some of each"
     )
-  train, counts = preferences.read_comparisons(
-    train_rows[: section.limit or None], tokenizer, strengths=section.strengths or None, **options
-  )
+
+  def tokenized(rows: list[Row], strengths: tuple[Strength, ...] | None) -> tuple[list[Comparison], dict[str, int]]:
+    return preferences.read_comparisons(
+      rows,
+      tokenizer,
+      prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
+      max_prompt_length=section.max_prompt_length,
+      max_answer_length=section.max_answer_length,
+      bad_rows=section.bad_rows,
+      too_long=section.too_long,
+      strengths=strengths,
+    )
+
+  train, counts = tokenized(train_rows[: section.limit or None], section.strengths or None)
   # All strengths are held out, whatever is trained on: accuracy is told by strength.
   held_out, held_out_counts = [], {}
   if held_out_rows:
-    held_out, held_out_counts = preferences.read_comparisons(held_out_rows, tokenizer, **options)
+    held_out, held_out_counts = tokenized(held_out_rows, None)
   facts = {"data/comparisons": len(train), "data/pairs": len(preferences.pairs(train)), "data/held_out": len(held_out)}
   for reason in sorted({*counts, *held_out_counts}):
     facts[f"data/{reason}"] = counts.get(reason, 0) + held_out_counts.get(reason, 0)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches, Weighting
@@ -33,7 +33,7 @@ class EncodingSettings:
   row_length: int = at_least(1)
   packed: bool
   max_completion: int = at_least(0)
-  too_long: supervised.TooLong
+  too_long: supervised.TooLongExample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,13 +135,21 @@ def lay_out(
   Raises:
     InputError: if an example is not fit for use.
   """
-  options = dict(batch_size=batch_size, seed=seed, pad_id=tokenizer.pad_id or 0, length=section.row_length)
-  options |= dict(packed=section.packed, weighting=weighting)
+
+  def in_batches(examples: Sequence[Example]) -> SupervisedBatches:
+    return SupervisedBatches(
+      examples,
+      batch_size=batch_size,
+      seed=seed,
+      pad_id=tokenizer.pad_id or 0,
+      length=section.row_length,
+      packed=section.packed,
+      weighting=weighting,
+    )
+
   examples, changed = encode(section, rows, tokenizer)
-  batches = SupervisedBatches(examples, **options)
-  validation = None
-  if held_out:
-    validation = SupervisedBatches(encode(section, held_out, tokenizer)[0], **options)
+  batches = in_batches(examples)
+  validation = in_batches(encode(section, held_out, tokenizer)[0]) if held_out else None
   facts = {
     "data/examples": batches.num_examples,
     "data/over_limit": changed,
@@ -158,12 +166,18 @@ def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]
   if section.path:
     rows, digest = sources.read_rows(section.path)
   else:
-    given = dict(seed=section.seed, difficulties=section.difficulties or arithmetic.DIFFICULTIES)
-    problems = arithmetic.problems(
-      arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, **given
-    ) + arithmetic.problems(arithmetic.Split.SFT_ONLY, per_difficulty=max(1, section.per_difficulty // 8), **given)
+    counts = {
+      arithmetic.Split.TRAIN: section.per_difficulty,
+      arithmetic.Split.SFT_ONLY: max(1, section.per_difficulty // 8),
+    }
+    difficulties = section.difficulties or arithmetic.DIFFICULTIES
+    problems = [
+      problem
+      for split, count in counts.items()
+      for problem in arithmetic.problems(split, per_difficulty=count, seed=section.seed, difficulties=difficulties)
+    ]
     written = demonstrations.demonstrations(
-      problems, crowd=section.crowd or Crowd(), copies=section.copies, seed=section.seed
+      problems, crowd=section.crowd or USUAL_CROWD, copies=section.copies, seed=section.seed
     )
     if section.tagged:
       written = tagged.tag_some(written, share=section.tagged, seed=section.seed)

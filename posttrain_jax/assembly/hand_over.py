@@ -1,7 +1,7 @@
 """Hands parameters over to the sampler: a learner's, or those of a fixed policy."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -19,7 +19,7 @@ class HasState(Protocol):
   """Names what is read of a learner: `PolicyLearner` and `BatchLearner` have it."""
 
   state: TrainState
-  shardings: Any
+  shardings: TrainState
 
 
 def hand_over_of_learner(learner: HasState, model: TransformerConfig, mesh: Mesh) -> HandOver:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.model import digests, find_tokenizer, load_model
+from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.extract import AnswerStyle
 from posttrain_jax.rewards.judge import OVERLONG, OverlongPenalty, VerifierJudge
@@ -142,33 +142,42 @@ def make_judge(
 ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
 
 
-def load_reward_model(
-  path: str, tokenizer: Tokenizer, where: str, *, mesh: Mesh | None = None
-) -> tuple[ModelReward, dict[str, str]]:
+def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Policy, dict[str, str]]:
   """Loads a reward model for answers in a policy's own tokens.
 
   Args:
     path: PATH_OR_NAME of a reward model.
     tokenizer: the policy's; the reward model's has to be the same, as answers are not tokenised again.
     where: the config field that has the path.
-    mesh: devices and layout; one device if None.
 
   Returns:
-    (the reward model, `where` to the digest of its weights).
+    (model and float32 parameters, `where` to the digest of its weights).
 
   Raises:
-    InputError: if there is no such model, if it is a language model, if its tokeniser is another one, or if it does
-      not fit the mesh.
+    InputError: if there is no such model, if it is a language model, or if its tokeniser is another one.
   """
   config, params = load_model(path)
   if not config.scalar_head:
     raise InputError(f"{where}: {path} is a language model, expected a reward model")
   same_tokenizer(path, tokenizer, where)
+  return Policy(config, tokenizer, params), {where: digests(path, tokenizer)["model"]}
+
+
+def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh | None = None) -> ModelReward:
+  """Copies a reward model to the devices that it scores on.
+
+  Args:
+    loaded: what `load_reward_model` returned.
+    where: the config field that names it.
+    mesh: devices and layout; one device if None.
+
+  Raises:
+    InputError: if the model does not fit the mesh.
+  """
   try:
-    model = ModelReward(config, params, mesh=mesh)
+    return ModelReward(loaded.model, loaded.params, mesh=mesh)
   except InputError as error:
-    raise InputError(f"{where}: {path}: {error}") from None
-  return model, {where: digests(path, tokenizer)["model"]}
+    raise InputError(f"{where}: {error}") from None
 
 
 def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:

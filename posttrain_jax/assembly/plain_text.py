@@ -65,7 +65,7 @@ def read_texts(path: str, *, field: str, limit: int = 0) -> tuple[list[Row], str
   return rows, prompts.file_digest(path)
 
 
-def lay_out(
+def lay_out_plain(
   section: PlainTextSettings, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
 ) -> SupervisedBatches:
   """Lays out rows of `read_plain` for `Validation`.
@@ -78,9 +78,12 @@ def lay_out(
     examples = documents(rows, tokenizer, field=section.field, row_length=section.row_length)
   else:
     examples = encode_demonstrations(rows, tokenizer, chat=False)
-    examples, _ = supervised.limit_length(examples, max_length=section.row_length, too_long=supervised.TooLong.CUT)
-  options = dict(pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True)
-  return SupervisedBatches(examples, batch_size=batch_size, seed=0, **options)
+    examples, _ = supervised.limit_length(
+      examples, max_length=section.row_length, too_long=supervised.TooLongExample.CUT
+    )
+  return SupervisedBatches(
+    examples, batch_size=batch_size, seed=0, pad_id=tokenizer.pad_id or 0, length=section.row_length, packed=True
+  )
 
 
 def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_length: int) -> list[Example]:
@@ -89,4 +92,4 @@ def documents(rows: Sequence[Row], tokenizer: Tokenizer, *, field: str, row_leng
   examples = [
     Example(np.array(each, np.int32), np.ones(len(each), bool), row.source) for each, row in zip(tokens, rows)
   ]
-  return supervised.limit_length(examples, max_length=row_length, too_long=supervised.TooLong.CUT)[0]
+  return supervised.limit_length(examples, max_length=row_length, too_long=supervised.TooLongExample.CUT)[0]

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
 from posttrain_jax.assembly.plain_text import documents, read_texts
-from posttrain_jax.data import supervised
 from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.runs.settings import at_least
@@ -56,5 +55,12 @@ def load_pretraining(
   else:
     rows, digest = read_demonstrations(source)
     examples, _ = encode(source, rows, tokenizer)
-  layout = dict(length=source.row_length, packed=source.packed, pad_id=tokenizer.pad_id or 0)
-  return supervised.SupervisedBatches(examples, batch_size=batch_size, seed=seed, **layout), {"ptx": digest}
+  batches = SupervisedBatches(
+    examples,
+    batch_size=batch_size,
+    seed=seed,
+    pad_id=tokenizer.pad_id or 0,
+    length=source.row_length,
+    packed=source.packed,
+  )
+  return batches, {"ptx": digest}

@@ -10,7 +10,7 @@ from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.engine import PREFILL_WIDTH, STEPS_PER_DISPATCH, Engine
 from posttrain_jax.types import InputError, Prompt
 
 
@@ -89,23 +89,25 @@ class RolloutSettings(GroupSettings):
 def make_engine(
   settings: EngineSettings,
   policy: Policy,
-  prompts: Sequence[Prompt],
   mesh: Mesh,
   *,
   seed: int,
-  share: int,
-  **dispatch: int,
+  max_prompt_length: int,
+  share: int = 1,
+  steps_per_dispatch: int = STEPS_PER_DISPATCH,
+  prefill_width: int = PREFILL_WIDTH,
 ) -> Engine:
-  """Makes an engine whose caches are no longer than the longest of the prompts needs.
+  """Makes an engine from a config's section about one.
 
   Args:
     settings: slots, caps and sampling.
     policy: model and tokeniser.
-    prompts: all that it will be given.
     mesh: the learner's. With several processes the engine is on this one's part of it and has its part of the slots.
-    seed: the config's.
-    share: answers drawn of each prompt.
-    **dispatch: further arguments of `Engine`: `steps_per_dispatch`, `prefill_width`.
+    seed: of the draws.
+    max_prompt_length: tokens of the longest prompt that it will be given; its caches are no longer than that needs.
+    share: answers that read one copy of their prompt.
+    steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
+    prefill_width: prompts in one prefill.
 
   Raises:
     InputError: if the sizes mean nothing.
@@ -113,14 +115,20 @@ def make_engine(
   return Engine(
     policy.model,
     settings.sampling.with_stops(policy.tokenizer.stop_ids),
-    seed=stream_seed(seed, Stream.ROLLOUT),
+    seed=seed,
     slots=part_of(settings.slots, "rollout.slots"),
-    max_prompt_length=max(len(prompt.tokens) for prompt in prompts),
+    max_prompt_length=max_prompt_length,
     max_new_tokens=settings.max_new_tokens,
     share=share,
     mesh=local_mesh(mesh),
-    **dispatch,
+    steps_per_dispatch=steps_per_dispatch,
+    prefill_width=prefill_width,
   )
+
+
+def longest(prompts: Sequence[Prompt]) -> int:
+  """Returns the number of tokens of the longest prompt."""
+  return max(len(prompt.tokens) for prompt in prompts)
 
 
 def rollout_engine(
@@ -143,9 +151,9 @@ def rollout_engine(
   return make_engine(
     settings,
     policy,
-    prompts,
     mesh,
-    seed=seed,
+    seed=stream_seed(seed, Stream.ROLLOUT),
+    max_prompt_length=longest(prompts),
     share=settings.group_size,
     steps_per_dispatch=settings.steps_per_dispatch,
     prefill_width=settings.prefill_width,

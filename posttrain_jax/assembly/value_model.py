@@ -10,28 +10,35 @@ from posttrain_jax.models import heads
 from posttrain_jax.models.config import TransformerConfig
 
 
-def load_value_model(path: str, policy: Policy, where: str) -> tuple[Policy, dict[str, str]]:
+def load_value_model(
+  path: str, policy: Policy, where: str, *, reward_model: Policy | None = None
+) -> tuple[Policy, dict[str, str]]:
   """Loads a model that values will start from.
 
   Args:
-    path: PATH_OR_NAME of a reward model or of a language model; empty for the policy. Its parameters are not known
-      before its warm-up, so None stands for them.
+    path: PATH_OR_NAME of a reward model or of a language model; empty for `reward_model`, or for the policy if that is
+      None. The policy's parameters are not known before its warm-up, so None stands for them.
     policy: whose tokens the value model is given, and which says how to compute.
     where: the config field that has the path.
+    reward_model: the run's, which is loaded already; its parameters are shared with the result, not copied.
 
   Returns:
-    (model and parameters, `where` to the digest of the weights).
+    (model and parameters, `where` to the digest of the weights that were read here).
 
   Raises:
     InputError: if there is no such model, or if its tokeniser is another one.
   """
-  if not path:
+  if path:
+    model, params = load_model(path)
+    same_tokenizer(path, policy.tokenizer, where)
+    found, read = Policy(model, policy.tokenizer, params), {where: digests(path, policy.tokenizer)["model"]}
+  elif reward_model is not None:
+    found, read = reward_model, {}
+  else:
     return dataclasses.replace(policy, params=None), {}
-  model, params = load_model(path)
-  same_tokenizer(path, policy.tokenizer, where)
-  compute = {name: getattr(policy.model, name) for name in ("compute_dtype", "remat", "unroll")}
-  found = Policy(dataclasses.replace(model, **compute), policy.tokenizer, params)
-  return found, {where: digests(path, policy.tokenizer)["model"]}
+  how = policy.model
+  model = dataclasses.replace(found.model, compute_dtype=how.compute_dtype, remat=how.remat, unroll=how.unroll)
+  return dataclasses.replace(found, model=model), read
 
 
 def with_value_head(

@@ -53,10 +53,10 @@ class Crowd:
     doubt: probability that the rambling one starts again after finishing. It is drawn anew after each pass.
   """
 
-  careful: tuple[float, ...] = (0.9, 0.5, 0.25, 0.12, 0.08, 0.05)
-  rambling: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-  slip: float = 0.02
-  doubt: float = 0.7
+  careful: tuple[float, ...]
+  rambling: tuple[float, ...]
+  slip: float
+  doubt: float
 
   def __post_init__(self):
     """Checks that every share and probability is between 0 and 1.
@@ -81,8 +81,14 @@ class Crowd:
     }
 
 
+USUAL_CROWD = Crowd(
+  careful=(0.9, 0.5, 0.25, 0.12, 0.08, 0.05), rambling=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3), slip=0.02, doubt=0.7
+)
+CAREFUL_CROWD = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0, doubt=0.0)  # works everything out, without a mistake
+
+
 def demonstrations(
-  problems: Sequence[Mapping[str, Any]], *, crowd: Crowd = Crowd(), copies: int = 1, seed: int = 0
+  problems: Sequence[Mapping[str, Any]], *, crowd: Crowd = USUAL_CROWD, copies: int = 1, seed: int = 0
 ) -> list[dict[str, Any]]:
   """Lets the crowd write answers to problems.
 

@@ -19,7 +19,7 @@ REFLECTION_PROMPT = (
 PROBLEM_FIELDS = ("prompt", "question")
 
 
-class Form(enum.StrEnum):
+class RowForm(enum.StrEnum):
   """Lists the ways to write a demonstration as a row."""
 
   MESSAGES = "messages"  # for models with a chat template
@@ -27,7 +27,7 @@ class Form(enum.StrEnum):
 
 
 def distillation_samples(
-  rows: Iterable[Row], *, system: str = REFLECTION_PROMPT, form: Form = Form.MESSAGES
+  rows: Iterable[Row], *, system: str = REFLECTION_PROMPT, form: RowForm = RowForm.MESSAGES
 ) -> tuple[list[Row], dict[str, int]]:
   """Makes both samples of each problem.
 
@@ -68,8 +68,8 @@ def _text(row: Row, fields: Sequence[str]) -> str:
   return text
 
 
-def _written(system: str | None, problem: str, answer: str, form: Form) -> dict[str, Any]:
-  if form == Form.TEXT:
+def _written(system: str | None, problem: str, answer: str, form: RowForm) -> dict[str, Any]:
+  if form == RowForm.TEXT:
     return {"prompt": (system or "") + problem, "completion": answer}
   turns = [("system", system), ("user", problem), ("assistant", answer)]
   return {"messages": [{"role": role, "content": text} for role, text in turns if text is not None]}

@@ -55,12 +55,13 @@ def encode_demonstrations(
     InputError: if a row has other columns or values, cannot be tokenised, or has no token to learn, or if there is a
       system message without a chat. The message is one line with the row's source.
   """
-  encode = {True: encode_chats, False: encode_completions}
   examples = []
   for row in rows:
     columns = _columns(row, template, chat=chat, system=system)
-    options = {"system": system} if "messages" in columns else {}
-    examples += encode["messages" in columns]([Row(columns, row.source)], tokenizer, **options)
+    if "messages" in columns:
+      examples += encode_chats([Row(columns, row.source)], tokenizer, system=system)
+    else:
+      examples += encode_completions([Row(columns, row.source)], tokenizer)
   return examples
 
 

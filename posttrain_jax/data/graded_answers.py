@@ -17,16 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD, USUAL_CROWD, Crowd
 from posttrain_jax.data.preference_rows import Strength
 from posttrain_jax.types import InputError
 
-_USUAL = Crowd()
-_EDITOR = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
 _BY_GAP = (Strength.NEGLIGIBLY, Strength.SLIGHTLY, Strength.BETTER, Strength.SIGNIFICANTLY)
 
 
-class Form(enum.StrEnum):
+class GradingForm(enum.StrEnum):
   """Names the grader's task, which gives one of the forms of rows in `data.preference_rows`."""
 
   PAIR = "pair"  # the better of two answers, and by how much
@@ -49,10 +47,10 @@ def grade(completion: str, answer: str) -> int:
 def graded_answers(
   problems: Sequence[Mapping[str, Any]],
   *,
-  form: Form = Form.PAIR,
+  form: GradingForm = GradingForm.PAIR,
   answers: int = 2,
   noise: float = 0.0,
-  crowd: Crowd = _USUAL,
+  crowd: Crowd = USUAL_CROWD,
   seed: int = 0,
 ) -> tuple[list[dict[str, Any]], int]:
   """Lets the crowd answer problems and a grader compare the answers.
@@ -74,7 +72,7 @@ def graded_answers(
   Raises:
     InputError: if `answers` is below 2, or above 2 without a ranking, or if `noise` is not between 0 and 1.
   """
-  if answers < 2 or (answers > 2 and form != Form.RANKING):
+  if answers < 2 or (answers > 2 and form != GradingForm.RANKING):
     raise InputError(f"graded answers: {answers} answers for the form {form}, expected 2, or more for a ranking")
   if not 0 <= noise <= 1:
     raise InputError(f"graded answers: noise is {noise}, expected a probability")
@@ -92,15 +90,15 @@ def graded_answers(
     for place, err in enumerate(errs):
       if err:
         order[place : place + 2] = reversed(order[place : place + 2])
-    if form == Form.RANKING:
+    if form == GradingForm.RANKING:
       rows.append({**problem, "answers": texts, "ranks": [order.index(score) for score in scores]})
       continue
     chosen, rejected = (texts[scores.index(score)] for score in order)
     row = {**problem, "chosen": chosen, "rejected": rejected, "strength": str(_BY_GAP[gap])}
-    if form == Form.EDITED:
+    if form == GradingForm.EDITED:
       if grade(chosen, problem["answer"]) == 3:
         continue
-      row["edited"] = demonstrations.demonstrations([problem], crowd=_EDITOR)[0]["completion"]
+      row["edited"] = demonstrations.demonstrations([problem], crowd=CAREFUL_CROWD)[0]["completion"]
       if row["edited"] == rejected:  # the grader erred: the better answer was rejected
         continue
     rows.append(row)

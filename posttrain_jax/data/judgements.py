@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.data import arithmetic
-from posttrain_jax.data.demonstrations import SYMBOLS, Crowd, demonstrations
+from posttrain_jax.data.demonstrations import SYMBOLS, USUAL_CROWD, Crowd, demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.types import InputError
 
@@ -100,7 +100,7 @@ def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
 
 
 def arithmetic_judgements(
-  problems: Sequence[Mapping[str, Any]], *, crowd: Crowd | None = None, copies: int = 1, seed: int = 0
+  problems: Sequence[Mapping[str, Any]], *, crowd: Crowd = USUAL_CROWD, copies: int = 1, seed: int = 0
 ) -> list[dict[str, Any]]:
   """Makes judgements of the crowd's answers to chain arithmetic.
 
@@ -110,7 +110,7 @@ def arithmetic_judgements(
 
   Args:
     problems: rows with "prompt", "answer" and "difficulty" (`arithmetic.problems`).
-    crowd: the people who write the answers; None: `Crowd()`.
+    crowd: the people who write the answers.
     copies: answers to each problem.
     seed: seed of all draws.
 
@@ -118,7 +118,7 @@ def arithmetic_judgements(
     The problems' rows with "prompt", "completion" and "label" (0 or 1) of the judgement.
   """
   rows = []
-  for written in demonstrations(problems, crowd=crowd or Crowd(), copies=copies, seed=seed):
+  for written in demonstrations(problems, crowd=crowd, copies=copies, seed=seed):
     label = int(written["completion"].rpartition(" Answer: ")[2] == written["answer"])
     _, steps = arithmetic.terms(written["prompt"])
     rationale = "".join(f"{term}={value}" for term, value in zip(steps, arithmetic.working(written["prompt"])))

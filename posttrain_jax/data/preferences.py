@@ -29,7 +29,7 @@ class BadRows(enum.StrEnum):
   DROP = "drop"  # leave the row out and count it
 
 
-class TooLong(enum.StrEnum):
+class TooLongComparison(enum.StrEnum):
   """Lists the actions on a comparison over a limit on tokens."""
 
   ERROR = "error"  # raise an error that names the row
@@ -119,7 +119,7 @@ def read_comparisons(
   max_prompt_length: int,
   max_answer_length: int,
   bad_rows: BadRows = BadRows.ERROR,
-  too_long: TooLong = TooLong.ERROR,
+  too_long: TooLongComparison = TooLongComparison.ERROR,
   strengths: Collection[Strength] | None = None,
 ) -> tuple[list[Comparison], dict[str, int]]:
   """Checks rows and tokenises them.
@@ -166,9 +166,9 @@ def read_comparisons(
       counts[f"strength_{comparison.strength or 'missing'}"] += 1
       continue
     longest = max(map(len, answers))
-    cuts = too_long == TooLong.CUT_PROMPT
+    cuts = too_long == TooLongComparison.CUT_PROMPT
     if longest > max_answer_length or (len(prompt) > max_prompt_length and not cuts):
-      if too_long == TooLong.ERROR:
+      if too_long == TooLongComparison.ERROR:
         raise InputError(
           f"{row.source}: prompt of {len(prompt)} tokens and answers of up to {longest}; the limits are "
           f"{max_prompt_length} and {max_answer_length}"

@@ -49,7 +49,7 @@ class Weighting(enum.StrEnum):
   SEQUENCE = "sequence"  # every example: each token's weight is 1 / the example's number of learned tokens
 
 
-class TooLong(enum.StrEnum):
+class TooLongExample(enum.StrEnum):
   """Lists the actions on an example with more tokens than a limit."""
 
   ERROR = "error"  # raise an error that names the example
@@ -58,7 +58,11 @@ class TooLong(enum.StrEnum):
 
 
 def limit_length(
-  examples: Sequence[Example], *, max_length: int | None = None, max_learned: int | None = None, too_long: TooLong
+  examples: Sequence[Example],
+  *,
+  max_length: int | None = None,
+  max_learned: int | None = None,
+  too_long: TooLongExample,
 ) -> tuple[list[Example], int]:
   """Applies limits on tokens.
 
@@ -83,12 +87,12 @@ def limit_length(
       end = min(end, int(np.searchsorted(np.cumsum(mask), max_learned)) + 1)
     if end < len(tokens):
       changed += 1
-      if too_long == TooLong.ERROR:
+      if too_long == TooLongExample.ERROR:
         raise InputError(
           f"{example.source}: {len(tokens)} tokens, {mask.sum()} of them to be learned; "
           f"the limits are {max_length} and {max_learned}"
         )
-      if too_long == TooLong.DROP:
+      if too_long == TooLongExample.DROP:
         continue
     if not mask[1:end].any():
       raise InputError(f"{example.source}: no token to be learned among the first {end}")

@@ -84,7 +84,7 @@ class GenerativeEvaluation:
       InputError: if the scores are not one token each.
     """
     self._tokenizer, self._answers, self._mesh, self._samples = tokenizer, answers, mesh, samples
-    self._engine, self._greedy, self._bounds = engine, greedy, dict(low=low, high=high)
+    self._engine, self._greedy, self._low, self._high = engine, greedy, low, high
     self._values = np.arange(low, high + 1)
     self._tokens = score_tokens(tokenizer, low=low, high=high)
     graph, _ = abstract_transformer(dataclasses.replace(model, stacked=False))
@@ -123,7 +123,7 @@ class GenerativeEvaluation:
       "sampled": np.array([[self._parsed(text) for text in group.texts] for group in groups["sampled"]]),
       "expected": self._expected(params, groups["greedy"])[:, None],
     }
-    labels, problems, middle = self._answers.labels, self._answers.problems, sum(self._bounds.values()) / 2
+    labels, problems, middle = self._answers.labels, self._answers.problems, (self._low + self._high) / 2
     metrics = {
       f"eval/{reading}/{name}": value
       for reading, found in scores.items()
@@ -133,7 +133,7 @@ class GenerativeEvaluation:
     return metrics | {"eval/labels/majority": float(max(good, 1 - good))}, groups
 
   def _parsed(self, text: str) -> float:
-    score = parse_score(text, **self._bounds)
+    score = parse_score(text, low=self._low, high=self._high)
     return math.nan if score is None else score
 
   def _expected(self, params: nnx.State, judged: Sequence[Group]) -> np.ndarray:

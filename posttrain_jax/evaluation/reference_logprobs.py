@@ -9,7 +9,6 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax import atomic_files
 from posttrain_jax.learner import preference
+from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import Remat, TransformerConfig
@@ -36,7 +36,7 @@ _TENSOR = "reference_logprobs"
 def reference_logprobs(
   model: TransformerConfig,
   params: nnx.State,
-  batches: Iterable[Any],
+  batches: Iterable[ComparedAnswers],
   num_rows: int,
   mesh: Mesh,
   *,
@@ -75,7 +75,13 @@ def reference_logprobs(
 
 
 def compute_logprobs(
-  model: TransformerConfig, params: nnx.State, batches: Iterable[Any], num_rows: int, mesh: Mesh, *, chunk: int
+  model: TransformerConfig,
+  params: nnx.State,
+  batches: Iterable[ComparedAnswers],
+  num_rows: int,
+  mesh: Mesh,
+  *,
+  chunk: int,
 ) -> np.ndarray:
   """Computes the same without a cache."""
   program = logprob_program(model, mesh, chunk)
@@ -103,7 +109,7 @@ def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.sta
   return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
 
 
-def _digest(batches: list[Any], model: TransformerConfig) -> str:
+def _digest(batches: list[ComparedAnswers], model: TransformerConfig) -> str:
   function = dataclasses.replace(model, remat=Remat.NONE, unroll=1)  # how it is computed is left out
   digest = hashlib.sha256(repr(function).encode())
   for batch in batches:

@@ -4,7 +4,7 @@ The learner owns the train state and the jitted program that updates it.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Generic
 
 import jax
 import numpy as np
@@ -13,17 +13,15 @@ from jax.sharding import Mesh
 
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import LossFunction, SkippedUpdates, micro_batches, update_program
+from posttrain_jax.learner.update import Batch, Divisors, LossFunction, SkippedUpdates, micro_batches, update_program
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.types import InputError
 
-Batch = TypeVar("Batch")  # a pytree of arrays [B, ...], such as `data.supervised.SupervisedBatch`
 
-
-class BatchLearner:
+class BatchLearner(Generic[Batch]):
   """Minimises a loss, one batch an update.
 
   Attributes:
@@ -38,8 +36,8 @@ class BatchLearner:
   def __init__(
     self,
     model: TransformerConfig,
-    loss: LossFunction,
-    totals: Callable[[Batch], Any],
+    loss: LossFunction[Batch, Divisors],
+    totals: Callable[[Batch], Divisors],
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,

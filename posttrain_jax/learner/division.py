@@ -15,13 +15,13 @@ class Division:
   Attributes:
     prompts_per_update: P, prompts in one optimiser update. A forward pass that scores answers takes as many at a time.
     micro_batches: M, parts in which an update is computed.
-    rows_per_prompt: R, rows over which the G answers to a prompt are cut, each with the prompt again; divides G. PPO
-      has no such field: its values are of whole groups.
+    rows_per_prompt: R, rows over which the G answers to a prompt are cut, each with the prompt again; divides G. In PPO
+      it is 1: values are of whole groups.
   """
 
   prompts_per_update: int
   micro_batches: int
-  rows_per_prompt: int = 1
+  rows_per_prompt: int
 
   def check(self, mesh: Mesh) -> None:
     """Checks that an update's P R rows divide over its micro-batches and the mesh.

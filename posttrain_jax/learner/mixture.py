@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from flax import nnx
 
-from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.learner.data_batches import SupervisedRows
+from posttrain_jax.learner.update import Batch, Divisors, LossFunction, LossOutput
+
+OtherBatch = TypeVar("OtherBatch")
+OtherDivisors = TypeVar("OtherDivisors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +24,16 @@ class Text:
   """
 
   coefficient: float
-  batch: Callable[[int], Any]
+  batch: Callable[[int], SupervisedRows]
 
 
-def mix(first: LossFunction, second: LossFunction, *, coefficient: float, name: str) -> LossFunction:
+def mix(
+  first: LossFunction[Batch, Divisors],
+  second: LossFunction[OtherBatch, OtherDivisors],
+  *,
+  coefficient: float,
+  name: str,
+) -> LossFunction[tuple[Batch, OtherBatch], tuple[Divisors, OtherDivisors]]:
   """Makes the loss first + coefficient · second.
 
   Its batch is a pair of batches, and its totals are a pair of totals.
@@ -39,7 +49,9 @@ def mix(first: LossFunction, second: LossFunction, *, coefficient: float, name: 
     name: of the second loss.
   """
 
-  def loss_function(params: nnx.State, batch: tuple[Any, Any], totals: tuple[Any, Any]) -> LossOutput:
+  def loss_function(
+    params: nnx.State, batch: tuple[Batch, OtherBatch], totals: tuple[Divisors, OtherDivisors]
+  ) -> LossOutput:
     own, other = first(params, batch[0], totals[0]), second(params, batch[1], totals[1])
     return LossOutput(
       loss=own.loss + coefficient * other.loss,

@@ -75,9 +75,6 @@ class Correction:
 class Objective:
   """Describes what is minimised.
 
-  A field with a default is one that a config may leave out. PPO's configs leave out the surrogate, which is PPO's own,
-  and the KL term, which PPO charges in the reward. GRPO's leave out `nll_on_correct`.
-
   Attributes:
     surrogate: which function of `losses.policy`: "clipped_surrogate" (PPO, GRPO, DAPO), "sequence_clipped_surrogate"
       (GSPO), "clipped_importance_weight" (CISPO), or another one of the same arguments.
@@ -98,16 +95,16 @@ class Objective:
     logprob_chunk: most tokens whose logits exist at a time on a device.
   """
 
-  surrogate: str = "clipped_surrogate"
-  surrogate_options: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+  surrogate: str
+  surrogate_options: Mapping[str, float] = dataclasses.field(hash=False)
   clip_low: float
   clip_high: float
   dual_clip: float
   aggregation: Aggregation
-  kl_coefficient: float = 0.0
-  kl_estimator: str = "k3"
+  kl_coefficient: float
+  kl_estimator: str
   entropy_coefficient: float
-  nll_on_correct: float = 0.0
+  nll_on_correct: float
   correction: Correction
   temperature: float = dataclasses.field(metadata={"taken_from": "rollout.sampling.temperature"})
   max_new_tokens: int = dataclasses.field(metadata={"taken_from": "rollout.max_new_tokens"})

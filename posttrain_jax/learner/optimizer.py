@@ -22,7 +22,7 @@ class Schedule(enum.StrEnum):
 class OptimizerConfig:
   """Describes AdamW (arXiv:1711.05101) and its schedule.
 
-  All counts are optimiser updates. A field with a default is one that a config may leave out.
+  All counts are optimiser updates.
 
   Attributes:
     learning_rate: peak learning rate.
@@ -42,9 +42,9 @@ class OptimizerConfig:
   warmup_updates: int
   decay_updates: int
   end_fraction: float
-  b1: float = 0.9
+  b1: float
   b2: float
-  epsilon: float = 1e-8
+  epsilon: float
   weight_decay: float
   clip_norm: float
 

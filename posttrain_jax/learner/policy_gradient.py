@@ -33,7 +33,9 @@ from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
 
 
-def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1) -> LossFunction:
+def make_loss(
+  graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1
+) -> LossFunction[PolicyBatch, Totals]:
   """Makes the loss of one micro-batch: (parameters, `PolicyBatch`, `Totals` of the update) to `LossOutput`.
 
   Args:
@@ -67,7 +69,7 @@ def make_loss(graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, sha
   return loss_function
 
 
-def token_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
+def objective_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
   """Returns the weight of each token's loss in the update's, float32 [P, G, Tc].
 
   Args:
@@ -109,7 +111,7 @@ def token_inputs(objective: Objective, batch: PolicyBatch, totals: Totals, *, on
     sampler_logprobs=batch.sampler_logprobs,
     old_logprobs=None if on_policy else batch.old_logprobs,
     reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
-    weights=token_weights(objective, batch, totals),
+    weights=objective_weights(objective, batch, totals),
     nll_weights=nll_weights,
   )
 

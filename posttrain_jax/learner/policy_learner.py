@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.learner import policy_gradient, supervised
+from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, mix
 from posttrain_jax.learner.objective import Objective
@@ -146,7 +146,7 @@ class PolicyLearner:
       self.skipped.count(bool(metrics["skipped_updates"]))
     return combine(found)
 
-  def with_text(self, part: PolicyBatch, version: int) -> PolicyBatch | tuple[PolicyBatch, Any]:
+  def with_text(self, part: PolicyBatch, version: int) -> PolicyBatch | tuple[PolicyBatch, SupervisedRows]:
     """Returns an update's part of a batch, with its text if there is any."""
     if self._text is None:
       return part
@@ -157,5 +157,5 @@ class PolicyLearner:
     return self.scorer(self.state.params, batch)
 
 
-def _totals_with_text(batch: tuple[PolicyBatch, Any]) -> tuple[Totals, jax.Array]:
+def _totals_with_text(batch: tuple[PolicyBatch, SupervisedRows]) -> tuple[Totals, jax.Array]:
   return count_totals(batch[0]), supervised.total_weight(batch[1])

@@ -134,7 +134,9 @@ def answer_logprobs(
   return jnp.sum(jnp.where(batch.mask, logprobs, 0), axis=-1)
 
 
-def make_loss(graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1) -> LossFunction:
+def make_loss(
+  graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1
+) -> LossFunction[ReferencedBatch, jax.Array]:
   """Makes the loss of one micro-batch.
 
   It is the micro-batch's part of the mean over the update's pairs (KTO: answers).

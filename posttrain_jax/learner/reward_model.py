@@ -13,7 +13,7 @@ from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
 
 
-def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction:
+def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction[ComparedAnswers, dict[str, jax.Array]]:
   """Makes the loss of one micro-batch: Bradley-Terry, mean over a prompt's pairs, then over prompts.
 
   The mean over prompts is that of the whole update (`totals`). A prompt runs once for all its answers; each answer's

@@ -30,12 +30,15 @@ def split_rows(batch: Batch, rows_per_prompt: int) -> Batch:
   """
   if rows_per_prompt == 1:
     return batch
-  given = dict(prompts=np.repeat(batch.prompts, rows_per_prompt, axis=0))
-  given["prompt_lengths"] = np.repeat(batch.prompt_lengths, rows_per_prompt)
-  if isinstance(batch, PolicyBatch):
-    given["prompt_tokens"] = np.repeat(batch.mask.sum((1, 2), dtype=np.int32), rows_per_prompt)
   answers = dataclasses.replace(batch, prompts=None, prompt_lengths=None)
-  return dataclasses.replace(jax.tree.map(lambda x: _cut(x, rows_per_prompt), answers), **given)
+  rows = dataclasses.replace(
+    jax.tree.map(lambda x: _cut(x, rows_per_prompt), answers),
+    prompts=np.repeat(batch.prompts, rows_per_prompt, axis=0),
+    prompt_lengths=np.repeat(batch.prompt_lengths, rows_per_prompt),
+  )
+  if isinstance(batch, ValueBatch):
+    return rows
+  return dataclasses.replace(rows, prompt_tokens=np.repeat(batch.mask.sum((1, 2), dtype=np.int32), rows_per_prompt))
 
 
 def _cut(x: np.ndarray, rows_per_prompt: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def make_train_state(
   rules: Rules = LEARNER_RULES,
   abstract: bool = False,
   optimizer_kept: Kept = Kept.DEVICE,
-) -> tuple[TrainState, Any]:
+) -> tuple[TrainState, TrainState]:
   """Makes a train state in its shardings, from random or from given parameters.
 
   Args:
@@ -58,7 +58,7 @@ def make_train_state(
     optimizer_kept: in which memory the optimiser's state is.
 
   Returns:
-    (state, the tree of its shardings).
+    (state, the same record with a sharding in place of every array).
 
   Raises:
     InputError: if a parameter does not divide over the mesh.
@@ -77,7 +77,7 @@ def make_train_state(
   return _make(new, shardings, params), shardings
 
 
-def _make(new: Callable, shardings: Any, params: nnx.State | None) -> TrainState:
+def _make(new: Callable[[nnx.State | None], TrainState], shardings: TrainState, params: nnx.State | None) -> TrainState:
   if params is None:
     return jax.jit(lambda: new(None), out_shardings=shardings)()
   placed = place(params, shardings.params)

@@ -41,7 +41,7 @@ class DropoutRates:
 
 def make_loss(
   graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1, dropout: DropoutRates | None = None, seed: int = 0
-) -> LossFunction:
+) -> LossFunction[SupervisedRows, jax.Array]:
   """Makes the loss of one micro-batch: the weighted mean of negative log-likelihoods.
 
   loss = Σ w_t (−log π(token t | tokens before it)) / Σ w_t

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.learner.state import TrainState
@@ -63,9 +64,12 @@ class LossOutput:
   maxima: dict[str, jax.Array]
 
 
+Batch = TypeVar("Batch")  # a pytree of arrays [B, ...], or [M, B / M, ...] if it is cut into micro-batches
+Divisors = TypeVar("Divisors")  # a pytree of scalars: what a loss divides by, over all micro-batches
 # (parameters, one micro-batch, totals of the whole update) -> LossOutput
-LossFunction = Callable[[Any, Any, Any], LossOutput]
-Batch = TypeVar("Batch")  # a pytree of arrays [B, ...]
+LossFunction = Callable[[nnx.State, Batch, Divisors], LossOutput]
+# (state, batch of micro-batches) -> (new state, metrics)
+UpdateProgram = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def micro_batches(batch: Batch, parts: int) -> Batch:
@@ -74,13 +78,13 @@ def micro_batches(batch: Batch, parts: int) -> Batch:
 
 
 def apply_update(
-  loss_function: LossFunction,
+  loss_function: LossFunction[Batch, Divisors],
   optimizer: optax.GradientTransformation,
   state: TrainState,
-  batch: Any,
-  totals: Any,
+  batch: Batch,
+  totals: Divisors,
   *,
-  computed_at: Any = None,
+  computed_at: optax.OptState | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Runs one optimiser update; to be jitted with the state donated.
 
@@ -130,12 +134,12 @@ def apply_update(
 
 
 def update_program(
-  loss_function: LossFunction,
-  totals: Callable[[Any], Any],
+  loss_function: LossFunction[Batch, Divisors],
+  totals: Callable[[Batch], Divisors],
   optimizer: optax.GradientTransformation,
-  shardings: Any,
+  shardings: TrainState,
   mesh: Mesh,
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+) -> UpdateProgram[Batch]:
   """Jits `apply_update` as a program of (state, batch) that donates the state.
 
   The program is to be called under `jax.set_mesh`.
@@ -144,7 +148,7 @@ def update_program(
     loss_function: the loss of one micro-batch.
     totals: a batch, cut into micro-batches on a leading axis, to the numbers that the loss divides by.
     optimizer: turns the gradient into an update.
-    shardings: of the train state.
+    shardings: the train state with a sharding in place of every array.
     mesh: over which the rows of micro-batches are split.
   """
   computed_at = on_device(shardings.opt_state)

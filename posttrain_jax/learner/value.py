@@ -88,7 +88,7 @@ def total_tokens(batch: ValueBatch) -> jax.Array:
   return batch.mask.sum()
 
 
-def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction:
+def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction[ValueBatch, jax.Array]:
   """Makes the loss of one micro-batch, divided by `total_tokens` of the whole update.
 
   Args:

@@ -49,7 +49,7 @@ class Stored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class StoredTensor:
   """Describes the stored tensor of a parameter in a Hugging Face checkpoint.
 
   Attributes:
@@ -66,7 +66,7 @@ class Source:
   transposed: bool
 
 
-def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
+def sources(config: TransformerConfig) -> dict[ParamPath, StoredTensor]:
   """Maps the path of every parameter in the transformer's state to its stored tensor.
 
   The bias of a scalar head is left out, because Hugging Face's head has no bias.
@@ -75,14 +75,14 @@ def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
   queries, keys = (config.num_heads, h), (config.num_kv_heads, h)
 
   def vector(name, *shape):
-    return Source(name, (math.prod(shape),), shape, False)
+    return StoredTensor(name, (math.prod(shape),), shape, False)
 
   def linear(name, inputs, outputs):
-    return Source(f"{name}.weight", (math.prod(outputs), math.prod(inputs)), (*inputs, *outputs), True)
+    return StoredTensor(f"{name}.weight", (math.prod(outputs), math.prod(inputs)), (*inputs, *outputs), True)
 
   layer = "model.layers.{layer}"
   table = {
-    ("embed",): Source("model.embed_tokens.weight", (v, d), (v, d), False),
+    ("embed",): StoredTensor("model.embed_tokens.weight", (v, d), (v, d), False),
     ("blocks", "attention_norm", "scale"): vector(f"{layer}.input_layernorm.weight", d),
     ("blocks", "attention", "query"): linear(f"{layer}.self_attn.q_proj", (d,), queries),
     ("blocks", "attention", "key"): linear(f"{layer}.self_attn.k_proj", (d,), keys),
@@ -102,7 +102,7 @@ def sources(config: TransformerConfig) -> dict[ParamPath, Source]:
     table["blocks", "attention", "query_norm", "scale"] = vector(f"{layer}.self_attn.q_norm.weight", h)
     table["blocks", "attention", "key_norm", "scale"] = vector(f"{layer}.self_attn.k_norm.weight", h)
   if config.scalar_head:
-    table["score",] = Source("score.weight", (1, d), (d,), False)
+    table["score",] = StoredTensor("score.weight", (1, d), (d,), False)
   elif not config.tied:
     table["head",] = linear("lm_head", (d,), (v,))
   return table

@@ -26,16 +26,14 @@ class Kept(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """Holds the memory of each group of arrays.
+  """Holds the memory of each group of arrays that a step needs only briefly.
 
   Attributes:
     optimizer: the optimiser's moments, which the end of each update needs. With AdamW they are twice the size of the
       float32 parameters.
-    reference: the frozen reference's parameters, which a step needs once if the objective has a KL term.
   """
 
-  optimizer: Kept = Kept.DEVICE
-  reference: Kept = Kept.DEVICE
+  optimizer: Kept
 
   def check(self, mesh: Mesh) -> None:
     """Raises InputError if a setting is HOST but the devices reach no pinned memory."""
@@ -45,6 +43,17 @@ class Memory:
     for field in dataclasses.fields(self):
       if getattr(self, field.name) == Kept.HOST:
         raise InputError(f"memory.{field.name}: host, but a {device.device_kind} reaches no {_PINNED} memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryWithReference(Memory):
+  """Holds the memory of each group of arrays of a method with a frozen reference.
+
+  Attributes:
+    reference: the reference's parameters, which a step needs once if the objective has a KL term.
+  """
+
+  reference: Kept
 
 
 def on_device(shardings: Any) -> Any:

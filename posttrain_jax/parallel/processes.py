@@ -136,7 +136,7 @@ def on_main(function: Callable[[], Any]) -> Any:
     function: returns a value that JSON can hold.
 
   Raises:
-    InputError: on all processes, if the function raises it on process 0.
+    InputError: if the function raises it on process 0; all processes then raise it.
   """
   if not several():
     return function()

@@ -43,11 +43,16 @@ def learning(work: Work, profile: str | None = None) -> dict[str, object]:
 def make_learner(work: Work) -> PolicyLearner:
   """Makes a learner with random weights; batch and parameters are sharded over all devices."""
   objective = Objective(
+    surrogate="clipped_surrogate",
+    surrogate_options={},
     clip_low=0.2,
     clip_high=0.28,
     dual_clip=0.0,
     aggregation=Aggregation.TOKEN_MEAN,
+    kl_coefficient=0.0,
+    kl_estimator="k3",
     entropy_coefficient=0.0,
+    nll_on_correct=0.0,
     correction=Correction(level="token", mode="truncate", low=0.0, high=2.0),
     temperature=work.temperature or 1.0,
     max_new_tokens=work.new_tokens,
@@ -59,11 +64,13 @@ def make_learner(work: Work) -> PolicyLearner:
     warmup_updates=0,
     decay_updates=0,
     end_fraction=0.1,
+    b1=0.9,
     b2=0.999,
+    epsilon=1e-8,
     weight_decay=0.0,
     clip_norm=1.0,
   )
-  mesh, division = make_mesh({"fsdp": -1}), Division(work.prompts, micro_batches=1)
+  mesh, division = make_mesh({"fsdp": -1}), Division(work.prompts, micro_batches=1, rows_per_prompt=1)
   return PolicyLearner(work.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=work.seed)
 
 

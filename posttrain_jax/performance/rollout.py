@@ -9,7 +9,7 @@ import numpy as np
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance import roofline
 from posttrain_jax.performance.timing import timed
-from posttrain_jax.performance.work import Work, sampler_params
+from posttrain_jax.performance.work import Work, random_sampler_params
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.engine import Engine
 
@@ -28,7 +28,7 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
     decode step, and the share of it that drawing takes. If lengths differ, also the tokens a second of the same engine
     when it waits for the longest of S answers (one for each slot) before it begins the next S.
   """
-  engine = make_engine(work)
+  engine = loaded_engine(work)
   counts = []
 
   def generate(run: int) -> None:
@@ -57,7 +57,7 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
   return record
 
 
-def make_engine(work: Work) -> Engine:
+def loaded_engine(work: Work) -> Engine:
   """Makes an engine with random weights; its slots are sharded over all devices."""
   mesh = make_mesh({"data": -1})
   engine = Engine(
@@ -72,7 +72,7 @@ def make_engine(work: Work) -> Engine:
     share=work.group,
     mesh=mesh,
   )
-  engine.load(sampler_params(work, mesh), version=0)
+  engine.load(random_sampler_params(work, mesh), version=0)
   return engine
 
 

@@ -14,7 +14,7 @@ from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.learning import make_learner
-from posttrain_jax.performance.rollout import make_engine
+from posttrain_jax.performance.rollout import loaded_engine
 from posttrain_jax.performance.timing import timed
 from posttrain_jax.performance.work import Work
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
@@ -34,7 +34,7 @@ def step(work: Work, profile: str | None = None) -> dict[str, object]:
   Returns:
     Answer tokens a second, counted at full length, and the median seconds of each phase.
   """
-  learner, engine, clock = make_learner(work), make_engine(work), Clock()
+  learner, engine, clock = make_learner(work), loaded_engine(work), Clock()
   hand_over = handover_of(learner, engine.mesh, work)
   phases: list[dict[str, float]] = []
 

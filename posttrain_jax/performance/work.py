@@ -74,7 +74,7 @@ class Work:
     return [Prompt(i, tuple(map(int, row)), row={}, attempt=attempt) for i, row in enumerate(tokens)]
 
 
-def sampler_params(work: Work, mesh: Mesh) -> nnx.State:
+def random_sampler_params(work: Work, mesh: Mesh) -> nnx.State:
   """Makes random weights in the sampler's form: a list of layers, compute dtype, sampler layout."""
   unstacked = dataclasses.replace(work.model, stacked=False)
 

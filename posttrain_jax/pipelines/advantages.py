@@ -9,7 +9,7 @@ names it.
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -55,10 +55,11 @@ class Estimator:
     Raises:
       InputError: if there is no such estimator, or if it does not take these options.
     """
-    known = {key: f for key, f in vars(losses.advantages).items() if inspect.isfunction(f) and _is_estimator(f)}
-    if name not in known:
-      raise InputError(f"advantage: {name!r}, expected one of {', '.join(sorted(known))}")
-    parameters = inspect.signature(known[name]).parameters
+    named = getattr(losses.advantages, name, None)
+    if not _is_estimator(named):
+      known = sorted(key for key, value in vars(losses.advantages).items() if _is_estimator(value))
+      raise InputError(f"advantage: {name!r}, expected one of {', '.join(known)}")
+    parameters = inspect.signature(named).parameters
     self.name = name
     self.inputs = tuple(parameter for parameter in parameters if parameter in _GIVEN)
     free = [parameter for parameter in parameters if parameter not in _GIVEN]
@@ -68,7 +69,7 @@ class Estimator:
     for option in free:
       if parameters[option].default is inspect.Parameter.empty and option not in options:
         raise InputError(f"advantage_options.{option}: missing, {name} needs it")
-    function = functools.partial(known[name], **options)
+    function = functools.partial(named, **options)
     try:
       shape = jax.eval_shape(function, **{each: jax.ShapeDtypeStruct(*_GIVEN[each]) for each in self.inputs})
     except (TypeError, ValueError) as error:
@@ -147,8 +148,10 @@ def charge_kl(
   return (rewards - np.float32(coefficient) * kl).astype(np.float32)
 
 
-def _is_estimator(function: Callable) -> bool:
-  """Returns whether a function maps the given arrays to one number for each answer or token."""
+def _is_estimator(function: Any) -> bool:
+  """Returns whether this is a function from the given arrays to one number for each answer or token."""
+  if not inspect.isfunction(function):
+    return False
   parameters = inspect.signature(function).parameters.values()
   positional = {p.name for p in parameters if p.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD}
   if not positional <= set(_GIVEN) or positional.isdisjoint(_VERDICTS):

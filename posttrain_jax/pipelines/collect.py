@@ -17,13 +17,19 @@ import ml_collections
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import judge_by_model
-from posttrain_jax.assembly.rollout_engine import make_engine
+from posttrain_jax.assembly.rollout_engine import longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
-from posttrain_jax.pipelines.collect_settings import EditedCollection, EditedSettings, SampledCollection, Source
+from posttrain_jax.pipelines.collect_settings import (
+  DemonstrationSource,
+  EditedCollection,
+  EditedSettings,
+  SampledCollection,
+)
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.rollouts.candidates import asked_text, best_over_worst, sample_candidates
+from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError, Prompt
@@ -47,7 +53,7 @@ def collect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, int]:
     Preempted: after SIGTERM and a finished round.
   """
   with contextlib.ExitStack() as stack:
-    if config.get("source") == Source.EDITED:
+    if config.get("source") == DemonstrationSource.EDITED:
       return _collect_edited(parse(EditedCollection, config), workdir, stack)
     return _collect_sampled(parse(SampledCollection, config), workdir, stack)
 
@@ -65,7 +71,7 @@ def _edited_rows(section: EditedSettings) -> tuple[list[Row], int, str]:
     rows, digest = sources.read_rows(section.path)
     return rows, 0, digest
   problems = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=section.per_difficulty, seed=section.seed)
-  form = graded_answers.Form.EDITED
+  form = graded_answers.GradingForm.EDITED
   written, left_out = graded_answers.graded_answers(problems, form=form, noise=section.noise, seed=section.seed)
   return prompts.named_rows(written, "edited answers"), left_out, prompts.rows_digest(written)
 
@@ -74,15 +80,19 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   rollout, asking = settings.rollout, settings.asking
   run = MethodAssembly(settings, stack, warmup=settings.warmup)
   asked = run.prompts(asking, max_prompt_length=rollout.max_prompt_length)
-  originals = _originals(settings, asked) if settings.source == Source.DISTILLATION else []
-  engine = make_engine(rollout, run.policy, asked, run.mesh, seed=settings.seed, share=rollout.samples)
+  originals = _originals(settings, asked) if settings.source == DemonstrationSource.DISTILLATION else []
+  engine = make_engine(
+    rollout,
+    run.policy,
+    run.mesh,
+    seed=stream_seed(settings.seed, Stream.ROLLOUT),
+    max_prompt_length=longest(asked),
+    share=rollout.samples,
+  )
   judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
-  if run.policy.params is None and not run.warm_up.is_wanted:
-    raise InputError(
-      "model.path: empty, and no warmup.steps; expected a model or a warm-up, random answers teach nothing"
-    )
+  run.require_trained_policy()
 
   directory, preemption = run.open_workdir(workdir)
   path = directory.path
@@ -101,7 +111,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
     directory=path / "candidates",
     preemption=preemption,
   )
-  if settings.source == Source.DISTILLATION:
+  if settings.source == DemonstrationSource.DISTILLATION:
     samples, found = _distilled(settings, originals, candidates)
     return _finish(path, counts | found, samples, None)
   rows, found = settings.selection(candidates)
@@ -142,7 +152,7 @@ def _distilled(
     best, counts = settings.selection([each])
     totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
     rows.append(Row({**original.columns, "reasoner": best[0]["completion"] if best else None}, original.source))
-  form = distillation.Form.MESSAGES if settings.prompts.chat else distillation.Form.TEXT
+  form = distillation.RowForm.MESSAGES if settings.prompts.chat else distillation.RowForm.TEXT
   samples, counts = distillation.distillation_samples(rows, system=settings.teacher_system, form=form)
   return [sample.columns for sample in samples], totals | counts
 

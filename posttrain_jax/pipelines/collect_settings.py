@@ -16,7 +16,7 @@ from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 
-class Source(enum.StrEnum):
+class DemonstrationSource(enum.StrEnum):
   """Names where demonstrations come from."""
 
   REJECTION_SAMPLING = "rejection_sampling"
@@ -69,7 +69,7 @@ class DistillationSettings:
 class SampledCollection:
   """Holds the config of rejection sampling or distillation; `configs/tiny_collect.py` says what its fields mean."""
 
-  source: Source
+  source: DemonstrationSource
   seed: int
   model: ModelSettings
   mesh: Mapping[str, int]
@@ -84,7 +84,7 @@ class SampledCollection:
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
     self.selection([])  # raises on what it cannot work with
-    if self.source != Source.DISTILLATION:
+    if self.source != DemonstrationSource.DISTILLATION:
       return
     if self.distillation is None:
       raise InputError("distillation: missing, expected the group of its fields, as in configs/tiny_distillation.py")
@@ -106,7 +106,7 @@ class SampledCollection:
 
     In distillation it has the teacher's system prompt.
     """
-    if self.source != Source.DISTILLATION:
+    if self.source != DemonstrationSource.DISTILLATION:
       return self.prompts
     if self.prompts.chat:
       return dataclasses.replace(self.prompts, system=self.teacher_system)
@@ -135,5 +135,5 @@ class EditedSettings:
 class EditedCollection:
   """Holds the config of edited answers, `configs/tiny_edited.py`."""
 
-  source: Source
+  source: DemonstrationSource
   edited: EditedSettings

@@ -56,7 +56,7 @@ class JudgementSettings(EncodingSettings):
       raise InputError(
         f"demonstrations.low: scores from {self.low} to {self.high}, expected 0 to 1 for the procedural judgements"
       )
-    if self.too_long == supervised.TooLong.CUT:
+    if self.too_long == supervised.TooLongExample.CUT:
       raise InputError("demonstrations.too_long: 'cut', expected drop or error; the score is at a judgement's end")
 
 

@@ -12,7 +12,7 @@ from posttrain_jax.evaluation.evaluator import KLEvaluation
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.parallel.memory import Memory
+from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.supervised import SupervisedSettings
@@ -95,7 +95,7 @@ class GRPOSettings:
   steps: int = at_least(0)
   model: ModelSettings
   mesh: Mapping[str, int]
-  memory: Memory
+  memory: MemoryWithReference
   warmup: SupervisedSettings
   prompts: PromptSettings
   rewards: RewardSettings

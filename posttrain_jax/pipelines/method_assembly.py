@@ -8,7 +8,7 @@ config.json, and a run does not go on over data that have changed.
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -21,6 +21,7 @@ from posttrain_jax.assembly.judges import (
   load_reward_model,
   make_judge,
   make_workers,
+  place_reward_model,
 )
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
@@ -37,7 +38,7 @@ from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.settings import as_config
 from posttrain_jax.runs.workdir import Workdir
-from posttrain_jax.types import Judge, Prompt
+from posttrain_jax.types import InputError, Judge, Prompt
 
 
 class MethodSettings(Protocol):
@@ -123,15 +124,23 @@ class MethodAssembly:
       workers, self.policy.tokenizer, accuracy=rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
     )
 
+  def load_reward_model(self, path: str, where: str) -> Policy:
+    """Loads the reward model that a config field names, as a model with parameters.
+
+    Raises:
+      InputError: if it is no reward model, or has another tokeniser.
+    """
+    model, digests = load_reward_model(path, self.policy.tokenizer, where)
+    self.digests |= digests
+    return model
+
   def reward_model(self, path: str, where: str, *, mesh: Mesh | None = None) -> ModelReward:
-    """Loads the reward model that a config field names.
+    """Loads the reward model that a config field names, and places it on the mesh.
 
     Raises:
       InputError: if it is no reward model, has another tokeniser or does not fit the mesh.
     """
-    model, digests = load_reward_model(path, self.policy.tokenizer, where, mesh=mesh)
-    self.digests |= digests
-    return model
+    return place_reward_model(self.load_reward_model(path, where), where, mesh=mesh)
 
   def evaluator(
     self, sets: SetsSettings, rewards: RewardSettings, judge: Judge, *, score: ScoreGroups | None = None
@@ -152,6 +161,17 @@ class MethodAssembly:
     self.digests |= self._evaluator.digests
     return self._evaluator
 
+  def require_trained_policy(self) -> None:
+    """Checks that the policy is not a random one without a warm-up.
+
+    It is for programs that train nothing but on the policy's own answers, or only measure them.
+
+    Raises:
+      InputError: if it is.
+    """
+    if self.policy.params is None and not self.warm_up.is_wanted:
+      raise InputError("model.path: empty, and warmup has no steps; expected a model or a warm-up, not random answers")
+
   def kl_to_start(self, section: KLEvaluation, params: nnx.State, *, chunk: int) -> KLToReference | None:
     """Keeps a copy of what training starts from, to measure the KL to it.
 
@@ -165,13 +185,15 @@ class MethodAssembly:
     """
     return KLToReference(self.policy.model, frozen_copy(params), self.mesh, chunk=chunk) if section.kl else None
 
-  def open(self, workdir: str, settings: Any = None, *, save_model: bool = True) -> tuple[Workdir, Preemption]:
+  def open(
+    self, workdir: str, settings: MethodSettings | None = None, *, save_model: bool = True
+  ) -> tuple[Workdir, Preemption]:
     """Opens the workdir and warms the policy up: `open_workdir`, then `finish`."""
     directory, preemption = self.open_workdir(workdir, settings)
     self.finish(directory, preemption, save_model=save_model)
     return directory, preemption
 
-  def open_workdir(self, workdir: str, settings: Any = None) -> tuple[Workdir, Preemption]:
+  def open_workdir(self, workdir: str, settings: MethodSettings | None = None) -> tuple[Workdir, Preemption]:
     """Opens the workdir, and heeds SIGTERM from here on.
 
     Args:

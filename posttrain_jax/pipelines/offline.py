@@ -16,6 +16,7 @@ from flax import nnx
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.learner.update import Batch
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.sections import CheckpointSettings, EvaluationTimes, LoggingSettings, LoopSettings
@@ -92,8 +93,8 @@ def with_length(settings: Settings, num_rows: int) -> Settings:
 
 def fit(
   settings: LoopSettings,
-  learner: BatchLearner,
-  batch: Callable[[int], Any],
+  learner: BatchLearner[Batch],
+  batch: Callable[[int], Batch],
   path: pathlib.Path,
   *,
   title: str,

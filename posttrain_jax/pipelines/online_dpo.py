@@ -20,6 +20,7 @@ from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
 from posttrain_jax.reports.report import write_report
+from posttrain_jax.rollouts.metrics import describe_unselected
 from posttrain_jax.rollouts.sampled_pairs import best_and_worst, stack_answers
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.settings import parse
@@ -65,7 +66,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         with keeper.clock.phase("reward"):
           groups = parts.judge(groups)
         with keeper.clock.phase("train"):
-          metrics |= _describe(groups) | _update(settings, parts, groups, reference)
+          metrics |= describe_unselected(groups, engine.take_stats(), version=engine.version)
+          metrics |= _update(settings, parts, groups, reference)
         with keeper.clock.phase("handover"):
           parts.hand_over()
       if keeper.evaluates(step):
@@ -112,18 +114,3 @@ def _update(
     metrics.append(parts.learner.train(ReferencedBatch(batch, logprobs)))
   means = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]} if metrics else {}
   return means | {"pairs": len(pairs), "pairs/share": len(pairs) / len(groups)}
-
-
-def _describe(groups: Sequence[Group]) -> dict[str, float]:
-  """Returns metrics of what a round sampled."""
-  valid = np.concatenate([group.valid for group in groups])
-  rewards = np.concatenate([group.rewards for group in groups])
-  accuracy = np.concatenate([group.accuracy for group in groups])
-  return {
-    "reward/mean": float(rewards[valid].mean()) if valid.any() else float("nan"),
-    "accuracy/mean": float(accuracy[valid].mean()) if valid.any() else float("nan"),
-    "reward/invalid": int((~valid).sum()),
-    "length/mean": float(np.concatenate([group.lengths for group in groups]).mean()),
-    "truncated/share": float(np.concatenate([group.truncated for group in groups]).mean()),
-    "sampling/tokens_generated": int(sum(group.lengths.sum() for group in groups)),
-  }

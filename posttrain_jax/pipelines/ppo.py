@@ -23,6 +23,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from flax import nnx
 
 from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.ppo_advantages import estimate
@@ -35,6 +36,7 @@ from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import Group
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -107,7 +109,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           metrics |= value.fit(batch, old_values=values, returns=returns, order=order)
           if step > settings.value.pretraining_steps:
             batch = dataclasses.replace(batch, advantages=advantages, old_logprobs=old_logprobs)
-            metrics |= policy.train(batch, order=order)
+            if settings.objective.kl_coefficient:
+              batch = dataclasses.replace(batch, reference_logprobs=reference_logprobs)
+            # `kl/reference` is that of the step's answers also if the loss has a KL term, which reports one by updates.
+            metrics |= policy.train(batch, order=order) | {"kl/reference": found["kl/reference"]}
             answers = int(batch.mask.any(-1).sum())
             kl_coefficient = settings.kl.adapted(kl_coefficient, found["kl/answer"], answers)
             if average is not None:
@@ -136,12 +141,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     write_report(parts.directory.path)
 
 
-def _saved(policy: TrainState, value: TrainState, average: Any) -> dict[str, Any]:
+def _saved(policy: TrainState, value: TrainState, average: nnx.State | None) -> dict[str, Any]:
   """Returns the state that a checkpoint holds, or its abstract form."""
   return with_more(policy, value=value, **({} if average is None else {"average": average}))
 
 
-def _records(parts: PPOParts, step: int, groups: list[Any], advantages: np.ndarray) -> list[dict[str, Any]]:
+def _records(parts: PPOParts, step: int, groups: list[Group], advantages: np.ndarray) -> list[dict[str, Any]]:
   """Returns the records of a step for rollouts/, with the advantage of each answer's first token."""
   decode = parts.policy.tokenizer.decode
   return [

@@ -5,7 +5,6 @@ reward model are frozen. Each has its own layout over the devices: the policy th
 `meshes`.
 """
 
-import collections
 import contextlib
 import dataclasses
 import math
@@ -16,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model
+from posttrain_jax.assembly.judges import judge_by_model, place_reward_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pretraining_text import load_pretraining
 from posttrain_jax.assembly.rollout_engine import rollout_engine
@@ -34,8 +33,7 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
-from posttrain_jax.rollouts import metrics as rollout_metrics
-from posttrain_jax.rollouts.dynamic_sampling import Outcome
+from posttrain_jax.rollouts.metrics import describe_unselected
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -91,14 +89,9 @@ class PPOParts:
 
   def describe(self, groups: Sequence[Group]) -> dict[str, float]:
     """Returns metrics of what a step sampled."""
-    judged = [(group, Outcome.TRAINED) for group in groups]
-    stats, version = self.engine.take_stats(), self.engine.version
-    found = rollout_metrics.describe(groups, judged, collections.Counter(), stats, version=version)
+    found = describe_unselected(groups, self.engine.take_stats(), version=self.engine.version)
     valid = np.concatenate([group.valid for group in groups])
     truncated = np.concatenate([group.truncated for group in groups])
-    # No group is chosen over another, so there is nothing to say of the choice.
-    chosen = ("sampling/dropped", "sampling/carried", "sampling/surplus", "sampling/informative")
-    found = {name: value for name, value in found.items() if not name.startswith(chosen)}
     return found | {"no_end/share": float(truncated[valid].mean()) if valid.any() else math.nan}
 
   def batch(self, groups: Sequence[Group]) -> tuple[PolicyBatch, np.ndarray]:
@@ -136,13 +129,16 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     division.check(each)
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
   text = _load_text(settings, run)
-  value_start, digests = load_value_model(settings.value.path or settings.reward_model, run.policy, "value.path")
+  reward_model = None
+  if settings.reward_model:
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model")
+  value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
   run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
   score = None
-  if settings.reward_model:
-    score = run.reward_model(settings.reward_model, "reward_model", mesh=reward_mesh).score_groups
+  if reward_model is not None:
+    score = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
     judge = judge_by_model(verify, score)
   evaluator = run.evaluator(settings.eval, settings.rewards, verify, score=score)
 

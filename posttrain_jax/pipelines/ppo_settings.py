@@ -16,7 +16,7 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.value import ValueObjective
-from posttrain_jax.parallel.memory import Memory
+from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.ppo_advantages import AdvantageEstimator, KLPenalty, NoEnd, Whitening
@@ -99,7 +99,7 @@ class PPOSettings:
   model: ModelSettings
   mesh: Mapping[str, int]
   meshes: MeshesSettings
-  memory: Memory
+  memory: MemoryWithReference
   warmup: SupervisedSettings
   prompts: PromptSettings
   rollout: RolloutSettings
@@ -134,7 +134,11 @@ class PPOSettings:
   @property
   def division(self) -> Division:
     """Returns how a step's prompts are cut into updates and micro-batches."""
-    return Division(self.rollout.groups // self.learner.minibatches, self.learner.micro_batches)
+    return Division(
+      prompts_per_update=self.rollout.groups // self.learner.minibatches,
+      micro_batches=self.learner.micro_batches,
+      rows_per_prompt=1,
+    )
 
   def mesh_of(self, name: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Makes the layout of one of the models besides the policy.

@@ -19,7 +19,7 @@ class Kind(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class PanelCurve:
   """Describes one curve of a panel.
 
   Attributes:
@@ -52,7 +52,7 @@ class Panel:
 
   title: str
   unit: str
-  curves: tuple[Curve, ...]
+  curves: tuple[PanelCurve, ...]
   note: str = ""
   kind: Kind = Kind.LINES
   share: bool = False
@@ -60,7 +60,18 @@ class Panel:
   x_label: str = "step"
 
 
-def panel(title: str, unit: str, curves: Mapping[str, str], *, colors: Sequence[int] | None = None, **options) -> Panel:
+def panel(
+  title: str,
+  unit: str,
+  curves: Mapping[str, str],
+  *,
+  colors: Sequence[int] | None = None,
+  note: str = "",
+  kind: Kind = Kind.LINES,
+  share: bool = False,
+  smooth: bool = True,
+  x_label: str = "step",
+) -> Panel:
   """Returns a panel.
 
   Args:
@@ -68,16 +79,25 @@ def panel(title: str, unit: str, curves: Mapping[str, str], *, colors: Sequence[
     unit: the y axis label.
     curves: column → label in the legend.
     colors: of each curve; 0, 1, ... unless given.
-    **options: further fields of `Panel`.
+    note: one sentence on how to read it.
+    kind: how it is drawn.
+    share: whether values lie in [0, 1].
+    smooth: whether a running mean is drawn if there are many points.
+    x_label: the x axis label.
   """
   colors = range(len(curves)) if colors is None else colors
-  return Panel(title, unit, tuple(Curve(*curve, color) for curve, color in zip(curves.items(), colors)), **options)
+  drawn = tuple(PanelCurve(key, label, color) for (key, label), color in zip(curves.items(), colors))
+  return Panel(title, unit, drawn, note, kind, share, smooth, x_label)
 
 
-def with_interval(columns: Columns, key: str, label: str, color: int) -> Curve:
+def with_interval(columns: Columns, key: str, label: str, color: int) -> PanelCurve:
   """Returns a key's curve, with an interval if the columns `KEY_low` and `KEY_high` exist."""
   band = (f"{key}_low", f"{key}_high")
-  return Curve(key, f"{label}, 95 % interval", color, band) if set(band) <= set(columns) else Curve(key, label, color)
+  return (
+    PanelCurve(key, f"{label}, 95 % interval", color, band)
+    if set(band) <= set(columns)
+    else PanelCurve(key, label, color)
+  )
 
 
 def evaluation_sets(columns: Columns) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import re
 
 from posttrain_jax.data.preferences import Strength
-from posttrain_jax.reports.panel import Columns, Curve, Panel, panel, with_interval
+from posttrain_jax.reports.panel import Columns, Panel, PanelCurve, panel, with_interval
 
 _PAIRS = "eval/preferences/"
 _HELD_OUT = "eval/heldout/"
@@ -30,14 +30,16 @@ def reward_model(columns: Columns) -> list[Panel]:
   if f"{_HELD_OUT}margin_mean" not in columns and "margin" not in columns:
     return []
   held_out = with_interval(columns, f"{_HELD_OUT}accuracy", "held-out", 0)
-  longer = Curve(f"{_HELD_OUT}winner_longer", "held-out: the longer answer wins", 6)
-  spread = Curve(f"{_HELD_OUT}score_p50", "median, 5 % to 95 %", 0, (f"{_HELD_OUT}score_p05", f"{_HELD_OUT}score_p95"))
-  demonstrations = Curve("eval/demonstrations/mean", "demonstrations, before they are shifted to 0", 1)
+  longer = PanelCurve(f"{_HELD_OUT}winner_longer", "held-out: the longer answer wins", 6)
+  spread = PanelCurve(
+    f"{_HELD_OUT}score_p50", "median, 5 % to 95 %", 0, (f"{_HELD_OUT}score_p05", f"{_HELD_OUT}score_p95")
+  )
+  demonstrations = PanelCurve("eval/demonstrations/mean", "demonstrations, before they are shifted to 0", 1)
   return [
     Panel(
       "Preference accuracy",
       "share of pairs",
-      (Curve("accuracy", "training", 1), held_out, longer),
+      (PanelCurve("accuracy", "training", 1), held_out, longer),
       note="Pairs whose better answer has the higher reward. The baseline always prefers the longer answer.",
       share=True,
     ),
@@ -79,7 +81,7 @@ def direct_preference(columns: Columns) -> list[Panel]:
     Panel(
       "Implicit reward accuracy",
       "share of pairs",
-      (Curve("reward/accuracy", "training", 1), accuracy),
+      (PanelCurve("reward/accuracy", "training", 1), accuracy),
       note="Pairs whose chosen answer gained more likelihood than the rejected one. Before training all tie: ½.",
       share=True,
     ),

@@ -11,9 +11,9 @@ import re
 from posttrain_jax.reports import ppo_panels, preference_panels, sampling_panels
 from posttrain_jax.reports.panel import (
   Columns,
-  Curve,
   Kind,
   Panel,
+  PanelCurve,
   evaluation_sets,
   panel,
   present,
@@ -148,7 +148,7 @@ def _held_out(columns: Columns, name: str, k: int) -> list[Panel]:
   at = f"eval/{name}/"
   accuracy = [with_interval(columns, f"{at}avg@{k}", f"avg@{k}", 0)]
   for color, metric in enumerate(("greedy", f"maj@{k}", f"pass@{k}"), 1):
-    accuracy.append(Curve(f"{at}{metric}", metric, color))
+    accuracy.append(PanelCurve(f"{at}{metric}", metric, color))
   levels = [re.fullmatch(rf"{re.escape(at)}difficulty/([^/]+)/avg@{k}", key) for key in columns]
   reward = with_interval(columns, f"{at}reward", "mean", 0)
   return [

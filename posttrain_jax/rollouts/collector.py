@@ -247,16 +247,26 @@ class Collector:
       "stream": self.stream.position,
       "carried": [group_to_json(group) for group in self.carried],
       "line": self.line.state(),
-      "informative_of_late": self.recent_informative,
-      "judged_of_late": self.recent_judged,
+      "recent_informative": self.recent_informative,
+      "recent_judged": self.recent_judged,
       "pass_rates": self.pass_rates.state(),
     }
 
   def restore(self, state: dict[str, Any]) -> None:
-    """Goes back to a state."""
+    """Goes back to a state.
+
+    Raises:
+      InputError: if another version of this code made the state.
+    """
+    missing = sorted(self.state().keys() - state.keys())
+    if missing:
+      raise InputError(
+        f"checkpoint: the collector's state has no {', '.join(missing)}; another version of posttrain_jax wrote it, "
+        "expected this one; start in a new workdir, from that one by model.path"
+      )
     self.stream.position = state["stream"]
     self.carried = [group_from_json(group) for group in state["carried"]]
     self.line.restore(state["line"])
-    self.recent_informative, self.recent_judged = state["informative_of_late"], state["judged_of_late"]
+    self.recent_informative, self.recent_judged = state["recent_informative"], state["recent_judged"]
     self.pass_rates.restore(state["pass_rates"])
     self.stream.retired = self.pass_rates.retired

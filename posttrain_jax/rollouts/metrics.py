@@ -4,6 +4,7 @@ The metrics tell two populations apart: what was generated, and what was trained
 truncation shares is the bias that dynamic sampling must not have.
 """
 
+import collections
 import math
 from collections.abc import Mapping, Sequence
 
@@ -80,6 +81,25 @@ def describe(
   if fresh and trained:
     metrics["length/trained_minus_generated"] = metrics["length/trained"] - metrics["length/mean"]
   return metrics
+
+
+def describe_unselected(groups: Sequence[Group], stats: EngineStats, *, version: int) -> dict[str, float]:
+  """Computes the metrics of a step that trains on all groups it sampled.
+
+  They are those of `describe` without those that tell of a choice between groups.
+
+  Args:
+    groups: judged; at least one.
+    stats: the engine's counts over this step.
+    version: the version of the current parameters, in updates.
+  """
+  found = describe(
+    groups, [(group, Outcome.TRAINED) for group in groups], collections.Counter(), stats, version=version
+  )
+  chosen = ("sampling/dropped", "sampling/carried", "sampling/surplus", "sampling/informative")
+  found = {name: value for name, value in found.items() if not name.startswith(chosen)}
+  # A reward model may have failed, too, which is no component of the reward.
+  return found | {"reward/invalid": int(sum((~group.valid).sum() for group in groups))}
 
 
 def token_cost(generated: int, trained: int) -> dict[str, float]:

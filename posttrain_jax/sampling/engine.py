@@ -41,6 +41,8 @@ from posttrain_jax.sampling.ledger import Ledger
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import FinishReason, Group, InputError, Prompt
 
+STEPS_PER_DISPATCH, PREFILL_WIDTH = 16, 8  # unless a config says otherwise
+
 
 class Engine:
   """Draws groups of answers to prompts.
@@ -69,8 +71,8 @@ class Engine:
     slots: int,
     max_prompt_length: int,
     max_new_tokens: int,
-    steps_per_dispatch: int = 16,
-    prefill_width: int = 8,
+    steps_per_dispatch: int = STEPS_PER_DISPATCH,
+    prefill_width: int = PREFILL_WIDTH,
     share: int = 1,
     mesh: Mesh | None = None,
   ):

@@ -120,10 +120,14 @@ def _summary(
   measures, cells = {}, {}
   for task in _main_first(config.tasks):
     rows = [row for row in runs if config.rows[row].task == task]
-    tokens, grid = settings.tokens[task], dict(points=settings.points, last=settings.last)
     every = [run for row in rows for run in runs[row].values()]
     measures[task] = ablation_table.measures(
-      every, name=settings.set, others=settings.other_sets, tokens=tokens, **grid
+      every,
+      name=settings.set,
+      others=settings.other_sets,
+      tokens=settings.tokens[task],
+      points=settings.points,
+      last=settings.last,
     )
     cells[task] = {}
     for row in rows:
@@ -131,7 +135,9 @@ def _summary(
       cells[task][row] = {name: cell for name, cell in found.items() if cell is not None}
       if measures[task]:
         short = [seed for seed, run in runs[row].items() if measures[task][0].of(run) is None]
-        notes += [f"{row}, seed {seed}: ends short of {tokens:,} generated tokens" for seed in sorted(short)]
+        notes += [
+          f"{row}, seed {seed}: ends short of {settings.tokens[task]:,} generated tokens" for seed in sorted(short)
+        ]
   contrasts = {}
   for family in _main_first(config.contrasts):
     pairs = config.contrasts[family]

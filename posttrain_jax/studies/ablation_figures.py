@@ -17,7 +17,7 @@ _BINS = 20  # along the x axis, for what is measured at every step
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
+class AblationPanel:
   """Describes one panel of a picture.
 
   Attributes:
@@ -33,7 +33,7 @@ class Panel:
   share: bool = False
 
 
-def panels(heldout: str, average: str) -> dict[str, tuple[Panel, ...]]:
+def panels(heldout: str, average: str) -> dict[str, tuple[AblationPanel, ...]]:
   """Maps the name of each picture to its panels.
 
   Args:
@@ -41,23 +41,30 @@ def panels(heldout: str, average: str) -> dict[str, tuple[Panel, ...]]:
     average: its measure, such as "avg@8".
   """
   return {
-    "accuracy": (Panel((heldout, average), f"Accuracy on {heldout}", average, share=True),),
-    "entropy": (Panel("entropy", "Entropy of the policy", "nats a token"),),
-    "length": (Panel("length/mean", "Length of sampled answers", "tokens"),),
-    "truncated": (Panel("truncated/share", "Answers that ran into the cap", "share", share=True),),
-    "informative_share": (Panel("sampling/informative_share", "Informative groups", "share of sampled", share=True),),
+    "accuracy": (AblationPanel((heldout, average), f"Accuracy on {heldout}", average, share=True),),
+    "entropy": (AblationPanel("entropy", "Entropy of the policy", "nats a token"),),
+    "length": (AblationPanel("length/mean", "Length of sampled answers", "tokens"),),
+    "truncated": (AblationPanel("truncated/share", "Answers that ran into the cap", "share", share=True),),
+    "informative_share": (
+      AblationPanel("sampling/informative_share", "Informative groups", "share of sampled", share=True),
+    ),
     "tokens_generated_per_trained": (
-      Panel("sampling/generated_per_trained", "Tokens generated per token trained", "ratio"),
+      AblationPanel("sampling/generated_per_trained", "Tokens generated per token trained", "ratio"),
     ),
     "clip_fractions": (
-      Panel("clip/high", "Over the upper bound", "share of tokens", share=True),
-      Panel("clip/low", "Under the lower bound", "share of tokens", share=True),
+      AblationPanel("clip/high", "Over the upper bound", "share of tokens", share=True),
+      AblationPanel("clip/low", "Under the lower bound", "share of tokens", share=True),
     ),
   }
 
 
 def draw(
-  path: str | pathlib.Path, shown: Sequence[Panel], rows: Mapping[str, Sequence[Run]], *, tokens: float, resamples: int
+  path: str | pathlib.Path,
+  shown: Sequence[AblationPanel],
+  rows: Mapping[str, Sequence[Run]],
+  *,
+  tokens: float,
+  resamples: int,
 ) -> bool:
   """Writes one picture as PNG.
 
@@ -89,9 +96,9 @@ def draw(
         if each[number] is None:
           continue
         x, mean, low, high = each[number]
-        style = dict(color=_COLORS[order % len(_COLORS)])
-        axes.fill_between(x, low, high, alpha=0.13, linewidth=0, **style)
-        axes.plot(x, mean, label=name, linewidth=1.7, linestyle=_DASHES[order % len(_DASHES)], **style)
+        color, dashes = _COLORS[order % len(_COLORS)], _DASHES[order % len(_DASHES)]
+        axes.fill_between(x, low, high, alpha=0.13, linewidth=0, color=color)
+        axes.plot(x, mean, label=name, linewidth=1.7, linestyle=dashes, color=color)
       axes.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", pad=8)
       axes.set_ylabel(panel.unit)
       axes.set_xlabel("generated tokens")
@@ -105,7 +112,7 @@ def draw(
   return True
 
 
-def _line(panel: Panel, runs: Sequence[Run], tokens: float, resamples: int) -> tuple[np.ndarray, ...] | None:
+def _line(panel: AblationPanel, runs: Sequence[Run], tokens: float, resamples: int) -> tuple[np.ndarray, ...] | None:
   """Returns (x, mean, low, high), each [K]; None if no run has the metric."""
   if isinstance(panel.key, tuple):
     name, score = panel.key

@@ -98,7 +98,9 @@ def last_points(budget: float, *, points: int, last: int) -> np.ndarray:
   return budget * np.arange(points - last + 1, points + 1) / points
 
 
-def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: float, **grid: int) -> list[Measure]:
+def measures(
+  runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: float, points: int, last: int
+) -> list[Measure]:
   """Returns the primary measure, then the secondary ones that the runs have.
 
   Args:
@@ -107,7 +109,8 @@ def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: f
     others: further evaluation sets.
     tokens: the budget of tokens. The budgets of updates and of seconds are the least that any sampling run reached at
       its last evaluation.
-    **grid: `points` and `last` of `last_points`.
+    points: as in `last_points`.
+    last: as in `last_points`.
 
   Returns:
     The measures; empty if no run samples or none has scores of `name`.
@@ -117,11 +120,11 @@ def measures(runs: Sequence[Run], *, name: str, others: Sequence[str], tokens: f
   if name not in scored or not sampling:
     return []
   (average,) = (score for score in scored[name] if score.startswith("avg@"))
-  found = [Measure(name, average, TOKENS, last_points(tokens, **grid))]
+  found = [Measure(name, average, TOKENS, last_points(tokens, points=points, last=last))]
   for cost in (UPDATES, SECONDS):
     # Runs can be compared only up to their last evaluation.
     budget = min(run.costs[cost][run.evaluated[-1]] for run in sampling)
-    found.append(Measure(name, average, cost, last_points(budget, **grid)))
+    found.append(Measure(name, average, cost, last_points(budget, points=points, last=last)))
   rest = [(each, score) for each in scored for score in scored[each] if (each, score) != (name, average)]
   return found + [Measure(each, score, TOKENS, found[0].points) for each, score in rest]
 

@@ -18,7 +18,7 @@ from posttrain_jax.types import Group, InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class BestOfNCurve:
   """Holds a mean over prompts for each n, with its 95 % interval.
 
   The interval is a percentile bootstrap over prompts.
@@ -85,17 +85,22 @@ def best_of_n(groups: Sequence[Group], scores: Sequence[np.ndarray], n: int) -> 
     if not np.isfinite(given[:n]).all():
       raise InputError(f"best of n: a score of prompt {group.prompt.index} is not finite")
     best = slice(at := int(np.argmax(given[:n])), at + 1)
-    cut = {name: None if (x := getattr(group, name)) is None else x[best] for name in ("accuracy", "rewards", "valid")}
     picked.append(
       dataclasses.replace(
         group,
         answers=group.answers[best],
         texts=group.texts[best],
         components={name: values[best] for name, values in group.components.items()},
-        **cut,
+        accuracy=_at(group.accuracy, best),
+        rewards=_at(group.rewards, best),
+        valid=_at(group.valid, best),
       )
     )
   return picked
+
+
+def _at(values: np.ndarray | None, at: slice) -> np.ndarray | None:
+  return None if values is None else values[at]
 
 
 def kl_bound(n: np.ndarray | int) -> np.ndarray:
@@ -195,7 +200,7 @@ def order_accuracy(proxy: np.ndarray, gold: np.ndarray) -> float:
   return float(right / total) if total else float("nan")
 
 
-def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Curve:
+def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> BestOfNCurve:
   """Averages over prompts, with an interval.
 
   Args:
@@ -204,7 +209,7 @@ def curve(per_prompt: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Cu
     resamples: of the bootstrap.
   """
   low, high = np.percentile(_resampled(per_prompt, seed, resamples), (2.5, 97.5), axis=0)
-  return Curve(per_prompt.mean(axis=0), low, high)
+  return BestOfNCurve(per_prompt.mean(axis=0), low, high)
 
 
 def fit(per_prompt: np.ndarray, ns: Sequence[int], *, seed: int = 0, resamples: int = 1000) -> Fit:

@@ -21,7 +21,7 @@ from posttrain_jax import atomic_files
 from posttrain_jax.assembly import plain_text
 from posttrain_jax.assembly.judges import check_answer_style
 from posttrain_jax.data import arithmetic, demonstrations
-from posttrain_jax.data.demonstrations import Crowd
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD
 from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.variety import Variety
 from posttrain_jax.learner.update import Diverged
@@ -30,9 +30,9 @@ from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
-from posttrain_jax.studies.forgetting_figure import Curve, plot_forgetting
+from posttrain_jax.studies.forgetting_figure import ForgettingCurve, plot_forgetting
 from posttrain_jax.studies.forgetting_settings import HELD_OUT, ForgettingSettings
-from posttrain_jax.types import Group, InputError
+from posttrain_jax.types import Group
 
 _RESULTS, _FIGURE = "forgetting.json", "forgetting.png"
 _INTERVAL = ("", "_low", "_high")
@@ -57,11 +57,10 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   settings = parse(ForgettingSettings, config)
   with contextlib.ExitStack() as stack:
     start = MethodAssembly(settings, stack, warmup=settings.warmup)
-    if start.policy.params is None and not start.warm_up.is_wanted:
-      raise InputError("model.path: empty, and warmup has no steps; expected a model that can forget something")
+    start.require_trained_policy()
     tokenizer, mesh = start.policy.tokenizer, start.mesh
     rows, start.digests["plain"] = plain_text.read_plain(settings.plain)
-    plain = plain_text.lay_out(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
+    plain = plain_text.lay_out_plain(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
     variety = Variety(settings.samples, start.policy, rows, mesh, field=settings.plain.field, seed=settings.seed)
     check_answer_style(settings.rewards, settings.eval.answer_style)
     judge = start.judge(settings.rewards, start.workers(settings.rewards))
@@ -115,14 +114,13 @@ def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> Forge
     The settings that name these files.
   """
   narrow = settings.narrow
-  options = dict(seed=narrow.seed, difficulties=narrow.difficulties)
-  crowd = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
-  trained = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=narrow.examples, **options)
+  trained, tested = (
+    arithmetic.problems(split, per_difficulty=count, seed=narrow.seed, difficulties=narrow.difficulties)
+    for split, count in ((arithmetic.Split.TRAIN, narrow.examples), (arithmetic.Split.HELD_OUT, narrow.problems))
+  )
   files = {
-    directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=crowd, seed=narrow.seed),
-    directory / "held_out.jsonl": arithmetic.problems(
-      arithmetic.Split.HELD_OUT, per_difficulty=narrow.problems, **options
-    ),
+    directory / "demonstrations.jsonl": demonstrations.demonstrations(trained, crowd=CAREFUL_CROWD, seed=narrow.seed),
+    directory / "held_out.jsonl": tested,
   }
   for path, rows in files.items():
     atomic_files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -146,13 +144,13 @@ def _points(settings: ForgettingSettings, path: pathlib.Path, steps: Mapping[int
   return points
 
 
-def _curve(run: Mapping[str, Any]) -> Curve:
+def _curve(run: Mapping[str, Any]) -> ForgettingCurve:
   def column(name: str, ends: Sequence[str] = ("",)) -> np.ndarray:
     # None stands for NaN: nothing could be judged, or a perplexity is beyond float64.
     rows = [[point[name + end] for end in ends] for point in run["points"]]
     return np.array(rows, np.float64).squeeze(1 if len(ends) == 1 else ())
 
-  return Curve(
+  return ForgettingCurve(
     learning_rate=run["learning_rate"],
     epochs=column("epoch"),
     accuracy=column("accuracy", _INTERVAL),

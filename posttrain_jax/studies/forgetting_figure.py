@@ -16,7 +16,7 @@ _MARKERS = "osD^vP"
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class ForgettingCurve:
   """Holds the measurements of one run; epoch 0 is the model that it started from.
 
   Attributes:
@@ -34,7 +34,7 @@ class Curve:
   distinct_2: np.ndarray
 
 
-def plot_forgetting(path: str | pathlib.Path, curves: Sequence[Curve], *, title: str = "Forgetting") -> None:
+def plot_forgetting(path: str | pathlib.Path, curves: Sequence[ForgettingCurve], *, title: str = "Forgetting") -> None:
   """Writes three panels as PNG: accuracy, perplexity and distinct-2 over epochs.
 
   Each learning rate is a line, with its intervals as a band. The dashed line is the model before fine-tuning.
@@ -86,8 +86,8 @@ def _line(
   if values.ndim == 2:
     values, low, high = values.T
     axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
-  style = dict(color=color, marker=marker, markersize=4.5, linewidth=1.6)
-  axes.plot(epochs, values, label=f"learning rate {learning_rate:g}", **style)
+  label = f"learning rate {learning_rate:g}"
+  axes.plot(epochs, values, label=label, color=color, marker=marker, markersize=4.5, linewidth=1.6)
 
 
 def _headed(axes: Axes, title: str, label: str) -> None:

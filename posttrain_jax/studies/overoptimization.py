@@ -41,7 +41,6 @@ from posttrain_jax.studies.overoptimization_parts import (
   score,
 )
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
-from posttrain_jax.types import InputError
 
 
 def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -67,8 +66,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     prompts = run.prompts(settings.prompts, max_prompt_length=length)
     held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")
     judge = run.judge(settings.rewards, run.workers(settings.rewards))
-    if run.policy.params is None and not run.warm_up.is_wanted:
-      raise InputError("warmup.steps: 0 and model.path is empty, expected a policy to sample from")
+    run.require_trained_policy()
 
     directory, preemption = run.open(workdir, save_model=False)
     path = directory.path
@@ -125,16 +123,16 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
   """
   ns, seed = list(settings.best_of_n.n), stream_seed(settings.seed, Stream.EVALUATION)
 
-  def interval(per_prompt: np.ndarray) -> best_of_n.Curve:
+  def interval(per_prompt: np.ndarray) -> best_of_n.BestOfNCurve:
     return best_of_n.curve(per_prompt, seed=seed, resamples=settings.best_of_n.resamples)
 
-  def measured(per_prompt: np.ndarray) -> best_of_n.Curve:
+  def measured(per_prompt: np.ndarray) -> best_of_n.BestOfNCurve:
     """Returns a curve whose intervals are of the gain over one sample.
 
     So they are free of the prompts' difficulty.
     """
     gain, first = interval(per_prompt - per_prompt[:, :1]), per_prompt[:, 0].mean()
-    return best_of_n.Curve(first + gain.mean, first + gain.low, first + gain.high)
+    return best_of_n.BestOfNCurve(first + gain.mean, first + gain.low, first + gain.high)
 
   ceiling = measured(best_of_n.expected_best(gold, gold, ns))
   curves, proxies = [], {}
@@ -180,5 +178,5 @@ def _study(settings, pairs: Arrays, gold: np.ndarray, scores: dict[int, list[np.
   return result, overoptimization_figure.Study(ceiling, curves)
 
 
-def _lists(curve: best_of_n.Curve) -> dict[str, list[float]]:
+def _lists(curve: best_of_n.BestOfNCurve) -> dict[str, list[float]]:
   return {name: value.tolist() for name, value in dataclasses.asdict(curve).items()}

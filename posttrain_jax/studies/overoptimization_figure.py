@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from posttrain_jax.reports.picture import INK, MUTED, picture
-from posttrain_jax.studies.best_of_n import Curve, Fit, kl_bound
+from posttrain_jax.studies.best_of_n import BestOfNCurve, Fit, kl_bound
 
 _DASHES, _DOTS, _CHAIN = (0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2))
 
@@ -27,8 +27,8 @@ class ProxyCurves:
   """
 
   pairs: int
-  gold: Curve
-  proxy: Curve
+  gold: BestOfNCurve
+  proxy: BestOfNCurve
   fit: Fit
 
 
@@ -41,7 +41,7 @@ class Study:
     proxies: in ascending order of their pairs.
   """
 
-  ceiling: Curve
+  ceiling: BestOfNCurve
   proxies: Sequence[ProxyCurves]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.rollout_engine import make_engine
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.stream import PromptStream
@@ -52,16 +53,15 @@ class StudyParts:
   held_out: Sequence[Prompt]
 
 
-def _make_engine(parts: StudyParts, stream: Stream) -> Engine:
+def _loaded_engine(parts: StudyParts, stream: Stream) -> Engine:
   rollout, policy = parts.settings.rollout, parts.policy
-  engine = Engine(
-    policy.model,
-    rollout.sampling.with_stops(policy.tokenizer.stop_ids),
+  # As wide as the config allows, not as the longest prompt: both stages' prompts and their arrays have this width.
+  engine = make_engine(
+    rollout,
+    policy,
+    parts.mesh,
     seed=stream_seed(parts.settings.seed, stream),
-    slots=rollout.slots,
     max_prompt_length=rollout.max_prompt_length,
-    max_new_tokens=rollout.max_new_tokens,
-    mesh=parts.mesh,
   )
   engine.load(sampler_params(policy, parts.mesh), 0)
   return engine
@@ -96,7 +96,7 @@ def draw_pairs(parts: StudyParts) -> Arrays:
   wanted = max(settings.proxy.sizes) * settings.proxy.repeats
   stream = PromptStream(parts.prompts, stream_seed(settings.seed, Stream.PROMPTS))
   engine, rng = (
-    _make_engine(parts, Stream.ROLLOUT),
+    _loaded_engine(parts, Stream.ROLLOUT),
     np.random.default_rng(stream_seed(settings.seed, Stream.PREFERENCES)),
   )
   found, ties = [], 0
@@ -132,7 +132,7 @@ def draw_samples(parts: StudyParts) -> Arrays:
   Returns tokens int32 [P, M, Tc] with lengths [P, M], gold and correct float64 [P, M].
   """
   samples, width = parts.settings.best_of_n.samples, parts.settings.rollout.max_new_tokens
-  groups, gold = _generate(parts, _make_engine(parts, Stream.EVALUATION), parts.held_out, samples)
+  groups, gold = _generate(parts, _loaded_engine(parts, Stream.EVALUATION), parts.held_out, samples)
   return {
     "tokens": np.stack([_pad([answer.tokens for answer in group.answers], width) for group in groups]),
     "lengths": np.array([group.lengths for group in groups]),

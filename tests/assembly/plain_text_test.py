@@ -34,7 +34,7 @@ def test_the_crowd_writes_about_held_out_problems_and_only_its_answers_count():
   rows, digest = plain_text.read_plain(plain)
   assert sorted(row.columns["difficulty"] for row in rows) == sorted([1, 2, 3, 4, 5, 6] * 2)
   assert digest == prompts.rows_digest([row.columns for row in rows])
-  laid_out = plain_text.lay_out(plain, rows, TOKENIZER, batch_size=4)
+  laid_out = plain_text.lay_out_plain(plain, rows, TOKENIZER, batch_size=4)
   answers = sum(len(TOKENIZER.encode(row.columns["completion"])) + 1 for row in rows)
   assert laid_out.num_learned == answers
   assert plain_text.read_plain(section(limit=3))[0] == rows[:3]
@@ -44,7 +44,7 @@ def test_every_token_of_a_files_text_counts_but_the_first_of_each(tmp_path):
   plain = file(tmp_path, ["1+2=3", "7*7*7*7*7*7*7*7*7*7*7*7="])
   rows, digest = plain_text.read_plain(plain)
   assert digest == prompts.file_digest(plain.path)
-  laid_out = plain_text.lay_out(plain, rows, TOKENIZER, batch_size=4)
+  laid_out = plain_text.lay_out_plain(plain, rows, TOKENIZER, batch_size=4)
   short = len(TOKENIZER.encode("1+2=3", add_special_tokens=True))
   assert short < 8 and laid_out.num_learned == (short - 1) + (8 - 1)  # the second is cut
 

@@ -39,4 +39,4 @@ def test_truncated_samples_are_trained_on_only_if_the_config_says_so(made, chang
   allowed = dataclasses.replace(settings(**change), train_on_truncated=True)
   assert rollout_engine(allowed, made[0], PROMPTS, made[1], seed=0).sampling.truncates
   # An engine whose samples are not trained on may truncate.
-  assert make_engine(settings(**change), made[0], PROMPTS, made[1], seed=0, share=1).sampling.truncates
+  assert make_engine(settings(**change), *made, seed=0, max_prompt_length=5).sampling.truncates

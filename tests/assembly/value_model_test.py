@@ -28,6 +28,13 @@ def test_without_a_path_it_is_the_policy_with_a_new_head():
   assert not np.asarray(zero["score"][...]).any()
 
 
+def test_a_reward_model_that_is_loaded_is_shared():
+  scalar = TransformerConfig(MODEL.vocab_size, **SIZES, scalar_head=True)
+  rewards = Policy(scalar, TOKENIZER, random_params(scalar))
+  start, digests = load_value_model("", Policy(MODEL, TOKENIZER), "value.path", reward_model=rewards)
+  assert start.params is rewards.params and start.model.scalar_head and digests == {}
+
+
 def test_a_path_is_loaded_and_computes_as_the_policy_does(tmp_path):
   with Checkpointer(tmp_path / "checkpoints") as checkpoints:
     checkpoints.save(1, {"params": random_params(MODEL)}, {})

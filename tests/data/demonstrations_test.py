@@ -6,7 +6,7 @@ import re
 import pytest
 
 from posttrain_jax.data import arithmetic
-from posttrain_jax.data.demonstrations import SYMBOLS, Crowd, demonstrations
+from posttrain_jax.data.demonstrations import SYMBOLS, USUAL_CROWD, Crowd, demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.types import InputError
 
@@ -54,7 +54,7 @@ def test_slips_are_as_frequent_as_asked_for():
 
 
 def test_shares_follow_difficulty_and_the_last_holds_beyond():
-  crowd = Crowd(careful=(0.9, 0.3), rambling=(0.1, 0.2))
+  crowd = Crowd(careful=(0.9, 0.3), rambling=(0.1, 0.2), slip=0.02, doubt=0.7)
   problems = [{"prompt": f"1{'+1' * d}=", "answer": str(1 + d), "difficulty": d} for d in (1, 2, 4)]
   rows = demonstrations(problems, crowd=crowd, copies=1000)
   counts = collections.Counter((row["difficulty"], row["demonstrator"]) for row in rows)
@@ -98,4 +98,4 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_problems_alone():
 )
 def test_bad_crowds_are_refused(change):
   with pytest.raises(InputError, match=r"crowd: .*expected"):
-    dataclasses.replace(Crowd(), **change)
+    dataclasses.replace(USUAL_CROWD, **change)

@@ -1,6 +1,6 @@
 import pytest
 
-from posttrain_jax.data.distillation import REFLECTION_PROMPT, Form, distillation_samples
+from posttrain_jax.data.distillation import REFLECTION_PROMPT, RowForm, distillation_samples
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.types import InputError
 
@@ -36,7 +36,7 @@ def test_a_rejected_answer_of_the_reasoner_leaves_the_plain_sample():
       {"question": "c", "answer": "d"},
       {"question": "e", "answer": "f", "reasoner": "g"},
     ),
-    form=Form.TEXT,
+    form=RowForm.TEXT,
     system="think ",
   )
   assert [(row.columns["prompt"], row.columns["completion"], row.source) for row in samples] == [

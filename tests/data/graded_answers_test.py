@@ -3,8 +3,8 @@ import collections
 import pytest
 
 from posttrain_jax.data import arithmetic
-from posttrain_jax.data.demonstrations import SYMBOLS, Crowd
-from posttrain_jax.data.graded_answers import Form, grade, graded_answers
+from posttrain_jax.data.demonstrations import CAREFUL_CROWD, SYMBOLS
+from posttrain_jax.data.graded_answers import GradingForm, grade, graded_answers
 from posttrain_jax.data.preferences import Strength, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, named_rows
 from posttrain_jax.data.tokenizer import tiny_tokenizer
@@ -51,13 +51,12 @@ def test_noise_is_the_share_of_swapped_pairs():
 
 
 def test_problems_whose_answers_tie_are_left_out_and_counted():
-  all_alike = Crowd(careful=(1.0,), rambling=(0.0,), slip=0.0)
-  for form in Form:
-    assert graded_answers(PROBLEMS, form=form, crowd=all_alike) == ([], len(PROBLEMS))
+  for form in GradingForm:
+    assert graded_answers(PROBLEMS, form=form, crowd=CAREFUL_CROWD) == ([], len(PROBLEMS))
 
 
 def test_rankings_rank_all_answers_by_grade_and_brevity():
-  rows, left_out = graded_answers(PROBLEMS, form=Form.RANKING, answers=5, seed=1)
+  rows, left_out = graded_answers(PROBLEMS, form=GradingForm.RANKING, answers=5, seed=1)
   assert len(rows) + left_out == len(PROBLEMS)
   ties = 0
   for row in rows:
@@ -69,8 +68,8 @@ def test_rankings_rank_all_answers_by_grade_and_brevity():
 
 def test_noise_in_a_ranking_moves_neighbours():
   # Every comparison from the best on is wrong: the best one sinks to the end, the others move up by one.
-  right, _ = graded_answers(PROBLEMS, form=Form.RANKING, answers=4, seed=1)
-  wrong, _ = graded_answers(PROBLEMS, form=Form.RANKING, answers=4, seed=1, noise=1.0)
+  right, _ = graded_answers(PROBLEMS, form=GradingForm.RANKING, answers=4, seed=1)
+  wrong, _ = graded_answers(PROBLEMS, form=GradingForm.RANKING, answers=4, seed=1, noise=1.0)
   for a, b in zip(right, wrong, strict=True):
     last = max(a["ranks"])
     assert b["ranks"] == [last if rank == 0 else rank - 1 for rank in a["ranks"]]
@@ -78,7 +77,7 @@ def test_noise_in_a_ranking_moves_neighbours():
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_edited_answers_are_right_worked_out_and_like_none_of_the_others(noise):
-  rows, left_out = graded_answers(PROBLEMS, form=Form.EDITED, seed=3, noise=noise)
+  rows, left_out = graded_answers(PROBLEMS, form=GradingForm.EDITED, seed=3, noise=noise)
   pairs, _ = graded_answers(PROBLEMS, seed=3, noise=noise)
   assert len(rows) + left_out == len(PROBLEMS)
   assert 0 < len(rows) < len(pairs)
@@ -95,7 +94,7 @@ def test_draws_depend_on_the_seed_alone():
   assert graded_answers(PROBLEMS, seed=1) != graded_answers(PROBLEMS, seed=2)
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", GradingForm)
 def test_rows_can_be_read(form):
   rows, _ = graded_answers(PROBLEMS, form=form, noise=0.3)
   limits = {"max_prompt_length": 20, "max_answer_length": 2000}
@@ -103,7 +102,7 @@ def test_rows_can_be_read(form):
     named_rows(rows, "graded"), tiny_tokenizer(SYMBOLS), prompt_format=PromptFormat(), **limits
   )
   assert (len(made), counts) == (len(rows), {})
-  assert {len(comparison.answers) for comparison in made} == {3 if form == Form.EDITED else 2}
+  assert {len(comparison.answers) for comparison in made} == {3 if form == GradingForm.EDITED else 2}
 
 
 @pytest.mark.parametrize(

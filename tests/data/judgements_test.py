@@ -120,7 +120,7 @@ def test_without_probabilities_there_is_no_verdict():
 
 def test_arithmetic_judgements_by_hand():
   problem = {"prompt": "7+8-2=", "answer": "3", "difficulty": 2}
-  hasty, careful = (Crowd(careful=(share,), rambling=(0.0,), slip=0.0) for share in (0.0, 1.0))
+  hasty, careful = (Crowd(careful=(share,), rambling=(0.0,), slip=0.0, doubt=0.0) for share in (0.0, 1.0))
   (wrong,) = arithmetic_judgements([problem], crowd=hasty)  # 7-2 = 5
   assert (wrong["prompt"], wrong["completion"]) == ("7+8-2= Answer: 5 Wait, ", "+8=5-2=3 Score: 0")
   (right,) = arithmetic_judgements([problem], crowd=careful)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.data import preferences
-from posttrain_jax.data.preferences import BadRows, Comparison, Margins, Strength, TooLong
+from posttrain_jax.data.preferences import BadRows, Comparison, Margins, Strength, TooLongComparison
 from posttrain_jax.data.prompts import PromptFormat, Row, named_rows
 from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
 from posttrain_jax.types import InputError
@@ -222,12 +222,12 @@ def test_over_long_comparisons_are_an_error_or_counted():
   )
   with pytest.raises(InputError, match="row 1: prompt of 4 tokens and answers of up to 2; the limits are 3 and 4"):
     read(fits, long_prompt, **limits)
-  kept, counts = read(fits, long_prompt, long_answer, **limits, too_long=TooLong.DROP)
+  kept, counts = read(fits, long_prompt, long_answer, **limits, too_long=TooLongComparison.DROP)
   assert (len(kept), counts) == (1, {"prompt_too_long": 1, "answer_too_long": 1})
 
 
 def test_a_cut_prompt_keeps_its_end_and_answers_are_never_cut():
-  limits = {"max_prompt_length": 3, "max_answer_length": 4, "too_long": TooLong.CUT_PROMPT}
+  limits = {"max_prompt_length": 3, "max_answer_length": 4, "too_long": TooLongComparison.CUT_PROMPT}
   kept, counts = read({**GOOD, "prompt": "abcdef"}, {**GOOD, "prompt": "abcdef", "rejected": "cccc"}, GOOD, **limits)
   assert [shown(c) for c in kept] == [("def", ["b<eos>", "c<eos>"]), ("a", ["b<eos>", "c<eos>"])]
   assert counts == {"prompt_cut": 1, "answer_too_long": 1}
@@ -236,7 +236,7 @@ def test_a_cut_prompt_keeps_its_end_and_answers_are_never_cut():
 @pytest.mark.parametrize("limit, expected", [(4, "?def"), (2, "?f"), (1, "?")])
 def test_a_cut_prompt_keeps_the_token_that_starts_it(limit, expected):
   tokenizer = Tokenizer(TOKENIZER.backend, bos_id=TOKENIZER.encode("?")[0], eos_id=1)
-  options = {"max_prompt_length": limit, "too_long": TooLong.CUT_PROMPT, "tokenizer": tokenizer}
+  options = {"max_prompt_length": limit, "too_long": TooLongComparison.CUT_PROMPT, "tokenizer": tokenizer}
   (comparison,), _ = read({**GOOD, "prompt": "?abcdef"}, **options)
   assert tokenizer.decode(comparison.prompt) == expected
   (plain,), _ = read({**GOOD, "prompt": "abcdef"}, **options)

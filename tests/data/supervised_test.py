@@ -7,7 +7,7 @@ import pytest
 
 from posttrain_jax.data import supervised
 from posttrain_jax.data.encoding import Example
-from posttrain_jax.data.supervised import SupervisedBatches, TooLong, Weighting
+from posttrain_jax.data.supervised import SupervisedBatches, TooLongExample, Weighting
 from posttrain_jax.types import InputError
 
 
@@ -23,24 +23,24 @@ def examples_of(*sizes):
 
 def test_a_limit_on_learned_tokens_cuts_the_end_token_off():
   # Learned tokens 3, 4, 5; limit 4: the last example loses its last token.
-  examples, changed = supervised.limit_length(examples_of(3, 4, 5), max_learned=4, too_long=TooLong.CUT)
+  examples, changed = supervised.limit_length(examples_of(3, 4, 5), max_learned=4, too_long=TooLongExample.CUT)
   assert changed == 1
   assert [len(example.tokens) for example in examples] == [5, 6, 6]
   assert [int(example.mask.sum()) for example in examples] == [3, 4, 4]
 
 
 def test_a_limit_on_all_tokens_cuts_or_drops():
-  cut, changed = supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLong.CUT)
+  cut, changed = supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLongExample.CUT)
   assert (changed, [len(example.tokens) for example in cut]) == (1, [5, 5])
-  dropped, changed = supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLong.DROP)
+  dropped, changed = supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLongExample.DROP)
   assert (changed, [len(example.tokens) for example in dropped]) == (1, [5])
 
 
 def test_examples_over_the_limit_or_left_with_nothing_to_learn_are_refused():
   with pytest.raises(InputError, match=r"^d.jsonl:2: 6 tokens, 4 of them to be learned; the limits are 5 and None$"):
-    supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLong.ERROR)
+    supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLongExample.ERROR)
   with pytest.raises(InputError, match=r"^d.jsonl:1: no token to be learned among the first 2$"):
-    supervised.limit_length(examples_of(3), max_length=2, too_long=TooLong.CUT)
+    supervised.limit_length(examples_of(3), max_length=2, too_long=TooLongExample.CUT)
 
 
 def test_packing_puts_the_longest_first_into_the_first_row_with_room():

@@ -1,12 +1,16 @@
+import dataclasses
+
 import pytest
 
 from posttrain_jax.data import arithmetic, tagged
-from posttrain_jax.data.demonstrations import SYMBOLS, Crowd, demonstrations
+from posttrain_jax.data.demonstrations import SYMBOLS, USUAL_CROWD, demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.rewards import extract, verifiers
 from posttrain_jax.types import InputError
 
-ROWS = demonstrations(arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=30), crowd=Crowd(slip=0.2))
+ROWS = demonstrations(
+  arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=30), crowd=dataclasses.replace(USUAL_CROWD, slip=0.2)
+)
 
 
 def test_the_same_answers_in_another_template():

@@ -15,9 +15,9 @@ def test_divisions_that_do_not_work_out():
 def test_rows_count_as_prompts_do():
   one, four = (make_mesh({"fsdp": n}, jax.devices()[:n]) for n in (1, 4))
   Division(4, 2, 2).check(four)  # 8 rows over 2 x 4
-  Division(4, 2).check(one)
+  Division(4, 2, 1).check(one)
   with pytest.raises(InputError, match=r"4 prompts an update do not .* x data x fsdp = 4 shards"):
-    Division(4, 2).check(four)
+    Division(4, 2, 1).check(four)
   with pytest.raises(InputError, match=r"an update x learner\.rows_per_prompt=3 do not"):
     Division(4, 2, 3).check(four)
   for sizes in ((0, 1, 1), (4, 0, 1), (4, 1, 0)):

@@ -74,7 +74,7 @@ def test_every_update_of_a_policy_takes_the_next_text():
     make_objective(),
     make_optimizer_config(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
-    Division(prompts_per_update=2, micro_batches=2),
+    Division(prompts_per_update=2, micro_batches=2, rows_per_prompt=1),
     max_skipped_updates=3,
     seed=0,
     params=params,

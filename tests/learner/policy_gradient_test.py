@@ -14,7 +14,7 @@ from posttrain_jax import losses
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
 from posttrain_jax.learner.policy_batch import count_totals
-from posttrain_jax.learner.policy_gradient import make_loss, token_inputs, token_weights
+from posttrain_jax.learner.policy_gradient import make_loss, objective_weights, token_inputs
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.losses import policy, token_surrogates
 from posttrain_jax.losses.surrogate import per_token_surrogate
@@ -65,7 +65,7 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
       objective,
       OPTIMIZER,
       make_mesh({}, jax.devices()[:1]),
-      Division(prompts_per_update=P, micro_batches=2),
+      Division(prompts_per_update=P, micro_batches=2, rows_per_prompt=1),
       max_skipped_updates=3,
       seed=0,
     )
@@ -158,7 +158,7 @@ def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch):
 def test_the_loss_is_divided_by_counts_of_the_whole_update(aggregation):
   batch = off_policy_batch()
   totals = jax.tree.map(lambda count: 10 * count, count_totals(batch))
-  weights = np.asarray(token_weights(make_objective(aggregation=aggregation), batch, totals), np.float64)
+  weights = np.asarray(objective_weights(make_objective(aggregation=aggregation), batch, totals), np.float64)
   mask = batch.mask
   expected = {
     "token_mean": np.full(mask.shape, 1 / (10 * mask.sum())),

@@ -12,7 +12,7 @@ import pytest
 
 from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.policy_batch import count_totals
-from posttrain_jax.learner.policy_gradient import token_weights
+from posttrain_jax.learner.policy_gradient import objective_weights
 from posttrain_jax.learner.rows import split_rows
 from posttrain_jax.learner.value import ValueBatch
 from tests.learner import mesh_test
@@ -54,9 +54,9 @@ def test_rows_and_micro_batches_add_up_to_the_same_loss(aggregation):
   totals, of_rows = count_totals(whole), count_totals(cut)
   assert jax.tree.map(int, of_rows) == jax.tree.map(int, totals)
   assert totals.prompts == 7
-  expected = (token_weights(objective, whole, totals) * whole.sampler_logprobs).sum()
+  expected = (objective_weights(objective, whole, totals) * whole.sampler_logprobs).sum()
   parts = 0.0
   for rows in np.arange(24).reshape(6, 4):  # the rows of a prompt fall into different micro-batches
     part = jax.tree.map(lambda x, rows=rows: x[rows], cut)
-    parts += (token_weights(objective, part, of_rows) * part.sampler_logprobs).sum()
+    parts += (objective_weights(objective, part, of_rows) * part.sampler_logprobs).sum()
   np.testing.assert_allclose(parts, expected, rtol=1e-5)

@@ -33,11 +33,11 @@ def scores(division, devices=1):
 
 @functools.cache
 def expected():
-  return scores(Division(prompts_per_update=PROMPTS, micro_batches=1))
+  return scores(Division(prompts_per_update=PROMPTS, micro_batches=1, rows_per_prompt=1))
 
 
 @pytest.mark.parametrize(
-  ("division", "devices"), [(Division(2, 1), 1), (Division(4, 2), 2), (Division(2, 3, rows_per_prompt=3), 1)]
+  ("division", "devices"), [(Division(2, 1, 1), 1), (Division(4, 2, 1), 2), (Division(2, 3, rows_per_prompt=3), 1)]
 )
 def test_scores_do_not_depend_on_the_division(division, devices):
   found = scores(division, devices)
@@ -56,7 +56,7 @@ def test_a_score_is_the_logprob_at_the_sampling_temperature():
 
 def test_frozen_parameters_are_a_copy_in_compute_dtype():
   config = dataclasses.replace(SMALL, compute_dtype="bfloat16")
-  scorer = Scorer(config, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 1))
+  scorer = Scorer(config, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 1, 1))
   params = jax.tree.map(jnp.asarray, random_params(config))
   frozen = scorer.freeze(params)
   for name, leaf in names(frozen).items():

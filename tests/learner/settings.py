@@ -13,11 +13,16 @@ def make_correction(**changes) -> Correction:
 def make_objective(**changes) -> Objective:
   """Makes DAPO's objective, as in configs/tiny_dapo.py."""
   fields = dict(
+    surrogate="clipped_surrogate",
+    surrogate_options={},
     clip_low=0.2,
     clip_high=0.28,
     dual_clip=0.0,
     aggregation=Aggregation.TOKEN_MEAN,
+    kl_coefficient=0.0,
+    kl_estimator="k3",
     entropy_coefficient=0.0,
+    nll_on_correct=0.0,
     correction=make_correction(),
     temperature=1.0,
     max_new_tokens=6,

@@ -43,7 +43,7 @@ def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
   key = (objective, per_update, micro_batches)
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])
-    division = Division(per_update, micro_batches)
+    division = Division(per_update, micro_batches, rows_per_prompt=1)
     made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, division, seed=0, max_skipped_updates=3)
     _made[key] = made, jax.device_get(made.state)
   made, state = _made[key]

@@ -9,7 +9,7 @@ import pytest
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.parallel.memory import Kept, Memory
+from posttrain_jax.parallel.memory import Kept, Memory, MemoryWithReference
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
 from tests.learner.fixed_rollouts import make_learner, rollouts
@@ -55,7 +55,9 @@ def _with_reference(batch, logprobs):
 def test_a_platform_without_host_memory_is_refused():
   device = SimpleNamespace(device_kind="abacus", addressable_memories=lambda: [SimpleNamespace(kind="device")])
   mesh = SimpleNamespace(local_devices=[device])
-  Memory().check(mesh)
-  Memory(optimizer=Kept.HOST, reference=Kept.HOST).check(make_mesh({}, jax.devices()[:1]))
+  MemoryWithReference(optimizer=Kept.DEVICE, reference=Kept.DEVICE).check(mesh)
+  MemoryWithReference(optimizer=Kept.HOST, reference=Kept.HOST).check(make_mesh({}, jax.devices()[:1]))
   with pytest.raises(InputError, match=r"memory\.reference: host, but a abacus reaches no pinned_host memory"):
-    Memory(reference=Kept.HOST).check(mesh)
+    MemoryWithReference(optimizer=Kept.DEVICE, reference=Kept.HOST).check(mesh)
+  with pytest.raises(InputError, match=r"memory\.optimizer: host, but a abacus reaches"):
+    Memory(optimizer=Kept.HOST).check(mesh)

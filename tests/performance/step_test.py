@@ -13,7 +13,7 @@ def test_the_times_are_positive_and_the_last_call_is_traced(mode, tmp_path):
 
 
 def test_a_step_trains_on_what_was_drawn():
-  engine = rollout.make_engine(WORK)
+  engine = rollout.loaded_engine(WORK)
   groups = engine.generate(WORK.draw_prompts(), WORK.group)
   batch = step.judged_batch(WORK, groups)
   np.testing.assert_array_equal(batch.answers[3, 1], groups[3].answers[1].tokens)

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from posttrain_jax.performance import learning, step
-from posttrain_jax.performance.work import Work, sampler_params
+from posttrain_jax.performance.work import Work, random_sampler_params
 from posttrain_jax.types import InputError
 from tests.performance.small_work import MODEL, WORK
 
@@ -19,7 +19,7 @@ def test_bad_sizes(wrong):
 def test_random_weights_are_the_learners_own():
   """Checks that the sampler's and the learner's logprobs are of the same policy."""
   learner = learning.make_learner(WORK)
-  engine_params = sampler_params(WORK, learner.mesh)
+  engine_params = random_sampler_params(WORK, learner.mesh)
   handed = step.handover_of(learner, learner.mesh, WORK)(learner.state.params)
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
   assert shapes(handed) == shapes(engine_params)

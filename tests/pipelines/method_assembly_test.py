@@ -4,7 +4,8 @@ import contextlib
 
 import pytest
 
-from configs import tiny_sft
+from configs import tiny_dapo, tiny_sft
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.runs.settings import parse
@@ -28,6 +29,15 @@ def test_nothing_is_written_before_the_workdir_is_opened(tmp_path):
   assert set(read_json(directory.path)["digests"]) == {"tokenizer", "eval.sets.heldout.prompts"}
   assert read_config(directory.path).eval.sets.heldout.samples == 2
   assert (directory.path / "model.json").exists()
+
+
+def test_a_random_policy_is_refused_unless_it_is_warmed_up():
+  found = settings()
+  with contextlib.ExitStack() as stack:
+    with pytest.raises(InputError, match=r"^model\.path: empty, and warmup has no steps; expected a model or"):
+      MethodAssembly(found, stack).require_trained_policy()
+    warmup = parse(GRPOSettings, small(tiny_dapo, sampled=True, **{"warmup.steps": 1})).warmup
+    MethodAssembly(found, stack, warmup=warmup).require_trained_policy()
 
 
 def test_config_json_keeps_the_settings_that_it_is_given(tmp_path):

@@ -17,7 +17,7 @@ def settings(**changes):
 
 
 def test_a_step_is_divided_into_updates():
-  assert settings().division == Division(32, 1)
+  assert settings().division == Division(32, 1, 1)
 
 
 def test_a_model_without_a_layout_of_its_own_has_the_policys():

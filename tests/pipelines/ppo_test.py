@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo, tiny_reward_model
+from posttrain_jax.assembly import judges, value_model
 from posttrain_jax.assembly.model import Which, load_model
-from posttrain_jax.pipelines import method_assembly, ppo, reward_model
+from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
+from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.types import InputError
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
@@ -42,6 +44,9 @@ ALL = {
   "gae.length_adaptive": 0.3,
   "whiten.rewards": True,
   "no_end.penalised": True,
+  "objective.surrogate": "soft_gated_surrogate",
+  "objective.surrogate_options": {"tau_pos": 1.0, "tau_neg": 1.05},
+  "objective.kl_coefficient": 0.1,
   "objective.nll_on_correct": 0.1,
   "ptx.coefficient": 1.0,
   "ptx.rows": 8,
@@ -150,14 +155,24 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
     "meshes.reward.fsdp": 2,
     "steps": 1,
   }
-  layouts, load = [], method_assembly.load_reward_model
+  layouts, place = [], ppo_parts.place_reward_model
 
   def noted(*args, mesh):
     layouts.append(dict(mesh.shape))
-    return load(*args, mesh=mesh)
+    return place(*args, mesh=mesh)
 
-  monkeypatch.setattr(method_assembly, "load_reward_model", noted)
+  def counted(path):
+    loaded.append(path)
+    return load_model(path)
+
+  loaded = []
+  monkeypatch.setattr(ppo_parts, "place_reward_model", noted)
+  for module in (judges, value_model):
+    monkeypatch.setattr(module, "load_model", counted)
   _, first = run(tmp_path / "run", **changes)
+  assert loaded == [str(scorer)]  # once, for rewards and values
+  digests = read_json(tmp_path / "run")["digests"]
+  assert "reward_model" in digests and "value.path" not in digests
   assert [(each["data"], each["fsdp"]) for each in layouts] == [(4, 2)]
   assert first["accuracy/mean"] == 0 != first["reward/mean"]  # the verifier's verdict stays
   assert first["value/mean"] != 0  # the reward model's head

@@ -42,7 +42,12 @@ def first(model, per_update):
   mesh = make_mesh({}, jax.devices()[:1])
   settings = dict(max_skipped_updates=2, seed=0, params=random_params(model))
   learner = PolicyLearner(
-    model, make_objective(), make_optimizer_config(), mesh, Division(per_update, micro_batches=1), **settings
+    model,
+    make_objective(),
+    make_optimizer_config(),
+    mesh,
+    Division(per_update, micro_batches=1, rows_per_prompt=1),
+    **settings,
   )
   return learner, jax.device_get(learner.state)
 

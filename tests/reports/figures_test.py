@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.reports import figures
-from posttrain_jax.reports.panel import Curve, Kind, Panel, panel
+from posttrain_jax.reports.panel import Kind, Panel, PanelCurve, panel
 
 STEPS = np.arange(50.0)
 COLUMNS = {"step": STEPS, "a": STEPS / 10, "b": 5 - STEPS / 10, "a_low": STEPS / 10 - 1, "a_high": STEPS / 10 + 1}
@@ -30,13 +30,13 @@ def test_one_element_with_the_colours_of_the_page(kind):
 
 
 def test_the_same_panel_is_the_same_text():
-  shown = Panel("A", "unit", (Curve("a", "a", 0, ("a_low", "a_high")),))
+  shown = Panel("A", "unit", (PanelCurve("a", "a", 0, ("a_low", "a_high")),))
   assert figures.draw(shown, COLUMNS) == figures.draw(shown, COLUMNS)
 
 
 def test_a_band_is_drawn_for_an_interval():
   with_band, without = (
-    figures.draw(Panel("A", "", (Curve("a", "a", 0, band),)), COLUMNS) for band in (("a_low", "a_high"), None)
+    figures.draw(Panel("A", "", (PanelCurve("a", "a", 0, band),)), COLUMNS) for band in (("a_low", "a_high"), None)
   )
   assert "opacity: 0.2" in with_band and "opacity: 0.2" not in without
 

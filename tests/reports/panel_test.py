@@ -1,20 +1,22 @@
 import numpy as np
 
-from posttrain_jax.reports.panel import Curve, Panel, evaluation_sets, measured, panel, present, with_interval
+from posttrain_jax.reports.panel import Panel, PanelCurve, evaluation_sets, measured, panel, present, with_interval
 
 NAN = np.nan
 
 
 def test_colours_are_counted_unless_given():
   found = panel("Loss", "nats", {"loss": "training", "eval/loss": "held-out"}, smooth=False)
-  assert found == Panel("Loss", "nats", (Curve("loss", "training", 0), Curve("eval/loss", "held-out", 1)), smooth=False)
+  assert found == Panel(
+    "Loss", "nats", (PanelCurve("loss", "training", 0), PanelCurve("eval/loss", "held-out", 1)), smooth=False
+  )
   assert [curve.color for curve in panel("", "", {"a": "", "b": ""}, colors=(5, 2)).curves] == [5, 2]
 
 
 def test_an_interval_needs_both_ends():
   columns = {name: np.zeros(2) for name in ("step", "a", "a_low", "a_high", "b", "b_low")}
-  assert with_interval(columns, "a", "mean", 3) == Curve("a", "mean, 95 % interval", 3, ("a_low", "a_high"))
-  assert with_interval(columns, "b", "mean", 3) == Curve("b", "mean", 3)
+  assert with_interval(columns, "a", "mean", 3) == PanelCurve("a", "mean, 95 % interval", 3, ("a_low", "a_high"))
+  assert with_interval(columns, "b", "mean", 3) == PanelCurve("b", "mean", 3)
 
 
 def test_evaluation_sets_with_their_largest_k():

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from posttrain_jax.rollouts.metrics import describe, token_cost
+from posttrain_jax.rollouts.metrics import describe, describe_unselected, token_cost
 from posttrain_jax.sampling.engine import EngineStats
 from posttrain_jax.types import FinishReason
 from tests.pipelines.made_groups import answer, group
@@ -88,6 +88,16 @@ def test_nothing_generated_or_nothing_trained_on():
   metrics = found([], [(carried_in, "all_wrong")], all_wrong=1)
   assert metrics["sampling/groups_trained"] == 0 and "length/trained" not in metrics
   assert "sampling/idle_share" not in describe([], [], collections.Counter(), EngineStats(), version=0)
+
+
+def test_without_a_choice_nothing_is_said_of_one():
+  # The reward model failed on the second answer: its components are there, its reward is not.
+  groups = [group([answer([2, 1], version=7), answer([1], version=7)], [1, 0], valid=[True, False])]
+  metrics = describe_unselected(groups, STATS, version=7)
+  assert metrics["reward/invalid"] == 1 and metrics["accuracy/mean"] == 1
+  assert metrics["sampling/groups_trained"] == 1 and metrics["sampling/staleness_max"] == 0
+  assert not any("dropped" in name or "carried" in name or "surplus" in name for name in metrics)
+  assert "sampling/informative_share" not in metrics
 
 
 def test_token_cost():

@@ -4,7 +4,7 @@ from matplotlib import image
 
 from posttrain_jax.reports import picture
 from posttrain_jax.studies import ablation_figures
-from posttrain_jax.studies.ablation_figures import Panel
+from posttrain_jax.studies.ablation_figures import AblationPanel
 from posttrain_jax.studies.ablation_runs import read_run
 from tests.evaluation.made_runs import write_run
 
@@ -43,7 +43,7 @@ def test_a_line_a_row_with_the_mean_over_seeds(tmp_path, rows, drawn):
 
 
 def test_a_metric_of_every_step_is_drawn_over_bins(tmp_path, rows, drawn):
-  shown = [Panel("entropy", "Entropy", "nats"), Panel("nowhere", "Absent", "nats")]
+  shown = [AblationPanel("entropy", "Entropy", "nats"), AblationPanel("nowhere", "Absent", "nats")]
   assert ablation_figures.draw(tmp_path / "a.png", shown, rows, tokens=TOKENS, resamples=50)
   entropy, absent = drawn[0].axes
   x, y = entropy.get_lines()[0].get_data()
@@ -52,7 +52,7 @@ def test_a_metric_of_every_step_is_drawn_over_bins(tmp_path, rows, drawn):
 
 
 def test_without_any_metric_nothing_is_written(tmp_path, rows):
-  shown = [Panel("nowhere", "Absent", "nats")]
+  shown = [AblationPanel("nowhere", "Absent", "nats")]
   assert not ablation_figures.draw(tmp_path / "a.png", shown, rows, tokens=TOKENS, resamples=50)
   assert not (tmp_path / "a.png").exists()
 

@@ -4,13 +4,13 @@ import pytest
 from matplotlib import image
 
 from posttrain_jax.reports import picture
-from posttrain_jax.studies.forgetting_figure import Curve, plot_forgetting
+from posttrain_jax.studies.forgetting_figure import ForgettingCurve, plot_forgetting
 from posttrain_jax.types import InputError
 
 
 def curve(learning_rate, *, epochs=(0, 1, 4), perplexity=(2.0, 3.0, 40.0)):
   shares = np.array([[0.2, 0.1, 0.3], [0.5, 0.4, 0.6], [0.8, 0.7, 0.9]])[: len(epochs)]
-  return Curve(learning_rate, np.array(epochs), shares, np.array(perplexity[: len(epochs)]), 1 - shares)
+  return ForgettingCurve(learning_rate, np.array(epochs), shares, np.array(perplexity[: len(epochs)]), 1 - shares)
 
 
 def axes_of(tmp_path, monkeypatch, curves):

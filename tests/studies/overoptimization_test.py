@@ -117,7 +117,7 @@ def test_sigterm_ends_the_run_after_the_stage_is_kept(tmp_path):
     ({"proxy.sizes": (8, 4)}, r"proxy.sizes: \(8, 4\), expected ascending"),
     ({"pairs.noise": 0.5}, "pairs.noise: 0.5"),
     ({"proxy.repeats": 0}, "proxy.repeats: 0, expected at least 1"),
-    ({"warmup.steps": 0}, "expected a policy to sample from"),
+    ({"warmup.steps": 0}, "warmup has no steps; expected a model or a warm-up"),
   ],
 )
 def test_bad_settings_are_refused_before_anything_is_made(tmp_path, changes, message):

@@ -176,6 +176,8 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
       ("value", "value_optimizer"),
     ),
   }
+  if objective.kl_coefficient:
+    batch = dataclasses.replace(batch, reference_logprobs=numbers)
   programs |= updates(learner, batch, count=count, forward=forward)
   if settings.average.decay:
     arrays["average"] = params
@@ -208,10 +210,14 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
   if objective.unpaired:
     pairs = with_mismatched(pairs)
-  lengths = dict(prompt_length=section.max_prompt_length, answer_length=section.max_answer_length)
-  comparisons = ComparisonBatches(pairs, batch_size=size, seed=0, **lengths).batch(0)
+  prompt_length, answer_length = section.max_prompt_length, section.max_answer_length
+  comparisons = ComparisonBatches(
+    pairs, batch_size=size, seed=0, prompt_length=prompt_length, answer_length=answer_length
+  ).batch(0)
   answers = comparisons.answers.shape[1]
-  forward = flops.groups(policy.model, prompts=size, answers=answers, **lengths)
+  forward = flops.groups(
+    policy.model, prompts=size, answers=answers, prompt_length=prompt_length, answer_length=answer_length
+  )
   params = learner.state.params
   batch = learner.split(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)

@@ -60,7 +60,10 @@ def test_what_a_step_of_dapo_calls():
 
 
 def test_ppo_has_four_models():
-  config = small(tiny_ppo, **{"reward_model": "somewhere", "average.decay": 0.9, "ptx.coefficient": 1.0})
+  config = small(
+    tiny_ppo,
+    **{"reward_model": "somewhere", "average.decay": 0.9, "ptx.coefficient": 1.0, "objective.kl_coefficient": 0.1},
+  )
   run = programs(config)
   trained = {"policy", "optimizer", "value", "value_optimizer"}
   assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "prefixes", "pool"}
