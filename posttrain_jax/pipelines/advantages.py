@@ -149,7 +149,7 @@ def charge_kl(
 
 
 def _is_estimator(function: Any) -> bool:
-  """Returns whether this is a function from the given arrays to one number for each answer or token."""
+  """Returns whether a function makes of the given arrays a number for each answer or token."""
   if not inspect.isfunction(function):
     return False
   parameters = inspect.signature(function).parameters.values()

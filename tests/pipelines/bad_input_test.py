@@ -26,6 +26,8 @@ jax.monitoring.register_event_duration_secs_listener(
 def refused(tmp_path, train=grpo.train, **changes):
   """Returns the message with which a config is refused."""
   config = tiny_dapo.get_config()
+  config.warmup.demonstrations.per_difficulty = config.prompts.per_difficulty = 20  # what is checked is made first
+  config.eval.sets.heldout.prompts.per_difficulty = 4
   for name, value in changes.items():
     *groups, field = name.split("__")
     section = config
@@ -142,6 +144,7 @@ def test_supervised_fine_tuning_checks_first_too(tmp_path):
 
   config = tiny_sft.get_config()
   config.mesh.data = 8
+  config.eval.sets.heldout.prompts.per_difficulty = 4
   config.demonstrations.path = jsonl(tmp_path, {"prompt": "1+2=", "completion": " Answer: x"})
   with pytest.raises(InputError, match="no token for 'x'"):
     sft.train(config, str(tmp_path / "run"))
