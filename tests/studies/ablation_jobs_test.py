@@ -142,11 +142,11 @@ with Preemption() as preemption:
 """
   run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   wait_for(lambda: "[" in "".join(starts(running)))
-  found = [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if str(running.path) in command_of(pid)]
+  found = [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if f"--workdir={running.path}" in command_of(pid)]
   assert len(found) == 2  # the supervisor and the job
   run.send_signal(number)
   run.wait()
-  wait_for(lambda: not any(str(running.path) in command_of(pid) for pid in found))
+  wait_for(lambda: not any(f"--workdir={running.path}" in command_of(pid) for pid in found))
 
 
 def wait_for(condition):
