@@ -74,25 +74,29 @@ def run_jobs(
   failed: dict[str, str] = {}
   running: list[_Running] = []
   say(f"{len(done)} of {len(jobs)} runs are finished")
-  while waiting or running:
-    if preemption.requested:
-      for each in running:
-        os.kill(each.program.process.pid, signal.SIGTERM)  # not yet waited for, so the id is still its own
-      while running:
-        _reap(running, done, failed, say)
-      raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished; run it again to go on")
-    for job in list(waiting):
-      broken = [name for name in job.needs if name in failed]
-      if broken:
-        failed[job.name] = f"not started: {broken[0]} failed"
-        waiting.remove(job)
-        say(f"{job.name}: {failed[job.name]}")
-      elif len(running) < parallel and done.issuperset(job.needs):
-        waiting.remove(job)
-        place = min(set(range(parallel)) - {each.place for each in running})
-        running.append(_start(job, place, parallel))
-        say(f"{job.name}: started")
-    _reap(running, done, failed, say)
+  try:
+    while waiting or running:
+      if preemption.requested:
+        for each in running:
+          os.kill(each.program.process.pid, signal.SIGTERM)  # not yet waited for, so the id is still its own
+        while running:
+          _reap(running, done, failed, say)
+        raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished; run it again to go on")
+      for job in list(waiting):
+        broken = [name for name in job.needs if name in failed]
+        if broken:
+          failed[job.name] = f"not started: {broken[0]} failed"
+          waiting.remove(job)
+          say(f"{job.name}: {failed[job.name]}")
+        elif len(running) < parallel and done.issuperset(job.needs):
+          waiting.remove(job)
+          place = min(set(range(parallel)) - {each.place for each in running})
+          running.append(_start(job, place, parallel))
+          say(f"{job.name}: started")
+      _reap(running, done, failed, say)
+  finally:
+    for each in running:  # after an exception only
+      each.program.end()
   return failed
 
 
