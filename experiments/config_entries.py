@@ -77,7 +77,10 @@ def apply(args: Sequence[str], config: ConfigDict) -> tuple[list[str], list[str]
 
 
 def hint(field: str) -> str:
-  """Says how to add the entry that a field seems to be part of; empty for a field of another section."""
+  """Says how to add the entry that a field seems to be part of.
+
+  It is empty for a field of another section.
+  """
   path = field.split(".")
   for end in range(2, len(path)):
     if _is_open(path[:end], _FUNCTIONS):

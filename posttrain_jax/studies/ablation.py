@@ -49,7 +49,8 @@ def study(
     raise InputError(f"--parallel={parallel}, expected at least 1")
   path = pathlib.Path(workdir).absolute()
   jobs = plan(config, path, rows, seeds)
-  ablation_settings.check_runs([(job.name, job.program, job.config) for job in jobs])
+  every = plan(config, path, list(config.rows), [0])  # a mistake in any row is found before the first one runs
+  ablation_settings.check_runs([(job.name, job.program, job.config) for job in every])
   # What all runs share must stay as it is. Rows may be added later: each run's own config.json holds it to its config.
   shared = {"study": {"base": config.base.to_dict(), "tasks": config.tasks.to_dict()}}
   with Workdir.open(path, shared), Preemption() as preemption:

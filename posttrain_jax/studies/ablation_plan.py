@@ -137,6 +137,7 @@ def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config = base.warmup.copy_and_resolve_references().unlock()
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()
+  del config.eval.kl  # which only RL has
   config.memory = {name: kept for name, kept in base.memory.items() if name == "optimizer"}
   config.seed = base.seed
   config.eval.reward_model = ""

@@ -10,6 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import config_entries, flags
+from posttrain_jax.performance.compile import proof
+from posttrain_jax.pipelines import collect, generative_reward, method_assembly
+from posttrain_jax.studies import ablation
 from posttrain_jax.types import InputError
 
 DEFAULT = re.compile(r'flags\.run\(main, default="(\w+)"')
@@ -18,7 +21,7 @@ PROGRAMS = {
   for path in sorted((flags._CONFIGS.parent / "experiments").glob("*.py"))
   if (match := DEFAULT.search(path.read_text("utf-8")))
 }
-OTHERS = {"sft": "tiny_dapo", "collect": "tiny_sft", "ablation": "tiny_dapo", "dpo": "tiny_reward_model"}
+ROWS = ("best_of_8_sft",)
 
 
 class Accepted(Exception):
@@ -30,60 +33,85 @@ def nothing_is_loaded(monkeypatch):
   def stop(*args, **kwargs):
     raise Accepted
 
-  for place in (
-    "pipelines.method_assembly.make_mesh",
-    "pipelines.collect._collect_edited",
-    "pipelines.collect._collect_sampled",
-    "performance.compile.proof.describe",
-    "studies.ablation.Workdir.open",
-    "studies.forgetting.Workdir.open",
-    "studies.overoptimization.Workdir.open",
-  ):
-    module, _, name = place.rpartition(".")
-    owner, _, attribute = module.rpartition(".")
-    try:
-      target = importlib.import_module(f"posttrain_jax.{module}")
-    except ModuleNotFoundError:
-      target = getattr(importlib.import_module(f"posttrain_jax.{owner}"), attribute)
-    monkeypatch.setattr(target, name, stop, raising=False)
+  monkeypatch.setattr(method_assembly, "make_mesh", stop)
+  monkeypatch.setattr(collect, "_edited_rows", stop)
+  monkeypatch.setattr(generative_reward, "read_judgements", stop)
+  monkeypatch.setattr(proof.topology, "devices", stop)
+  monkeypatch.setattr(ablation.Workdir, "open", stop)
 
 
-def load(name):
-  return flags._load(str(flags._CONFIGS / f"{name}.py")).unlock()
+@pytest.fixture(scope="module")
+def default():
+  configs = {}
+
+  def load(program, name=None):
+    if (program, name) not in configs:
+      configs[program, name] = flags._load(str(flags._CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
+    return configs[program, name]
+
+  return load
 
 
 def outcome(program, config, workdir):
   """The line that the program ends with; empty if the config is accepted."""
   try:
-    importlib.import_module(f"experiments.{program}").main(config.lock(), str(workdir / "run"))
+    importlib.import_module(f"experiments.{program}").main(config, str(workdir / "run"))
   except InputError as error:
-    assert not (workdir / "run").exists()
-    return " ".join(str(error).split())
+    assert not (workdir / "run").exists() and "\n" not in str(error)
+    return str(error)
   except Accepted:
     return ""
   raise AssertionError(f"{program} went on")
 
 
-def closed_groups(config, path=()):
-  """Paths of the groups of fields whose names are fixed."""
-  if not config_entries._is_open(path):
-    yield path
-  if not (path and path[-1].endswith("options")):
-    for name, value in config.items():
-      if isinstance(value, ConfigDict):
-        yield from closed_groups(value, (*path, name))
+def groups(config, path=()):
+  """Yields (path, group) of the groups of fields whose names are fixed and that are checked before anything is read."""
+  if not config_entries._is_open(path) and path not in (("tasks",), ("rows",), ("groups",), ("contrasts",)):
+    yield path, config
+  for name, value in config.items():
+    # A mesh's axes and a function's options are checked by whom they are for. Base and rows are one config each.
+    if isinstance(value, ConfigDict) and name not in ("mesh", "meshes", "tokens") and not name.endswith("options"):
+      yield from groups(value, (*path, name))
 
 
-def group(config, path):
-  for name in path:
-    config = config[name]
-  return config
-
-
-def test_there_are_programs():
+def test_the_programs_are_found():
   assert len(PROGRAMS) >= 13 and PROGRAMS["sft"] == "tiny_sft"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_default_is_accepted(program, tmp_path):
-  assert outcome(program, load(PROGRAMS[program]), tmp_path) == ""
+def test_a_typo_is_refused_wherever_it_is(program, default, tmp_path):
+  config = default(program)
+  assert outcome(program, config, tmp_path) == ""
+  for path, group in list(groups(config)):
+    if (path[:1] == ("tasks",) and len(path) > 2) or (path[:1] == ("rows",) and (path[1] not in ROWS or len(path) > 3)):
+      continue  # a few of the ablation's hundreds
+    group["stepz"] = 5
+    line = outcome(program, config, tmp_path)
+    del group["stepz"]
+    # A change of an ablation's row is in the configs of its runs, which are named by their fields there.
+    assert (".".join([*path, "stepz"]) if path[:1] != ("rows",) else "stepz") in line, path
+  assert outcome(program, config, tmp_path) == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_missing_field_is_named(program, default, tmp_path):
+  config = default(program)
+  named = 0
+  nested = next(group for path, group in groups(config) if len(path) == 1 and path[0] in ("model", "base", "edited"))
+  for group in (config, nested):
+    for name in list(group)[:: 1 if group is config else 5]:
+      value = group[name]
+      del group[name]
+      line = outcome(program, config, tmp_path)
+      group[name] = value
+      named += name in line  # some have a default, and some tell the method that the config is for
+  assert outcome(program, config, tmp_path) == "" and named > len(config) // 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", ["tiny_sft", "tiny_dapo", "tiny_ppo", "dapo_ablation", "tiny_edited"])
+def test_a_config_of_another_method_is_refused(program, name, default, tmp_path):
+  same = {"tiny_dapo": {"dapo", "grpo", "quickstart", "compile"}, "tiny_ppo": {"ppo", "compile"}}
+  same |= {"tiny_sft": {"sft"}, "dapo_ablation": {"ablation"}, "tiny_edited": {"collect"}}
+  line = outcome(program, default(program, name), tmp_path)
+  assert bool(line) == (program not in same[name]), line
