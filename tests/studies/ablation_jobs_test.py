@@ -123,22 +123,36 @@ def test_sigterm_is_passed_on_and_a_second_start_goes_on(job):
   assert not starts(jobs[1]) and not finished(jobs[0])
 
 
+def test_jobs_end_after_an_exception(job):
+  running = job("seed0/naive", seconds=60)
+
+  def say(text):
+    if "started" in text:
+      wait_for(lambda: starts(running))
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt), Preemption() as preemption:
+    run_jobs([running], parallel=1, preemption=preemption, say=say)
+  # The supervisor has ended, which it does last, and was waited for.
+  with pytest.raises(ChildProcessError):
+    os.waitpid(-1, os.WNOHANG)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_jobs_end_with_the_process_that_runs_them(job, number):
   running = job("seed0/naive", seconds=60)
+  # What ablation_jobs takes from the plan is made up, since it imports JAX.
   program = f"""
-import pathlib, sys
+import pathlib, sys, types
 sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parents[2])!r})
-import ml_collections
-from posttrain_jax.runs.preemption import Preemption
+sys.modules["posttrain_jax.studies.ablation_plan"] = types.SimpleNamespace(Job=None)
 from posttrain_jax.studies import ablation_jobs
-from posttrain_jax.studies.ablation_plan import Job
 ablation_jobs._ROOT = pathlib.Path({str(ablation_jobs._ROOT)!r})
-config = ml_collections.ConfigDict({running.config.to_dict()!r})
-job = Job("seed0/naive", "made_up", config, pathlib.Path({str(running.path)!r}), ())
-with Preemption() as preemption:
-  ablation_jobs.run_jobs([job], parallel=1, preemption=preemption)
+config = types.SimpleNamespace(to_dict=lambda: {running.config.to_dict()!r})
+path = pathlib.Path({str(running.path)!r})
+job = types.SimpleNamespace(name="seed0/naive", program="made_up", config=config, path=path, needs=())
+ablation_jobs.run_jobs([job], parallel=1, preemption=types.SimpleNamespace(requested=False))
 """
   run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   wait_for(lambda: "[" in "".join(starts(running)))
