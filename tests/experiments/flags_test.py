@@ -125,6 +125,7 @@ def test_arguments_that_are_not_the_process_own(call):
       "--config.untyped: is None in the config file and has no type, expected a placeholder there",
     ),
     ("--config=/none/there.py", "--config=/none/there.py: there is no file /none/there.py"),
+    ("--config=/usr", "--config=/usr: /usr is a directory, expected a file FILE.py"),
     ("rest", "found the argument 'rest', expected only options, --name=value"),
     ("--workdri=x", "Unknown command line flag 'workdri'. Did you mean: workdir ?"),
     ("--workdir=", "--workdir: missing, expected a directory for the run's files"),
