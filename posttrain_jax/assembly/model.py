@@ -17,7 +17,8 @@ from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
-from posttrain_jax.learner import checkpoint
+from posttrain_jax.learner import checkpoint, checkpoint_folder
+from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
@@ -175,9 +176,8 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
   if path:
     source = pathlib.Path(path) if is_run(path) else public.resolve(path)
     if is_run(path):
-      files = sorted((source / "checkpoints").glob("*.manifest.json"), key=lambda file: int(file.name.split(".")[0]))[
-        -1:
-      ]
+      steps = checkpoint_folder.finished_steps(source / "checkpoints")[-1:]
+      files = [manifest_path(source / "checkpoints", step) for step in steps]
     else:
       files = sorted([*source.glob("*.safetensors"), source / "config.json"]) if source.is_dir() else [source]
     parts = [prompts.file_digest(file) for file in files]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo, tiny_reward_model
-from posttrain_jax.learner import manifest
+from posttrain_jax.learner import checkpoint_folder
 from posttrain_jax.pipelines import grpo, method_assembly, reward_model
 from posttrain_jax.rewards.model_reward import ModelReward
 from tests.pipelines.killed_run import run_and_kill
@@ -73,7 +73,7 @@ def test_the_run_is_worth_comparing(unbroken):
 def test_a_killed_run_goes_on_bit_for_bit(unbroken, changes, tmp_path):
   workdir = tmp_path / "run"
   run_and_kill("dapo", changes, workdir, after=3)  # while the checkpoint of step 3 is written
-  saved = line(workdir, max(manifest.sealed_steps(workdir / "checkpoints")))
+  saved = line(workdir, max(checkpoint_folder.finished_steps(workdir / "checkpoints")))
   under_way = [answer for each in saved if each["due"] is None for answer in each["group"]["answers"]]
   assert any(answer["tokens"] for answer in under_way)
   assert any(each["due"] is not None for each in saved)  # a verdict that is there, and is not asked for again
