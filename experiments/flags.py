@@ -2,8 +2,9 @@
 
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
-Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
-run it again to go on; 1 anything else, with a traceback.
+Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint
+(SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: a disk that
+fails, with one line `error: ...`, or another error with a traceback.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -32,10 +33,12 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
+EXIT_INTERRUPTED = 130
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -132,25 +135,31 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
     try:
       main(*arguments)
     except Preempted as error:
-      print(f"preempted: {_one_line(error)}", file=sys.stderr)
+      print(f"preempted: {_one_line(error)}; run the same command again to go on", file=sys.stderr)
       sys.exit(EXIT_PREEMPTED)
-    except ValueError as error:
+    except KeyboardInterrupt:
+      print("interrupted: run the same command again", file=sys.stderr)
+      sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
       from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
 
       if isinstance(error, InputError):
         _fail(error)
+      failure = str(error) if isinstance(error, DiskFailure) else disk_failure(error)
+      if failure is not None:
+        _fail(failure, code=1)
       raise
 
   app.run(main_or_exit, argv=list(argv) if argv is not None else None, flags_parser=parse_or_exit)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception | str, *, code: int = EXIT_BAD_INPUT) -> NoReturn:
   sys.stdout.flush()
   print(f"error: {_one_line(error)}", file=sys.stderr)
-  sys.exit(EXIT_BAD_INPUT)
+  sys.exit(code)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
   return " ".join(str(error).split())
 
 
