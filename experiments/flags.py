@@ -33,6 +33,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from posttrain_jax.local_path import local_path
 from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
 
@@ -69,6 +70,7 @@ def run(
   def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
     if _option(args, "config") is None:
       args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
+    args = [_expanded(arg) for arg in args]
     base = _load(_option(args, "config"))
     config_flags.DEFINE_config_file("config", None, "experiment, FILE.py[:arg]", sys_argv=list(args))
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
@@ -96,7 +98,8 @@ def run(
           f"--replay={flags.FLAGS.replay}: the config has no field replay, expected one, as in {default}"
         )
       flags.FLAGS.config.replay = flags.FLAGS.replay
-    return flags.FLAGS.config, flags.FLAGS.workdir
+    workdir = flags.FLAGS.workdir
+    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir"))
 
   def joined(*arguments) -> None:
     given = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
@@ -129,6 +132,9 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       return parse(args)
     except (_UsageError, flags.Error) as error:
       _fail(error)
+    except ValueError as error:
+      _fail_on_bad_input(error)
+      raise
 
   def main_or_exit(arguments: tuple) -> None:
     _keep_compiled_programs()
@@ -141,10 +147,7 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       print("interrupted: run the same command again", file=sys.stderr)
       sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-      from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
-
-      if isinstance(error, InputError):
-        _fail(error)
+      _fail_on_bad_input(error)
       failure = str(error) if isinstance(error, DiskFailure) else disk_failure(error)
       if failure is not None:
         _fail(failure, code=1)
@@ -157,6 +160,13 @@ def _fail(error: Exception | str, *, code: int = EXIT_BAD_INPUT) -> NoReturn:
   sys.stdout.flush()
   print(f"error: {_one_line(error)}", file=sys.stderr)
   sys.exit(code)
+
+
+def _fail_on_bad_input(error: Exception) -> None:
+  from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
+
+  if isinstance(error, InputError):
+    _fail(error)
 
 
 def _one_line(error: Exception | str) -> str:
@@ -186,6 +196,15 @@ def _option(args: Sequence[str], name: str) -> str | None:
     elif arg.startswith((f"--{name}=", f"-{name}=")):
       found = arg.split("=", 1)[1]
   return found
+
+
+def _expanded(arg: str) -> str:
+  """Expands `~` in --config=FILE.py[:arg], which the shell leaves and absl does not know."""
+  match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
+  if match is None:
+    return arg
+  local_path(match[2] + match[3], "--config")  # refuses gs://
+  return f"{match[1]}{local_path(match[2], '--config')}{match[3]}"
 
 
 def _parse_all(args: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Paths as users write them."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -9,7 +10,8 @@ from posttrain_jax.types import InputError
 
 
 @pytest.mark.parametrize(
-  "path", ["runs/dapo", "/runs/dapo", "./a:b", "smollm2-135m-instruct", "Qwen/Qwen2.5-0.5B", "tfds:gsm8k/train", "a~/b", ""]
+  "path",
+  ["runs/dapo", "/runs/dapo", "./a:b", "smollm2-135m-instruct", "Qwen/Qwen2.5-0.5B", "tfds:gsm8k/train", "a~/b", ""],
 )
 def test_other_paths_stay(path):
   assert local_path(path) == pathlib.Path(path)
@@ -24,10 +26,11 @@ def test_home_is_expanded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "path", ["gs://bucket/run", "s3://bucket", "GS://b/r", "hf://Qwen/Qwen2.5", "file:///runs/x", "abfs+x://a/b", "gs:/b/run"]
+  "path",
+  ["gs://bucket/run", "s3://bucket", "GS://b/r", "hf://Qwen/Qwen2.5", "file:///runs/x", "abfs+x://a/b", "gs:/b/run"],
 )
 def test_every_scheme_is_refused(path):
-  with pytest.raises(InputError, match=rf"^--workdir={path.replace('+', '.')}: only paths of this machine's"):
+  with pytest.raises(InputError, match=rf"^--workdir={re.escape(path)}: only paths of this machine's"):
     local_path(path, "--workdir")
-  with pytest.raises(InputError, match="^reference.cache: "):
+  with pytest.raises(InputError, match=r"^reference\.cache: "):
     local_path(path, "reference.cache")

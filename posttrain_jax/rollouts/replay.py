@@ -21,10 +21,11 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from posttrain_jax.data.prompts import file_digest
+from posttrain_jax.local_path import local_path
 from posttrain_jax.rollouts import metrics as rollout_metrics
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
@@ -76,7 +77,7 @@ class Replay:
       InputError: if stored groups are missing, too few or unreadable, or were made with another tokeniser, temperature
         or size.
     """
-    where, path = f"--replay={path}", pathlib.Path(path)
+    where, path = f"--replay={path}", local_path(path, "--replay")
     if not path.is_dir():
       raise InputError(f"{where}: no such directory, expected the workdir of a run with stored groups")
     same = {"groups": groups, "group_size": group_size, "sampling.temperature": temperature}
@@ -115,8 +116,13 @@ class Replay:
     """Returns what a checkpoint must hold, as a JSON object."""
     return {"position": self.position}
 
-  def restore(self, state: dict[str, Any]) -> None:
+  def saved_files(self) -> dict[str, Callable[[], bytes]]:
+    """Returns no files: the groups are the other run's."""
+    return {}
+
+  def restore(self, state: dict[str, Any], path: pathlib.Path) -> None:
     """Goes back to a state."""
+    del path
     self.position = state["position"]
 
 

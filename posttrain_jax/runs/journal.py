@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging
 
 from posttrain_jax import atomic_files
+from posttrain_jax.local_path import local_path
 from posttrain_jax.runs import rollout_files
 from posttrain_jax.runs.events import Events
 from posttrain_jax.types import InputError
@@ -176,7 +177,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     InputError: if there is no metrics.jsonl, or a whole line is not JSON.
   """
   records = []
-  file = pathlib.Path(path) / METRICS_FILE
+  file = local_path(path) / METRICS_FILE
   if not file.exists():
     raise InputError(f"{path}: found no {METRICS_FILE}, expected the workdir of a run")
   for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):

@@ -110,7 +110,7 @@ class Keeper:
     params: nnx.State,
     extra: Callable[[], dict[str, Any]],
     *,
-    files: Mapping[str, Callable[[], bytes]] | None = None,
+    files: Callable[[], Mapping[str, Callable[[], bytes]]] = dict,
     stop: bool = False,
   ) -> bool:
     """Ends a step: writes its metrics, and a checkpoint where one is due.
@@ -121,7 +121,7 @@ class Keeper:
       state: the pytree that a checkpoint holds.
       params: the parameters in it, for `params_sha256`.
       extra: returns a JSON object to save with the state; the keys "best", "best_metric" and "journal" are reserved.
-      files: as for `Checkpointer.save`.
+      files: returns what `Checkpointer.save` takes as `files`.
       stop: end the run after this step, even if fewer than `steps` are done.
 
     Returns:
@@ -144,7 +144,7 @@ class Keeper:
     if save:
       best = {"best": float(self._best), "best_metric": settings.eval.best}
       saved = {**extra(), **best, "journal": self.journal.offsets()}
-      self._checkpoints.save(step, state, saved, files=files, best=improved)
+      self._checkpoints.save(step, state, saved, files=files(), best=improved)
     if unknown:
       self._checkpoints.wait()
       raise InputError(f"{unknown}; step {step} is saved, the same command goes on from it with another eval.best")

@@ -1,6 +1,7 @@
 """Collectors whose engine and verifier are scripted: how long an answer is, and whether right, its name decides."""
 
 import dataclasses
+import json
 import random
 import time
 
@@ -97,3 +98,10 @@ def stream_names(n, count=500):
 
 def names_of(drawn):
   return [(prompt.index, prompt.attempt) for prompt in drawn]
+
+
+def saved(collector, path):
+  """What a checkpoint has of a collector: its JSON state, and its files under `path`."""
+  for name, content in collector.saved_files().items():
+    (path / name).write_bytes(content())
+  return json.loads(json.dumps(collector.state()))
