@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from posttrain_jax.learner import checkpoint_folder, manifest
+from posttrain_jax.learner import checkpoint_folder, manifest, orbax_output
 from posttrain_jax.parallel.processes import is_main, on_main
 from posttrain_jax.types import InputError
 
@@ -70,6 +70,7 @@ class Checkpointer:
     self._directory.mkdir(parents=True, exist_ok=True)
     self._keep = keep
     on_main(self._tidy_up)
+    orbax_output.quieten()
     # Not Orbax's CheckpointManager: it has rules of its own on what is a step, and stumbles over other names.
     self._writer = ocp.AsyncCheckpointer(
       ocp.CompositeCheckpointHandler(state=_state_handler(), extra=ocp.JsonCheckpointHandler())

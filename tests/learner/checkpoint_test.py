@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -477,3 +478,21 @@ def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
     assert {path.name for path in directory.iterdir()} == {f"{restored.step}", f"{restored.step}.manifest.json"}
     checkpointer.save(3, make(3), {})
   assert finished(directory) == [3]
+
+
+def test_a_failed_write_is_raised_and_not_logged_besides(tmp_path, capfd):
+  """As on a full disk: Orbax's threads would print the traceback that the caller gets."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  state = {"w": np.random.default_rng(0).normal(size=(512, 1024))}
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, {"w": np.zeros((2, 2))}, {})
+    checkpointer.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))  # Python ignores SIGXFSZ
+    try:
+      checkpointer.save(2, state, {})
+      with pytest.raises(Exception, match="File too large"):
+        checkpointer.wait()
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert finished(tmp_path) == [1]
+  assert "Traceback" not in capfd.readouterr().err
