@@ -95,7 +95,11 @@ _DIGEST_LENGTH = len(_with_digest(b""))
 
 
 def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:
-  """Reads the manifest of a step; None if it is missing, damaged or another step's, or if it cannot be read."""
+  """Reads the manifest of a step.
+
+  Returns:
+    Its content; None if it is missing, damaged or another step's, or if it cannot be read.
+  """
   try:
     text = manifest_path(directory, step).read_bytes()
     if text != _with_digest(text[_DIGEST_LENGTH:]):

@@ -27,10 +27,10 @@ def quieten() -> None:
 
 
 def _is_told_once(record: LogRecord) -> bool:
-  """Tells whether a log record is anything else than the traceback of one of Orbax's threads."""
+  """Tells a log record from the traceback of one of Orbax's threads."""
   return not (record.exc_info and "orbax" in pathlib.PurePath(record.pathname).parts)
 
 
 def _is_of_closed_loop(error: BaseException) -> bool:
-  """Tells whether an exception only says that a result came after the event loop was closed."""
+  """Recognises the complaint about a result after the event loop was closed."""
   return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"

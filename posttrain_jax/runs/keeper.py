@@ -158,7 +158,10 @@ class Keeper:
     known = [name.removeprefix("eval/") for name in evaluated]
     found = self._metric.removeprefix("eval/")
     (closest,) = difflib.get_close_matches(found, known, n=1, cutoff=0.0)
-    return f"eval.best: {self._settings.eval.best!r} is no metric of an evaluation, the closest is {closest!r}"
+    return (
+      f"{self._directory.parent}: eval.best is {self._settings.eval.best!r}, which no evaluation of it measures; the "
+      f"closest is {closest!r}"
+    )
 
   def _name_last_checkpoint(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     """Turns a disk's failure that ends the run into one line."""
@@ -180,7 +183,7 @@ class Keeper:
     self._checkpoints.wait()
     on_main(lambda: None)  # all processes wait until process 0 has written the manifest
     if self._preemption.requested and self.step < self._settings.steps:
-      raise Preempted(f"preempted after step {self.step}, checkpoint saved")
+      raise Preempted(f"stopped after step {self.step}, checkpoint saved")
 
 
 def _is_number(value: Any) -> bool:

@@ -68,7 +68,7 @@ def test_killed_then_asked_to_stop_then_resumed(tmp_path):
   last = records(workdir)[-1]["step"]
   assert (workdir / "checkpoints" / f"{last}.manifest.json").exists()
   assert [text.splitlines()[-1] for text in errors] == [
-    f"preempted: preempted after step {last}, checkpoint saved; run the same command again to go on"
+    f"preempted: stopped after step {last}, checkpoint saved; run the same command again to go on"
   ] * 2
 
   steps = last + 2

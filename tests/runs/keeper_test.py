@@ -95,7 +95,7 @@ def test_a_later_start_finds_the_last_save_and_what_was_best(tmp_path):
 def test_a_preempted_run_saves_and_says_so(tmp_path):
   with kept(tmp_path / "run", settings(), requested=True) as keeper:
     assert end(keeper, 1)
-    with pytest.raises(Preempted, match="preempted after step 1"):
+    with pytest.raises(Preempted, match="stopped after step 1"):
       keeper.finish()
   with kept(tmp_path / "run", settings()) as keeper:
     assert keeper.step == 1
@@ -104,7 +104,7 @@ def test_a_preempted_run_saves_and_says_so(tmp_path):
 def test_a_metric_that_does_not_exist_ends_the_run_with_its_step_saved(tmp_path):
   path = tmp_path / "run"
   with (
-    pytest.raises(InputError, match=r"eval.best: 'set/scor' is no metric .* closest is 'set/score'; step 2 is saved"),
+    pytest.raises(InputError, match=r"run: eval.best is 'set/scor', which .* closest is 'set/score'; step 2 is saved"),
     kept(path, settings("set/scor")) as keeper,
   ):
     end(keeper, 1)
