@@ -1,4 +1,6 @@
-"""Writes groups as bytes, exactly and in little time: what there is for each token as arrays, the rest as JSON.
+"""Writes groups as bytes, exactly and in little time.
+
+What there is for each token is in arrays, the rest is JSON.
 
 Checkpoints keep carried groups so, and processes exchange groups so. `group_json` has the form for people and replays.
 """

@@ -17,13 +17,13 @@ def disk_failure(error: BaseException) -> str | None:
 
   A full disk, a quota, a limit on the size of files, a disk that is read-only or broken are failures of a disk.
   """
-  seen: list[BaseException] = []
-  while error is not None and error not in seen:
-    seen.append(error)
+  seen: list[int] = []
+  while error is not None and id(error) not in seen:
+    seen.append(id(error))
     if isinstance(error, OSError) and error.errno in _ERRORS:
       return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     text = str(error)
     if not isinstance(error, OSError) and any(each in text for each in _TEXTS):
       return next(each for each in _TEXTS if each in text)
-    error = error.__cause__ or error.__context__
+    error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
   return None

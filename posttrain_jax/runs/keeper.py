@@ -166,7 +166,7 @@ class Keeper:
   def _name_last_checkpoint(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     """Turns a disk's failure that ends the run into one line."""
     del kind, trace
-    failure = None if error is None or isinstance(error, DiskFailure) else disk_failure(error)
+    failure = None if error is None or isinstance(error, DiskFailure | InputError) else disk_failure(error)
     if failure is not None:
       steps = finished_steps(self._directory)
       good = (

@@ -82,7 +82,12 @@ def _pass_on(signum: int, frame: FrameType | None) -> None:
 
 
 def _answer(arrivals: socket.socket, signums: set[int]) -> None:
-  """Answers each first signal of a kind at once, on a thread of its own; ends when the other end is closed."""
+  """Answers each first signal of a kind at once.
+
+  Args:
+    arrivals: gives the number of each signal as a byte; this ends when the other end is closed.
+    signums: the signals to answer.
+  """
   action = ctypes.CDLL(None).signal  # Python's own may be called by the main thread only
   action.argtypes, action.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
   with arrivals:

@@ -26,16 +26,28 @@ def cut_back(directory: pathlib.Path, step: int) -> list[str]:
   """Deletes the files of steps after `step`, and unfinished ones.
 
   Returns:
-    The names that are none of a run's, which are left alone.
+    The names that are none of a run's. They are left alone; a directory with the name of a file gets another name.
   """
   strays = []
   for path in sorted(directory.iterdir()):
     name = _NAME.fullmatch(path.name)
-    if name is None or not path.is_file():
+    if name is None:
       strays.append(path.name)
+    elif path.is_dir():
+      strays.append(path.name)
+      _rename(path)
     elif name[3] or int(name[1]) > step:
       path.unlink()
   return strays
+
+
+def _rename(path: pathlib.Path) -> None:
+  """Gives a directory the first free name of NAME.aside, NAME.aside-2, ..."""
+  aside, count = path.with_name(f"{path.name}.aside"), 1
+  while aside.exists():
+    count += 1
+    aside = path.with_name(f"{path.name}.aside-{count}")
+  path.rename(aside)
 
 
 def _entries(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -26,6 +26,16 @@ def test_errors_that_come_from_one():
   assert disk_failure(stored) == "No space left on device"
 
 
+def test_an_error_that_was_dealt_with_is_none():
+  try:
+    try:
+      raise OSError(errno.ENOSPC, "No space left on device", "/run/a")
+    except OSError:
+      raise RuntimeError("another matter") from None
+  except RuntimeError as error:
+    assert disk_failure(error) is None
+
+
 def test_other_errors_are_not():
   first, second = ValueError("a"), ValueError("b")
   first.__cause__, second.__cause__ = second, first  # a ring ends

@@ -24,4 +24,7 @@ def test_only_files_of_a_run_are_deleted(tmp_path):
   strays = rollout_files.cut_back(filled(tmp_path), 1)
   assert sorted(strays) == sorted([*STRAYS, "step_000003.jsonl"])
   kept = {path.name for path in tmp_path.iterdir()}
-  assert kept == {*strays, "step_000001.jsonl", "step_000001.groups.jsonl.gz"}
+  assert kept == {*STRAYS, "step_000003.jsonl.aside", "step_000001.jsonl", "step_000001.groups.jsonl.gz"}
+  (tmp_path / "step_000003.jsonl").mkdir()  # and once more
+  rollout_files.cut_back(tmp_path, 1)
+  assert (tmp_path / "step_000003.jsonl.aside-2").is_dir()
