@@ -38,8 +38,9 @@ def finished_steps(directory: pathlib.Path) -> list[int]:
 
 def lost_steps(directory: pathlib.Path) -> list[int]:
   """Lists the steps that have files, but neither a manifest nor the mark of an unfinished step."""
+  steps = _steps(directory, _STEP, _is_checkpoint)  # first: a run that is still saving may add one
   known = {*finished_steps(directory), *_steps(directory, _MARK, _is_file)}
-  return [step for step in _steps(directory, _STEP, _is_checkpoint) if step not in known]
+  return [step for step in steps if step not in known]
 
 
 def set_aside_steps(directory: pathlib.Path) -> list[pathlib.Path]:
