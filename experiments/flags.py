@@ -2,8 +2,9 @@
 
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
-Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
-run it again to go on; 1 anything else, with a traceback.
+Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint
+(SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: a disk that
+fails, with one line `error: ...`, or another error with a traceback.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -34,10 +35,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import config_entries
+from posttrain_jax.local_path import local_path
+from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
+EXIT_INTERRUPTED = 130
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -68,6 +72,7 @@ def run(
   def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
     if _option(args, "config") is None:
       args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
+    args = [_expanded(arg) for arg in args]
     base = _load(_option(args, "config"))
     args, notes = config_entries.apply(_without_option(args, "config"), base)
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
@@ -98,7 +103,8 @@ def run(
           f"--replay={flags.FLAGS.replay}: the config has no field replay, expected one, as in {default}"
         )
       flags.FLAGS.config.replay = flags.FLAGS.replay
-    return flags.FLAGS.config, flags.FLAGS.workdir
+    workdir = flags.FLAGS.workdir
+    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir"))
 
   def joined(*arguments) -> None:
     given = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
@@ -131,31 +137,44 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       return parse(args)
     except (_UsageError, config_entries.EntryError, flags.Error) as error:
       _fail(error)
+    except ValueError as error:
+      _fail_on_bad_input(error)
+      raise
 
   def main_or_exit(arguments: tuple) -> None:
     _keep_compiled_programs()
     try:
       main(*arguments)
     except Preempted as error:
-      print(f"preempted: {_one_line(error)}", file=sys.stderr)
+      print(f"preempted: {_one_line(error)}; run the same command again to go on", file=sys.stderr)
       sys.exit(EXIT_PREEMPTED)
-    except ValueError as error:
-      from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
-
-      if isinstance(error, InputError):
-        _fail(error)
+    except KeyboardInterrupt:
+      print("interrupted: run the same command again", file=sys.stderr)
+      sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+      _fail_on_bad_input(error)
+      failure = str(error) if isinstance(error, DiskFailure) else disk_failure(error)
+      if failure is not None:
+        _fail(failure, code=1)
       raise
 
   app.run(main_or_exit, argv=list(argv) if argv is not None else None, flags_parser=parse_or_exit)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception | str, *, code: int = EXIT_BAD_INPUT) -> NoReturn:
   sys.stdout.flush()
   print(f"error: {_one_line(error)}", file=sys.stderr)
-  sys.exit(EXIT_BAD_INPUT)
+  sys.exit(code)
 
 
-def _one_line(error: Exception) -> str:
+def _fail_on_bad_input(error: Exception) -> None:
+  from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
+
+  if isinstance(error, InputError):
+    _fail(error)
+
+
+def _one_line(error: Exception | str) -> str:
   return " ".join(str(error).split())
 
 
@@ -205,6 +224,15 @@ def _look_for_modules_in(folder: str) -> None:
   """Lets Python find modules in a folder too, after all others."""
   if os.path.abspath(folder) not in map(os.path.abspath, sys.path):
     sys.path.append(os.path.abspath(folder))
+
+
+def _expanded(arg: str) -> str:
+  """Expands `~` in --config=FILE.py[:arg], which the shell leaves and absl does not know."""
+  match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
+  if match is None:
+    return arg
+  local_path(match[2] + match[3], "--config")  # refuses gs://
+  return f"{match[1]}{local_path(match[2], '--config')}{match[3]}"
 
 
 def _parse_all(args: Sequence[str]) -> None:

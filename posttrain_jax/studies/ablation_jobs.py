@@ -81,7 +81,7 @@ def run_jobs(
           os.kill(each.program.process.pid, signal.SIGTERM)  # not yet waited for, so the id is still its own
         while running:
           _reap(running, done, failed, say)
-        raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished; run it again to go on")
+        raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished")
       for job in list(waiting):
         broken = [name for name in job.needs if name in failed]
         if broken:
