@@ -182,7 +182,7 @@ def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode, tmp_path):
   assert json.loads(json.dumps(again.state())) == state
   earlier = {name: value for name, value in state.items() if name != "recent_judged"}
   with pytest.raises(InputError, match=r"^checkpoint: the collector's state has no recent_judged; another version"):
-    again.restore(earlier)
+    again.restore(earlier, tmp_path)
   for one, two in zip(collect(collector, 3, version=2), collect(again, 3, version=2)):
     assert names(one.trained) == names(two.trained) and judged_names(one) == judged_names(two)
     np.testing.assert_equal(one.metrics, two.metrics)
