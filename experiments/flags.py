@@ -3,7 +3,7 @@
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
 Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
-run it again to go on; 1 anything else, with a traceback.
+run it again to go on; 1 anything else, with a traceback, or one line if numbers became NaN or infinite.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -134,20 +134,22 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
     except Preempted as error:
       print(f"preempted: {_one_line(error)}", file=sys.stderr)
       sys.exit(EXIT_PREEMPTED)
-    except ValueError as error:
-      from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
+    except (ValueError, RuntimeError) as error:
+      from posttrain_jax.types import InputError, NotFinite  # imports JAX, which the code that raised it did too
 
       if isinstance(error, InputError):
         _fail(error)
+      if isinstance(error, NotFinite):
+        _fail(error, code=1)
       raise
 
   app.run(main_or_exit, argv=list(argv) if argv is not None else None, flags_parser=parse_or_exit)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception, code: int = EXIT_BAD_INPUT) -> NoReturn:
   sys.stdout.flush()
   print(f"error: {_one_line(error)}", file=sys.stderr)
-  sys.exit(EXIT_BAD_INPUT)
+  sys.exit(code)
 
 
 def _one_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
 from posttrain_jax.parallel.processes import fetch, place, spread
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
 
 Batch = PolicyBatch | ValueBatch
@@ -57,7 +58,12 @@ class Scorer:
     def score(params: nnx.State, batch: Batch) -> jax.Array:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
-    self.program = jax.jit(score, in_shardings=(self.shardings, self.batch_sharding), out_shardings=self.batch_sharding)
+    self.program = jax.jit(
+      score,
+      in_shardings=(self.shardings, self.batch_sharding),
+      out_shardings=self.batch_sharding,
+      compiler_options=AS_WRITTEN,
+    )
     self.freeze_program = jax.jit(
       lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
       out_shardings=self.shardings,

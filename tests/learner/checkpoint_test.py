@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posttrain_jax.learner import checkpoint, manifest
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, NotFinite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -377,3 +377,18 @@ def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
     assert {path.name for path in directory.iterdir()} == {f"{restored.step}", f"{restored.step}.manifest.json"}
     checkpointer.save(3, make(3), {})
   assert finished(directory) == [3]
+
+
+def test_a_parameter_that_is_not_finite_is_neither_saved_nor_read(tmp_path, monkeypatch):
+  state = place(1)
+  state.params["embed"] = state.params["embed"].replace(state.params["embed"][...].at[2, 3].set(jnp.nan))
+  with Checkpointer(tmp_path) as checkpointer:
+    with pytest.raises(NotFinite, match="step 3: params/embed.* holds NaN or infinity; it is not saved"):
+      checkpointer.save(3, state, {})
+    assert finished(tmp_path) == []
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoint, "not_finite", lambda tree: None)  # as a version without the check wrote it
+      checkpointer.save(4, state, {})
+      checkpointer.wait()
+  with pytest.raises(InputError, match="/4: params/embed.* holds NaN or infinity, expected finite numbers"):
+    checkpoint.load(tmp_path, target())
