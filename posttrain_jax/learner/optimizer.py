@@ -56,7 +56,7 @@ class OptimizerConfig:
     Raises:
       InputError: if a number is out of range, or is so after rounding to float32.
     """
-    positive, below_one = np.float32(self.epsilon) > 0, lambda decay: 0 <= decay and np.float32(decay) < 1
+    positive, below_one = np.float32(self.epsilon) > 0, lambda decay: decay >= 0 and np.float32(decay) < 1
     for name, ok, expected in (
       ("learning_rate", self.learning_rate >= 0, "0 or more"),
       ("warmup_updates", self.warmup_updates >= 0, "0 or more"),

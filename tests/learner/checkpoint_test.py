@@ -383,12 +383,12 @@ def test_a_parameter_that_is_not_finite_is_neither_saved_nor_read(tmp_path, monk
   state = place(1)
   state.params["embed"] = state.params["embed"].replace(state.params["embed"][...].at[2, 3].set(jnp.nan))
   with Checkpointer(tmp_path) as checkpointer:
-    with pytest.raises(NotFinite, match="step 3: params/embed.* holds NaN or infinity; it is not saved"):
+    with pytest.raises(NotFinite, match=r"step 3: params/embed.* holds NaN or infinity; it is not saved"):
       checkpointer.save(3, state, {})
     assert finished(tmp_path) == []
     with monkeypatch.context() as patch:
       patch.setattr(checkpoint, "not_finite", lambda tree: None)  # as a version without the check wrote it
       checkpointer.save(4, state, {})
       checkpointer.wait()
-  with pytest.raises(InputError, match="/4: params/embed.* holds NaN or infinity, expected finite numbers"):
+  with pytest.raises(InputError, match=r"/4: params/embed.* holds NaN or infinity, expected finite numbers"):
     checkpoint.load(tmp_path, target())

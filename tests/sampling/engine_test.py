@@ -218,7 +218,7 @@ def test_logits_that_are_not_finite_end_the_rollout_in_one_line(temperature):
   broken["final_norm"]["scale"] = broken["final_norm"]["scale"].replace(jnp.full(SMALL.embed_dim, jnp.nan))
   engine.load(broken, version=5)
   with pytest.raises(
-    NotFinite, match="^rollout: prompt 0 has logits that are not finite, under .* version 5; no answer"
+    NotFinite, match=r"^rollout: prompt 0 has logits that are not finite, under .* version 5; no answer"
   ):
     engine.generate(prompts(2), 2)
   assert not engine.busy
