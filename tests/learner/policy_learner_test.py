@@ -7,14 +7,10 @@ import optax
 import pytest
 
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Aggregation
-from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.models.config import Remat
-from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_correction, make_objective
-from tests.learner.small_policy import DEFAULT, MODEL, OPTIMIZER, TC, G, P, host, make_batch, make_learner
+from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
 
 
 def with_sampler_logprobs(learner, batch):
@@ -278,36 +274,3 @@ def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
   assert parts["nll/correct"] == pytest.approx(nll, rel=1e-5)
   nobody = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
   assert make_learner(objective, per_update=P).train(nobody)["loss"] == 0
-
-
-@pytest.fixture
-def optimized():
-  """Programs are compiled as a user's are."""
-  before = jax.config.jax_disable_most_optimizations
-  jax.config.update("jax_disable_most_optimizations", False)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.mark.parametrize(
-  ("dtype", "remat"),
-  [
-    ("bfloat16", Remat.NONE),
-    *(
-      pytest.param(dtype, remat, marks=pytest.mark.slow)
-      for dtype in ("bfloat16", "float32")
-      for remat in Remat
-      if (dtype, remat) != ("bfloat16", Remat.NONE)
-    ),
-  ],
-)
-def test_parameters_that_did_not_move_have_ratio_one(dtype, remat, optimized):
-  # The scorer's program and the off-policy update's.
-  model = dataclasses.replace(MODEL, compute_dtype=dtype, remat=remat, embed_dim=32, mlp_dim=64, head_dim=16)
-  mesh = make_mesh({}, jax.devices()[:1])
-  learner = PolicyLearner(model, DEFAULT, OPTIMIZER, mesh, Division(P, 1), seed=0, max_skipped_updates=3)
-  batch = make_batch()
-  part = next(learner.scorer.split(dataclasses.replace(batch, old_logprobs=learner.score(batch))))
-  with jax.set_mesh(mesh):
-    _, metrics = learner.update[False](learner.state, part)
-  assert metrics["ratio/max"] == 1 and metrics["clip/high"] == metrics["clip/low"] == 0
