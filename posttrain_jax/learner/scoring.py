@@ -57,11 +57,7 @@ class Scorer:
     def score(params: nnx.State, batch: Batch) -> jax.Array:
       return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
 
-    self.program = jax.jit(
-      score,
-      in_shardings=(self.shardings, self.batch_sharding),
-      out_shardings=self.batch_sharding,
-    )
+    self.program = jax.jit(score, in_shardings=(self.shardings, self.batch_sharding), out_shardings=self.batch_sharding)
     self.freeze_program = jax.jit(
       lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
       out_shardings=self.shardings,
