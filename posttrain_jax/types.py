@@ -27,6 +27,13 @@ class InputError(ValueError):
   """
 
 
+class NotFinite(RuntimeError):
+  """Reports in one line that numbers became NaN or infinite, so that nothing that follows could be right.
+
+  The binaries print that line on stderr and end with exit code 1.
+  """
+
+
 class FinishReason(enum.IntEnum):
   """Names the reasons why an answer ended."""
 

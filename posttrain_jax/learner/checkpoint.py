@@ -23,8 +23,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from posttrain_jax.learner import checkpoint_folder, manifest, orbax_output
+from posttrain_jax.learner.finite import not_finite
 from posttrain_jax.parallel.processes import is_main, on_main
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, NotFinite
 
 # Each replica of a replicated array writes a slice of it. A separate program cuts out the slice, compiled for every
 # shape and replica at the first save. If a slice has fewer bytes than this, one replica writes the whole array.
@@ -104,12 +105,15 @@ class Checkpointer:
 
     Raises:
       TypeError: if `extra` holds something that JSON would change, such as a tuple or an array.
+      NotFinite: if a parameter is NaN or infinite. Nothing is saved then.
       Exception: if an earlier save failed in the background: its exception.
     """
     _check_json(extra, "extra")
     self.wait()
     if not on_main(lambda: self._makes_room(step)):
       return
+    if (name := not_finite(state)) is not None:
+      raise NotFinite(f"step {step}: {name} holds NaN or infinity; it is not saved, the last checkpoint is good")
     arguments = ocp.args.Composite(
       state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
     )
@@ -251,7 +255,8 @@ def load(
     The checkpoint, or None if there is no finished step.
 
   Raises:
-    InputError: if the step asked for is missing or damaged, if all steps are damaged, or if the leaves differ.
+    InputError: if the step asked for is missing or damaged, if all steps are damaged, if the leaves differ, or if a
+      parameter is NaN or infinite.
   """
   directory = pathlib.Path(directory).absolute()
 
@@ -280,6 +285,8 @@ def load(
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     content = reader.restore(directory / str(step), args=arguments)
   path = directory / str(step)
+  if (name := not_finite(content.state)) is not None:
+    raise InputError(f"checkpoint {path}: {name} holds NaN or infinity, expected finite numbers")
   return Restored(state=content.state, extra=dict(content.extra), step=step, path=path, notes=tuple(notes))
 
 
