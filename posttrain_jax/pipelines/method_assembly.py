@@ -31,6 +31,7 @@ from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_co
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
+from posttrain_jax.rewards.extract import WINDOW
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardWorkers
@@ -148,7 +149,10 @@ class MethodAssembly:
       InputError: if a set is empty, or if votes and verifier read answers differently.
     """
     check_answer_style(rewards, sets.answer_style)
-    self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
+    window = rewards.functions[rewards.accuracy].options.get("window", WINDOW)  # votes look where the verifier looks
+    self._evaluator = Evaluator(
+      sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score, window=window
+    )
     self.digests |= self._evaluator.digests
     return self._evaluator
 
