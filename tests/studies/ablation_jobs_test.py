@@ -2,7 +2,10 @@
 
 import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -118,3 +121,44 @@ def test_sigterm_is_passed_on_and_a_second_start_goes_on(job):
     run(jobs)
   assert json.loads((jobs[0].path.parent / "naive.result.json").read_text())["exit_code"] == 75
   assert not starts(jobs[1]) and not finished(jobs[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_jobs_end_with_the_process_that_runs_them(job, number):
+  running = job("seed0/naive", seconds=60)
+  program = f"""
+import pathlib, sys
+sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parents[2])!r})
+import ml_collections
+from posttrain_jax.runs.preemption import Preemption
+from posttrain_jax.studies import ablation_jobs
+from posttrain_jax.studies.ablation_plan import Job
+ablation_jobs._ROOT = pathlib.Path({str(ablation_jobs._ROOT)!r})
+config = ml_collections.ConfigDict({running.config.to_dict()!r})
+job = Job("seed0/naive", "made_up", config, pathlib.Path({str(running.path)!r}), ())
+with Preemption() as preemption:
+  ablation_jobs.run_jobs([job], parallel=1, preemption=preemption)
+"""
+  run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  wait_for(lambda: "[" in "".join(starts(running)))
+  found = [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if str(running.path) in command_of(pid)]
+  assert len(found) == 2  # the supervisor and the job
+  run.send_signal(number)
+  run.wait()
+  wait_for(lambda: not any(str(running.path) in command_of(pid) for pid in found))
+
+
+def wait_for(condition):
+  deadline = time.monotonic() + 30
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def command_of(process):
+  """The command line of /proc/PID; empty for one that has ended."""
+  try:
+    return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+  except OSError:
+    return ""
