@@ -76,7 +76,9 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   asked = run.prompts(asking, max_prompt_length=rollout.max_prompt_length)
   originals = _originals(settings, asked) if settings.source == Source.DISTILLATION else []
   engine = make_engine(rollout, run.policy, asked, run.mesh, seed=settings.seed, share=rollout.samples)
-  judge = run.judge(settings.rewards, run.workers(settings.rewards))
+  workers, by_model = run.workers(settings.rewards), bool(settings.reward_model)
+  judge = run.judge(settings.rewards, workers, by_model=by_model)
+  run.check_references(workers, by_model=by_model)
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
   if run.policy.params is None and not run.warm_up.is_wanted:

@@ -16,6 +16,7 @@ from posttrain_jax.types import Group, InputError
 
 # Names among the components besides the reward functions': the length penalty and two marks, 1 or 0.
 OVERLONG, FAILED, TIMED_OUT = "overlong", "failed", "timed_out"
+REWARD_MODEL = "reward_model"  # name of a reward model's scores among the components
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ class VerifierJudge:
     overlong: the penalty on long answers; None for none. It is never NaN and never part of the accuracy.
     timed_out: what an answer gets that a function runs out of time on.
     failures: ends the run where a function fails too often; None never does.
+    columns: a group whose row has nothing in one of these columns is left to a reward model: no function is asked, its
+      accuracy is NaN, and its answers are valid.
   """
 
   workers: RewardWorkers
@@ -63,16 +66,17 @@ class VerifierJudge:
   overlong: OverlongPenalty | None = None
   timed_out: TimedOut = TimedOut.INVALID
   failures: FailureLimit | None = None
+  columns: frozenset[str] = frozenset()
 
   def __post_init__(self):
     names = [function.name for function in self.workers.functions]
     if self.accuracy not in names:
       raise InputError(f"accuracy is {self.accuracy!r}; expected the name of a reward function: {', '.join(names)}")
-    reserved = {FAILED, TIMED_OUT} | ({OVERLONG} if self.overlong is not None else set())
+    reserved = {FAILED, TIMED_OUT, REWARD_MODEL} | ({OVERLONG} if self.overlong is not None else set())
     if reserved & set(names):
       name = sorted(reserved & set(names))[0]
-      what = "the length penalty" if name == OVERLONG else "a mark of answers"
-      raise InputError(f"a reward function is named {name!r}, the name of {what}; expected another name")
+      what = "the name of the length penalty" if name == OVERLONG else "which has a meaning of its own"
+      raise InputError(f"a reward function is named {name!r}, {what}; expected another name")
 
   def __call__(self, groups: Sequence[Group]) -> list[Group]:
     """Judges groups, with one call of `workers.judge` for each reward function.
@@ -95,15 +99,24 @@ class VerifierJudge:
     for group in groups:
       if len(group.texts) != len(group.answers):
         raise ValueError(f"prompt {group.prompt.index} has {len(group.texts)} texts for {len(group.answers)} answers")
-    texts = [text for group in groups for text in group.texts]
-    rows = [group.prompt.row for group in groups for _ in group.texts]
+    asked = [group for group in groups if not self._is_left_to_model(group)]
+    texts = [text for group in asked for text in group.texts]
+    rows = [group.prompt.row for group in asked for _ in group.texts]
     found = {function.name: self._scores(index, texts, rows) for index, function in enumerate(self.workers.functions)}
     judged, start = [], 0
     for group in groups:
+      if self._is_left_to_model(group):
+        n = len(group.texts)
+        nothing = Scores(np.full(n, np.nan), np.ones(n, bool), np.zeros(n, bool), {})
+        judged.append(self._judged(group, dict.fromkeys(found, nothing)))
+        continue
       part = slice(start, start + len(group.texts))
       judged.append(self._judged(group, {name: _part(scores, part) for name, scores in found.items()}))
       start = part.stop
     return judged
+
+  def _is_left_to_model(self, group: Group) -> bool:
+    return any(group.prompt.row.get(column) in (None, "") for column in self.columns)
 
   def _scores(self, index: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Scores:
     """Asks one function, and counts its failures."""
@@ -141,7 +154,8 @@ class VerifierJudge:
       components[OVERLONG] = np.asarray(penalty, np.float32)
       rewards = rewards + np.float64(self.overlong.weight) * components[OVERLONG]
     rewards = _float32(rewards)
-    valid = ~failed & np.any([given[each.name] for each in weighted], axis=0) & np.isfinite(rewards)
+    judged = np.any([given[each.name] for each in weighted], axis=0) | self._is_left_to_model(group)
+    valid = ~failed & judged & np.isfinite(rewards)
     timed_out = np.any([scores.timed_out for scores in found.values()], axis=0)
     components |= {
       name: mark.astype(np.float32) for name, mark in ((FAILED, failed), (TIMED_OUT, timed_out)) if mark.any()
