@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +23,12 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import LogprobSources, RolloutShape, greedy_rewards
+from posttrain_jax.rewards import extract
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.rollouts.collector import Collector
 from posttrain_jax.rollouts.replay import Replay
+from posttrain_jax.rollouts.silent_steps import SilentSteps
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -52,6 +55,8 @@ class GRPOParts:
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
+    find_answer: text to its final answer, as the verifier reads it.
+    silent: counts the steps that trained nothing.
   """
 
   directory: Workdir
@@ -67,6 +72,8 @@ class GRPOParts:
   clock: Clock
   preemption: Preemption
   kl_to_start: KLToReference | None
+  find_answer: Callable[[str], str | None]
+  silent: SilentSteps
   _hand_over: HandOver
 
   def hand_over(self) -> None:
@@ -174,6 +181,8 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     clock=clock,
     preemption=preemption,
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
+    find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
+    silent=SilentSteps(),
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )
 

@@ -8,6 +8,7 @@ never. A checkpoint is made at a round's end and holds all that the next round d
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
 from posttrain_jax.reports.report import write_report
+from posttrain_jax.rewards import extract
+from posttrain_jax.rewards.judge import timed_out
+from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.sampled_pairs import best_and_worst, stack_answers
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.settings import parse
@@ -46,7 +50,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     abstract = abstract_like(learner.state, learner.shardings)
     saved = with_more(abstract, reference=abstract.params)
     keeper = Keeper(stack, parts.directory.path, settings, saved, title="online dpo", preemption=parts.preemption)
-    first = 0
+    first, silent = 0, silent_steps.SilentSteps()
+    find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
       learner.state, reference = train_state_of(state), state["reference"]
@@ -66,6 +71,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           groups = parts.judge(groups)
         with keeper.clock.phase("train"):
           metrics |= _describe(groups) | _update(settings, parts, groups, reference)
+          metrics[silent_steps.TRAINED_NOTHING] = float(not metrics["pairs"])
+        if silent.add(not metrics["pairs"]):
+          keeper.say(silent_steps.warning(step, metrics, groups, find_answer))
+        if late := silent_steps.timeouts(step, metrics):
+          keeper.say(late)
         with keeper.clock.phase("handover"):
           parts.hand_over()
       if keeper.evaluates(step):
@@ -80,6 +90,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, state, learner.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
+    if silent.ending:
+      keeper.say(silent.ending)
   if settings.logging.report:
     write_report(parts.directory.path)
 
@@ -123,6 +135,8 @@ def _describe(groups: Sequence[Group]) -> dict[str, float]:
     "reward/mean": float(rewards[valid].mean()) if valid.any() else float("nan"),
     "accuracy/mean": float(accuracy[valid].mean()) if valid.any() else float("nan"),
     "reward/invalid": int((~valid).sum()),
+    "reward/timed_out": float(np.concatenate([timed_out(group) for group in groups]).mean()),
+    "sampling/dropped_invalid": sum(int(group.valid.sum() < 2) for group in groups),
     "length/mean": float(np.concatenate([group.lengths for group in groups]).mean()),
     "truncated/share": float(np.concatenate([group.truncated for group in groups]).mean()),
     "sampling/tokens_generated": int(sum(group.lengths.sum() for group in groups)),
