@@ -97,7 +97,10 @@ def number(text: str) -> Fraction | None:
 
 
 def decimal_step(text: str) -> Fraction | None:
-  """Returns the value of the last digit of a decimal, as 1/100 for "3.14"; None if `text` is not a decimal."""
+  """Returns the value of a decimal's last digit; None for other text.
+
+  It is 1/100 for "3.14".
+  """
   text = notation.plain(text).lstrip("+-" + _CURRENCY + " ").removesuffix("%")
   found = _DECIMAL.fullmatch(text)
   mantissa, _, exponent = text.lower().partition("e")
@@ -107,7 +110,10 @@ def decimal_step(text: str) -> Fraction | None:
 
 
 def canonical(answer: str) -> Fraction | str:
-  """Returns what equal answers have in common: the exact number, else the plain text, without name, unit and label."""
+  """Returns what equal answers have in common.
+
+  That is the exact number, else the plain text, without name, unit and label.
+  """
   value = notation.read(answer).value
   found = number(value)
   return value if found is None else found

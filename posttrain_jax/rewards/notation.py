@@ -169,7 +169,7 @@ def _closes_at_end(text: str) -> bool:
 
 
 def _equation(text: str) -> tuple[str, str, str]:
-  r"""Splits "x = 5" or "x \in [0, 1]" at its only relation; no relation if there are none or several."""
+  r"""Splits "x = 5" or "x \in [0, 1]" at its only relation; else finds none."""
   parts = re.split(r"(:?=|\\in(?![A-Za-z])|∈)", text)
   if len(parts) != 3 or not parts[2].strip():
     return text, "", ""

@@ -110,7 +110,7 @@ def describe(error: BaseException) -> str:
 
 
 def _finite(reward: Any) -> float | None:
-  """Returns a reward as a finite number, None as None, and anything else as NaN. Text is never read as a number."""
+  """Returns a reward as a finite number, None as None, anything else as NaN; text is no number."""
   if reward is None:
     return None
   try:

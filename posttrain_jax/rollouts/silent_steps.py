@@ -59,7 +59,7 @@ def reason(metrics: Mapping[str, float]) -> str:
 
 
 def timeouts(step: int, metrics: Mapping[str, float]) -> str:
-  """Returns a line about the share of a step's answers that a verifier ran out of time on; "" if there are none."""
+  """Says on what share of a step's answers a verifier ran out of time; "" for none."""
   share = metrics.get("reward/timed_out", 0)
   return (
     f"step {step}: a verifier ran out of time on {share:.1%} of the answers (reward/timed_out)" if share > 0 else ""
@@ -74,7 +74,10 @@ class SilentSteps:
     self.steps = self.silent = 0
 
   def add(self, silent: bool) -> bool:
-    """Counts a step; returns whether it is to be shown: the first of a row, then the second, fourth, eighth, ..."""
+    """Counts a step; returns whether it is to be shown.
+
+    Of silent steps in a row the first, second, fourth, eighth, ... is shown.
+    """
     self.steps += 1
     self.silent = self.silent + 1 if silent else 0
     return silent and self.silent & (self.silent - 1) == 0
