@@ -12,7 +12,7 @@ import numpy as np
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.rollouts.collector import Collector
-from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings, Informative
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
 GROUP_SIZE = 4
@@ -65,6 +65,8 @@ def make_settings(**changes):
     verdict_delay=1,
     batch_factor=3,
     retire_after=0,
+    informative=Informative.MIXED,
+    right_above=0.5,
   )
   return dataclasses.replace(settings, **changes)
 
