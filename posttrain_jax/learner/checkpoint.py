@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import nnx
 
 from posttrain_jax.learner import manifest
 from posttrain_jax.parallel.processes import is_main, on_main
@@ -100,7 +101,7 @@ class Checkpointer:
     if on_main(lambda: step in manifest.sealed_steps(self._directory)):
       return
     arguments = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
+      state=ocp.args.PyTreeSave(state, save_args=_layer_by_layer(state)), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
     )
     if not self._manager.save(step, args=arguments, force=True):
       raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")
@@ -202,6 +203,18 @@ class Checkpointer:
         shutil.rmtree(path)
 
 
+def _layer_by_layer(state: Any) -> Any:
+  """Asks for a chunk of its own for each layer of a stack, so that a reader need not hold the whole stack."""
+
+  def one(leaf):
+    if not isinstance(leaf, nnx.Variable):
+      return ocp.SaveArgs()
+    stacked = leaf.get_value().ndim > len(leaf.get_metadata().get("logical_axes", leaf.get_value().shape))
+    return leaf.replace(ocp.SaveArgs(shard_axes=(0,) if stacked else ()))
+
+  return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
   """Makes Orbax's default handler, except that small replicated arrays are not written in slices."""
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
@@ -230,14 +243,7 @@ def load(
     InputError: if the step asked for is missing or damaged, if all steps are damaged, or if the leaves differ.
   """
   directory = pathlib.Path(directory).absolute()
-
-  def choose() -> tuple[int | None, list[str]]:
-    steps = manifest.sealed_steps(directory)
-    if step is not None and step not in steps:
-      raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
-    return _newest_undamaged(directory, steps if step is None else [step])
-
-  step, notes = on_main(choose)
+  step, notes = on_main(lambda: choose_step(directory, step))
   if step is None:
     return None
   manifest.check_leaves(directory, step, abstract_state, partial=partial)
@@ -249,6 +255,25 @@ def load(
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     content = reader.restore(directory / str(step), args=arguments)
   return Restored(state=content.state, extra=dict(content.extra), step=step, notes=tuple(notes))
+
+
+def choose_step(directory: pathlib.Path, step: int | None = None) -> tuple[int | None, list[str]]:
+  """Finds the step to read, after a check of its files.
+
+  Args:
+    directory: the checkpoints of a run.
+    step: which step; None: the newest undamaged one.
+
+  Returns:
+    (step, or None if there is no finished one; a line for each thing that was not as expected).
+
+  Raises:
+    InputError: if the step asked for is missing or damaged, or if all steps are damaged.
+  """
+  steps = manifest.sealed_steps(directory)
+  if step is not None and step not in steps:
+    raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
+  return _newest_undamaged(directory, steps if step is None else [step])
 
 
 def _newest_undamaged(directory: pathlib.Path, steps: list[int]) -> tuple[int | None, list[str]]:
