@@ -46,5 +46,7 @@ def find_chat_template(directory: pathlib.Path, tokenizer_config: Mapping[str, A
 
 def _choose(named: Mapping[str, Any], where: pathlib.Path) -> Any:
   if len(named) > 1 and _DEFAULT not in named:
-    raise InputError(f"{where}: chat templates are {', '.join(map(repr, named))}, expected one that is called 'default'")
+    raise InputError(
+      f"{where}: chat templates are {', '.join(map(repr, named))}, expected one that is called 'default'"
+    )
   return named[_DEFAULT] if _DEFAULT in named else next(iter(named.values()))

@@ -101,7 +101,8 @@ class Checkpointer:
     if on_main(lambda: step in manifest.sealed_steps(self._directory)):
       return
     arguments = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state, save_args=_layer_by_layer(state)), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
+      state=ocp.args.PyTreeSave(state, save_args=_layer_by_layer(state)),
+      extra=ocp.args.JsonSave(json.loads(json.dumps(extra))),
     )
     if not self._manager.save(step, args=arguments, force=True):
       raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")

@@ -9,6 +9,7 @@ loaded with the option ignored.
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -155,10 +156,29 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
   )
 
 
-def describe(config: TransformerConfig) -> dict[str, Any]:
+def parse_score_bias(data: Mapping[str, Any], where: pathlib.Path) -> float:
+  """Returns what a reward model adds to every score.
+
+  Hugging Face's classifiers have no bias. So `describe` puts it into a field of our own, `score_bias`, which other
+  libraries ignore: their scores are lower by as much, and no comparison of scores changes.
+
+  Raises:
+    InputError: if it is not a finite number.
+  """
+  bias = data.get("score_bias", 0.0)
+  if not isinstance(bias, int | float) or isinstance(bias, bool) or not math.isfinite(bias):
+    raise InputError(f"{where}: score_bias is {bias!r}, expected a finite number")
+  return float(bias)
+
+
+def describe(config: TransformerConfig, *, score_bias: float = 0.0) -> dict[str, Any]:
   """Turns our config into the content of `config.json`, without token ids and dtype.
 
   `parse_config` turns it back into the same config.
+
+  Args:
+    config: the transformer.
+    score_bias: what a reward model adds to every score (`parse_score_bias`).
 
   Raises:
     InputError: if no architecture computes what the transformer does; the message names the property.
@@ -200,6 +220,8 @@ def describe(config: TransformerConfig) -> dict[str, Any]:
     data["max_position_embeddings"] = config.context_length
   if config.scalar_head:
     data |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+  if score_bias:
+    data["score_bias"] = score_bias
   return data
 
 
@@ -209,6 +231,8 @@ def _refuse_unknown(data: Mapping[str, Any], family: str, where: pathlib.Path) -
     if value is None or key in _READ or key in _HARMLESS:
       continue
     if key == "sliding_window" and family.startswith("Qwen"):  # has no effect without use_sliding_window
+      continue
+    if key == "score_bias" and data["architectures"][0].endswith(_CLASSIFIER):
       continue
     if key not in _ONLY:
       raise InputError(

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.config_json import parse_config
+from posttrain_jax.models.config_json import parse_config, parse_score_bias
 from posttrain_jax.models.tensors import ParamPath, Stored, assemble, match
 from posttrain_jax.types import InputError
 
@@ -37,7 +37,11 @@ def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np
     InputError: if a file, key or tensor is missing, malformed or not supported.
   """
   config, tensors = open_directory(directory)
-  return config, assemble(config, tensors)
+  arrays = assemble(config, tensors)
+  if config.scalar_head:
+    file = directory / "config.json"
+    arrays["score_bias",] = np.asarray(parse_score_bias(read_json(file), file), np.float32)
+  return config, arrays
 
 
 def open_directory(directory: pathlib.Path) -> tuple[TransformerConfig, dict[str, Stored]]:

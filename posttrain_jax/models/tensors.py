@@ -143,7 +143,8 @@ def assemble(config: TransformerConfig, tensors: Mapping[str, Stored]) -> dict[P
     tensors: what `match` returned.
 
   Returns:
-    float32 arrays by path in the transformer's state; those under "blocks" have a leading layer axis.
+    float32 arrays by path in the transformer's state; those under "blocks" have a leading layer axis. The bias of a
+    scalar head is not among them.
   """
   table = sources(config)
   layers = {path: (config.num_layers,) if path[0] == "blocks" else () for path in table}
@@ -151,8 +152,6 @@ def assemble(config: TransformerConfig, tensors: Mapping[str, Stored]) -> dict[P
   for (path, layer), (source, name) in _in_order(config).items():
     array = tensors[name].read()
     arrays[path][... if layer is None else layer] = (array.T if source.transposed else array).reshape(source.shape)
-  if config.scalar_head:
-    arrays["score_bias",] = np.zeros((), np.float32)
   return arrays
 
 

@@ -93,7 +93,10 @@ def test_rope_parameters_for_each_kind_of_layer():
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"rope_parameters": {"sliding_attention": SLIDING}}, "rope_parameters.full_attention is None, expected the object"),
+    (
+      {"rope_parameters": {"sliding_attention": SLIDING}},
+      "rope_parameters.full_attention is None, expected the object",
+    ),
     (
       {"rope_parameters": {"full_attention": {**FULL, "rope_type": "linear", "factor": 8.0}}},
       "rope type is 'linear', expected 'default' or 'llama3'",

@@ -19,6 +19,7 @@ from posttrain_jax.models.load import load
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
 from tests.models.config_examples import LLAMA, QWEN2, QWEN3, REWARDS
+from tests.models.written_checkpoint import write_checkpoint
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "hf_tiny"
 NAMES = ["llama3", "smollm2", "smollm2_bf16", "qwen2_5", "qwen3", "qwen3_sharded"]
@@ -105,8 +106,7 @@ def test_greedy(golden):
 def test_both_styles_of_config(golden):
   directory, _, _ = golden
   configs = [
-    parse_config(read_json(directory / name), directory / name)
-    for name in ("config.json", "config.hub_style.json")
+    parse_config(read_json(directory / name), directory / name) for name in ("config.json", "config.hub_style.json")
   ]
   assert configs[0] == configs[1]
 
@@ -137,51 +137,9 @@ def test_both_styles_of_config_of_a_reward_model():
   if not directory.exists():
     pytest.skip(f"reference checkpoints are not here: {directory}")
   configs = [
-    parse_config(read_json(directory / name), directory / name)
-    for name in ("config.json", "config.hub_style.json")
+    parse_config(read_json(directory / name), directory / name) for name in ("config.json", "config.hub_style.json")
   ]
   assert configs[0] == configs[1] and configs[0].scalar_head
-
-
-def _write(directory, data, *, shards=None, dtype=np.float32):
-  """Writes a checkpoint with random weights; returns the transformer's parameters that it stands for."""
-  config = parse_config(data, directory)
-  params = nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[1])
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(dtype).astype(np.float32), params)
-  d, blocks, tensors = config.embed_dim, params["blocks"], {}
-  tensors["model.embed_tokens.weight"] = params["embed"]
-  tensors["model.norm.weight"] = params["final_norm"]["scale"]
-  if config.scalar_head:
-    params["score_bias"] *= 0  # there is none in the file
-    tensors["score.weight"] = params["score"][None]
-  elif not config.tied:
-    tensors["lm_head.weight"] = params["head"].T
-  for i in range(config.num_layers):
-    block, prefix = jax.tree.map(lambda x: x[i], blocks), f"model.layers.{i}"  # noqa: B023
-    attention = block["attention"]
-    tensors[f"{prefix}.input_layernorm.weight"] = block["attention_norm"]["scale"]
-    tensors[f"{prefix}.post_attention_layernorm.weight"] = block["mlp_norm"]["scale"]
-    tensors[f"{prefix}.self_attn.o_proj.weight"] = attention["out"].reshape(-1, d).T
-    for name in ("query", "key", "value"):
-      tensors[f"{prefix}.self_attn.{name[0]}_proj.weight"] = attention[name].reshape(d, -1).T
-      if config.qkv_bias:
-        tensors[f"{prefix}.self_attn.{name[0]}_proj.bias"] = attention[f"{name}_bias"].reshape(-1)
-    if config.qk_norm:
-      tensors[f"{prefix}.self_attn.q_norm.weight"] = attention["query_norm"]["scale"]
-      tensors[f"{prefix}.self_attn.k_norm.weight"] = attention["key_norm"]["scale"]
-    for name in ("gate", "up", "down"):
-      tensors[f"{prefix}.mlp.{name}_proj.weight"] = block["mlp"][name].T
-  tensors = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
-  (directory / "config.json").write_text(json.dumps(data))
-  if shards is None:
-    save_file(tensors, directory / "model.safetensors")
-  else:
-    weight_map = {name: f"part-{i % shards}.safetensors" for i, name in enumerate(sorted(tensors))}
-    for file in set(weight_map.values()):
-      save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, directory / file)
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-  return params, tensors
 
 
 @pytest.mark.parametrize("shards", [None, 3])
@@ -190,14 +148,14 @@ def _write(directory, data, *, shards=None, dtype=np.float32):
   "data", [LLAMA, QWEN2, QWEN3, *REWARDS], ids=["llama", "qwen2", "qwen3", "llama_rm", "qwen2_rm", "qwen3_rm"]
 )
 def test_every_parameter_arrives(tmp_path, data, dtype, shards):
-  expected, _ = _write(tmp_path, data, dtype=dtype, shards=shards)
+  expected, _ = write_checkpoint(tmp_path, data, dtype=dtype, shards=shards)
   _, params = load(tmp_path)
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
   jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(params), expected)
 
 
 def test_logical_axes_are_kept(tmp_path):
-  _write(tmp_path, LLAMA)
+  write_checkpoint(tmp_path, LLAMA)
   _, params = load(tmp_path)
   assert params["blocks"]["attention"]["query"].logical_axes == ("embed", "heads", "head_dim")
 
@@ -219,7 +177,7 @@ def test_logical_axes_are_kept(tmp_path):
   ],
 )
 def test_tensors_that_do_not_fit(tmp_path, change, message):
-  _, tensors = _write(tmp_path, LLAMA)
+  _, tensors = write_checkpoint(tmp_path, LLAMA)
   change(tensors)
   save_file(tensors, tmp_path / "model.safetensors")
   with pytest.raises(InputError, match=message) as error:
@@ -228,7 +186,7 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
 
 
 def test_tensors_that_may_be_there(tmp_path):
-  _, tensors = _write(tmp_path, QWEN2)
+  _, tensors = write_checkpoint(tmp_path, QWEN2)
   tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(2, np.float32)
   save_file(tensors, tmp_path / "model.safetensors")
@@ -257,7 +215,7 @@ def test_tensors_that_may_be_there(tmp_path):
   ],
 )
 def test_damaged_directories(tmp_path, fault, message):
-  _write(tmp_path, LLAMA, shards=3)
+  write_checkpoint(tmp_path, LLAMA, shards=3)
   fault(tmp_path)
   with pytest.raises(InputError, match=message) as error:
     load(tmp_path)
@@ -265,7 +223,7 @@ def test_damaged_directories(tmp_path, fault, message):
 
 
 def test_an_adapter_is_not_ignored(tmp_path):
-  _write(tmp_path, LLAMA)
+  write_checkpoint(tmp_path, LLAMA)
   (tmp_path / "adapter_config.json").write_text("{}")
   with pytest.raises(InputError, match=r"adapter_config.json: found an adapter \(LoRA\), which is not applied"):
     load(tmp_path)
@@ -275,7 +233,7 @@ def test_an_adapter_is_not_ignored(tmp_path):
 
 
 def test_truncated_weights(tmp_path):
-  _write(tmp_path, LLAMA)
+  write_checkpoint(tmp_path, LLAMA)
   file = tmp_path / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
   with pytest.raises(InputError, match=r"model.safetensors: not a readable safetensors file"):
