@@ -1,10 +1,10 @@
-"""Writes a model as a Hugging Face directory, which transformers, vLLM and others load.
+"""Writes a model as a Hugging Face directory, for transformers and all that read its format.
 
     python -m experiments.convert --model=PATH_OR_NAME --output=DIR [--dtype=bfloat16] [--shard_gib=5]
 
-PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. DIR gets config.json, safetensors
-(several with an index, if they are larger than --shard_gib), generation_config.json, and the tokeniser with its chat
-template. A reward model becomes a classifier with one label (docs/hugging_face.md). DIR appears when all of it is written. The host's memory
+PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. DIR gets config.json,
+safetensors (several with an index, if they are larger than --shard_gib), generation_config.json, and the tokeniser with
+its chat template. A reward model becomes a classifier with one label. DIR appears when all of it is written. The host
 holds one tensor at a time. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything else.
 """
 

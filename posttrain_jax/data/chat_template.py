@@ -13,9 +13,9 @@ _DEFAULT = "default"
 def find_chat_template(directory: pathlib.Path, tokenizer_config: Mapping[str, Any]) -> str | None:
   """Returns the Jinja source of a model's chat template, or None if it has none.
 
-  The first of these that exists is read: `chat_template.jinja` with the named templates in `additional_chat_templates/`;
-  `chat_template` in `tokenizer_config.json`; `chat_template.json`. Of several named templates it is "default"; one
-  that is alone may have any name.
+  The first of these that exists is read: `chat_template.jinja` and the named ones in `additional_chat_templates/`;
+  `chat_template` in `tokenizer_config.json`; `chat_template.json`. Of several templates it is "default". One that is
+  alone may have any name.
 
   Args:
     directory: the model's directory.

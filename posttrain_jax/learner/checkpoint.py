@@ -205,7 +205,10 @@ class Checkpointer:
 
 
 def _layer_by_layer(state: Any) -> Any:
-  """Asks for a chunk of its own for each layer of a stack, so that a reader need not hold the whole stack."""
+  """Asks Orbax to store each layer of a stack in chunks of its own.
+
+  A reader of one layer (`stored_params`) would have to decode the whole stack otherwise.
+  """
 
   def one(leaf):
     if not isinstance(leaf, nnx.Variable):

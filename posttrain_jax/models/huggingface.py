@@ -58,8 +58,8 @@ def open_directory(directory: pathlib.Path) -> tuple[TransformerConfig, dict[str
   """
   if (directory / "adapter_config.json").exists():
     raise InputError(
-      f"{directory / 'adapter_config.json'}: found an adapter (LoRA), which is not applied; expected weights into which "
-      "it is merged"
+      f"{directory / 'adapter_config.json'}: found an adapter (LoRA), which is not applied; expected weights into "
+      "which it is merged"
     )
   config = parse_config(read_json(directory / "config.json"), directory / "config.json")
   tensors = {}

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import ml_dtypes
@@ -160,7 +162,7 @@ def test_a_reward_models_constant_is_kept_apart(tmp_path, caplog):
 
 
 def test_padding_that_may_end_a_text_is_not_named_in_a_classifier(tmp_path):
-  """Transformers scores the last token that is not padding; a text that ends with the end token has to be scored there."""
+  """Transformers scores the last token that is not padding. Ours score the last token, also where it is the end."""
   model = TransformerConfig(len(SYMBOLS) + 2, 2, 8, 12, 2, 1, 4, scalar_head=True)
   tokenizer = Tokenizer(tiny_tokenizer(SYMBOLS).backend, eos_id=1, pad_id=1, stop_ids=(1, 0))
   write_run(tmp_path / "run", model, random_params(model), tokenizer=tokenizer)
@@ -247,3 +249,41 @@ def test_parameters_that_are_not_finite_are_refused(tmp_path):
 
 def test_a_choice_of_a_checkpoint_is_for_runs(tmp_path):
   assert refused(tmp_path, tmp_path, tmp_path / "output", which=Which.BEST).startswith("--checkpoint=best: ")
+
+
+@pytest.mark.slow
+def test_a_gguf_file_leaves_whole(tmp_path):
+  pytest.importorskip("gguf", reason="reading GGUF needs `pip install gguf`")
+  try:
+    source = open_policy("smollm2-135m-instruct")
+  except InputError as error:
+    pytest.skip(str(error))
+  convert("smollm2-135m-instruct", tmp_path / "output", shard_bytes=2**28)
+  assert len(list(tmp_path.glob("output/model-*.safetensors"))) == 3
+  found = open_policy(str(tmp_path / "output"))
+  assert found.model == source.model and found.tokenizer.digest() == source.tokenizer.digest()
+  jax.tree.map(np.testing.assert_array_equal, found.params, source.params)
+
+
+_MEASURE = """
+import resource, sys
+from posttrain_jax.assembly.convert import convert
+convert(sys.argv[1], sys.argv[2])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(sys.argv[3], sys.argv[4], shard_bytes=2**26)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_the_host_never_holds_the_model(tmp_path):
+  """Nor a stack of layers: of a run of 400 MB whose largest tensor has 6 MB."""
+  sizes = dict(vocab_size=2048, embed_dim=768, mlp_dim=2048, num_heads=12, num_kv_heads=12, head_dim=64, tied=True)
+  runs = []
+  for layers in (1, 14):
+    model = TransformerConfig(num_layers=layers, **sizes)
+    write_run(tmp_path / str(layers), model, random_params(model), mesh={"fsdp": 4, "tensor": 2})
+    runs += [str(tmp_path / str(layers)), str(tmp_path / f"output{layers}")]
+  assert model.num_params * 4 > 4e8
+  done = subprocess.run([sys.executable, "-c", _MEASURE, *runs], capture_output=True, text=True, check=True)
+  assert int(done.stdout.splitlines()[-1]) * 1024 < 6e7

@@ -61,7 +61,7 @@ def test_what_is_not_there(checkpoints, tmp_path):
   assert stored_params.open_params(tmp_path, ABSTRACT) is None
   with pytest.raises(InputError, match="step 7 is not there"):
     stored_params.open_params(directory, ABSTRACT, step=7)
-  with pytest.raises(InputError, match="leaf average/blocks/.* is absent"):
+  with pytest.raises(InputError, match=r"leaf average/blocks/.* is absent"):
     stored_params.open_params(directory, ABSTRACT, name="average")
   _, other = abstract_transformer(TransformerConfig(16, 3, 8, 8, 4, 2, 4))
   with pytest.raises(InputError, match=r"is float32\[3, .*expected float32\[3, "):

@@ -71,7 +71,7 @@ def test_nothing_is_read_before_it_is_asked_for():
 def test_what_does_not_fit():
   config = TransformerConfig(**SIZES)
   tensors = stored(config, params(config))
-  with pytest.raises(InputError, match="^model: tensor 'lm_head.weight' is missing"):
+  with pytest.raises(InputError, match=r"^model: tensor 'lm_head.weight' is missing"):
     match(config, {name: t for name, t in tensors.items() if name != "lm_head.weight"}, WHERE)
   with pytest.raises(InputError, match="tensor 'more' has no place in this architecture"):
     match(config, {**tensors, "more": tensors["model.norm.weight"]}, WHERE)
