@@ -42,7 +42,7 @@ def test_the_last_line_has_the_files_and_the_parameters(run, tmp_path):
   assert "model.safetensors.index.json" in last["files"] and len(last["files"]) > 7
 
 
-@pytest.mark.slow  # compiles twice; that model, tokeniser and parameters are equal is tested in tests/assembly/convert_test.py
+@pytest.mark.slow  # tests/assembly/convert_test.py shows that model, parameters and tokeniser are the same
 def test_what_was_written_evaluates_like_the_run(run, tmp_path):
   convert(str(run), tmp_path / "output")
   first, second = (
