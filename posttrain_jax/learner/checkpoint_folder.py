@@ -48,6 +48,30 @@ def set_aside_steps(directory: pathlib.Path) -> list[pathlib.Path]:
   return [path for path in _entries(directory) if _SET_ASIDE.fullmatch(path.name) and _is_checkpoint(path)]
 
 
+def choose_step(directory: pathlib.Path, step: int | None = None) -> tuple[int | None, list[str]]:
+  """Finds the step to read, and checks its files.
+
+  Args:
+    directory: the checkpoints of a run.
+    step: which step; None: the newest undamaged one.
+
+  Returns:
+    As `newest_undamaged`.
+
+  Raises:
+    InputError: if the step asked for is missing or damaged, or if there are steps and none is undamaged.
+  """
+  if step is None:
+    return newest_undamaged(directory)
+  steps = finished_steps(directory)
+  if step not in steps:
+    raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
+  found = damage(directory, step)
+  if found is not None:
+    raise InputError(f"checkpoint {directory / str(step)} is damaged: {found}; expected its files as they were written")
+  return step, []
+
+
 def newest_undamaged(directory: pathlib.Path) -> tuple[int | None, list[str]]:
   """Finds the newest step whose files agree with its manifest; a warning names each newer one.
 
