@@ -1,4 +1,7 @@
-"""Writes any model as a Hugging Face directory: a run's, a GGUF file's, or another Hugging Face directory's."""
+"""Writes any model as a Hugging Face directory.
+
+The model is a run's, a GGUF file's or another Hugging Face directory's.
+"""
 
 import contextlib
 import dataclasses
@@ -15,6 +18,7 @@ from absl import logging
 
 from posttrain_jax.assembly.model import Which, find_tokenizer, is_run, open_run_params
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.local_path import local_path
 from posttrain_jax.models import gguf, huggingface
 from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
@@ -72,7 +76,7 @@ def convert(
     InputError: if the model cannot be read, if Hugging Face's format cannot express what it computes, or if the
       destination is not empty or cannot be written.
   """
-  output = pathlib.Path(destination).expanduser().resolve()
+  output = local_path(destination, "--output").resolve()
   if output.exists() and (not output.is_dir() or any(output.iterdir())):
     found = "a directory that is not empty" if output.is_dir() else "a file"
     raise InputError(f"--output={destination}: found {found}, expected an empty directory or none")
@@ -143,7 +147,10 @@ def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _replacing(output: pathlib.Path, given: str | pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary directory beside `output`, which takes its place in the end, or is removed after an error."""
+  """Gives a temporary directory that takes the place of `output` in the end.
+
+  It stands beside `output` and is removed after an error.
+  """
   temporary = None
   try:
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -242,7 +242,10 @@ def _run_config(path: pathlib.Path) -> TransformerConfig:
 
 
 def _leaf_and_step(path: pathlib.Path, which: Which | None) -> tuple[str, int | None]:
-  """Returns where a run's checkpoints have the parameters, and the step to read; None for the newest."""
+  """Returns where a run's checkpoints have the parameters, and the step to read.
+
+  The step is None for the newest.
+  """
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
   if which == Which.BEST and step is None:
     raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")

@@ -128,7 +128,10 @@ class Checkpointer:
       self._sealing.start()
 
   def check(self) -> None:
-    """Raises the exception of a save that has failed in the background; does not wait for one that goes on."""
+    """Raises the exception of a save that has failed in the background.
+
+    It does not wait for a save that goes on.
+    """
     failure, self._failure = self._failure, None
     if failure is not None:
       raise failure

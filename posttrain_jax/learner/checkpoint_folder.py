@@ -37,7 +37,7 @@ def finished_steps(directory: pathlib.Path) -> list[int]:
 
 
 def lost_steps(directory: pathlib.Path) -> list[int]:
-  """Lists the steps that have files, but neither a manifest nor the mark of an unfinished step."""
+  """Lists the steps that have files, but neither manifest nor mark."""
   steps = _steps(directory, _STEP, _is_checkpoint)  # first: a run that is still saving may add one
   known = {*finished_steps(directory), *_steps(directory, _MARK, _is_file)}
   return [step for step in steps if step not in known]

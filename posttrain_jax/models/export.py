@@ -1,4 +1,6 @@
-"""Writes the weights of a Hugging Face directory: safetensors, in shards with an index where there are several.
+"""Writes the weights of a Hugging Face directory.
+
+They are safetensors files, in shards with an index where there are several.
 
 Tensors are read, cast and written one after the other. So the host holds one tensor, however large the model is; the
 package `safetensors` would hold a whole shard. The format is a length, a JSON header with each tensor's dtype, shape

@@ -1,4 +1,6 @@
-"""Says which stored tensor of a Hugging Face checkpoint is which parameter, for reading and for writing.
+"""Says which stored tensor of a Hugging Face checkpoint is which parameter.
+
+Reading and writing use the same table.
 
 There is one table, `sources`. `match` finds a checkpoint's tensors by it, `assemble` makes our parameters of them, and
 `disassemble` makes stored tensors of our parameters. Matrices are stored as [out, in], one tensor a layer. Ours are

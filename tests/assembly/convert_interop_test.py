@@ -1,4 +1,7 @@
-"""What leaves computes the same in transformers. Needs `pip install -e '.[interop]'`; skipped where it is not there."""
+"""Compares a model that was converted with the same one in transformers.
+
+It needs `pip install -e '.[interop]'`, and is skipped without it.
+"""
 
 import json
 

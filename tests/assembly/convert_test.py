@@ -1,4 +1,7 @@
-"""Any model leaves as a Hugging Face directory: the same bytes where it came from one, whole or not at all."""
+"""Tests that any model leaves as a Hugging Face directory.
+
+If it came from one, the bytes are the same. It is written whole or not at all.
+"""
 
 import json
 import pathlib
@@ -54,7 +57,7 @@ SYMBOLS = "abcdefghijklm"
 
 
 def weights(directory):
-  """Every tensor of a directory by name."""
+  """Returns every tensor of a directory by name."""
   return {name: array for file in directory.glob("*.safetensors") for name, array in load_file(file).items()}
 
 
@@ -66,7 +69,10 @@ def assert_same_bytes(found, expected):
 
 
 def write_run(workdir, model, params, *, tokenizer=None, mesh=None, **more):
-  """A run's workdir with one checkpoint, of parameters that may be on several devices."""
+  """Makes a run's workdir with one checkpoint.
+
+  Its parameters may be on several devices.
+  """
   tokenizer = tokenizer or tiny_tokenizer(SYMBOLS)
   save_description(Policy(model, tokenizer), workdir)
   if mesh is not None:

@@ -1,4 +1,4 @@
-"""A chat template is found wherever published models have it."""
+"""Tests that a chat template is found wherever published models have it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command writes a directory that evaluates like the run."""
+"""Tests that the command writes a directory that evaluates like the run."""
 
 import json
 import subprocess

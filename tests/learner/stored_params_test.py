@@ -1,4 +1,4 @@
-"""Parameters of a checkpoint that eight devices wrote, read one layer at a time."""
+"""Reads parameters that eight devices wrote, one layer at a time."""
 
 import jax
 import numpy as np

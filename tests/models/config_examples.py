@@ -1,4 +1,7 @@
-"""The content of published and of small `config.json` files, one for each family and head."""
+"""Holds `config.json` files, published and small ones.
+
+There is one for each family and head.
+"""
 
 LLAMA = {
   "architectures": ["LlamaForCausalLM"],

@@ -1,4 +1,7 @@
-"""`config.json`: read in all its forms, refused where the model would compute something else, and written."""
+"""Tests how `config.json` is read in all its forms, refused and written.
+
+It is refused where the model would compute something else.
+"""
 
 import json
 import pathlib

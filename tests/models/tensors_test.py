@@ -1,4 +1,7 @@
-"""One table of tensors' names: what is taken apart is put together again, and everything has its place once."""
+"""Tests that one table of names takes tensors apart and puts them together.
+
+Each tensor has its place once.
+"""
 
 import pathlib
 

@@ -1,4 +1,7 @@
-"""A Hugging Face directory with random weights, written apart from the code under test."""
+"""Writes a Hugging Face directory with random weights.
+
+It does so apart from the code under test.
+"""
 
 import json
 
