@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,18 +12,15 @@ import pytest
 from flax import nnx
 
 from posttrain_jax import losses
-from posttrain_jax.learner.division import Division
+from posttrain_jax.learner import policy_gradient
 from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
 from posttrain_jax.learner.policy_batch import count_totals
 from posttrain_jax.learner.policy_gradient import make_loss, objective_weights, token_inputs
-from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.losses import policy, token_surrogates
 from posttrain_jax.losses.surrogate import per_token_surrogate
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.forward import answer_hidden
-from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_correction, make_objective
-from tests.learner.small_policy import MODEL, OPTIMIZER, TC, G, P, host, make_batch
+from tests.learner.small_policy import TC, G, P, make_batch
 from tests.random_params import graph, random_params
 
 SMALL = TransformerConfig(17, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
@@ -47,38 +45,32 @@ OPTIONS = {
   ],
 )
 def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
-  """Compares one computation of the logits with two, for losses that are sums over tokens.
-
-  The comparison is on and off policy, with all metrics.
-  """
+  """Losses that are sums over tokens: one computation of the logits against two, on and off policy, all metrics."""
   assert objective.is_sum_over_tokens
   rng = np.random.default_rng(5)
   batch = dataclasses.replace(
     make_batch(prompts=2 * P),
+    old_logprobs=rng.normal(-2.8, 0.3, (2 * P, G, TC)).astype(np.float32),
     reference_logprobs=rng.normal(-2.8, 0.3, (2 * P, G, TC)).astype(np.float32),
     correct=rng.random((2 * P, G)) < 0.5,
   )
 
-  def train():
-    learner = PolicyLearner(
-      MODEL,
-      objective,
-      OPTIMIZER,
-      make_mesh({}, jax.devices()[:1]),
-      Division(prompts_per_update=P, micro_batches=2, rows_per_prompt=1),
-      max_skipped_updates=3,
-      seed=0,
-    )
-    return learner.train(batch), host(learner.state.params)
+  def outputs(on_policy):
+    loss = make_loss(graph(SMALL), objective, on_policy=on_policy)
 
-  metrics, params = train()
+    def scalar(params, batch):
+      output = loss(params, batch, count_totals(batch))
+      return output.loss, (output.sums, output.maxima)
+
+    return jax.jit(jax.value_and_grad(scalar, has_aux=True))(random_params(SMALL), batch)
+
+  found = [outputs(on_policy) for on_policy in (True, False)]
   monkeypatch.setattr(Objective, "is_sum_over_tokens", False)
-  expected_metrics, expected_params = train()
-  assert metrics.keys() == expected_metrics.keys()
-  for name, expected in expected_metrics.items():
-    np.testing.assert_allclose(metrics[name], expected, rtol=2e-4, atol=2e-6, err_msg=name)
-  for found, expected in zip(jax.tree.leaves(params), jax.tree.leaves(expected_params)):
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+  for (one, gradient), on_policy in zip(found, (True, False)):
+    two, expected = outputs(on_policy)
+    chex.assert_trees_all_close(one, two, rtol=2e-4, atol=2e-6)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-3, atol=2e-6)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
 
 
 @functools.cache
@@ -91,18 +83,34 @@ def off_policy_batch():
   return dataclasses.replace(made, mask=mask, old_logprobs=old)
 
 
+@pytest.fixture
+def lookup(monkeypatch):
+  """Replaces the transformer with a lookup of the token before, which compiles in a fraction of the time.
+
+  A chunk concerns only what follows the transformer.
+  """
+
+  def hidden(model, prompts, prompt_lengths, answers):
+    last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)
+    before = jnp.concatenate([jnp.broadcast_to(last[..., None], (*answers.shape[:2], 1)), answers[..., :-1]], axis=-1)
+    return model.embed[...][before]
+
+  monkeypatch.setattr(policy_gradient, "answer_hidden", hidden)
+  return hidden
+
+
 def loss_and_gradient(objective, batch):
   loss = make_loss(graph(SMALL), objective, on_policy=False)
   scalar = lambda params, batch: loss(params, batch, count_totals(batch)).loss  # noqa: E731
   return jax.jit(jax.value_and_grad(scalar))(random_params(SMALL), batch)
 
 
-def expected_loss_and_gradient(objective, batch):
+def expected_loss_and_gradient(hidden, objective, batch):
   """Differentiates through all logits at once: no chunk, no other function of `learner`."""
 
   def loss(params):
     model = nnx.merge(graph(SMALL), params)
-    logits = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers) @ model.unembedding()
+    logits = hidden(model, batch.prompts, batch.prompt_lengths, batch.answers) @ model.unembedding()
     logprobs = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.answers[..., None], axis=-1)[..., 0]
     surrogate = getattr(policy, objective.surrogate)
     parameters = inspect.signature(surrogate).parameters
@@ -114,9 +122,9 @@ def expected_loss_and_gradient(objective, batch):
   return jax.jit(jax.value_and_grad(loss))(random_params(SMALL))
 
 
-def assert_right_whatever_the_chunk(**changes):
+def assert_right_whatever_the_chunk(hidden, **changes):
   batch, off = off_policy_batch(), make_correction(level="off")
-  expected, expected_gradient = expected_loss_and_gradient(make_objective(correction=off, **changes), batch)
+  expected, expected_gradient = expected_loss_and_gradient(hidden, make_objective(correction=off, **changes), batch)
   assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradient)) > 1e-3
   for chunk in (1, 7, 1024):  # a token, parts of rows, all tokens
     loss, gradient = loss_and_gradient(make_objective(correction=off, logprob_chunk=chunk, **changes), batch)
@@ -126,8 +134,8 @@ def assert_right_whatever_the_chunk(**changes):
 
 
 @pytest.mark.parametrize("surrogate", surrogates())
-def test_loss_and_gradient_do_not_depend_on_the_chunk(surrogate):
-  assert_right_whatever_the_chunk(surrogate=surrogate, surrogate_options=OPTIONS.get(surrogate, {}))
+def test_loss_and_gradient_do_not_depend_on_the_chunk(surrogate, lookup):
+  assert_right_whatever_the_chunk(lookup, surrogate=surrogate, surrogate_options=OPTIONS.get(surrogate, {}))
 
 
 def row_mixing(learner_logprobs, old_logprobs, advantages, mask):
@@ -136,22 +144,22 @@ def row_mixing(learner_logprobs, old_logprobs, advantages, mask):
   return jnp.where(mask, -ratio * advantages * jnp.exp(learner_logprobs), 0)
 
 
-def test_a_new_surrogate_that_mixes_a_rows_tokens_is_right_without_saying_anything(monkeypatch):
+def test_a_new_surrogate_that_mixes_a_rows_tokens_is_right_without_saying_anything(monkeypatch, lookup):
   # In whatever file it stands.
   monkeypatch.setattr(token_surrogates, "row_mixing", row_mixing, raising=False)
   monkeypatch.setattr(policy, "row_mixing", row_mixing, raising=False)
   assert "row_mixing" in surrogates() and not make_objective(surrogate="row_mixing").is_sum_over_tokens
-  assert_right_whatever_the_chunk(surrogate="row_mixing")
+  assert_right_whatever_the_chunk(lookup, surrogate="row_mixing")
 
 
-def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch):
+def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch, lookup):
   @per_token_surrogate
   def marked(learner_logprobs, old_logprobs, advantages, mask):
     return row_mixing(learner_logprobs, old_logprobs, advantages, mask)
 
   monkeypatch.setattr(policy, "marked", marked, raising=False)
   with pytest.raises(AssertionError, match="Not equal to tolerance"):
-    assert_right_whatever_the_chunk(surrogate="marked")
+    assert_right_whatever_the_chunk(lookup, surrogate="marked")
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)
