@@ -35,7 +35,7 @@ from posttrain_jax.parallel.processes import is_main, refuse_several
 from posttrain_jax.pipelines import offline, online_dpo
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
@@ -72,7 +72,7 @@ class DPOSettings(OfflineSettings):
   model: ModelSettings
   mesh: Mapping[str, int]
   memory: Memory
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   preferences: DPOPreferences
   objective: PreferenceObjective
   reference: ReferenceCache

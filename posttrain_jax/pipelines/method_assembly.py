@@ -8,7 +8,7 @@ config.json, and a run does not go on over data that have changed.
 
 import contextlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -31,7 +31,7 @@ from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation, SetsSett
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
+from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardWorkers
@@ -64,7 +64,7 @@ class MethodAssembly:
     settings: MethodSettings,
     stack: contextlib.ExitStack,
     *,
-    warmup: SupervisedSettings | None = None,
+    warmup: WarmUpSettings | None = None,
     memory: Memory | None = None,
     scalar_head: bool = False,
     symbols: Sequence[str] = SYMBOLS,
@@ -92,6 +92,7 @@ class MethodAssembly:
     self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)
     self.digests |= self.warm_up.digests
     self._evaluator: Evaluator | None = None
+    self._evaluated: dict[str, Any] | None = {}
 
   def prompts(self, section: PromptSettings, *, max_prompt_length: int, where: str = "prompts") -> list[Prompt]:
     """Reads the prompts that a group of the config names.
@@ -159,6 +160,11 @@ class MethodAssembly:
     check_answer_style(rewards, sets.answer_style)
     self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
     self.digests |= self._evaluator.digests
+    # Functions of one's own may change without a change of the config, so what they say is not kept.
+    known = all(each.function.startswith("posttrain_jax.") for each in rewards.functions.values())
+    names = ("answer_style", "slots", "max_prompt_length", "max_new_tokens", "sets")
+    sections = {name: as_config(sets)[name] for name in names}
+    self._evaluated = {"eval": sections, "rewards": as_config(rewards), "scored": score is not None} if known else None
     return self._evaluator
 
   def require_trained_policy(self) -> None:
@@ -219,6 +225,16 @@ class MethodAssembly:
     Raises:
       Preempted: if SIGTERM arrives in the warm-up; a checkpoint is there.
     """
-    self.policy = self.warm_up(directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept)
+    self.policy = self.warm_up(
+      directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept, inputs=self._warm_up_inputs()
+    )
     if save_model:
       save_description(self.policy, directory.path)
+
+  def _warm_up_inputs(self) -> dict[str, Any] | None:
+    """Returns what the warm-up is made from and evaluated on; None if that is not all known."""
+    if self._evaluated is None:
+      return None
+    sources = ("tokenizer", "model", "reward_model", "eval.")
+    read = {name: digest for name, digest in self.digests.items() if name.startswith(sources)}
+    return {"model": as_config(self._settings.model), "read": read, **self._evaluated}

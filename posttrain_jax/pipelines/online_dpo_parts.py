@@ -18,7 +18,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import CheckpointSettings, ReportSettings
@@ -65,7 +65,7 @@ class OnlineDPOSettings:
   steps: int = at_least(0)
   model: ModelSettings
   mesh: Mapping[str, int]
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   objective: PreferenceObjective
   online: OnlineSettings
   prompts: PromptSettings

@@ -146,6 +146,7 @@ def plan(
 def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Returns the config of a supervised run like a DAPO run's warm-up."""
   config = base.warmup.copy_and_resolve_references().unlock()
+  del config.given_model
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()
   config.memory = dict(optimizer=base.memory.optimizer)
