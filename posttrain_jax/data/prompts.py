@@ -175,6 +175,7 @@ def make_prompts(
   prompt_field: str | None = None,
   answer_field: str | None = None,
   over_limit: OverLimit = OverLimit.ERROR,
+  limit_field: str = "max_length",
 ) -> tuple[list[Prompt], int]:
   """Checks rows and renders their prompts.
 
@@ -187,6 +188,7 @@ def make_prompts(
     answer_field: column of the reference answer, which is text or a number; None: the first of ANSWER_FIELDS that the
       row has.
     over_limit: action on a prompt with more than `max_length` tokens.
+    limit_field: the config field of that limit, which messages name.
 
   Returns:
     (prompts, number of prompts dropped for their length). `Prompt.index` is the position in `rows`, even if other
@@ -214,12 +216,12 @@ def make_prompts(
       raise InputError(f"{row.source}: {error}") from None
     if len(tokens) > max_length:
       if over_limit == OverLimit.ERROR:
-        raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length}")
+        raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length} ({limit_field})")
       dropped += 1
       continue
     prompts.append(Prompt(index, tuple(tokens), {**row.columns, "answer": answer}))
   if not prompts:
-    found = f"all {dropped} prompts are over the limit of {max_length} tokens" if dropped else "no rows"
+    found = f"all {dropped} prompts are over the limit of {max_length} tokens ({limit_field})" if dropped else "no rows"
     raise InputError(f"{rows[0].source.rsplit(':', 1)[0] if rows else 'prompts'}: {found}")
   return prompts, dropped
 

@@ -26,6 +26,7 @@ from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
+from posttrain_jax.evaluation.own_data import without_procedural
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
@@ -103,6 +104,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     run.digests |= data.digests
+    otherwise = "preferences/reward/accuracy" if data.held_out else ""
+    evaluation, told = without_procedural(settings.eval, settings.preferences.path, otherwise=otherwise)
+    settings = dataclasses.replace(settings, eval=evaluation)
+    run.tell(told)
     offline.check_best(settings.eval, [*settings.eval.sets, *(["preferences"] if data.held_out else [])])
     pairs, held_out = preferences.pairs(data.train), preferences.pairs(data.held_out)
     if settings.objective.unpaired:

@@ -7,9 +7,11 @@ config.json, and a run does not go on over data that have changed.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import rich.console
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -25,12 +27,14 @@ from posttrain_jax.assembly.judges import (
 )
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
-from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation, SetsSettings
+from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
+from posttrain_jax.evaluation.own_data import OwnPrompts
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.model_reward import ModelReward
@@ -93,16 +97,39 @@ class MethodAssembly:
     self.digests |= self.warm_up.digests
     self._evaluator: Evaluator | None = None
     self._evaluated: dict[str, Any] | None = {}
+    self._own: OwnPrompts | None = None
+    self._told: list[str] = []
 
-  def prompts(self, section: PromptSettings, *, max_prompt_length: int, where: str = "prompts") -> list[Prompt]:
+  def prompts(
+    self,
+    section: PromptSettings,
+    *,
+    max_prompt_length: int,
+    where: str = "prompts",
+    evaluation: EvaluationSettings | None = None,
+  ) -> list[Prompt]:
     """Reads the prompts that a group of the config names.
+
+    Args:
+      section: the group.
+      max_prompt_length: limit in tokens, of the config's field `rollout.max_prompt_length`.
+      where: the group's name.
+      evaluation: the config's `eval`, which may hold some prompts of a file out; None for all prompts.
 
     Raises:
       InputError: if there are none, or if a row is not fit for use.
     """
-    found, digests = load_prompts(section, self.policy.tokenizer, max_prompt_length=max_prompt_length, where=where)
+    own = OwnPrompts(section, evaluation, max_prompt_length=max_prompt_length)
+    found, digests = own.training(self.policy.tokenizer, where=where)
     self.digests |= digests
+    if evaluation is not None:
+      self._own = own
+      self.tell(own.told)
     return found
+
+  def tell(self, line: str) -> None:
+    """Keeps a line for the user, who sees it once the run's directory is open."""
+    self._told += [line] if line else []
 
   def workers(self, rewards: RewardSettings) -> RewardWorkers:
     """Starts the processes that run the reward functions; they end with the run.
@@ -157,8 +184,14 @@ class MethodAssembly:
     Raises:
       InputError: if a set is empty, or if votes and verifier read answers differently.
     """
+    parts = {}
+    if self._own is not None:
+      own, parts = self._own.sets()
+      sets = dataclasses.replace(sets, sets=own)
     check_answer_style(rewards, sets.answer_style)
-    self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
+    self._evaluator = Evaluator(
+      sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score, parts=parts
+    )
     self.digests |= self._evaluator.digests
     # Functions of one's own may change without a change of the config, so what they say is not kept.
     known = all(each.function.startswith("posttrain_jax.") for each in rewards.functions.values())
@@ -212,6 +245,9 @@ class MethodAssembly:
     """
     content = as_config(settings or self._settings)
     directory = self._stack.enter_context(Workdir.open(workdir, content, self.digests))
+    console = rich.console.Console(stderr=True, quiet=not is_main())
+    for line in self._told:
+      console.print(line, highlight=False, markup=False, soft_wrap=True)
     return directory, self._stack.enter_context(Preemption())
 
   def finish(self, directory: Workdir, preemption: Preemption, *, save_model: bool = True) -> None:

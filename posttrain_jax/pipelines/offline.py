@@ -168,6 +168,5 @@ def check_best(times: EvaluationTimes, known: Collection[str], *, epochs: bool =
   if times.every < 0 and not epochs:
     raise InputError(f"eval.every: {times.every}, expected at least 0")
   group = times.best.removeprefix("-").partition("/")[0]
-  if times.every and group not in known:
-    sets = ", ".join(known) or "nothing: no set is evaluated, so eval.every has to be 0"
-    raise InputError(f"eval.best: {times.best!r}, expected SET/METRIC with one of {sets}")
+  if times.every and known and group not in known:  # where nothing is evaluated, no checkpoint is the best
+    raise InputError(f"eval.best: {times.best!r}, expected SET/METRIC with one of {', '.join(known)}")

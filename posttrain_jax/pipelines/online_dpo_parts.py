@@ -136,7 +136,9 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   """
   run = MethodAssembly(settings, stack, warmup=settings.warmup)
   check_division(run.mesh, batch_size=settings.pairs_per_update, micro_batches=settings.learner.micro_batches)
-  prompts = run.prompts(settings.prompts, max_prompt_length=settings.rollout.max_prompt_length)
+  prompts = run.prompts(
+    settings.prompts, max_prompt_length=settings.rollout.max_prompt_length, evaluation=settings.eval
+  )
   engine = rollout_engine(settings.rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.online.reward_model:

@@ -82,9 +82,16 @@ class WarmUpSettings(SupervisedSettings):
 
 
 def prepare(
-  settings: SupervisedSettings, policy: Policy, mesh: Mesh, seed: int
+  settings: SupervisedSettings, policy: Policy, mesh: Mesh, seed: int, *, own_share: float = 0.0
 ) -> tuple[SupervisedSettings, DemonstrationData]:
   """Reads the demonstrations and lays them out.
+
+  Args:
+    settings: the method's.
+    policy: whose tokeniser is used.
+    mesh: over which a batch divides.
+    seed: the config's.
+    own_share: share of a file's prompts that is held out where the config does not say what is.
 
   Returns:
     (the settings with their number of steps, the demonstrations).
@@ -99,6 +106,7 @@ def prepare(
     batch_size=settings.batch_size,
     weighting=settings.loss_weighting,
     seed=stream_seed(seed, Stream.DEMONSTRATIONS),
+    own_share=own_share,
   )
   return offline.with_length(settings, data.batches.num_rows), data
 

@@ -139,6 +139,7 @@ def plan(
         collection.model.path = str(start.path)
         before = add(seed, f"{row}_answers", "collect", collection, start)
         config.demonstrations.path = str(before.path / DEMONSTRATIONS)
+        config.eval.own_share = 0.0  # the study evaluates all rows on the same sets
       add(seed, row, "sft", config, before)
   return list(jobs.values())
 

@@ -104,7 +104,7 @@ class ForgettingSettings:
       micro_batches=self.micro_batches,
       max_skipped_updates=1,
       optimizer=dataclasses.replace(self.optimizer, learning_rate=learning_rate),
-      eval=EvaluationSettings(every=-1, **sets),
+      eval=EvaluationSettings(every=-1, own_share=0.0, own_limit=0, **sets),
       checkpoint=self.checkpoint,
       logging=self.logging,
       loss_weighting=self.loss_weighting,

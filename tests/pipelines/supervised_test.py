@@ -91,7 +91,9 @@ def test_a_warm_up_is_made_once_and_taken_with_the_same_bits(mesh, tmp_path, mon
   assert "taken_from" not in source and not capsys.readouterr().err.count("taken from")
   second, same, source = made("b")
   assert (second, same) == (first, rows) and len(rows) == 3
-  assert source["taken_from"].startswith(str(tmp_path / "cache")) and source["made_in"] == str(tmp_path / "a" / "warmup")
+  assert source["taken_from"].startswith(str(tmp_path / "cache")) and source["made_in"] == str(
+    tmp_path / "a" / "warmup"
+  )
   assert "warm-up: taken from" in capsys.readouterr().err
   assert made("c", seed=1)[0] != first
   monkeypatch.setenv("POSTTRAIN_JAX_WARMUPS", "")
