@@ -69,11 +69,11 @@ def rewards() -> ConfigDict:
     dict(
       accuracy="correct",  # name of the function below whose value is the accuracy, for dynamic sampling and evaluation
       workers=1,  # processes that run the functions and are killed at a time limit; 0: run them in this process
-      batch_seconds=60.0,  # time limit of one call with several answers
-      answer_seconds=10.0,  # time limit of one call with one answer
+      batch_seconds=60.0,  # a call has as many answers as fit in it with `answer_seconds` each, at least one
+      answer_seconds=10.0,  # time limit of one answer
       functions=dict(  # reward functions by name; the reward is their weighted sum
         correct=dict(
-          function="posttrain_jax.rewards.verifiers:exact_answer",  # MODULE:FUNCTION
+          function="posttrain_jax.rewards.verifiers:exact_answer",  # MODULE:FUNCTION or FILE.py:FUNCTION
           weight=1.0,  # factor of its value in the reward
           options=dict(style="answer_line"),  # keyword arguments of the function
         ),
@@ -87,7 +87,8 @@ def model() -> ConfigDict:
   return ConfigDict(
     dict(
       path="",  # PATH_OR_NAME: workdir, Hugging Face directory, GGUF file or known name; empty: random parameters
-      # The sizes have an effect only if the path is empty.
+      # The next fields, up to `rope_theta`, have an effect only if the path is empty.
+      vocabulary="symbols",  # symbols (one token per term of the procedural task) or bytes (reads any text)
       vocab_size=0,  # 0: the tokeniser's
       num_layers=2,  # transformer blocks
       embed_dim=96,  # width of the residual stream

@@ -22,7 +22,7 @@ class RewardFunctionSettings:
   """Holds a config's group of fields about one reward function.
 
   Attributes:
-    function: "module:function".
+    function: "module:function" or "file.py:function".
     weight: of its value in the reward.
     options: its keyword arguments.
   """
@@ -39,8 +39,8 @@ class RewardSettings:
   Attributes:
     accuracy: the function whose value is the accuracy that dynamic sampling and evaluations look at.
     workers: processes that run the functions; 0 for none but this one.
-    batch_seconds: limit for all answers that a worker is given at a time.
-    answer_seconds: limit for one answer.
+    batch_seconds: bound on the limit of a call; it has no more answers than have their `answer_seconds` in it.
+    answer_seconds: limit of one answer.
     functions: the reward functions by name.
   """
 

@@ -18,6 +18,7 @@ from typing import Any
 from posttrain_jax.data import chat
 from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.local_path import local_path
 from posttrain_jax.types import InputError, Prompt
 
 # Usual columns of prompts and references; the first one that a row has is used. GSM8K files here have the worked
@@ -112,7 +113,7 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
   Raises:
     InputError: if the file cannot be read or has no rows, or if a line is not a JSON object.
   """
-  path = pathlib.Path(path)
+  path = local_path(path)
   try:
     content = path.read_bytes()
     text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
@@ -147,7 +148,7 @@ def file_digest(path: str | pathlib.Path) -> str:
     InputError: if the file cannot be read.
   """
   try:
-    with open(path, "rb") as file:
+    with open(local_path(path), "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise InputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -7,7 +7,6 @@ do not depend on the others in it beyond rounding.
 
 import dataclasses
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from posttrain_jax import atomic_files, losses
 from posttrain_jax.assembly.model import Which, find_tokenizer, load_model
 from posttrain_jax.data.prompts import Row, read_jsonl
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.local_path import local_path
 from posttrain_jax.models.buckets import bucket, map_rows
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
@@ -55,7 +55,7 @@ def score(
   Raises:
     InputError: if the model or a row is not fit for use, with file and line, before anything is computed or written.
   """
-  output = pathlib.Path(destination)
+  output = local_path(destination, "--output")
   if not output.absolute().parent.is_dir() or output.is_dir():
     raise InputError(f"--output={destination}: expected a file in a directory that exists")
   lines = read_jsonl(source)

@@ -114,7 +114,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
 
       metrics = {"updates": learner.version, **metrics}
-      if keeper.end(step, metrics, _saved(settings, parts), learner.state.params, extra, stop=stop):
+      if keeper.end(
+        step, metrics, _saved(settings, parts), learner.state.params, extra, files=collector.saved_files, stop=stop
+      ):
         break
     keeper.finish()
   if settings.logging.report and is_main():
@@ -153,7 +155,7 @@ def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitSta
   if _refreshes(settings, parts):
     parts.logprobs.reference = state["reference"]
   learner.skipped.in_a_row = saved["skipped_in_a_row"]
-  parts.collector.restore(saved["collector"])
+  parts.collector.restore(saved["collector"], keeper.restored.path)
   # A run that stopped at the cap on prompts does not go on.
   return keeper, settings.steps + 1 if saved["stopped"] else keeper.step + 1
 

@@ -5,7 +5,9 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from posttrain_jax.data.stream import PromptStream
@@ -23,11 +25,13 @@ from posttrain_jax.rollouts.dynamic_sampling import (
   Verdict,
   drop_uninformative_groups,
 )
-from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
+from posttrain_jax.rollouts.group_arrays import pack, unpack
 from posttrain_jax.rollouts.multi_process import add_up
 from posttrain_jax.rollouts.pass_rates import PassRates
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, InputError, Judge
+
+_GROUPS_FILE = "groups.safetensors"
 
 
 class SamplingCapReached(RuntimeError):
@@ -242,18 +246,25 @@ class Collector:
     return metrics | self.pass_rates.describe()
 
   def state(self) -> dict[str, Any]:
-    """Returns what a checkpoint must hold, as a JSON object."""
+    """Returns what a checkpoint must hold besides `saved_files`, as a JSON object."""
     return {
       "stream": self.stream.position,
-      "carried": [group_to_json(group) for group in self.carried],
+      "carried": len(self.carried),
       "line": self.line.state(),
       "recent_informative": self.recent_informative,
       "recent_judged": self.recent_judged,
       "pass_rates": self.pass_rates.state(),
     }
 
-  def restore(self, state: dict[str, Any]) -> None:
-    """Goes back to a state.
+  def saved_files(self) -> dict[str, Callable[[], bytes]]:
+    """Returns the files that a checkpoint must hold, by name: the groups that were carried or are in line.
+
+    Groups never change, so their bytes may be made later, on another thread.
+    """
+    return {_GROUPS_FILE: functools.partial(pack, [*self.carried, *self.line.groups()])}
+
+  def restore(self, state: dict[str, Any], path: pathlib.Path) -> None:
+    """Goes back to a state, with the files of the checkpoint at `path`.
 
     Raises:
       InputError: if another version of this code made the state.
@@ -264,9 +275,10 @@ class Collector:
         f"checkpoint: the collector's state has no {', '.join(missing)}; another version of posttrain_jax wrote it, "
         "expected this one; start in a new workdir, from that one by model.path"
       )
+    groups = unpack((path / _GROUPS_FILE).read_bytes())
     self.stream.position = state["stream"]
-    self.carried = [group_from_json(group) for group in state["carried"]]
-    self.line.restore(state["line"])
+    self.carried = groups[: state["carried"]]
+    self.line.restore(state["line"], groups[state["carried"] :])
     self.recent_informative, self.recent_judged = state["recent_informative"], state["recent_judged"]
     self.pass_rates.restore(state["pass_rates"])
     self.stream.retired = self.pass_rates.retired

@@ -1,4 +1,4 @@
-"""Writes groups as JSON: exactly for checkpoints, readably for the records under rollouts/."""
+"""Writes groups as JSON: exactly for a replay, readably for the records under rollouts/."""
 
 from typing import Any
 

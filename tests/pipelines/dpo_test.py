@@ -78,6 +78,8 @@ def test_epochs_nothing_held_out_and_answers_to_other_prompts(tmp_path):
     ({"preferences.held_out": 1e-9}, "held out, expected some of each"),
     ({"preferences.limit": -1}, "preferences.limit: -1"),
     ({"eval.every": 1, "eval.best": "held/avg@2"}, "eval.best: 'held/avg@2', expected SET/METRIC with one of heldout"),
+    ({"reference.cache": "gs://b/c"}, "reference.cache: gs://b/c: only paths of this machine's file system"),
+    ({"preferences.path": "s3://b/c.jsonl"}, "s3://b/c.jsonl: only paths of this machine's file system"),
     ({"steps": -1}, "steps: -1, expected at least 0"),
     ({"epochs": -2}, "epochs: -2, expected at least 0"),
     ({"batch_size": 4}, "4 rows do not divide"),

@@ -4,6 +4,7 @@ A prompt's name decides how long its answers are and whether they are right.
 """
 
 import dataclasses
+import json
 import random
 import time
 
@@ -100,3 +101,10 @@ def stream_names(n, count=500):
 
 def names_of(drawn):
   return [(prompt.index, prompt.attempt) for prompt in drawn]
+
+
+def saved(collector, path):
+  """What a checkpoint has of a collector: its JSON state, and its files under `path`."""
+  for name, content in collector.saved_files().items():
+    (path / name).write_bytes(content())
+  return json.loads(json.dumps(collector.state()))

@@ -21,6 +21,7 @@ from tests.pipelines.scripted_collector import (
   make,
   make_settings,
   names,
+  saved,
   stream_names,
 )
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
@@ -70,12 +71,10 @@ def test_every_group_that_was_started_is_judged_and_none_is_cut_off(mode):
   drawn = collector.stream.position
   assert drawn == sum(collected.metrics["sampling/prompts_drawn"] for collected in steps)
   generated = sum(collected.metrics["sampling/tokens_generated"] for collected in steps)
-  left = collector.line.state()  # those that go on, in `carry`
-  assert found + [(each["group"]["prompt"]["index"], each["group"]["prompt"]["attempt"]) for each in left] == (
-    stream_names(drawn)
-  )
+  left = collector.line.groups()  # those that go on, in `carry`
+  assert found + names(left) == stream_names(drawn)
   tokens = sum(int(group.lengths.sum()) for collected in steps for group, _ in collected.judged)
-  tokens += sum(len(answer["tokens"]) for each in left for answer in each["group"]["answers"])
+  tokens += sum(int(group.lengths.sum()) for group in left)
   assert generated == tokens
   assert bool(left) == (mode == Admission.CARRY)
 
@@ -175,11 +174,11 @@ def test_failed_verifiers_drop_a_group_without_being_wrong_answers():
 
 
 @pytest.mark.parametrize("mode", Admission)
-def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode):
+def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode, tmp_path):
   collector, again = make(mode, retire_after=1), make(mode, retire_after=1)
   collect(collector, 2)
-  state = json.loads(json.dumps(collector.state()))
-  again.restore(state)
+  state = saved(collector, tmp_path)
+  again.restore(state, tmp_path)
   assert json.loads(json.dumps(again.state())) == state
   earlier = {name: value for name, value in state.items() if name != "recent_judged"}
   with pytest.raises(InputError, match=r"^checkpoint: the collector's state has no recent_judged; another version"):
