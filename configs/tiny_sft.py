@@ -135,7 +135,7 @@ def training() -> ConfigDict:
         learning_rate=3e-3,  # peak
         schedule="cosine",  # after the warm-up: constant, linear or cosine
         warmup_updates=50,  # updates over which the rate rises linearly from 0
-        decay_updates=900,  # update at which linear and cosine reach their end; 0 with epochs: the last update
+        decay_updates=900,  # update at which linear and cosine reach their end; 0: the last update
         end_fraction=0.05,  # final rate as a share of the peak
         b1=0.9,  # decay of the first moment
         b2=0.98,  # decay of the second moment

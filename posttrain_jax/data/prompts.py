@@ -7,15 +7,13 @@ is compiled, and errors name file and line.
 
 import dataclasses
 import enum
-import gzip
 import hashlib
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from posttrain_jax.data import chat
+from posttrain_jax.data import chat, jsonl_text
 from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.local_path import local_path
@@ -108,20 +106,13 @@ class PromptFormat:
 def read_jsonl(path: str | pathlib.Path) -> list[Row]:
   r"""Reads the rows of a JSONL file.
 
-  The file is gzipped if its name ends in .gz. Only "\n" ends a line. Blank lines are skipped.
+  The file is gzipped if its name ends in .gz. Only "\n" ends a line. Blank lines and a byte-order mark are skipped.
 
   Raises:
     InputError: if the file cannot be read or has no rows, or if a line is not a JSON object.
   """
   path = local_path(path)
-  try:
-    content = path.read_bytes()
-    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-  except FileNotFoundError:
-    raise InputError(f"{path}: no such file") from None
-  except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-    raise InputError(f"{path}: cannot be read: {error}") from None
-  rows = []
+  text, rows = jsonl_text.read_text(path), []
   # Not splitlines: it also splits at characters such as U+2028, which strings in JSON may contain.
   for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
@@ -132,9 +123,11 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
       if "\\u" in line:
         json.dumps(columns, ensure_ascii=False).encode()  # fails on half a character, which no tokeniser accepts
     except (ValueError, RecursionError) as error:
-      raise InputError(f"{source}: malformed JSON: {error}") from None
+      hint = "" if rows else jsonl_text.hint(path, text)
+      raise InputError(f"{source}: malformed JSON: {error}{hint}") from None
     if not isinstance(columns, dict):
-      raise InputError(f"{source}: found a JSON {type(columns).__name__}, expected an object")
+      hint = "" if rows else jsonl_text.hint(path, text)
+      raise InputError(f"{source}: found a JSON {type(columns).__name__}, expected an object{hint}")
     rows.append(Row(columns, source))
   if not rows:
     raise InputError(f"{path}: no rows")

@@ -184,7 +184,10 @@ def _report(share: Share, name: str) -> None:
   invalid = sum(reward is None for reward in share.rewards)
   if share.failures or invalid:
     why = share.failures[-1] if share.failures else "returned None, NaN, infinity or no number"
-    logging.warning("reward function %s: %d of %d answers have no reward: %s", name, invalid, len(share.rewards), why)
+    if invalid:
+      logging.warning("reward function %s: %d of %d answers have no reward: %s", name, invalid, len(share.rewards), why)
+    else:
+      logging.warning("reward function %s: failed, and gave all answers a reward when tried again: %s", name, why)
 
 
 class _InProcess:

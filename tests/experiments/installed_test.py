@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -51,7 +52,9 @@ def test_a_binary_runs_in_any_directory_with_a_config_of_the_package(tmp_path):
 
 @pytest.mark.slow  # builds a wheel
 def test_a_wheel_is_all_that_is_needed(tmp_path):
-  build = ["pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", f"--wheel-dir={tmp_path}", str(ROOT)]
+  source = tmp_path / "source"  # a build leaves files behind
+  shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info"))
+  build = ["pip", "wheel", "--no-deps", "--quiet", f"--wheel-dir={tmp_path}", str(source)]
   subprocess.run([sys.executable, "-m", *build], check=True, cwd=tmp_path)
   (wheel,) = tmp_path.glob("*.whl")
   with zipfile.ZipFile(wheel) as archive:
