@@ -4,7 +4,7 @@
 
 Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint
 (SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: a disk that
-fails, with one line `error: ...`, or another error with a traceback.
+fails or numbers that became NaN or infinite, with one line `error: ...`, or another error with a traceback.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -153,8 +153,10 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       print("interrupted: run the same command again", file=sys.stderr)
       sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
+      from posttrain_jax.types import NotFinite  # imports JAX, which a run did by now
+
       _fail_on_bad_input(error)
-      failure = str(error) if isinstance(error, DiskFailure) else disk_failure(error)
+      failure = str(error) if isinstance(error, DiskFailure | NotFinite) else disk_failure(error)
       if failure is not None:
         _fail(failure, code=1)
       raise

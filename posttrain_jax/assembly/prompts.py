@@ -9,7 +9,6 @@ from absl import logging
 from posttrain_jax.data import arithmetic, preferences, prompts, sources
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.rewards.judge import check_reference
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import Prompt
 
@@ -93,7 +92,9 @@ def load_prompts(
   limit_field: str = "max_prompt_length",
   part: Part | None = None,
 ) -> tuple[list[Prompt], dict[str, str]]:
-  """Reads the prompts that a config section names, checked and as token ids.
+  """Reads the prompts that a config section names, as token ids.
+
+  Reference answers are not checked here: `assembly.references` does it, for the verifiers that need them.
 
   Args:
     section: which prompts.
@@ -129,11 +130,10 @@ def load_prompts(
     tokenizer,
     max_length=max_prompt_length,
     prompt_format=section.prompt_format,
+    answer_required=False,  # `assembly.references` checks what the run's reward functions need
     over_limit=section.over_limit,
     limit_field=limit_field,
   )
-  for prompt in found:
-    check_reference(prompt.row, rows[prompt.index].source)
   if dropped:
     logging.warning("%s: dropped %d of %d prompts over %d tokens", where, dropped, len(rows), max_prompt_length)
   return found, {where: digest}

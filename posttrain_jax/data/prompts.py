@@ -168,6 +168,7 @@ def make_prompts(
   prompt_format: PromptFormat = PromptFormat(),
   prompt_field: str | None = None,
   answer_field: str | None = None,
+  answer_required: bool = True,
   over_limit: OverLimit = OverLimit.ERROR,
   limit_field: str = "max_length",
 ) -> tuple[list[Prompt], int]:
@@ -181,6 +182,7 @@ def make_prompts(
     prompt_field: column of the prompt, which is text or messages; None: the first of PROMPT_FIELDS that the row has.
     answer_field: column of the reference answer, which is text or a number; None: the first of ANSWER_FIELDS that the
       row has.
+    answer_required: whether a row must have a reference answer. If not, whoever judges must check what it needs.
     over_limit: action on a prompt with more than `max_length` tokens.
     limit_field: the config field of that limit, which messages name.
 
@@ -189,21 +191,14 @@ def make_prompts(
     prompts were dropped. `Prompt.row` has all columns, with the reference answer as "answer".
 
   Raises:
-    InputError: if there are no rows, if a row has no prompt or no answer, if one of these has another type or is empty,
-      if a prompt cannot be tokenised, if a prompt is over the limit and `over_limit` is ERROR, or if all prompts are
-      dropped. The message is one line with file and line.
+    InputError: if there are no rows, if a row has no prompt or lacks a required answer, if one of these has another
+      type or is empty, if a prompt cannot be tokenised, if a prompt is over the limit and `over_limit` is ERROR, or if
+      all prompts are dropped. The message is one line with file and line.
   """
   prompts, dropped = [], 0
   for index, row in enumerate(rows):
     prompt = _find(row, prompt_field, PROMPT_FIELDS, "prompt")
-    answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
-    if (
-      isinstance(answer, bool)
-      or not isinstance(answer, str | int | float)
-      or not str(answer).strip()
-      or answer != answer
-    ):
-      raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
+    columns = _with_answer(row, answer_field, required=answer_required)
     try:
       tokens = _tokens(row.columns[prompt], prompt, prompt_format, tokenizer)
     except InputError as error:
@@ -213,11 +208,23 @@ def make_prompts(
         raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length} ({limit_field})")
       dropped += 1
       continue
-    prompts.append(Prompt(index, tuple(tokens), {**row.columns, "answer": answer}))
+    prompts.append(Prompt(index, tuple(tokens), columns, source=row.source))
   if not prompts:
     found = f"all {dropped} prompts are over the limit of {max_length} tokens ({limit_field})" if dropped else "no rows"
     raise InputError(f"{rows[0].source.rsplit(':', 1)[0] if rows else 'prompts'}: {found}")
   return prompts, dropped
+
+
+def _with_answer(row: Row, answer_field: str | None, *, required: bool) -> dict[str, Any]:
+  """Returns a row's columns with the reference answer as "answer"."""
+  candidates = ANSWER_FIELDS if answer_field is None else (answer_field,)
+  if not required and all(row.columns.get(field) is None for field in candidates):
+    return dict(row.columns)
+  answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
+  bad = isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip()
+  if required and (bad or answer != answer):
+    raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
+  return {**row.columns, "answer": answer}
 
 
 def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:

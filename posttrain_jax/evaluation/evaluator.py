@@ -132,6 +132,7 @@ class Evaluator:
     mesh: Mesh,
     reward: ScoreGroups | None = None,
     parts: Mapping[str, tuple[Part, int]] | None = None,
+    window: int = extract.WINDOW,
   ):
     """Reads the sets' problems and makes their engines.
 
@@ -143,13 +144,14 @@ class Evaluator:
       mesh: the learner's; the sampler's parameters are on this process's part of it.
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
       parts: of the sets that are a part of the run's own prompts, which part, and the run's limit in tokens.
+      window: where majority votes look for `Answer:`, as the verifier does (`rewards.extract.answer_line`).
 
     Raises:
       InputError: if a set is empty, or if its settings mean nothing.
     """
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward
-    self._style = section.answer_style
+    self._style, self._window = section.answer_style, window
     slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
@@ -206,7 +208,7 @@ class Evaluator:
         list,  # keeps the groups: each process has judged its own draws
         each.prompts,
         each.samples,
-        extract=functools.partial(extract.find_answer, style=self._style),
+        extract=functools.partial(extract.find_answer, style=self._style, window=self._window),
         greedy=self._judged_draws(each.greedy) if each.greedy is not None else None,
         seed=self._seed,
         per_problem=each.per_problem,

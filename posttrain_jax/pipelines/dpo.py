@@ -124,8 +124,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       count_end=settings.preferences.count_end,
     )
     settings = offline.with_length(settings, batches.num_rows)
-    judge = run.judge(settings.rewards, run.workers(settings.rewards))
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge)
+    workers = run.workers(settings.rewards)
+    evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers))
+    run.check_references(workers)
     directory, preemption = run.open(workdir, settings)
     learner = pair_learner(
       run.policy,

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import rich.console
 from flax import nnx
 from jax.sharding import Mesh
@@ -28,6 +29,7 @@ from posttrain_jax.assembly.judges import (
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings
+from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
 from posttrain_jax.evaluation.own_data import OwnPrompts
@@ -36,6 +38,8 @@ from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
+from posttrain_jax.rewards.extract import WINDOW
+from posttrain_jax.rewards.failures import FailureLimit
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardWorkers
@@ -99,6 +103,7 @@ class MethodAssembly:
     self._evaluated: dict[str, Any] | None = {}
     self._own: OwnPrompts | None = None
     self._told: list[str] = []
+    self._prompts: list[Prompt] = []  # of all sections so far
 
   def prompts(
     self,
@@ -125,11 +130,24 @@ class MethodAssembly:
     if evaluation is not None:
       self._own = own
       self.tell(own.told)
+    self._prompts += found
     return found
 
   def tell(self, line: str) -> None:
     """Keeps a line for the user, who sees it once the run's directory is open."""
     self._told += [line] if line else []
+
+  def check_references(self, workers: RewardWorkers, *, by_model: bool = False) -> None:
+    """Checks the references of all prompts read so far, those of evaluation sets included.
+
+    Args:
+      workers: run the reward functions.
+      by_model: whether rewards come from a reward model; then prompts need no reference.
+
+    Raises:
+      InputError: if a reference is missing, or if its verifier does not grade it right.
+    """
+    check_references(workers, self._prompts, required=not by_model)
 
   def workers(self, rewards: RewardSettings) -> RewardWorkers:
     """Starts the processes that run the reward functions; they end with the run.
@@ -146,10 +164,28 @@ class MethodAssembly:
     *,
     penalty: OverlongPenalty | None = None,
     overlong_filter: OverlongFilter = OverlongFilter.OFF,
+    answers: int = 1,
+    by_model: bool = False,
   ) -> Judge:
-    """Makes the judge by reward functions; `assembly.judges.make_judge` says more."""
+    """Makes the judge by reward functions; `assembly.judges.make_judge` says more.
+
+    Args:
+      rewards: the config's `rewards`.
+      workers: run the functions.
+      penalty: soft overlong penalty, None for none.
+      overlong_filter: what truncated answers take part in.
+      answers: answers of a step, by which a function that fails is judged; 1: each call by itself.
+      by_model: whether a reward model judges afterwards.
+    """
     return make_judge(
-      workers, self.policy.tokenizer, accuracy=rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
+      workers,
+      self.policy.tokenizer,
+      accuracy=rewards.accuracy,
+      penalty=penalty,
+      overlong_filter=overlong_filter,
+      timed_out=rewards.timed_out,
+      failures=FailureLimit(rewards.max_failures, max(1, answers // jax.process_count())),
+      by_model=by_model,
     )
 
   def load_reward_model(self, path: str, where: str) -> Policy:
@@ -189,10 +225,19 @@ class MethodAssembly:
       own, parts = self._own.sets()
       sets = dataclasses.replace(sets, sets=own)
     check_answer_style(rewards, sets.answer_style)
+    window = rewards.functions[rewards.accuracy].options.get("window", WINDOW)  # votes look where the verifier looks
     self._evaluator = Evaluator(
-      sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score, parts=parts
+      sets,
+      self.policy,
+      judge,
+      seed=self._settings.seed,
+      mesh=self.mesh,
+      reward=score,
+      parts=parts,
+      window=window,
     )
     self.digests |= self._evaluator.digests
+    self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
     # Functions of one's own may change without a change of the config, so what they say is not kept.
     known = all(each.function.startswith("posttrain_jax.") for each in rewards.functions.values())
     names = ("answer_style", "slots", "max_prompt_length", "max_new_tokens", "sets")

@@ -77,11 +77,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     if path and own_share and data.validation and not settings.demonstrations.held_out:
       run.tell(f"a hash of the prompt holds {own_share:.0%} of {path} out for the validation loss (eval.own_share)")
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
-    judge = run.judge(settings.rewards, run.workers(settings.rewards))
+    workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
+    judge = run.judge(settings.rewards, workers, by_model=by_model)
     score = None
     if settings.eval.reward_model:
       score = run.reward_model(settings.eval.reward_model, "eval.reward_model").score_groups
     evaluator = run.evaluator(settings.eval, settings.rewards, judge, score=score)
+    run.check_references(workers, by_model=by_model)
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

@@ -76,6 +76,7 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     "reward": sample.get("reward") if valid else None,
     "components": dict(sample.get("components") or {}),
     "advantage": sample.get("advantage"),
+    "extracted": _clipped(sample["extracted"] or "no answer") if "extracted" in sample else None,
   }
 
 

@@ -4,7 +4,10 @@ It is started as a file, not as a module, and imports the standard library only,
 milliseconds. `worker_process.py` is the other end. A message is a line: the number of the request, a blank, JSON.
 
     n {"load": [[path, options], ...], "sys_path": [...]}  →  n {"loaded": true} or n {"error": text, "function": i}
-    n {"function": i, "texts": [...], "rows": [...]}       →  n {"rewards": [number or null, ...]} or n {"error": text}
+    n {"function": i, "texts": [...], "rows": [...]}       →  n {"rewards": [...]} or n {"error": text}
+
+A reward is a number, null where the function abstained, or NaN where it returned no finite number; then there is a
+"note" beside the rewards that says what it returned.
 
 Only this process speaks. One that a function forks loses the connection, and ends where it would leave the function.
 """
@@ -77,20 +80,22 @@ def call_function(
   """Calls a reward function on a batch.
 
   Returns:
-    (rewards, ""): a finite float or None for each text; or (None, error) if the call failed.
+    (rewards, note): for each text a finite float, None if the function abstained, or NaN if it returned anything else;
+    the note shows the first such value and is "" without one. Or (None, error) if the call failed.
   """
   most = len(texts) + 1  # a function may go on for ever
   try:
     with _forks_end_here():
-      rewards = [_finite(reward) for reward in itertools.islice(iter(function(texts, rows, **options)), most)]
+      found = list(itertools.islice(iter(function(texts, rows, **options)), most))
+      rewards = [_finite(reward) for reward in found]
   except KeyboardInterrupt:
     raise
   except BaseException as error:  # asyncio's CancelledError and SystemExit are no Exceptions
     return None, describe(error)
   if len(rewards) != len(texts):
-    found = str(len(rewards)) if len(rewards) < most else f"more than {len(texts)}"
-    return None, f"returned {found} rewards for {len(texts)} answers"
-  return rewards, ""
+    count = str(len(rewards)) if len(rewards) < most else f"more than {len(texts)}"
+    return None, f"returned {count} rewards for {len(texts)} answers"
+  return rewards, next((_bad_value(value) for value, reward in zip(found, rewards) if reward != reward), "")
 
 
 def describe(error: BaseException) -> str:
@@ -105,13 +110,26 @@ def describe(error: BaseException) -> str:
 
 
 def _finite(reward: Any) -> float | None:
-  if reward is None or isinstance(reward, str | bytes):
+  """Returns a reward as a finite number, None as None, others as NaN.
+
+  Text is no number.
+  """
+  if reward is None:
     return None
   try:
-    value = float(reward)
-  except (TypeError, ValueError, OverflowError):
-    return None
-  return value if math.isfinite(value) else None
+    value = math.nan if isinstance(reward, str | bytes | bytearray) else float(reward)
+  except Exception:  # of a class of the function's own
+    return math.nan
+  return value if math.isfinite(value) else math.nan
+
+
+def _bad_value(value: Any) -> str:
+  """Says what a function returned in place of a number."""
+  try:
+    shown = " ".join(repr(value)[:80].split())
+  except Exception:
+    shown = "a value that cannot be shown"
+  return f"returned {shown} ({type(value).__name__}), expected a finite number, or None to abstain"
 
 
 @contextlib.contextmanager
@@ -177,12 +195,15 @@ class _Channel:
       os.close(self._descriptor)
 
   def _check(self) -> None:
-    """Ends this process if a function closed the descriptor, or if it is another file's by now."""
+    """Ends this process if its descriptor is closed, or another file's by now."""
     if self._find_identity() != self._identity:
       os._exit(CONNECTION_LOST)
 
   def receive(self) -> tuple[int, dict[str, Any]]:
-    """Waits for a request and returns its number and content; ends this process if the other end is closed."""
+    """Waits for a request and returns its number and content.
+
+    If the other end is closed, it ends this process.
+    """
     line = bytearray()
     while not line.endswith(b"\n"):
       self._check()
@@ -219,7 +240,7 @@ def _serve(channel: _Channel) -> None:
         rewards, error = call_function(function, options, request["texts"], request["rows"])
       except KeyboardInterrupt as interrupt:  # raised by the function: no Ctrl-C reaches this process
         rewards, error = None, describe(interrupt)
-      reply = {"error": error} if rewards is None else {"rewards": rewards}
+      reply = {"error": error} if rewards is None else {"rewards": rewards} | ({"note": error} if error else {})
     channel.send(number, reply)
 
 

@@ -19,6 +19,7 @@ from posttrain_jax.parallel.supervisor import Supervised
 from posttrain_jax.rewards import worker_main
 from posttrain_jax.types import InputError
 
+TIMED_OUT = "timed out after"  # how the failure of a call that ran out of time begins
 _EXIT_SECONDS = 2.0  # time in which a child that closed its connection may end by itself and tell how
 _REPLY_BYTES, _REPLY_BYTES_EACH = 1 << 16, 64  # a reply is not longer: an error is 500 characters, a number 25
 _OUT_OF_STEP = "its process wrote something else than the reply to this request"
@@ -114,7 +115,7 @@ class WorkerProcess:
       if reply is None:
         self._fail()
         return None, failure
-    return reply.get("rewards"), reply.get("error", "")
+    return reply.get("rewards"), reply.get("error", reply.get("note", ""))
 
   def _exchange(
     self, request: str, is_reply: Callable[[Any], bool], most: int, seconds: float
@@ -128,7 +129,7 @@ class WorkerProcess:
     try:
       line = self._send_and_read(f"{self._requests} {request}\n".encode(), most, seconds)
     except TimeoutError:
-      return None, f"timed out after {seconds:g} s"
+      return None, f"{TIMED_OUT} {seconds:g} s"
     except OSError:
       if self._closed:
         raise RuntimeError("the reward workers are closed") from None
@@ -211,11 +212,13 @@ def _is_call_reply(reply: Mapping[str, Any], answers: int) -> bool:
   if "error" in reply:
     return isinstance(reply["error"], str) and "rewards" not in reply
   rewards = reply.get("rewards")
+  if not isinstance(reply.get("note", ""), str):
+    return False
   return isinstance(rewards, list) and len(rewards) == answers and all(map(_is_reward, rewards))
 
 
 def _is_reward(value: Any) -> bool:
-  return value is None or (isinstance(value, int | float) and abs(value) <= sys.float_info.max)
+  return value is None or (isinstance(value, int | float) and not abs(value) > sys.float_info.max)
 
 
 def _exit_text(code: int) -> str:

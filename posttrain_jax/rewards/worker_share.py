@@ -1,7 +1,11 @@
-"""Has a worker judge its part of a batch, and bounds the time that answers cost which hang it."""
+"""Has a worker judge its part of a batch.
+
+It bounds the time that hanging answers cost.
+"""
 
 import collections
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +46,10 @@ class Limits:
 
   @property
   def patience(self) -> float:
-    """Returns the seconds of waste after which limits become short; after twice as many a worker gives up."""
+    """Returns the seconds of waste after which limits become short.
+
+    After twice as many a worker gives up.
+    """
     return max(self.batch_seconds, _FIRST_TRIES * self.answer_seconds, _LEAST_PATIENCE)
 
 
@@ -50,13 +57,15 @@ class Share:
   """Holds a worker's part of a batch while it is judged.
 
   Attributes:
-    rewards: one for each answer; None where there is none (yet).
+    rewards: one for each answer; None where the function abstained, NaN where there is none (yet).
+    reasons: for each answer without a reward, by its position, why it has none.
     done: how many answers have been judged, or tried in vain.
     failures: what went wrong in calls, in order.
   """
 
   def __init__(self, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]):
-    self.rewards: list[float | None] = [None] * len(texts)
+    self.rewards: list[float | None] = [math.nan] * len(texts)
+    self.reasons: dict[int, str] = {}
     self.done = 0
     self.failures: list[str] = []
     self._texts, self._rows = texts, rows
@@ -105,6 +114,8 @@ class Share:
     left = sum(map(len, calls))
     if left:
       self.done += left
+      why = f"given up, as others {self.failures[-1]}"
+      self.reasons |= {index: why for call in calls for index in call}
       self.failures.append(f"{self.failures[-1]}; {left} answers were given up, as many others failed like this")
 
   def _gives_up(self, limits: Limits, tries: int, all_lost: bool) -> bool:
@@ -121,9 +132,13 @@ class Share:
     rewards, failure = worker.call(function, texts, rows, seconds)
     if rewards is None:
       self.failures.append(failure)
+      self.reasons |= {index: failure for index in part}  # of several, those that are asked for again lose it
       self.done += len(part) == 1  # those of a larger call are asked for again
       return False
     for index, reward in zip(part, rewards):
       self.rewards[index] = reward
+      self.reasons.pop(index, None)
+      if reward is not None and math.isnan(reward):
+        self.reasons[index] = failure
     self.done += len(part)
     return True

@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 
 from posttrain_jax.rewards import worker_main
-from posttrain_jax.rewards.worker_process import WorkerProcess
+from posttrain_jax.rewards.worker_process import TIMED_OUT, WorkerProcess
 from posttrain_jax.rewards.worker_share import Limits, Share
 from posttrain_jax.types import InputError
 
@@ -39,18 +39,44 @@ class RewardFunction:
     weight: factor of its rewards in the sum; with 0 they are only logged.
     options: keyword arguments, JSON values.
     name: name of the component in logs; by default the function's name.
+    lowest: its lowest reward, which answers get that it runs out of time on, if the judge is asked to give one.
   """
 
   path: str
   weight: float = 1.0
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   name: str = ""
+  lowest: float = 0.0
 
   def __post_init__(self):
     if not self.name:
       object.__setattr__(self, "name", self.path.rpartition(":")[2])
     if not math.isfinite(self.weight):
       raise InputError(f"reward function {self.path!r}: weight is {self.weight}; expected a finite number")
+    if not math.isfinite(self.lowest):
+      raise InputError(f"reward function {self.path!r}: lowest is {self.lowest}; expected a finite number")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """Holds what one reward function says of n answers.
+
+  Attributes:
+    rewards: float64 [n]; NaN where there is none.
+    abstained: bool [n], True where the function returned None: it has no opinion, which is no failure.
+    timed_out: bool [n], True where it ran out of time on this very answer.
+    reasons: for each answer on which it failed, by position, why.
+  """
+
+  rewards: np.ndarray
+  abstained: np.ndarray
+  timed_out: np.ndarray
+  reasons: Mapping[int, str]
+
+  @property
+  def failed(self) -> np.ndarray:
+    """Marks the answers on which the function failed: bool [n]."""
+    return np.isnan(self.rewards) & ~self.abstained
 
 
 class RewardWorkers:
@@ -113,9 +139,17 @@ class RewardWorkers:
     return sum(worker.failures for worker in self._workers)
 
   def score(self, function: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Scores answers with one reward function.
+    """Scores answers with one reward function, as `judge` does.
 
-    What fails has a bounded cost. With patience = max(batch_seconds, 3 * answer_seconds, 10 s), `score` takes at most
+    Returns:
+      float64 [n], rewards in order; NaN where the function gave none.
+    """
+    return self.judge(function, texts, rows).rewards
+
+  def judge(self, function: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Scores:
+    """Judges answers with one reward function.
+
+    What fails has a bounded cost. With patience = max(batch_seconds, 3 * answer_seconds, 10 s), this takes at most
     the time of the sound answers, plus max(batch_seconds, answer_seconds) for the first call that loses its worker,
     plus 2 * patience, one more call, and one start of a worker. Where this is not enough, the rest have no reward;
     `worker_share.Share.judge` has the details. After 15 s, and then each time the wait has doubled, a warning says how
@@ -127,7 +161,7 @@ class RewardWorkers:
       rows: their n data rows.
 
     Returns:
-      float64 [n], rewards in order; NaN where the function gave none.
+      the rewards in order, and where and why there are none.
 
     Raises:
       InputError: if a row holds a value that is not JSON, or a worker cannot be started again.
@@ -149,7 +183,14 @@ class RewardWorkers:
       task.result()
       _report(share, name)
     rewards = [reward for share in shares for reward in share.rewards]
-    return np.array([math.nan if reward is None else reward for reward in rewards], np.float64)
+    starts = itertools.accumulate((len(share.rewards) for share in shares), initial=0)
+    reasons = {start + i: why for start, share in zip(starts, shares) for i, why in share.reasons.items()}
+    return Scores(
+      np.array([math.nan if reward is None else reward for reward in rewards], np.float64),
+      np.array([reward is None for reward in rewards], bool),
+      np.array([reasons.get(i, "").startswith(TIMED_OUT) for i in range(len(rewards))], bool),
+      reasons,
+    )
 
   def close(self) -> None:
     """Kills the workers at once; a `score` under way in another thread raises RuntimeError."""
@@ -181,9 +222,9 @@ def _wait(tasks: Sequence[concurrent.futures.Future], shares: Sequence[Share], n
 
 def _report(share: Share, name: str) -> None:
   """Logs in one line what went wrong in a share."""
-  invalid = sum(reward is None for reward in share.rewards)
+  invalid = len(share.reasons)
   if share.failures or invalid:
-    why = share.failures[-1] if share.failures else "returned None, NaN, infinity or no number"
+    why = share.failures[-1] if share.failures else next(iter(share.reasons.values()))
     if invalid:
       logging.warning("reward function %s: %d of %d answers have no reward: %s", name, invalid, len(share.rewards), why)
     else:

@@ -52,7 +52,15 @@ class Line:
   Between steps it holds what a checkpoint must hold of them.
   """
 
-  def __init__(self, judge: Judge, rejudge: Judge | None = None, *, max_staleness: int, delay: int):
+  def __init__(
+    self,
+    judge: Judge,
+    rejudge: Judge | None = None,
+    *,
+    max_staleness: int,
+    delay: int,
+    verdict: Callable[[Group], Verdict] = verdict,
+  ):
     """Starts empty.
 
     Args:
@@ -60,8 +68,10 @@ class Line:
       rejudge: a model's judgement of groups that `judge` has judged; called on the caller's thread.
       max_staleness: most steps between a prompt's admission and training on its group.
       delay: dispatches between the end of a group's last answer and the effect of its verdict.
+      verdict: says what a judged group's answers say about it.
     """
     self._judge, self._rejudge, self._max_staleness, self._delay = judge, rejudge, max_staleness, delay
+    self._verdict = verdict
     self._entries: dict[tuple[int, int], _LineEntry] = {}  # by prompt index and attempt
     self._suspended: list[Group] = []
     self._dispatch = 0
@@ -131,7 +141,7 @@ class Line:
     """Lets verdicts take effect whose dispatch has come; waits for those that are late."""
     for entry in self._entries.values():
       if entry.verdict is None and entry.due is not None and entry.due <= self._dispatch:
-        entry.verdict = verdict(entry.judged())
+        entry.verdict = self._verdict(entry.judged())
 
   @property
   def informative(self) -> int:
@@ -154,7 +164,10 @@ class Line:
     }
 
   def state(self) -> list[int | None]:
-    """Returns for each group in line the dispatches until its verdict takes effect; None for one under way."""
+    """Returns for each group in line the dispatches until its verdict counts.
+
+    It is None for a verdict that is under way.
+    """
     entries = self._entries.values()
     return [None if entry.due is None else max(0, entry.due - self._dispatch) for entry in entries]
 

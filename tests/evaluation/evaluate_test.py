@@ -35,18 +35,18 @@ def write(path, answers):
 def test_metrics_of_answers_that_are_known(policy, tmp_path):
   benchmark = Benchmark("{prompt}", AnswerStyle.LAST_NUMBER, samples=2, max_new_tokens=12)
   numbers = list(range(10))
-  path = write(tmp_path / "first.jsonl", [(i, "none") for i in numbers])
+  path = write(tmp_path / "first.jsonl", [(i, "98765") for i in numbers])
   metrics, groups = evaluate(policy, benchmark, path, limit=9, slots=8, judges=0)
   assert (metrics["problems"], metrics["avg@2"], metrics["greedy"]) == (9, 0.0, 0.0)
 
   # The same answers once more, the first of each problem being the right one.
   found = [[find_answer(text, AnswerStyle.LAST_NUMBER) for text in group.texts] for group in groups]
   assert sum(first is not None for first, _ in found) > 4, "the seed gives too few answers with a number"
-  path = write(tmp_path / "second.jsonl", [(i, first or "none") for i, (first, _) in zip(numbers, found)])
+  path = write(tmp_path / "second.jsonl", [(i, first or "98765") for i, (first, _) in zip(numbers, found)])
   metrics, again = evaluate(policy, benchmark, path, slots=8, judges=0)
   assert [group.texts for group in again] == [group.texts for group in groups]
   right = np.array(
-    [[first is not None, second is not None and equality.same_answer(second, first or "none")]
+    [[first is not None, second is not None and equality.same_answer(second, first or "98765")]
      for first, second in found]
   )  # fmt: skip
   assert metrics["avg@2"] == pytest.approx(right.mean())

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posttrain_jax.learner import checkpoint, checkpoint_folder, manifest
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, NotFinite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -496,3 +496,18 @@ def test_a_failed_write_is_raised_and_not_logged_besides(tmp_path, capfd):
       resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert finished(tmp_path) == [1]
   assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_parameter_that_is_not_finite_is_neither_saved_nor_read(tmp_path, monkeypatch):
+  state = place(1)
+  state.params["embed"] = state.params["embed"].replace(state.params["embed"][...].at[2, 3].set(jnp.nan))
+  with Checkpointer(tmp_path) as checkpointer:
+    with pytest.raises(NotFinite, match=r"step 3: params/embed.* holds NaN or infinity; it is not saved"):
+      checkpointer.save(3, state, {})
+    assert finished(tmp_path) == []
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoint, "not_finite", lambda tree: None)  # as a version without the check wrote it
+      checkpointer.save(4, state, {})
+      checkpointer.wait()
+  with pytest.raises(InputError, match=r"/4: params/embed.* holds NaN or infinity, expected finite numbers"):
+    checkpoint.load(tmp_path, target())

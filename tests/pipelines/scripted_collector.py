@@ -12,7 +12,7 @@ import numpy as np
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.rollouts.collector import Collector
-from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings, Informative
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
 GROUP_SIZE = 4
@@ -65,6 +65,8 @@ def make_settings(**changes):
     verdict_delay=1,
     batch_factor=3,
     retire_after=0,
+    informative=Informative.MIXED,
+    right_above=0.5,
   )
   return dataclasses.replace(settings, **changes)
 
@@ -104,7 +106,10 @@ def names_of(drawn):
 
 
 def saved(collector, path):
-  """What a checkpoint has of a collector: its JSON state, and its files under `path`."""
+  """Returns what a checkpoint has of a collector.
+
+  That is its JSON state, and its files under `path`.
+  """
   for name, content in collector.saved_files().items():
     (path / name).write_bytes(content())
   return json.loads(json.dumps(collector.state()))

@@ -4,11 +4,14 @@ The tests of the protocol run the program itself.
 """
 
 import json
+import math
 import pathlib
 import socket
 import subprocess
 import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from posttrain_jax.rewards import worker_main
@@ -46,10 +49,15 @@ def test_what_is_loaded_is_called_with_its_options():
   assert worker_main.call_function(function, options, ["\\boxed{3}", "\\boxed{3}"], rows) == ([1.0, -1.0], "")
 
 
-def test_values_that_are_no_finite_numbers_become_none():
-  values = [1, True, "1", b"1", None, float("nan"), float("inf"), 10**400, [1], 2.5]
-  found, error = worker_main.call_function(lambda texts, rows: values, {}, [""] * 10, [{}] * 10)
-  assert found == [1.0, 1.0, None, None, None, None, None, None, None, 2.5] and error == ""
+def test_numbers_of_any_kind_are_rewards_none_abstains_and_the_rest_is_nan():
+  values = [1, True, np.bool_(True), np.float32(0.5), np.array(2), Fraction(1, 4), None]
+  bad = ["1", b"1", float("nan"), float("inf"), 10**400, [1], {}]
+  call = lambda texts, rows: values + bad  # noqa: E731
+  found, note = worker_main.call_function(call, {}, [""] * 14, [{}] * 14)
+  assert found[:7] == [1.0, 1.0, 1.0, 0.5, 2.0, 0.25, None]
+  assert all(math.isnan(reward) for reward in found[7:])
+  assert note == "returned '1' (str), expected a finite number, or None to abstain"
+  assert worker_main.call_function(lambda texts, rows: np.ones(2), {}, [""] * 2, [{}] * 2) == ([1.0, 1.0], "")
 
 
 def test_a_failure_is_described_in_one_line():

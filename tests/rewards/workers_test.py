@@ -79,6 +79,26 @@ def test_several_guilty_answers_over_several_workers():
   np.testing.assert_array_equal(rewards, [NAN, 2, NAN, NAN, 5, NAN, 1, NAN])
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_what_a_function_says_beside_rewards(workers):
+  with RewardWorkers([hostile()], workers=workers) as pool:
+    found = pool.judge(0, ["a", "none", "text", "raise"], [{}] * 4)
+  np.testing.assert_array_equal(found.rewards, [1, NAN, NAN, NAN])
+  np.testing.assert_array_equal(found.abstained, [False, True, False, False])
+  np.testing.assert_array_equal(found.failed, [False, False, True, True])
+  assert not found.timed_out.any()
+  assert sorted(found.reasons) == [2, 3]
+  assert found.reasons[2].startswith("returned '1' (str), expected a finite number")
+  assert "KeyError: 'nothing" in found.reasons[3]
+
+
+def test_what_ran_out_of_time_is_marked():
+  with RewardWorkers([hostile()], workers=1, batch_seconds=1.0, answer_seconds=0.3) as pool:
+    found = pool.judge(0, ["a", "sleep", "exit"], [{}] * 3)
+  np.testing.assert_array_equal(found.timed_out, [False, True, False])
+  np.testing.assert_array_equal(found.failed, [False, True, True])
+
+
 def test_printing_and_reading_do_not_disturb_the_protocol():
   np.testing.assert_array_equal(score(["print", "bb"], workers=1)[0], [5, 2])
 
@@ -101,7 +121,7 @@ def test_a_failure_is_logged_in_one_line_that_says_what_where_and_how_many(monke
   assert "by_command: 1 of 3 answers" in lines[0]
   assert "KeyError: 'nothing\\nhere' (hostile_rewards.py:" in lines[0]
   assert "returned 0 rewards for 1 answers" in lines[1]
-  assert "NaN" in lines[2]
+  assert "returned nan (float)" in lines[2]
   assert not any("\n" in line for line in lines)
 
 
