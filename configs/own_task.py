@@ -1,4 +1,4 @@
-"""Trains on data of your own: a template in which data, reward and model are all there is to fill in.
+"""Trains on data of your own: a template with data, reward and model to fill in.
 
     python -m experiments.sft --config=configs/own_task.py:sft --workdir=runs/own_sft
     python -m experiments.dpo --config=configs/own_task.py:dpo --config.model.path=runs/own_sft --workdir=runs/own_dpo
@@ -27,7 +27,7 @@ ANSWER_TOKENS = 32  # limit on an answer, its end token included
 
 
 def reward(texts, rows):
-  """Returns 1.0 for each right answer and 0.0 for a wrong one; what is above 0.5 counts as right."""
+  """Returns 1.0 for each right answer and 0.0 for a wrong one."""  # above 0.5 counts as right
   return [float(text.strip() == str(row["answer"])) for text, row in zip(texts, rows)]
 
 

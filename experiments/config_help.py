@@ -43,13 +43,15 @@ def lines(fields: Mapping[str, Any], file: str) -> Iterator[str]:
 
 
 def _find(comments: Mapping[Path, str], path: Path) -> str | None:
-  """Returns a field's comment, or that of the same field outside of its outer group, such as `warmup`."""
+  """Returns a field's comment, or that of the same field without its outer group."""
   suffixes = (path[start:] for start in range(max(len(path) - 1, 1)))
   return next((comments[suffix] for suffix in suffixes if suffix in comments), None)
 
 
 def of_file(file: str, arg: str = "") -> dict[Path, str]:
-  """Returns the comment of each field and group that the config of a file has, by the names that lead to it.
+  """Returns the comment of each field and group of a file's config.
+
+  Keys are the names that lead to the field.
 
   A file that cannot be read as Python has none.
   """
@@ -72,7 +74,7 @@ class _Files:
     self._open: list[tuple[pathlib.Path, str]] = []
 
   def function(self, file: pathlib.Path, name: str) -> dict[Path, str]:
-    """Returns the comments of the config that a function makes; none for what is no such function."""
+    """Returns the comments of the config that a function makes, if there is one."""
     if (file, name) in self._open:  # it calls itself
       return {}
     if file not in self._read:
@@ -179,7 +181,7 @@ def _path(target: ast.expr) -> Path | None:
 
 
 def _comments(text: str) -> dict[int, str]:
-  """Returns the comment at the end of each line of code, and of the line that a whole-line comment stands above."""
+  """Returns the comment of each line of code: at its end, or right above it."""
   found, above = {}, ""
   for token in tokenize.generate_tokens(io.StringIO(text).readline):
     line = token.line.strip()

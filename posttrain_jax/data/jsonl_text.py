@@ -1,4 +1,4 @@
-"""Reads the text of a JSONL file, and says in one line what a file is that is none."""
+"""Reads the text of a JSONL file, and recognises other kinds of files."""
 
 import csv
 import gzip
@@ -13,7 +13,9 @@ _TO_JSONL = "pandas.read_{kind}('{name}').to_json('{stem}.jsonl', orient='record
 
 
 def read_text(path: pathlib.Path) -> str:
-  """Reads a UTF-8 file, gzipped if its name ends in .gz; a byte-order mark is left out.
+  """Reads a UTF-8 file, gzipped if its name ends in .gz.
+
+  A byte-order mark is left out.
 
   Raises:
     InputError: if the file cannot be read or is not UTF-8; the message names the line.

@@ -1,9 +1,9 @@
-"""Decides what a run on data of one's own is evaluated on, where the config names no file for it.
+"""Decides what a run on data of one's own is evaluated on.
 
-An evaluation set without a path is the procedural task. It says nothing about data of one's own. So where a run's
-data come from a file, such a set is a part of the run's own prompts, which are then not trained on. Data without
-reference answers (demonstrations, comparisons) have no such part: the set is left out, and the held-out loss or the
-held-out comparisons are what is measured. `eval.own_share` of 0 keeps the procedural task.
+Only sets for which the config names no file are decided here. Such a set is the procedural task, which says nothing
+about data of one's own. So where a run's data come from a file, it is a part of the run's own prompts, which are then
+not trained on. Data without reference answers (demonstrations, comparisons) have no such part: the set is left out, and
+the held-out loss or the held-out comparisons are measured. `eval.own_share` of 0 keeps the procedural task.
 """
 
 import dataclasses
@@ -19,7 +19,10 @@ Sets = Mapping[str, SetSettings]
 
 
 def follows_data(settings: EvaluationSettings) -> list[str]:
-  """Lists the evaluation sets that have no file of their own, where they are to follow the run's data."""
+  """Lists the evaluation sets that follow the run's data.
+
+  They have no file of their own. None do if `own_share` is 0.
+  """
   return [name for name, each in settings.sets.items() if not each.prompts.path] if settings.own_share else []
 
 
@@ -48,7 +51,7 @@ def without_procedural(settings: EvaluationSettings, path: str, *, otherwise: st
 
 
 class OwnPrompts:
-  """Splits the prompts of a run's file into those to train on and those to evaluate on.
+  """Splits a file's prompts into those to train on and to evaluate on.
 
   Attributes:
     told: what to tell the user; empty if nothing is split.
@@ -96,7 +99,10 @@ class OwnPrompts:
     return found, digests | self.digests
 
   def sets(self) -> tuple[Sets, Mapping[str, tuple[Part, int]]]:
-    """Returns the sets to evaluate, and for those of the run's own prompts which part, and the limit in tokens."""
+    """Returns the sets to evaluate, and which are the run's own prompts.
+
+    For the latter it says which part of the file they are, and the limit in tokens.
+    """
     sets, parts = dict(self._settings.sets), {}
     for name in self._names:
       if self._train is None:

@@ -37,6 +37,7 @@ from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_co
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
+from posttrain_jax.pipelines import warm_up_inputs
 from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
 from posttrain_jax.rewards.extract import WINDOW
 from posttrain_jax.rewards.failures import FailureLimit
@@ -238,11 +239,7 @@ class MethodAssembly:
     )
     self.digests |= self._evaluator.digests
     self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
-    # Functions of one's own may change without a change of the config, so what they say is not kept.
-    known = all(each.function.startswith("posttrain_jax.") for each in rewards.functions.values())
-    names = ("answer_style", "slots", "max_prompt_length", "max_new_tokens", "sets")
-    sections = {name: as_config(sets)[name] for name in names}
-    self._evaluated = {"eval": sections, "rewards": as_config(rewards), "scored": score is not None} if known else None
+    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=score is not None)
     return self._evaluator
 
   def require_trained_policy(self) -> None:
@@ -306,16 +303,9 @@ class MethodAssembly:
     Raises:
       Preempted: if SIGTERM arrives in the warm-up; a checkpoint is there.
     """
+    inputs = warm_up_inputs.inputs(self._settings.model, self.digests, self._evaluated)
     self.policy = self.warm_up(
-      directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept, inputs=self._warm_up_inputs()
+      directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept, inputs=inputs
     )
     if save_model:
       save_description(self.policy, directory.path)
-
-  def _warm_up_inputs(self) -> dict[str, Any] | None:
-    """Returns what the warm-up is made from and evaluated on; None if that is not all known."""
-    if self._evaluated is None:
-      return None
-    sources = ("tokenizer", "model", "reward_model", "eval.")
-    read = {name: digest for name, digest in self.digests.items() if name.startswith(sources)}
-    return {"model": as_config(self._settings.model), "read": read, **self._evaluated}

@@ -1,4 +1,4 @@
-"""Keeps finished warm-ups by a digest of all that decides their bits, so that no run makes one twice.
+"""Keeps finished warm-ups by a digest of all that decides their bits.
 
 The folder is ~/.cache/posttrain_jax/warmups. `POSTTRAIN_JAX_WARMUPS` names another one, and none if it is empty. What
 is kept is the warm-up's whole folder: a run that takes it goes on from its last checkpoint, as if it had been stopped
@@ -172,7 +172,7 @@ def _conditions() -> dict[str, Any]:
 
 
 def _cpu_model() -> list[str]:
-  """Returns the CPU's model and instruction sets, as far as the system says; caches may be on a shared disk."""
+  """Returns the CPU's model and instruction sets; machines may share a cache."""
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines()
   except OSError:

@@ -1,4 +1,4 @@
-"""Tests that a byte-order mark is read, and that a file that is no JSONL is recognised and named with its line."""
+"""Tests that a byte-order mark is read, and that other kinds of files are recognised."""
 
 import gzip
 import json
