@@ -27,8 +27,10 @@ def evaluated_on(sets: SetsSettings, rewards: RewardSettings, *, scored: bool) -
   """
   if not all(each.function.startswith("posttrain_jax.") for each in rewards.functions.values()):
     return None
-  config = as_config(sets)
-  return {"eval": {name: config[name] for name in _SECTIONS}, "rewards": as_config(rewards), "scored": scored}
+  config, judged = as_config(sets), as_config(rewards)
+  for function in judged["functions"].values():  # accuracy knows no weights, except that failures of weight 0 are none
+    function["weight"] = bool(function["weight"])
+  return {"eval": {name: config[name] for name in _SECTIONS}, "rewards": judged, "scored": scored}
 
 
 def inputs(

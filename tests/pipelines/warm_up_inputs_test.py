@@ -20,6 +20,9 @@ def test_what_only_the_method_reads_is_left_out():
 def test_methods_that_warm_up_alike_share_it():
   ppo = parse(PPOSettings, tiny_ppo.get_config())
   assert DAPO.warmup == ppo.warmup and DAPO.model == ppo.model
+  weights = [each.rewards.functions["correct"].weight for each in (DAPO, ppo)]
+  assert weights[0] != weights[1]
+  assert evaluated_on(DAPO.eval, DAPO.rewards, scored=False) == evaluated_on(ppo.eval, ppo.rewards, scored=False)
   other = evaluated_on(dataclasses.replace(ppo.eval, slots=3), ppo.rewards, scored=False)
   assert other != evaluated_on(ppo.eval, ppo.rewards, scored=False)
 
