@@ -1,7 +1,4 @@
-"""Packages posttrain_jax.
-
-`configs` and `experiments` are run from the checkout: pip install -e .[test].
-"""
+"""Packages posttrain_jax, with the binaries in `experiments` and the configs that they take by default."""
 
 from setuptools import find_packages, setup
 
@@ -43,7 +40,7 @@ setup(
   description="Post-training of language models with reinforcement learning, in JAX",
   license="Apache-2.0",
   license_files=["LICENSE"],
-  packages=find_packages(include=["posttrain_jax", "posttrain_jax.*"]),
+  packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs"]),
   package_data={
     "posttrain_jax.reports": ["report.html.jinja"],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],

@@ -1,7 +1,8 @@
-"""Collects the best of 16 answers of a tiny transformer (rejection sampling).
+r"""Collects the best of 16 answers of a tiny transformer (rejection sampling).
 
     python -m experiments.collect --workdir=runs/collect
-    python -m experiments.sft --config.demonstrations.path=runs/collect/demonstrations.jsonl --workdir=runs/sft_best
+    python -m experiments.sft --config.demonstrations.path=runs/collect/demonstrations.jsonl \
+        --config.eval.own_share=0 --workdir=runs/sft_best
 
 A warm-up on the crowd's demonstrations comes first. The verifier accepts right answers only; `data.rejection` keeps the
 first right answer to each prompt. Fields of `model`, `warmup`, `prompts` and `rewards` are explained in

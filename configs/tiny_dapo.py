@@ -27,7 +27,8 @@ def get_config(arg: str = "") -> ConfigDict:
     optimizer="device",  # the moments of the optimiser, twice the size of the parameters
     reference="device",  # the frozen reference, if the run has one
   )
-  config.warmup = tiny_sft.training()  # supervised training before RL, also of a model with a path; steps=0: none
+  config.warmup = tiny_sft.training()  # supervised training before RL, of a model without a path; steps=0: none
+  config.warmup.given_model = False  # True: warm a model with a path up, too
   # The next three have the same fields as the sections of the same names below, for the warm-up.
   config.warmup.eval = dict(every=180, best="heldout/avg@8")
   config.warmup.checkpoint = dict(every=300, keep=1, digest=True)

@@ -70,7 +70,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards = tiny_sft.rewards()
   config.optimizer.update(schedule="constant", warmup_updates=0, decay_updates=0)
   config.eval = tiny_sft.evaluation()
-  del config.eval["every"]
+  for name in ("every", "own_share", "own_limit"):  # the study says when and on what it evaluates
+    del config.eval[name]
   config.checkpoint = dict(
     every=1000,  # steps between two checkpoints
     keep=1,  # newest checkpoints that stay; the best one stays as well

@@ -56,6 +56,7 @@ def warmup() -> ConfigDict:
   config = tiny_sft.training()
   config.steps = 300
   config.optimizer.decay_updates = 300
+  config.given_model = False  # True: warm a model with a path up, too
   config.eval = dict(every=0, best="heldout/avg@8")  # 0: no evaluation
   config.checkpoint = dict(every=300, keep=1, digest=True)
   config.logging = dict(tensorboard=True, console={"loss": "loss"})

@@ -12,7 +12,11 @@ from ml_collections import ConfigDict
 
 
 def task(split: str, per_difficulty: int) -> ConfigDict:
-  """Names the prompts of the procedural task, or of a file if `path` is set."""
+  """Names the prompts of the procedural task, or of a file if `path` is set.
+
+  An evaluation set without a path is the procedural task, too. But where the run's own data are from a file, it is the
+  part of the run's prompts that is held out (`eval.own_share`).
+  """
   return ConfigDict(
     dict(
       path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty: the procedural task
@@ -40,6 +44,8 @@ def evaluation() -> ConfigDict:
       slots=128,  # answers that are sampled at the same time
       max_prompt_length=8,  # limit on prompts, in tokens
       max_new_tokens=24,  # limit on answers, in tokens, the stop token included
+      own_share=0.1,  # of data from a file: share that is held out, by a hash, for the sets without a path; 0: none
+      own_limit=200,  # at most so many of these held-out prompts are evaluated; 0: all
       sets=dict(  # evaluation sets by name; metrics are called eval/NAME/METRIC
         heldout=dict(
           prompts=task("held_out", 40),  # the problems
@@ -84,7 +90,8 @@ def model() -> ConfigDict:
   return ConfigDict(
     dict(
       path="",  # PATH_OR_NAME: workdir, Hugging Face directory, GGUF file or known name; empty: random parameters
-      # The sizes have an effect only if the path is empty.
+      # The next fields, up to `rope_theta`, have an effect only if the path is empty.
+      vocabulary="symbols",  # symbols (one token per term of the procedural task) or bytes (reads any text)
       vocab_size=0,  # 0: the tokeniser's
       num_layers=2,  # transformer blocks
       embed_dim=96,  # width of the residual stream
@@ -131,7 +138,7 @@ def training() -> ConfigDict:
         learning_rate=3e-3,  # peak
         schedule="cosine",  # after the warm-up: constant, linear or cosine
         warmup_updates=50,  # updates over which the rate rises linearly from 0
-        decay_updates=900,  # update at which linear and cosine reach their end; 0 with epochs: the last update
+        decay_updates=900,  # update at which linear and cosine reach their end; 0: the last update
         end_fraction=0.05,  # final rate as a share of the peak
         b1=0.9,  # decay of the first moment
         b2=0.98,  # decay of the second moment

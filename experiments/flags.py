@@ -34,7 +34,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import config_entries
+from experiments import config_entries, config_help
 from posttrain_jax.local_path import local_path
 from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
@@ -73,7 +73,8 @@ def run(
     if _option(args, "config") is None:
       args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
     args = [_expanded(arg) for arg in args]
-    base = _load(_option(args, "config"))
+    file = _option(args, "config")
+    base = _load(file)
     args, notes = config_entries.apply(_without_option(args, "config"), base)
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
     if replays:
@@ -85,7 +86,7 @@ def run(
       flags.DEFINE_integer("process", None, "which of them this is, from 0 on, where JAX does not know", lower_bound=0)
     if _wants_help(args):
       more = (" [--replay=DIR]" if replays else "") + (" [--distributed]" if distributed else "")
-      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base)
+      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base, file)
     _check_overrides(args, base)
     try:
       config_flags.DEFINE_config_dict("config", copy.deepcopy(base), "experiment, FILE.py[:arg]", sys_argv=list(args))
@@ -229,12 +230,16 @@ def _look_for_modules_in(folder: str) -> None:
 
 
 def _expanded(arg: str) -> str:
-  """Expands `~` in --config=FILE.py[:arg], which the shell leaves and absl does not know."""
+  """Expands `~` in --config=FILE.py[:arg], which the shell leaves, and finds the package's own configs/NAME.py."""
   match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
   if match is None:
     return arg
   local_path(match[2] + match[3], "--config")  # refuses gs://
-  return f"{match[1]}{local_path(match[2], '--config')}{match[3]}"
+  file = local_path(match[2], "--config")
+  own = _CONFIGS.parent / file
+  if not file.exists() and file.parts[:1] == (_CONFIGS.name,) and own.is_file():
+    file = own  # the package's own config, named as in the documentation, from another directory
+  return f"{match[1]}{file}{match[3]}"
 
 
 def _parse_all(args: Sequence[str]) -> None:
@@ -344,7 +349,7 @@ def _wants_help(args: Sequence[str]) -> bool:
   return any(name in ("help", "helpfull", "helpshort", "h", "?") for name, _ in _options(args))
 
 
-def _print_help(options: str, config: ml_collections.ConfigDict | None) -> NoReturn:
+def _print_help(options: str, config: ml_collections.ConfigDict | None, file: str = "") -> NoReturn:
   program = sys.modules["__main__"]
   spec = getattr(program, "__spec__", None)
   command = f"python -m {spec.name}" if spec is not None else f"python {sys.argv[0]}"
@@ -352,6 +357,6 @@ def _print_help(options: str, config: ml_collections.ConfigDict | None) -> NoRet
   if config is None:
     print(flags.FLAGS.main_module_help())
   else:
-    print("config fields:", *(f"  --config.{name}={value!r}" for name, value in _flatten(config).items()), sep="\n")
+    print(*config_help.lines(_flatten(config), file), sep="\n")
     print(f"\n{config_entries.RULES}")
   sys.exit(0)

@@ -7,6 +7,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
+os.environ["POSTTRAIN_JAX_WARMUPS"] = ""  # what one test's warm-up leaves behind is not for another test
+
 import jax
 import pytest
 from absl import flags

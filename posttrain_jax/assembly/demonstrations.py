@@ -81,7 +81,13 @@ class DemonstrationData:
 
 
 def load_demonstrations(
-  section: DemonstrationSettings, tokenizer: Tokenizer, *, batch_size: int, weighting: Weighting, seed: int
+  section: DemonstrationSettings,
+  tokenizer: Tokenizer,
+  *,
+  batch_size: int,
+  weighting: Weighting,
+  seed: int,
+  own_share: float = 0.0,
 ) -> DemonstrationData:
   """Reads demonstrations and lays them out in rows.
 
@@ -91,6 +97,7 @@ def load_demonstrations(
     batch_size: rows of a batch.
     weighting: how examples weigh.
     seed: of the shuffling.
+    own_share: share of a file's prompts that is held out where `held_out` is 0, unless that leaves nothing on a side.
 
   Raises:
     InputError: if nothing is there, or if an example is not fit for use.
@@ -106,6 +113,11 @@ def load_demonstrations(
         f"demonstrations.held_out: {section.held_out} leaves {len(rows)} rows to train on and {len(held_out)} to "
         "validate on, expected some of each"
       )
+  elif section.path and own_share:
+    parts = preferences.split_by_prompt(rows, held_out=own_share)
+    if all(parts):
+      rows, held_out = parts
+      digest = prompts.rows_digest([{"file": digest, "own_share": own_share}])
   return lay_out(section, rows, held_out, digest, tokenizer, batch_size=batch_size, weighting=weighting, seed=seed)
 
 

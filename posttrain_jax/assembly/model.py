@@ -1,7 +1,7 @@
 """Loads a policy by path or name: its sizes, its tokeniser, its parameters.
 
 `PATH_OR_NAME` is a run's workdir, a Hugging Face directory, a GGUF file or a known name; left empty, a transformer of
-the config's sizes with random parameters and the tiny tokeniser of the procedural task.
+the config's sizes with random parameters and a tiny tokeniser: of the procedural task, or of bytes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax
 from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
-from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
 from posttrain_jax.learner import checkpoint, checkpoint_folder, stored_params
 from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like
@@ -28,13 +28,20 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.runs import workdir
-from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.settings import convert, parse
 from posttrain_jax.types import InputError
 
 _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
 COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+
+
+class Vocabulary(enum.StrEnum):
+  """Names what a model without a path reads."""
+
+  SYMBOLS = "symbols"  # one token for each term of the procedural task; other text is refused
+  BYTES = "bytes"  # any text, a token for each byte of UTF-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +53,34 @@ class ModelSettings:
     transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` count. A `vocab_size` of 0
       is the tokeniser's.
     tags: whether the tiny tokeniser knows the symbols of R1's template too.
+    vocabulary: what a model without a path reads; None is SYMBOLS.
   """
 
   path: str
   transformer: Mapping[str, Any]
   tags: bool | None = None
+  vocabulary: Vocabulary | None = None
 
   @classmethod
   def from_section(cls, section: Mapping[str, Any], where: str) -> "ModelSettings":
-    """Reads the config's group; its fields besides `path` and `tags` are the transformer's."""
+    """Reads the config's group; its fields besides these three are the transformer's: `path`, `tags`, `vocabulary`."""
+    own = {"path", "tags", "vocabulary"}
     known = {field.name for field in dataclasses.fields(TransformerConfig)}
     for name in section:
-      if name not in known | {"path", "tags"}:
-        raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(known | {'path', 'tags'}))}")
+      if name not in known | own:
+        raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(known | own))}")
     for name in ("path", *COMPUTE_FIELDS):
       if name not in section:
         raise InputError(f"{where}.{name}: missing")
     sizes = {name: value for name, value in section.items() if name in known}
-    return cls(section["path"], sizes, section.get("tags"))
+    vocabulary = convert(Vocabulary | None, section.get("vocabulary"), f"{where}.vocabulary")
+    return cls(section["path"], sizes, section.get("tags"), vocabulary)
 
   def to_section(self) -> dict[str, Any]:
     """Returns the config's group."""
     tags = {} if self.tags is None else {"tags": self.tags}
-    return {"path": self.path, **tags, **self.transformer}
+    vocabulary = {} if self.vocabulary is None else {"vocabulary": self.vocabulary.value}
+    return {"path": self.path, **tags, **vocabulary, **self.transformer}
 
 
 class Which(enum.StrEnum):
@@ -119,7 +131,10 @@ def load_policy(
   """
   path, sizes = section.path, dict(section.transformer)
   if not path:
-    tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
+    if section.vocabulary == Vocabulary.BYTES:
+      tokenizer = byte_tokenizer()
+    else:
+      tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
     sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size
     return Policy(parse(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in COMPUTE_FIELDS}

@@ -2,10 +2,12 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 
 from absl import logging
 
-from posttrain_jax.data import arithmetic, prompts, sources
+from posttrain_jax.data import arithmetic, preferences, prompts, sources
+from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import Prompt
@@ -54,8 +56,41 @@ class PromptSettings:
     return prompts.PromptFormat(template=self.template, chat=self.chat, system=self.system or None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Names a part of a file's prompts; a hash of the prompt decides (`data.preferences.split_by_prompt`).
+
+  Attributes:
+    share: of the prompts that are held out.
+    held_out: whether those are meant, or the others.
+  """
+
+  share: float
+  held_out: bool
+
+  def of(self, rows: Sequence[Row]) -> list[Row]:
+    """Returns the part of the rows, in their order."""
+    return preferences.split_by_prompt(rows, held_out=self.share)[self.held_out]
+
+
+def count_parts(path: str, share: float) -> tuple[int, int]:
+  """Counts the rows of a file that are trained on, and those that are held out.
+
+  Raises:
+    InputError: if the file cannot be read.
+  """
+  training, held_out = preferences.split_by_prompt(sources.read_rows(path)[0], held_out=share)
+  return len(training), len(held_out)
+
+
 def load_prompts(
-  section: PromptSettings, tokenizer: Tokenizer, *, max_prompt_length: int, where: str
+  section: PromptSettings,
+  tokenizer: Tokenizer,
+  *,
+  max_prompt_length: int,
+  where: str,
+  limit_field: str = "max_prompt_length",
+  part: Part | None = None,
 ) -> tuple[list[Prompt], dict[str, str]]:
   """Reads the prompts that a config section names, as token ids.
 
@@ -66,6 +101,8 @@ def load_prompts(
     tokenizer: the model's.
     max_prompt_length: the limit in tokens.
     where: the section's dotted name.
+    limit_field: the config field of that limit.
+    part: which part of a file's prompts; None for all.
 
   Returns:
     (prompts, `where` to the sha256 of what they were read from).
@@ -87,6 +124,7 @@ def load_prompts(
     rows, digest = prompts.named_rows(problems, "arithmetic"), prompts.rows_digest(problems)
   else:
     rows, digest = sources.read_rows(section.path)
+    rows = rows if part is None else part.of(rows)
   found, dropped = prompts.make_prompts(
     rows[: section.limit or None],
     tokenizer,
@@ -94,6 +132,7 @@ def load_prompts(
     prompt_format=section.prompt_format,
     answer_required=False,  # `assembly.references` checks what the run's reward functions need
     over_limit=section.over_limit,
+    limit_field=limit_field,
   )
   if dropped:
     logging.warning("%s: dropped %d of %d prompts over %d tokens", where, dropped, len(rows), max_prompt_length)

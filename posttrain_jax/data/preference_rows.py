@@ -93,12 +93,12 @@ def opening(columns: Mapping[str, Any]) -> Any:
 
   Rows with equal starts belong to one prompt (`preferences.split_by_prompt`). A prompt given as text has the same start
   as a user's message with that text. A conversation has the same start as its continuations. A row of demonstrations is
-  also read; it may have a "question".
+  also read; it may have a "question" or a "problem".
 
   Returns:
     [role, content] of each message.
   """
-  candidates = [columns.get(name) for name in ("prompt", "question", "messages", "chosen")] + [
+  candidates = [columns.get(name) for name in ("prompt", "question", "messages", "problem", "chosen")] + [
     columns.get("answers") or None
   ]
   prompt = next((value for value in candidates if value is not None), None)

@@ -171,7 +171,7 @@ def read_comparisons(
       if too_long == TooLongComparison.ERROR:
         raise InputError(
           f"{row.source}: prompt of {len(prompt)} tokens and answers of up to {longest}; the limits are "
-          f"{max_prompt_length} and {max_answer_length}"
+          f"{max_prompt_length} and {max_answer_length} (preferences.max_prompt_length, max_answer_length)"
         )
       counts["answer_too_long" if longest > max_answer_length else "prompt_too_long"] += 1
       continue

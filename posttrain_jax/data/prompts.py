@@ -7,15 +7,13 @@ is compiled, and errors name file and line.
 
 import dataclasses
 import enum
-import gzip
 import hashlib
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from posttrain_jax.data import chat
+from posttrain_jax.data import chat, jsonl_text
 from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.local_path import local_path
@@ -108,20 +106,13 @@ class PromptFormat:
 def read_jsonl(path: str | pathlib.Path) -> list[Row]:
   r"""Reads the rows of a JSONL file.
 
-  The file is gzipped if its name ends in .gz. Only "\n" ends a line. Blank lines are skipped.
+  The file is gzipped if its name ends in .gz. Only "\n" ends a line. Blank lines and a byte-order mark are skipped.
 
   Raises:
     InputError: if the file cannot be read or has no rows, or if a line is not a JSON object.
   """
   path = local_path(path)
-  try:
-    content = path.read_bytes()
-    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-  except FileNotFoundError:
-    raise InputError(f"{path}: no such file") from None
-  except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-    raise InputError(f"{path}: cannot be read: {error}") from None
-  rows = []
+  text, rows = jsonl_text.read_text(path), []
   # Not splitlines: it also splits at characters such as U+2028, which strings in JSON may contain.
   for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
@@ -132,9 +123,11 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
       if "\\u" in line:
         json.dumps(columns, ensure_ascii=False).encode()  # fails on half a character, which no tokeniser accepts
     except (ValueError, RecursionError) as error:
-      raise InputError(f"{source}: malformed JSON: {error}") from None
+      hint = "" if rows else jsonl_text.hint(path, text)
+      raise InputError(f"{source}: malformed JSON: {error}{hint}") from None
     if not isinstance(columns, dict):
-      raise InputError(f"{source}: found a JSON {type(columns).__name__}, expected an object")
+      hint = "" if rows else jsonl_text.hint(path, text)
+      raise InputError(f"{source}: found a JSON {type(columns).__name__}, expected an object{hint}")
     rows.append(Row(columns, source))
   if not rows:
     raise InputError(f"{path}: no rows")
@@ -177,6 +170,7 @@ def make_prompts(
   answer_field: str | None = None,
   answer_required: bool = True,
   over_limit: OverLimit = OverLimit.ERROR,
+  limit_field: str = "max_length",
 ) -> tuple[list[Prompt], int]:
   """Checks rows and renders their prompts.
 
@@ -190,6 +184,7 @@ def make_prompts(
       row has.
     answer_required: whether a row must have a reference answer. If not, whoever judges must check what it needs.
     over_limit: action on a prompt with more than `max_length` tokens.
+    limit_field: the config field of that limit, which messages name.
 
   Returns:
     (prompts, number of prompts dropped for their length). `Prompt.index` is the position in `rows`, even if other
@@ -210,12 +205,12 @@ def make_prompts(
       raise InputError(f"{row.source}: {error}") from None
     if len(tokens) > max_length:
       if over_limit == OverLimit.ERROR:
-        raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length}")
+        raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length} ({limit_field})")
       dropped += 1
       continue
     prompts.append(Prompt(index, tuple(tokens), columns, source=row.source))
   if not prompts:
-    found = f"all {dropped} prompts are over the limit of {max_length} tokens" if dropped else "no rows"
+    found = f"all {dropped} prompts are over the limit of {max_length} tokens ({limit_field})" if dropped else "no rows"
     raise InputError(f"{rows[0].source.rsplit(':', 1)[0] if rows else 'prompts'}: {found}")
   return prompts, dropped
 

@@ -90,7 +90,7 @@ def limit_length(
       if too_long == TooLongExample.ERROR:
         raise InputError(
           f"{example.source}: {len(tokens)} tokens, {mask.sum()} of them to be learned; "
-          f"the limits are {max_length} and {max_learned}"
+          f"the limits are {max_length} (row_length) and {max_learned} (max_completion)"
         )
       if too_long == TooLongExample.DROP:
         continue

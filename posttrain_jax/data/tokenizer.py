@@ -1,7 +1,7 @@
 """Converts text to token ids and back.
 
-There are two kinds of tokenisers: those of public checkpoints, and tiny ones with a closed vocabulary for procedural
-tasks. A `Tokenizer` holds a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it has
+There are those of public checkpoints, tiny ones with a closed vocabulary for procedural tasks, and one that reads
+bytes. A `Tokenizer` holds a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it has
 Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
 """
 
@@ -75,7 +75,13 @@ class Tokenizer:
     try:
       return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
     except Exception as error:
-      raise InputError(f"tokenizer: {self._unknown(text) or error}, in {_shorten(text)}") from None
+      unknown = self._unknown(text)
+      raise InputError(
+        f"tokenizer: {unknown}, in {_shorten(text)}: it knows only the text of the procedural task, "
+        f"{self._alphabet()}; model.vocabulary=bytes reads any text (configs/own_task.py)"
+        if unknown
+        else f"tokenizer: {error}, in {_shorten(text)}"
+      ) from None
 
   def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
     """Decodes token ids to text.
@@ -173,6 +179,12 @@ class Tokenizer:
           return f"no token for {_shorten(piece)} at character {start}"
     return None
 
+  def _alphabet(self) -> str:
+    """Describes a closed vocabulary, which refuses other text."""
+    tokens = sorted(self.backend.get_vocab(), key=self.backend.token_to_id)
+    special = self.special_tokens.values()
+    return _shorten("".join(token for token in tokens if token not in special), 120)
+
   def _facts(self) -> dict[str, Any]:
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "backend"}
 
@@ -213,6 +225,29 @@ def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) 
   backend.decoder = decoders.Fuse()
   backend.add_special_tokens(["<pad>", "<eos>"])
   return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template)
+
+
+# Turns start with their role's token and end with the end token.
+_BYTE_ROLES = ("system", "user", "assistant", "tool")
+_BYTE_TEMPLATE = (
+  "{% for message in messages %}<{{ message.role }}>{{ message.content }}<eos>{% endfor %}"
+  "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def byte_tokenizer() -> Tokenizer:
+  """Makes a tokeniser of any text: one token for each byte of its UTF-8.
+
+  `<pad>` (id 0), `<eos>` (id 1) and a token for each role of a chat come first; then the 256 bytes. It has a chat
+  template, so it reads rows of messages too.
+  """
+  special = ["<pad>", "<eos>", *(f"<{role}>" for role in _BYTE_ROLES)]
+  vocab = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+  backend = tokenizers.Tokenizer(models.BPE(vocab, []))
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  backend.decoder = decoders.ByteLevel()
+  backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in special])
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=_BYTE_TEMPLATE)
 
 
 def _special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, config: Mapping[str, Any], key: str) -> int | None:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.judges import ScoreGroups
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.assembly.prompts import Part, PromptSettings, load_prompts
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.evaluation import answers
 from posttrain_jax.evaluation import metrics as bootstrap
@@ -23,7 +23,7 @@ from posttrain_jax.runs.sections import EvaluationTimes
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, Judge, Prompt
+from posttrain_jax.types import Group, InputError, Judge, Prompt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,21 @@ class SetsSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(EvaluationTimes, SetsSettings):
-  """Holds the `eval` section of a method that samples answers."""
+  """Holds the `eval` section of a method that samples answers.
+
+  Attributes:
+    own_share: share of the run's own prompts, where they are from a file, that the sets without a file are made of; 0
+      to leave such sets the procedural task (`evaluation.own_data`).
+    own_limit: at most so many of those prompts are evaluated; 0 for all.
+  """
+
+  own_share: float
+  own_limit: int = at_least(0)
+
+  def __post_init__(self):
+    """Raises InputError if the share is none."""
+    if not 0 <= self.own_share < 1:
+      raise InputError(f"eval.own_share: {self.own_share}, expected a share from 0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +131,7 @@ class Evaluator:
     seed: int,
     mesh: Mesh,
     reward: ScoreGroups | None = None,
+    parts: Mapping[str, tuple[Part, int]] | None = None,
     window: int = extract.WINDOW,
   ):
     """Reads the sets' problems and makes their engines.
@@ -128,6 +143,7 @@ class Evaluator:
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
       mesh: the learner's; the sampler's parameters are on this process's part of it.
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
+      parts: of the sets that are a part of the run's own prompts, which part, and the run's limit in tokens.
       window: where majority votes look for `Answer:`, as the verifier does (`rewards.extract.answer_line`).
 
     Raises:
@@ -140,11 +156,14 @@ class Evaluator:
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
     for name, settings in section.sets.items():
+      part, length = (parts or {}).get(name, (None, section.max_prompt_length))
       prompts, digests = load_prompts(
         settings.prompts,
         policy.tokenizer,
-        max_prompt_length=section.max_prompt_length,
+        max_prompt_length=length,
         where=f"eval.sets.{name}.prompts",
+        limit_field="eval.max_prompt_length" if part is None else "rollout.max_prompt_length",
+        part=part,
       )
       self.digests |= digests
 

@@ -25,6 +25,7 @@ from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
+from posttrain_jax.evaluation.own_data import without_procedural
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
@@ -35,7 +36,7 @@ from posttrain_jax.parallel.processes import is_main, refuse_several
 from posttrain_jax.pipelines import offline, online_dpo
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
@@ -76,7 +77,7 @@ class DPOSettings(OfflineSettings):
   model: ModelSettings
   mesh: Mapping[str, int]
   memory: Memory
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   preferences: DPOPreferences
   objective: PreferenceObjective
   reference: ReferenceCache
@@ -107,6 +108,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     run.digests |= data.digests
+    otherwise = "preferences/reward/accuracy" if data.held_out else ""
+    evaluation, told = without_procedural(settings.eval, settings.preferences.path, otherwise=otherwise)
+    settings = dataclasses.replace(settings, eval=evaluation)
+    run.tell(told)
     offline.check_best(settings.eval, [*settings.eval.sets, *(["preferences"] if data.held_out else [])])
     pairs, held_out = preferences.pairs(data.train), preferences.pairs(data.held_out)
     if settings.objective.unpaired:

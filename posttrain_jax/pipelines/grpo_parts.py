@@ -102,7 +102,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   wanted = "teacher_logprobs" in estimator.inputs
   teacher, digests = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
   run.digests |= digests
-  prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
+  prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer

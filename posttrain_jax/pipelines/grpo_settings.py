@@ -15,7 +15,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
@@ -96,7 +96,7 @@ class GRPOSettings:
   model: ModelSettings
   mesh: Mapping[str, int]
   memory: MemoryWithReference
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   prompts: PromptSettings
   rewards: RewardSettings
   reward_model: str

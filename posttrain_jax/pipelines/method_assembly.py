@@ -7,10 +7,12 @@ config.json, and a run does not go on over data that have changed.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
+import rich.console
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -26,14 +28,17 @@ from posttrain_jax.assembly.judges import (
 )
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
-from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation, SetsSettings
+from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
+from posttrain_jax.evaluation.own_data import OwnPrompts
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
+from posttrain_jax.parallel.processes import is_main
+from posttrain_jax.pipelines import warm_up_inputs
+from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
 from posttrain_jax.rewards.extract import WINDOW
 from posttrain_jax.rewards.failures import FailureLimit
 from posttrain_jax.rewards.judge import OverlongPenalty
@@ -68,7 +73,7 @@ class MethodAssembly:
     settings: MethodSettings,
     stack: contextlib.ExitStack,
     *,
-    warmup: SupervisedSettings | None = None,
+    warmup: WarmUpSettings | None = None,
     memory: Memory | None = None,
     scalar_head: bool = False,
     symbols: Sequence[str] = SYMBOLS,
@@ -96,18 +101,42 @@ class MethodAssembly:
     self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)
     self.digests |= self.warm_up.digests
     self._evaluator: Evaluator | None = None
+    self._evaluated: dict[str, Any] | None = {}
+    self._own: OwnPrompts | None = None
+    self._told: list[str] = []
     self._prompts: list[Prompt] = []  # of all sections so far
 
-  def prompts(self, section: PromptSettings, *, max_prompt_length: int, where: str = "prompts") -> list[Prompt]:
+  def prompts(
+    self,
+    section: PromptSettings,
+    *,
+    max_prompt_length: int,
+    where: str = "prompts",
+    evaluation: EvaluationSettings | None = None,
+  ) -> list[Prompt]:
     """Reads the prompts that a group of the config names.
+
+    Args:
+      section: the group.
+      max_prompt_length: limit in tokens, of the config's field `rollout.max_prompt_length`.
+      where: the group's name.
+      evaluation: the config's `eval`, which may hold some prompts of a file out; None for all prompts.
 
     Raises:
       InputError: if there are none, or if a row is not fit for use.
     """
-    found, digests = load_prompts(section, self.policy.tokenizer, max_prompt_length=max_prompt_length, where=where)
+    own = OwnPrompts(section, evaluation, max_prompt_length=max_prompt_length)
+    found, digests = own.training(self.policy.tokenizer, where=where)
     self.digests |= digests
+    if evaluation is not None:
+      self._own = own
+      self.tell(own.told)
     self._prompts += found
     return found
+
+  def tell(self, line: str) -> None:
+    """Keeps a line for the user, who sees it once the run's directory is open."""
+    self._told += [line] if line else []
 
   def check_references(self, workers: RewardWorkers, *, by_model: bool = False) -> None:
     """Checks the references of all prompts read so far, those of evaluation sets included.
@@ -192,13 +221,25 @@ class MethodAssembly:
     Raises:
       InputError: if a set is empty, or if votes and verifier read answers differently.
     """
+    parts = {}
+    if self._own is not None:
+      own, parts = self._own.sets()
+      sets = dataclasses.replace(sets, sets=own)
     check_answer_style(rewards, sets.answer_style)
     window = rewards.functions[rewards.accuracy].options.get("window", WINDOW)  # votes look where the verifier looks
     self._evaluator = Evaluator(
-      sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score, window=window
+      sets,
+      self.policy,
+      judge,
+      seed=self._settings.seed,
+      mesh=self.mesh,
+      reward=score,
+      parts=parts,
+      window=window,
     )
     self.digests |= self._evaluator.digests
     self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
+    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=score is not None)
     return self._evaluator
 
   def require_trained_policy(self) -> None:
@@ -246,6 +287,9 @@ class MethodAssembly:
     """
     content = as_config(settings or self._settings)
     directory = self._stack.enter_context(Workdir.open(workdir, content, self.digests))
+    console = rich.console.Console(stderr=True, quiet=not is_main())
+    for line in self._told:
+      console.print(line, highlight=False, markup=False, soft_wrap=True)
     return directory, self._stack.enter_context(Preemption())
 
   def finish(self, directory: Workdir, preemption: Preemption, *, save_model: bool = True) -> None:
@@ -259,6 +303,9 @@ class MethodAssembly:
     Raises:
       Preempted: if SIGTERM arrives in the warm-up; a checkpoint is there.
     """
-    self.policy = self.warm_up(directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept)
+    inputs = warm_up_inputs.inputs(self._settings.model, self.digests, self._evaluated)
+    self.policy = self.warm_up(
+      directory.path, self._evaluator, preemption, optimizer_kept=self._optimizer_kept, inputs=inputs
+    )
     if save_model:
       save_description(self.policy, directory.path)

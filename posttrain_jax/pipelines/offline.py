@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from flax import nnx
 
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.learner.update import Batch
 from posttrain_jax.runs.keeper import Keeper
@@ -34,7 +34,7 @@ class UpdateSettings:
     batch_size: rows of an update.
     micro_batches: parts in which an update's gradient is computed.
     max_skipped_updates: updates in a row that are not finite which end the run.
-    optimizer: the optimiser; with `epochs` set, `decay_updates` of 0 ends with them.
+    optimizer: the optimiser; `decay_updates` of 0 is the last update.
   """
 
   steps: int = at_least(0)
@@ -60,18 +60,19 @@ Settings = TypeVar("Settings", bound=OfflineSettings)
 def with_length(settings: Settings, num_rows: int) -> Settings:
   """Returns settings whose number of steps is known.
 
-  With `epochs` set, `steps` of 0 becomes the steps that they take, and a decaying learning rate ends with them
-  (`optimizer.decay_updates` of 0). If `steps` is set as well, the run ends earlier. An evaluation after each epoch is
-  `eval.every` of −1. Without epochs nothing changes.
+  With `epochs` set, `steps` of 0 becomes the steps that they take. If `steps` is set as well, the run ends earlier. A
+  decaying learning rate ends with the epochs, or with the steps if there are none (`optimizer.decay_updates` of 0). An
+  evaluation after each epoch is `eval.every` of −1.
 
   Args:
     settings: the method's.
     num_rows: rows of an epoch.
 
   Raises:
-    InputError: if evaluations are to come after each epoch and `epochs` is 0, or if a decaying learning rate has no
-      end.
+    InputError: if evaluations are to come after each epoch and `epochs` is 0, or if a decaying learning rate ends
+      before its warm-up.
   """
+  asked = settings.optimizer.decay_updates
   if settings.eval.every < 0 and not settings.epochs:
     raise InputError(
       f"eval.every: {settings.eval.every}, which is every epoch; expected `epochs`, or a number of steps"
@@ -87,7 +88,17 @@ def with_length(settings: Settings, num_rows: int) -> Settings:
       optimizer=dataclasses.replace(optimizer, decay_updates=optimizer.decay_updates or length),
       eval=times,
     )
-  settings.optimizer.check()
+  elif settings.optimizer.schedule != Schedule.CONSTANT:
+    optimizer = settings.optimizer
+    optimizer = dataclasses.replace(optimizer, decay_updates=optimizer.decay_updates or settings.steps)
+    settings = dataclasses.replace(settings, optimizer=optimizer)
+  optimizer = settings.optimizer
+  if not asked and optimizer.schedule != Schedule.CONSTANT and optimizer.decay_updates <= optimizer.warmup_updates:
+    raise InputError(
+      f"optimizer.warmup_updates: {optimizer.warmup_updates}, expected less than the run's {optimizer.decay_updates} "
+      f"updates for the {optimizer.schedule} schedule; more rows, epochs or steps make more updates"
+    )
+  optimizer.check()
   return settings
 
 
@@ -168,6 +179,5 @@ def check_best(times: EvaluationTimes, known: Collection[str], *, epochs: bool =
   if times.every < 0 and not epochs:
     raise InputError(f"eval.every: {times.every}, expected at least 0")
   group = times.best.removeprefix("-").partition("/")[0]
-  if times.every and group not in known:
-    sets = ", ".join(known) or "nothing: no set is evaluated, so eval.every has to be 0"
-    raise InputError(f"eval.best: {times.best!r}, expected SET/METRIC with one of {sets}")
+  if times.every and known and group not in known:  # where nothing is evaluated, no checkpoint is the best
+    raise InputError(f"eval.best: {times.best!r}, expected SET/METRIC with one of {', '.join(known)}")

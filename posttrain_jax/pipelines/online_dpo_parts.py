@@ -18,7 +18,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import CheckpointSettings, ReportSettings
@@ -65,7 +65,7 @@ class OnlineDPOSettings:
   steps: int = at_least(0)
   model: ModelSettings
   mesh: Mapping[str, int]
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   objective: PreferenceObjective
   online: OnlineSettings
   prompts: PromptSettings
@@ -136,7 +136,9 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   """
   run = MethodAssembly(settings, stack, warmup=settings.warmup)
   check_division(run.mesh, batch_size=settings.pairs_per_update, micro_batches=settings.learner.micro_batches)
-  prompts = run.prompts(settings.prompts, max_prompt_length=settings.rollout.max_prompt_length)
+  prompts = run.prompts(
+    settings.prompts, max_prompt_length=settings.rollout.max_prompt_length, evaluation=settings.eval
+  )
   engine = rollout_engine(settings.rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   workers, by_model = run.workers(settings.rewards), bool(settings.online.reward_model)
   answers = settings.rollout.groups * settings.rollout.group_size

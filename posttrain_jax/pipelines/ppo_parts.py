@@ -127,7 +127,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   reference_mesh, reward_mesh, value_mesh = map(settings.mesh_of, ("reference", "reward", "value"))
   for each in (run.mesh, reference_mesh, value_mesh):
     division.check(each)
-  prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length)
+  prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   text = _load_text(settings, run)
   reward_model = None
   if settings.reward_model:

@@ -20,7 +20,7 @@ from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.ppo_advantages import AdvantageEstimator, KLPenalty, NoEnd, Whitening
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
@@ -100,7 +100,7 @@ class PPOSettings:
   mesh: Mapping[str, int]
   meshes: MeshesSettings
   memory: MemoryWithReference
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   prompts: PromptSettings
   rollout: RolloutSettings
   rewards: RewardSettings

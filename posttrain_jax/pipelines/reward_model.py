@@ -31,7 +31,7 @@ from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.reports.reliability_figure import plot_reliability
 from posttrain_jax.reports.report import write_report
 from posttrain_jax.runs.preemption import Preemption
@@ -49,7 +49,7 @@ class RewardModelSettings(OfflineSettings):
   seed: int
   model: ModelSettings
   mesh: Mapping[str, int]
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   preferences: PreferenceSettings
   margins: Margins
   centering: float

@@ -16,6 +16,7 @@ from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.data.inspection import inspect_examples
 from posttrain_jax.evaluation.evaluator import EvaluationSettings
+from posttrain_jax.evaluation.own_data import follows_data, without_procedural
 from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
@@ -66,8 +67,15 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings = parse(SFTSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, memory=settings.memory)
-    settings, data = supervised.prepare(settings, run.policy, run.mesh, settings.seed)
+    path, own_share = settings.demonstrations.path, settings.eval.own_share if follows_data(settings.eval) else 0.0
+    settings, data = supervised.prepare(settings, run.policy, run.mesh, settings.seed, own_share=own_share)
     run.digests |= data.digests
+    otherwise = "-validation/loss" if data.validation else ""
+    evaluation, told = without_procedural(settings.eval, path, otherwise=otherwise)
+    settings = dataclasses.replace(settings, eval=evaluation)
+    run.tell(told)
+    if path and own_share and data.validation and not settings.demonstrations.held_out:
+      run.tell(f"a hash of the prompt holds {own_share:.0%} of {path} out for the validation loss (eval.own_share)")
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
     judge = run.judge(settings.rewards, workers, by_model=by_model)

@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import rich.console
+from absl import logging
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -23,11 +25,14 @@ from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.processes import several
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
+from posttrain_jax.runs.settings import as_config
+from posttrain_jax.runs.warmup_cache import WarmUpCache
 from posttrain_jax.types import Group
 
 # (the sampler's parameters, their version) to (metrics, the judged groups of each set).
@@ -51,7 +56,7 @@ class FittingSettings(OfflineSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SupervisedSettings(FittingSettings):
-  """Holds what a config says of training on demonstrations; a method's `warmup` section is one.
+  """Holds what a config says of training on demonstrations.
 
   Attributes:
     demonstrations: what is trained on.
@@ -65,10 +70,28 @@ class SupervisedSettings(FittingSettings):
     return bool(self.steps or self.epochs)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WarmUpSettings(SupervisedSettings):
+  """Holds a method's `warmup` section.
+
+  Attributes:
+    given_model: whether a model that the config names is warmed up too, and not only a random one.
+  """
+
+  given_model: bool
+
+
 def prepare(
-  settings: SupervisedSettings, policy: Policy, mesh: Mesh, seed: int
+  settings: SupervisedSettings, policy: Policy, mesh: Mesh, seed: int, *, own_share: float = 0.0
 ) -> tuple[SupervisedSettings, DemonstrationData]:
   """Reads the demonstrations and lays them out.
+
+  Args:
+    settings: the method's.
+    policy: whose tokeniser is used.
+    mesh: over which a batch divides.
+    seed: the config's.
+    own_share: share of a file's prompts that is held out where the config does not say what is.
 
   Returns:
     (the settings with their number of steps, the demonstrations).
@@ -83,6 +106,7 @@ def prepare(
     batch_size=settings.batch_size,
     weighting=settings.loss_weighting,
     seed=stream_seed(seed, Stream.DEMONSTRATIONS),
+    own_share=own_share,
   )
   return offline.with_length(settings, data.batches.num_rows), data
 
@@ -163,14 +187,15 @@ def fit(
 class WarmUp:
   """Warms a policy up on demonstrations before another method.
 
-  The warm-up is a run in the folder `warmup` of that run's directory.
+  The warm-up is a run in the folder `warmup` of that run's directory. A finished one is kept for other runs that need
+  the same (`runs.warmup_cache`). A model that the config names is not warmed up, unless the config says so.
 
   Attributes:
     digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
-    is_wanted: whether the config's `warmup` has steps.
+    is_wanted: whether there is a warm-up.
   """
 
-  def __init__(self, settings: SupervisedSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
+  def __init__(self, settings: WarmUpSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
     """Reads the demonstrations, before anything is written.
 
     Args:
@@ -184,6 +209,9 @@ class WarmUp:
     """
     self._policy, self._mesh, self._seed = policy, mesh, seed
     self.is_wanted, self.digests = settings is not None and settings.has_steps, {}
+    if self.is_wanted and policy.params is not None and not settings.given_model:
+      logging.warning("warmup: left out, since model.path names a model; warmup.given_model=True warms it up as well")
+      self.is_wanted = False
     if self.is_wanted:
       self._settings, self._data = prepare(settings, policy, mesh, seed)
       self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
@@ -195,8 +223,17 @@ class WarmUp:
     preemption: Preemption,
     *,
     optimizer_kept: Kept = Kept.DEVICE,
+    inputs: Mapping[str, Any] | None = None,
   ) -> Policy:
-    """Returns the warmed-up policy, or the loaded one if the config asks for no warm-up.
+    """Returns the warmed-up policy, or the loaded one if there is no warm-up.
+
+    Args:
+      directory: the run's.
+      evaluator: as in `fit`.
+      preemption: whether SIGTERM arrived.
+      optimizer_kept: as in `fit`.
+      inputs: JSON values of what else decides the warm-up's bits and metrics, such as the model and the evaluation.
+        None: it is neither taken from the cache nor kept there.
 
     Raises:
       Preempted: after SIGTERM and a checkpoint.
@@ -204,7 +241,13 @@ class WarmUp:
     """
     if not self.is_wanted:
       return self._policy
-    path = directory / "warmup"
+    path, cache = directory / "warmup", None
+    if inputs is not None and not several():
+      own = {"warmup": as_config(self._settings), "mesh": dict(self._mesh.shape), "seed": self._seed}
+      cache = WarmUpCache({**inputs, **own, **self.digests})
+      taken = cache.take(path)
+      if taken:
+        rich.console.Console(stderr=True).print(taken, highlight=False, markup=False, soft_wrap=True)
     path.mkdir(exist_ok=True)
     params = fit(
       self._settings,
@@ -217,4 +260,6 @@ class WarmUp:
       seed=self._seed,
       optimizer_kept=optimizer_kept,
     )
+    if cache is not None:
+      cache.keep(path)
     return dataclasses.replace(self._policy, params=params)

@@ -1,6 +1,8 @@
 """Lists the facts next to the report's headline: data, warm-up plateau, time and tokens."""
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,24 @@ def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
         ("Tokens generated", format_number(tokens), f"{format_number(trained)} trained on" if trained else "")
       )
   return result
+
+
+def own_sets(config: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+  """Returns one fact about each evaluation set that is a part of the run's own prompts.
+
+  Args:
+    config: (dotted field, value as JSON) of config.json, as `reports.report` reads it.
+  """
+  fields = dict(config)
+  path, share = fields.get("prompts.path", '""').strip('"'), float(fields.get("eval.own_share", "0"))
+  if not path or "digests.prompts.held_out" not in fields:
+    return []
+  names = [re.fullmatch(r"eval\.sets\.([^.]+)\.prompts\.path", name) for name in fields]
+  return [
+    (f"Evaluation set {name[1]}", path, f"prompts that a hash holds out ({share:.0%}); they are not trained on")
+    for name in names
+    if name and fields[name[0]].strip('"') == ""
+  ]
 
 
 def _data(columns: Columns, label: str) -> list[tuple[str, str, str]]:

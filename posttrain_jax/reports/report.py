@@ -53,7 +53,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     name=workdir.resolve().name,
     notices=[*silence.warnings(columns), *notices],
     headlines=headline.headlines(columns),
-    facts=facts.facts(columns, warm_up),
+    facts=[*facts.own_sets(config), *facts.facts(columns, warm_up)],
     sections=[(title, _drawn(panels, columns)) for title, panels in training_panels.sections(columns)],
     warm_up=_drawn(training_panels.warm_up(warm_up), warm_up),
     reading=_reading(columns),

@@ -225,7 +225,10 @@ def _report(share: Share, name: str) -> None:
   invalid = len(share.reasons)
   if share.failures or invalid:
     why = share.failures[-1] if share.failures else next(iter(share.reasons.values()))
-    logging.warning("reward function %s: %d of %d answers have no reward: %s", name, invalid, len(share.rewards), why)
+    if invalid:
+      logging.warning("reward function %s: %d of %d answers have no reward: %s", name, invalid, len(share.rewards), why)
+    else:
+      logging.warning("reward function %s: failed, and gave all answers a reward when tried again: %s", name, why)
 
 
 class _InProcess:

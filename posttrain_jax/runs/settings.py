@@ -75,13 +75,16 @@ def _build(record: type[Record], section: Any, where: str, config: Any) -> Recor
   prefix = f"{where}." if where else ""
   values = {}
   for name, value in section.items():
+    if name in fields and name not in known:
+      raise InputError(f"{prefix}{name}: unknown, it is the field {fields[name].metadata[_TAKEN_FROM]}")
     if name not in known:
       raise InputError(f"{prefix}{name}: unknown, {_expected(name, known)}")
     values[name] = _convert(hints[name], value, prefix + name, config)
     _check_bound(fields[name], values[name], prefix + name)
   for name, field in fields.items():
     if _TAKEN_FROM in field.metadata:
-      values[name] = _convert(hints[name], _field_of(config, field.metadata[_TAKEN_FROM]), prefix + name, config)
+      source = field.metadata[_TAKEN_FROM]
+      values[name] = _convert(hints[name], _field_of(config, source), source, config)
     elif name not in values and field.default is field.default_factory is dataclasses.MISSING:
       raise InputError(f"{prefix}{name}: missing, expected {_name(hints[name])}")
   return record(**values)

@@ -131,6 +131,7 @@ def plan(
         collection.model.path = str(start.path)
         before = add(seed, f"{row}_answers", "collect", collection, start)
         config.demonstrations.path = str(before.path / DEMONSTRATIONS)
+        config.eval.own_share = 0.0  # the study evaluates all rows on the same sets
       add(seed, row, "sft", config, before)
   return list(jobs.values())
 
@@ -138,6 +139,7 @@ def plan(
 def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Returns the config of a supervised run like a DAPO run's warm-up."""
   config = base.warmup.copy_and_resolve_references().unlock()
+  del config.given_model
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()
   del config.eval.kl  # which only RL has

@@ -12,7 +12,7 @@ from posttrain_jax.evaluation.evaluator import EvaluationSettings, SetsSettings
 from posttrain_jax.evaluation.variety import VarietySettings
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.supervised import DropoutRates
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUpSettings
 from posttrain_jax.runs.sections import CheckpointSettings, LoggingSettings
 from posttrain_jax.types import InputError
 
@@ -71,7 +71,7 @@ class ForgettingSettings:
   logprob_chunk: int
   model: ModelSettings
   mesh: Mapping[str, int]
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   demonstrations: DemonstrationSettings
   narrow: NarrowSettings | None = None
   plain: PlainTextSettings
@@ -104,7 +104,7 @@ class ForgettingSettings:
       micro_batches=self.micro_batches,
       max_skipped_updates=1,
       optimizer=dataclasses.replace(self.optimizer, learning_rate=learning_rate),
-      eval=EvaluationSettings(every=-1, **sets),
+      eval=EvaluationSettings(every=-1, own_share=0.0, own_limit=0, **sets),
       checkpoint=self.checkpoint,
       logging=self.logging,
       loss_weighting=self.loss_weighting,

@@ -8,7 +8,7 @@ from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
@@ -69,7 +69,7 @@ class OveroptimizationSettings:
   seed: int
   model: ModelSettings
   mesh: Mapping[str, int]
-  warmup: SupervisedSettings
+  warmup: WarmUpSettings
   rewards: RewardSettings
   prompts: PromptSettings
   held_out: PromptSettings

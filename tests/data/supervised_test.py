@@ -37,7 +37,10 @@ def test_a_limit_on_all_tokens_cuts_or_drops():
 
 
 def test_examples_over_the_limit_or_left_with_nothing_to_learn_are_refused():
-  with pytest.raises(InputError, match=r"^d.jsonl:2: 6 tokens, 4 of them to be learned; the limits are 5 and None$"):
+  with pytest.raises(
+    InputError,
+    match=r"^d.jsonl:2: 6 tokens, 4 of them to be learned; the limits are 5 \(row_length\) and None",
+  ):
     supervised.limit_length(examples_of(3, 4), max_length=5, too_long=TooLongExample.ERROR)
   with pytest.raises(InputError, match=r"^d.jsonl:1: no token to be learned among the first 2$"):
     supervised.limit_length(examples_of(3), max_length=2, too_long=TooLongExample.CUT)

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.data import chat
+from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
 from posttrain_jax.models.load import resolve
 from posttrain_jax.types import InputError
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "smollm2_135m_instruct.json"
+BYTES = byte_tokenizer()
 SYMBOLS = ["Answer:", *"0123456789", *"+-*/=().?^$|\\[]", " ", "\n", "A", "ns"]
 
 
@@ -168,3 +170,27 @@ def test_smollm2_survives_saving(smollm2, tmp_path):
   assert loaded.digest() == smollm2.digest()
   text = "Ünïcödé  12345 <|im_start|>user\n🎉<|im_end|>"
   assert loaded.encode(text) == smollm2.encode(text)
+
+
+def test_what_a_closed_vocabulary_knows_and_what_reads_any_text_are_named():
+  with pytest.raises(InputError) as error:
+    tiny_tokenizer("0123=").encode("Reverse the word")
+  assert "it knows only the text of the procedural task, '0123='; model.vocabulary=bytes reads any text" in str(
+    error.value
+  )
+
+
+@given(st.text())
+def test_bytes_are_any_text(text):
+  ids = BYTES.encode(text)
+  assert BYTES.decode(ids) == text and len(ids) == len(text.encode()) and min(ids, default=6) >= 6
+
+
+def test_bytes_have_a_chat_and_can_be_saved(tmp_path):
+  messages = [{"role": "user", "content": "Grüß"}, {"role": "assistant", "content": "Gott"}]
+  ids, learned = chat.encode_demonstration(messages, BYTES)
+  assert BYTES.decode(ids) == "<user>Grüß<eos><assistant>Gott<eos>"
+  assert BYTES.decode(ids[learned]) == "Gott<eos>"
+  assert chat.encode_prompt(messages[:1], BYTES) == list(ids[: -len("Gott") - 1])
+  BYTES.save(tmp_path)
+  assert Tokenizer.load(tmp_path).digest() == BYTES.digest() and BYTES.vocab_size == 262

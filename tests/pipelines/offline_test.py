@@ -17,13 +17,13 @@ from posttrain_jax.types import InputError
 from tests.learner.settings import make_optimizer_config
 
 
-def with_length(*, decay=0, every=5, **values):
+def with_length(*, decay=0, every=5, warmup=0, **values):
   schedule = values.pop("schedule", Schedule.CONSTANT)
   settings = OfflineSettings(
     **{"epochs": 0, "steps": 0, "batch_size": 8, **values},
     micro_batches=1,
     max_skipped_updates=1,
-    optimizer=make_optimizer_config(decay_updates=decay, schedule=schedule),
+    optimizer=make_optimizer_config(decay_updates=decay, schedule=schedule, warmup_updates=warmup),
     eval=EvaluationTimes(every=every, best="heldout/x"),
     checkpoint=None,
     logging=None,
@@ -62,8 +62,17 @@ def test_evaluations_after_each_epoch_need_epochs():
 
 def test_a_decaying_rate_needs_an_end():
   assert with_length(epochs=2, schedule=Schedule.COSINE).optimizer.decay_updates == 5
-  with pytest.raises(InputError, match=r"optimizer\.decay_updates: 0, expected more than warmup_updates 0"):
-    with_length(steps=6, schedule=Schedule.COSINE)
+  assert with_length(steps=6, schedule=Schedule.COSINE).optimizer.decay_updates == 6
+  assert with_length(steps=6, decay=4, schedule=Schedule.COSINE).optimizer.decay_updates == 4
+  assert with_length(steps=6).optimizer.decay_updates == 0
+
+
+def test_a_run_shorter_than_its_warm_up_of_the_rate_is_said_to_be_so():
+  message = r"^optimizer\.warmup_updates: 9, expected less than the run's 5 updates for the cosine schedule; more rows"
+  with pytest.raises(InputError, match=message):
+    with_length(epochs=2, schedule=Schedule.COSINE, warmup=9)
+  with pytest.raises(InputError, match=r"^optimizer\.decay_updates: 4, expected more than warmup_updates 9"):
+    with_length(epochs=2, decay=4, schedule=Schedule.COSINE, warmup=9)
 
 
 def test_best_names_a_group_of_metrics_that_is_measured():

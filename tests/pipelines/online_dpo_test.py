@@ -101,4 +101,4 @@ def test_judged_by_a_reward_model(tmp_path):
   ],
 )
 def test_refusals(changes, expected, tmp_path):
-  assert expected in refused(dpo.train, small(tiny_online_dpo, **{**ROUNDS, **changes}), tmp_path / "run")
+  assert expected in refused(dpo.train, small(tiny_online_dpo, sampled=True, **{**ROUNDS, **changes}), tmp_path / "run")

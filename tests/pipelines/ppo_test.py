@@ -200,7 +200,7 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
   ],
 )
 def test_refusals(changes, expected, tmp_path):
-  assert expected in refused(ppo.train, small(tiny_ppo, **{**SMALL, **changes}), tmp_path / "run")
+  assert expected in refused(ppo.train, small(tiny_ppo, sampled=True, **{**SMALL, **changes}), tmp_path / "run")
 
 
 def test_a_value_model_with_other_tokens_is_refused(whole, tmp_path):

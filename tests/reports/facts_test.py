@@ -66,3 +66,16 @@ def test_time_updates_and_tokens():
 )
 def test_numbers_are_written_for_reading(value, digits, text):
   assert facts.format_number(value, digits) == text
+
+
+def test_what_an_evaluation_set_of_ones_own_prompts_is():
+  config = [
+    ("prompts.path", "mine.jsonl"),
+    ("eval.own_share", "0.1"),
+    ("eval.sets.heldout.prompts.path", '""'),
+    ("eval.sets.other.prompts.path", "test.jsonl"),
+    ("digests.prompts.held_out", "0.1"),
+  ]
+  remark = "prompts that a hash holds out (10%); they are not trained on"
+  assert facts.own_sets(config) == [("Evaluation set heldout", "mine.jsonl", remark)]
+  assert facts.own_sets(config[:-1]) == [] and facts.own_sets([]) == []

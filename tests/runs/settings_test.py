@@ -125,8 +125,10 @@ def test_a_whole_config():
 
 def test_a_field_may_be_taken_from_another_group():
   assert parse(Whole, whole()).objective.temperature == 0.5
-  with pytest.raises(InputError, match=r"^objective\.temperature: unknown"):
+  with pytest.raises(InputError, match=r"^objective\.temperature: unknown, it is the field sampling\.temperature"):
     parse(Whole, whole(objective=dict(clip=0.2, temperature=0.7)))
+  with pytest.raises(InputError, match=r"^sampling\.temperature: 'hot', expected float"):
+    parse(Whole, whole(sampling=dict(temperature="hot")))
 
 
 def test_a_record_becomes_its_config_again():
