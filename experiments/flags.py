@@ -32,6 +32,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import messages
 from posttrain_jax.runs.preemption import Preempted
 
 EXIT_BAD_INPUT = 2
@@ -128,6 +129,7 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       _fail(error)
 
   def main_or_exit(arguments: tuple) -> None:
+    messages.print_plainly()
     _keep_compiled_programs()
     try:
       main(*arguments)

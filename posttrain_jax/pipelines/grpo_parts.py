@@ -49,6 +49,7 @@ class GRPOParts:
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
+    data: words about what is trained on.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
   """
 
@@ -64,6 +65,7 @@ class GRPOParts:
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
+  data: str
   kl_to_start: KLToReference | None
   _hand_over: HandOver
 
@@ -159,6 +161,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
+    data="stored groups" if settings.replay else f"{len(prompts)} prompts",
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )

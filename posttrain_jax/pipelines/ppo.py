@@ -29,7 +29,7 @@ from posttrain_jax.learner.state import TrainState, abstract_like, train_state_o
 from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
 from posttrain_jax.rollouts.group_json import rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
@@ -66,6 +66,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       title="ppo",
       preemption=parts.preemption,
       clock=parts.clock,
+      data=f"{len(stream)} prompts",
     )
     clock = keeper.clock
     if keeper.restored is not None:
@@ -137,8 +138,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, saved, policy.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
-  if settings.logging.report:
-    write_report(parts.directory.path)
+  end_run(parts.directory.path, report=settings.logging.report)
 
 
 def _saved(policy: TrainState, value: TrainState, average: nnx.State | None) -> dict[str, Any]:

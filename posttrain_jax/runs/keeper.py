@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from posttrain_jax import progress
 from posttrain_jax.learner.checkpoint import Checkpointer, Restored
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.parallel.processes import is_main, on_main
@@ -16,6 +17,7 @@ from posttrain_jax.runs.console import Console
 from posttrain_jax.runs.journal import Journal, NoJournal
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.sections import LoopSettings
+from posttrain_jax.runs.start_line import start_line
 
 
 class Keeper:
@@ -38,6 +40,7 @@ class Keeper:
     title: str,
     preemption: Preemption,
     clock: Clock | None = None,
+    data: str = "",
   ):
     """Opens the run and restores its newest good checkpoint.
 
@@ -49,6 +52,7 @@ class Keeper:
       title: name of the work on the terminal.
       preemption: tells whether SIGTERM arrived.
       clock: the loop's clock; None makes one.
+      data: words about the data, for the first line on the terminal.
     """
     self._settings, self._preemption, self.clock = settings, preemption, clock or Clock()
     self._checkpoints = stack.enter_context(Checkpointer(path / "checkpoints", keep=settings.checkpoint.keep))
@@ -64,8 +68,12 @@ class Keeper:
     self._console = stack.enter_context(
       Console(title, settings.steps, settings.logging.console, done=self.step, quiet=not is_main())
     )
-    if self.restored is not None and self.step < settings.steps:
-      self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
+    stack.enter_context(progress.watched(self._console.within))
+    self.clock.on_change = self._console.enter
+    if self.step < settings.steps:
+      self._console.say(start_line(title, settings.steps, abstract, data))
+      if self.restored is not None:
+        self._console.say("; ".join([f"going on after step {self.step}", *self.restored.notes]))
     self.clock.take()  # time before the first step does not belong to it
 
   def say(self, text: str) -> None:

@@ -360,10 +360,11 @@ def test_colours_stand_out_from_the_page(page, scheme):
 def test_page_says_what_the_data_were(tmp_path):
   page = report.write_report(made_records.write(tmp_path, made_records.sft_run())).read_text()
   assert "<b>22\u202f970 examples</b>" in page
-  words = "4\u202f945 rows, 309\u202f902 tokens, 173\u202f492 learned tokens, rows 97.9 % full, over limit: 2\u202f323"
+  words = "4\u202f945 rows, 309\u202f902 tokens, 173\u202f492 learned tokens, rows 97.9 % full, "
+  words += "2\u202f323 left out: over limit"
   assert words in page and "first, step 2" in page and "before, step" not in page
   page = report.write_report(made_records.write(tmp_path, made_records.reward_model_run())).read_text()
-  assert "<b>3\u202f288 comparisons</b>" in page and "347 held out, answer too long: 1\u202f903" in page
+  assert "<b>3\u202f288 comparisons</b>" in page and "347 held out, 1\u202f903 left out: answer too long" in page
   assert "On held-out comparisons, accuracy went from 0.450 to 0.800\n(+0.350) in 4 steps" in page
 
 
