@@ -79,3 +79,9 @@ def format_number(value: Any, digits: int = 3) -> str:
   value = 0.0 if abs(value) < NOISE else value + 0.0  # −0 becomes 0
   text = f"{value:.2e}" if value and abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
   return text.replace("-", "−")
+
+
+def format_signed(value: Any, digits: int = 3) -> str:
+  """Formats a change: as `format_number`, with a plus in front of what is above 0."""
+  text = format_number(value, digits)
+  return f"+{text}" if isinstance(value, int | float) and value >= NOISE else text

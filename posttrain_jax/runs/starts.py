@@ -33,7 +33,7 @@ def record_start(workdir: pathlib.Path) -> None:
 
 
 def read_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads the starts of a run, the first one first; lines that cannot be read are left out."""
+  """Reads the starts of a run, the first one first; lines that cannot be read are left out, missing fields empty."""
   try:
     lines = (workdir / STARTS_FILE).read_text("utf-8", errors="replace").splitlines()
   except OSError:
@@ -45,7 +45,7 @@ def read_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
     except ValueError:
       continue
     if isinstance(start, dict):
-      found.append(start)
+      found.append({"date": "", "command": "", "commit": "", "versions": {}, "devices": ""} | start)
   return found
 
 

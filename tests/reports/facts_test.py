@@ -71,3 +71,8 @@ def test_time_updates_and_tokens():
 )
 def test_numbers_are_written_for_reading(value, digits, text):
   assert facts.format_number(value, digits) == text
+
+
+@pytest.mark.parametrize("value, text", [(0.25, "+0.250"), (-0.25, "−0.250"), (3e-8, "0.000"), (-3e-8, "0.000")])
+def test_a_change_has_a_sign_unless_it_is_rounding(value, text):
+  assert facts.format_signed(value) == text
