@@ -63,6 +63,8 @@ def get_config(arg: str = "") -> ConfigDict:
     verdict_delay=1,  # with carry: dispatches until a verdict takes effect, which gives slow verifiers time
     batch_factor=3,  # with batch: prompts of a batch, in multiples of `rollout.groups`
     retire_after=0,  # a prompt is no longer drawn after so many all-right groups in a row; 0: never retire
+    informative="mixed",  # a group is informative if it has right and wrong answers; spread: if its accuracies differ
+    right_above=0.5,  # an answer is right if its accuracy is above this
   )
   config.overlong = dict(
     penalty_buffer=8,  # tokens before the cap over which the soft penalty falls from 0 to -1; 0: no penalty

@@ -63,13 +63,16 @@ def rewards() -> ConfigDict:
     dict(
       accuracy="correct",  # name of the function below whose value is the accuracy, for dynamic sampling and evaluation
       workers=1,  # processes that run the functions and are killed at a time limit; 0: run them in this process
-      batch_seconds=60.0,  # time limit of one call with several answers
-      answer_seconds=10.0,  # time limit of one call with one answer
+      batch_seconds=60.0,  # a call has as many answers as fit in it with `answer_seconds` each, at least one
+      answer_seconds=10.0,  # time limit of one answer
+      timed_out="invalid",  # an answer that a function runs out of time on: invalid (no reward), or its lowest reward
+      max_failures=1.0,  # the run ends if a function fails on this share of a step's answers; above 1: never
       functions=dict(  # reward functions by name; the reward is their weighted sum
         correct=dict(
-          function="posttrain_jax.rewards.verifiers:exact_answer",  # MODULE:FUNCTION
+          function="posttrain_jax.rewards.verifiers:exact_answer",  # MODULE:FUNCTION or FILE.py:FUNCTION
           weight=1.0,  # factor of its value in the reward
           options=dict(style="answer_line"),  # keyword arguments of the function
+          lowest=0.0,  # its lowest reward, which timed_out="lowest" gives
         ),
       ),
     )

@@ -24,9 +24,10 @@ _SUMMARIZE = absl_flags.DEFINE_bool("summarize", False, "run nothing: only summa
 
 
 def main(config, workdir):
-  from posttrain_jax.studies import ablation, ablation_plan
+  from posttrain_jax.studies import ablation, ablation_plan, ablation_settings
 
   start = time.perf_counter()
+  ablation_settings.check(config)
   if _SUMMARIZE.value:
     result = ablation.summarize(config, workdir)
   else:

@@ -41,6 +41,7 @@ _WORK = [
 def main():
   import jax
 
+  from posttrain_jax.local_path import local_path
   from posttrain_jax.models.sizes import sizes
   from posttrain_jax.performance import learning, rollout, step, timing
   from posttrain_jax.performance.work import Work
@@ -49,7 +50,7 @@ def main():
   how = {"compute_dtype": _DTYPE.value, "remat": _REMAT.value, "unroll": _UNROLL.value}
   model = dataclasses.replace(sizes(_MODEL.value), **how)
   asked = {flag.name: flag.value for flag in _WORK}
-  found = modes[_MODE.value](Work(model, **asked), _PROFILE.value)
+  found = modes[_MODE.value](Work(model, **asked), _PROFILE.value and str(local_path(_PROFILE.value, "--profile")))
   device = jax.devices()[0]
   where = {"device": device.device_kind, "devices": jax.device_count(), **how}
   memory = {"peak_memory_gib": timing.peak_memory_gib()}

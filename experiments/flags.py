@@ -2,8 +2,9 @@
 
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
-Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint,
-run it again to go on; 1 anything else, with a traceback.
+Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint
+(SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: a disk that
+fails or numbers that became NaN or infinite, with one line `error: ...`, or another error with a traceback.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -18,6 +19,7 @@ in ~/.cache/posttrain_jax/xla: `JAX_COMPILATION_CACHE_DIR` names another directo
 Nothing here imports JAX, so that a wrong flag is answered at once.
 """
 
+import copy
 import difflib
 import os
 import pathlib
@@ -32,11 +34,14 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import messages
+from experiments import config_entries, messages
+from posttrain_jax.local_path import local_path
+from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
 
 EXIT_BAD_INPUT = 2
 EXIT_PREEMPTED = 75
+EXIT_INTERRUPTED = 130
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -67,8 +72,9 @@ def run(
   def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
     if _option(args, "config") is None:
       args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
+    args = [_expanded(arg) for arg in args]
     base = _load(_option(args, "config"))
-    config_flags.DEFINE_config_file("config", None, "experiment, FILE.py[:arg]", sys_argv=list(args))
+    args, notes = config_entries.apply(_without_option(args, "config"), base)
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
     if replays:
       flags.DEFINE_string("replay", None, "workdir of a run whose stored groups are trained on, without sampling")
@@ -82,10 +88,13 @@ def run(
       _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base)
     _check_overrides(args, base)
     try:
+      config_flags.DEFINE_config_dict("config", copy.deepcopy(base), "experiment, FILE.py[:arg]", sys_argv=list(args))
       _parse_all(args)
     except flags.IllegalFlagValueError as error:
       raise _wrong_type(error, base) from error
     _check_elements(base, flags.FLAGS.config)
+    for note in notes:
+      print(f"note: {note}", file=sys.stderr)
     if needs_workdir and not flags.FLAGS.workdir:
       raise _UsageError("--workdir: missing, expected a directory for the run's files")
     if replays and flags.FLAGS.replay is not None:
@@ -94,7 +103,8 @@ def run(
           f"--replay={flags.FLAGS.replay}: the config has no field replay, expected one, as in {default}"
         )
       flags.FLAGS.config.replay = flags.FLAGS.replay
-    return flags.FLAGS.config, flags.FLAGS.workdir
+    workdir = flags.FLAGS.workdir
+    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir"))
 
   def joined(*arguments) -> None:
     given = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
@@ -125,8 +135,11 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
   def parse_or_exit(args: Sequence[str]) -> tuple:
     try:
       return parse(args)
-    except (_UsageError, flags.Error) as error:
+    except (_UsageError, config_entries.EntryError, flags.Error) as error:
       _fail(error)
+    except ValueError as error:
+      _fail_on_bad_input(error)
+      raise
 
   def main_or_exit(arguments: tuple) -> None:
     messages.print_plainly()
@@ -134,25 +147,37 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
     try:
       main(*arguments)
     except Preempted as error:
-      print(f"preempted: {_one_line(error)}", file=sys.stderr)
+      print(f"preempted: {_one_line(error)}; run the same command again to go on", file=sys.stderr)
       sys.exit(EXIT_PREEMPTED)
-    except ValueError as error:
-      from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
+    except KeyboardInterrupt:
+      print("interrupted: run the same command again", file=sys.stderr)
+      sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+      from posttrain_jax.types import NotFinite  # imports JAX, which a run did by now
 
-      if isinstance(error, InputError):
-        _fail(error)
+      _fail_on_bad_input(error)
+      failure = str(error) if isinstance(error, DiskFailure | NotFinite) else disk_failure(error)
+      if failure is not None:
+        _fail(failure, code=1)
       raise
 
   app.run(main_or_exit, argv=list(argv) if argv is not None else None, flags_parser=parse_or_exit)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception | str, *, code: int = EXIT_BAD_INPUT) -> NoReturn:
   sys.stdout.flush()
   print(f"error: {_one_line(error)}", file=sys.stderr)
-  sys.exit(EXIT_BAD_INPUT)
+  sys.exit(code)
 
 
-def _one_line(error: Exception) -> str:
+def _fail_on_bad_input(error: Exception) -> None:
+  from posttrain_jax.types import InputError  # imports JAX, which the code that raised it did too
+
+  if isinstance(error, InputError):
+    _fail(error)
+
+
+def _one_line(error: Exception | str) -> str:
   return " ".join(str(error).split())
 
 
@@ -184,6 +209,35 @@ def _option(args: Sequence[str], name: str) -> str | None:
   return found
 
 
+def _without_option(args: Sequence[str], name: str) -> list[str]:
+  """Returns the arguments without an option, whose value may be an argument of its own."""
+  left, rest = [], list(args)
+  while rest:
+    arg = rest.pop(0)
+    if arg == "--":
+      return [*left, arg, *rest]
+    if arg in (f"--{name}", f"-{name}"):
+      rest.pop(0)
+    elif not arg.startswith((f"--{name}=", f"-{name}=")):
+      left.append(arg)
+  return left
+
+
+def _look_for_modules_in(folder: str) -> None:
+  """Lets Python find modules in a folder too, after all others."""
+  if os.path.abspath(folder) not in map(os.path.abspath, sys.path):
+    sys.path.append(os.path.abspath(folder))
+
+
+def _expanded(arg: str) -> str:
+  """Expands `~` in --config=FILE.py[:arg], which the shell leaves and absl does not know."""
+  match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
+  if match is None:
+    return arg
+  local_path(match[2] + match[3], "--config")  # refuses gs://
+  return f"{match[1]}{local_path(match[2], '--config')}{match[3]}"
+
+
 def _parse_all(args: Sequence[str]) -> None:
   left = flags.FLAGS(args)[1:]
   if left:
@@ -205,8 +259,13 @@ def _load(argument: str) -> ml_collections.ConfigDict:
   absl would wrap what the file raises into long messages.
   """
   path, *arg = argument.split(":", 1)
-  if not pathlib.Path(path).is_file():
+  path = os.path.expanduser(path)
+  if os.path.isdir(path):
+    raise _UsageError(f"--config={argument}: {path} is a directory, expected a file FILE.py")
+  if not os.path.isfile(path):
     raise _UsageError(f"--config={argument}: there is no file {path}")
+  _look_for_modules_in(os.getcwd())
+  _look_for_modules_in(os.path.dirname(path))
   try:
     module = runpy.run_path(path)
     if "get_config" not in module:
@@ -245,7 +304,10 @@ def _check_overrides(args: Sequence[str], base: ml_collections.ConfigDict) -> No
       if any(known.startswith(f"{field}.") for known in fields):
         raise _UsageError(f"--config.{field}: is a group of fields, expected one of them, --config.{field}.NAME=value")
       close = difflib.get_close_matches(field, fields, n=1, cutoff=0.0)
-      raise _UsageError(f"--config.{field}: there is no such config field, the closest is {', '.join(close) or 'none'}")
+      raise _UsageError(
+        f"--config.{field}: there is no such config field, the closest is {', '.join(close) or 'none'}"
+        f"{config_entries.hint(field)}"
+      )
     if index is not None and not (isinstance(fields[sequence], list) and int(index) < len(fields[sequence])):
       raise _UsageError(f"--config.{field}: found an index, expected --config.{sequence}=value with the whole value")
     if _field_type(base, sequence) is type(None):
@@ -292,4 +354,5 @@ def _print_help(options: str, config: ml_collections.ConfigDict | None) -> NoRet
     print(flags.FLAGS.main_module_help())
   else:
     print("config fields:", *(f"  --config.{name}={value!r}" for name, value in _flatten(config).items()), sep="\n")
+    print(f"\n{config_entries.RULES}")
   sys.exit(0)

@@ -4,9 +4,9 @@
     python -m experiments.generate --model=PATH_OR_NAME --prompts=FILE.jsonl > answers.jsonl
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A run's model is asked in the
-format of its training, any other model by its chat template if it has one. With --prompt, the answer is printed as text.
-With --prompts, each row has a `prompt` or `messages`, and one JSON object a prompt is printed, {"prompt", "answers"}.
-Without --temperature the most likely tokens are taken. Exit codes: 0 done, 2 bad input, 1 anything else.
+format of its training, any other model by its chat template if it has one. With --prompt, the answer is printed as
+text. With --prompts, each row has a `prompt` or `messages`, and one JSON object a prompt is printed, {"prompt",
+"answers"}. Without --temperature the most likely tokens are taken. Exit codes: 0 done, 2 bad input, 1 anything else.
 """
 
 import dataclasses

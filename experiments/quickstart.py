@@ -20,9 +20,12 @@ def main(config, workdir):
   import rich.console
 
   from posttrain_jax.pipelines import grpo
+  from posttrain_jax.pipelines.grpo_settings import GRPOSettings
   from posttrain_jax.runs import summary
   from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
+  from posttrain_jax.runs.settings import parse
 
+  parse(GRPOSettings, config)  # before its fields are read here
   directory = pathlib.Path(workdir)
   done = read_metrics(directory) if (directory / METRICS_FILE).exists() else []
   resumed_from = done[-1]["step"] if done else None

@@ -27,6 +27,13 @@ class InputError(ValueError):
   """
 
 
+class NotFinite(RuntimeError):
+  """Reports in one line that numbers became NaN or infinite, so that nothing that follows could be right.
+
+  The binaries print that line on stderr and end with exit code 1.
+  """
+
+
 class FinishReason(enum.IntEnum):
   """Names the reasons why an answer ended."""
 
@@ -46,12 +53,14 @@ class Prompt:
     row: the columns of its data row (`answer` and any others), passed to reward functions.
     attempt: number of times this prompt was drawn before (its epoch); with it, drawing the prompt again gives other
       answers.
+    source: file and line that the row came from, for messages only; a checkpoint does not hold it.
   """
 
   index: int
   tokens: tuple[int, ...]
   row: Mapping[str, Any]
   attempt: int = 0
+  source: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +93,13 @@ class Group:
     prompt: the prompt.
     answers: the G answers, in sample order.
     texts: the decoded answers, for verifiers and reports.
-    components: one float32 [G] array for each reward function, NaN where the function failed or timed out.
-    accuracy: float32 [G], the raw correctness in [0, 1], never shaped; dynamic sampling looks at it.
+    components: one float32 [G] array for each reward function, NaN where the function failed or abstained; also the
+      length penalty and marks (`rewards.judge`).
+    accuracy: float32 [G], the raw correctness in [0, 1], never shaped; dynamic sampling looks at it. NaN where only a
+      reward model judges.
     rewards: float32 [G], the weighted sum of the components plus length shaping; advantages are computed from it.
-    valid: bool [G], False where some reward function failed: such an answer has no reward, which is not a reward of 0.
+    valid: bool [G], False where a reward function failed or all abstained: such an answer has no reward, which is not
+      a reward of 0.
   """
 
   prompt: Prompt

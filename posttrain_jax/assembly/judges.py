@@ -9,11 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model
+from posttrain_jax.assembly.references import reference_columns
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.extract import AnswerStyle
-from posttrain_jax.rewards.judge import OVERLONG, OverlongPenalty, VerifierJudge
+from posttrain_jax.rewards.failures import FailureLimit
+from posttrain_jax.rewards.judge import OVERLONG, REWARD_MODEL, OverlongPenalty, TimedOut, VerifierJudge
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
+from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import Group, InputError, Judge
 
 
@@ -22,14 +25,16 @@ class RewardFunctionSettings:
   """Holds a config's group of fields about one reward function.
 
   Attributes:
-    function: "module:function".
+    function: "module:function" or "file.py:function".
     weight: of its value in the reward.
     options: its keyword arguments.
+    lowest: its lowest reward, for answers that run out of time; None for 0.
   """
 
   function: str
   weight: float
   options: Mapping[str, Any]
+  lowest: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,10 @@ class RewardSettings:
   Attributes:
     accuracy: the function whose value is the accuracy that dynamic sampling and evaluations look at.
     workers: processes that run the functions; 0 for none but this one.
-    batch_seconds: limit for all answers that a worker is given at a time.
-    answer_seconds: limit for one answer.
+    batch_seconds: bound on the limit of a call; it has no more answers than have their `answer_seconds` in it.
+    answer_seconds: limit of one answer.
+    timed_out: what an answer gets that runs out of time.
+    max_failures: the run ends if a function fails on at least this share of a step's answers; above 1: never.
     functions: the reward functions by name.
   """
 
@@ -48,6 +55,8 @@ class RewardSettings:
   workers: int
   batch_seconds: float
   answer_seconds: float
+  timed_out: TimedOut
+  max_failures: float = at_least(0)
   functions: Mapping[str, RewardFunctionSettings]
 
 
@@ -83,7 +92,9 @@ def make_workers(section: RewardSettings) -> RewardWorkers:
     InputError: if a function cannot be loaded.
   """
   functions = [
-    RewardFunction(path=each.function, weight=each.weight, options=dict(each.options), name=name)
+    RewardFunction(
+      path=each.function, weight=each.weight, options=dict(each.options), name=name, lowest=each.lowest or 0.0
+    )
     for name, each in section.functions.items()
   ]
   return RewardWorkers(
@@ -117,6 +128,9 @@ def make_judge(
   accuracy: str,
   penalty: OverlongPenalty | None = None,
   overlong_filter: OverlongFilter = OverlongFilter.OFF,
+  timed_out: TimedOut = TimedOut.INVALID,
+  failures: FailureLimit | None = None,
+  by_model: bool = False,
 ) -> Callable[[Sequence[Group]], list[Group]]:
   """Makes the judge of the groups that the engine returns.
 
@@ -126,8 +140,12 @@ def make_judge(
     accuracy: name of the reward function that is the accuracy.
     penalty: soft overlong penalty, None for none.
     overlong_filter: GROUP makes truncated answers invalid; LOSS is for the loss's mask, not for the judge.
+    timed_out: what an answer gets that a function runs out of time on.
+    failures: ends the run where a function fails too often; None never does.
+    by_model: whether a reward model judges afterwards; then groups without a reference are left to it.
   """
-  judge = VerifierJudge(workers, accuracy, penalty)
+  columns = reference_columns(workers.functions) if by_model else frozenset()
+  judge = VerifierJudge(workers, accuracy, penalty, timed_out, failures, columns)
 
   def judge_groups(groups: Sequence[Group]) -> list[Group]:
     texts = [tuple(answer_text(tokenizer, answer.tokens) for answer in group.answers) for group in groups]
@@ -213,4 +231,5 @@ def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
 def _rejudged(group: Group, scores: np.ndarray) -> Group:
   valid = group.valid & np.isfinite(scores)
   rewards = np.where(valid, scores + group.components.get(OVERLONG, 0), 0).astype(np.float32)
-  return dataclasses.replace(group, rewards=rewards, valid=valid)
+  components = {**group.components, REWARD_MODEL: np.asarray(scores, np.float32)}
+  return dataclasses.replace(group, rewards=rewards, valid=valid, components=components)

@@ -17,14 +17,17 @@ from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
-from posttrain_jax.learner import checkpoint
+from posttrain_jax.learner import checkpoint, checkpoint_folder
+from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like
+from posttrain_jax.local_path import local_path
 from posttrain_jax.models import load as public
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
+from posttrain_jax.runs import workdir
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -147,7 +150,8 @@ def open_policy(path: str, which: Which | None = None) -> Policy:
 def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig, nnx.State]:
   """Loads the model of `open_policy` without its tokeniser: (config, float32 parameters, layers stacked)."""
   if is_run(path):
-    return _load_run(pathlib.Path(path), which)
+    return _load_run(local_path(path), which)
+  _refuse_run_without_model(local_path(path, "model"))
   if which is not None:
     raise InputError(f"--checkpoint={which}: {path} is not the workdir of a run, expected no choice of a checkpoint")
   return public.load(path)
@@ -156,14 +160,14 @@ def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig
 def find_tokenizer(path: str) -> Tokenizer | None:
   """Loads the tokeniser of `open_policy`; None for a Hugging Face directory without one."""
   if is_run(path):
-    return Tokenizer.load(pathlib.Path(path) / _TOKENIZER_DIRECTORY)
+    return Tokenizer.load(local_path(path) / _TOKENIZER_DIRECTORY)
   found = public.resolve(path)
   return None if found.is_dir() and not (found / "tokenizer.json").exists() else load_tokenizer(path)
 
 
 def is_run(path: str | pathlib.Path) -> bool:
   """Returns whether a directory is the workdir of a run."""
-  return (pathlib.Path(path) / _MODEL_FILE).exists()
+  return (local_path(path, "model") / _MODEL_FILE).exists()
 
 
 def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
@@ -173,11 +177,10 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
   """
   found = {"tokenizer": tokenizer.digest()}
   if path:
-    source = pathlib.Path(path) if is_run(path) else public.resolve(path)
+    source = local_path(path) if is_run(path) else public.resolve(path)
     if is_run(path):
-      files = sorted((source / "checkpoints").glob("*.manifest.json"), key=lambda file: int(file.name.split(".")[0]))[
-        -1:
-      ]
+      steps = checkpoint_folder.finished_steps(source / "checkpoints")[-1:]
+      files = [manifest_path(source / "checkpoints", step) for step in steps]
     else:
       files = sorted([*source.glob("*.safetensors"), source / "config.json"]) if source.is_dir() else [source]
     parts = [prompts.file_digest(file) for file in files]
@@ -185,15 +188,27 @@ def digests(path: str, tokenizer: Tokenizer) -> dict[str, str]:
   return found
 
 
-def save_description(policy: Policy, workdir: pathlib.Path) -> None:
+def save_description(policy: Policy, path: pathlib.Path) -> None:
   """Writes the model's sizes and tokeniser.
 
   A workdir with these files and a checkpoint can be loaded by its path.
   """
   if not is_main():
     return
-  policy.tokenizer.save(workdir / _TOKENIZER_DIRECTORY)
-  (workdir / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
+  policy.tokenizer.save(path / _TOKENIZER_DIRECTORY)
+  (path / _MODEL_FILE).write_text(json.dumps(dataclasses.asdict(policy.model), indent=2) + "\n", "utf-8")
+
+
+def _refuse_run_without_model(path: pathlib.Path) -> None:
+  """Raises InputError if a directory is the workdir of a run that made no model."""
+  try:
+    config = workdir.read_json(path)
+  except InputError:  # not a run's: whatever reads the model says what is wrong
+    return
+  if isinstance(config.get("digests"), dict):
+    made = [name for name in ("demonstrations.jsonl", "pairs.jsonl") if (path / name).exists()]
+    has = f"it has {' and '.join(made)} to train on" if made else "it collects data or has not started to train"
+    raise InputError(f"{path}: the workdir of a run without a model ({has}); expected one that trained a model")
 
 
 def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:

@@ -1,12 +1,12 @@
 """Finds how a model is to be asked: as its run asked it, or by its chat template."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from posttrain_jax.assembly.model import is_run
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.local_path import local_path
 from posttrain_jax.runs.workdir import read_json
 
 _SECTIONS = ("prompts", "demonstrations", "preferences")  # of a config; the first one says how prompts are put
@@ -22,7 +22,7 @@ def own_format(path: str, tokenizer: Tokenizer) -> PromptFormat:
     path: PATH_OR_NAME of the model.
     tokenizer: the model's.
   """
-  section = _section(read_json(pathlib.Path(path).expanduser())) if is_run(path) else None
+  section = _section(read_json(local_path(path))) if is_run(path) else None
   if section is None:
     return PromptFormat(chat=tokenizer.chat_template is not None)
   return PromptFormat(

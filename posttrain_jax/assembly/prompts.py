@@ -7,7 +7,6 @@ from absl import logging
 
 from posttrain_jax.data import arithmetic, prompts, sources
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.rewards.judge import check_reference
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import Prompt
 
@@ -58,7 +57,9 @@ class PromptSettings:
 def load_prompts(
   section: PromptSettings, tokenizer: Tokenizer, *, max_prompt_length: int, where: str
 ) -> tuple[list[Prompt], dict[str, str]]:
-  """Reads the prompts that a config section names, checked and as token ids.
+  """Reads the prompts that a config section names, as token ids.
+
+  Reference answers are not checked here: `assembly.references` does it, for the verifiers that need them.
 
   Args:
     section: which prompts.
@@ -91,10 +92,9 @@ def load_prompts(
     tokenizer,
     max_length=max_prompt_length,
     prompt_format=section.prompt_format,
+    answer_required=False,  # `assembly.references` checks what the run's reward functions need
     over_limit=section.over_limit,
   )
-  for prompt in found:
-    check_reference(prompt.row, rows[prompt.index].source)
   if dropped:
     logging.warning("%s: dropped %d of %d prompts over %d tokens", where, dropped, len(rows), max_prompt_length)
   return found, {where: digest}

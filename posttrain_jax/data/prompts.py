@@ -18,6 +18,7 @@ from typing import Any
 from posttrain_jax.data import chat
 from posttrain_jax.data.chat import Message
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.local_path import local_path
 from posttrain_jax.types import InputError, Prompt
 
 # Usual columns of prompts and references; the first one that a row has is used. GSM8K files here have the worked
@@ -112,7 +113,7 @@ def read_jsonl(path: str | pathlib.Path) -> list[Row]:
   Raises:
     InputError: if the file cannot be read or has no rows, or if a line is not a JSON object.
   """
-  path = pathlib.Path(path)
+  path = local_path(path)
   try:
     content = path.read_bytes()
     text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
@@ -147,7 +148,7 @@ def file_digest(path: str | pathlib.Path) -> str:
     InputError: if the file cannot be read.
   """
   try:
-    with open(path, "rb") as file:
+    with open(local_path(path), "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -174,6 +175,7 @@ def make_prompts(
   prompt_format: PromptFormat = PromptFormat(),
   prompt_field: str | None = None,
   answer_field: str | None = None,
+  answer_required: bool = True,
   over_limit: OverLimit = OverLimit.ERROR,
 ) -> tuple[list[Prompt], int]:
   """Checks rows and renders their prompts.
@@ -186,6 +188,7 @@ def make_prompts(
     prompt_field: column of the prompt, which is text or messages; None: the first of PROMPT_FIELDS that the row has.
     answer_field: column of the reference answer, which is text or a number; None: the first of ANSWER_FIELDS that the
       row has.
+    answer_required: whether a row must have a reference answer. If not, whoever judges must check what it needs.
     over_limit: action on a prompt with more than `max_length` tokens.
 
   Returns:
@@ -193,21 +196,14 @@ def make_prompts(
     prompts were dropped. `Prompt.row` has all columns, with the reference answer as "answer".
 
   Raises:
-    InputError: if there are no rows, if a row has no prompt or no answer, if one of these has another type or is empty,
-      if a prompt cannot be tokenised, if a prompt is over the limit and `over_limit` is ERROR, or if all prompts are
-      dropped. The message is one line with file and line.
+    InputError: if there are no rows, if a row has no prompt or lacks a required answer, if one of these has another
+      type or is empty, if a prompt cannot be tokenised, if a prompt is over the limit and `over_limit` is ERROR, or if
+      all prompts are dropped. The message is one line with file and line.
   """
   prompts, dropped = [], 0
   for index, row in enumerate(rows):
     prompt = _find(row, prompt_field, PROMPT_FIELDS, "prompt")
-    answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
-    if (
-      isinstance(answer, bool)
-      or not isinstance(answer, str | int | float)
-      or not str(answer).strip()
-      or answer != answer
-    ):
-      raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
+    columns = _with_answer(row, answer_field, required=answer_required)
     try:
       tokens = _tokens(row.columns[prompt], prompt, prompt_format, tokenizer)
     except InputError as error:
@@ -217,11 +213,23 @@ def make_prompts(
         raise InputError(f"{row.source}: prompt of {len(tokens)} tokens, the limit is {max_length}")
       dropped += 1
       continue
-    prompts.append(Prompt(index, tuple(tokens), {**row.columns, "answer": answer}))
+    prompts.append(Prompt(index, tuple(tokens), columns, source=row.source))
   if not prompts:
     found = f"all {dropped} prompts are over the limit of {max_length} tokens" if dropped else "no rows"
     raise InputError(f"{rows[0].source.rsplit(':', 1)[0] if rows else 'prompts'}: {found}")
   return prompts, dropped
+
+
+def _with_answer(row: Row, answer_field: str | None, *, required: bool) -> dict[str, Any]:
+  """Returns a row's columns with the reference answer as "answer"."""
+  candidates = ANSWER_FIELDS if answer_field is None else (answer_field,)
+  if not required and all(row.columns.get(field) is None for field in candidates):
+    return dict(row.columns)
+  answer = row.columns[_find(row, answer_field, ANSWER_FIELDS, "answer")]
+  bad = isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip()
+  if required and (bad or answer != answer):
+    raise InputError(f"{row.source}: answer is {_shown(answer)}, expected text or a number")
+  return {**row.columns, "answer": answer}
 
 
 def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:

@@ -66,6 +66,30 @@ def scored_records(
   return records
 
 
+def answer_lines(groups: Sequence[Group], decode: Decode, extract: Callable[[str], str | None]) -> list[dict[str, Any]]:
+  """Lists all answers of an evaluation, one JSON object each, in the prompts' order.
+
+  Args:
+    groups: judged ones.
+    decode: of the policy's tokeniser.
+    extract: a text to its final answer, as the verifier reads it.
+
+  Returns:
+    "prompt" (as the model reads it), "problem" (its position), "sample" (the answer's number), "answer" (its text),
+    "reference", "extracted", "accuracy", "reward", "tokens" (their number) and "ended_by". Accuracy and reward are None
+    without a verdict.
+  """
+  lines = []
+  for group in groups:
+    shared = {"prompt": decode(group.prompt.tokens), "problem": group.prompt.index}
+    for number, sample in enumerate(_samples(group)):
+      line = {"sample": number, "answer": sample["text"], "reference": group.prompt.row.get("answer")}
+      line["extracted"] = extract(sample["text"])
+      line |= {name: sample[name] if sample["valid"] else None for name in ("accuracy", "reward")}
+      lines.append(shared | line | {"tokens": sample["length"], "ended_by": sample["finish_reason"]})
+  return lines
+
+
 def _record(name: str, verdict: str, prompt: str, answer: Any, samples: list) -> dict[str, Any]:
   return {"set": name, "prompt": prompt, "answer": answer, "verdict": verdict, "samples": samples}
 

@@ -101,10 +101,7 @@ def _judgements(groups: Sequence[Group]) -> np.ndarray:
 
 
 def _vote(answer: str | None) -> Hashable | None:
-  if answer is None:
-    return None
-  value = equality.number(answer)
-  return equality.plain_text(answer) if value is None else value
+  return None if answer is None else equality.canonical(answer)
 
 
 def _powers_of_two(samples: int) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 from posttrain_jax.assembly.judges import RewardFunctionSettings, RewardSettings, make_judge, make_workers
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.prompts import PromptSettings, Task
+from posttrain_jax.assembly.references import check_references
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.data.arithmetic import Split
 from posttrain_jax.data.prompts import OverLimit
@@ -12,6 +13,8 @@ from posttrain_jax.evaluation.evaluator import Evaluator, SetSettings, SetsSetti
 from posttrain_jax.evaluation.public_benchmarks import Benchmark
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.rewards.failures import FailureLimit
+from posttrain_jax.rewards.judge import TimedOut
 from posttrain_jax.types import Group, InputError
 
 _NO_LIMIT = 2**31 - 1
@@ -62,8 +65,9 @@ def evaluate(
     sets={"problems": problems},
   )
   with make_workers(_rewards(benchmark, judges)) as workers:
-    judge = make_judge(workers, policy.tokenizer, accuracy="correct")
+    judge = make_judge(workers, policy.tokenizer, accuracy="correct", failures=FailureLimit(1.0))
     evaluator = Evaluator(section, policy, judge, seed=seed, mesh=mesh)
+    check_references(workers, evaluator.sets["problems"].prompts)
     hand_over = make_handover(
       policy.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
     )
@@ -87,7 +91,14 @@ def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> Pr
 
 
 def _rewards(benchmark: Benchmark, judges: int) -> RewardSettings:
-  correct = RewardFunctionSettings(function=benchmark.verifier, weight=1.0, options={"style": str(benchmark.style)})
+  options = {"style": str(benchmark.style)} if benchmark.options is None else benchmark.options
+  correct = RewardFunctionSettings(function=benchmark.verifier, weight=1.0, options=options)
   return RewardSettings(
-    accuracy="correct", workers=judges, batch_seconds=60.0, answer_seconds=10.0, functions={"correct": correct}
+    accuracy="correct",
+    workers=judges,
+    batch_seconds=60.0,
+    answer_seconds=10.0,
+    timed_out=TimedOut.INVALID,
+    max_failures=1.0,
+    functions={"correct": correct},
   )

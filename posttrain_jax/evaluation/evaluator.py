@@ -117,6 +117,7 @@ class Evaluator:
     seed: int,
     mesh: Mesh,
     reward: ScoreGroups | None = None,
+    window: int = extract.WINDOW,
   ):
     """Reads the sets' problems and makes their engines.
 
@@ -127,13 +128,14 @@ class Evaluator:
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
       mesh: the learner's; the sampler's parameters are on this process's part of it.
       reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
+      window: where majority votes look for `Answer:`, as the verifier does (`rewards.extract.answer_line`).
 
     Raises:
       InputError: if a set is empty, or if its settings mean nothing.
     """
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self._reward = reward
-    self._style = section.answer_style
+    self._style, self._window = section.answer_style, window
     slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
@@ -187,7 +189,7 @@ class Evaluator:
         list,  # keeps the groups: each process has judged its own draws
         each.prompts,
         each.samples,
-        extract=functools.partial(extract.find_answer, style=self._style),
+        extract=functools.partial(extract.find_answer, style=self._style, window=self._window),
         greedy=self._judged_draws(each.greedy) if each.greedy is not None else None,
         seed=self._seed,
         per_problem=each.per_problem,

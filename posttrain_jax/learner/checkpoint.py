@@ -1,20 +1,20 @@
 """Saves and restores checkpoints: asynchronously, with sha256 manifests, falling back to the newest good step.
 
 A step is finished once it has a manifest (`manifest.py`), never before. Older steps are deleted only after the manifest
-of a newer step has been written and read back. The order of deletion is such that a kill at any moment leaves no step
-that looks finished and is not. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON.
+of a newer step has been written and read back. `checkpoint_folder.py` says which steps may be deleted and which are set
+aside. Nothing is pickled: arrays go through Orbax and TensorStore, the rest is JSON or the caller's own files.
 
 With several processes, all of them call these functions together. Each process writes and reads the shards of its
 devices. Process 0 alone writes, verifies and deletes everything else on disk.
 
-The layout under `directory`: `12/state`, `12/extra`, `12.manifest.json`; `12.damaged` is a step that failed its check.
+The layout under `directory`: `12/state`, `12/extra`, the caller's files in `12/`, and `12.manifest.json`.
 """
 
 import dataclasses
 import json
 import pathlib
-import shutil
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,9 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from posttrain_jax.learner import manifest
+from posttrain_jax.learner import checkpoint_folder, manifest, orbax_output
+from posttrain_jax.learner.finite import not_finite
 from posttrain_jax.parallel.processes import is_main, on_main
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, NotFinite
 
 # Each replica of a replicated array writes a slice of it. A separate program cuts out the slice, compiled for every
 # shape and replica at the first save. If a slice has fewer bytes than this, one replica writes the whole array.
@@ -39,6 +40,7 @@ class Restored:
     state: the pytree that was saved, with the target's shardings.
     extra: the JSON object saved with it.
     step: the step at which it was saved.
+    path: its directory, which has the caller's files. It is there until newer steps are saved.
     notes: one line for each thing that was not as expected: a damaged step, or on `restore` another software or
       machine.
   """
@@ -46,6 +48,7 @@ class Restored:
   state: Any
   extra: dict[str, Any]
   step: int
+  path: pathlib.Path
   notes: tuple[str, ...] = ()
 
 
@@ -67,17 +70,24 @@ class Checkpointer:
     self._directory = pathlib.Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
     self._keep = keep
-    on_main(self._remove_unfinished)
-    # Orbax has its own rule of which steps are complete, and would delete by it. So it is told to keep everything.
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(max_to_keep=None),
-      item_handlers={"state": _state_handler(), "extra": ocp.JsonCheckpointHandler()},
+    on_main(self._tidy_up)
+    orbax_output.quieten()
+    # Not Orbax's CheckpointManager: it has rules of its own on what is a step, and stumbles over other names.
+    self._writer = ocp.AsyncCheckpointer(
+      ocp.CompositeCheckpointHandler(state=_state_handler(), extra=ocp.JsonCheckpointHandler())
     )
     self._sealing: threading.Thread | None = None
     self._failure: BaseException | None = None
 
-  def save(self, step: int, state: Any, extra: dict[str, Any], *, best: bool = False) -> None:
+  def save(
+    self,
+    step: int,
+    state: Any,
+    extra: dict[str, Any],
+    *,
+    files: Mapping[str, Callable[[], bytes]] | None = None,
+    best: bool = False,
+  ) -> None:
     """Starts saving, and returns as soon as `state` may be donated.
 
     On accelerators this is once the arrays are on the host. On CPU Orbax writes from the arrays' own buffers. The
@@ -89,25 +99,37 @@ class Checkpointer:
       state: a pytree of arrays, of any sharding.
       extra: a JSON object: dict with str keys, list, str, bool, int, float, None. Floats come back exactly, NaN and
         infinities included (JSON as Python reads it). Copied before this returns.
+      files: name to a function that returns the content of a file in the step's directory. It is called on another
+        thread after this has returned, so it must not depend on what changes until then.
       best: True if evaluation says that this is the best step so far.
 
     Raises:
       TypeError: if `extra` holds something that JSON would change, such as a tuple or an array.
+      NotFinite: if a parameter is NaN or infinite. Nothing is saved then.
       Exception: if an earlier save failed in the background: its exception.
     """
     _check_json(extra, "extra")
     self.wait()
-    if on_main(lambda: step in manifest.sealed_steps(self._directory)):
+    if not on_main(lambda: self._makes_room(step)):
       return
+    if (name := not_finite(state)) is not None:
+      raise NotFinite(f"step {step}: {name} holds NaN or infinity; it is not saved, the last checkpoint is good")
     arguments = ocp.args.Composite(
       state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
     )
-    if not self._manager.save(step, args=arguments, force=True):
-      raise RuntimeError(f"Orbax declined to save step {step} in {self._directory}")
+    self._writer.save(self._directory / str(step), args=arguments)
     if is_main():
       leaves = manifest.describe_leaves(state)
-      self._sealing = threading.Thread(target=self._seal, args=(step, leaves, best), name=f"seal-{step}")
+      self._sealing = threading.Thread(
+        target=self._seal, args=(step, leaves, dict(files or {}), best), name=f"seal-{step}"
+      )
       self._sealing.start()
+
+  def check(self) -> None:
+    """Raises the exception of a save that has failed in the background; does not wait for one that goes on."""
+    failure, self._failure = self._failure, None
+    if failure is not None:
+      raise failure
 
   def wait(self) -> None:
     """Waits until all saves are finished, manifests included.
@@ -118,16 +140,14 @@ class Checkpointer:
     if self._sealing is not None:
       self._sealing.join()
       self._sealing = None
-    failure, self._failure = self._failure, None
-    if failure is not None:
-      raise failure
-    self._manager.wait_until_finished()
+    self.check()
+    self._writer.wait_until_finished()
 
   def restore(self, abstract_state: Any) -> Restored | None:
     """Restores the newest step whose files agree with its manifest.
 
-    Newer steps that fail this check are renamed to `N.damaged`, so the run can save them again. A warning says so.
-    Another warning appears if the step was written by other software or on another machine.
+    Newer steps that fail this check, and steps without a manifest, are renamed to `N.damaged`, so the run can save them
+    again. A warning says so. Another warning appears if the step was written by other software or on another machine.
 
     Args:
       abstract_state: the state as `jax.ShapeDtypeStruct`s with shardings. The mesh may differ from that of the save.
@@ -136,14 +156,14 @@ class Checkpointer:
       The checkpoint, or None if no step was ever finished here.
 
     Raises:
-      InputError: if all finished steps are damaged, or the state has other leaves than `abstract_state`.
+      InputError: if there were steps and all are damaged or have lost their manifests, or if the state has other leaves
+        than `abstract_state`.
     """
     self.wait()
     restored = load(self._directory, abstract_state)
     if restored is None:
       return None
-    on_main(lambda: self._set_aside_after(restored.step))
-    self._manager.reload()
+    on_main(lambda: self._set_aside(restored.step))
     changes = manifest.changes_of_environment(self._directory, restored.step)
     for change in changes:
       logging.warning("%s", change)
@@ -154,7 +174,7 @@ class Checkpointer:
     try:
       self.wait()
     finally:
-      self._manager.close()
+      self._writer.close()
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -162,44 +182,52 @@ class Checkpointer:
   def __exit__(self, *exc_info) -> None:
     self.close()
 
-  def _seal(self, step: int, leaves: dict[str, str], best: bool) -> None:
-    """Finishes a step in the background: writes its manifest, reads it back, deletes old steps."""
+  def _seal(self, step: int, leaves: dict[str, str], files: Mapping[str, Callable[[], bytes]], best: bool) -> None:
+    """Finishes a step in the background: adds the caller's files, writes the manifest, deletes old steps."""
     try:
-      self._manager.wait_until_finished()
+      self._writer.wait_until_finished()
+      for name, content in files.items():
+        (self._directory / str(step) / name).write_bytes(content())
       manifest.seal(self._directory, step, leaves, best=best)
       found = manifest.damage(self._directory, step)
       if found is not None:
         raise OSError(f"checkpoint {self._directory / str(step)} could not be read back: {found}")
+      checkpoint_folder.mark_finished(self._directory, step)
       self._delete_old()
-    except BaseException as failure:  # handed to the thread that calls `wait`
+    except BaseException as failure:  # handed to the thread that calls `check` or `wait`
       self._failure = failure
 
   def _delete_old(self) -> None:
-    steps = manifest.sealed_steps(self._directory)
+    steps = checkpoint_folder.finished_steps(self._directory)
     keep = set(steps[-self._keep :]) | {best_step(self._directory)}
     for step in steps:
       if step not in keep:
-        manifest.manifest_path(self._directory, step).unlink()  # first, so that a half-deleted step is unfinished
-        shutil.rmtree(self._directory / str(step))
+        checkpoint_folder.delete(self._directory, step)
 
-  def _set_aside_after(self, last: int) -> None:
-    """Renames the steps after `last` to `N.damaged`."""
-    for step in manifest.sealed_steps(self._directory):
-      if step > last:
-        manifest.manifest_path(self._directory, step).unlink()
-        shutil.rmtree(self._directory / f"{step}.damaged", ignore_errors=True)
-        if (self._directory / str(step)).exists():
-          (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
+  def _makes_room(self, step: int) -> bool:
+    """Marks a step that is about to be written; returns False if it is saved already."""
+    if step in checkpoint_folder.finished_steps(self._directory):
+      return False
+    if (self._directory / str(step)).exists() or manifest.manifest_path(self._directory, step).exists():
+      aside = checkpoint_folder.set_aside(self._directory, step)
+      logging.warning("checkpoint %s: its name was taken; what was there is now %s", self._directory / str(step), aside)
+    checkpoint_folder.mark_unfinished(self._directory, step)
+    return True
 
-  def _remove_unfinished(self) -> None:
-    """Removes steps without a manifest and temporary files, the leftovers of a killed process."""
-    sealed = manifest.sealed_steps(self._directory)
-    for path in list(self._directory.iterdir()):
-      if path.name.endswith(".manifest.json.tmp"):
-        path.unlink()
-      elif ".orbax-checkpoint-tmp" in path.name or (path.name.isdigit() and int(path.name) not in sealed):
-        logging.warning("removing the unfinished checkpoint %s", path)
-        shutil.rmtree(path)
+  def _set_aside(self, last: int) -> None:
+    """Sets aside the steps after `last`, and those without a manifest."""
+    finished = [step for step in checkpoint_folder.finished_steps(self._directory) if step > last]
+    for step in finished + checkpoint_folder.lost_steps(self._directory):
+      aside = checkpoint_folder.set_aside(self._directory, step)
+      logging.warning("checkpoint %s is set aside as %s", self._directory / str(step), aside)
+
+  def _tidy_up(self) -> None:
+    """Removes the leftovers of a killed process, and says which names are ignored."""
+    for name in checkpoint_folder.remove_unfinished(self._directory):
+      logging.warning("removed the unfinished checkpoint %s", self._directory / name)
+    ignored = checkpoint_folder.strays(self._directory)
+    if ignored:
+      logging.warning("checkpoints %s: ignored %s: not a checkpoint", self._directory, ", ".join(ignored))
 
 
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
@@ -227,15 +255,23 @@ def load(
     The checkpoint, or None if there is no finished step.
 
   Raises:
-    InputError: if the step asked for is missing or damaged, if all steps are damaged, or if the leaves differ.
+    InputError: if the step asked for is missing or damaged, if all steps are damaged, if the leaves differ, or if a
+      parameter is NaN or infinite.
   """
   directory = pathlib.Path(directory).absolute()
 
   def choose() -> tuple[int | None, list[str]]:
-    steps = manifest.sealed_steps(directory)
-    if step is not None and step not in steps:
+    if step is None:
+      return checkpoint_folder.newest_undamaged(directory)
+    steps = checkpoint_folder.finished_steps(directory)
+    if step not in steps:
       raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
-    return _newest_undamaged(directory, steps if step is None else [step])
+    found = manifest.damage(directory, step)
+    if found is not None:
+      raise InputError(
+        f"checkpoint {directory / str(step)} is damaged: {found}; expected its files as they were written"
+      )
+    return step, []
 
   step, notes = on_main(choose)
   if step is None:
@@ -248,34 +284,16 @@ def load(
   )
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
     content = reader.restore(directory / str(step), args=arguments)
-  return Restored(state=content.state, extra=dict(content.extra), step=step, notes=tuple(notes))
-
-
-def _newest_undamaged(directory: pathlib.Path, steps: list[int]) -> tuple[int | None, list[str]]:
-  """Returns the newest undamaged step, and notes on the damaged ones after it.
-
-  The step is None if there are no steps.
-  """
-  notes = []
-  for step in reversed(steps):
-    found = manifest.damage(directory, step)
-    if found is None:
-      notes += [f"fell back to step {step}"] if notes else []
-      break
-    notes.append(f"checkpoint {directory / str(step)} is damaged: {found}")
-  else:
-    if notes:
-      raise InputError(f"{notes[0]}; no undamaged step is left, expected one of {steps} to agree with its manifest")
-    return None, []
-  for note in notes:
-    logging.warning("%s", note)
-  return step, notes
+  path = directory / str(step)
+  if (name := not_finite(content.state)) is not None:
+    raise InputError(f"checkpoint {path}: {name} holds NaN or infinity, expected finite numbers")
+  return Restored(state=content.state, extra=dict(content.extra), step=step, path=path, notes=tuple(notes))
 
 
 def best_step(directory: str | pathlib.Path) -> int | None:
   """Returns the newest finished step that was saved as best, or None."""
   directory = pathlib.Path(directory)
-  for step in reversed(manifest.sealed_steps(directory)):
+  for step in reversed(checkpoint_folder.finished_steps(directory)):
     content = manifest.read(directory, step)
     if content is not None and content["best"]:
       return step

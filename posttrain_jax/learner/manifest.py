@@ -3,6 +3,8 @@
 Orbax does not check weight data: a flipped bit comes back as a wrong weight without an error. So each step `N/` has a
 file `N.manifest.json` next to it, with the digest of every file of the step. It is written atomically, and only once
 the step's files are final. So a step either is finished and can be checked, or has no manifest.
+
+The manifest starts with the digest of all its other bytes, so that damage to the manifest is noticed like any other.
 """
 
 import hashlib
@@ -22,15 +24,9 @@ from posttrain_jax.types import InputError
 _SUFFIX = ".manifest.json"
 
 
-def manifest_path(directory: pathlib.Path, step: int) -> pathlib.Path:
+def manifest_path(directory: pathlib.Path, step: int | str) -> pathlib.Path:
   """Returns the path of a step's manifest, which may not exist."""
   return directory / f"{step}{_SUFFIX}"
-
-
-def sealed_steps(directory: pathlib.Path) -> list[int]:
-  """Lists the steps that have a manifest, in ascending order, without checking their files."""
-  names = [path.name.removesuffix(_SUFFIX) for path in directory.glob(f"*{_SUFFIX}")]
-  return sorted(int(name) for name in names if name.isdigit())
 
 
 def software_and_machine() -> dict[str, Any]:
@@ -86,25 +82,48 @@ def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bo
     "leaves": leaves,
     "environment": software_and_machine(),
   }
-  atomic_files.write_text(manifest_path(directory, step), json.dumps(content, indent=1) + "\n")
+  body = json.dumps(content, indent=1).removeprefix("{").encode() + b"\n"
+  atomic_files.write_bytes(manifest_path(directory, step), _with_digest(body))
+
+
+def _with_digest(body: bytes) -> bytes:
+  """Puts the digest of a JSON object's other members before them; `body` starts after the opening brace."""
+  return b'{\n "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",' + body
+
+
+_DIGEST_LENGTH = len(_with_digest(b""))
 
 
 def read(directory: pathlib.Path, step: int) -> dict[str, Any] | None:
-  """Reads the manifest of a step; None if it is missing or cannot be read."""
+  """Reads the manifest of a step.
+
+  Returns:
+    Its content; None if it is missing, damaged or another step's, or if it cannot be read.
+  """
   try:
-    content = json.loads(manifest_path(directory, step).read_text(encoding="utf-8"))
+    text = manifest_path(directory, step).read_bytes()
+    if text != _with_digest(text[_DIGEST_LENGTH:]):
+      return None
+    content = json.loads(text)
   except (OSError, ValueError):
     return None
-  complete = isinstance(content, dict) and {"step", "best", "files", "leaves", "environment"} <= content.keys()
-  return content if complete else None
+  return content if content.get("step") == step else None
 
 
 def damage(directory: pathlib.Path, step: int) -> str | None:
-  """Describes the first damage to a step's files; None if they agree with its manifest."""
+  """Describes the first damage to a step's files; None if they agree with its manifest.
+
+  A file that cannot be read is damaged, too.
+  """
+  if not os.path.isfile(manifest_path(directory, step)):
+    return "its manifest is missing"
   content = read(directory, step)
   if content is None:
-    return "its manifest is missing or unreadable"
-  found = _file_digests(directory / str(step))
+    return "its manifest is not what was written, or unreadable"
+  try:
+    found = _file_digests(directory / str(step))
+  except OSError as error:
+    return f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
   for name, digest in content["files"].items():
     if name not in found:
       return f"{name} is missing"

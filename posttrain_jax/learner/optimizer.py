@@ -2,8 +2,10 @@
 
 import dataclasses
 import enum
+import math
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 
@@ -47,6 +49,28 @@ class OptimizerConfig:
   epsilon: float
   weight_decay: float
   clip_norm: float
+
+  def __post_init__(self):
+    """Checks the fields.
+
+    Raises:
+      InputError: if a number is out of range, or is so after rounding to float32.
+    """
+    positive, below_one = np.float32(self.epsilon) > 0, lambda decay: decay >= 0 and np.float32(decay) < 1
+    for name, ok, expected in (
+      ("learning_rate", self.learning_rate >= 0, "0 or more"),
+      ("warmup_updates", self.warmup_updates >= 0, "0 or more"),
+      ("decay_updates", self.decay_updates >= 0, "0 or more"),
+      ("end_fraction", self.end_fraction >= 0, "0 or more"),
+      ("b1", below_one(self.b1), "0 or more and less than 1"),
+      ("b2", below_one(self.b2), "0 or more and less than 1"),
+      ("epsilon", positive, "more than 0"),  # a parameter without a gradient would become 0 / 0
+      ("weight_decay", self.weight_decay >= 0, "0 or more"),
+      ("clip_norm", self.clip_norm >= 0, "0 (off) or more"),
+    ):
+      value = getattr(self, name)
+      if not (ok and math.isfinite(value)):
+        raise InputError(f"optimizer.{name}: {value}, expected a finite number, {expected}")
 
   def check(self) -> None:
     """Refuses a decaying schedule that ends before its warm-up.

@@ -4,6 +4,7 @@ P prompts, G answers a prompt, Tc answer tokens.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from posttrain_jax import losses
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_batch import TokenInputs
+from posttrain_jax.losses.policy_ratios import MAX_LOG_RATIO, clipped_exp
 
 
 def measure(
@@ -27,13 +29,16 @@ def measure(
   """
   mask, old_logprobs = tokens.mask, tokens.old_logprobs_or(learner_logprobs)
   mean = functools.partial(losses.aggregate.token_mean, mask=mask, denominator=total_tokens)
-  ratio = jnp.exp(jnp.where(mask, learner_logprobs - old_logprobs, 0.0))
+  ratio = clipped_exp(jnp.where(mask, learner_logprobs - old_logprobs, 0.0))
   # A token is clipped where its advantage asks for a change and the surrogate has no gradient.
   surrogate = lambda logprobs: objective.surrogate_losses(logprobs, old_logprobs, tokens.advantages, mask).sum()  # noqa: E731
   clipped = (jax.grad(surrogate)(learner_logprobs) == 0) & mask
   share = lambda condition: mean((clipped & condition).astype(jnp.float32))  # noqa: E731
   # The tokens came from the sampler, so the divergence that they estimate is KL(sampler || old).
-  to_sampler = functools.partial(losses.kl.kl_estimate, tokens.sampler_logprobs, old_logprobs, mask=mask)
+  # It is not trained on, so it is bounded only where ratios are.
+  to_sampler = functools.partial(
+    losses.kl.kl_estimate, tokens.sampler_logprobs, old_logprobs, mask=mask, slope=math.exp(MAX_LOG_RATIO)
+  )
   mismatch = jnp.where(mask, jnp.abs(old_logprobs - tokens.sampler_logprobs), 0.0)
   sums = {
     "entropy": mean(entropy),

@@ -1,8 +1,8 @@
 """Runs one optimiser update: the gradients of its micro-batches are summed in one jitted scan.
 
 Every micro-batch divides by the totals of the whole update. So losses and gradients add up to the same numbers however
-the update is cut. The state is donated. If the loss or the gradient of an update is not finite, parameters and
-optimiser stay unchanged, and the metrics say so.
+the update is cut. The state is donated. If the loss, the gradient or a new parameter of an update is not finite,
+parameters and optimiser stay unchanged, and the metrics say so.
 """
 
 import dataclasses
@@ -19,9 +19,10 @@ from jax.sharding import Mesh
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.parallel.memory import on_device
 from posttrain_jax.parallel.sharding import batch_sharding
+from posttrain_jax.types import NotFinite
 
 
-class Diverged(RuntimeError):
+class Diverged(NotFinite):
   """Reports that too many updates in a row were not finite."""
 
 
@@ -122,6 +123,8 @@ def apply_update(
   updated = TrainState(
     updates=state.updates + 1, params=optax.apply_updates(state.params, changes), opt_state=opt_state
   )
+  # A finite gradient may still give parameters that are not: the square of 1e20 overflows, and so may a sum.
+  finite &= jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updated.params)]).all()
   new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), updated, state)
   metrics = {
     "loss": loss,

@@ -64,21 +64,20 @@ def _sum(head: Head, loss_of_tokens: LossOfTokens) -> Callable[..., tuple[jax.Ar
   """Makes the function of chunks whose forward pass keeps the finished gradient."""
 
   def forward(hidden, unembedding, targets, data, temperature):
-    def step(carry, chunk):
-      loss, gradient_SxDxV = carry
+    def step(gradient_SxDxV, chunk):
       hidden_SxRxCxD, targets_SxRxC, data = chunk
       logits, factor = head.logits(hidden_SxRxCxD, unembedding, temperature)
       logprobs, entropies, normalizers = head.reduce(logits, targets_SxRxC)
       summed = lambda *found: aggregate.total(loss_of_tokens(*found, data))  # noqa: E731
-      more_loss, cotangents = jax.value_and_grad(summed, argnums=(0, 1))(logprobs, entropies)
+      loss, cotangents = jax.value_and_grad(summed, argnums=(0, 1))(logprobs, entropies)
       reduced = entropies, normalizers, *cotangents
       to_hidden, more = head.gradient(hidden_SxRxCxD, unembedding, targets_SxRxC, logits, factor, *reduced)
-      return (loss + more_loss, gradient_SxDxV + more), (logprobs, entropies, to_hidden)
+      return gradient_SxDxV + more, (loss, logprobs, entropies, to_hidden)
 
-    zeros = jnp.zeros((), head.dtype), jnp.zeros((hidden.shape[1], *unembedding.shape), head.dtype)
-    (loss, gradient_SxDxV), (*found, to_hidden) = jax.lax.scan(step, zeros, (hidden, targets, data))
+    zeros = jnp.zeros((hidden.shape[1], *unembedding.shape), head.dtype)
+    gradient_SxDxV, (losses, *found, to_hidden) = jax.lax.scan(step, zeros, (hidden, targets, data))
     to_unembedding = gradient_SxDxV.sum(0).astype(unembedding.dtype)
-    return (loss, tuple(found)), (to_hidden, to_unembedding, temperature)
+    return (losses.sum(), tuple(found)), (to_hidden, to_unembedding, temperature)
 
   def backward(kept, cotangents):
     to_hidden, to_unembedding, temperature = kept

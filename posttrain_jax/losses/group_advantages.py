@@ -126,7 +126,7 @@ def optimal_baseline(rewards: chex.Array, lengths: chex.Array, *, valid: chex.Ar
   return jnp.where(valid, above - baseline, 0)
 
 
-def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None) -> jax.Array:
+def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None, right_above: float = 0.5) -> jax.Array:
   """Marks the groups that have both correct and wrong answers (DAPO's dynamic sampling).
 
   0 < number correct < number valid
@@ -135,15 +135,16 @@ def informative_groups(accuracy: chex.Array, *, valid: chex.Array | None = None)
   reward, with which every group of answers of two lengths would look informative.
 
   Args:
-    accuracy: float [P, G] in [0, 1]; more than 0.5 is correct.
+    accuracy: float [P, G] in [0, 1].
     valid: [P, G], bool or float, not 0 for answers with a verdict; None: all have one.
+    right_above: an accuracy above it is correct.
 
   Returns:
     bool [P]; False for a group with fewer than two verdicts.
   """
   chex.assert_rank(accuracy, 2)
   valid, accuracy = masking.counted(_all_valid(accuracy) if valid is None else valid, accuracy)
-  correct = jnp.sum(accuracy > 0.5, axis=1)
+  correct = jnp.sum(accuracy > right_above, axis=1)
   return (correct > 0) & (correct < jnp.sum(valid, axis=1))
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from posttrain_jax.losses import group_advantages, masking
 from posttrain_jax.losses import rewards as reward_shaping
+from posttrain_jax.losses.two_sum import two_sum
 
 
 def whiten(
@@ -144,22 +145,32 @@ def gae(
   """
   mask, token_rewards, values = masking.counted(mask, token_rewards, values)
   leading = mask.shape[:-1]
-  lam_policy = jnp.asarray(lam if lam_policy is None else lam_policy, values.dtype)
-  chex.assert_is_broadcastable(lam_policy.shape, leading)
-  lams = jnp.stack([jnp.full(leading, lam, values.dtype), jnp.broadcast_to(lam_policy, leading)])
+  lam_policy = lam if lam_policy is None else lam_policy
+  chex.assert_is_broadcastable(jnp.shape(lam_policy), leading)
+  # What is missing to 1, from numbers that are not rounded yet: 1 - 0.9999 in float32 is right to four digits only.
+  missing = jnp.stack([jnp.broadcast_to(jnp.asarray(1 - each, values.dtype), leading) for each in (lam, lam_policy)])
+  shrink = (1 - discount) + discount * missing  # 1 − γλ
 
+  # R_t = r_t + γ ((1 − λ) V_{t+1} + λ R_{t+1}), which is A_t + V_t. No value is added and subtracted again, and what
+  # each addition loses is kept: answers have tens of thousands of tokens.
   def step(carry, now):
-    next_value, next_advantages = carry  # [B]; [2, B], one with each λ
+    next_value, next_returns, next_lost = carry  # [B]; [2, B] twice, one with each λ
     reward, value, is_counted = now
-    delta = reward + discount * next_value - value
-    advantages = delta[None] + discount * lams * next_advantages
-    carry = (jnp.where(is_counted, value, next_value), jnp.where(is_counted[None], advantages, next_advantages))
-    return carry, jnp.where(is_counted[None], advantages, 0)
+    shrunk, first = two_sum(next_returns, -shrink * next_returns)
+    returns, second = two_sum(shrunk, reward[None] + discount * missing * next_value[None])
+    lost = first + second + next_lost - shrink * next_lost
+    advantages = (returns - value[None]) + lost
+    carry = (
+      jnp.where(is_counted, value, next_value),
+      jnp.where(is_counted[None], returns, next_returns),
+      jnp.where(is_counted[None], lost, next_lost),
+    )
+    return carry, advantages
 
-  first = (jnp.zeros(leading, values.dtype), jnp.zeros((2, *leading), values.dtype))
+  zeros = jnp.zeros((2, *leading), values.dtype)
   over_time = tuple(jnp.moveaxis(x, -1, 0) for x in (token_rewards, values, mask))
-  _, advantages = jax.lax.scan(step, first, over_time, reverse=True)
-  for_returns, for_policy = jnp.moveaxis(advantages, 0, -1)
+  _, advantages = jax.lax.scan(step, (zeros[0], zeros, zeros), over_time, reverse=True)
+  for_returns, for_policy = jnp.where(mask, jnp.moveaxis(advantages, 0, -1), 0)
   return jax.lax.stop_gradient((for_policy, jnp.where(mask, for_returns + values, 0)))
 
 

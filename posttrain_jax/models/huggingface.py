@@ -128,7 +128,8 @@ def assemble(
     float32 arrays by path in the transformer's state; those under "blocks" have a leading layer axis.
 
   Raises:
-    InputError: if a tensor is missing, unknown or of another shape; the message names the file and the tensor.
+    InputError: if a tensor is missing, unknown, of another shape or not finite; the message names the file and the
+      tensor.
   """
   unknown = dict(tensors)
 
@@ -140,6 +141,8 @@ def assemble(
     if stored.shape != source.stored:
       raise InputError(f"{stored.file}: tensor {name!r} has shape {list(stored.shape)}, expected {list(source.stored)}")
     array = stored.read()
+    if not np.isfinite(array).all():
+      raise InputError(f"{stored.file}: tensor {name!r} holds NaN or infinity, expected finite numbers")
     return (array.T if source.transposed else array).reshape(source.shape)
 
   arrays = {}
@@ -177,7 +180,9 @@ def load(directory: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np
   tensors = {name: stored for name, stored in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
   if config.tied and not config.scalar_head and "lm_head.weight" in tensors:
     head, embed = tensors.pop("lm_head.weight"), tensors.get("model.embed_tokens.weight")
-    if embed is not None and not (head.shape == embed.shape and np.array_equal(head.read(), embed.read())):
+    if embed is not None and not (
+      head.shape == embed.shape and np.array_equal(head.read(), embed.read(), equal_nan=True)
+    ):
       raise InputError(
         f"{head.file}: tensor 'lm_head.weight' differs from the embeddings, but config.json ties them "
         "(tie_word_embeddings)"

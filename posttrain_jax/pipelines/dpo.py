@@ -11,7 +11,6 @@ A config with an `online` section samples its own pairs instead: `pipelines.onli
 
 import contextlib
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
@@ -30,6 +29,7 @@ from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
+from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.parallel.processes import refuse_several
 from posttrain_jax.pipelines import offline, online_dpo
@@ -62,6 +62,10 @@ class ReferenceCache:
   """
 
   cache: str
+
+  def __post_init__(self):
+    """Raises InputError if the cache is no path of this machine."""
+    local_path(self.cache, "reference.cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +119,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       count_end=settings.preferences.count_end,
     )
     settings = offline.with_length(settings, batches.num_rows)
-    judge = run.judge(settings.rewards, run.workers(settings.rewards))
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge)
+    workers = run.workers(settings.rewards)
+    evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers))
+    run.check_references(workers)
     directory, preemption = run.open(workdir, settings)
     learner = pair_learner(
       run.policy,
@@ -136,7 +141,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       batches.num_rows,
       run.mesh,
       chunk=settings.objective.logprob_chunk,
-      cache=pathlib.Path(cache) if cache else directory.path / "reference",
+      cache=local_path(cache) if cache else directory.path / "reference",
     )
 
     def batch(step: int) -> ReferencedBatch:

@@ -35,6 +35,7 @@ from posttrain_jax.pipelines.grpo_parts import GRPOParts, assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
 from posttrain_jax.reports.end import end_run
+from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import AtCap, Outcome
 from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
@@ -81,7 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         with clock.phase("train"):
           rollout = stack_groups(collected.trained, parts.shape)
           mask = training_mask(rollout, overlong_filter=settings.overlong.filter == OverlongFilter.LOSS)
-          batch = policy_batch(rollout, mask)
+          batch = policy_batch(rollout, mask, right_above=settings.dynamic_sampling.right_above)
           found = logprobs(batch)
           advantages = step_advantages(
             parts.estimator,
@@ -94,12 +95,20 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           batch = dataclasses.replace(
             batch, advantages=advantages, old_logprobs=found.old, reference_logprobs=found.reference
           )
+          silent = silent_steps.trained_nothing(advantages, mask)
+          metrics[silent_steps.TRAINED_NOTHING] = float(silent)
+          shown = parts.silent.add(silent)
           metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
           metrics |= learner.train(batch)
         with clock.phase("handover"):
           parts.hand_over()
-        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps):
+        if shown:
+          judged = [group for group, _ in collected.judged]
+          keeper.say(silent_steps.warning(step, metrics, judged or collected.trained, parts.find_answer))
+        if late := silent_steps.timeouts(step, metrics):
+          keeper.say(late)
+        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps) or shown:
           keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
         if settings.logging.groups_every and step % settings.logging.groups_every == 0:
           keeper.journal.write_groups(step, map(group_to_json, collected.trained))
@@ -113,9 +122,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
 
       metrics = {"updates": learner.version, **metrics}
-      if keeper.end(step, metrics, _saved(settings, parts), learner.state.params, extra, stop=stop):
+      if keeper.end(
+        step, metrics, _saved(settings, parts), learner.state.params, extra, files=collector.saved_files, stop=stop
+      ):
         break
     keeper.finish()
+    if parts.silent.ending:
+      keeper.say(parts.silent.ending)
   end_run(parts.directory.path, report=settings.logging.report)
 
 
@@ -152,7 +165,7 @@ def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitSta
   if _refreshes(settings, parts):
     parts.logprobs.reference = state["reference"]
   learner.skipped.in_a_row = saved["skipped_in_a_row"]
-  parts.collector.restore(saved["collector"])
+  parts.collector.restore(saved["collector"], keeper.restored.path)
   # A run that stopped at the cap on prompts does not go on.
   return keeper, settings.steps + 1 if saved["stopped"] else keeper.step + 1
 
@@ -164,6 +177,6 @@ def _records(parts: GRPOParts, step: int, collected: Collected, advantages: np.n
   trained = [(group, Outcome.TRAINED, advantages[i]) for i, group in enumerate(collected.trained)]
   others = [(group, outcome, None) for group, outcome in collected.judged if outcome != Outcome.TRAINED]
   return [
-    rollout_record(step, group, str(outcome), values, decode(group.prompt.tokens))
+    rollout_record(step, group, str(outcome), values, decode(group.prompt.tokens), parts.find_answer)
     for group, outcome, values in trained + others
   ]

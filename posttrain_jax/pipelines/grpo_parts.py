@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.references import has_references, reference_columns
 from posttrain_jax.assembly.rollout_engine import rollout_engine
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
@@ -21,15 +23,18 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import LogprobSources, RolloutShape, greedy_rewards
+from posttrain_jax.rewards import extract
 from posttrain_jax.rewards.judge import OverlongPenalty
+from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.rollouts.collector import Collector
 from posttrain_jax.rollouts.replay import Replay
+from posttrain_jax.rollouts.silent_steps import SilentSteps
 from posttrain_jax.runs.clock import Clock
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, Judge
+from posttrain_jax.types import Group, InputError, Judge, Prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,8 @@ class GRPOParts:
     preemption: whether SIGTERM arrived.
     data: words about what is trained on.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
+    find_answer: text to its final answer, as the verifier reads it.
+    silent: counts the steps that trained nothing.
   """
 
   directory: Workdir
@@ -67,6 +74,8 @@ class GRPOParts:
   preemption: Preemption
   data: str
   kl_to_start: KLToReference | None
+  find_answer: Callable[[str], str | None]
+  silent: SilentSteps
   _hand_over: HandOver
 
   def hand_over(self) -> None:
@@ -100,12 +109,24 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
-  verify = judge = run.judge(settings.rewards, workers, penalty=penalty, overlong_filter=settings.overlong.filter)
+  by_model, overlong = bool(settings.reward_model), settings.overlong.filter
+  verify = judge = run.judge(
+    settings.rewards,
+    workers,
+    penalty=penalty,
+    overlong_filter=overlong,
+    answers=rollout.groups * rollout.group_size,
+    by_model=by_model,
+  )
   score = rejudge = None
   if settings.reward_model:
     score = run.reward_model(settings.reward_model, "reward_model", mesh=run.mesh).score_groups
     judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
-  evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers), score=score)
+  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
+  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)
+  run.check_references(workers, by_model=by_model)
+  if settings.dynamic_sampling.enabled and not settings.replay:
+    check_verdicts(prompts, workers)
   if settings.replay:
     collector = Replay(
       settings.replay,
@@ -163,8 +184,25 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     preemption=preemption,
     data="stored groups" if settings.replay else f"{len(prompts)} prompts",
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
+    find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
+    silent=SilentSteps(),
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )
+
+
+def check_verdicts(prompts: Sequence[Prompt], workers: RewardWorkers) -> None:
+  """Refuses dynamic sampling over prompts that no verifier can judge.
+
+  Raises:
+    InputError: if a prompt has no reference answer; the message names the first one.
+  """
+  columns = reference_columns(workers.functions)
+  without = next((prompt for prompt in prompts if not has_references(prompt, columns)), None)
+  if without is not None:
+    raise InputError(
+      f"{without.source}: no reference answer in {' or '.join(sorted(columns))}, expected one for dynamic sampling, "
+      "which chooses groups by their accuracy; dynamic_sampling.enabled=False trains on all"
+    )
 
 
 def _timed(judge: Judge, clock: Clock) -> Judge:

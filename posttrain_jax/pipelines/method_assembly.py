@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
+import jax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -26,12 +27,15 @@ from posttrain_jax.assembly.judges import (
 from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
+from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation, SetsSettings
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.parallel.memory import Kept, Memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUp
+from posttrain_jax.rewards.extract import WINDOW
+from posttrain_jax.rewards.failures import FailureLimit
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardWorkers
@@ -92,6 +96,7 @@ class MethodAssembly:
     self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)
     self.digests |= self.warm_up.digests
     self._evaluator: Evaluator | None = None
+    self._prompts: list[Prompt] = []  # of all sections so far
 
   def prompts(self, section: PromptSettings, *, max_prompt_length: int, where: str = "prompts") -> list[Prompt]:
     """Reads the prompts that a group of the config names.
@@ -101,7 +106,20 @@ class MethodAssembly:
     """
     found, digests = load_prompts(section, self.policy.tokenizer, max_prompt_length=max_prompt_length, where=where)
     self.digests |= digests
+    self._prompts += found
     return found
+
+  def check_references(self, workers: RewardWorkers, *, by_model: bool = False) -> None:
+    """Checks the references of all prompts read so far, those of evaluation sets included.
+
+    Args:
+      workers: run the reward functions.
+      by_model: whether rewards come from a reward model; then prompts need no reference.
+
+    Raises:
+      InputError: if a reference is missing, or if its verifier does not grade it right.
+    """
+    check_references(workers, self._prompts, required=not by_model)
 
   def workers(self, rewards: RewardSettings) -> RewardWorkers:
     """Starts the processes that run the reward functions; they end with the run.
@@ -118,10 +136,28 @@ class MethodAssembly:
     *,
     penalty: OverlongPenalty | None = None,
     overlong_filter: OverlongFilter = OverlongFilter.OFF,
+    answers: int = 1,
+    by_model: bool = False,
   ) -> Judge:
-    """Makes the judge by reward functions; `assembly.judges.make_judge` says more."""
+    """Makes the judge by reward functions; `assembly.judges.make_judge` says more.
+
+    Args:
+      rewards: the config's `rewards`.
+      workers: run the functions.
+      penalty: soft overlong penalty, None for none.
+      overlong_filter: what truncated answers take part in.
+      answers: answers of a step, by which a function that fails is judged; 1: each call by itself.
+      by_model: whether a reward model judges afterwards.
+    """
     return make_judge(
-      workers, self.policy.tokenizer, accuracy=rewards.accuracy, penalty=penalty, overlong_filter=overlong_filter
+      workers,
+      self.policy.tokenizer,
+      accuracy=rewards.accuracy,
+      penalty=penalty,
+      overlong_filter=overlong_filter,
+      timed_out=rewards.timed_out,
+      failures=FailureLimit(rewards.max_failures, max(1, answers // jax.process_count())),
+      by_model=by_model,
     )
 
   def load_reward_model(self, path: str, where: str) -> Policy:
@@ -157,8 +193,12 @@ class MethodAssembly:
       InputError: if a set is empty, or if votes and verifier read answers differently.
     """
     check_answer_style(rewards, sets.answer_style)
-    self._evaluator = Evaluator(sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score)
+    window = rewards.functions[rewards.accuracy].options.get("window", WINDOW)  # votes look where the verifier looks
+    self._evaluator = Evaluator(
+      sets, self.policy, judge, seed=self._settings.seed, mesh=self.mesh, reward=score, window=window
+    )
     self.digests |= self._evaluator.digests
+    self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
     return self._evaluator
 
   def require_trained_policy(self) -> None:

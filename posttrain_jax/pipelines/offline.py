@@ -117,7 +117,7 @@ def fit(
     evaluate: measures the learner's current parameters. The answers that it returns are kept in rollouts/.
     preemption: whether SIGTERM arrived.
     evaluate_first: also evaluates what training starts from, as step 0.
-    facts: what is known of the data before training; written with the first step.
+    facts: what is known of the data before training; written with the run's first row, which is in every checkpoint.
 
   Returns:
     The trained parameters, in the learner's shardings.
@@ -136,7 +136,7 @@ def fit(
       learner.skipped.in_a_row = keeper.restored.extra["skipped_in_a_row"]
 
     for step in range(first, settings.steps + 1):
-      metrics: dict[str, Any] = dict(facts or {}) if step <= 1 and step == first else {}
+      metrics: dict[str, Any] = dict(facts or {}) if keeper.restored is None and step == first else {}
       if step:
         with keeper.clock.phase("train"):
           metrics |= learner.train(batch(step - 1))

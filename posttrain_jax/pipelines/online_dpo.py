@@ -8,6 +8,7 @@ never. A checkpoint is made at a round's end and holds all that the next round d
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
 from posttrain_jax.reports.end import end_run
+from posttrain_jax.rewards import extract
+from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.metrics import describe_unselected
 from posttrain_jax.rollouts.sampled_pairs import best_and_worst, stack_answers
 from posttrain_jax.runs.keeper import Keeper
@@ -56,7 +59,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       preemption=parts.preemption,
       data=f"{len(stream)} prompts",
     )
-    first = 0
+    first, silent = 0, silent_steps.SilentSteps()
+    find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
       learner.state, reference = train_state_of(state), state["reference"]
@@ -77,6 +81,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         with keeper.clock.phase("train"):
           metrics |= describe_unselected(groups, engine.take_stats(), version=engine.version)
           metrics |= _update(settings, parts, groups, reference)
+          metrics[silent_steps.TRAINED_NOTHING] = float(not metrics["pairs"])
+        if silent.add(not metrics["pairs"]):
+          keeper.say(silent_steps.warning(step, metrics, groups, find_answer))
+        if late := silent_steps.timeouts(step, metrics):
+          keeper.say(late)
         with keeper.clock.phase("handover"):
           parts.hand_over()
       if keeper.evaluates(step):
@@ -91,6 +100,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, state, learner.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
+    if silent.ending:
+      keeper.say(silent.ending)
   end_run(parts.directory.path, report=settings.logging.report)
 
 

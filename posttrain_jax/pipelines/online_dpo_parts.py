@@ -138,10 +138,14 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   check_division(run.mesh, batch_size=settings.pairs_per_update, micro_batches=settings.learner.micro_batches)
   prompts = run.prompts(settings.prompts, max_prompt_length=settings.rollout.max_prompt_length)
   engine = rollout_engine(settings.rollout, run.policy, prompts, run.mesh, seed=settings.seed)
-  verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
+  workers, by_model = run.workers(settings.rewards), bool(settings.online.reward_model)
+  answers = settings.rollout.groups * settings.rollout.group_size
+  verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if settings.online.reward_model:
     judge = judge_by_model(verify, run.reward_model(settings.online.reward_model, "online.reward_model").score_groups)
-  evaluator = run.evaluator(settings.eval, settings.rewards, verify)
+  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
+  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
+  run.check_references(workers, by_model=by_model)
   directory, preemption = run.open(workdir)
   learner = pair_learner(
     run.policy,

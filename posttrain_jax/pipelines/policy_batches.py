@@ -87,12 +87,13 @@ def training_mask(rollout: Rollout, *, overlong_filter: bool) -> np.ndarray:
   return counted
 
 
-def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
+def policy_batch(rollout: Rollout, mask: np.ndarray, *, right_above: float = 0.5) -> PolicyBatch:
   """Makes the learner's batch of a rollout, with advantages of 0 and without logprobs.
 
   Args:
     rollout: the padded rollout.
     mask: bool [P, G, Tc], tokens that count.
+    right_above: an answer with an accuracy above it is correct.
   """
   return PolicyBatch(
     prompts=rollout.prompts,
@@ -101,7 +102,7 @@ def policy_batch(rollout: Rollout, mask: np.ndarray) -> PolicyBatch:
     mask=mask,
     advantages=np.zeros((*mask.shape[:2], 1), np.float32),
     sampler_logprobs=rollout.sampler_logprobs,
-    correct=(rollout.accuracy > 0.5) & rollout.valid,
+    correct=(rollout.accuracy > right_above) & rollout.valid,
   )
 
 

@@ -19,6 +19,7 @@ Deviation from InstructGPT: the average is taken once a step, not after each upd
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import ml_collections
@@ -30,6 +31,8 @@ from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.reports.end import end_run
+from posttrain_jax.rewards import extract
+from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
 from posttrain_jax.rollouts.group_json import rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
@@ -68,7 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       clock=parts.clock,
       data=f"{len(stream)} prompts",
     )
-    clock = keeper.clock
+    clock, counts = keeper.clock, silent_steps.SilentSteps()
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
       policy.state = train_state_of(state)
@@ -103,6 +106,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
             estimator=settings.gae,
             whitening=settings.whiten,
           )
+          silent = silent_steps.trained_nothing(advantages, batch.mask)
+          metrics[silent_steps.TRAINED_NOTHING] = float(silent)
           metrics |= found | token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
           metrics |= {"kl/coefficient": kl_coefficient, "learning_rate": float(policy.learning_rate(policy.version))}
 
@@ -121,6 +126,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
         with clock.phase("handover"):
           parts.hand_over()
+        if counts.add(silent):
+          find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
+          keeper.say(silent_steps.warning(step, metrics, groups, find_answer))
+        if late := silent_steps.timeouts(step, metrics):
+          keeper.say(late)
         if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps):
           keeper.journal.write_rollouts(step, _records(parts, step, groups, advantages))
 
@@ -138,6 +148,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, saved, policy.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
+    if counts.ending:
+      keeper.say(counts.ending)
   end_run(parts.directory.path, report=settings.logging.report)
 
 

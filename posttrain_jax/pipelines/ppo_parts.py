@@ -135,12 +135,15 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
   run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
-  verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
+  workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
+  verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   score = None
   if reward_model is not None:
     score = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
     judge = judge_by_model(verify, score)
-  evaluator = run.evaluator(settings.eval, settings.rewards, verify, score=score)
+  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
+  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)
+  run.check_references(workers, by_model=by_model)
 
   directory, preemption = run.open(workdir)
   model = run.policy.model
@@ -191,6 +194,10 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     kl_to_start=run.kl_to_start(settings.eval, start, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, model, run.mesh),
   )
+
+
+def _answers(settings: PPOSettings) -> int:
+  return settings.rollout.groups * settings.rollout.group_size
 
 
 def _load_text(settings: PPOSettings, run: MethodAssembly) -> Text | None:

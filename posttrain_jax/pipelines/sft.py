@@ -68,11 +68,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     settings, data = supervised.prepare(settings, run.policy, run.mesh, settings.seed)
     run.digests |= data.digests
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
-    judge = run.judge(settings.rewards, run.workers(settings.rewards))
+    workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
+    judge = run.judge(settings.rewards, workers, by_model=by_model)
     score = None
     if settings.eval.reward_model:
       score = run.reward_model(settings.eval.reward_model, "eval.reward_model").score_groups
     evaluator = run.evaluator(settings.eval, settings.rewards, judge, score=score)
+    run.check_references(workers, by_model=by_model)
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

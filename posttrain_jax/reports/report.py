@@ -16,7 +16,7 @@ import markupsafe
 import numpy as np
 
 from posttrain_jax import atomic_files
-from posttrain_jax.reports import facts, figures, headline, run_metrics, training_panels
+from posttrain_jax.reports import facts, figures, headline, run_metrics, silence, training_panels
 from posttrain_jax.reports.page import environment as page_environment
 from posttrain_jax.reports.panel import Kind, Panel, is_zero
 from posttrain_jax.reports.samples import marks, sampled_steps
@@ -53,7 +53,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   environment.filters |= {"number": facts.format_number, "signed": facts.format_signed}
   page = environment.get_template("report.html.jinja").render(
     name=workdir.resolve().name,
-    notices=notices,
+    notices=[*silence.warnings(columns), *notices],
     headlines=headline.headlines(columns),
     facts=facts.facts(columns, warm_up),
     sections=[(title, *_folded(panels, columns)) for title, panels in training_panels.sections(columns)],

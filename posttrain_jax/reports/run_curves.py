@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from posttrain_jax.local_path import local_path
 from posttrain_jax.reports import run_metrics
 from posttrain_jax.reports.figures import keep_flat, smoothing_window
 from posttrain_jax.reports.metric_titles import axis_label, title_and_unit
@@ -79,7 +80,7 @@ def write_curves(
     InputError: if there is no run or no metric, a workdir or the output's folder does not exist, no run has a metric,
       a run lacks `x`, or `output` has another suffix.
   """
-  output = pathlib.Path(output)
+  output = local_path(output, "--output")
   if not runs or not metrics:
     raise InputError(f"found {len(runs)} runs and {len(metrics)} metrics, expected at least one of each")
   if output.suffix not in FORMATS:
@@ -87,7 +88,7 @@ def write_curves(
   if not output.absolute().parent.is_dir():
     raise InputError(f"{output}: there is no directory {output.parent}")
   notices: list[str] = []
-  found = {label: _read(label, pathlib.Path(workdir), x, notices) for label, workdir in runs.items()}
+  found = {label: _read(label, local_path(workdir, "--run"), x, notices) for label, workdir in runs.items()}
   for metric in metrics:
     lacking = [label for label, columns in found.items() if not measured(columns, metric)]
     if len(lacking) == len(found):

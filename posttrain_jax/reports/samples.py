@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from posttrain_jax.runs import rollout_files
 from posttrain_jax.types import FinishReason
 
 # Number of groups shown of each step, by verdict: some that were trained on, and examples of dropped ones.
@@ -22,14 +23,13 @@ def sampled_steps(rollouts: pathlib.Path, notices: list[str]) -> list[tuple[int,
     rollouts: the directory of step_NNNNNN.jsonl files; it may be missing.
     notices: one line is added for each line that cannot be read.
   """
-  files = sorted(rollouts.glob("step_*.jsonl"))
+  files = rollout_files.find(rollouts, rollout_files.SAMPLES_SUFFIX)
   chosen = sorted({0, len(files) // 2, len(files) - 1}) if files else []
   result = []
-  for file in (files[index] for index in chosen):
+  for step, file in (files[index] for index in chosen):
     groups = _chosen_groups(file, notices)
     if groups:
-      step = file.stem.removeprefix("step_")
-      result.append((int(step) if step.isdigit() else step, groups))
+      result.append((step, groups))
   return result
 
 
@@ -95,6 +95,7 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     "reward": sample.get("reward") if valid else None,
     "components": dict(sample.get("components") or {}),
     "advantage": sample.get("advantage"),
+    "extracted": _clipped(sample["extracted"] or "no answer") if "extracted" in sample else None,
   }
 
 

@@ -1,17 +1,22 @@
 """Turns answers into rewards: the weighted sum of reward functions and the overlong penalty."""
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from posttrain_jax.losses import rewards as shaping
 from posttrain_jax.rewards import extract
-from posttrain_jax.rewards.workers import RewardWorkers
+from posttrain_jax.rewards.failures import FailureLimit
+from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers, Scores
 from posttrain_jax.types import Group, InputError
 
-OVERLONG = "overlong"  # name of the length penalty among the components
+# Names among the components besides the reward functions': the length penalty and two marks, 1 or 0.
+OVERLONG, FAILED, TIMED_OUT = "overlong", "failed", "timed_out"
+REWARD_MODEL = "reward_model"  # name of a reward model's scores among the components
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,13 @@ class OverlongPenalty:
       raise InputError(f"overlong penalty: buffer is {self.buffer}; expected 0 to max_length = {self.max_length}")
 
 
+class TimedOut(enum.StrEnum):
+  """Names what an answer gets that a reward function runs out of time on."""
+
+  INVALID = "invalid"  # no reward, as if the answer had not been drawn
+  LOWEST = "lowest"  # the function's lowest reward, so that nothing is won by hanging a verifier
+
+
 @dataclasses.dataclass(frozen=True)
 class VerifierJudge:
   """Judges groups: fills in their components, accuracy, rewards and valid.
@@ -40,28 +52,39 @@ class VerifierJudge:
   Attributes:
     workers: run the reward functions.
     accuracy: name of the reward function whose reward, clipped to [0, 1], is the accuracy that dynamic sampling uses.
-      Weights, other functions and the overlong penalty do not change it.
+      Where it abstains, the first function with a weight that does not abstain takes its place. Weights, other
+      functions and the overlong penalty do not change it.
     overlong: the penalty on long answers; None for none. It is never NaN and never part of the accuracy.
+    timed_out: what an answer gets that a function runs out of time on.
+    failures: ends the run where a function fails too often; None never does.
+    columns: a group whose row has nothing in one of these columns is left to a reward model: no function is asked, its
+      accuracy is NaN, and its answers are valid.
   """
 
   workers: RewardWorkers
   accuracy: str
   overlong: OverlongPenalty | None = None
+  timed_out: TimedOut = TimedOut.INVALID
+  failures: FailureLimit | None = None
+  columns: frozenset[str] = frozenset()
 
   def __post_init__(self):
     names = [function.name for function in self.workers.functions]
     if self.accuracy not in names:
       raise InputError(f"accuracy is {self.accuracy!r}; expected the name of a reward function: {', '.join(names)}")
-    if self.overlong is not None and OVERLONG in names:
-      raise InputError(
-        f"a reward function is named {OVERLONG!r}, the name of the length penalty; expected another name"
-      )
+    reserved = {FAILED, TIMED_OUT, REWARD_MODEL} | ({OVERLONG} if self.overlong is not None else set())
+    if reserved & set(names):
+      name = sorted(reserved & set(names))[0]
+      what = "the name of the length penalty" if name == OVERLONG else "which has a meaning of its own"
+      raise InputError(f"a reward function is named {name!r}, {what}; expected another name")
 
   def __call__(self, groups: Sequence[Group]) -> list[Group]:
-    """Judges groups, with one call of `workers.score` for each reward function.
+    """Judges groups, with one call of `workers.judge` for each reward function.
 
-    An answer is valid if every reward function, those of weight 0 included, gave it a finite reward. An invalid answer
-    has reward 0 and accuracy 0, which mean nothing; its components show which function failed.
+    An answer is valid if no function with a weight failed on it, nor the accuracy's, and at least one with a weight
+    gave it a reward. A function that abstains has not failed. An invalid answer has reward 0 and accuracy 0, which mean
+    nothing. Its components show which function gave it none, and the marks `failed` and `timed_out` are 1 where a
+    function failed that counts, and where one ran out of time. A group without such an answer lacks the mark.
 
     Args:
       groups: groups with texts.
@@ -70,26 +93,60 @@ class VerifierJudge:
       the groups in the same order, with components, accuracy, rewards and valid.
 
     Raises:
+      RewardsFailed: if too many answers failed.
       ValueError: if a group has not one text for each answer.
     """
     for group in groups:
       if len(group.texts) != len(group.answers):
         raise ValueError(f"prompt {group.prompt.index} has {len(group.texts)} texts for {len(group.answers)} answers")
-    texts = [text for group in groups for text in group.texts]
-    rows = [group.prompt.row for group in groups for _ in group.texts]
-    ends = np.cumsum([len(group.texts) for group in groups], dtype=int)[:-1]
-    verdicts = {
-      function.name: np.split(_float32(self.workers.score(index, texts, rows)), ends)
-      for index, function in enumerate(self.workers.functions)
-    }
-    return [
-      self._judged(group, {name: parts[position] for name, parts in verdicts.items()})
-      for position, group in enumerate(groups)
-    ]
+    asked = [group for group in groups if not self._is_left_to_model(group)]
+    texts = [text for group in asked for text in group.texts]
+    rows = [group.prompt.row for group in asked for _ in group.texts]
+    found = {function.name: self._scores(index, texts, rows) for index, function in enumerate(self.workers.functions)}
+    judged, start = [], 0
+    for group in groups:
+      if self._is_left_to_model(group):
+        n = len(group.texts)
+        nothing = Scores(np.full(n, np.nan), np.ones(n, bool), np.zeros(n, bool), {})
+        judged.append(self._judged(group, dict.fromkeys(found, nothing)))
+        continue
+      part = slice(start, start + len(group.texts))
+      judged.append(self._judged(group, {name: _part(scores, part) for name, scores in found.items()}))
+      start = part.stop
+    return judged
 
-  def _judged(self, group: Group, verdicts: Mapping[str, np.ndarray]) -> Group:
-    components = dict(verdicts)
-    rewards = sum(np.float64(function.weight) * verdicts[function.name] for function in self.workers.functions)
+  def _is_left_to_model(self, group: Group) -> bool:
+    return any(group.prompt.row.get(column) in (None, "") for column in self.columns)
+
+  def _scores(self, index: int, texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Scores:
+    """Asks one function, and counts its failures."""
+    function, scores = self.workers.functions[index], self.workers.judge(index, texts, rows)
+    if self.failures is not None and self._counts(function):
+      asked = len(texts) - int(scores.abstained.sum())
+      self.failures.add(function.name, scores.failed, rows, scores.reasons, asked)
+    if self.timed_out == TimedOut.LOWEST:
+      scores = dataclasses.replace(scores, rewards=np.where(scores.timed_out, function.lowest, scores.rewards))
+    if function.name == self.accuracy:
+      _warn_of_range(function.name, scores.rewards)
+    return scores
+
+  def _counts(self, function: RewardFunction) -> bool:
+    return bool(function.weight) or function.name == self.accuracy
+
+  def _judged(self, group: Group, found: Mapping[str, Scores]) -> Group:
+    functions, nothing = self.workers.functions, np.zeros(len(group.answers))
+    components = {name: _float32(scores.rewards) for name, scores in found.items()}
+    weighted = [function for function in functions if function.weight] or list(functions)
+    given = {name: np.isfinite(values) for name, values in components.items()}
+    failed = np.any(
+      [~given[each.name] & ~found[each.name].abstained for each in functions if self._counts(each)], axis=0
+    )
+    rewards = sum(
+      (np.float64(each.weight) * np.where(given[each.name], components[each.name], 0) for each in weighted), nothing
+    )
+    accuracy = np.full(len(group.answers), np.nan, np.float32)
+    for name in (self.accuracy, *(each.name for each in weighted)):
+      accuracy = np.where(np.isnan(accuracy), components[name], accuracy)
     if self.overlong is not None:
       penalty = shaping.soft_overlong_penalty(
         group.lengths, max_length=self.overlong.max_length, buffer=self.overlong.buffer
@@ -97,19 +154,54 @@ class VerifierJudge:
       components[OVERLONG] = np.asarray(penalty, np.float32)
       rewards = rewards + np.float64(self.overlong.weight) * components[OVERLONG]
     rewards = _float32(rewards)
-    valid = np.isfinite(np.stack([rewards, *components.values()])).all(axis=0)
+    judged = np.any([given[each.name] for each in weighted], axis=0) | self._is_left_to_model(group)
+    valid = ~failed & judged & np.isfinite(rewards)
+    timed_out = np.any([scores.timed_out for scores in found.values()], axis=0)
+    components |= {
+      name: mark.astype(np.float32) for name, mark in ((FAILED, failed), (TIMED_OUT, timed_out)) if mark.any()
+    }
     return dataclasses.replace(
       group,
       components=components,
-      accuracy=np.where(valid, np.clip(verdicts[self.accuracy], 0, 1), np.float32(0)),
+      accuracy=np.where(valid, np.clip(accuracy, 0, 1), np.float32(0)),
       rewards=np.where(valid, rewards, np.float32(0)),
       valid=valid,
     )
 
 
+def without_verdict(group: Group) -> np.ndarray:
+  """Marks the answers that reward functions left without a verdict: they failed, or all abstained. Bool [G]."""
+  failed = group.components.get(FAILED, np.zeros(len(group.answers), np.float32)) > 0
+  rewards = [values for name, values in group.components.items() if name not in (FAILED, TIMED_OUT, OVERLONG)]
+  return failed | ~np.isfinite(rewards).any(axis=0) if rewards else failed
+
+
+def timed_out(group: Group) -> np.ndarray:
+  """Marks the answers on which a reward function ran out of time: bool [G]."""
+  return group.components.get(TIMED_OUT, np.zeros(len(group.answers), np.float32)) > 0
+
+
+def _part(scores: Scores, part: slice) -> Scores:
+  return Scores(scores.rewards[part], scores.abstained[part], scores.timed_out[part], {})
+
+
 def _float32(rewards: np.ndarray) -> np.ndarray:
   with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and then invalid
     return rewards.astype(np.float32)
+
+
+def _warn_of_range(name: str, rewards: np.ndarray) -> None:
+  """Warns, once a minute, of an accuracy that is no share of right."""
+  outside = rewards[np.isfinite(rewards) & ((rewards > 1) | (rewards < -1))]
+  if outside.size:
+    logging.log_every_n_seconds(
+      logging.WARNING,
+      "reward function %s is the accuracy (rewards.accuracy) and gave %g: accuracies are clipped to [0, 1], so that "
+      "groups may count as all right; expected values from 0, wrong, to 1, right",
+      60,
+      name,
+      outside[0],
+    )
 
 
 def check_reference(row: Mapping[str, Any], where: str, column: str = "answer") -> None:

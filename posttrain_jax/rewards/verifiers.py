@@ -2,9 +2,9 @@
 
 A reward function is a plain function `f(texts, rows, **options) -> rewards`, named in configs as "module:function". It
 returns one reward for each answer text. `rows` are the data rows that the texts answer; row["answer"] is the reference.
-It must accept an empty batch: its options are checked that way before training. An exception, or a reward that is None
-or not finite, makes an answer invalid, which is not the same as a reward of 0. This module must not import jax, because
-reward workers import it.
+It must accept an empty batch: its options are checked that way before training. If it returns None for an answer, it
+abstains: the other functions alone judge that answer. An exception, or a reward that is not a finite number, makes an
+answer invalid. Neither is the same as a reward of 0. This module must not import jax, because reward workers import it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,8 @@ def exact_answer(
   style: str = extract.AnswerStyle.ANSWER_LINE,
   column: str = "answer",
   incorrect: float = 0.0,
+  tolerance: float = 0.0,
+  window: int = extract.WINDOW,
 ) -> list[float]:
   """Gives 1 if the final answer is the reference, else `incorrect`.
 
@@ -31,6 +33,8 @@ def exact_answer(
     style: an `extract.AnswerStyle`, the convention by which the answer is found.
     column: the rows' column with the reference (see `extract.reference_answer`).
     incorrect: reward of a wrong answer, and of a text without an answer.
+    tolerance: largest relative difference of two numbers that are still the same; 0: they must be equal.
+    window: characters at the end of the text in which `Answer:` must stand; 0: anywhere.
 
   Returns:
     n rewards.
@@ -42,15 +46,18 @@ def exact_answer(
   rewards = []
   for text, row in zip(texts, rows, strict=True):
     reference = extract.reference_answer(row.get(column))
-    answer = extract.find_answer(text, style)
-    rewards.append(1.0 if answer is not None and equality.same_answer(answer, reference) else incorrect)
+    answer = extract.find_answer(text, style, window=window)
+    right = answer is not None and equality.same_answer(answer, reference, tolerance=tolerance)
+    rewards.append(1.0 if right else incorrect)
   return rewards
 
 
-def answer_line_format(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-  """Gives 1 if the last 300 characters have a non-empty `Answer:` line, else 0."""
+def answer_line_format(
+  texts: Sequence[str], rows: Sequence[Mapping[str, Any]], *, window: int = extract.WINDOW
+) -> list[float]:
+  """Gives 1 if the last `window` characters have a non-empty `Answer:` line, else 0."""
   del rows
-  return [float(extract.answer_line(text) is not None) for text in texts]
+  return [float(extract.answer_line(text, window=window) is not None) for text in texts]
 
 
 def think_answer_format(

@@ -6,10 +6,10 @@ and `carry` has a module of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from posttrain_jax.data.stream import PromptStream
-from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict, drop_uninformative_groups, verdict
+from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict, drop_uninformative_groups
 from posttrain_jax.rollouts.multi_process import shared
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Judge, Prompt
@@ -23,10 +23,22 @@ class Supply:
     groups: N, groups that the step trains on.
     group_size: G, answers a prompt.
     drawn: number of prompts drawn so far.
+    verdict: says what a judged group's answers say about it.
   """
 
-  def __init__(self, engine: Engine, stream: PromptStream, judge: Judge, *, groups: int, group_size: int, cap: int):
+  def __init__(
+    self,
+    engine: Engine,
+    stream: PromptStream,
+    judge: Judge,
+    *,
+    groups: int,
+    group_size: int,
+    cap: int,
+    verdict: Callable[[Group], Verdict],
+  ):
     """Starts a step that may draw `cap` prompts."""
+    self.verdict = verdict
     self.engine, self.groups, self.group_size, self.drawn = engine, groups, group_size, 0
     self._stream, self._judge, self._cap = stream, judge, cap
 
@@ -38,13 +50,13 @@ class Supply:
 
   def judge(self, groups: Sequence[Group]) -> list[Judged]:
     """Judges finished groups."""
-    return [(group, verdict(group)) for group in self._judge(groups)]
+    return [(group, self.verdict(group)) for group in self._judge(groups)]
 
   def sample(self, count: int) -> list[Judged]:
     """Draws prompts, waits for all their answers and judges them."""
     prompts = self.draw(count)
     judged = shared(prompts, lambda own: self._judge(self.engine.generate(own, self.group_size))) if prompts else []
-    return [(group, verdict(group)) for group in judged]
+    return [(group, self.verdict(group)) for group in judged]
 
 
 def drain(supply: Supply, have: int, share: float) -> list[Judged]:

@@ -23,11 +23,9 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from posttrain_jax.rollouts.admission import Supply
 from posttrain_jax.rollouts.dynamic_sampling import Judged, Verdict, verdict
-from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
 from posttrain_jax.types import Group, Judge
 
 
@@ -54,7 +52,15 @@ class Line:
   Between steps it holds what a checkpoint must hold of them.
   """
 
-  def __init__(self, judge: Judge, rejudge: Judge | None = None, *, max_staleness: int, delay: int):
+  def __init__(
+    self,
+    judge: Judge,
+    rejudge: Judge | None = None,
+    *,
+    max_staleness: int,
+    delay: int,
+    verdict: Callable[[Group], Verdict] = verdict,
+  ):
     """Starts empty.
 
     Args:
@@ -62,8 +68,10 @@ class Line:
       rejudge: a model's judgement of groups that `judge` has judged; called on the caller's thread.
       max_staleness: most steps between a prompt's admission and training on its group.
       delay: dispatches between the end of a group's last answer and the effect of its verdict.
+      verdict: says what a judged group's answers say about it.
     """
     self._judge, self._rejudge, self._max_staleness, self._delay = judge, rejudge, max_staleness, delay
+    self._verdict = verdict
     self._entries: dict[tuple[int, int], _LineEntry] = {}  # by prompt index and attempt
     self._suspended: list[Group] = []
     self._dispatch = 0
@@ -133,7 +141,7 @@ class Line:
     """Lets verdicts take effect whose dispatch has come; waits for those that are late."""
     for entry in self._entries.values():
       if entry.verdict is None and entry.due is not None and entry.due <= self._dispatch:
-        entry.verdict = verdict(entry.judged())
+        entry.verdict = self._verdict(entry.judged())
 
   @property
   def informative(self) -> int:
@@ -155,29 +163,28 @@ class Line:
       "sampling/waiting_tokens": sum(entry.tokens for entry in entries[head + 1 :]),
     }
 
-  def state(self) -> list[dict[str, Any]]:
-    """Returns the line as JSON objects: each group, and dispatches until its verdict takes effect.
+  def state(self) -> list[int | None]:
+    """Returns for each group in line the dispatches until its verdict takes effect; None for one under way."""
+    entries = self._entries.values()
+    return [None if entry.due is None else max(0, entry.due - self._dispatch) for entry in entries]
+
+  def groups(self) -> list[Group]:
+    """Returns the groups in line.
 
     It waits for verdicts that are under way, so that finished groups are saved with theirs.
     """
     suspended = {(group.prompt.index, group.prompt.attempt): group for group in self._suspended}
-    return [
-      {"group": group_to_json(suspended[name]), "due": None}
-      if entry.due is None
-      else {"group": group_to_json(entry.judged()), "due": max(0, entry.due - self._dispatch)}
-      for name, entry in self._entries.items()
-    ]
+    return [suspended[name] if entry.due is None else entry.judged() for name, entry in self._entries.items()]
 
-  def restore(self, state: Sequence[dict[str, Any]]) -> None:
-    """Goes back to a state."""
+  def restore(self, state: Sequence[int | None], groups: Sequence[Group]) -> None:
+    """Goes back to what `state` and `groups` returned."""
     self._entries, self._suspended, self._dispatch = {}, [], 0
-    for saved in state:
-      group = group_from_json(saved["group"])
+    for due, group in zip(state, groups, strict=True):
       entry = self._entries[group.prompt.index, group.prompt.attempt] = _LineEntry()
-      if saved["due"] is None:
+      if due is None:
         self._suspended.append(group)
       else:
-        entry.tokens, entry.due = int(group.lengths.sum()), saved["due"]
+        entry.tokens, entry.due = int(group.lengths.sum()), due
         entry.judged = functools.partial(lambda group: group, group)
     self._apply_due_verdicts()
 

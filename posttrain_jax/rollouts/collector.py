@@ -5,8 +5,12 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from absl import logging
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.parallel.processes import refuse_several
@@ -18,16 +22,20 @@ from posttrain_jax.rollouts.dynamic_sampling import (
   Admission,
   AtCap,
   DynamicSamplingSettings,
+  Informative,
   Judged,
   Outcome,
   Verdict,
   drop_uninformative_groups,
+  has_spread,
 )
-from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
+from posttrain_jax.rollouts.group_arrays import pack, unpack
 from posttrain_jax.rollouts.multi_process import add_up
 from posttrain_jax.rollouts.pass_rates import PassRates
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, InputError, Judge
+
+_GROUPS_FILE = "groups.safetensors"
 
 
 class SamplingCapReached(RuntimeError):
@@ -112,9 +120,15 @@ class Collector:
     self.judge = judge if rejudge is None else lambda groups: rejudge(judge(groups))
     self.groups, self.group_size = groups, group_size
     self.carried: list[Group] = []
-    self.line = Line(judge, rejudge, max_staleness=settings.max_staleness, delay=settings.verdict_delay)
+    self.line = Line(
+      judge,
+      rejudge,
+      max_staleness=settings.max_staleness,
+      delay=settings.verdict_delay,
+      verdict=settings.verdict,
+    )
     self.recent_informative, self.recent_judged = 0.0, 0.0
-    self.pass_rates = PassRates(settings.retire_after)
+    self.pass_rates = PassRates(settings.retire_after, settings.right_above)
 
   @property
   def informative_share(self) -> float:
@@ -134,13 +148,22 @@ class Collector:
     """
     self.engine.take_stats()  # discards counts from other uses of the engine since the last step
     cap = self.settings.max_prompts if self._admission else self.groups
-    supply = Supply(self.engine, self.stream, self.judge, groups=self.groups, group_size=self.group_size, cap=cap)
+    supply = Supply(
+      self.engine,
+      self.stream,
+      self.judge,
+      groups=self.groups,
+      group_size=self.group_size,
+      cap=cap,
+      verdict=self.settings.verdict,
+    )
     fresh = self._admit(supply, len(self.carried))
     selected = self._select(fresh, supply.drawn)
     if selected.at_cap:
       self._check_cap(found=len(selected.trained), judged=len(fresh))
     self._carry(fresh, selected)
     judged = self._outcomes(fresh, selected)
+    self._warn_of_graded(fresh)
     metrics = self._count(fresh, selected, judged, supply.drawn)
     return Collected(trained=selected.trained, judged=judged, at_cap=selected.at_cap, metrics=metrics)
 
@@ -207,6 +230,25 @@ class Collector:
     self.pass_rates.add(fresh)
     self.stream.retired = self.pass_rates.retired
 
+  def _warn_of_graded(self, fresh: Sequence[Judged]) -> None:
+    """Warns, once a minute, if groups with differing accuracies are dropped because all are right or all wrong."""
+    if self._admission is None or self.settings.informative != Informative.MIXED:
+      return
+    graded = [group for group, verdict in fresh if verdict in (Verdict.ALL_RIGHT, Verdict.ALL_WRONG)]
+    graded = [group for group in graded if has_spread(group)]
+    if graded:
+      shown = ", ".join(f"{accuracy:g}" for accuracy in graded[0].accuracy[graded[0].valid][:4])
+      logging.log_every_n_seconds(
+        logging.WARNING,
+        "dynamic sampling dropped %d of %d groups whose accuracies differ (%s) but are all above or all at most "
+        "dynamic_sampling.right_above=%g; dynamic_sampling.informative=spread keeps them",
+        60,
+        len(graded),
+        len(fresh),
+        shown,
+        self.settings.right_above,
+      )
+
   def _outcomes(self, fresh: Sequence[Judged], selected: _Selection) -> list[tuple[Group, Outcome]]:
     """Lists the new groups with what the step did with each."""
     carried, trained = ({id(group) for group in groups} for groups in (self.carried, selected.trained))
@@ -242,18 +284,25 @@ class Collector:
     return metrics | self.pass_rates.describe()
 
   def state(self) -> dict[str, Any]:
-    """Returns what a checkpoint must hold, as a JSON object."""
+    """Returns what a checkpoint must hold besides `saved_files`, as a JSON object."""
     return {
       "stream": self.stream.position,
-      "carried": [group_to_json(group) for group in self.carried],
+      "carried": len(self.carried),
       "line": self.line.state(),
       "recent_informative": self.recent_informative,
       "recent_judged": self.recent_judged,
       "pass_rates": self.pass_rates.state(),
     }
 
-  def restore(self, state: dict[str, Any]) -> None:
-    """Goes back to a state.
+  def saved_files(self) -> dict[str, Callable[[], bytes]]:
+    """Returns the files that a checkpoint must hold, by name: the groups that were carried or are in line.
+
+    Groups never change, so their bytes may be made later, on another thread.
+    """
+    return {_GROUPS_FILE: functools.partial(pack, [*self.carried, *self.line.groups()])}
+
+  def restore(self, state: dict[str, Any], path: pathlib.Path) -> None:
+    """Goes back to a state, with the files of the checkpoint at `path`.
 
     Raises:
       InputError: if another version of this code made the state.
@@ -264,9 +313,10 @@ class Collector:
         f"checkpoint: the collector's state has no {', '.join(missing)}; another version of posttrain_jax wrote it, "
         "expected this one; start in a new workdir, from that one by model.path"
       )
+    groups = unpack((path / _GROUPS_FILE).read_bytes())
     self.stream.position = state["stream"]
-    self.carried = [group_from_json(group) for group in state["carried"]]
-    self.line.restore(state["line"])
+    self.carried = groups[: state["carried"]]
+    self.line.restore(state["line"], groups[state["carried"] :])
     self.recent_informative, self.recent_judged = state["recent_informative"], state["recent_judged"]
     self.pass_rates.restore(state["pass_rates"])
     self.stream.retired = self.pass_rates.retired

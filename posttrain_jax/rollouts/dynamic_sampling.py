@@ -3,7 +3,8 @@
 A group is informative if it has both right and wrong answers. In any other group all advantages are 0, so it has no
 gradient. Dynamic sampling drops such groups and draws other prompts in their place, until the step has N informative
 groups (2503.14476, section 3.2). It is streaming: a group is judged when all its answers have ended, and the step
-trains on the first N informative groups in prompt order.
+trains on the first N informative groups in prompt order. Where accuracies are graded (.6, .9, .8, .7), a group that is
+all right may have a gradient, too: `informative="spread"` keeps every group whose accuracies differ.
 
 Replacing groups can favour short answers. At any moment the answers that have finished are shorter than those that are
 still running. A step that keeps finished groups and throws away running ones therefore trains on short answers: they
@@ -40,8 +41,12 @@ import dataclasses
 import enum
 from collections.abc import Iterable
 
+import numpy as np
+
 from posttrain_jax import losses
 from posttrain_jax.types import Group, InputError
+
+_SAME = 1e-6  # accuracies that differ by less are the same
 
 
 class Admission(enum.StrEnum):
@@ -54,12 +59,28 @@ class Admission(enum.StrEnum):
   BATCH = "batch"
 
 
+class Informative(enum.StrEnum):
+  """Names what makes a group informative."""
+
+  MIXED = "mixed"  # it has both right and wrong answers (DAPO, equation 11)
+  SPREAD = "spread"  # its accuracies differ
+
+
 class AtCap(enum.StrEnum):
   """Names the reactions to a step that reached its cap on prompts without N groups."""
 
   ERROR = "error"  # SamplingCapReached ends the run with exit code 1; the last checkpoint stays
   TRAIN_PARTIAL = "train_partial"  # train on the groups that there are
   STOP = "stop"  # end the run regularly, with a checkpoint
+
+
+class Verdict(enum.StrEnum):
+  """Names what a group's answers say about it."""
+
+  INFORMATIVE = "informative"
+  ALL_RIGHT = "all_right"
+  ALL_WRONG = "all_wrong"
+  INVALID = "invalid"  # fewer than two answers have a reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +98,8 @@ class DynamicSamplingSettings:
     batch_factor: for `batch`: prompts of a batch, in multiples of N.
     retire_after: all-right groups in a row after which a prompt is not drawn any more; 0 for never. It applies with
       `enabled` and without.
+    informative: what makes a group informative.
+    right_above: an answer with an accuracy above it is right.
   """
 
   enabled: bool
@@ -87,6 +110,8 @@ class DynamicSamplingSettings:
   verdict_delay: int
   batch_factor: int
   retire_after: int
+  informative: Informative
+  right_above: float
 
   def __post_init__(self):
     """Checks the ranges.
@@ -97,15 +122,12 @@ class DynamicSamplingSettings:
     for name, least in (("max_staleness", 0), ("verdict_delay", 0), ("batch_factor", 1), ("retire_after", 0)):
       if getattr(self, name) < least:
         raise InputError(f"dynamic_sampling.{name}: {getattr(self, name)}, expected at least {least}")
+    if not 0 <= self.right_above < 1:
+      raise InputError(f"dynamic_sampling.right_above: {self.right_above}, expected at least 0 and less than 1")
 
-
-class Verdict(enum.StrEnum):
-  """Names what a group's answers say about it."""
-
-  INFORMATIVE = "informative"
-  ALL_RIGHT = "all_right"
-  ALL_WRONG = "all_wrong"
-  INVALID = "invalid"  # fewer than two answers have a reward
+  def verdict(self, group: Group) -> Verdict:
+    """Judges a group by its raw accuracy; shaped rewards play no part."""
+    return verdict(group, informative=self.informative, right_above=self.right_above)
 
 
 class Outcome(enum.StrEnum):
@@ -122,13 +144,32 @@ class Outcome(enum.StrEnum):
 Judged = tuple[Group, Verdict]
 
 
-def verdict(group: Group) -> Verdict:
-  """Judges a group by its raw accuracy (DAPO, equation 11); shaped rewards play no part."""
-  if group.valid.sum() < 2:
+def verdict(group: Group, *, informative: Informative = Informative.MIXED, right_above: float = 0.5) -> Verdict:
+  """Judges a group by its raw accuracy; shaped rewards play no part.
+
+  Args:
+    group: a judged group.
+    informative: what makes a group informative.
+    right_above: an answer with an accuracy above it is right.
+
+  Returns:
+    The verdict. A group that is not informative is all right if it has only right answers, and else all wrong.
+  """
+  judged = group.valid & np.isfinite(group.accuracy)
+  if judged.sum() < 2:
     return Verdict.INVALID
-  if losses.advantages.informative_groups(group.accuracy[None], valid=group.valid[None])[0]:
+  if informative == Informative.SPREAD:
+    if has_spread(group):
+      return Verdict.INFORMATIVE
+  elif losses.advantages.informative_groups(group.accuracy[None], valid=judged[None], right_above=right_above)[0]:
     return Verdict.INFORMATIVE
-  return Verdict.ALL_RIGHT if (group.accuracy > 0.5)[group.valid].all() else Verdict.ALL_WRONG
+  return Verdict.ALL_RIGHT if (group.accuracy > right_above)[judged].all() else Verdict.ALL_WRONG
+
+
+def has_spread(group: Group) -> bool:
+  """Tells whether a group's accuracies differ, by more than the rounding of float32."""
+  accuracies = group.accuracy[group.valid & np.isfinite(group.accuracy)]
+  return bool(accuracies.size and accuracies.max() - accuracies.min() > _SAME)
 
 
 def drop_uninformative_groups(judged: Iterable[Judged]) -> list[Group]:

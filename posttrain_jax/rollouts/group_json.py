@@ -1,5 +1,6 @@
-"""Writes groups as JSON: exactly for checkpoints, readably for the records under rollouts/."""
+"""Writes groups as JSON: exactly for a replay, readably for the records under rollouts/."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,12 @@ def group_from_json(record: dict[str, Any]) -> Group:
 
 
 def rollout_record(
-  step: int, group: Group, outcome: str, advantages: np.ndarray | None, prompt_text: str
+  step: int,
+  group: Group,
+  outcome: str,
+  advantages: np.ndarray | None,
+  prompt_text: str,
+  find_answer: Callable[[str], str | None] | None = None,
 ) -> dict[str, Any]:
   """Returns a group for people to read: one line of rollouts/step_NNNNNN.jsonl.
 
@@ -71,6 +77,7 @@ def rollout_record(
     outcome: a `dynamic_sampling.Outcome`; written as `verdict`.
     advantages: float32 [G] if the group was trained on, else None.
     prompt_text: the decoded prompt.
+    find_answer: text to its final answer, as the verifier reads it; None leaves `extracted` out.
   """
   samples = [
     {
@@ -83,6 +90,7 @@ def rollout_record(
       "valid": bool(group.valid[i]),
       "advantage": None if advantages is None else float(advantages[i]),
     }
+    | ({} if find_answer is None else {"extracted": find_answer(group.texts[i])})
     for i, answer in enumerate(group.answers)
   ]
   return {

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from posttrain_jax.rewards.judge import FAILED, TIMED_OUT, timed_out, without_verdict
 from posttrain_jax.rollouts.dynamic_sampling import Outcome, Verdict
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group
@@ -60,13 +61,16 @@ def describe(
       "sampling/informative_share": verdicts[Verdict.INFORMATIVE] / len(fresh),
       "accuracy/mean": _mean_of_valid(fresh, "accuracy"),
       "reward/mean": _mean_of_valid(fresh, "rewards"),
-      "reward/invalid": int(sum(_without_verdict(group).sum() for group in fresh)),
+      "reward/invalid": int(sum(without_verdict(group).sum() for group in fresh)),
+      "reward/timed_out": float(np.concatenate([timed_out(group) for group in fresh]).mean()),  # share of answers
       "length/mean": float(_lengths(fresh).mean()),
       "length/cv": float(_lengths(fresh).std() / _lengths(fresh).mean()),  # coefficient of variation
       "length/max": int(_lengths(fresh).max()),
       "truncated/share": _truncated(fresh),
     }
     for name in fresh[0].components:
+      if name in (FAILED, TIMED_OUT):
+        continue
       values = np.concatenate([group.components[name] for group in fresh])
       metrics[f"reward/{name}"] = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
   if trained:
@@ -111,16 +115,11 @@ def _lengths(groups: Sequence[Group]) -> np.ndarray:
   return np.concatenate([np.zeros((0,), np.int32), *[group.lengths for group in groups]])
 
 
-def _without_verdict(group: Group) -> np.ndarray:
-  """Marks the answers on which some reward function failed: bool [G]."""
-  return ~np.isfinite(np.stack(list(group.components.values()))).all(axis=0)
-
-
 def _truncated(groups: Sequence[Group]) -> float:
   return float(np.concatenate([group.truncated for group in groups]).mean())
 
 
 def _mean_of_valid(groups: Sequence[Group], field: str) -> float:
-  valid = np.concatenate([group.valid for group in groups])
   values = np.concatenate([getattr(group, field) for group in groups])
+  valid = np.concatenate([group.valid for group in groups]) & np.isfinite(values)  # a model's judgement has no accuracy
   return float(values[valid].mean()) if valid.any() else math.nan

@@ -11,12 +11,9 @@ import json
 from collections.abc import Callable, Sequence
 
 import jax
-import numpy as np
-import safetensors
-import safetensors.numpy
 
 from posttrain_jax.parallel.processes import exchange, several
-from posttrain_jax.rollouts.group_json import ANSWER_ARRAYS, group_from_json, group_to_json
+from posttrain_jax.rollouts.group_arrays import pack, unpack
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group, Prompt
 
@@ -48,32 +45,3 @@ def add_up(stats: EngineStats) -> EngineStats:
     return stats
   each = [json.loads(sent) for sent in exchange(json.dumps(dataclasses.asdict(stats)).encode())]
   return EngineStats(**{name: (max if name in _LARGEST else sum)(one[name] for one in each) for name in each[0]})
-
-
-def pack(groups: Sequence[Group]) -> bytes:
-  """Writes groups as bytes: per-token values as arrays, the rest as JSON."""
-  answers = [answer for group in groups for answer in group.answers]
-  arrays = {
-    name: np.concatenate([np.zeros((0,), dtype), *[getattr(answer, name) for answer in answers]])
-    for name, dtype in ANSWER_ARRAYS.items()
-  }
-  empty = {name: np.zeros((0,), dtype) for name, dtype in ANSWER_ARRAYS.items()}
-  bare = [
-    dataclasses.replace(group, answers=tuple(dataclasses.replace(answer, **empty) for answer in group.answers))
-    for group in groups
-  ]
-  facts = {"groups": [group_to_json(group) for group in bare], "lengths": [len(answer.tokens) for answer in answers]}
-  return safetensors.numpy.save(arrays, metadata={"facts": json.dumps(facts)})
-
-
-def unpack(content: bytes) -> list[Group]:
-  """Reads the groups that `pack` was given, bit for bit."""
-  header = int.from_bytes(content[:8], "little")
-  facts = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["facts"])
-  ends = np.cumsum(facts["lengths"], dtype=int)[:-1]
-  arrays = safetensors.numpy.load(content)
-  parts = {name: iter(np.split(arrays[name], ends)) for name in ANSWER_ARRAYS}
-  for group in facts["groups"]:
-    for answer in group["answers"]:
-      answer |= {name: next(each) for name, each in parts.items()}
-  return [group_from_json(group) for group in facts["groups"]]

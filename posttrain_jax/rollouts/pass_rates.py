@@ -15,17 +15,18 @@ class PassRates:
   for a verdict does not count in the row.
   """
 
-  def __init__(self, retire_after: int):
-    """Starts with no prompt seen; `retire_after` 0 retires none."""
-    self._retire_after = retire_after
+  def __init__(self, retire_after: int, right_above: float = 0.5):
+    """Starts with no prompt seen; `retire_after` 0 retires none, and an accuracy above `right_above` is right."""
+    self._retire_after, self._right_above = retire_after, right_above
     self._counts: dict[int, list[int]] = {}  # right answers, answers with a reward, groups all right in a row
 
   def add(self, judged: Iterable[Judged]) -> None:
     """Counts groups with their verdicts, in prompt order."""
     for group, verdict in judged:
       counts = self._counts.setdefault(group.prompt.index, [0, 0, 0])
-      counts[0] += int((group.accuracy > 0.5)[group.valid].sum())
-      counts[1] += int(group.valid.sum())
+      valid = group.valid & np.isfinite(group.accuracy)
+      counts[0] += int((group.accuracy > self._right_above)[valid].sum())
+      counts[1] += int(valid.sum())
       if verdict == Verdict.ALL_RIGHT:
         counts[2] += 1
       elif verdict != Verdict.INVALID and not self._retired(counts):

@@ -21,15 +21,17 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from posttrain_jax.data.prompts import file_digest
+from posttrain_jax.local_path import local_path
 from posttrain_jax.rollouts import metrics as rollout_metrics
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
 from posttrain_jax.rollouts.group_json import group_from_json
-from posttrain_jax.runs.journal import GROUPS_SUFFIX
+from posttrain_jax.runs import rollout_files
+from posttrain_jax.runs.rollout_files import GROUPS_SUFFIX
 from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group, InputError
@@ -75,12 +77,13 @@ class Replay:
       InputError: if stored groups are missing, too few or unreadable, or were made with another tokeniser, temperature
         or size.
     """
-    where, path = f"--replay={path}", pathlib.Path(path)
+    where, path = f"--replay={path}", local_path(path, "--replay")
     if not path.is_dir():
       raise InputError(f"{where}: no such directory, expected the workdir of a run with stored groups")
     same = {"groups": groups, "group_size": group_size, "sampling.temperature": temperature}
     _check_source(read_json(path), same, tokenizer_digest, where)
-    self.files = sorted((path / "rollouts").glob(f"step_*{GROUPS_SUFFIX}"))
+    stored = rollout_files.find(path / "rollouts", GROUPS_SUFFIX)
+    self._steps, self.files = [step for step, _ in stored], [file for _, file in stored]
     if not self.files:
       raise InputError(f"{where}: found no rollouts/*{GROUPS_SUFFIX}, expected a run with logging.groups_every > 0")
     if steps > len(self.files):
@@ -99,22 +102,27 @@ class Replay:
 
   def collect(self) -> Collected:
     """Reads the groups of the next stored step; all are trained on."""
-    file = self.files[self.position]
-    groups, self.position = _read(file), self.position + 1
+    step, groups = self._steps[self.position], _read(self.files[self.position])
+    self.position += 1
     judged = [(group, Outcome.TRAINED) for group in groups]
     metrics = rollout_metrics.describe(groups, judged, collections.Counter(), EngineStats(), version=0)
     # The other metrics under sampling/ describe sampling, which a replay does not do.
     kept = {"sampling/groups_trained", "sampling/tokens_generated"}
     metrics = {name: value for name, value in metrics.items() if not name.startswith("sampling/") or name in kept}
     metrics.pop("length/trained_minus_generated", None)
-    return Collected(trained=groups, judged=judged, at_cap=False, metrics={"replay/step": _step(file), **metrics})
+    return Collected(trained=groups, judged=judged, at_cap=False, metrics={"replay/step": step, **metrics})
 
   def state(self) -> dict[str, Any]:
     """Returns what a checkpoint must hold, as a JSON object."""
     return {"position": self.position}
 
-  def restore(self, state: dict[str, Any]) -> None:
+  def saved_files(self) -> dict[str, Callable[[], bytes]]:
+    """Returns no files: the groups are the other run's."""
+    return {}
+
+  def restore(self, state: dict[str, Any], path: pathlib.Path) -> None:
     """Goes back to a state."""
+    del path
     self.position = state["position"]
 
 
@@ -156,7 +164,3 @@ def _read(file: pathlib.Path) -> list[Group]:
     where = f"{file}:{len(groups) + 1}"
     raise InputError(f"{where}: cannot be read ({type(error).__name__}: {error}), expected a stored group") from error
   return groups
-
-
-def _step(file: pathlib.Path) -> int:
-  return int(file.name.removeprefix("step_").removesuffix(GROUPS_SUFFIX))

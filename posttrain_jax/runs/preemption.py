@@ -1,11 +1,19 @@
-"""Turns SIGTERM into a checkpoint at the end of the step and exit code 75.
+"""Turns SIGTERM and Ctrl-C into a checkpoint at the end of the step and exit code 75.
 
-With one process, `Preemption` handles the signal itself. With several, `jax.distributed.initialize` has taken SIGTERM
-over: a signal to any process stops all of them at the end of the same step. This is the step of the process that is
-furthest, or the next one.
+With one process, `Preemption` handles the signals itself. With several, `jax.distributed.initialize` has taken SIGTERM
+over, and Ctrl-C becomes a SIGTERM: a signal to any process stops all of them at the end of the same step. This is the
+step of the process that is furthest, or the next one.
+
+Python runs a signal's handler between two instructions, so a compilation or an update delays it by minutes. A thread
+therefore answers at once: it says what will happen, and lets a second signal of the same kind end the process.
 """
 
+import ctypes
+import os
 import signal
+import socket
+import threading
+from types import FrameType
 
 
 class Preempted(Exception):
@@ -16,18 +24,18 @@ class Preempted(Exception):
 
 
 class Preemption:
-  """Listens for SIGTERM while in a `with` block.
+  """Listens for SIGTERM and Ctrl-C while in a `with` block of the main thread.
 
-  With one process, the first SIGTERM sets `requested` and restores the default action, so that a second one ends the
-  process at once.
+  The first signal of a kind sets `requested` and restores the default action, so that a second one ends the process at
+  once. A SIGTERM after Ctrl-C is no second one: whoever started this process may pass its own Ctrl-C on.
 
   Attributes:
-    requested: True once SIGTERM has arrived; with several processes, once they have agreed to stop.
+    requested: True once a signal has arrived; with several processes, once they have agreed to stop.
   """
 
   def __init__(self):
     self.requested = False
-    self._steps, self._previous = 0, None
+    self._steps, self._previous = 0, {}
 
   def at_step_end(self) -> bool:
     """Tells whether to stop after this step.
@@ -42,19 +50,55 @@ class Preemption:
     return self.requested
 
   def __enter__(self) -> "Preemption":
-    if not _joined():  # with several processes, a handler here would hide the signal from JAX
-      previous = signal.signal(signal.SIGTERM, self._handle)
-      self._previous = signal.SIG_DFL if previous is None else previous  # None: not set from Python
+    if _joined():  # a handler of SIGTERM here would hide the signal from JAX
+      handlers = {signal.SIGINT: _pass_on}
+    else:
+      handlers = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle}
+    self._arrivals, self._wakeup = socket.socketpair()
+    self._wakeup.setblocking(False)
+    self._previous_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+    for signum, handler in handlers.items():
+      previous = signal.signal(signum, handler)
+      self._previous[signum] = signal.SIG_DFL if previous is None else previous  # None: not set from Python
+    threading.Thread(target=_answer, args=(self._arrivals, set(handlers)), name="signals", daemon=True).start()
     return self
 
   def __exit__(self, *exc_info) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
+    for signum, previous in self._previous.items():
+      signal.signal(signum, previous)
+    signal.set_wakeup_fd(self._previous_wakeup)
+    self._wakeup.close()  # which ends the thread
 
-  def _handle(self, signum, frame) -> None:
+  def _handle(self, signum: int, frame: FrameType | None) -> None:
     del frame
     self.requested = True
     signal.signal(signum, signal.SIG_DFL)
+
+
+def _pass_on(signum: int, frame: FrameType | None) -> None:
+  del frame
+  signal.signal(signum, signal.SIG_DFL)
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _answer(arrivals: socket.socket, signums: set[int]) -> None:
+  """Answers each first signal of a kind at once.
+
+  Args:
+    arrivals: gives the number of each signal as a byte; this ends when the other end is closed.
+    signums: the signals to answer.
+  """
+  action = ctypes.CDLL(None).signal  # Python's own may be called by the main thread only
+  action.argtypes, action.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+  with arrivals:
+    while arrived := arrivals.recv(1):
+      signum = arrived[0]
+      if signum in signums:
+        signums.remove(signum)
+        name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        text = f"{name}: stopping after this step with a checkpoint; a second {name} ends the run at once\n"
+        os.write(2, text.encode())
+        action(signum, None)  # None is SIG_DFL
 
 
 def _joined() -> bool:

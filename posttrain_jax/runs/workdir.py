@@ -17,6 +17,7 @@ from typing import Any
 import ml_collections
 
 from posttrain_jax import atomic_files
+from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.processes import exchange, on_main
 from posttrain_jax.runs.starts import record_start
 from posttrain_jax.types import InputError
@@ -70,7 +71,7 @@ class Workdir:
       InputError: if another process has DIR open, if DIR holds something else, or if a field differs from the run's
         start or between processes (the first such field is named).
     """
-    path = pathlib.Path(path).absolute()
+    path = local_path(path, "--workdir").absolute()
     content = _to_json(config, digests or {})
     _refuse_disagreement(content)
     lock = None
@@ -117,7 +118,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
   Raises:
     InputError: if the file is missing or broken.
   """
-  file = pathlib.Path(path) / CONFIG_FILE
+  file = local_path(path) / CONFIG_FILE
   try:
     content = json.loads(file.read_text(encoding="utf-8"))
   except FileNotFoundError:

@@ -74,9 +74,10 @@ def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
     scaled = jnp.where(scaled >= floor, scaled, _MASKED)
   if config.top_p < 1:
     falling = -jnp.sort(-scaled, axis=-1)
-    probabilities = jax.nn.softmax(falling, axis=-1)
-    before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    kept = jnp.sum(before < config.top_p, axis=-1, keepdims=True)  # at least 1, since nothing comes before the first
+    weights = jnp.exp(falling - falling[:, :1])
+    sums = jnp.cumsum(weights, axis=-1)
+    # At least 1, since nothing comes before the first.
+    kept = jnp.sum(sums - weights < config.top_p * sums[:, -1:], axis=-1, keepdims=True)
     smallest = jnp.take_along_axis(falling, kept - 1, axis=-1)
     scaled = jnp.where(scaled >= smallest, scaled, _MASKED)
   return scaled
@@ -141,7 +142,7 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
     blocks = _blocks(logits_VxS)
     block = jnp.argmax(blocks.max(1), axis=0)
     tokens = (block * blocks.shape[1] + jnp.argmax(_take(blocks, block), axis=0)).astype(jnp.int32)
-    logprobs = -jnp.log(jnp.exp(scale(logits_VxS)).sum(0))
+    logprobs = -jnp.log(jnp.exp(scale(blocks)).sum(1).sum(0))
     return tokens, logprobs, jnp.zeros_like(logprobs)
 
   # Neither scaled logits nor weights are stored: computing those of one block again costs less.
@@ -159,4 +160,5 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
   drawn_logprobs = chosen - jnp.log(totals.sum(0))
   if not config.truncates:
     return tokens, drawn_logprobs, drawn_logprobs
-  return tokens, chosen - jnp.log(jnp.exp(scale(logits_VxS)).sum(0)), drawn_logprobs
+  untruncated = jnp.exp(scale(_blocks(logits_VxS))).sum(1).sum(0)
+  return tokens, chosen - jnp.log(untruncated), drawn_logprobs

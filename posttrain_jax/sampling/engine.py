@@ -40,7 +40,7 @@ from posttrain_jax.sampling.device import Device, Sizes, bucket_of
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
 from posttrain_jax.sampling.requests import EngineStats
-from posttrain_jax.types import FinishReason, Group, InputError, Prompt
+from posttrain_jax.types import FinishReason, Group, InputError, NotFinite, Prompt
 
 STEPS_PER_DISPATCH, PREFILL_WIDTH = 16, 8  # unless a config says otherwise
 
@@ -176,7 +176,8 @@ class Engine:
     """Queues a prompt for `group_size` answers.
 
     Raises:
-      InputError: if the prompt is empty or longer than `max_prompt_length`, or `group_size` is below 1.
+      InputError: if the prompt is empty, longer than `max_prompt_length` or has an id that the model lacks, or if
+        `group_size` is below 1.
       ValueError: if the prompt is already queued or running at the same attempt.
     """
     if group_size < 1:
@@ -186,6 +187,9 @@ class Engine:
         f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {self.max_prompt_length} "
         "(rollout.max_prompt_length)"
       )
+    if not 0 <= min(prompt.tokens) <= max(prompt.tokens) < self.model.vocab_size:
+      wrong = next(token for token in prompt.tokens if not 0 <= token < self.model.vocab_size)
+      raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {self.model.vocab_size - 1}")
     self._ledger.add(prompt, [None] * group_size)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
@@ -216,6 +220,7 @@ class Engine:
 
     Raises:
       RuntimeError: if no parameters are loaded.
+      NotFinite: if a token was drawn from logits that are not finite. Then the engine is idle, and no answer is kept.
     """
     if self.params is None:
       raise RuntimeError("Engine.step before Engine.load")
@@ -228,6 +233,16 @@ class Engine:
     self.stats.slot_steps += int(drawn.steps) * self.slots
     self.stats.idle_slot_steps += int(drawn.steps) * self.slots - int(drawn.active.sum())
     self.stats.generated_tokens += int(drawn.active.sum())
+
+    # Not-a-number in any logit is one in the logprob of the token drawn from them.
+    broken = drawn.active & ~np.isfinite(drawn.sampler_logprobs)
+    if broken.any():
+      prompt = self._ledger.running[int(np.argwhere(broken)[0][1])].prompt.index
+      self.suspend()
+      raise NotFinite(
+        f"rollout: prompt {prompt} has logits that are not finite, under parameters of version {self.version}; "
+        "no answer was kept"
+      )
 
     completed = []
     for slot, request in sorted(self._ledger.running.items()):

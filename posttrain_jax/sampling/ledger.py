@@ -112,19 +112,22 @@ class Ledger:
     """
     if (self.interrupted or self.queue)[0].group in self.pool:
       return []
-    waiting = {request.group: request.prompt for request in itertools.chain(self.interrupted, self.queue)}
     if len(self.pool) == self._rows:
       self.pool.clear()  # resumed answers went before these prompts; they are prefilled again later
-    bucket = bucket_of(len(next(iter(waiting.values())).tokens))
-    free = [row for row in range(self._rows) if row not in self.pool.values()]
-    batch = [
-      (group, prompt)
-      for group, prompt in waiting.items()
-      if group not in self.pool and bucket_of(len(prompt.tokens)) == bucket
-    ]
-    taken = list(zip(free, batch))
-    self.pool.update({group: row for row, (group, _) in taken})
-    return [(row, prompt) for row, (_, prompt) in taken]
+    used = set(self.pool.values())
+    free = [row for row in range(self._rows) if row not in used]
+    batch: dict[tuple[int, int], Prompt] = {}
+    bucket = None  # of the first prompt
+    # Only as far as there is room: looking at all that waits, at each prefill, would take the square of its number.
+    for request in itertools.chain(self.interrupted, self.queue):
+      if len(batch) == len(free):
+        break
+      length = len(request.prompt.tokens)
+      bucket = bucket_of(length) if bucket is None else bucket
+      if request.group not in self.pool and bucket_of(length) == bucket:
+        batch[request.group] = request.prompt
+    self.pool.update(zip(batch, free))
+    return list(zip(free, batch.values()))
 
   def take_next(self) -> list[tuple[Request, Place, int]]:
     """Starts waiting requests in order.

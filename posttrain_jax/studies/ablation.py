@@ -10,7 +10,7 @@ import ml_collections
 from posttrain_jax import atomic_files
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.workdir import Workdir
-from posttrain_jax.studies import ablation_checks, ablation_figures, ablation_jobs, ablation_table
+from posttrain_jax.studies import ablation_checks, ablation_figures, ablation_jobs, ablation_settings, ablation_table
 from posttrain_jax.studies.ablation_plan import Job, plan, task_config
 from posttrain_jax.studies.ablation_report import Summary, write_markdown, write_report
 from posttrain_jax.studies.ablation_runs import Run, read_run
@@ -49,6 +49,8 @@ def study(
     raise InputError(f"--parallel={parallel}, expected at least 1")
   path = pathlib.Path(workdir).absolute()
   jobs = plan(config, path, rows, seeds)
+  every = plan(config, path, list(config.rows), [0])  # a mistake in any row is found before the first one runs
+  ablation_settings.check_runs([(job.name, job.program, job.config) for job in every])
   # What all runs share must stay as it is. Rows may be added later: each run's own config.json holds it to its config.
   shared = {"study": {"base": config.base.to_dict(), "tasks": config.tasks.to_dict()}}
   with Workdir.open(path, shared), Preemption() as preemption:

@@ -3,7 +3,8 @@
 A job's exit code and time go to NAME.result.json beside its workdir, its output to NAME.log. A finished job with the
 same config is not started again; an unfinished one resumes its own workdir, and its time is that of all starts that
 ended. With several at a time each gets its share of the CPUs and keeps to it, so that a run computes the same bits
-whatever runs beside it; how many CPUs it sees is part of what bits depend on.
+whatever runs beside it; how many CPUs it sees is part of what bits depend on. If this process is killed, its jobs are,
+too (`parallel.supervisor`), so the next start finds their workdirs free.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from posttrain_jax import atomic_files
+from posttrain_jax.parallel.supervisor import Supervised
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.studies.ablation_plan import Job
 
@@ -27,7 +29,7 @@ _POLL_SECONDS = 0.2
 @dataclasses.dataclass
 class _Running:
   job: Job
-  process: subprocess.Popen
+  program: Supervised
   started: float
   place: int
   spent: dict[str, float]  # "seconds" and "cpu_seconds" of earlier starts
@@ -72,25 +74,29 @@ def run_jobs(
   failed: dict[str, str] = {}
   running: list[_Running] = []
   say(f"{len(done)} of {len(jobs)} runs are finished")
-  while waiting or running:
-    if preemption.requested:
-      for each in running:
-        os.kill(each.process.pid, signal.SIGTERM)  # not yet waited for, so the id is still its own
-      while running:
-        _reap(running, done, failed, say)
-      raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished; run it again to go on")
-    for job in list(waiting):
-      broken = [name for name in job.needs if name in failed]
-      if broken:
-        failed[job.name] = f"not started: {broken[0]} failed"
-        waiting.remove(job)
-        say(f"{job.name}: {failed[job.name]}")
-      elif len(running) < parallel and done.issuperset(job.needs):
-        waiting.remove(job)
-        place = min(set(range(parallel)) - {each.place for each in running})
-        running.append(_start(job, place, parallel))
-        say(f"{job.name}: started")
-    _reap(running, done, failed, say)
+  try:
+    while waiting or running:
+      if preemption.requested:
+        for each in running:
+          os.kill(each.program.process.pid, signal.SIGTERM)  # not yet waited for, so the id is still its own
+        while running:
+          _reap(running, done, failed, say)
+        raise Preempted(f"preempted with {len(done)} of {len(jobs)} runs finished")
+      for job in list(waiting):
+        broken = [name for name in job.needs if name in failed]
+        if broken:
+          failed[job.name] = f"not started: {broken[0]} failed"
+          waiting.remove(job)
+          say(f"{job.name}: {failed[job.name]}")
+        elif len(running) < parallel and done.issuperset(job.needs):
+          waiting.remove(job)
+          place = min(set(range(parallel)) - {each.place for each in running})
+          running.append(_start(job, place, parallel))
+          say(f"{job.name}: started")
+      _reap(running, done, failed, say)
+  finally:
+    for each in running:  # after an exception only
+      each.program.end()
   return failed
 
 
@@ -98,10 +104,12 @@ def _reap(running: list[_Running], done: set[str], failed: dict[str, str], say: 
   """Takes note of the processes that have ended; waits a moment first."""
   time.sleep(_POLL_SECONDS)
   for each in list(running):
-    pid, status, usage = os.wait4(each.process.pid, os.WNOHANG)
+    pid, status, usage = os.wait4(each.program.process.pid, os.WNOHANG)
     if pid == 0:
       continue
-    each.process.returncode = code = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
+    code = os.waitstatus_to_exitcode(status)
+    each.program.process.returncode = code  # so that Popen does not wait for it again
+    each.program.end()
     running.remove(each)
     seconds, cpu = time.monotonic() - each.started, usage.ru_utime + usage.ru_stime
     content = {
@@ -133,10 +141,10 @@ def _start(job: Job, place: int, parallel: int) -> _Running:
   os.sched_setaffinity(0, own)  # which the process started by this thread inherits
   try:
     with open(_beside(job, "log"), "ab") as log:
-      process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+      program = Supervised(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
   finally:
     os.sched_setaffinity(0, cpus)
-  return _Running(job, process, time.monotonic(), place, spent)
+  return _Running(job, program, time.monotonic(), place, spent)
 
 
 def _spent(job: Job) -> dict[str, float]:

@@ -5,7 +5,6 @@ warm-up, DIR/seedN/warmup (one a task), so they differ in nothing but what the r
 """
 
 import dataclasses
-import enum
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,8 @@ import ml_collections
 
 from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.runs.settings import convert
+from posttrain_jax.studies.ablation_settings import Method
 from posttrain_jax.types import InputError
-
-
-class Method(enum.StrEnum):
-  """Names how a row trains."""
-
-  DAPO = "dapo"
-  SFT = "sft"  # the warm-up, continued
-  BEST_OF_N = "best_of_n"  # SFT on the best of n answers of the warmed-up model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +140,8 @@ def _supervised(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config = base.warmup.copy_and_resolve_references().unlock()
   for name in ("model", "mesh", "rewards", "eval"):
     config[name] = base[name].copy_and_resolve_references().unlock()
-  config.memory = dict(optimizer=base.memory.optimizer)
+  del config.eval.kl  # which only RL has
+  config.memory = {name: kept for name, kept in base.memory.items() if name == "optimizer"}
   config.seed = base.seed
   config.eval.reward_model = ""
   config.logging.report = False

@@ -20,6 +20,7 @@ from flax import nnx
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly import plain_text
 from posttrain_jax.assembly.judges import check_answer_style
+from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data import arithmetic, demonstrations
 from posttrain_jax.data.demonstrations import CAREFUL_CROWD
 from posttrain_jax.evaluation.evaluator import Evaluator
@@ -63,13 +64,16 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     plain = plain_text.lay_out_plain(settings.plain, rows, tokenizer, batch_size=settings.batch_size)
     variety = Variety(settings.samples, start.policy, rows, mesh, field=settings.plain.field, seed=settings.seed)
     check_answer_style(settings.rewards, settings.eval.answer_style)
-    judge = start.judge(settings.rewards, start.workers(settings.rewards))
+    workers = start.workers(settings.rewards)
+    judge = start.judge(settings.rewards, workers)
     study_digests = dict(start.digests)
     opened, preemption = start.open_workdir(workdir)
     directory = opened.path
     if not settings.demonstrations.path:
       settings = write_narrow(settings, directory)
     evaluator = Evaluator(settings.eval, start.policy, judge, seed=settings.seed, mesh=mesh)
+    for each in evaluator.sets.values():
+      check_references(workers, each.prompts)
     # Runs differ in the learning rate only, so they share one reading of the demonstrations.
     common, data = supervised.prepare(settings.run(settings.learning_rates[0]), start.policy, mesh, settings.seed)
     data = dataclasses.replace(data, validation=plain)

@@ -65,7 +65,9 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     length = settings.rollout.max_prompt_length
     prompts = run.prompts(settings.prompts, max_prompt_length=length)
     held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")
-    judge = run.judge(settings.rewards, run.workers(settings.rewards))
+    workers = run.workers(settings.rewards)
+    judge = run.judge(settings.rewards, workers)
+    run.check_references(workers)
     run.require_trained_policy()
 
     directory, preemption = run.open(workdir, save_model=False)

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import ml_collections
 import numpy as np
@@ -8,7 +9,7 @@ from posttrain_jax.assembly import judges
 from posttrain_jax.assembly.judges import OverlongFilter
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.rewards.judge import OverlongPenalty
-from posttrain_jax.rewards.workers import RewardFunction
+from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers, Scores
 from posttrain_jax.rollouts import metrics
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.sampling.engine import EngineStats
@@ -24,10 +25,11 @@ class Workers:
 
   functions = (RewardFunction(path="-", weight=2.0, options={}, name="correct"),)
 
-  def score(self, index, texts, rows):
+  def judge(self, index, texts, rows):
     assert index == 0
     self.texts = list(texts)
-    return np.array([np.nan if "?" in text else float(text == row["answer"]) for text, row in zip(texts, rows)])
+    rewards = np.array([np.nan if "?" in text else float(text == row["answer"]) for text, row in zip(texts, rows)])
+    return Scores(rewards, np.zeros(len(texts), bool), np.zeros(len(texts), bool), {})
 
 
 def drawn(text, *, stop=True):
@@ -115,9 +117,14 @@ def test_workers_of_a_config():
       workers=0,
       batch_seconds=5.0,
       answer_seconds=1.0,
+      timed_out="lowest",
+      max_failures=1.0,
       functions=dict(
         right=dict(
-          function="posttrain_jax.rewards.verifiers:exact_answer", weight=3, options=dict(style="answer_line")
+          function="posttrain_jax.rewards.verifiers:exact_answer",
+          weight=3,
+          options=dict(style="answer_line"),
+          lowest=-1,
         ),
         form=dict(function="posttrain_jax.rewards.verifiers:answer_line_format", weight=0.5, options={}),
       ),
@@ -125,6 +132,25 @@ def test_workers_of_a_config():
   )
   with judges.make_workers(parse(judges.RewardSettings, section, "rewards")) as workers:
     assert [(function.name, function.weight) for function in workers.functions] == [("form", 0.5), ("right", 3.0)]
+    assert [function.lowest for function in workers.functions] == [0.0, -1.0]
     texts, rows = ["Answer: 4", "Answer: 5", "4"], [{"answer": "4"}] * 3
     np.testing.assert_array_equal(workers.score(1, texts, rows), [1, 0, 0])
     np.testing.assert_array_equal(workers.score(0, texts, rows), [1, 1, 0])
+
+
+def test_a_reward_model_judges_prompts_without_an_answer_alone():
+  function = RewardFunction("posttrain_jax.rewards.verifiers:exact_answer", options={"style": "any"}, name="correct")
+  known, unknown = a_group(), dataclasses.replace(a_group(), prompt=Prompt(1, (2, 3), {"prompt": "hello"}))
+  scores = lambda groups: [np.array([0.5, np.nan, 2, 3]) for _ in groups]  # noqa: E731
+  with RewardWorkers([function], workers=0) as workers:
+    penalty = OverlongPenalty(max_length=3, buffer=1)
+    verify = judges.make_judge(workers, TOKENIZER, accuracy="correct", penalty=penalty, by_model=True)
+    first, second = judges.judge_by_model(verify, scores)([known, unknown])
+    alone = verify([unknown])[0]
+  np.testing.assert_array_equal(first.accuracy, [1, 1, 0, 0])
+  np.testing.assert_array_equal(second.valid, [True, False, True, True])
+  np.testing.assert_array_equal(second.rewards, [-0.5, 0, 2, 3])  # the penalty is in it
+  assert np.isnan(second.accuracy).all() and np.isnan(alone.accuracy).all()
+  found = metrics.describe([], [(second, "trained")], collections.Counter(), EngineStats(), version=0)
+  assert found["reward/invalid"] == 1 and np.isnan(found["accuracy/mean"])
+  assert found["reward/reward_model"] == pytest.approx(5.5 / 3)

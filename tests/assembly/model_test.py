@@ -11,6 +11,7 @@ from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
 
 
@@ -66,3 +67,32 @@ def test_no_best_checkpoint(run, tmp_path):
 def test_a_directory_without_a_tokenizer(tmp_path):
   (tmp_path / "config.json").write_text("{}")
   assert policies.find_tokenizer(str(tmp_path)) is None
+
+
+def test_a_stray_manifest_does_not_stop_a_model_from_being_read(run):
+  expected = policies.digests(str(run), policies.open_policy(str(run)).tokenizer)
+  (run / "checkpoints" / "x.manifest.json").write_text("{}")
+  assert policies.digests(str(run), policies.open_policy(str(run)).tokenizer) == expected
+
+
+@pytest.mark.parametrize(
+  ("files", "said"),
+  [
+    (["demonstrations.jsonl", "pairs.jsonl"], "it has demonstrations.jsonl and pairs.jsonl to train on"),
+    ([], "it collects data or has not started to train"),
+  ],
+)
+def test_a_run_without_a_model_is_one_line(tmp_path, files, said):
+  Workdir.open(tmp_path / "run", {"source": "rejection"}).close()
+  for name in files:
+    (tmp_path / "run" / name).write_text("")
+  with pytest.raises(InputError, match=rf"run: the workdir of a run without a model \({said}\)"):
+    policies.open_policy(str(tmp_path / "run"))
+
+
+def test_home_and_buckets(run, monkeypatch):
+  monkeypatch.setenv("HOME", str(run.parent))
+  assert policies.open_policy(f"~/{run.name}").model.num_layers == 2
+  for load in (policies.open_policy, policies.find_tokenizer, policies.is_run):
+    with pytest.raises(InputError, match="gs://bucket/run: only paths of this machine's file system"):
+      load("gs://bucket/run")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -31,6 +32,6 @@ def test_a_run_is_asked_as_in_its_training(tmp_path, tokenizer):
 
 def test_other_models_are_asked_by_their_chat_template(tmp_path, tokenizer):
   assert not own_format("somewhere", tokenizer).chat
-  tokenizer.chat_template = "{{ messages }}"
+  tokenizer = dataclasses.replace(tokenizer, chat_template="{{ messages }}")
   assert own_format("somewhere", tokenizer).chat
   assert own_format(run(tmp_path, demonstrations={"low": 1}), tokenizer).chat  # a run that says nothing about prompts

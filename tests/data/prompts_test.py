@@ -44,6 +44,15 @@ def test_prompts_keep_all_columns_and_their_positions(tmp_path, name):
   assert dropped == 0
 
 
+def test_answers_may_be_left_out_where_they_are_not_required(tmp_path):
+  path = write(tmp_path, {"prompt": "1+1="}, {"prompt": "1+1=", "final": [1]})
+  made, _ = make(path, answer_required=False)
+  assert [dict(prompt.row) for prompt in made] == [{"prompt": "1+1="}, {"prompt": "1+1=", "final": [1], "answer": [1]}]
+  assert [prompt.source for prompt in made] == [f"{path}:1", f"{path}:2"]
+  with pytest.raises(InputError, match=r"rows\.jsonl:1: no answer"):
+    make(path)
+
+
 def test_lines_end_at_newlines_alone_and_blank_lines_are_no_rows(tmp_path):
   path = write(tmp_path, {"prompt": "a\u2028b", "answer": "1"}, "", "  ", {"prompt": "b", "answer": "2"}, "")
   assert [row.source for row in prompts.read_jsonl(path)] == [f"{path}:1", f"{path}:4"]

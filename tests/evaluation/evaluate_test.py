@@ -10,6 +10,7 @@ from posttrain_jax.assembly.judges import make_workers
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.evaluation.answer_records import answer_lines
 from posttrain_jax.evaluation.evaluate import _rewards, evaluate
 from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS, Benchmark
 from posttrain_jax.models.config import TransformerConfig
@@ -35,18 +36,18 @@ def write(path, answers):
 def test_metrics_of_answers_that_are_known(policy, tmp_path):
   benchmark = Benchmark("{prompt}", AnswerStyle.LAST_NUMBER, samples=2, max_new_tokens=12)
   numbers = list(range(10))
-  path = write(tmp_path / "first.jsonl", [(i, "none") for i in numbers])
+  path = write(tmp_path / "first.jsonl", [(i, "98765") for i in numbers])
   metrics, groups = evaluate(policy, benchmark, path, limit=9, slots=8, judges=0)
   assert (metrics["problems"], metrics["avg@2"], metrics["greedy"]) == (9, 0.0, 0.0)
 
   # The same answers once more, the first of each problem being the right one.
   found = [[find_answer(text, AnswerStyle.LAST_NUMBER) for text in group.texts] for group in groups]
   assert sum(first is not None for first, _ in found) > 4, "the seed gives too few answers with a number"
-  path = write(tmp_path / "second.jsonl", [(i, first or "none") for i, (first, _) in zip(numbers, found)])
+  path = write(tmp_path / "second.jsonl", [(i, first or "98765") for i, (first, _) in zip(numbers, found)])
   metrics, again = evaluate(policy, benchmark, path, slots=8, judges=0)
   assert [group.texts for group in again] == [group.texts for group in groups]
   right = np.array(
-    [[first is not None, second is not None and equality.same_answer(second, first or "none")]
+    [[first is not None, second is not None and equality.same_answer(second, first or "98765")]
      for first, second in found]
   )  # fmt: skip
   assert metrics["avg@2"] == pytest.approx(right.mean())
@@ -57,6 +58,25 @@ def test_procedural_problems_need_no_file(policy):
   benchmark = dataclasses.replace(BENCHMARKS["chains"], samples=1, max_new_tokens=2)
   metrics, _ = evaluate(policy, benchmark, limit=3, slots=8, judges=0)
   assert metrics["problems"] == 3
+
+
+def test_a_reward_function_of_ones_own_from_a_file(policy, tmp_path):
+  source = tmp_path / "own.py"
+  source.write_text("def long(texts, rows, *, least):\n  return [0.5 * (len(text) >= least) for text in texts]\n")
+  (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1="}\n{"prompt": "2+1="}\n')  # no answers: it needs none
+  benchmark = Benchmark(
+    "{prompt}", AnswerStyle.LAST_NUMBER, f"{source}:long", {"least": 0}, samples=2, max_new_tokens=12
+  )
+  metrics, groups = evaluate(policy, benchmark, str(tmp_path / "rows.jsonl"), slots=8, judges=0)
+  assert (metrics["avg@2"], metrics["greedy"]) == (0.5, 0.5)
+  lines = answer_lines(groups, policy.tokenizer.decode, lambda text: text[:1])
+  assert [(line["prompt"], line["problem"], line["sample"]) for line in lines] == [
+    *(("1+1=", 0, 0), ("1+1=", 0, 1), ("2+1=", 1, 0), ("2+1=", 1, 1))
+  ]
+  for line, text in zip(lines, [text for group in groups for text in group.texts]):
+    assert (line["answer"], line["extracted"], line["reference"]) == (text, text[:1], None)
+    assert (line["accuracy"], line["reward"]) == (0.5, 0.5) and line["ended_by"] in ("eos", "length")
+    assert json.loads(json.dumps(line)) == line
 
 
 def test_what_is_refused(policy, tmp_path):

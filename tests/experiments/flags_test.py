@@ -32,6 +32,10 @@ def main(config, workdir):
   if config.action == "preempted":
     from posttrain_jax.runs.preemption import Preempted
     raise Preempted("checkpoint of step 7 is finished")
+  if config.action == "full":
+    raise OSError(28, "No space left on device", "/run/report.html")
+  if config.action == "interrupted":
+    raise KeyboardInterrupt
   if config.action == "bug":
     raise ValueError("a bug")
   print(workdir, config.steps, config.on, config.limit, config.model.layers, config.is_locked, "jax" in sys.modules)
@@ -125,6 +129,7 @@ def test_arguments_that_are_not_the_process_own(call):
       "--config.untyped: is None in the config file and has no type, expected a placeholder there",
     ),
     ("--config=/none/there.py", "--config=/none/there.py: there is no file /none/there.py"),
+    ("--config=/usr", "--config=/usr: /usr is a directory, expected a file FILE.py"),
     ("rest", "found the argument 'rest', expected only options, --name=value"),
     ("--workdri=x", "Unknown command line flag 'workdri'. Did you mean: workdir ?"),
     ("--workdir=", "--workdir: missing, expected a directory for the run's files"),
@@ -167,7 +172,31 @@ def test_input_error_from_the_program(call):
 
 def test_preempted(call):
   child = call("--workdir=w", "--config.action=preempted")
-  assert (child.returncode, child.stderr) == (75, "preempted: checkpoint of step 7 is finished\n")
+  assert (child.returncode, child.stderr) == (
+    75,
+    "preempted: checkpoint of step 7 is finished; run the same command again to go on\n",
+  )
+
+
+def test_a_full_disk_and_ctrl_c_are_one_line(call):
+  child = call("--workdir=w", "--config.action=full")
+  assert (child.returncode, child.stderr) == (1, "error: /run/report.html: No space left on device\n")
+  child = call("--workdir=w", "--config.action=interrupted")
+  assert (child.returncode, child.stderr) == (130, "interrupted: run the same command again\n")
+
+
+@pytest.mark.parametrize("flag", ["--workdir=gs://bucket/run", "--config=s3://bucket/c.py"])
+def test_a_bucket_is_refused_before_anything_is_imported(call, flag):
+  child = call("--workdir=w", flag)
+  assert child.returncode == 2 and child.stderr.count("\n") == 1
+  assert child.stderr.startswith(f"error: {flag}: only paths of this machine's file system work today")
+
+
+def test_the_home_directory_is_expanded(call):
+  home = {"HOME": str(call.directory)}
+  child = call("--workdir=~/w", "--config=~/configs/tiny.py:word", environment=home)
+  assert child.returncode == 0, child.stderr
+  assert child.stdout.startswith(f"{call.directory}/w 3 ")
 
 
 def test_anything_else_is_a_traceback_and_exit_1(call):

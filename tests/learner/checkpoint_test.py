@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posttrain_jax.learner import checkpoint, manifest
+from posttrain_jax.learner import checkpoint, checkpoint_folder, manifest
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, NotFinite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -72,7 +73,7 @@ def target(shape=(2, 4)):
 
 
 def finished(directory):
-  return manifest.sealed_steps(directory)
+  return checkpoint_folder.finished_steps(directory)
 
 
 def flip_one_bit(path):
@@ -264,28 +265,124 @@ def test_all_steps_damaged_is_an_error_not_a_new_start(tmp_path):
   assert (tmp_path / "1").is_dir()
 
 
-def test_a_step_without_manifest_is_unfinished(tmp_path):
+def test_a_step_that_lost_its_manifest_is_set_aside_not_deleted(tmp_path):
   with Checkpointer(tmp_path) as checkpointer:
     checkpointer.save(1, place(1), {})
     checkpointer.save(2, place(2), {})
   manifest.manifest_path(tmp_path, 2).unlink()
+  before = {
+    path.relative_to(tmp_path / "2"): path.read_bytes() for path in (tmp_path / "2").rglob("*") if path.is_file()
+  }
   assert checkpoint.load(tmp_path, target()).step == 1
   assert (tmp_path / "2").is_dir()  # reading changes nothing
   with Checkpointer(tmp_path) as checkpointer:
-    assert checkpointer.restore(target()).step == 1
+    restored = checkpointer.restore(target())
+    assert restored.step == 1
+    assert "2 is damaged: its manifest is missing" in restored.notes[0]
     assert not (tmp_path / "2").exists()
     checkpointer.save(2, place(2), {})
   assert finished(tmp_path) == [1, 2]
+  aside = tmp_path / "2.damaged"
+  assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == before
 
 
-def test_another_machine_is_reported_and_not_refused(tmp_path):
+def test_all_manifests_lost_is_an_error_and_deletes_nothing(tmp_path):
   with Checkpointer(tmp_path) as checkpointer:
     checkpointer.save(1, place(1), {})
-  path = manifest.manifest_path(tmp_path, 1)
-  content = json.loads(path.read_text())
-  assert content["environment"]["devices"] == 8
-  content["environment"] |= {"devices": 4, "jaxlib": "0.1"}
-  path.write_text(json.dumps(content))
+    checkpointer.save(2, place(2), {})
+  kept = {step: manifest.manifest_path(tmp_path, step).read_bytes() for step in (1, 2)}
+  for step in kept:
+    manifest.manifest_path(tmp_path, step).unlink()
+  for _ in range(2):  # a second start finds the same
+    with (
+      Checkpointer(tmp_path) as checkpointer,
+      pytest.raises(InputError, match="2 is damaged: its manifest is missing"),
+    ):
+      checkpointer.restore(target())
+  manifest.manifest_path(tmp_path, 1).write_bytes(kept[1])  # as from a copy
+  with Checkpointer(tmp_path) as checkpointer:
+    assert checkpointer.restore(target()).step == 1
+  manifest.manifest_path(tmp_path, 1).unlink()
+  (tmp_path / "1").rename(tmp_path / "1.damaged")  # nothing is left but what was set aside
+  with Checkpointer(tmp_path) as checkpointer, pytest.raises(InputError, match="was set aside as damaged"):
+    checkpointer.restore(target())
+
+
+def test_strays_are_ignored_with_one_warning(tmp_path, caplog):
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, place(1), {})
+  (tmp_path / "77").mkdir()
+  (tmp_path / "3").write_text("a file")
+  (tmp_path / "\u00b2.manifest.json").write_text("{}")  # a digit, but no number
+  (tmp_path / "007.manifest.json").write_text("{}")
+  manifest.manifest_path(tmp_path, 2).mkdir()
+  (tmp_path / "notes").mkdir()
+  with caplog.at_level("WARNING", "absl"), Checkpointer(tmp_path) as checkpointer:
+    restored = checkpointer.restore(target())
+    assert (restored.step, restored.notes) == (1, ())
+    (warning,) = (record.getMessage() for record in caplog.records)
+    for name in ("77", "3", "\u00b2.manifest.json", "007.manifest.json", "2.manifest.json", "notes"):
+      assert name in warning
+    for step in (2, 3):  # whose names are taken
+      checkpointer.save(step, place(step), {})
+      checkpointer.wait()
+  assert finished(tmp_path) == [2, 3] and manifest.damage(tmp_path, 2) is None
+  assert (tmp_path / "3.damaged").read_text() == "a file" and (tmp_path / "77").is_dir()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch, error):
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, place(1), {})
+    checkpointer.save(2, place(2), {})
+  digest = manifest.hashlib.file_digest
+
+  def fails(file, name):
+    if "2/state" in file.name:
+      raise error
+    return digest(file, name)
+
+  monkeypatch.setattr(manifest.hashlib, "file_digest", fails)
+  with Checkpointer(tmp_path) as checkpointer:
+    restored = checkpointer.restore(target())
+  assert restored.step == 1 and error.strerror in restored.notes[0]
+
+
+def test_files_of_the_caller_are_written_beside_and_protected(tmp_path):
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, place(1), {}, files={"groups": lambda: b"one"})
+    checkpointer.save(2, place(2), {}, files={"groups": lambda: b"two"})
+    restored = checkpointer.restore(target())
+    assert (restored.path / "groups").read_bytes() == b"two"
+  (tmp_path / "2" / "groups").write_bytes(b"twp")
+  restored = checkpoint.load(tmp_path, target())
+  assert (restored.step, (restored.path / "groups").read_bytes()) == (1, b"one")
+  assert restored.notes[0].endswith("groups is not what was written (sha256 differs)")
+
+
+def test_a_file_that_cannot_be_made_fails_the_save(tmp_path):
+  def broken():
+    raise OSError(28, "No space left on device")
+
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, place(1), {}, files={"groups": broken})
+    checkpointer._sealing.join()
+    with pytest.raises(OSError, match="No space left"):
+      checkpointer.check()  # without waiting for the next save
+    checkpointer.check()  # it is told once
+  assert finished(tmp_path) == []
+  with Checkpointer(tmp_path) as checkpointer:
+    assert checkpointer.restore(target()) is None  # the half-written step is known to be unfinished
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_machine_is_reported_and_not_refused(tmp_path, monkeypatch):
+  then = manifest.software_and_machine()
+  assert then["devices"] == 8
+  monkeypatch.setattr(manifest, "software_and_machine", lambda: then | {"devices": 4, "jaxlib": "0.1"})
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, place(1), {})
+  monkeypatch.setattr(manifest, "software_and_machine", lambda: then)
   with Checkpointer(tmp_path) as checkpointer:
     notes = checkpointer.restore(target()).notes
   assert len(notes) == 2
@@ -330,7 +427,7 @@ KILLED = """
 import os, signal, sys
 import jax, jax.numpy as jnp
 from posttrain_jax import atomic_files
-from posttrain_jax.learner import checkpoint, manifest
+from posttrain_jax.learner import checkpoint, checkpoint_folder, manifest
 
 directory, moment = sys.argv[1:]
 die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
@@ -341,9 +438,12 @@ checkpointer.wait()
 if moment == "before the manifest":
   manifest.seal = die
 if moment == "before the manifest has its name":
-  atomic_files.write_text = lambda path, text: (path.with_name(path.name + ".tmp").write_text(text), die())
+  atomic_files.write_bytes = lambda path, text: (path.with_name(path.name + ".tmp").write_bytes(text), die())
 if moment == "while the old step is deleted":
-  checkpoint.shutil.rmtree = die
+  checkpoint_folder.shutil.rmtree = die
+if moment == "before the mark of the old step is removed":
+  mark = checkpoint_folder.mark_finished
+  checkpoint_folder.mark_finished = lambda directory, step: die() if step == 1 else mark(directory, step)
 checkpointer.save(2, make(2), {"at": 2})
 if moment == "while data is written":
   die()
@@ -358,6 +458,7 @@ checkpointer.wait()
     "before the manifest",
     "before the manifest has its name",
     "while the old step is deleted",
+    "before the mark of the old step is removed",
   ],
 )
 def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
@@ -370,10 +471,43 @@ def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
   make = jax.jit(lambda seed: {"w": jnp.arange(2**21, dtype=jnp.int32).reshape(2048, 1024) * seed})
   with Checkpointer(directory, keep=1) as checkpointer:
     restored = checkpointer.restore(jax.eval_shape(make, 0))
-    expected = {"while the old step is deleted": (2,), "while data is written": (1, 2)}.get(moment, (1,))
+    expected = {"while data is written": (1, 2)}.get(moment, (2,) if "old step" in moment else (1,))
     assert restored.step in expected
     assert restored.extra == {"at": restored.step}
     assert params_sha256(restored.state) == params_sha256(make(restored.step))
     assert {path.name for path in directory.iterdir()} == {f"{restored.step}", f"{restored.step}.manifest.json"}
     checkpointer.save(3, make(3), {})
   assert finished(directory) == [3]
+
+
+def test_a_failed_write_is_raised_and_not_logged_besides(tmp_path, capfd):
+  """As on a full disk: Orbax's threads would print the traceback that the caller gets."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  state = {"w": np.random.default_rng(0).normal(size=(512, 1024))}
+  with Checkpointer(tmp_path) as checkpointer:
+    checkpointer.save(1, {"w": np.zeros((2, 2))}, {})
+    checkpointer.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))  # Python ignores SIGXFSZ
+    try:
+      checkpointer.save(2, state, {})
+      with pytest.raises(Exception, match="File too large"):
+        checkpointer.wait()
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert finished(tmp_path) == [1]
+  assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_parameter_that_is_not_finite_is_neither_saved_nor_read(tmp_path, monkeypatch):
+  state = place(1)
+  state.params["embed"] = state.params["embed"].replace(state.params["embed"][...].at[2, 3].set(jnp.nan))
+  with Checkpointer(tmp_path) as checkpointer:
+    with pytest.raises(NotFinite, match=r"step 3: params/embed.* holds NaN or infinity; it is not saved"):
+      checkpointer.save(3, state, {})
+    assert finished(tmp_path) == []
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoint, "not_finite", lambda tree: None)  # as a version without the check wrote it
+      checkpointer.save(4, state, {})
+      checkpointer.wait()
+  with pytest.raises(InputError, match=r"/4: params/embed.* holds NaN or infinity, expected finite numbers"):
+    checkpoint.load(tmp_path, target())

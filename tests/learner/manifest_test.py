@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner import manifest
+from posttrain_jax.learner import checkpoint_folder, manifest
 from posttrain_jax.types import InputError
 
 STATE = {"params": {"w": np.zeros((4, 8), np.float32), "b": np.zeros((8,), np.int8)}}
@@ -27,7 +27,7 @@ def test_a_sealed_step_is_listed_and_whole(tmp_path):
   sealed(sealed(tmp_path, 12), 3, best=True)
   (tmp_path / "20").mkdir()  # without a manifest
   (tmp_path / "x.manifest.json").write_text("{}")
-  assert manifest.sealed_steps(tmp_path) == [3, 12]
+  assert checkpoint_folder.finished_steps(tmp_path) == [3, 12]
   assert manifest.damage(tmp_path, 3) is None
   content = json.loads(manifest.manifest_path(tmp_path, 3).read_text())
   assert content["step"] == 3 and content["best"] and set(content["files"]) == {"state/data", "extra.json"}
@@ -40,8 +40,9 @@ def test_a_sealed_step_is_listed_and_whole(tmp_path):
     (lambda step: (step / "state" / "data").write_bytes(b"weighty"), "state/data is not what was written"),
     (lambda step: (step / "extra.json").unlink(), "extra.json is missing"),
     (lambda step: (step / "new").write_text(""), "new is not in the manifest"),
-    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{"), "its manifest is missing or unreadable"),
-    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{}"), "its manifest is missing or unreadable"),
+    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{"), "its manifest is not what was"),
+    (lambda step: manifest.manifest_path(step.parent, 3).write_text("{}"), "its manifest is not what was"),
+    (lambda step: manifest.manifest_path(step.parent, 3).unlink(), "its manifest is missing"),
   ],
 )
 def test_damage_is_described(tmp_path, harm, expected):
@@ -70,3 +71,28 @@ def test_a_change_of_software_is_one_line(tmp_path, monkeypatch):
   monkeypatch.setattr(manifest, "software_and_machine", lambda: now)
   (change,) = manifest.changes_of_environment(tmp_path, 3)
   assert change.startswith("checkpoint was written with jax ") and "this is '99'" in change
+
+
+def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
+  sealed(sealed(tmp_path, 3), 12)
+  path = manifest.manifest_path(tmp_path, 12)
+  text = path.read_bytes()
+  digest = text.index(b",") + 1  # all bits up to here, and one bit of each byte behind
+  for place in [*range(digest * 8), *(i * 8 + i % 8 for i in range(digest, len(text)))]:
+    flipped = bytearray(text)
+    flipped[place // 8] ^= 1 << place % 8
+    path.write_bytes(flipped)
+    assert manifest.read(tmp_path, 12) is None, (place, bytes(flipped))
+  for place in range(0, len(text) * 8, 997):
+    flipped = bytearray(text)
+    flipped[place // 8] ^= 1 << place % 8
+    path.write_bytes(flipped)
+    assert checkpoint_folder.newest_undamaged(tmp_path)[0] == 3
+  path.write_bytes(text)
+  assert checkpoint_folder.newest_undamaged(tmp_path) == (12, [])
+
+
+def test_a_manifest_of_another_step_is_damage(tmp_path):
+  sealed(sealed(tmp_path, 3), 12)
+  manifest.manifest_path(tmp_path, 12).write_bytes(manifest.manifest_path(tmp_path, 3).read_bytes())
+  assert manifest.damage(tmp_path, 12).startswith("its manifest is not what was written")

@@ -72,3 +72,26 @@ def test_clipping_is_by_the_global_norm():
   # With such an epsilon Adam divides by it: what is left is the clipped gradient / 1e8, of norm 1e-8.
   norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(changes)))
   assert norm == pytest.approx(1e-8, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("learning_rate", np.nan),
+    ("learning_rate", -1e-3),
+    ("learning_rate", np.inf),
+    ("b1", 1.0),
+    ("b2", 1.5),
+    ("b2", 1 - 1e-9),  # 1 in float32, in which the moments' correction would be 0 / 0
+    ("b2", -0.1),
+    ("epsilon", 0.0),
+    ("epsilon", 1e-60),
+    ("weight_decay", -0.1),
+    ("clip_norm", np.nan),
+    ("end_fraction", -0.5),
+    ("warmup_updates", -1),
+  ],
+)
+def test_numbers_out_of_range_are_refused(field, value):
+  with pytest.raises(InputError, match=rf"optimizer.{field}: .*, expected a finite number, "):
+    make_optimizer_config(**{field: value})

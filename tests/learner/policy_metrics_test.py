@@ -50,3 +50,13 @@ def test_terms_are_measured_where_the_objective_has_them():
   k3 = np.exp(-reference) - 1 + reference
   assert sums["kl/reference"] == pytest.approx(k3[MASK].sum() / TOTAL, rel=1e-4)
   assert sums["nll/correct"] == pytest.approx(1.0)  # the weight 1 stands at the first token
+
+
+def test_a_broken_logprob_leaves_every_metric_finite():
+  old = np.full(5, -1.0)
+  arrays = (ADVANTAGES, np.array([-1.0, -95.0, -1.0, -1.0, 0.0]), old, np.full(5, -1.0), MASK / TOTAL, MASK / TOTAL)
+  tokens = TokenInputs(MASK[None, None], *(jnp.asarray(x, jnp.float32)[None, None] for x in arrays))
+  learner = jnp.asarray([-95.0, -1.0, 120.0, -1.0, 0.0], jnp.float32)[None, None]
+  sums, maxima = measure(make_objective(kl_coefficient=0.1), learner, -learner, tokens, jnp.int32(TOTAL))
+  assert all(np.isfinite(value) for value in (sums | maxima).values())
+  assert sums["kl/reference"] < 1000 and maxima["ratio/max"] == pytest.approx(math.exp(20))

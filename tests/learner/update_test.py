@@ -83,3 +83,11 @@ def test_metrics_of_several_updates():
   ]
   assert combine(found) == {"loss": 2.0, "ratio/max": 3.0, "max/loss": 2.0, "skipped_updates": 2.0}
   assert combine([]) == {"skipped_updates": 0.0}
+
+
+def test_a_finite_gradient_that_makes_a_parameter_infinite_changes_nothing():
+  batch, before = micro_batches(jnp.asarray(ROWS), 2), state()
+  new, metrics = apply_update(loss_of, optax.sgd(3e38), before, batch, 8)
+  assert np.isfinite(metrics["grad_norm"]) and metrics["skipped_updates"] == 1
+  np.testing.assert_array_equal(new.params, before.params)
+  assert new.updates == before.updates

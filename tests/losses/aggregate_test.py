@@ -180,3 +180,19 @@ def test_weights_are_float32_and_need_what_they_divide_by():
 
 def test_total_is_at_least_float32():
   assert aggregate.total(jnp.ones((3000,), jnp.bfloat16)) == 3000
+
+
+def test_float32_sums_over_a_million_tokens_are_right():
+  rng = np.random.default_rng(0)
+  x, mask = rng.random((3, 16, 20_480), np.float32) + 0.1, rng.random((3, 16, 20_480)) < 0.9
+  mask[0, 0] = False
+  exact, rows = np.where(mask, x, np.float64(0)), mask.any(-1)
+  tokens = np.maximum(mask.sum(-1), 1)
+  for found, wanted in (
+    (aggregate.token_mean(x, mask), exact.sum() / mask.sum()),
+    (aggregate.prompt_mean(x, mask), (exact.sum((1, 2)) / mask.sum((1, 2))).mean()),
+    (aggregate.sequence_mean(x, mask), (exact.sum(-1) / tokens).sum() / rows.sum()),
+    (aggregate.sequence_sum(x, mask), exact.sum() / rows.sum()),
+    (aggregate.fixed_length(x, mask, max_length=20_480), exact.sum() / rows.sum() / 20_480),
+  ):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

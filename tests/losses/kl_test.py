@@ -33,9 +33,52 @@ def test_gradients(x64):
     check_grads(lambda x, e=estimator: kl.kl_estimate(x, reference, estimator=e), (learner,), order=1, modes=["rev"])
 
 
+def test_far_from_the_reference_a_token_is_pulled_back_and_no_more():
+  # Learner and reference at both ends of what a logprob can be, and at the ends of the formulas' range.
+  edges = [-math.log(11.0), -10.0, 10.0]
+  reference = np.array([-1.0, -30.0, -95.0, -1e4, 0.0], np.float32)
+  for learner in [*(edge + nudge for edge in edges for nudge in (-1e-3, 0, 1e-3)), -1.0, -3.0, -30.0, -95.0, -1e30]:
+    learner = np.full_like(reference, learner)
+    for estimator in ("k2", "k3", "k3+"):
+      value, gradient = jax.vmap(jax.value_and_grad(lambda x, y, e=estimator: kl.kl_estimate(x, y, estimator=e)))(
+        learner, reference
+      )
+      d = learner - reference
+      assert np.all(np.isfinite(value)) and np.all(value >= 0)
+      assert np.all(np.abs(gradient) <= 10.0001) and np.all((gradient == 0) == (d == 0))
+      assert np.all(np.sign(gradient) == np.sign(d))
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3", "k3+"])
+def test_the_bound_makes_no_step_and_changes_nothing_before_it(estimator, x64):
+  by = lambda d: kl.kl_estimate(d, jnp.zeros_like(d), estimator=estimator)  # noqa: E731
+  slope = jax.vmap(jax.grad(lambda d: by(d)))
+  for edge in (-math.log(11.0), -10.0, 10.0):
+    around = edge + np.array([-1e-9, 1e-9])
+    np.testing.assert_allclose(*by(around), rtol=1e-7)
+    np.testing.assert_allclose(*slope(around), rtol=1e-7)
+  # The same bits as the formulas, in value and gradient.
+  d = np.linspace(-2.3, 9.9, 1001)
+  value, gradient = {
+    "k2": (jnp.square(d) / 2, d),
+    "k3": (jnp.expm1(-d) + d, None),
+    "k3+": (jnp.expm1(-d) + d - jnp.square(d) / 2 + jnp.square(d) / 2, d),
+  }[estimator]
+  np.testing.assert_array_equal(by(d), value)
+  plain = jax.vmap(jax.grad(lambda d: jnp.expm1(-d) + d))(d) if gradient is None else gradient
+  np.testing.assert_array_equal(slope(d), plain)
+
+
+def test_one_broken_token_does_not_fill_an_update():
+  # Nine tokens a nat below the reference, one 94 nats below: without the bound its share is all, and infinite.
+  learner = np.array([-2.0] * 9 + [-95.0], np.float32)
+  gradient = jax.grad(lambda x: jnp.mean(kl.kl_estimate(x, jnp.full_like(x, -1.0), estimator="k3")))(learner)
+  assert abs(gradient[-1]) < abs(gradient[:-1].sum())
+
+
 def test_expectations_under_the_learner_are_the_kl(x64):
   rng = np.random.default_rng(0)
-  learner, reference = (jax.nn.log_softmax(rng.normal(size=(1, 50))) for _ in range(2))
+  learner, reference = (jax.nn.log_softmax(rng.normal(size=(1, 50)) / 2) for _ in range(2))
   divergence = jnp.sum(jnp.exp(learner) * (learner - reference))
   for estimator in ("k1", "k3"):
     estimate = kl.kl_estimate(learner, reference, estimator=estimator)

@@ -289,6 +289,11 @@ def test_unsupported_configs(change, message):
       lambda t: t.update({"model.norm.weight": np.ones(12, np.int8)}),
       "safetensors: tensor 'model.norm.weight' is I8, expected one of",
     ),
+    (
+      lambda t: t["model.layers.1.mlp.up_proj.weight"].__setitem__((1, 2), np.nan),
+      "'model.layers.1.mlp.up_proj.weight' holds NaN or infinity, expected finite numbers",
+    ),
+    (lambda t: t["lm_head.weight"].__setitem__((0, 0), -np.inf), "'lm_head.weight' holds NaN or infinity"),
   ],
 )
 def test_tensors_that_do_not_fit(tmp_path, change, message):

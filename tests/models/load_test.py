@@ -46,6 +46,25 @@ def test_nothing_there(tmp_path):
     resolve(tmp_path / "file.bin")
 
 
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-0.5B", "gpt2"])
+def test_an_id_of_a_hub_says_what_to_fetch(name):
+  directory = f"models/{name.split('/')[-1]}"
+  with pytest.raises(InputError, match=rf"hf download {name} --local-dir={directory}, then name {directory}\)$"):
+    load(name)
+
+
+def test_an_adapter_is_no_model(tmp_path):
+  (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen2.5-0.5B"}')
+  with pytest.raises(
+    InputError, match=r"adapter_config.json: found an adapter \(LoRA\) of Qwen/Qwen2.5-0.5B, expected"
+  ):
+    load(tmp_path)
+  (tmp_path / "adapter_config.json").write_bytes(b"\xff")
+  (tmp_path / "config.json").write_text("{}")  # beside a base model it changes what that computes
+  with pytest.raises(InputError, match=r"found an adapter \(LoRA\), expected a whole model: merge it"):
+    load(tmp_path)
+
+
 def arrays():
   """Maps paths to parameters."""
   flat, _ = jax.tree_util.tree_flatten_with_path(

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo, tiny_reward_model
-from posttrain_jax.learner import manifest
+from posttrain_jax.learner import checkpoint_folder
 from posttrain_jax.pipelines import grpo, method_assembly, reward_model
 from posttrain_jax.rewards.model_reward import ModelReward
+from posttrain_jax.rollouts.group_arrays import unpack
+from posttrain_jax.rollouts.group_json import group_to_json
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, small
 from tests.pipelines.small_run import OVERRIDES
@@ -51,8 +53,11 @@ def unbroken(tmp_path_factory, changes):
 
 
 def line(workdir, step):
-  """Returns what a checkpoint says about the groups that go on."""
-  return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]["line"]
+  """Returns what a checkpoint says about the groups that go on: dispatches until the verdict, and the group."""
+  path = workdir / "checkpoints" / str(step)
+  state = json.loads((path / "extra" / "metadata").read_text())["collector"]
+  groups = unpack((path / "groups.safetensors").read_bytes())[state["carried"] :]
+  return list(zip(state["line"], map(group_to_json, groups), strict=True))
 
 
 def rollouts(workdir):
@@ -76,10 +81,10 @@ def test_the_run_is_worth_comparing(unbroken):
 def test_a_killed_run_goes_on_bit_for_bit(unbroken, changes, tmp_path):
   workdir = tmp_path / "run"
   run_and_kill("dapo", changes, workdir, after=3)  # while the checkpoint of step 3 is written
-  saved = line(workdir, max(manifest.sealed_steps(workdir / "checkpoints")))
-  under_way = [answer for each in saved if each["due"] is None for answer in each["group"]["answers"]]
+  saved = line(workdir, max(checkpoint_folder.finished_steps(workdir / "checkpoints")))
+  under_way = [answer for due, group in saved if due is None for answer in group["answers"]]
   assert any(answer["tokens"] for answer in under_way)
-  assert any(each["due"] is not None for each in saved)  # a verdict that is there, and is not asked for again
+  assert any(due is not None for due, _ in saved)  # a verdict that is there, and is not asked for again
   grpo.train(small(tiny_dapo, **changes), str(workdir))
   assert records(workdir) == records(unbroken)
   assert rollouts(workdir) == rollouts(unbroken)

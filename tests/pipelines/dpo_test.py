@@ -77,6 +77,8 @@ def test_epochs_nothing_held_out_and_answers_to_other_prompts(tmp_path):
     ({"preferences.held_out": 1.0}, "preferences.held_out: 1.0, expected a share from 0 to below 1"),
     ({"preferences.held_out": 1e-9}, "held out, expected some of each"),
     ({"preferences.limit": -1}, "preferences.limit: -1"),
+    ({"reference.cache": "gs://b/c"}, "reference.cache: gs://b/c: only paths of this machine's file system"),
+    ({"preferences.path": "s3://b/c.jsonl"}, "s3://b/c.jsonl: only paths of this machine's file system"),
     ({"eval.best": "heldout/avg@2"}, "eval.best: 'heldout/avg@2', expected SET/METRIC with one of preferences"),
     ({"steps": -1}, "steps: -1, expected at least 0"),
     ({"epochs": -2}, "epochs: -2, expected at least 0"),

@@ -38,6 +38,10 @@ def test_what_a_method_needs_before_its_first_update():
   assert in_reward.needs_old(grpo) and in_reward.needs_reference(grpo)
 
 
+def test_the_lowest_may_be_the_best():
+  assert settings(**{"eval.best": "-heldout/greedy"}).eval.best == "-heldout/greedy"
+
+
 def test_config_json_is_a_config_again():
   content = as_config(settings())
   assert "temperature" not in content["objective"]

@@ -12,6 +12,8 @@ from posttrain_jax.assembly.model import is_run, open_policy
 from posttrain_jax.learner.update import Diverged
 from posttrain_jax.pipelines import grpo, reward_model, sft
 from posttrain_jax.rollouts.collector import SamplingCapReached
+from posttrain_jax.rollouts.group_arrays import unpack
+from posttrain_jax.rollouts.group_json import group_to_json
 from posttrain_jax.runs.journal import Journal, read_metrics
 from tests.pipelines import small_offline
 from tests.pipelines.small_run import OVERRIDES
@@ -247,25 +249,25 @@ def test_the_cap_on_prompts(tmp_path, at_cap):
   before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
   grpo.train(small(**changes, steps=5), str(tmp_path / "run"))
   assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
-  assert kept(tmp_path / "run", 1)["carried"] == []
+  assert kept(tmp_path / "run", 1) == []
 
 
 def kept(workdir, step):
-  """Returns what a checkpoint says about the collection of groups."""
-  return json.loads((workdir / "checkpoints" / str(step) / "extra" / "metadata").read_text())["collector"]
+  """Returns the groups that a checkpoint keeps for the next step."""
+  return unpack((workdir / "checkpoints" / str(step) / "groups.safetensors").read_bytes())
 
 
 def test_stopping_at_the_cap_keeps_what_was_found(tmp_path):
   changes = {"dynamic_sampling.at_cap": "stop", "dynamic_sampling.max_prompts": 8, "steps": 5}
   grpo.train(small(**changes), str(tmp_path / "run"))
   *_, last = read_metrics(tmp_path / "run")
-  found = kept(tmp_path / "run", last["step"])["carried"]
+  found = kept(tmp_path / "run", last["step"])
   assert 0 < len(found) == last["sampling/carried"] < 8
   assert last["sampling/informative_share"] == len(found) / 8
   again = (tmp_path / "run" / "metrics.jsonl").read_bytes()
   grpo.train(small(**changes), str(tmp_path / "run"))
   assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == again
-  assert kept(tmp_path / "run", last["step"])["carried"] == found
+  assert list(map(group_to_json, kept(tmp_path / "run", last["step"]))) == list(map(group_to_json, found))
 
 
 def test_training_on_the_groups_that_there_are(tmp_path):

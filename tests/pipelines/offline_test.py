@@ -1,11 +1,18 @@
 """Tests how epochs become steps, and the names of what chooses the best checkpoint."""
 
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 from posttrain_jax.learner.optimizer import Schedule
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.runs.sections import EvaluationTimes
+from posttrain_jax.runs.journal import read_metrics, reproducible
+from posttrain_jax.runs.preemption import Preempted, Preemption
+from posttrain_jax.runs.sections import CheckpointSettings, EvaluationTimes, LoggingSettings
 from posttrain_jax.types import InputError
 from tests.learner.settings import make_optimizer_config
 
@@ -71,3 +78,78 @@ def test_best_names_a_group_of_metrics_that_is_measured():
   check("heldout/avg@8", every=-1)
   with pytest.raises(InputError, match=r"eval\.every: -1, expected at least 0"):
     check("heldout/avg@8", every=-1, epochs=False)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  params: jax.Array
+
+
+class Stopped(Exception):
+  pass
+
+
+def fit(path, *, every=1, dies_in=None, stops_after=None):
+  """Trains 3 steps of a learner that counts; dies within a step, or gets SIGTERM in it."""
+  preemption = Preemption()
+  state = State(jnp.zeros(()))
+  learner = types.SimpleNamespace(
+    state=state,
+    shardings=State(jax.sharding.SingleDeviceSharding(jax.devices()[0])),
+    skipped=types.SimpleNamespace(in_a_row=0),
+    version=0,
+  )
+
+  def met(step):
+    preemption.requested = step == stops_after
+    if step == dies_in:
+      raise Stopped
+
+  def train(step):
+    met(step)
+    learner.state = State(learner.state.params + 1)
+    return {"loss": float(learner.state.params)}
+
+  def evaluate():
+    if float(learner.state.params) == 0:
+      met(0)
+    return {"eval/heldout/x": 1.0}
+
+  learner.train = train
+  settings = types.SimpleNamespace(
+    steps=3,
+    eval=EvaluationTimes(every=every, best="heldout/x"),
+    checkpoint=CheckpointSettings(every=100, keep=2, digest=False),
+    logging=LoggingSettings(tensorboard=False, console={}),
+  )
+  offline.fit(
+    settings,
+    learner,
+    lambda step: step + 1,
+    path,
+    title="test",
+    evaluate=evaluate,
+    preemption=preemption,
+    evaluate_first=True,
+    facts={"data/rows": 7},
+  )
+
+
+def rows(path):
+  return [reproducible(record) for record in read_metrics(path)]
+
+
+@pytest.mark.parametrize("every", [1, 0])
+@pytest.mark.parametrize("stop", [{"dies_in": 0}, {"dies_in": 1}, {"stops_after": 0}, {"stops_after": 1}])
+def test_counts_of_the_data_are_in_the_first_row_wherever_a_run_stopped(tmp_path, every, stop):
+  for name in ("unbroken", "stopped"):
+    (tmp_path / name).mkdir()
+  fit(tmp_path / "unbroken", every=every)
+  if every or 0 not in stop.values():  # without evaluations there is no step 0 to stop in
+    with pytest.raises((Stopped, Preempted)):
+      fit(tmp_path / "stopped", every=every, **stop)
+  fit(tmp_path / "stopped", every=every)
+  found = rows(tmp_path / "stopped")
+  assert found == rows(tmp_path / "unbroken")
+  assert ["data/rows" in row for row in found] == [True] + [False] * (len(found) - 1)

@@ -4,6 +4,7 @@ A prompt's name decides how long its answers are and whether they are right.
 """
 
 import dataclasses
+import json
 import random
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.rollouts.collector import Collector
-from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, DynamicSamplingSettings, Informative
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
 
 GROUP_SIZE = 4
@@ -64,6 +65,8 @@ def make_settings(**changes):
     verdict_delay=1,
     batch_factor=3,
     retire_after=0,
+    informative=Informative.MIXED,
+    right_above=0.5,
   )
   return dataclasses.replace(settings, **changes)
 
@@ -100,3 +103,10 @@ def stream_names(n, count=500):
 
 def names_of(drawn):
   return [(prompt.index, prompt.attempt) for prompt in drawn]
+
+
+def saved(collector, path):
+  """What a checkpoint has of a collector: its JSON state, and its files under `path`."""
+  for name, content in collector.saved_files().items():
+    (path / name).write_bytes(content())
+  return json.loads(json.dumps(collector.state()))

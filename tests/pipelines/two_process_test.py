@@ -70,7 +70,9 @@ def test_killed_then_asked_to_stop_then_resumed(tmp_path):
   assert codes == [75, 75], errors[0][-3000:] + errors[1][-3000:]
   last = records(workdir)[-1]["step"]
   assert (workdir / "checkpoints" / f"{last}.manifest.json").exists()
-  assert [text.splitlines()[-1] for text in errors] == [f"preempted: preempted after step {last}, checkpoint saved"] * 2
+  assert [text.splitlines()[-1] for text in errors] == [
+    f"preempted: stopped after step {last}, checkpoint saved; run the same command again to go on"
+  ] * 2
 
   steps = last + 2
   first, second = run(workdir, steps)

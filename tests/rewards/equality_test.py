@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from posttrain_jax.rewards import equality
+from tests.rewards import graded_answers
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,16 @@ from posttrain_jax.rewards import equality
     ("−7", -7),
     ("\\(7\\).", 7),
     ("9" * 1000, 10**1000 - 1),
+    ("1\\frac{4}{5}", Fraction(9, 5)),
+    ("-11 5/6", Fraction(-71, 6)),
+    ("2½", Fraction(5, 2)),
+    ("1 234 567", 1234567),
+    ("1\\,234", 1234),
+    ("1'234", 1234),
+    ("(-7)", -7),
+    ("1.5 \\times 10^{-3}", Fraction(15, 10**4)),
+    ("\\mathbf{\\text{13}}", 13),
+    ("€5", 5),
   ],
 )
 def test_number(text, value):
@@ -78,7 +89,7 @@ def test_number(text, value):
     "9" * 1001,
     "\\frac{}{}",
   ]
-  + ["\\frac{1}{0}", "1\\frac{4}{5}"],
+  + ["\\frac{1}{0}", "1\\frac{5}{4}", "2 5/4", "1 23", "12 3456", "(1,234)", "3 \\times 10^1000"],
 )
 def test_not_a_number(text):
   assert equality.number(text) is None
@@ -121,6 +132,40 @@ def test_not_same(answer, other):
   assert not equality.same_answer(answer, other)
 
 
+@pytest.mark.parametrize(("answer", "reference"), graded_answers.RIGHT)
+def test_right(answer, reference):
+  assert equality.same_answer(answer, reference)
+  assert equality.same_answer(reference, answer)
+
+
+@pytest.mark.parametrize(("answer", "reference"), graded_answers.WRONG)
+def test_wrong(answer, reference):
+  assert not equality.same_answer(answer, reference)
+  assert not equality.same_answer(reference, answer)
+
+
+def test_canonical_form_joins_the_votes_for_one_answer():
+  assert {equality.canonical(text) for text in ("1/2", "x = 0.5", "\\frac12 \\text{ cm}", "0.50")} == {Fraction(1, 2)}
+  assert equality.canonical("\\text{Evelyn}.") == equality.canonical("Evelyn") == "Evelyn"
+  assert equality.canonical("x = y") == "y"
+
+
+def test_tolerance_is_a_share_of_the_larger_number():
+  assert equality.same_answer("99", "100", tolerance=0.01)
+  assert not equality.same_answer("98.9", "100", tolerance=0.01)
+  assert not equality.same_answer("100", "100.0001")
+  assert not equality.same_answer("99 cm", "100 m", tolerance=0.01)
+
+
+@pytest.mark.parametrize(
+  ("text", "step"),
+  [("3.14", Fraction(1, 100)), ("-.5", Fraction(1, 10)), ("2.50e3", 10), ("1.0\\%", Fraction(1, 10))]
+  + [("3", None), ("3.", None), ("1e-3", None), ("1/2", None), ("1.2.3", None), ("x", None)],
+)
+def test_decimal_step(text, step):
+  assert equality.decimal_step(text) == step
+
+
 @hypothesis.given(st.fractions(max_denominator=10**6))
 def test_reads_back_every_fraction(value):
   assert equality.number(str(value)) == value
@@ -145,5 +190,5 @@ def test_a_megabyte_of_anything_takes_under_a_second(unit):
   text = unit * (1_000_000 // len(unit))
   start = time.process_time()
   equality.same_answer(text, "5")
-  equality.plain_text(text)
+  equality.canonical(text)
   assert time.process_time() - start < 1.0

@@ -37,6 +37,19 @@ hostile_text = st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS)).map("".
     ("**Answer:** 42", "42"),
     ("**Answer: 42**\n", "42"),
     ("Answer:\n42", "42"),
+    ("**Answer**: 42", "42"),
+    ("__Answer__: 7", "7"),
+    ("***Answer*** : **7**", "7"),
+    ("`Answer`: 7", "7"),
+    ("> **Final Answer**: 7", "7"),
+    ("<b>Answer</b>: 7", "7"),
+    ("<strong>Answer: 7</strong>", "7"),
+    ("\\textbf{Answer}: 7", "7"),
+    ("\\textbf{Answer: 7}", "7"),
+    ("ANSWER：7", "7"),
+    ("Answer:\n\\[\n42\n\\]", "42"),
+    ("Answer: \\{1, 2\\}", "\\{1, 2\\}"),
+    ("my_answer: 42", None),
     ("Answer: $\\boxed{7}$", "7"),
     ("The last line should be 'Answer: $Answer'.", "$Answer'."),  # a prompt's echo: no number
     ("Answer:", None),
@@ -63,6 +76,20 @@ def test_answer_line(text, expected):
     ("\\boxed{}", None),
     ("\\boxed{1\\}", None),
     ("boxed{1}", None),
+    ("\\boxed {5}", "5"),
+    ("\\boxed\n{5}", "5"),
+    ("\\fbox{5}", "5"),
+    ("so \\boxed 5", "5"),
+    ("so $\\boxed 2.$", "2"),
+    ("so \\[\\boxed -2.5.\\]", "-2.5"),
+    ("(\\boxed 1,234)", "1,234"),
+    ("\\boxed (3,4), as wanted", "(3,4)"),
+    ("\\boxed \\frac{1}{2}.", "\\frac{1}{2}"),
+    ("\\boxed\\frac 12", "\\frac 12"),
+    ("\\boxed 2\\text{ square cm}.", "2\\text{ square cm}"),
+    ("\\boxed", None),
+    ("\\boxed \\text{open", None),
+    ("\\boxedstyle{5}", None),
     ("", None),
   ],
 )
@@ -107,6 +134,18 @@ def test_tag(text, expected):
     ("10²", "10²"),
     ("7 of H2", "7"),
     ("1,2,3", "1,2,3"),
+    ("He has 1 234 apples", "1 234"),
+    ("12\\,345.5", "12\\,345.5"),
+    ("1'234", "1'234"),
+    ("in 2024 100 people", "100"),
+    ("It is 2 2/3", None),
+    ("It is -2\u00a02/3", None),
+    ("2-2/3 cups", None),
+    ("2 and 2/3 cups", None),
+    ("page 5, 2/3", "2/3"),
+    ("it is $\\frac{2}{3}$", "\\frac{2}{3}"),
+    ("it is $2\\frac{2}{3}$.", "2\\frac{2}{3}"),
+    ("2½ cups", "2½"),
     ("٣", None),
     ("4 is not ٣4", "4"),
     ("4٣", "4٣"),
@@ -137,13 +176,32 @@ def test_any_takes_the_conventions_in_order():
     (0.1, "0.1"),
     (0, "0"),
     (" p - q ", "p - q"),
+    ("We add, so \\boxed 7.", "7"),
+    ("#### Step 1\nWe find \\fbox{7}.", "7"),
+    ("We find \\boxed{7}.\n#### The end", "7"),
+    ("\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}", "\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}"),
   ],
 )
 def test_reference_answer(reference, expected):
   assert extract.reference_answer(reference) == expected
 
 
-@pytest.mark.parametrize("reference", [None, "", " \n", "worked\n####  ", "\\boxed{}", "\\boxed{1", True, [1], {}])
+@pytest.mark.parametrize(
+  "reference",
+  [
+    None,
+    "",
+    " \n",
+    "worked\n####  ",
+    "\\boxed{}",
+    "\\boxed{1",
+    True,
+    [1],
+    {},
+    "#### Solution\nIt is 7.",
+    "It is 7.\nSo.",
+  ],
+)
 def test_reference_answer_refuses(reference):
   with pytest.raises(ValueError, match=r"reference answer .* expected"):
     extract.reference_answer(reference)
@@ -177,6 +235,18 @@ def test_a_megabyte_of_anything_takes_under_a_second(unit, style):
   start = time.process_time()
   extract.find_answer(text, style)
   assert time.process_time() - start < 1.0
+
+
+def test_the_window_of_the_answer_line_is_an_option():
+  text = "Answer: 42\n" + "x" * 400
+  assert extract.answer_line(text) is None
+  assert extract.answer_line(text, window=500) == extract.answer_line(text, window=0) == "42"
+  assert extract.find_answer(text, AnswerStyle.ANY, window=500) == "42"
+
+
+@pytest.mark.parametrize("style", list(AnswerStyle))
+def test_an_answer_is_found_where_it_is_stated(style):
+  assert extract.find_answer(extract.stated("12", style), style) == "12"
 
 
 @hypothesis.given(hostile_text)

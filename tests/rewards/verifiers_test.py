@@ -4,9 +4,10 @@ import pathlib
 
 import pytest
 
-from posttrain_jax.rewards import verifiers
+from posttrain_jax.rewards import extract, symbolic, verifiers
 
 SHARED = pathlib.Path(__file__).resolve().parents[2].parent / "shared"
+CASES = SHARED / "cases" / "answers.json"
 GOOD = "<think>2 + 2</think> <answer>4</answer>"
 
 
@@ -88,6 +89,43 @@ def test_think_answer_format(text, reward):
 def test_think_answer_format_with_the_first_tag_in_the_prompt():
   texts = [GOOD.removeprefix("<think>"), GOOD]
   assert verifiers.think_answer_format(texts, [{}] * 2, prompt_opens_think=True) == [1, 0]
+
+
+def test_exact_answer_with_a_tolerance_and_another_window():
+  row = {"answer": "100"}
+  assert verifiers.exact_answer(["Answer: 99"], [row]) == [0]
+  assert verifiers.exact_answer(["Answer: 99"], [row], tolerance=0.02) == [1]
+  far = "Answer: 100" + "." * 400
+  assert verifiers.exact_answer([far], [row]) == verifiers.answer_line_format([far], [row]) == [0]
+  assert verifiers.answer_line_format([far], [row], window=500) == [1]
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="needs ../shared/cases/answers.json")
+@pytest.mark.parametrize("verifier", [verifiers.exact_answer, symbolic.math_equal])
+def test_shared_cases(verifier):
+  """Both verifiers: where the cases ask one of them, the other must agree."""
+  pytest.importorskip("math_verify", reason="math-verify, an optional extra, is not installed")
+  cases = json.loads(CASES.read_text("utf-8"))
+  assert len(cases["answers"]) > 20
+  for case in cases["answers"]:
+    found = verifier([case["text"]], [{"answer": case["reference"]}], style=case["style"])
+    assert found == [case["want"]], case
+  for case in cases["references"]:
+    assert extract.reference_answer(case["reference"]) == case["want"]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the data in ../shared/data")
+@pytest.mark.parametrize("verifier", [verifiers.exact_answer, symbolic.math_equal])
+def test_every_reference_of_real_data_is_right_by_its_own_verifier(verifier):
+  pytest.importorskip("math_verify", reason="math-verify, an optional extra, is not installed")
+  columns = {"gsm8k_test": "answer", "math500": "answer", "svamp": "final", "aime2024": "answer"}
+  for name, column in columns.items():
+    (path,) = (SHARED / "data").glob(f"{name}.jsonl*")
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+      rows = [json.loads(line) for line in file]
+    for style in ("answer_line", "boxed", "tag"):
+      texts = [extract.stated(extract.reference_answer(row[column]), style) for row in rows]
+      assert verifier(texts, rows, style=style, column=column) == [1.0] * len(rows), (name, style)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the GSM8K and MATH-500 files in ../shared/data")

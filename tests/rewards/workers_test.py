@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from absl import logging
 
+from posttrain_jax.rewards import workers
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.types import InputError
 
@@ -67,7 +68,7 @@ def test_only_the_guilty_answer_is_invalid(command, workers):
 
 @pytest.mark.parametrize("command", ["sleep", "hold the lock", "exit", "kill"])
 def test_only_the_guilty_answer_is_invalid_when_the_worker_has_to_be_replaced(command):
-  rewards, restarts = score(["a", command, "ccc", "dddd"], workers=1, batch_seconds=1.0, answer_seconds=1.0)
+  rewards, restarts = score(["a", command, "ccc", "dddd"], workers=1, batch_seconds=2.0, answer_seconds=0.5)
   np.testing.assert_array_equal(rewards, [1, NAN, 3, 4])
   assert restarts == 2  # the batch, then the answer alone
 
@@ -76,6 +77,26 @@ def test_several_guilty_answers_over_several_workers():
   texts = ["sleep", "bb", "exit", "raise", "eeeee", "nan", "true", "sleep"]
   rewards, _ = score(texts, workers=2, batch_seconds=1.0, answer_seconds=1.0)
   np.testing.assert_array_equal(rewards, [NAN, 2, NAN, NAN, 5, NAN, 1, NAN])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_what_a_function_says_beside_rewards(workers):
+  with RewardWorkers([hostile()], workers=workers) as pool:
+    found = pool.judge(0, ["a", "none", "text", "raise"], [{}] * 4)
+  np.testing.assert_array_equal(found.rewards, [1, NAN, NAN, NAN])
+  np.testing.assert_array_equal(found.abstained, [False, True, False, False])
+  np.testing.assert_array_equal(found.failed, [False, False, True, True])
+  assert not found.timed_out.any()
+  assert sorted(found.reasons) == [2, 3]
+  assert found.reasons[2].startswith("returned '1' (str), expected a finite number")
+  assert "KeyError: 'nothing" in found.reasons[3]
+
+
+def test_what_ran_out_of_time_is_marked():
+  with RewardWorkers([hostile()], workers=1, batch_seconds=1.0, answer_seconds=0.3) as pool:
+    found = pool.judge(0, ["a", "sleep", "exit"], [{}] * 3)
+  np.testing.assert_array_equal(found.timed_out, [False, True, False])
+  np.testing.assert_array_equal(found.failed, [False, True, True])
 
 
 def test_printing_and_reading_do_not_disturb_the_protocol():
@@ -100,8 +121,50 @@ def test_a_failure_is_logged_in_one_line_that_says_what_where_and_how_many(monke
   assert "by_command: 1 of 3 answers" in lines[0]
   assert "KeyError: 'nothing\\nhere' (hostile_rewards.py:" in lines[0]
   assert "returned 0 rewards for 1 answers" in lines[1]
-  assert "NaN" in lines[2]
+  assert "returned nan (float)" in lines[2]
   assert not any("\n" in line for line in lines)
+
+
+def test_a_wait_is_shown(monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, "warning", lambda message, *args: lines.append(message % args))
+  monkeypatch.setattr(workers, "_SHOW_SECONDS", 0.1)
+  score(["a", "bb", "sleep"], workers=1, batch_seconds=0.4, answer_seconds=0.4)
+  assert lines[0].startswith("reward function by_command: 2 of 3 answers judged after 0 s")
+  assert len(lines) >= 3 and "answers have no reward" in lines[-1]
+
+
+def test_a_large_sound_batch_is_not_cut_off():
+  with RewardWorkers([hostile("takes_10_ms")], batch_seconds=0.2, answer_seconds=0.2) as pool:
+    assert pool.score(0, [""] * 60, [{}] * 60).tolist() == [1] * 60
+    assert pool.restarts == 0
+
+
+def test_a_function_that_hangs_on_everything_costs_a_few_limits():
+  start = time.monotonic()
+  rewards, restarts = score(["sleep"] * 64, workers=1, batch_seconds=0.4, answer_seconds=0.2)
+  assert np.isnan(rewards).all() and restarts == 4
+  assert time.monotonic() - start < 0.4 + 3 * 0.2 + 10  # 64 limits and starts would be more
+
+
+def test_no_answer_gets_the_verdict_of_another_after_a_fork():
+  with RewardWorkers([hostile(), hostile("from_column")], workers=2) as pool:
+    for _ in range(3):
+      assert pool.score(0, ["fork and forget"] * 2, [{}] * 2).tolist() == [0, 0]
+      assert pool.score(1, [""] * 4, [{"value": value} for value in (0, 1, 2, 3)]).tolist() == [0, 1, 2, 3]
+    assert pool.restarts == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("command", ["sleep", "exit", None])
+def test_a_daemon_that_a_function_started_ends_with_its_worker(command):
+  with RewardWorkers([hostile("starts_daemon"), hostile()], batch_seconds=0.3, answer_seconds=0.3) as pool:
+    pid = int(pool.score(0, [""], [{}])[0])
+    os.kill(pid, 0)
+    if command is not None:
+      assert np.isnan(pool.score(1, [command], [{}])).all()
+      assert wait_until_gone(pid, 0.1)  # before its successor starts
+  assert wait_until_gone(pid)
 
 
 def test_several_functions_get_rows_and_options():
@@ -219,24 +282,25 @@ def test_workers_die_with_their_parent(command):
   program = f"""
 import sys
 sys.path[:0] = {[str(HERE), str(HERE.parents[1])]!r}
+from posttrain_jax.rewards import workers
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
-paths = ["hostile_rewards:pid", "hostile_rewards:starts_program", "hostile_rewards:by_command"]
+paths = [f"hostile_rewards:{{name}}" for name in ("pid", "starts_program", "starts_daemon", "by_command")]
 pool = RewardWorkers([RewardFunction(path) for path in paths], batch_seconds=600, answer_seconds=600)
-print(int(pool.score(0, [""], [{{}}])[0]), int(pool.score(1, [""], [{{}}])[0]), flush=True)
+print(*(int(pool.score(index, [""], [{{}}])[0]) for index in range(3)), flush=True)
 if {command!r}:
-  pool.score(2, [{command!r}], [{{}}])
+  pool.score(3, [{command!r}], [{{}}])
 sys.stdin.read()
 """
   parent = subprocess.Popen(
     [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
   )
-  child, grandchild = map(int, parent.stdout.readline().split())
+  pids = [int(word) for word in parent.stdout.readline().split()]
   time.sleep(0.3)  # into the call
-  os.kill(child, 0)
-  os.kill(grandchild, 0)
+  assert len(pids) == 3
+  for pid in pids:
+    os.kill(pid, 0)
   os.kill(parent.pid, signal.SIGKILL)
   parent.wait()
   parent.stdin.close()
   parent.stdout.close()
-  assert wait_until_gone(child)
-  assert wait_until_gone(grandchild)
+  assert all(wait_until_gone(pid) for pid in pids)

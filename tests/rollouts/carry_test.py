@@ -4,7 +4,6 @@ Tested are what they may wait for, how stale they get, and what a checkpoint kee
 """
 
 import dataclasses
-import json
 import threading
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.types import FinishReason
-from tests.pipelines.scripted_collector import collect, geometric_length, judge_by, judged_names, make, names
+from tests.pipelines.scripted_collector import collect, geometric_length, judge_by, judged_names, make, names, saved
 
 CARRY = Admission.CARRY
 
@@ -115,23 +114,24 @@ def test_a_verifier_that_raises_ends_the_step():
     collector.collect()
 
 
-def test_a_checkpoint_replays_verdicts_and_holds_tokens_and_positions():
+def test_a_checkpoint_replays_verdicts_and_holds_tokens_and_positions(tmp_path):
   collector, again = carrying(verdict_delay=6), carrying(verdict_delay=6)
   collect(collector, 3)
-  state = json.loads(json.dumps(collector.state()))
-  open_, finished = [[each for each in state["line"] if (each["due"] is None) == under] for under in (True, False)]
-  assert open_ and any(each["due"] > 0 for each in finished)  # the engine was ahead of some verdicts
-  reasons = {answer["finish_reason"] for each in open_ for answer in each["group"]["answers"]}
+  state = saved(collector, tmp_path)
+  line = list(zip(state["line"], collector.line.groups(), strict=True))
+  open_, finished = [[each for each in line if (each[0] is None) == under] for under in (True, False)]
+  assert open_ and any(due > 0 for due, _ in finished)  # the engine was ahead of some verdicts
+  reasons = {answer.finish_reason for _, group in open_ for answer in group.answers}
   assert FinishReason.SUSPENDED in reasons
-  assert all(each["group"]["accuracy"] is None for each in open_)
+  assert all(group.accuracy is None for _, group in open_)
   # Of all that can be asked again: what was judged already is not.
   asked, judge = [], judge_by()
-  again.restore(state)
+  again.restore(state, tmp_path)
   again.line._judge = lambda groups: (asked.extend(names(groups)), judge(groups))[1]
   for one, two in zip(collect(collector, 3, version=3), collect(again, 3, version=3)):
     assert names(one.trained) == names(two.trained)
     np.testing.assert_equal(one.metrics, two.metrics)
-  replayed = {(each["group"]["prompt"]["index"], each["group"]["prompt"]["attempt"]) for each in finished}
+  replayed = set(names([group for _, group in finished]))
   assert asked and not replayed & set(asked)
 
 
@@ -165,3 +165,13 @@ def test_a_model_judges_on_the_engines_thread_and_each_group_once():
     assert one.metrics["reward/mean"] == pytest.approx(other.metrics["reward/mean"] + 7, rel=1e-5)
   assert threads and threading.main_thread() not in threads
   assert len(asked) == len(set(asked))
+
+
+def test_bytes_made_later_are_those_of_the_moment(tmp_path):
+  """A checkpoint's files are written while the next step runs."""
+  collector = carrying(verdict_delay=6)
+  collect(collector, 3)
+  ((_, make_bytes),) = collector.saved_files().items()
+  before = make_bytes()
+  collect(collector, 2, version=3)
+  assert make_bytes() == before

@@ -1,13 +1,15 @@
 """Tests what holds in every mode of admission: order, resuming, caps, epochs, counts."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from absl import logging
 
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.rollouts.collector import Collector, SamplingCapReached
-from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, Outcome
+from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, Informative, Outcome
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.types import InputError
 from tests.pipelines.scripted_collector import (
@@ -21,6 +23,7 @@ from tests.pipelines.scripted_collector import (
   make,
   make_settings,
   names,
+  saved,
   stream_names,
 )
 from tests.pipelines.scripted_engine import ScriptedEngine, prompts
@@ -70,12 +73,10 @@ def test_every_group_that_was_started_is_judged_and_none_is_cut_off(mode):
   drawn = collector.stream.position
   assert drawn == sum(collected.metrics["sampling/prompts_drawn"] for collected in steps)
   generated = sum(collected.metrics["sampling/tokens_generated"] for collected in steps)
-  left = collector.line.state()  # those that go on, in `carry`
-  assert found + [(each["group"]["prompt"]["index"], each["group"]["prompt"]["attempt"]) for each in left] == (
-    stream_names(drawn)
-  )
+  left = collector.line.groups()  # those that go on, in `carry`
+  assert found + names(left) == stream_names(drawn)
   tokens = sum(int(group.lengths.sum()) for collected in steps for group, _ in collected.judged)
-  tokens += sum(len(answer["tokens"]) for each in left for answer in each["group"]["answers"])
+  tokens += sum(int(group.lengths.sum()) for group in left)
   assert generated == tokens
   assert bool(left) == (mode == Admission.CARRY)
 
@@ -104,6 +105,36 @@ def test_metrics_count_what_was_dropped():
   )
   assert token_cost(300, 100) == {"sampling/tokens_trained": 100, "sampling/generated_per_trained": 3.0}
   assert token_cost(300, 0)["sampling/generated_per_trained"] == 300
+
+
+def test_graded_accuracies_are_kept_with_spread_and_not_dropped_in_silence(monkeypatch):
+  said = []
+  monkeypatch.setattr(
+    logging, "log_every_n_seconds", lambda level, message, seconds, *args: said.append(message % args)
+  )
+
+  def judge(groups):  # .6, .7, ... within each group
+    accuracy = np.linspace(0.6, 0.9, GROUP_SIZE, dtype=np.float32)
+    valid, texts = np.ones(GROUP_SIZE, bool), ("",) * GROUP_SIZE
+    return [
+      dataclasses.replace(
+        each, accuracy=accuracy, rewards=accuracy, valid=valid, texts=texts, components={"x": accuracy}
+      )
+      for each in groups
+    ]
+
+  def collected(**changes):
+    stream = PromptStream(prompts(500), seed=3)
+    settings = make_settings(at_cap=AtCap.TRAIN_PARTIAL, max_prompts=40, **changes)
+    engine = ScriptedEngine(geometric_length, slots=16)
+    return Collector(engine, stream, judge, groups=8, group_size=GROUP_SIZE, settings=settings).collect()
+
+  assert len(collected(informative=Informative.SPREAD).trained) == 8 and not said
+  assert collected(right_above=0.75).metrics["sampling/informative_share"] == 1 and not said
+  assert not collected().trained
+  assert len(said) == 1 and said[0].startswith(
+    "dynamic sampling dropped 40 of 40 groups whose accuracies differ (0.6, "
+  )
 
 
 def test_off_trains_on_whatever_was_drawn():
@@ -175,15 +206,15 @@ def test_failed_verifiers_drop_a_group_without_being_wrong_answers():
 
 
 @pytest.mark.parametrize("mode", Admission)
-def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode):
+def test_goes_on_from_its_state_as_if_it_had_not_stopped(mode, tmp_path):
   collector, again = make(mode, retire_after=1), make(mode, retire_after=1)
   collect(collector, 2)
-  state = json.loads(json.dumps(collector.state()))
-  again.restore(state)
+  state = saved(collector, tmp_path)
+  again.restore(state, tmp_path)
   assert json.loads(json.dumps(again.state())) == state
   earlier = {name: value for name, value in state.items() if name != "recent_judged"}
   with pytest.raises(InputError, match=r"^checkpoint: the collector's state has no recent_judged; another version"):
-    again.restore(earlier)
+    again.restore(earlier, tmp_path)
   for one, two in zip(collect(collector, 3, version=2), collect(again, 3, version=2)):
     assert names(one.trained) == names(two.trained) and judged_names(one) == judged_names(two)
     np.testing.assert_equal(one.metrics, two.metrics)

@@ -7,6 +7,7 @@ import pytest
 
 from posttrain_jax.rollouts.dynamic_sampling import (
   DynamicSamplingSettings,
+  Informative,
   Outcome,
   Verdict,
   drop_uninformative_groups,
@@ -37,6 +38,34 @@ def judged_group(accuracy, valid=None, rewards=None, index=0):
 )
 def test_verdict(accuracy, valid, expected):
   assert verdict(judged_group(accuracy, valid)) == expected
+
+
+@pytest.mark.parametrize(
+  ("accuracy", "valid", "mixed", "spread"),
+  [
+    ([0.6, 0.9, 0.8, 0.7], None, Verdict.ALL_RIGHT, Verdict.INFORMATIVE),
+    ([0.1, 0.4, 0.2, 0.3], None, Verdict.ALL_WRONG, Verdict.INFORMATIVE),
+    ([0.6, 0.6, 0.6], None, Verdict.ALL_RIGHT, Verdict.ALL_RIGHT),
+    ([0.3, 0.3, 0.9], [True, True, False], Verdict.ALL_WRONG, Verdict.ALL_WRONG),
+    ([0.3, 0.9], [True, False], Verdict.INVALID, Verdict.INVALID),
+    ([1, 0], None, Verdict.INFORMATIVE, Verdict.INFORMATIVE),
+    ([0.7, np.float32(0.7) + np.float32(1e-7)], None, Verdict.ALL_RIGHT, Verdict.ALL_RIGHT),  # rounding is no spread
+    ([np.nan, np.nan], None, Verdict.INVALID, Verdict.INVALID),  # only a reward model judged
+  ],
+)
+def test_graded_accuracies(accuracy, valid, mixed, spread):
+  group = judged_group(accuracy, valid)
+  assert make_settings().verdict(group) == mixed
+  assert make_settings(informative=Informative.SPREAD).verdict(group) == spread
+
+
+def test_the_threshold_of_right():
+  group = judged_group([0.6, 0.9, 0.8, 0.7])
+  assert make_settings(right_above=0.75).verdict(group) == Verdict.INFORMATIVE
+  assert make_settings(right_above=0.9).verdict(group) == Verdict.ALL_WRONG  # above, not at
+  for bad in (-0.1, 1.0):
+    with pytest.raises(InputError, match=r"dynamic_sampling\.right_above"):
+      make_settings(right_above=bad)
 
 
 def test_shaped_rewards_play_no_part():

@@ -51,6 +51,7 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
     "reward/mean": 5 / 8,
     "reward/correct": 5 / 8,
     "reward/invalid": 0,
+    "reward/timed_out": 0,
     "length/mean": 19 / 8,
     "length/cv": np.sqrt(65 / 8 - (19 / 8) ** 2) / (19 / 8),
     "length/max": 6,

@@ -30,25 +30,6 @@ def judged():
   )
 
 
-def same(found, expected):
-  if isinstance(expected, np.ndarray):
-    return found.dtype == expected.dtype and found.tobytes() == expected.tobytes()
-  if isinstance(expected, dict):
-    return found.keys() == expected.keys() and all(same(found[name], expected[name]) for name in expected)
-  if isinstance(expected, tuple):
-    return len(found) == len(expected) and all(map(same, found, expected))
-  if isinstance(expected, (Answer, Group, Prompt)):
-    return same(vars(found), vars(expected))
-  return found == expected
-
-
-def test_groups_keep_their_bits():
-  groups = [judged(), Group(Prompt(0, (9,), {}), (answer(2, FinishReason.EOS),))]
-  found = multi_process.unpack(multi_process.pack(groups))
-  assert all(map(same, found, groups)) and len(found) == 2
-  assert multi_process.unpack(multi_process.pack([])) == []
-
-
 def test_one_process_makes_all():
   prompts = [Prompt(i, (1,), {}) for i in range(3)]
   asked = []

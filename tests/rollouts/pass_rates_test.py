@@ -9,7 +9,7 @@ from posttrain_jax.rollouts.collector import SamplingCapReached
 from posttrain_jax.rollouts.dynamic_sampling import Admission, AtCap, Verdict
 from posttrain_jax.rollouts.pass_rates import PassRates
 from tests.pipelines.made_groups import answer, group
-from tests.pipelines.scripted_collector import collect, difficulty, judged_names, make
+from tests.pipelines.scripted_collector import collect, difficulty, judged_names, make, saved
 from tests.pipelines.scripted_engine import prompts
 
 
@@ -80,15 +80,16 @@ def difficulty_of(index):
   return difficulty(prompts(index + 1)[index])
 
 
-def retire_all(collector, count):
-  collector.restore({**collector.state(), "pass_rates": {str(index): [4, 4, 1] for index in range(count)}})
+def retire_all(collector, count, path):
+  state = {**saved(collector, path), "pass_rates": {str(index): [4, 4, 1] for index in range(count)}}
+  collector.restore(state, path)
 
 
 @pytest.mark.parametrize("mode", Admission)
-def test_when_all_prompts_are_retired_it_is_as_at_the_cap(mode):
+def test_when_all_prompts_are_retired_it_is_as_at_the_cap(mode, tmp_path):
   for policy in AtCap:
     collector = make(mode, count=20, retire_after=1, at_cap=policy)
-    retire_all(collector, 20)
+    retire_all(collector, 20, tmp_path)
     if policy == AtCap.STOP:  # the loop ends the run here, in peace
       collected = collector.collect()
       assert collected.at_cap and collected.trained == [] == collected.judged
@@ -97,11 +98,11 @@ def test_when_all_prompts_are_retired_it_is_as_at_the_cap(mode):
         collector.collect()
 
 
-def test_what_is_under_way_when_the_last_prompt_retires_is_trained_on():
+def test_what_is_under_way_when_the_last_prompt_retires_is_trained_on(tmp_path):
   collector = make(Admission.CARRY, count=20, retire_after=1, at_cap=AtCap.TRAIN_PARTIAL, rate=lambda prompt: 0.5)
   collect(collector, 2)
   left = len(collector.line.state())
-  retire_all(collector, 20)
+  retire_all(collector, 20, tmp_path)
   collected = collector.collect()
   assert left == len(collected.judged) and 0 < len(collected.trained) < collector.groups
   assert collected.metrics["sampling/prompts_drawn"] == 0

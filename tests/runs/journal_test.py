@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -78,7 +79,7 @@ def test_without_a_checkpoint_the_journal_starts_empty(tmp_path):
   with Journal(tmp_path) as log:
     write_step(log, 0)
   with Journal(tmp_path) as log:
-    assert log.offsets() == {"metrics_bytes": 0, "step": -1}
+    assert log.offsets() == {"metrics_bytes": 0, "metrics_sha256": hashlib.sha256().hexdigest(), "step": -1}
   assert (tmp_path / "metrics.jsonl").read_bytes() == b""
   assert not list((tmp_path / "rollouts").iterdir())
 
@@ -92,6 +93,84 @@ def test_a_lost_journal_is_an_error(tmp_path):
     Journal(tmp_path, offsets)
 
 
+@pytest.mark.parametrize(
+  ("old", "new", "said"),
+  [
+    (b'{"step": 1, "loss": 0.5', b'{"step": 1, "loss": 0.7', "a name or a number was changed"),
+    (b'{"step": 1, "loss"', b'{"step": 1, "lors"', "a name or a number was changed"),
+    (b'{"step": 1, ', b'{"step": 1; ', "line 2 is not a record of a step"),
+    (b'{"step": 1, ', b'{"step": 9, ', "line 3 has step 2 after step 9"),
+    (b'{"step": 1, ', b'{"step": \xb1, ', "line 2 is not a record of a step"),
+    (b'}\n{"step": 1', b'}\x0b{"step": 1', "line 1 is not a record of a step"),
+  ],
+)
+def test_a_changed_byte_is_noticed_and_named(tmp_path, old, new, said):
+  with Journal(tmp_path) as log:
+    for step in range(3):
+      write_step(log, step)
+    offsets = log.offsets()
+    write_step(log, 3)
+  file = tmp_path / "metrics.jsonl"
+  assert file.read_bytes().count(old) == 1
+  file.write_bytes(file.read_bytes().replace(old, new))
+  before = file.read_bytes()
+  with pytest.raises(InputError, match=rf"metrics.jsonl: {said}; the first \d+ bytes are not what was written"):
+    Journal(tmp_path, offsets)
+  assert file.read_bytes() == before
+
+
+def test_damage_after_the_checkpoint_is_cut_off(tmp_path):
+  with Journal(tmp_path) as log:
+    write_step(log, 0)
+    offsets = log.offsets()
+    write_step(log, 1)
+  (tmp_path / "metrics.jsonl").write_bytes((tmp_path / "metrics.jsonl").read_bytes()[:-3] + b"\xff\xff\n")
+  with Journal(tmp_path, offsets) as log:
+    write_step(log, 1)
+    again = log.offsets()
+  Journal(tmp_path, again).close()  # the digest went on from the checkpoint's
+
+
+def test_writing_reads_nothing_back(tmp_path, monkeypatch):
+  with Journal(tmp_path, tensorboard=False) as log:
+    write_step(log, 0)
+    monkeypatch.setattr(log, "_metrics", NoReading(log._metrics))
+    for step in range(1, 4):
+      write_step(log, step)
+      digest = hashlib.sha256((tmp_path / "metrics.jsonl").read_bytes()).hexdigest()
+      assert log.offsets()["metrics_sha256"] == digest
+
+
+class NoReading:
+  def __init__(self, file):
+    self._file = file
+
+  def __getattr__(self, name):
+    assert not name.startswith("read")
+    return getattr(self._file, name)
+
+
+def test_strays_in_rollouts_are_ignored_with_one_warning(tmp_path, caplog):
+  with Journal(tmp_path) as log:
+    write_step(log, 1)
+    offsets = log.offsets()
+    write_step(log, 2)
+  for name in ("step_abc.jsonl", "notes.txt"):
+    (tmp_path / "rollouts" / name).write_text("")
+  (tmp_path / "rollouts" / "step_000007.jsonl").mkdir()
+  with caplog.at_level("WARNING", "absl"):
+    Journal(tmp_path, offsets).close()
+  (warning,) = (record.getMessage() for record in caplog.records)
+  assert "ignored notes.txt, step_000007.jsonl, step_abc.jsonl" in warning
+  assert not (tmp_path / "rollouts" / "step_000002.jsonl").exists()
+
+
+def test_a_journal_that_cannot_be_opened_is_one_line(tmp_path):
+  (tmp_path / "metrics.jsonl").mkdir()
+  with pytest.raises(InputError, match=r"metrics.jsonl: Is a directory"):
+    Journal(tmp_path)
+
+
 def test_what_is_written_is_on_disk_before_offsets_returns(tmp_path, monkeypatch):
   synced = []
   monkeypatch.setattr(journal.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor)))
@@ -100,7 +179,8 @@ def test_what_is_written_is_on_disk_before_offsets_returns(tmp_path, monkeypatch
     offsets = log.offsets()
     file = (tmp_path / "metrics.jsonl").stat()
     assert [(sync.st_ino, sync.st_size) for sync in synced] == [(file.st_ino, file.st_size)]
-    assert offsets == {"metrics_bytes": file.st_size, "step": 0} and file.st_size > 0
+    digest = hashlib.sha256((tmp_path / "metrics.jsonl").read_bytes()).hexdigest()
+    assert offsets == {"metrics_bytes": file.st_size, "metrics_sha256": digest, "step": 0} and file.st_size > 0
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
@@ -157,6 +237,9 @@ def test_steps_go_up(tmp_path):
 def test_read_metrics_leaves_out_a_cut_line_and_names_a_broken_one(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"st')
   assert journal.read_metrics(tmp_path) == [{"step": 0}]
+  (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n{"step": \xff}\n')
+  with pytest.raises(InputError, match=r"metrics.jsonl:2: not JSON"):
+    journal.read_metrics(tmp_path)
   (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"st\n')
   with pytest.raises(InputError, match=r"metrics.jsonl:2: not JSON"):
     journal.read_metrics(tmp_path)

@@ -204,3 +204,17 @@ def test_truncates_says_whether_the_distribution_is_the_models_own():
   )
   assert all(config.truncates for config in (SamplingConfig(top_k=1), SamplingConfig(top_p=0.9)))
   assert not SamplingConfig(temperature=0, top_k=3).truncates
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(), SamplingConfig(temperature=0), SamplingConfig(top_p=0.9)])
+def test_float32_logprobs_of_a_real_vocabulary_are_right(config):
+  vocabulary = 151_936
+  logits = (np.random.default_rng(0).normal(size=(1, vocabulary)) * 3).astype(np.float32)
+  token, logprob, drawn = jitted_draw(logits, uniforms_for(1), config)
+  log_p = logits[0] - np.log(np.exp(logits[0].astype(np.float64)).sum())
+  np.testing.assert_allclose(logprob, log_p[token], atol=1e-5, rtol=0)
+  if config.top_p < 1:
+    falling = -np.sort(-log_p)
+    before = np.cumsum(np.exp(falling)) - np.exp(falling)
+    kept = np.exp(falling)[before < 0.9].sum()
+    np.testing.assert_allclose(drawn, log_p[token] - np.log(kept), atol=1e-5, rtol=0)

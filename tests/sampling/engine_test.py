@@ -7,13 +7,14 @@ import dataclasses
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import FinishReason, InputError, Prompt
+from posttrain_jax.types import FinishReason, InputError, NotFinite, Prompt
 from tests.sampling.small_engine import CONFIG, MAX_NEW, STOPS, by_request, new_engine, params, prompts
 
 SMALL = dataclasses.replace(CONFIG, num_layers=1)
@@ -214,3 +215,24 @@ def test_caches_are_donated_and_parameters_are_not(engine):
   assert all(leaf.is_deleted() for leaf in before)
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params(SMALL)))
   engine.suspend()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_end_the_rollout_in_one_line(temperature):
+  engine = new_engine(SMALL, temperature=temperature)
+  broken = jax.tree.map(lambda x: x, params(SMALL))
+  broken["final_norm"]["scale"] = broken["final_norm"]["scale"].replace(jnp.full(SMALL.embed_dim, jnp.nan))
+  engine.load(broken, version=5)
+  with pytest.raises(
+    NotFinite, match=r"^rollout: prompt 0 has logits that are not finite, under .* version 5; no answer"
+  ):
+    engine.generate(prompts(2), 2)
+  assert not engine.busy
+  engine.load(params(SMALL), version=6)
+  assert engine.generate(prompts(2), 2)  # nothing of it is left
+
+
+@pytest.mark.parametrize("token", [-1, 68])
+def test_ids_that_the_model_lacks_are_refused(engine, token):
+  with pytest.raises(InputError, match=f"prompt 4: token id {token}, expected 0 to 67"):
+    engine.submit(Prompt(4, (1, token, 2), {}), 1)

@@ -131,3 +131,34 @@ def test_no_place_leaves_requests_waiting():
   ledger.end(0, FinishReason.EOS)
   assert begin(ledger, places) == ([], [(1, 0, 0)])
   assert isinstance(ledger.running[0], Request)
+
+
+def looks(count, length_of):
+  """How often a length was looked at while `count` one-token answers ran."""
+  ledger, places = new_ledger(prefill_width=4)
+  for index in range(count):
+    ledger.add(prompt(index, length_of(index)), [None] * 2)
+  seen = 0
+
+  def counting(length):
+    nonlocal seen
+    seen += 1
+    return bucket_of(length)
+
+  while ledger.waiting:
+    while ledger.waiting and places.free:
+      ledger.take_unfilled(counting)
+      ledger.take_next()
+    for slot in list(ledger.running):
+      ledger.end(slot, FinishReason.LENGTH)
+  return seen
+
+
+@pytest.mark.parametrize(
+  "length_of",
+  [lambda index: 2, lambda index: 2 + 10 * (index % 2), lambda index: 2 + 10 * (index % 50 == 0)],
+  ids=["one bucket", "two by turns", "a rare one"],
+)
+def test_the_work_grows_with_the_number_of_prompts_and_not_with_its_square(length_of):
+  few, many = looks(200, length_of), looks(800, length_of)
+  assert many < 5 * few and many < 10 * 800

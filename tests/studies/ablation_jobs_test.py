@@ -2,7 +2,10 @@
 
 import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -118,3 +121,58 @@ def test_sigterm_is_passed_on_and_a_second_start_goes_on(job):
     run(jobs)
   assert json.loads((jobs[0].path.parent / "naive.result.json").read_text())["exit_code"] == 75
   assert not starts(jobs[1]) and not finished(jobs[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_jobs_end_after_an_exception(job):
+  running = job("seed0/naive", seconds=60)
+
+  def say(text):
+    if "started" in text:
+      wait_for(lambda: starts(running))
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt), Preemption() as preemption:
+    run_jobs([running], parallel=1, preemption=preemption, say=say)
+  # At once: the supervisor, which ends last, was waited for.
+  assert not [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if f"--workdir={running.path}" in command_of(pid)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_jobs_end_with_the_process_that_runs_them(job, number):
+  running = job("seed0/naive", seconds=60)
+  # What ablation_jobs takes from the plan is made up, since it imports JAX.
+  program = f"""
+import pathlib, sys, types
+sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parents[2])!r})
+sys.modules["posttrain_jax.studies.ablation_plan"] = types.SimpleNamespace(Job=None)
+from posttrain_jax.studies import ablation_jobs
+ablation_jobs._ROOT = pathlib.Path({str(ablation_jobs._ROOT)!r})
+config = types.SimpleNamespace(to_dict=lambda: {running.config.to_dict()!r})
+path = pathlib.Path({str(running.path)!r})
+job = types.SimpleNamespace(name="seed0/naive", program="made_up", config=config, path=path, needs=())
+ablation_jobs.run_jobs([job], parallel=1, preemption=types.SimpleNamespace(requested=False))
+"""
+  run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  wait_for(lambda: "[" in "".join(starts(running)))
+  found = [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if f"--workdir={running.path}" in command_of(pid)]
+  assert len(found) == 2  # the supervisor and the job
+  run.send_signal(number)
+  run.wait()
+  wait_for(lambda: not any(f"--workdir={running.path}" in command_of(pid) for pid in found))
+
+
+def wait_for(condition):
+  deadline = time.monotonic() + 30
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def command_of(process):
+  """The command line of /proc/PID; empty for one that has ended."""
+  try:
+    return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+  except OSError:
+    return ""
