@@ -47,12 +47,15 @@ def main():
   else:
     rows, _ = sources.read_rows(_PROMPTS.value)
   policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
-  given = {"system": _SYSTEM.value, "chat": _CHAT.value, "template": _TEMPLATE.value}
+  given = {"system": _SYSTEM.value or None, "chat": _CHAT.value, "template": _TEMPLATE.value}
   changes = {name: value for name, value in given.items() if value is not None}
+  prompt_format = own_format(_MODEL.value, policy.tokenizer)
+  if _SYSTEM.value and not changes.get("chat", prompt_format.chat):
+    raise InputError(f"--system: {_MODEL.value} is asked by the text alone, expected --chat as well")
   answers = generate(
     policy,
     rows,
-    dataclasses.replace(own_format(_MODEL.value, policy.tokenizer), **changes),
+    dataclasses.replace(prompt_format, **changes),
     SamplingSettings(temperature=_TEMPERATURE.value, top_k=_TOP_K.value, top_p=_TOP_P.value, min_p=0.0),
     max_new_tokens=_MAX_NEW_TOKENS.value,
     samples=_SAMPLES.value,
