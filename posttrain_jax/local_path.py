@@ -34,7 +34,7 @@ def local_path(path: str | os.PathLike, where: str = "") -> pathlib.Path:
 
 
 def output_file(path: str | os.PathLike, where: str) -> pathlib.Path:
-  """Returns the path of a file that is to be written, checked before the work whose result it takes.
+  """Returns the path of a file to write, checked before the work.
 
   Args:
     path: as a user wrote it.

@@ -1,4 +1,4 @@
-"""Passes on how far a piece of work has got, from where the work is done to who shows it.
+"""Passes on how far a piece of work has got, to whoever shows it.
 
 The engine and the learners report here. They need not know whether there is a terminal, and nothing happens if no
 watcher is there.

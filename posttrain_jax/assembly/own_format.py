@@ -1,4 +1,4 @@
-"""Finds how a model is to be asked: as its run asked it, or by its chat template."""
+"""Finds the format in which a model is to be asked."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -156,7 +156,10 @@ def greedy_continuations(
   *,
   stop_ids: tuple[int, ...] = (),
 ) -> list[np.ndarray]:
-  """Draws the `count` most likely tokens after each row by the engine, int32 [count] each; fewer after a stop id."""
+  """Draws the `count` most likely tokens after each row, int32 [n] each.
+
+  n is `count`, or less if a stop id ends the continuation.
+  """
   if count == 0:
     return [np.zeros((0,), np.int32)] * len(rows)
   longest = max(map(len, rows))

@@ -1,4 +1,4 @@
-"""Ends a run for people: writes its report, and says where it is and what to do next."""
+"""Ends a run for people: writes the report and says what to do next."""
 
 import pathlib
 import shlex
@@ -13,7 +13,9 @@ from posttrain_jax.runs.workdir import read_json
 
 
 def end_run(workdir: pathlib.Path, *, report: bool, scores: bool = False) -> None:
-  """Writes the report, if it is wanted, and prints the last lines on stderr; process 0 only.
+  """Writes the report, if it is wanted, and prints the last lines on stderr.
+
+  Only process 0 does it.
 
   Args:
     workdir: the run's directory.

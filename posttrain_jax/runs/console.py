@@ -17,7 +17,10 @@ _SECONDS_WITHIN_A_STEP = 30.0  # between two lines about the same step
 
 
 class Console:
-  """Shows a progress bar over steps with a few metrics, and one over the current step. A context manager."""
+  """Shows a bar over steps with a few metrics, and one over the current step.
+
+  It is a context manager.
+  """
 
   def __init__(self, title: str, total: int, shown: Mapping[str, str], *, done: int = 0, quiet: bool = False):
     """Sets up the bars.
@@ -105,7 +108,7 @@ class Console:
     return ", ".join(self._phases) + (" (first time: compiles)" if new else "")
 
   def _is_due(self, seconds: float) -> bool:
-    """Tells whether a line is to be printed, `seconds` after the last one; never on a terminal."""
+    """Tells whether the last line is `seconds` old; never on a terminal."""
     return not self._console.is_terminal and time.monotonic() - self._last_line > seconds
 
   def _line(self, text: str) -> None:
@@ -113,7 +116,7 @@ class Console:
     self._last_line = time.monotonic()
 
   def _look_for_missing(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Warns once of each metric that is to be shown and that the run does not have.
+    """Warns once of each metric to show that the run does not have.
 
     A metric under `eval/` is missed at the first evaluation after a step, others at the first step that updates the
     parameters. At the last step all are missed.

@@ -1,4 +1,4 @@
-"""Records each start of a run: when, by which command, from which commit, with which versions, on which devices.
+"""Records each start of a run: date, command, commit, versions, devices.
 
 None of it can be the same in two runs, so it stands in a file of its own, `starts.jsonl`, with one line a start.
 """
@@ -33,7 +33,10 @@ def record_start(workdir: pathlib.Path) -> None:
 
 
 def read_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads the starts of a run, the first one first; lines that cannot be read are left out, missing fields empty."""
+  """Reads the starts of a run, the first one first.
+
+  A line that cannot be read is left out, and a field that is missing is empty.
+  """
   try:
     lines = (workdir / STARTS_FILE).read_text("utf-8", errors="replace").splitlines()
   except OSError:
@@ -76,7 +79,10 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-  """Maps Python and the packages that numbers depend on to their versions; absent packages are left out."""
+  """Maps Python and the packages that numbers depend on to their versions.
+
+  Absent packages are left out.
+  """
   found = {"python": platform.python_version()}
   for name in _PACKAGES:
     try:
