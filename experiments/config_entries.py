@@ -28,7 +28,7 @@ class EntryError(Exception):
 
 
 class _Override:
-  """One `--config.x.y=value` of the command line.
+  """Holds one `--config.x.y=value` of the command line.
 
   Attributes:
     path: the names x, y.
@@ -118,7 +118,10 @@ def _section(config: ConfigDict, path: Sequence[str]) -> ConfigDict | None:
 
 
 def _set_function(config: ConfigDict, override: _Override) -> list[str]:
-  """Adds a function, or makes an existing one another; returns a note on the options that go."""
+  """Adds a function, or changes an existing one.
+
+  It returns a note on the options that go.
+  """
   *path, name, _ = override.path
   functions = _section(config, path)
   if functions is None:
@@ -153,7 +156,10 @@ def _remove(config: ConfigDict, override: _Override) -> None:
 
 
 def _literal(text: str) -> object:
-  """Returns the value of a new option, which has no type yet: a literal of Python, or else the text."""
+  """Returns the value of a new option, which has no type yet.
+
+  It is a literal of Python, or else the text.
+  """
   try:
     return {"true": True, "false": False}[text] if text in ("true", "false") else ast.literal_eval(text)
   except (ValueError, SyntaxError, MemoryError, RecursionError):

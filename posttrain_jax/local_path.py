@@ -1,4 +1,6 @@
-"""Reads paths as users write them: `~` is expanded, and other file systems than the machine's own are refused.
+"""Reads paths as users write them.
+
+`~` is expanded, and other file systems than the machine's own are refused.
 
 Everything that takes a path from a user calls `local_path` first.
 """

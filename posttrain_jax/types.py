@@ -28,7 +28,9 @@ class InputError(ValueError):
 
 
 class NotFinite(RuntimeError):
-  """Reports in one line that numbers became NaN or infinite, so that nothing that follows could be right.
+  """Reports in one line that numbers became NaN or infinite.
+
+  Nothing that follows could be right.
 
   The binaries print that line on stderr and end with exit code 1.
   """

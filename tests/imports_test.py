@@ -137,7 +137,7 @@ def test_every_source_has_a_test_at_its_path():
 
 
 def public_classes() -> dict[str, list[str]]:
-  """Each public class of ours, with the files that define it."""
+  """Returns each public class of ours, with the files that define it."""
   found = collections.defaultdict(list)
   for path in sources():
     for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):

@@ -17,7 +17,7 @@ from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
 from posttrain_jax.data.tokenizer import Tokenizer, load_tokenizer, tiny_tokenizer
-from posttrain_jax.learner import checkpoint, checkpoint_folder
+from posttrain_jax.learner import checkpoint, checkpoint_folder, stored_params
 from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.local_path import local_path
@@ -211,17 +211,46 @@ def _refuse_run_without_model(path: pathlib.Path) -> None:
     raise InputError(f"{path}: the workdir of a run without a model ({has}); expected one that trained a model")
 
 
+def open_run_params(
+  path: pathlib.Path, which: Which | None
+) -> tuple[TransformerConfig, Mapping[tuple[str, ...], stored_params.ReadLayer]]:
+  """Opens the model of a run's workdir; its parameters stay on disk (`stored_params.open_params`)."""
+  model = _run_config(path)
+  _, abstract = abstract_transformer(model)
+  name, step = _leaf_and_step(path, which)
+  params = stored_params.open_params(path / "checkpoints", abstract, name=name, step=step)
+  if params is None:
+    raise _no_checkpoint(path)
+  return model, params
+
+
 def _load_run(path: pathlib.Path, which: Which | None) -> tuple[TransformerConfig, nnx.State]:
-  sizes = json.loads((path / _MODEL_FILE).read_text("utf-8"))
-  model = parse(TransformerConfig, sizes, str(path / _MODEL_FILE))
+  model = _run_config(path)
   _, abstract = abstract_transformer(model)
   mesh = make_mesh({}, jax.local_devices()[:1])
   target = abstract_like(abstract, state_shardings(abstract, mesh, LEARNER_RULES))
+  name, step = _leaf_and_step(path, which)
+  restored = checkpoint.load(path / "checkpoints", {name: target}, step=step, partial=True)
+  if restored is None:
+    raise _no_checkpoint(path)
+  return model, restored.state[name]
+
+
+def _run_config(path: pathlib.Path) -> TransformerConfig:
+  sizes = json.loads((path / _MODEL_FILE).read_text("utf-8"))
+  return parse(TransformerConfig, sizes, str(path / _MODEL_FILE))
+
+
+def _leaf_and_step(path: pathlib.Path, which: Which | None) -> tuple[str, int | None]:
+  """Returns where a run's checkpoints have the parameters, and the step to read.
+
+  The step is None for the newest.
+  """
   step = checkpoint.best_step(path / "checkpoints") if which == Which.BEST else None
   if which == Which.BEST and step is None:
     raise InputError(f"{path}: found no checkpoint saved as best, expected a run that was evaluated")
-  name = "average" if which == Which.AVERAGE else "params"
-  restored = checkpoint.load(path / "checkpoints", {name: target}, step=step, partial=True)
-  if restored is None:
-    raise InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")
-  return model, restored.state[name]
+  return "average" if which == Which.AVERAGE else "params", step
+
+
+def _no_checkpoint(path: pathlib.Path) -> InputError:
+  return InputError(f"{path}: found no finished checkpoint, expected the workdir of a run that saved one")

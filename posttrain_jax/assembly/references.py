@@ -1,4 +1,6 @@
-"""Checks, before anything is compiled, that the references of prompts can be graded right by their own verifier.
+"""Checks that references are graded right by their own verifier.
+
+The check runs before anything is compiled.
 
 A reference that its verifier reads differently, such as a whole sentence in place of a number, makes every answer to
 its prompt wrong, in silence.
@@ -24,7 +26,10 @@ _VERIFIERS = {
 
 
 def reference_column(function: RewardFunction) -> str | None:
-  """Returns the column that a verifier reads its reference from; None if the function is another one."""
+  """Returns the column that a verifier reads its reference from.
+
+  It is None if the function is another one.
+  """
   return str(function.options.get("column", "answer")) if function.path in _VERIFIERS else None
 
 

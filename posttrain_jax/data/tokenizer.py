@@ -16,6 +16,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from posttrain_jax.data.chat_template import find_chat_template
 from posttrain_jax.models import gguf
 from posttrain_jax.models.huggingface import read_json
 from posttrain_jax.models.load import resolve
@@ -107,7 +108,7 @@ class Tokenizer:
 
     Args:
       directory: must have `tokenizer.json` and `tokenizer_config.json`. It may have `generation_config.json`, whose
-        `eos_token_id` are further stop ids, and `chat_template.jinja`, which replaces the template in the config.
+        `eos_token_id` are further stop ids. `data.chat_template` says where a chat template may be.
 
     Raises:
       InputError: if a file is missing or malformed, or if a special token is not in the vocabulary.
@@ -131,7 +132,7 @@ class Tokenizer:
       if not isinstance(stop, int) or backend.id_to_token(stop) is None:
         raise InputError(f"{generation_file}: eos_token_id has {stop!r}, which is not an id of the tokeniser")
     stop_ids = tuple(dict.fromkeys([*([] if eos_id is None else [eos_id]), *stops]))
-    return cls(backend, bos_id, eos_id, pad_id, stop_ids, _chat_template(directory, config_file, config))
+    return cls(backend, bos_id, eos_id, pad_id, stop_ids, find_chat_template(directory, config))
 
   @classmethod
   def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
@@ -224,17 +225,6 @@ def _special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, config: Mappi
   if found is None:
     raise InputError(f"{file}: {key} is {token!r}, which is not a token of tokenizer.json")
   return found
-
-
-def _chat_template(directory: pathlib.Path, file: pathlib.Path, config: Mapping[str, Any]) -> str | None:
-  if (directory / "chat_template.jinja").exists():
-    return (directory / "chat_template.jinja").read_text("utf-8")
-  template = config.get("chat_template")
-  if isinstance(template, list):  # several templates with names
-    template = {entry.get("name"): entry.get("template") for entry in template}.get("default")
-  if template is not None and not isinstance(template, str):
-    raise InputError(f"{file}: chat_template is {type(template).__name__}, expected a string")
-  return template
 
 
 def _shorten(text: Any, length: int = 40) -> str:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import nnx
 
 from posttrain_jax.learner import checkpoint_folder, manifest, orbax_output
 from posttrain_jax.learner.finite import not_finite
@@ -115,7 +116,8 @@ class Checkpointer:
     if (name := not_finite(state)) is not None:
       raise NotFinite(f"step {step}: {name} holds NaN or infinity; it is not saved, the last checkpoint is good")
     arguments = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state), extra=ocp.args.JsonSave(json.loads(json.dumps(extra)))
+      state=ocp.args.PyTreeSave(state, save_args=_layer_by_layer(state)),
+      extra=ocp.args.JsonSave(json.loads(json.dumps(extra))),
     )
     self._writer.save(self._directory / str(step), args=arguments)
     if is_main():
@@ -126,7 +128,10 @@ class Checkpointer:
       self._sealing.start()
 
   def check(self) -> None:
-    """Raises the exception of a save that has failed in the background; does not wait for one that goes on."""
+    """Raises the exception of a save that has failed in the background.
+
+    It does not wait for a save that goes on.
+    """
     failure, self._failure = self._failure, None
     if failure is not None:
       raise failure
@@ -230,6 +235,21 @@ class Checkpointer:
       logging.warning("checkpoints %s: ignored %s: not a checkpoint", self._directory, ", ".join(ignored))
 
 
+def _layer_by_layer(state: Any) -> Any:
+  """Asks Orbax to store each layer of a stack in chunks of its own.
+
+  A reader of one layer (`stored_params`) would have to decode the whole stack otherwise.
+  """
+
+  def one(leaf):
+    if not isinstance(leaf, nnx.Variable):
+      return ocp.SaveArgs()
+    stacked = leaf.get_value().ndim > len(leaf.get_metadata().get("logical_axes", leaf.get_value().shape))
+    return leaf.replace(ocp.SaveArgs(shard_axes=(0,) if stacked else ()))
+
+  return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
 def _state_handler() -> ocp.PyTreeCheckpointHandler:
   """Makes Orbax's default handler, except that small replicated arrays are not written in slices."""
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_LEAST_SLICE)
@@ -259,21 +279,7 @@ def load(
       parameter is NaN or infinite.
   """
   directory = pathlib.Path(directory).absolute()
-
-  def choose() -> tuple[int | None, list[str]]:
-    if step is None:
-      return checkpoint_folder.newest_undamaged(directory)
-    steps = checkpoint_folder.finished_steps(directory)
-    if step not in steps:
-      raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
-    found = manifest.damage(directory, step)
-    if found is not None:
-      raise InputError(
-        f"checkpoint {directory / str(step)} is damaged: {found}; expected its files as they were written"
-      )
-    return step, []
-
-  step, notes = on_main(choose)
+  step, notes = on_main(lambda: checkpoint_folder.choose_step(directory, step))
   if step is None:
     return None
   manifest.check_leaves(directory, step, abstract_state, partial=partial)

@@ -37,7 +37,7 @@ def finished_steps(directory: pathlib.Path) -> list[int]:
 
 
 def lost_steps(directory: pathlib.Path) -> list[int]:
-  """Lists the steps that have files, but neither a manifest nor the mark of an unfinished step."""
+  """Lists the steps that have files, but neither manifest nor mark."""
   steps = _steps(directory, _STEP, _is_checkpoint)  # first: a run that is still saving may add one
   known = {*finished_steps(directory), *_steps(directory, _MARK, _is_file)}
   return [step for step in steps if step not in known]
@@ -46,6 +46,30 @@ def lost_steps(directory: pathlib.Path) -> list[int]:
 def set_aside_steps(directory: pathlib.Path) -> list[pathlib.Path]:
   """Lists the directories that were set aside as damaged."""
   return [path for path in _entries(directory) if _SET_ASIDE.fullmatch(path.name) and _is_checkpoint(path)]
+
+
+def choose_step(directory: pathlib.Path, step: int | None = None) -> tuple[int | None, list[str]]:
+  """Finds the step to read, and checks its files.
+
+  Args:
+    directory: the checkpoints of a run.
+    step: which step; None: the newest undamaged one.
+
+  Returns:
+    As `newest_undamaged`.
+
+  Raises:
+    InputError: if the step asked for is missing or damaged, or if there are steps and none is undamaged.
+  """
+  if step is None:
+    return newest_undamaged(directory)
+  steps = finished_steps(directory)
+  if step not in steps:
+    raise InputError(f"checkpoint {directory}: step {step} is not there, expected one of {steps}")
+  found = damage(directory, step)
+  if found is not None:
+    raise InputError(f"checkpoint {directory / str(step)} is damaged: {found}; expected its files as they were written")
+  return step, []
 
 
 def newest_undamaged(directory: pathlib.Path) -> tuple[int | None, list[str]]:

@@ -87,7 +87,10 @@ def seal(directory: pathlib.Path, step: int, leaves: dict[str, str], *, best: bo
 
 
 def _with_digest(body: bytes) -> bytes:
-  """Puts the digest of a JSON object's other members before them; `body` starts after the opening brace."""
+  """Puts the digest of a JSON object's other members before them.
+
+  `body` starts after the opening brace.
+  """
   return b'{\n "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'",' + body
 
 

@@ -80,7 +80,10 @@ def _k2(d: jax.Array, slope: float) -> jax.Array:
 
 
 def _k3(d: jax.Array, slope: float) -> jax.Array:
-  """Computes exp(−d) − 1 + d, and a line where exp(−d) − 1 is larger than `slope`."""
+  """Computes exp(−d) − 1 + d, and a line beyond the largest slope.
+
+  It is a line where exp(−d) − 1 is larger than `slope`.
+  """
   edge = -math.log1p(slope)
   far = d < edge
   near = jnp.where(far, 0, d)

@@ -105,7 +105,9 @@ class Head:
 
 
 def _add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-  """Adds two partial results of `Head.reduce`: two sums, each followed by what rounding took from it, and a third sum.
+  """Adds two partial results of `Head.reduce`.
+
+  A result has two sums, each followed by what rounding took from it, and a third sum.
 
   A CPU adds up the entries of this reduction one after the other. Plain float32 sums over a vocabulary would be off by
   up to 1e-3 of their value, always to the same side. Keeping what is lost is right for any order of additions. So the

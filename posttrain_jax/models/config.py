@@ -59,6 +59,8 @@ class TransformerConfig:
     stacked: True: layers are one stack under `lax.scan` (the learner's layout). False: they are a list in a Python loop
       (the sampler's layout, as decoding is faster without slicing weights out of a stack at every token).
     scalar_head: each token gets a float32 score in place of logits: a reward or value model (`models.heads`).
+    context_length: tokens of the longest sequence that a public checkpoint names; None if there is none. It changes
+      nothing that is computed.
   """
 
   vocab_size: int
@@ -79,6 +81,7 @@ class TransformerConfig:
   unroll: int = 1
   stacked: bool = True
   scalar_head: bool = False
+  context_length: int | None = None
 
   def __post_init__(self):
     """Raises InputError if a size is below 1 or does not fit the others."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posttrain_jax.models import huggingface
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.tensors import ParamPath, Stored, assemble, match
 from posttrain_jax.types import InputError
 
 if TYPE_CHECKING:  # the package is optional
@@ -33,9 +33,14 @@ _NAMES = {  # Hugging Face's name of a part: GGUF's
   "mlp.up_proj": "ffn_up",
   "mlp.down_proj": "ffn_down",
 }
+_KEYS = {  # "llama." keys that are read
+  "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "attention.head_count",
+  "attention.head_count_kv", "attention.key_length", "attention.layer_norm_rms_epsilon", "rope.freq_base",
+  "rope.scaling.type",
+}  # fmt: skip
 
 
-def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.ParamPath, np.ndarray]]:
+def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[ParamPath, np.ndarray]]:
   """Reads a GGUF file.
 
   Args:
@@ -45,20 +50,37 @@ def load(path: pathlib.Path) -> tuple[TransformerConfig, dict[huggingface.ParamP
     (config, float32 arrays by path in the transformer's state).
 
   Raises:
-    InputError: if the package `gguf` is absent, the file is not GGUF or holds another architecture than Llama, or a
-      tensor is missing, unknown or of another shape.
+    InputError: as in `open_model`.
+  """
+  config, tensors = open_model(path)
+  return config, assemble(config, tensors)
+
+
+def open_model(path: pathlib.Path) -> tuple[TransformerConfig, dict[str, Stored]]:
+  """Opens the model in a GGUF file; its tensors stay on disk.
+
+  Args:
+    path: the file.
+
+  Returns:
+    (config, the tensors by Hugging Face's names, read as float32 in Hugging Face's layout).
+
+  Raises:
+    InputError: if the package `gguf` is absent, the file is not GGUF or holds another architecture than Llama, a key
+      may change what is computed and is not known, or a tensor is missing, unknown or of another shape.
   """
   reader = open_file(path)
   config = _config(reader, path, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
   tensors = {
-    tensor.name: huggingface.Stored(
+    tensor.name: Stored(
       path,
       tuple(int(size) for size in reversed(tensor.shape)),  # GGUF counts dimensions from the innermost
+      "float32",
       functools.partial(_read, tensor, config.head_dim),
     )
     for tensor in reader.tensors
   }
-  return config, huggingface.assemble(config, tensors, path, _spell)
+  return config, match(config, tensors, path, _spell)
 
 
 @functools.lru_cache(maxsize=1)  # parsing takes seconds, and model and tokeniser come from the same file
@@ -115,6 +137,13 @@ def _config(reader: "GGUFReader", path: pathlib.Path, tied: bool) -> Transformer
     return float(str(np.float32(value)))
 
   width, heads = size("llama.embedding_length"), size("llama.attention.head_count")
+  head_dim = size("llama.attention.key_length", width // heads)
+  only = {"rope.dimension_count": head_dim, "attention.value_length": head_dim, "expert_count": 0}
+  for key in reader.fields:
+    name = key.removeprefix("llama.")
+    if name != key and name not in _KEYS and get(key) != only.get(name):
+      supported = f"supported is {only[name]!r}" if name in only else "a key that may change what the model computes"
+      raise InputError(f"{path}: {key} is {get(key)!r}, {supported}")
   return TransformerConfig(
     vocab_size=len(get("tokenizer.ggml.tokens")),
     num_layers=size("llama.block_count"),
@@ -122,10 +151,11 @@ def _config(reader: "GGUFReader", path: pathlib.Path, tied: bool) -> Transformer
     mlp_dim=size("llama.feed_forward_length"),
     num_heads=heads,
     num_kv_heads=size("llama.attention.head_count_kv", heads),
-    head_dim=size("llama.attention.key_length", width // heads),
+    head_dim=head_dim,
     rope_theta=decimal(get("llama.rope.freq_base", 10_000.0)),
     norm_epsilon=decimal(get("llama.attention.layer_norm_rms_epsilon")),
     tied=tied,
+    context_length=get("llama.context_length", None),
   )
 
 

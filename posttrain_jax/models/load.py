@@ -13,6 +13,7 @@ from flax import nnx
 from posttrain_jax.local_path import local_path
 from posttrain_jax.models import gguf, huggingface
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.tensors import ParamPath
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.types import InputError
 
@@ -86,12 +87,12 @@ def _refuse_adapter(path: pathlib.Path) -> None:
   )
 
 
-def as_state(config: TransformerConfig, arrays: Mapping[huggingface.ParamPath, np.ndarray]) -> nnx.State:
+def as_state(config: TransformerConfig, arrays: Mapping[ParamPath, np.ndarray]) -> nnx.State:
   """Puts arrays into the state of a transformer with stacked layers.
 
   Args:
     config: the transformer.
-    arrays: every parameter by its path in the state (`huggingface.assemble`).
+    arrays: every parameter by its path in the state (`models.tensors.assemble`).
 
   Returns:
     The state; its variables carry their logical axis names.

@@ -1,4 +1,6 @@
-"""Starts a program all of whose descendants end with it, and with the process that started it.
+"""Starts a program that ends with all its descendants.
+
+They end when the program ends, and when the process ends that started it.
 
 Between the two stands a supervisor: this file, run as a program that imports the standard library only. Linux hands it
 every descendant whose own parent has ended (`PR_SET_CHILD_SUBREAPER`), so that daemons and programs in a session of

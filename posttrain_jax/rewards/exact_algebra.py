@@ -75,7 +75,10 @@ def matches(ones: Sequence[Any], others: Sequence[Any], same: Callable[[Any, Any
 
 
 def differs_by_at_most(formula: Any, target: Fraction, allowed: Fraction) -> bool:
-  """Says whether a constant differs from a number by at most `allowed`; False for what is not a real constant."""
+  """Says whether a constant differs from a number by at most `allowed`.
+
+  It is False for what is not a real constant.
+  """
   if not isinstance(formula, sympy.Expr) or formula.free_symbols:
     return False
   value = sympy.N(formula, _DIGITS)
@@ -114,7 +117,10 @@ def _close(one: sympy.Expr, two: sympy.Expr, share: sympy.Float) -> bool:
 
 
 def _differ_at_a_point(one: sympy.Expr, two: sympy.Expr) -> bool:
-  """Tells formulas in different variables apart, without a proof: one of them does not change with a variable."""
+  """Tells formulas in different variables apart, without a proof.
+
+  One of them does not change with a variable.
+  """
   symbols = sorted(one.free_symbols | two.free_symbols, key=str)
   point = {symbol: sympy.Rational(prime, 7) for symbol, prime in zip(symbols, itertools.cycle((11, 13, 17, 19, 23)))}
   values = [sympy.N(each.subs(point), 30) for each in (one, two)]

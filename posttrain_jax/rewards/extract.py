@@ -101,7 +101,10 @@ def _closing_brace(text: str, start: int) -> int | None:
 
 
 def _unbraced(text: str, start: int) -> str | None:
-  """Returns what a box without braces has: a fraction, or what stands up to white space outside of braces."""
+  """Returns what a box without braces has.
+
+  That is a fraction, or the text up to white space outside of braces.
+  """
   frac = _UNBRACED_FRAC.match(text, start)
   if frac:
     return frac[0]

@@ -12,7 +12,10 @@ _SHOWN = 300  # characters of a data row in the message
 
 
 class RewardsFailed(RuntimeError):
-  """Reports that a reward function failed on too many answers, with its own error and a data row."""
+  """Reports that a reward function failed on too many answers.
+
+  The message has the function's own error and a data row.
+  """
 
 
 class FailureLimit:

@@ -170,7 +170,10 @@ class VerifierJudge:
 
 
 def without_verdict(group: Group) -> np.ndarray:
-  """Marks the answers that reward functions left without a verdict: they failed, or all abstained. Bool [G]."""
+  """Marks the answers without a verdict, bool [G].
+
+  The reward functions failed on them, or all abstained.
+  """
   failed = group.components.get(FAILED, np.zeros(len(group.answers), np.float32)) > 0
   rewards = [values for name, values in group.components.items() if name not in (FAILED, TIMED_OUT, OVERLONG)]
   return failed | ~np.isfinite(rewards).any(axis=0) if rewards else failed

@@ -1,4 +1,6 @@
-r"""Removes what does not change the meaning of a short answer: typesetting, and its name, unit or label.
+r"""Removes what does not change the meaning of a short answer.
+
+That is typesetting, and the answer's name, unit or label.
 
 `plain` is the one normal form that all verifiers compare by. `read` also takes an answer apart: "x = 20 \text{ cm}" has
 the name x, the value 20 and the unit cm; "(B) 12" has the label B and the value 12. Nothing is evaluated. Text of more
@@ -89,7 +91,9 @@ _LONE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\([a-j]\)")
 
 
 class Stated(NamedTuple):
-  r"""Holds the parts of a short answer, each in plain form; "" for a part that is missing.
+  r"""Holds the parts of a short answer, each in plain form.
+
+  A part that is missing is "".
 
   Attributes:
     value: what is stated.

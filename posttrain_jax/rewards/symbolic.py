@@ -129,7 +129,10 @@ def collection(text: str) -> Collection | None:
 
 
 def _split(text: str, separator: str) -> tuple[str, ...]:
-  """Splits at separators outside of all brackets; nothing is split if a bracket closes that was not opened."""
+  """Splits at separators outside of all brackets.
+
+  If a bracket closes that was not opened, nothing is split.
+  """
   parts, start, depth = [], 0, 0
   for match in re.finditer(rf"({separator})|\\left|\\[{{}}]|[(\[{{]|[)\]}}]", text):
     if match[1] is not None and depth == 0:

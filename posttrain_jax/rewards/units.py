@@ -1,4 +1,6 @@
-r"""Splits a unit off a short answer, as in "20 \text{ cm}" or "42 apples", and spells units alike.
+r"""Splits a unit off a short answer and spells units alike.
+
+Examples are "20 \text{ cm}" and "42 apples".
 
 Words in \text{...} at the end are a unit. Plain words at the end are one if a number stands before them, and if they
 are a known unit or one noun. Words that change the value ("3 million", "2 or more", "5 less") are never a unit: the
@@ -79,7 +81,9 @@ _POWER = re.compile(r"\^\{?([0-9])\}?$")
 
 
 def split(text: str, *, opening: str, closing: str) -> tuple[str, str]:
-  r"""Splits (value, unit); the unit is "" if there is none, and is given in one spelling otherwise.
+  r"""Splits an answer into (value, unit).
+
+  The unit is "" if there is none, and has one spelling otherwise.
 
   Args:
     text: a short answer without other typesetting.
@@ -107,7 +111,10 @@ def split(text: str, *, opening: str, closing: str) -> tuple[str, str]:
 
 
 def spelling(text: str) -> str | None:
-  """Returns a unit in one spelling; None if the words are no unit, because they change the value."""
+  """Returns a unit in one spelling.
+
+  It is None if the words are no unit, because they change the value.
+  """
   words = text.replace("°", " ° ").replace("/", " / ").replace("·", " ").split()
   found, pending = [], ""
   for word in words:
@@ -139,7 +146,10 @@ def agree(one: str, other: str) -> bool:
 
 
 def _known(unit: str) -> bool:
-  """Tells known units; one letter could be a variable, so it is known only with more beside it."""
+  """Tells whether words are a known unit.
+
+  One letter could be a variable, so it is known only with more beside it.
+  """
   parts = [re.sub(r"\^[0-9]$", "", part) for part in unit.split("/")]
   return all(part in _SPELLINGS.values() for part in parts) and (unit in "%°¢" or len(unit) > 1)
 

@@ -110,7 +110,10 @@ def describe(error: BaseException) -> str:
 
 
 def _finite(reward: Any) -> float | None:
-  """Returns a reward as a finite number, None as None, anything else as NaN; text is no number."""
+  """Returns a reward as a finite number, None as None, others as NaN.
+
+  Text is no number.
+  """
   if reward is None:
     return None
   try:
@@ -192,12 +195,15 @@ class _Channel:
       os.close(self._descriptor)
 
   def _check(self) -> None:
-    """Ends this process if a function closed the descriptor, or if it is another file's by now."""
+    """Ends this process if its descriptor is closed, or another file's by now."""
     if self._find_identity() != self._identity:
       os._exit(CONNECTION_LOST)
 
   def receive(self) -> tuple[int, dict[str, Any]]:
-    """Waits for a request and returns its number and content; ends this process if the other end is closed."""
+    """Waits for a request and returns its number and content.
+
+    If the other end is closed, it ends this process.
+    """
     line = bytearray()
     while not line.endswith(b"\n"):
       self._check()

@@ -1,4 +1,7 @@
-"""Has a worker judge its part of a batch, and bounds the time that answers cost which hang it."""
+"""Has a worker judge its part of a batch.
+
+It bounds the time that hanging answers cost.
+"""
 
 import collections
 import dataclasses
@@ -43,7 +46,10 @@ class Limits:
 
   @property
   def patience(self) -> float:
-    """Returns the seconds of waste after which limits become short; after twice as many a worker gives up."""
+    """Returns the seconds of waste after which limits become short.
+
+    After twice as many a worker gives up.
+    """
     return max(self.batch_seconds, _FIRST_TRIES * self.answer_seconds, _LEAST_PATIENCE)
 
 

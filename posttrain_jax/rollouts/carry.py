@@ -164,7 +164,10 @@ class Line:
     }
 
   def state(self) -> list[int | None]:
-    """Returns for each group in line the dispatches until its verdict takes effect; None for one under way."""
+    """Returns for each group in line the dispatches until its verdict counts.
+
+    It is None for a verdict that is under way.
+    """
     entries = self._entries.values()
     return [None if entry.due is None else max(0, entry.due - self._dispatch) for entry in entries]
 

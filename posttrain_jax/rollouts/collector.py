@@ -231,7 +231,10 @@ class Collector:
     self.stream.retired = self.pass_rates.retired
 
   def _warn_of_graded(self, fresh: Sequence[Judged]) -> None:
-    """Warns, once a minute, if groups with differing accuracies are dropped because all are right or all wrong."""
+    """Warns, once a minute, that groups with differing accuracies are dropped.
+
+    They are dropped because all their answers are right, or all wrong.
+    """
     if self._admission is None or self.settings.informative != Informative.MIXED:
       return
     graded = [group for group, verdict in fresh if verdict in (Verdict.ALL_RIGHT, Verdict.ALL_WRONG)]
@@ -295,7 +298,9 @@ class Collector:
     }
 
   def saved_files(self) -> dict[str, Callable[[], bytes]]:
-    """Returns the files that a checkpoint must hold, by name: the groups that were carried or are in line.
+    """Returns the files that a checkpoint must hold, by name.
+
+    They have the groups that were carried or are in line.
 
     Groups never change, so their bytes may be made later, on another thread.
     """

@@ -59,7 +59,10 @@ def reason(metrics: Mapping[str, float]) -> str:
 
 
 def timeouts(step: int, metrics: Mapping[str, float]) -> str:
-  """Says on what share of a step's answers a verifier ran out of time; "" for none."""
+  """Says on what share of a step's answers a verifier ran out of time.
+
+  It is "" for none.
+  """
   share = metrics.get("reward/timed_out", 0)
   return (
     f"step {step}: a verifier ran out of time on {share:.1%} of the answers (reward/timed_out)" if share > 0 else ""

@@ -1,4 +1,7 @@
-"""Tells a disk that fails from other errors, whoever met it, and reports it in one line."""
+"""Tells a disk that fails from other errors.
+
+It reports the failure in one line, whichever code met it.
+"""
 
 import errno
 import os
@@ -13,7 +16,9 @@ class DiskFailure(Exception):
 
 
 def disk_failure(error: BaseException) -> str | None:
-  """Describes the failure of a disk that an error is, or comes from; None if there was no such failure.
+  """Describes the failure of a disk that an error is, or comes from.
+
+  It is None if there was no such failure.
 
   A full disk, a quota, a limit on the size of files, a disk that is read-only or broken are failures of a disk.
   """

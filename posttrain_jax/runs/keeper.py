@@ -1,4 +1,7 @@
-"""Keeps a run for any training loop: restores, writes, shows, saves, and stops on SIGTERM or Ctrl-C."""
+"""Keeps a run for any training loop.
+
+It restores, writes, shows and saves, and stops on SIGTERM or Ctrl-C.
+"""
 
 import contextlib
 import difflib
@@ -159,7 +162,10 @@ class Keeper:
     return last
 
   def _unknown_best(self, metrics: Mapping[str, Any]) -> str:
-    """Says that an evaluation has no number of the name in `eval.best`; empty if all is well."""
+    """Says that an evaluation lacks the number named in `eval.best`.
+
+    It is empty if all is well.
+    """
     evaluated = [name for name, value in metrics.items() if name.startswith("eval/") and _is_number(value)]
     if not evaluated or self._metric in evaluated:
       return ""

@@ -1,4 +1,6 @@
-"""Turns SIGTERM and Ctrl-C into a checkpoint at the end of the step and exit code 75.
+"""Turns SIGTERM and Ctrl-C into a checkpoint and exit code 75.
+
+The checkpoint is made at the end of the step.
 
 With one process, `Preemption` handles the signals itself. With several, `jax.distributed.initialize` has taken SIGTERM
 over, and Ctrl-C becomes a SIGTERM: a signal to any process stops all of them at the end of the same step. This is the

@@ -17,7 +17,10 @@ def file_name(step: int, suffix: str) -> str:
 
 
 def find(directory: pathlib.Path, suffix: str) -> list[tuple[int, pathlib.Path]]:
-  """Lists the steps that have a file with a suffix, in ascending order; the directory may be missing."""
+  """Lists the steps that have a file with a suffix, in ascending order.
+
+  The directory may be missing.
+  """
   named = ((_NAME.fullmatch(path.name), path) for path in _entries(directory))
   return sorted((int(name[1]), path) for name, path in named if name and name[2] == suffix and not name[3])
 

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from configs import dapo_qwen2_5_32b
 from posttrain_jax.data.tokenizer import tiny_tokenizer
-from posttrain_jax.models import huggingface
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.tensors import sources
 from posttrain_jax.pipelines.grpo_parts import assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.runs.settings import parse
@@ -52,7 +52,7 @@ def qwen(directory):
   )
   (directory / "config.json").write_text(json.dumps(content))
   rng, arrays = np.random.default_rng(0), {}
-  for path, source in huggingface.sources(SIZES).items():
+  for path, source in sources(SIZES).items():
     for layer in range(SIZES.num_layers if path[0] == "blocks" else 1):
       arrays[source.name.format(layer=layer)] = rng.normal(size=source.stored).astype(np.float32)
   save_file(arrays, directory / "model.safetensors")

@@ -32,14 +32,17 @@ METHODS = (
 
 
 def records(kind) -> set[type]:
-  """The records that a field of this type holds, with those in them."""
+  """Returns the records that a field of this type holds, with those in them."""
   if not dataclasses.is_dataclass(kind):
     return {record for argument in typing.get_args(kind) for record in records(argument)}
   return {kind}.union(*map(records, typing.get_type_hints(kind).values()))
 
 
 def defaults(record: type) -> list[str]:
-  """A record's fields with a default; None is not counted, as a config leaves out what it does not have."""
+  """Lists a record's fields with a default.
+
+  None is not counted, as a config leaves out what it does not have.
+  """
   missing = dataclasses.MISSING
   return [
     f"{record.__name__}.{field.name}"

@@ -1,4 +1,4 @@
-"""Every method's page answers the same questions in the same order."""
+"""Tests that all methods' pages answer the same questions in one order."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""The reference of a module is made from its source, without importing it."""
+"""Tests that a module's reference is made from its source, without an import."""
 
 import importlib
 import pathlib

@@ -1,4 +1,7 @@
-"""Entries of open sections that flags add and remove; also through the flags of a real binary."""
+"""Tests entries of open sections that flags add and remove.
+
+Some go through the flags of a real binary.
+"""
 
 import os
 import pathlib

@@ -1,4 +1,6 @@
-"""Every binary refuses a config with a typo, without a field or of another method in one line, before it does anything.
+"""Tests that every binary refuses a wrong config in one line.
+
+The config has a typo, lacks a field or is another method's. Nothing is done before.
 
 The binaries' `main` functions are called in this process; what they would load first is made to fail.
 """
@@ -25,7 +27,7 @@ ROWS = ("best_of_8_sft",)
 
 
 class Accepted(Exception):
-  """Raised in place of the first thing that a run would open or load."""
+  """Stands in for the first thing that a run would open or load."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,10 @@ def default():
 
 
 def outcome(program, config, workdir):
-  """The line that the program ends with; empty if the config is accepted."""
+  """Returns the line that the program ends with.
+
+  It is empty if the config is accepted.
+  """
   try:
     importlib.import_module(f"experiments.{program}").main(config, str(workdir / "run"))
   except InputError as error:

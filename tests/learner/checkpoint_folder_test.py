@@ -1,4 +1,4 @@
-"""What is in a directory of checkpoints: finished, unfinished and lost steps, and strays."""
+"""Tests what is told of a directory: finished, unfinished and lost steps, strays."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is left out of the output, and that everything else stays."""
+"""Tests what is left out of the output, and that everything else stays."""
 
 import logging
 import sys

@@ -44,7 +44,8 @@ def smollm2(gguf):
 
 def test_smollm2_config(smollm2, golden):
   config, params = smollm2
-  assert config == TransformerConfig(49152, 30, 576, 1536, 9, 3, 64, 100_000.0, norm_epsilon=1e-5, tied=True)
+  options = dict(norm_epsilon=1e-5, tied=True, context_length=8192)
+  assert config == TransformerConfig(49152, 30, 576, 1536, 9, 3, 64, 100_000.0, **options)
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == golden["model"]["params"] == config.num_params
 
 
@@ -77,7 +78,7 @@ def test_smollm2_logprobs_and_greedy(smollm2, golden):
 CONFIG = TransformerConfig(7, 2, 12, 10, 3, 1, 4, 5000.0, norm_epsilon=1e-4, tied=False)
 
 
-def _write(gguf, path, config=CONFIG, *, architecture="llama", leave_out=(), extra=()):
+def _write(gguf, path, config=CONFIG, *, architecture="llama", leave_out=(), extra=(), keys=()):
   """Writes a GGUF file with random weights; returns the transformer's parameters that it stands for."""
   rng = np.random.default_rng(0)
   params = nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[1])
@@ -90,6 +91,8 @@ def _write(gguf, path, config=CONFIG, *, architecture="llama", leave_out=(), ext
   writer.add_head_count_kv(config.num_kv_heads)
   writer.add_rope_freq_base(config.rope_theta)
   writer.add_layer_norm_rms_eps(config.norm_epsilon)
+  for key, value in dict(keys).items():
+    writer.add_uint32(f"llama.{key}", value)
   writer.add_tokenizer_model("gpt2")
   writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
 
@@ -144,6 +147,9 @@ def test_every_parameter_arrives(gguf, tmp_path, tied):
       {"extra": {"blk.0.attn_v.weight": np.ones((3, 12))}},
       r"tensor 'blk.0.attn_v.weight' has shape .3, 12., expected .4, 12.",
     ),
+    ({"keys": {"expert_count": 8}}, "llama.expert_count is 8, supported is 0"),
+    ({"keys": {"rope.dimension_count": 2}}, "llama.rope.dimension_count is 2, supported is 4"),
+    ({"keys": {"attention.sliding_window": 64}}, "llama.attention.sliding_window is 64, a key that may change"),
     ({"architecture": "gemma"}, "general.architecture is 'gemma', supported is 'llama'"),
   ],
 )

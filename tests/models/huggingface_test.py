@@ -14,12 +14,15 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from posttrain_jax.models import heads, huggingface
-from posttrain_jax.models.config import RopeScaling, TransformerConfig
+from posttrain_jax.models import heads
+from posttrain_jax.models.config_json import parse_config
 from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.models.huggingface import read_json
 from posttrain_jax.models.load import load
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
+from tests.models.config_examples import LLAMA, QWEN2, QWEN3, REWARDS
+from tests.models.written_checkpoint import write_checkpoint
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "hf_tiny"
 NAMES = ["llama3", "smollm2", "smollm2_bf16", "qwen2_5", "qwen3", "qwen3_sharded"]
@@ -106,8 +109,7 @@ def test_greedy(golden):
 def test_both_styles_of_config(golden):
   directory, _, _ = golden
   configs = [
-    huggingface.parse_config(huggingface.read_json(directory / name), directory / name)
-    for name in ("config.json", "config.hub_style.json")
+    parse_config(read_json(directory / name), directory / name) for name in ("config.json", "config.hub_style.json")
   ]
   assert configs[0] == configs[1]
 
@@ -138,68 +140,9 @@ def test_both_styles_of_config_of_a_reward_model():
   if not directory.exists():
     pytest.skip(f"reference checkpoints are not here: {directory}")
   configs = [
-    huggingface.parse_config(huggingface.read_json(directory / name), directory / name)
-    for name in ("config.json", "config.hub_style.json")
+    parse_config(read_json(directory / name), directory / name) for name in ("config.json", "config.hub_style.json")
   ]
   assert configs[0] == configs[1] and configs[0].scalar_head
-
-
-LLAMA = {
-  "architectures": ["LlamaForCausalLM"],
-  "vocab_size": 11,
-  "num_hidden_layers": 2,
-  "hidden_size": 12,
-  "intermediate_size": 10,
-  "num_attention_heads": 3,
-  "num_key_value_heads": 1,
-}
-QWEN2 = LLAMA | {"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True}
-QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"], "head_dim": 6}
-REWARDS = [
-  data | {"architectures": [data["architectures"][0].replace("CausalLM", "SequenceClassification")], "num_labels": 1}
-  for data in (LLAMA, QWEN2, QWEN3)
-]
-
-
-def _write(directory, data, *, shards=None, dtype=np.float32):
-  """Writes a checkpoint with random weights; returns the transformer's parameters that it stands for."""
-  config = huggingface.parse_config(data, directory)
-  params = nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))[1])
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(dtype).astype(np.float32), params)
-  d, blocks, tensors = config.embed_dim, params["blocks"], {}
-  tensors["model.embed_tokens.weight"] = params["embed"]
-  tensors["model.norm.weight"] = params["final_norm"]["scale"]
-  if config.scalar_head:
-    params["score_bias"] *= 0  # there is none in the file
-    tensors["score.weight"] = params["score"][None]
-  elif not config.tied:
-    tensors["lm_head.weight"] = params["head"].T
-  for i in range(config.num_layers):
-    block, prefix = jax.tree.map(lambda x: x[i], blocks), f"model.layers.{i}"  # noqa: B023
-    attention = block["attention"]
-    tensors[f"{prefix}.input_layernorm.weight"] = block["attention_norm"]["scale"]
-    tensors[f"{prefix}.post_attention_layernorm.weight"] = block["mlp_norm"]["scale"]
-    tensors[f"{prefix}.self_attn.o_proj.weight"] = attention["out"].reshape(-1, d).T
-    for name in ("query", "key", "value"):
-      tensors[f"{prefix}.self_attn.{name[0]}_proj.weight"] = attention[name].reshape(d, -1).T
-      if config.qkv_bias:
-        tensors[f"{prefix}.self_attn.{name[0]}_proj.bias"] = attention[f"{name}_bias"].reshape(-1)
-    if config.qk_norm:
-      tensors[f"{prefix}.self_attn.q_norm.weight"] = attention["query_norm"]["scale"]
-      tensors[f"{prefix}.self_attn.k_norm.weight"] = attention["key_norm"]["scale"]
-    for name in ("gate", "up", "down"):
-      tensors[f"{prefix}.mlp.{name}_proj.weight"] = block["mlp"][name].T
-  tensors = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
-  (directory / "config.json").write_text(json.dumps(data))
-  if shards is None:
-    save_file(tensors, directory / "model.safetensors")
-  else:
-    weight_map = {name: f"part-{i % shards}.safetensors" for i, name in enumerate(sorted(tensors))}
-    for file in set(weight_map.values()):
-      save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, directory / file)
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-  return params, tensors
 
 
 @pytest.mark.parametrize("shards", [None, 3])
@@ -208,71 +151,16 @@ def _write(directory, data, *, shards=None, dtype=np.float32):
   "data", [LLAMA, QWEN2, QWEN3, *REWARDS], ids=["llama", "qwen2", "qwen3", "llama_rm", "qwen2_rm", "qwen3_rm"]
 )
 def test_every_parameter_arrives(tmp_path, data, dtype, shards):
-  expected, _ = _write(tmp_path, data, dtype=dtype, shards=shards)
+  expected, _ = write_checkpoint(tmp_path, data, dtype=dtype, shards=shards)
   _, params = load(tmp_path)
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
   jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(params), expected)
 
 
 def test_logical_axes_are_kept(tmp_path):
-  _write(tmp_path, LLAMA)
+  write_checkpoint(tmp_path, LLAMA)
   _, params = load(tmp_path)
   assert params["blocks"]["attention"]["query"].logical_axes == ("embed", "heads", "head_dim")
-
-
-def test_defaults_of_keys_that_are_left_out():
-  expected = TransformerConfig(11, 2, 12, 10, 3, 1, 4, rope_theta=10_000.0, norm_epsilon=1e-6)
-  assert huggingface.parse_config(LLAMA, "config.json") == expected
-  less = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
-  assert huggingface.parse_config(less, "config.json").num_kv_heads == 3
-  less = {key: value for key, value in QWEN3.items() if key != "head_dim"}
-  assert huggingface.parse_config(less, "config.json").head_dim == 128
-
-
-@pytest.mark.parametrize(
-  "labels, found", [({"num_labels": 2}, 2), ({}, 2), ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 3)]
-)
-def test_a_classifier_of_several_labels_is_no_reward_model(labels, found):
-  data = {key: value for key, value in REWARDS[0].items() if key != "num_labels"}
-  with pytest.raises(InputError, match=rf"^config.json: num_labels is {found}, expected 1: one score for a text$"):
-    huggingface.parse_config(data | labels, "config.json")
-  huggingface.parse_config(data | {"id2label": {"0": "LABEL_0"}}, "config.json")
-
-
-def test_old_spelling_of_rope_type():
-  scaling = {
-    "type": "llama3",
-    "factor": 8,
-    "low_freq_factor": 1,
-    "high_freq_factor": 4,
-    "original_max_position_embeddings": 64,
-  }
-  config = huggingface.parse_config(LLAMA | {"rope_scaling": scaling, "rope_theta": 5e5}, "config.json")
-  assert config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 64)
-  assert config.rope_theta == 5e5
-
-
-@pytest.mark.parametrize(
-  "change, message",
-  [
-    ({"architectures": ["GPT2LMHeadModel"]}, "architectures is .'GPT2LMHeadModel'., expected one of LlamaForCausalLM"),
-    ({"architectures": None}, "architectures is"),
-    ({"hidden_size": None}, "hidden_size is None"),
-    ({"vocab_size": "11"}, "vocab_size is '11'"),
-    ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
-    ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
-    ({"hidden_act": "gelu"}, "hidden_act is 'gelu', supported is 'silu'"),
-    ({"attention_bias": True}, "attention_bias is True"),
-    ({"use_sliding_window": True}, "use_sliding_window is True"),
-    ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types is"),
-    ({"quantization_config": {"bits": 4}}, "quantization_config is"),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type is 'yarn'"),
-    ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
-  ],
-)
-def test_unsupported_configs(change, message):
-  with pytest.raises(InputError, match=f"^config.json: {message}"):
-    huggingface.parse_config(LLAMA | change, "config.json")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +185,7 @@ def test_unsupported_configs(change, message):
   ],
 )
 def test_tensors_that_do_not_fit(tmp_path, change, message):
-  _, tensors = _write(tmp_path, LLAMA)
+  _, tensors = write_checkpoint(tmp_path, LLAMA)
   change(tensors)
   save_file(tensors, tmp_path / "model.safetensors")
   with pytest.raises(InputError, match=message) as error:
@@ -306,7 +194,7 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
 
 
 def test_tensors_that_may_be_there(tmp_path):
-  _, tensors = _write(tmp_path, QWEN2)
+  _, tensors = write_checkpoint(tmp_path, QWEN2)
   tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(2, np.float32)
   save_file(tensors, tmp_path / "model.safetensors")
@@ -335,15 +223,25 @@ def test_tensors_that_may_be_there(tmp_path):
   ],
 )
 def test_damaged_directories(tmp_path, fault, message):
-  _write(tmp_path, LLAMA, shards=3)
+  write_checkpoint(tmp_path, LLAMA, shards=3)
   fault(tmp_path)
   with pytest.raises(InputError, match=message) as error:
     load(tmp_path)
   assert "\n" not in str(error.value)
 
 
+def test_an_adapter_is_not_ignored(tmp_path):
+  write_checkpoint(tmp_path, LLAMA)
+  (tmp_path / "adapter_config.json").write_text("{}")
+  with pytest.raises(InputError, match=r"adapter_config.json: found an adapter \(LoRA\), which is not applied"):
+    load(tmp_path)
+  (tmp_path / "config.json").unlink()  # a directory of an adapter alone is told the same
+  with pytest.raises(InputError, match=r"adapter_config.json: found an adapter"):
+    load(tmp_path)
+
+
 def test_truncated_weights(tmp_path):
-  _write(tmp_path, LLAMA)
+  write_checkpoint(tmp_path, LLAMA)
   file = tmp_path / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
   with pytest.raises(InputError, match=r"model.safetensors: not a readable safetensors file"):

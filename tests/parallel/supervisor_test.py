@@ -1,4 +1,7 @@
-"""A program's descendants end with it: daemons too, and however the end comes."""
+"""Tests that a program's descendants end with it.
+
+They do so if they are daemons, and however the end comes.
+"""
 
 import os
 import pathlib

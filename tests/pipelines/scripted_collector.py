@@ -106,7 +106,10 @@ def names_of(drawn):
 
 
 def saved(collector, path):
-  """What a checkpoint has of a collector: its JSON state, and its files under `path`."""
+  """Returns what a checkpoint has of a collector.
+
+  That is its JSON state, and its files under `path`.
+  """
   for name, content in collector.saved_files().items():
     (path / name).write_bytes(content())
   return json.loads(json.dumps(collector.state()))

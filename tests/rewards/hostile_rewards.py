@@ -113,7 +113,7 @@ def pid(texts, rows):
 
 
 def is_open(texts, rows):
-  """1 if a forked process has a socket."""
+  """Returns 1 if a forked process has a socket."""
   del rows
   rewards = []
   for _ in texts:

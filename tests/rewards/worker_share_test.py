@@ -1,4 +1,7 @@
-"""How many calls a share makes and what failures may cost, with a made-up worker and a made-up clock."""
+"""Tests how many calls a share makes and what failures may cost.
+
+The worker and the clock are made up.
+"""
 
 import pytest
 
@@ -9,7 +12,10 @@ DEFAULT = Limits(answer_seconds=10.0, batch_seconds=60.0)
 
 
 class MadeUp:
-  """A worker whose answers are "SECONDS", "hang", "SECONDS crash" or "SECONDS raise"."""
+  """Stands in for a worker.
+
+  Its answers are "SECONDS", "hang", "SECONDS crash" or "SECONDS raise".
+  """
 
   def __init__(self, start_seconds=0.0):
     self.now, self.failures, self.calls, self.limits = 0.0, 0, [], []

@@ -1,4 +1,4 @@
-"""Which errors are a disk's, however they are wrapped."""
+"""Tests which errors are a disk's, however they are wrapped."""
 
 import errno
 

@@ -1,4 +1,7 @@
-"""TensorBoard's event files: the format of records is tested in journal_test."""
+"""Tests TensorBoard's event files.
+
+The format of records is tested in journal_test.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which files under rollouts/ are a run's, and what becomes of the others."""
+"""Tests which files under rollouts/ are a run's, and what becomes of the others."""
 
 from posttrain_jax.runs import rollout_files
 from posttrain_jax.runs.rollout_files import GROUPS_SUFFIX, SAMPLES_SUFFIX

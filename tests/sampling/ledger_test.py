@@ -134,7 +134,7 @@ def test_no_place_leaves_requests_waiting():
 
 
 def looks(count, length_of):
-  """How often a length was looked at while `count` one-token answers ran."""
+  """Counts how often a length was looked at while `count` answers of one token ran."""
   ledger, places = new_ledger(prefill_width=4)
   for index in range(count):
     ledger.add(prompt(index, length_of(index)), [None] * 2)

@@ -171,7 +171,7 @@ def wait_for(condition):
 
 
 def command_of(process):
-  """The command line of /proc/PID; empty for one that has ended."""
+  """Returns the command line of /proc/PID; empty for one that has ended."""
   try:
     return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
   except OSError:
