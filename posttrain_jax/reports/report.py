@@ -48,7 +48,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   if (workdir / "warmup" / "metrics.jsonl").exists():
     warm_up = run_metrics.columns(run_metrics.read_records(workdir / "warmup" / "metrics.jsonl", notices))
 
-  samples = sampled_steps(workdir / "rollouts", notices)
+  samples, pictures = sampled_steps(workdir / "rollouts", notices), _pictures(workdir, notices)
   environment = page_environment(pathlib.Path(__file__).parent)
   environment.filters |= {"number": facts.format_number, "signed": facts.format_signed}
   page = environment.get_template("report.html.jinja").render(
@@ -59,7 +59,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     sections=[(title, *_folded(panels, columns)) for title, panels in training_panels.sections(columns)],
     warm_up=_drawn(training_panels.warm_up(warm_up), warm_up),
     reading=_reading(columns),
-    pictures=_pictures(workdir, notices),
+    pictures=pictures,
     samples=samples,
     sample_marks=marks(samples),
     config=config,

@@ -48,6 +48,7 @@ def test_what_is_shown_of_an_answer(tmp_path):
   (sample,) = first["samples"]
   assert sample == {
     "text": "4",
+    "extracted": None,
     "length": 1,
     "finish_reason": "length",
     "right": True,
