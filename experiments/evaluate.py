@@ -4,12 +4,18 @@
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name; FILE is JSONL, gzipped or not,
 or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
-(`posttrain_jax.evaluation.public_benchmarks`); flags
-change its settings. Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2
-bad input, 1 anything else.
+(`posttrain_jax.evaluation.public_benchmarks`); flags change its settings.
+
+`--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own, whose mean then
+stands for the accuracy. `--answers=OUT.jsonl` stores every sampled answer with its prompt, reference, extracted answer,
+accuracy and reward.
+
+Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
+else.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -25,6 +31,9 @@ _PATH = absl_flags.DEFINE_string("path", "", "problems: FILE.jsonl, FILE.jsonl.g
 _LIMIT = absl_flags.DEFINE_integer("limit", 0, "the first so many problems only; 0: all", lower_bound=0)
 _SLOTS = absl_flags.DEFINE_integer("slots", 64, "answers drawn at the same time", lower_bound=1)
 _SEED = absl_flags.DEFINE_integer("seed", 0, "of the draws")
+_REWARD = absl_flags.DEFINE_string("reward", None, "MODULE:FUNCTION or FILE.py:FUNCTION that judges; None: the task's")
+_REWARD_OPTIONS = absl_flags.DEFINE_string("reward_options", "{}", "its keyword arguments, a JSON object")
+_ANSWERS = absl_flags.DEFINE_string("answers", None, "JSONL file to write, a line for each sampled answer")
 _SETTINGS = [
   absl_flags.DEFINE_integer("samples", None, "answers per problem; None: the task's", lower_bound=1),
   absl_flags.DEFINE_integer("max_new_tokens", None, "cap on an answer; None: the task's", lower_bound=1),
@@ -37,9 +46,13 @@ absl_flags.mark_flags_as_required(["model", "task"])
 def main():
   import rich.console
 
+  from posttrain_jax import atomic_files
   from posttrain_jax.assembly.model import Which, open_policy
+  from posttrain_jax.evaluation.answer_records import answer_lines
   from posttrain_jax.evaluation.evaluate import evaluate
   from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS
+  from posttrain_jax.local_path import output_file
+  from posttrain_jax.rewards.extract import find_answer
   from posttrain_jax.runs.summary import metrics_table
   from posttrain_jax.types import InputError
 
@@ -47,13 +60,31 @@ def main():
   if _TASK.value not in BENCHMARKS:
     raise InputError(f"--task={_TASK.value}: expected one of {', '.join(BENCHMARKS)}")
   settings = {flag.name: flag.value for flag in _SETTINGS if flag.value is not None}
+  if _REWARD.value is not None:
+    settings |= {"verifier": _REWARD.value, "options": _reward_options()}
   benchmark = dataclasses.replace(BENCHMARKS[_TASK.value], **settings)
+  stored = None if _ANSWERS.value is None else output_file(_ANSWERS.value, "--answers")
   policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
-  metrics, _ = evaluate(policy, benchmark, _PATH.value, limit=_LIMIT.value, slots=_SLOTS.value, seed=_SEED.value)
+  metrics, groups = evaluate(policy, benchmark, _PATH.value, limit=_LIMIT.value, slots=_SLOTS.value, seed=_SEED.value)
+  if stored is not None:
+    lines = answer_lines(groups, policy.tokenizer.decode, functools.partial(find_answer, style=benchmark.style))
+    atomic_files.write_text(stored, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
   print(f"{_TASK.value}, {metrics['problems']} problems, {benchmark.samples} samples each: {_MODEL.value}", flush=True)
   rich.console.Console().print(metrics_table(metrics))
   values = {name: None if math.isnan(value) else value for name, value in metrics.items()}
   print(json.dumps({"task": _TASK.value, **values, "seconds": round(time.perf_counter() - start, 2)}))
+
+
+def _reward_options() -> dict:
+  from posttrain_jax.types import InputError
+
+  try:
+    options = json.loads(_REWARD_OPTIONS.value)
+  except ValueError:
+    options = None
+  if not isinstance(options, dict):
+    raise InputError(f"--reward_options={_REWARD_OPTIONS.value}: expected a JSON object, such as '{{\"limit\": 20}}'")
+  return options
 
 
 if __name__ == "__main__":

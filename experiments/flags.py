@@ -34,7 +34,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import config_entries, config_help
+from experiments import config_entries, config_help, messages
 from posttrain_jax.local_path import local_path
 from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.preemption import Preempted
@@ -143,6 +143,7 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       raise
 
   def main_or_exit(arguments: tuple) -> None:
+    messages.print_plainly()
     _keep_compiled_programs()
     try:
       main(*arguments)

@@ -3,10 +3,13 @@
     python -m experiments.score --model=PATH_OR_NAME --input=rows.jsonl --output=scores.jsonl [--greedy_tokens=24]
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A row is {"tokens": [...]} or
-{"text": "..."}; the output has "tokens", "logprobs" (one fewer) and "greedy" for each, in the same order. A reward
-model (a run of `experiments.reward_model`, or a Hugging Face classifier with one label) gives "tokens" and "reward",
-the score at the row's last token; --greedy_tokens has no meaning then. The last line printed is one JSON object. Exit
-codes: 0 done, 2 bad input, 1 anything else.
+{"text": "..."}; the output has "tokens", "text", "logprobs" (one fewer), "greedy" and "greedy_text" for each, in the
+same order. With --stop, a greedy continuation ends at the first end token.
+
+A reward model (a run of `experiments.reward_model`, or a Hugging Face classifier with one label) gives "tokens", "text"
+and "reward", the score at the row's last token; --greedy_tokens and --stop have no meaning then. If the model comes
+without a tokeniser, there are no texts. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1
+anything else.
 """
 
 import json
@@ -21,6 +24,7 @@ _INPUT = absl_flags.DEFINE_string("input", None, "JSONL file of rows")
 _OUTPUT = absl_flags.DEFINE_string("output", None, "JSONL file to write")
 _GREEDY_TOKENS = absl_flags.DEFINE_integer("greedy_tokens", 24, "tokens of the greedy continuation", lower_bound=0)
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
+_STOP = absl_flags.DEFINE_bool("stop", False, "end a greedy continuation at the first end token")
 absl_flags.mark_flags_as_required(["model", "input", "output"])
 
 
@@ -30,7 +34,9 @@ def main():
 
   start = time.perf_counter()
   which = Which(_CHECKPOINT.value) if _CHECKPOINT.value else None
-  counts = score(_MODEL.value, _INPUT.value, _OUTPUT.value, greedy_tokens=_GREEDY_TOKENS.value, which=which)
+  counts = score(
+    _MODEL.value, _INPUT.value, _OUTPUT.value, greedy_tokens=_GREEDY_TOKENS.value, which=which, stop=_STOP.value
+  )
   print(json.dumps({**counts, "seconds": round(time.perf_counter() - start, 2), "output": _OUTPUT.value}))
 
 

@@ -35,6 +35,22 @@ def local_path(path: str | os.PathLike, where: str = "") -> pathlib.Path:
     raise _error(f"{said}: {error}, expected a path of this machine") from None
 
 
+def output_file(path: str | os.PathLike, where: str) -> pathlib.Path:
+  """Returns the path of a file to write, checked before the work.
+
+  Args:
+    path: as a user wrote it.
+    where: the flag that it comes from.
+
+  Raises:
+    InputError: as `local_path`, or if the path is a directory or its folder does not exist.
+  """
+  output = local_path(path, where)
+  if not output.absolute().parent.is_dir() or output.is_dir():
+    raise _error(f"{where}={path}: expected a file in a directory that exists")
+  return output
+
+
 def _error(text: str) -> ValueError:
   from posttrain_jax.types import InputError  # imports JAX, which a wrong flag should not wait for
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # From the bottom up. Each part may import itself and these; data, rewards, sampling and learner know nothing of each
 # other, and neither do rollouts and assembly.
-MODELS = {"types", "atomic_files", "local_path", "losses", "parallel"}
+MODELS = {"types", "atomic_files", "local_path", "progress", "losses", "parallel"}
 DATA = MODELS | {"models"}
 RUNS = DATA | {"data", "rewards", "sampling", "learner"}
 EVALUATION = RUNS | {"runs", "rollouts", "assembly"}
@@ -21,6 +21,7 @@ ALLOWED = {
   "types": set(),
   "atomic_files": set(),
   "local_path": {"types"},
+  "progress": set(),
   "losses": set(),
   "parallel": {"types"},
   "models": MODELS,

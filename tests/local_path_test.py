@@ -9,7 +9,7 @@ from posttrain_jax.assembly import model
 from posttrain_jax.data.prompts import file_digest, read_jsonl
 from posttrain_jax.data.tokenizer import load_tokenizer
 from posttrain_jax.evaluation.score import score
-from posttrain_jax.local_path import local_path
+from posttrain_jax.local_path import local_path, output_file
 from posttrain_jax.models.load import resolve
 from posttrain_jax.pipelines.dpo import ReferenceCache
 from posttrain_jax.reports.run_curves import write_curves
@@ -83,3 +83,10 @@ def test_and_the_home_directory(what, tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   (tmp_path / "config.json").write_text('{"a": 1}')
   assert TAKES_A_PATH[what]("~/config.json" if what != "config.json" else "~")
+
+
+def test_an_output_is_a_file_in_a_directory_that_exists(tmp_path):
+  assert output_file(tmp_path / "new.jsonl", "--output") == tmp_path / "new.jsonl"
+  for wrong in (tmp_path, tmp_path / "absent" / "new.jsonl"):
+    with pytest.raises(InputError, match=f"--answers={wrong}: expected a file in a directory that exists"):
+      output_file(wrong, "--answers")

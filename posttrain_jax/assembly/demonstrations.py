@@ -164,7 +164,7 @@ def lay_out(
   validation = in_batches(encode(section, held_out, tokenizer)[0]) if held_out else None
   facts = {
     "data/examples": batches.num_examples,
-    "data/over_limit": changed,
+    f"data/over_limit_{'cut' if section.too_long == supervised.TooLongExample.CUT else 'dropped'}": changed,
     "data/rows": batches.num_rows,
     "data/tokens": batches.num_tokens,
     "data/learned": batches.num_learned,

@@ -36,6 +36,10 @@ class PromptStream:
     self._prompts = prompts
     self._order = grain.MapDataset.range(len(prompts)).shuffle(seed=seed).repeat()  # every epoch has its own order
 
+  def __len__(self) -> int:
+    """Counts the prompts of an epoch, the retired ones included."""
+    return len(self._prompts)
+
   @property
   def epoch(self) -> int:
     """Returns the epoch of the next position, counted from 0."""

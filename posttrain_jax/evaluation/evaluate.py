@@ -91,7 +91,8 @@ def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> Pr
 
 
 def _rewards(benchmark: Benchmark, judges: int) -> RewardSettings:
-  correct = RewardFunctionSettings(function=benchmark.verifier, weight=1.0, options={"style": str(benchmark.style)})
+  options = {"style": str(benchmark.style)} if benchmark.options is None else benchmark.options
+  correct = RewardFunctionSettings(function=benchmark.verifier, weight=1.0, options=options)
   return RewardSettings(
     accuracy="correct",
     workers=judges,

@@ -1,6 +1,8 @@
 """Lists how public benchmarks are asked and judged, for `experiments.evaluate --task`."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from posttrain_jax.assembly.prompts import Task
 from posttrain_jax.rewards.extract import AnswerStyle
@@ -23,7 +25,8 @@ class Benchmark:
   Attributes:
     template: put around a problem's text; models with a chat template get it as the user's turn.
     style: where an answer has to state its result.
-    verifier: "module:function" of the reward function that judges; it takes `style`.
+    verifier: "module:function" or "file.py:function" of the reward function that judges.
+    options: keyword arguments of the verifier; None for one that takes `style` alone.
     samples: answers per problem.
     temperature: of sampling; a greedy answer is drawn besides.
     top_p: nucleus of sampling.
@@ -34,6 +37,7 @@ class Benchmark:
   template: str
   style: AnswerStyle
   verifier: str = _EXACT
+  options: Mapping[str, Any] | None = None
   samples: int = 8
   temperature: float = 1.0
   top_p: float = 1.0

@@ -18,7 +18,7 @@ import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax import atomic_files
+from posttrain_jax import atomic_files, progress
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
@@ -85,7 +85,7 @@ def compute_logprobs(
 ) -> np.ndarray:
   """Computes the same without a cache."""
   program = logprob_program(model, mesh, chunk)
-  rows, values = batch_sharding(mesh), None
+  rows, values, done = batch_sharding(mesh), None, 0
   for batch in batches:
     with jax.set_mesh(mesh):
       sums = fetch(program(params, spread(batch, rows)))
@@ -93,6 +93,8 @@ def compute_logprobs(
       values = np.full((num_rows, sums.shape[1]), np.nan, np.float32)
     real = batch.index >= 0
     values[batch.index[real]] = sums[real]
+    done += int(real.sum())
+    progress.report("comparisons", done, num_rows)
   assert values is not None and np.isfinite(values).all()
   return values
 

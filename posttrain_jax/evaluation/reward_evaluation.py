@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.preference_metrics import pair_metrics
@@ -25,7 +26,11 @@ _TOKENS_PER_BATCH = 4096
 
 
 class RewardEvaluation:
-  """Scores held-out comparisons and demonstrations with parameters that are being trained."""
+  """Scores held-out comparisons and demonstrations with parameters that are being trained.
+
+  Attributes:
+    scores: of the answers at the last evaluation, float32 [K] for each held-out comparison.
+  """
 
   def __init__(
     self,
@@ -48,6 +53,7 @@ class RewardEvaluation:
       pad_id: fills up rows.
     """
     self._comparisons, self._demonstrations, self._mesh = comparisons, demonstrations, mesh
+    self.scores: list[np.ndarray] = []
     self._batches = []
     if comparisons:
       laid_out = ComparisonBatches(comparisons, batch_size=batch_size, seed=0, pad_id=pad_id)
@@ -104,14 +110,15 @@ class RewardEvaluation:
 
   def _pairs(self, params: nnx.State) -> tuple[np.ndarray, np.ndarray, list, tuple[np.ndarray, np.ndarray], list]:
     """Returns all pairs: scores of winners and losers, strengths, lengths, and their comparison."""
-    found: list[np.ndarray] = []
-    for batch in self._batches:
+    self.scores = []
+    for done, batch in enumerate(self._batches, 1):
       with jax.set_mesh(self._mesh):
         scores = np.asarray(self._answers(params, batch))
-      found.extend(scores[batch.index >= 0])
+      self.scores.extend(scores[batch.index >= 0])
+      progress.report("batches", done, len(self._batches))
     rows = [
       (scores[i], scores[j], comparison.strength_of(i, j), len(comparison.answers[i]), len(comparison.answers[j]), n)
-      for n, (comparison, scores) in enumerate(zip(self._comparisons, found))
+      for n, (comparison, scores) in enumerate(zip(self._comparisons, self.scores))
       for i, j in comparison.beaten()
     ]
     winners, losers, strengths, longer, shorter, sources = zip(*rows)

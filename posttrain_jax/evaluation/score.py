@@ -18,7 +18,7 @@ from posttrain_jax import atomic_files, losses
 from posttrain_jax.assembly.model import Which, find_tokenizer, load_model
 from posttrain_jax.data.prompts import Row, read_jsonl
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.local_path import local_path
+from posttrain_jax.local_path import output_file
 from posttrain_jax.models.buckets import bucket, map_rows
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
@@ -36,7 +36,13 @@ _CACHED_TOKENS = 32_768  # over all slots of the engine, unless one row alone is
 
 
 def score(
-  model: str, source: str, destination: str, *, greedy_tokens: int = 24, which: Which | None = None
+  model: str,
+  source: str,
+  destination: str,
+  *,
+  greedy_tokens: int = 24,
+  which: Which | None = None,
+  stop: bool = False,
 ) -> dict[str, int]:
   """Scores a file of rows.
 
@@ -45,9 +51,11 @@ def score(
     source: JSONL file of {"tokens": [...]} or {"text": "..."}, the latter encoded with what the tokeniser puts around a
       text by itself. Other columns are ignored.
     destination: JSONL file to write, whole or not at all. A line per row, in order: "tokens"; "logprobs", one fewer, of
-      tokens 1, 2, …; "greedy", the continuation. Of a reward model: "tokens"; "reward".
-    greedy_tokens: length of the continuation, which no stop id ends; a reward model has none.
+      tokens 1, 2, …; "greedy", the continuation. Of a reward model: "tokens"; "reward". With a tokeniser also "text",
+      the row's, and "greedy_text", the continuation's.
+    greedy_tokens: length of the continuation; a reward model has none.
     which: which checkpoint of a workdir.
+    stop: ends a continuation at the first stop id, which it keeps. Its text does not.
 
   Returns:
     Counts: "rows" and "tokens".
@@ -55,26 +63,34 @@ def score(
   Raises:
     InputError: if the model or a row is not fit for use, with file and line, before anything is computed or written.
   """
-  output = local_path(destination, "--output")
-  if not output.absolute().parent.is_dir() or output.is_dir():
-    raise InputError(f"--output={destination}: expected a file in a directory that exists")
+  output = output_file(destination, "--output")
   lines = read_jsonl(source)
   config, params = load_model(model, which)
   config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE)
   tokenizer = find_tokenizer(model)
+  if stop and tokenizer is None:
+    raise InputError(f"--stop: {model} comes without a tokeniser, which names the tokens that end a text")
   rows = [row_tokens(line, tokenizer, config.vocab_size) for line in lines]
+  records: list[dict[str, Any]] = [{"tokens": tokens} for tokens in rows]
+  if tokenizer is not None:
+    for record, line in zip(records, lines):
+      text = line.columns.get("text")
+      record["text"] = tokenizer.decode(record["tokens"]) if text is None else text
   with jax.default_matmul_precision("highest"):
     if config.scalar_head:
       rewards = ModelReward(config, params, tokens_per_batch=_tokens_per_batch(rows)).score(rows)
-      records = [{"tokens": tokens, "reward": reward} for tokens, reward in zip(rows, rewards.tolist())]
+      for record, reward in zip(records, rewards.tolist()):
+        record["reward"] = reward
     else:
       params = jax.device_put(params, jax.devices()[0])
       logprobs = row_logprobs(config, params, rows)
-      greedy = greedy_continuations(config, params, rows, greedy_tokens)
-      records = [
-        {"tokens": tokens, "logprobs": values.tolist(), "greedy": continuation.tolist()}
-        for tokens, values, continuation in zip(rows, logprobs, greedy)
-      ]
+      stop_ids = tokenizer.stop_ids if stop else ()
+      greedy = greedy_continuations(config, params, rows, greedy_tokens, stop_ids=stop_ids)
+      for record, values, continuation in zip(records, logprobs, greedy):
+        record |= {"logprobs": values.tolist(), "greedy": continuation.tolist()}
+        if tokenizer is not None:
+          ended = stop and len(continuation) and continuation[-1] in stop_ids
+          record["greedy_text"] = tokenizer.decode(continuation[:-1] if ended else continuation)
   atomic_files.write_text(output, "".join(json.dumps(record) + "\n" for record in records))
   return {"rows": len(rows), "tokens": sum(map(len, rows))}
 
@@ -133,16 +149,24 @@ def row_logprobs(config: TransformerConfig, params: nnx.State, rows: Sequence[Se
 
 
 def greedy_continuations(
-  config: TransformerConfig, params: nnx.State, rows: Sequence[Sequence[int]], count: int
+  config: TransformerConfig,
+  params: nnx.State,
+  rows: Sequence[Sequence[int]],
+  count: int,
+  *,
+  stop_ids: tuple[int, ...] = (),
 ) -> list[np.ndarray]:
-  """Draws the `count` most likely tokens after each row by the engine, int32 [count] each."""
+  """Draws the `count` most likely tokens after each row, int32 [n] each.
+
+  n is `count`, or less if a stop id ends the continuation.
+  """
   if count == 0:
     return [np.zeros((0,), np.int32)] * len(rows)
   longest = max(map(len, rows))
   slots = max(1, min(_MAX_SLOTS, len(rows), _CACHED_TOKENS // (longest + count)))
   engine = Engine(
     config,
-    SamplingConfig(temperature=0.0),
+    SamplingConfig(temperature=0.0, stop_ids=stop_ids),
     seed=0,
     slots=slots,
     max_prompt_length=longest,

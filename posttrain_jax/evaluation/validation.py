@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.learner import supervised
 from posttrain_jax.models.config import TransformerConfig
@@ -36,8 +37,9 @@ class Validation:
 
   def __call__(self, params: nnx.State) -> dict[str, Any]:
     """Returns the mean loss in nats a token, its exponential, and the number of tokens."""
-    total = np.zeros(2)
-    for batch in self._batches.in_order():
+    total, count = np.zeros(2), -(-self._batches.num_rows // self._batches.batch_size)
+    for index, batch in enumerate(self._batches.in_order()):
+      progress.report("batches", index, count)
       with jax.set_mesh(self._mesh):
         total += np.array([float(value) for value in self._sums(params, spread(batch, self._sharding))])
     loss = float(total[0] / max(total[1], 1))

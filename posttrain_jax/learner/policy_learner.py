@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.learner import policy_gradient, supervised
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.division import Division
@@ -141,6 +142,9 @@ class PolicyLearner:
           batch = spread(self.with_text(part, version + len(found)), self.scorer.batch_sharding)
           self.state, metrics = self.update[i == 0](self.state, batch)
           found.append(metrics)
+        if i:
+          jax.block_until_ready(found[:-1])  # one update stays queued, so that the device does not wait
+          progress.report("updates", i, len(parts))
     found = jax.device_get(found)
     for metrics in found:
       self.skipped.count(bool(metrics["skipped_updates"]))

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_batch import PolicyBatch
@@ -78,8 +79,11 @@ class Scorer:
   def __call__(self, params: nnx.State, batch: Batch) -> np.ndarray:
     """Scores a batch of host arrays with any number of prompts: [P, G, ...]."""
     params = jax.device_put(params, self.shardings)  # they may be kept in other memory
+    parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
     with jax.set_mesh(self._mesh):
-      parts = [fetch(self.run(params, part)) for part in self.split(batch)]
+      for part in self.split(batch):
+        parts.append(fetch(self.run(params, part)))
+        progress.report("batches scored", len(parts), count)
     # [updates][M, P R / M, G / R, ...] back to the order of the prompts.
     values = np.concatenate([np.concatenate(list(part)) for part in parts])
     return values.reshape(*batch.answers.shape[:2], *values.shape[2:])

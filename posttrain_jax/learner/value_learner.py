@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.learner import value
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division
@@ -103,9 +104,10 @@ class ValueLearner(BatchLearner):
       returns=returns,
     )
     found = []
-    for indices in order:
-      for rows in indices.reshape(-1, self._prompts_per_update):
-        part = jax.tree.map(lambda x, rows=rows: x[rows], whole)
-        if part.mask.any():
-          found.append(self.train(part))
+    updates = [rows for indices in order for rows in indices.reshape(-1, self._prompts_per_update)]
+    for done, rows in enumerate(updates, 1):
+      part = jax.tree.map(lambda x, rows=rows: x[rows], whole)
+      if part.mask.any():
+        found.append(self.train(part))
+      progress.report("updates of the values", done, len(updates))
     return {f"value/{name}": metric for name, metric in combine(found).items()}

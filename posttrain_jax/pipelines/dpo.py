@@ -12,7 +12,6 @@ A config with an `online` section samples its own pairs instead: `pipelines.onli
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import ml_collections
 
@@ -24,6 +23,7 @@ from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.own_data import without_procedural
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
@@ -32,12 +32,12 @@ from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
 from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.memory import Memory
-from posttrain_jax.parallel.processes import is_main, refuse_several
+from posttrain_jax.parallel.processes import refuse_several
 from posttrain_jax.pipelines import offline, online_dpo
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.pipelines.supervised import WarmUpSettings
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
 from posttrain_jax.runs.settings import parse
@@ -164,8 +164,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       evaluate_first=True,
       facts=data.facts,
     )
-  if settings.logging.report and is_main():
-    write_report(directory.path)
+  end_run(directory.path, report=settings.logging.report)
 
 
 def _evaluation(
@@ -174,7 +173,7 @@ def _evaluation(
   learner: BatchLearner,
   evaluator: Evaluator,
   held_out: Sequence[Comparison],
-) -> Callable[[], dict[str, Any]]:
+) -> Callable[[], offline.Evaluated]:
   """Makes what `offline.fit` evaluates with, while the learner still has the reference's parameters."""
   model, objective, preferred = run.policy.model, settings.objective, None
   hand_over = hand_over_of_learner(learner, model, run.mesh)
@@ -191,13 +190,13 @@ def _evaluation(
     )
   kl = run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk)
 
-  def evaluate() -> dict[str, Any]:
+  def evaluate() -> offline.Evaluated:
     params = learner.state.params
     metrics, groups = evaluator(hand_over(params), learner.version)
     if preferred is not None:
       metrics |= {f"eval/preferences/{name}": value for name, value in preferred(params).items()}
     if kl is not None:
       metrics |= kl.of_sets(groups, "kl_to_reference")
-    return metrics
+    return metrics, sampled_records(groups, run.policy.tokenizer.decode)
 
   return evaluate

@@ -23,7 +23,7 @@ from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.supervised import FittingSettings, fit
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import EvaluationTimes, ReportSettings
 from posttrain_jax.runs.settings import at_least, parse
@@ -126,8 +126,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run.digests |= data.digests
     directory, preemption = run.open(workdir, settings)
     fit(settings, run.policy, run.mesh, data, directory.path, evaluation, preemption, seed=settings.seed)
-  if settings.logging.report:
-    write_report(directory.path)
+  end_run(directory.path, report=settings.logging.report)
 
 
 def read_judgements(section: JudgementSettings) -> JudgementRows:

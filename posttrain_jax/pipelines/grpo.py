@@ -30,12 +30,11 @@ import numpy as np
 from posttrain_jax.assembly.judges import OverlongFilter
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.parallel.memory import keep
-from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines.advantages import step_advantages
 from posttrain_jax.pipelines.grpo_parts import GRPOParts, assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import AtCap, Outcome
@@ -130,8 +129,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     keeper.finish()
     if parts.silent.ending:
       keeper.say(parts.silent.ending)
-  if settings.logging.report and is_main():
-    write_report(parts.directory.path)
+  end_run(parts.directory.path, report=settings.logging.report)
 
 
 def _refreshes(settings: GRPOSettings, parts: GRPOParts) -> bool:
@@ -158,6 +156,7 @@ def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitSta
     title="train",
     preemption=parts.preemption,
     clock=parts.clock,
+    data=parts.data,
   )
   if keeper.restored is None:
     return keeper, 0

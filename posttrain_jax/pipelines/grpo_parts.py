@@ -54,6 +54,7 @@ class GRPOParts:
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
+    data: words about what is trained on.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
     find_answer: text to its final answer, as the verifier reads it.
     silent: counts the steps that trained nothing.
@@ -71,6 +72,7 @@ class GRPOParts:
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
+  data: str
   kl_to_start: KLToReference | None
   find_answer: Callable[[str], str | None]
   silent: SilentSteps
@@ -180,6 +182,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
+    data="stored groups" if settings.replay else f"{len(prompts)} prompts",
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
     silent=SilentSteps(),

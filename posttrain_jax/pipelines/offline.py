@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flax import nnx
@@ -21,6 +21,7 @@ from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.sections import CheckpointSettings, EvaluationTimes, LoggingSettings, LoopSettings
 from posttrain_jax.runs.settings import at_least
+from posttrain_jax.runs.start_line import describe_data
 from posttrain_jax.types import InputError
 
 
@@ -54,6 +55,8 @@ class OfflineSettings(UpdateSettings):
   logging: LoggingSettings
 
 
+# (metrics, records of some of the evaluated answers, as `rollouts.group_json` makes them)
+Evaluated = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 Settings = TypeVar("Settings", bound=OfflineSettings)
 
 
@@ -109,7 +112,7 @@ def fit(
   path: pathlib.Path,
   *,
   title: str,
-  evaluate: Callable[[], Mapping[str, Any]],
+  evaluate: Callable[[], Evaluated],
   preemption: Preemption,
   evaluate_first: bool,
   facts: Mapping[str, float] | None = None,
@@ -122,7 +125,7 @@ def fit(
     batch: the batch of a step; steps count from 0.
     path: an existing directory that the run owns.
     title: what the terminal calls the run.
-    evaluate: metrics of the learner's current parameters.
+    evaluate: measures the learner's current parameters. The answers that it returns are kept in rollouts/.
     preemption: whether SIGTERM arrived.
     evaluate_first: also evaluates what training starts from, as step 0.
     facts: what is known of the data before training; written with the run's first row, which is in every checkpoint.
@@ -136,13 +139,12 @@ def fit(
   """
   with contextlib.ExitStack() as stack:
     abstract = abstract_like(learner.state, learner.shardings)
-    keeper = Keeper(stack, path, settings, abstract, title=title, preemption=preemption)
+    data = describe_data(facts or {})
+    keeper = Keeper(stack, path, settings, abstract, title=title, preemption=preemption, data=data)
     first = 0 if evaluate_first and settings.eval.every else 1
     if keeper.restored is not None:
       learner.state, first = keeper.restored.state, keeper.step + 1
       learner.skipped.in_a_row = keeper.restored.extra["skipped_in_a_row"]
-    elif facts:
-      keeper.say("  ".join(f"{name} {value:.6g}" for name, value in facts.items()))
 
     for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = dict(facts or {}) if keeper.restored is None and step == first else {}
@@ -151,7 +153,10 @@ def fit(
           metrics |= learner.train(batch(step - 1))
       if keeper.evaluates(step):
         with keeper.clock.phase("eval"):
-          metrics |= evaluate()
+          found, answers = evaluate()
+        metrics |= found
+        if answers:
+          keeper.journal.write_rollouts(step, ({"step": step, **record} for record in answers))
       metrics = {"updates": learner.version, **metrics}
       if keeper.end(
         step,

@@ -16,11 +16,12 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
+from posttrain_jax import progress
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs, frozen_copy
 from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.rewards import extract
 from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.metrics import describe_unselected
@@ -49,7 +50,15 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     reference = frozen_copy(learner.state.params)
     abstract = abstract_like(learner.state, learner.shardings)
     saved = with_more(abstract, reference=abstract.params)
-    keeper = Keeper(stack, parts.directory.path, settings, saved, title="online dpo", preemption=parts.preemption)
+    keeper = Keeper(
+      stack,
+      parts.directory.path,
+      settings,
+      saved,
+      title="online dpo",
+      preemption=parts.preemption,
+      data=f"{len(stream)} prompts",
+    )
     first, silent = 0, silent_steps.SilentSteps()
     find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
     if keeper.restored is not None:
@@ -93,8 +102,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     keeper.finish()
     if silent.ending:
       keeper.say(silent.ending)
-  if settings.logging.report:
-    write_report(parts.directory.path)
+  end_run(parts.directory.path, report=settings.logging.report)
 
 
 def _update(
@@ -123,5 +131,6 @@ def _update(
       chunk=settings.objective.logprob_chunk,
     )
     metrics.append(parts.learner.train(ReferencedBatch(batch, logprobs)))
+    progress.report("updates", update + 1, updates)
   means = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]} if metrics else {}
   return means | {"pairs": len(pairs), "pairs/share": len(pairs) / len(groups)}

@@ -30,7 +30,7 @@ from posttrain_jax.learner.state import TrainState, abstract_like, train_state_o
 from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.rewards import extract
 from posttrain_jax.rollouts import silent_steps
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
@@ -69,6 +69,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       title="ppo",
       preemption=parts.preemption,
       clock=parts.clock,
+      data=f"{len(stream)} prompts",
     )
     clock, counts = keeper.clock, silent_steps.SilentSteps()
     if keeper.restored is not None:
@@ -149,8 +150,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     keeper.finish()
     if counts.ending:
       keeper.say(counts.ending)
-  if settings.logging.report:
-    write_report(parts.directory.path)
+  end_run(parts.directory.path, report=settings.logging.report)
 
 
 def _saved(policy: TrainState, value: TrainState, average: nnx.State | None) -> dict[str, Any]:

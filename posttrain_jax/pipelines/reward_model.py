@@ -13,7 +13,6 @@ itself, not the others.
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import ml_collections
 
@@ -22,6 +21,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode,
 from posttrain_jax.assembly.model import ModelSettings, Policy, save_description
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Margins
+from posttrain_jax.evaluation.answer_records import scored_records
 from posttrain_jax.evaluation.calibration import pair_confidence
 from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
 from posttrain_jax.learner import reward_model
@@ -32,8 +32,8 @@ from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.reports.reliability_figure import plot_reliability
-from posttrain_jax.reports.report import write_report
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
@@ -131,9 +131,9 @@ def _fit(
     model, data.held_out, demonstrations, mesh, batch_size=settings.batch_size, pad_id=policy.tokenizer.pad_id or 0
   )
 
-  def evaluate() -> dict[str, Any]:
+  def evaluate() -> offline.Evaluated:
     metrics, learner.state = evaluation(learner.state)
-    return metrics
+    return metrics, scored_records(data.held_out, evaluation.scores, policy.tokenizer.decode)
 
   offline.fit(
     settings,
@@ -150,5 +150,4 @@ def _fit(
   if margins is not None:
     title = "Reward model on held-out comparisons"
     plot_reliability(path / "reliability.png", *pair_confidence(margins), title=title)
-  if settings.logging.report:
-    write_report(path)
+  end_run(path, report=settings.logging.report, scores=True)

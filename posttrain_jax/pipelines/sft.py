@@ -19,11 +19,10 @@ from posttrain_jax.evaluation.evaluator import EvaluationSettings
 from posttrain_jax.evaluation.own_data import follows_data, without_procedural
 from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines import offline, supervised
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.supervised import SupervisedSettings
-from posttrain_jax.reports.report import write_report
+from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.sections import ReportSettings
 from posttrain_jax.runs.settings import parse
 
@@ -96,8 +95,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       seed=settings.seed,
       optimizer_kept=settings.memory.optimizer,
     )
-  if settings.logging.report and is_main():
-    write_report(directory.path)
+  end_run(directory.path, report=settings.logging.report)
 
 
 def inspect(config: ml_collections.ConfigDict, count: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationData, Demonstrati
 from posttrain_jax.assembly.hand_over import hand_over_of_learner
 from posttrain_jax.assembly.model import Policy, save_description
 from posttrain_jax.data.supervised import Weighting
+from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.validation import Validation
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
@@ -165,11 +166,11 @@ def fit(
   if data.validation is not None:
     validation = Validation(policy.model, data.validation, mesh, logprob_chunk=settings.logprob_chunk)
 
-  def evaluate() -> dict[str, Any]:
-    metrics = {} if evaluator is None else evaluator(hand_over(learner.state.params), learner.version)[0]
+  def evaluate() -> offline.Evaluated:
+    metrics, groups = ({}, {}) if evaluator is None else evaluator(hand_over(learner.state.params), learner.version)
     if validation is not None:
       metrics |= {f"eval/validation/{name}": value for name, value in validation(learner.state.params).items()}
-    return metrics
+    return metrics, sampled_records(groups, policy.tokenizer.decode)
 
   return offline.fit(
     settings,

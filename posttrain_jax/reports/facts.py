@@ -8,15 +8,9 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.reports.panel import Columns, evaluation_sets, measured
+from posttrain_jax.runs.start_line import describe_counts
 
-# Words for these `data/*` keys. Any other key counts rows that were left out or changed, and its name is the reason.
-_DATA = {
-  "data/pairs": "pairs",
-  "data/held_out": "held out",
-  "data/rows": "rows",
-  "data/tokens": "tokens",
-  "data/learned": "learned tokens",
-}
+NOISE = 1e-6  # what float32 leaves of a quantity that is 0, such as the KL of a policy to itself
 
 
 def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
@@ -81,16 +75,8 @@ def _data(columns: Columns, label: str) -> list[tuple[str, str, str]]:
   for noun in ("examples", "comparisons"):
     total = said.pop(f"data/{noun}", None)
     if total is not None:
-      parts = [f"{format_number(int(said.pop(key)))} {words}" for key, words in _DATA.items() if key in said]
-      if "data/packing_efficiency" in said:
-        parts.append(f"rows {said.pop('data/packing_efficiency'):.1%} full".replace("%", " %"))
-      parts += [f"{_reason(key)}: {format_number(int(count))}" for key, count in said.items() if count]
-      return [(label, f"{format_number(int(total))} {noun}", ", ".join(parts))]
+      return [(label, f"{format_number(int(total))} {noun}", ", ".join(describe_counts(said)))]
   return []
-
-
-def _reason(key: str) -> str:
-  return key.removeprefix("data/").replace("_", " ")
 
 
 def _seconds(columns: Columns) -> float:
@@ -104,12 +90,18 @@ def format_number(value: Any, digits: int = 3) -> str:
 
   Args:
     value: anything; "–" stands for what is not a finite number.
-    digits: decimals. A number too small for them is written with an exponent.
+    digits: decimals. A number too small for them is written with an exponent, unless it is below `NOISE`.
   """
   if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
     return "–"
   if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
     return f"{int(value):,}".replace(",", "\u202f").replace("-", "−")
-  value += 0.0  # −0 becomes 0
+  value = 0.0 if abs(value) < NOISE else value + 0.0  # −0 becomes 0
   text = f"{value:.2e}" if value and abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
   return text.replace("-", "−")
+
+
+def format_signed(value: Any, digits: int = 3) -> str:
+  """Formats a change: as `format_number`, with a plus in front of what is above 0."""
+  text = format_number(value, digits)
+  return f"+{text}" if isinstance(value, int | float) and value >= NOISE else text

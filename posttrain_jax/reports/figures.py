@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from posttrain_jax.reports.panel import Columns, Kind, Panel
+from posttrain_jax.reports.panel import Columns, Kind, Panel, is_zero
 
 PALETTE_SIZE = 8
 DASHES = ("", "5 2", "2 2", "7 2 2 2")  # SVG dash arrays, in line order
@@ -46,6 +46,7 @@ _STYLE = {
   "lines.solid_capstyle": "round",
 }
 _SIZE = (5.0, 2.4)  # inches
+LEAST_SPAN = 0.1  # of a y axis, as a share of the largest absolute value on it
 _PLACE = (0.135, 0.175, 0.835, 0.76)  # left, bottom, width, height of the axes; equal in all panels, so they line up
 
 
@@ -95,8 +96,26 @@ def _lines(axes: Axes, panel: Panel, columns: Columns) -> None:
     axes.set_yscale("log")
   elif panel.share:
     axes.set_ylim(-0.02, 1.02)
-  elif not any(np.nan_to_num(columns[curve.key]).any() for curve in panel.curves):
-    axes.set_ylim(-0.02, 1.02)  # a count that stays at 0 has no scale of its own
+  elif is_zero(columns, panel):
+    axes.set_ylim(-0.02, 1.02)  # what stays at 0 has no scale of its own
+  else:
+    keep_flat(axes, noise=panel.noise)
+
+
+def keep_flat(axes: Axes, *, noise: float = 0.0) -> None:
+  """Widens the y axis, if need be, so that a curve that hardly moves looks flat.
+
+  The axis spans at least `LEAST_SPAN` of the largest absolute value on it, and at least ten times the noise.
+
+  Args:
+    axes: with its curves drawn.
+    noise: size of values that are rounding.
+  """
+  low, high = axes.get_ylim()
+  least = max(LEAST_SPAN * max(abs(low), abs(high)), 10 * noise)
+  if high - low < least:
+    middle = (low + high) / 2
+    axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def _stack(axes: Axes, panel: Panel, columns: Columns) -> None:

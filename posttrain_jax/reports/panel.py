@@ -48,6 +48,7 @@ class Panel:
     share: whether values lie in [0, 1].
     smooth: whether a running mean is drawn if there are many points.
     x_label: the x axis label.
+    noise: values up to this size are rounding: they count as 0, and the y axis is never finer than ten of them.
   """
 
   title: str
@@ -58,6 +59,7 @@ class Panel:
   share: bool = False
   smooth: bool = True
   x_label: str = "step"
+  noise: float = 0.0
 
 
 def panel(
@@ -71,6 +73,7 @@ def panel(
   share: bool = False,
   smooth: bool = True,
   x_label: str = "step",
+  noise: float = 0.0,
 ) -> Panel:
   """Returns a panel.
 
@@ -84,10 +87,11 @@ def panel(
     share: whether values lie in [0, 1].
     smooth: whether a running mean is drawn if there are many points.
     x_label: the x axis label.
+    noise: values up to this size are rounding.
   """
   colors = range(len(curves)) if colors is None else colors
   drawn = tuple(PanelCurve(key, label, color) for (key, label), color in zip(curves.items(), colors))
-  return Panel(title, unit, drawn, note, kind, share, smooth, x_label)
+  return Panel(title, unit, drawn, note, kind, share, smooth, x_label, noise)
 
 
 def with_interval(columns: Columns, key: str, label: str, color: int) -> PanelCurve:
@@ -123,3 +127,8 @@ def present(columns: Columns, panels: Sequence[Panel]) -> list[Panel]:
     if curves:
       result.append(dataclasses.replace(each, curves=curves))
   return result
+
+
+def is_zero(columns: Columns, panel: Panel) -> bool:
+  """Tells whether no value of a panel differs from 0 by more than its noise."""
+  return all((np.abs(np.nan_to_num(columns[curve.key])) <= panel.noise).all() for curve in panel.curves)

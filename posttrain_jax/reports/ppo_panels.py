@@ -22,6 +22,7 @@ PANELS: tuple[Panel, ...] = (
     "nats per answer",
     {"kl/answer": "KL(policy ‖ reference)"},
     note="An adaptive coefficient keeps this at its target.",
+    noise=1e-5,
   ),
   panel("KL coefficient", "reward per nat", {"kl/coefficient": "β"}, smooth=False),
   panel("Answers without an end", "share of answers", {"no_end/share": "ran into the cap"}, share=True),

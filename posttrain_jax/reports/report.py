@@ -18,8 +18,9 @@ import numpy as np
 from posttrain_jax import atomic_files
 from posttrain_jax.reports import facts, figures, headline, run_metrics, silence, training_panels
 from posttrain_jax.reports.page import environment as page_environment
-from posttrain_jax.reports.panel import Kind, Panel
-from posttrain_jax.reports.samples import sampled_steps
+from posttrain_jax.reports.panel import Kind, Panel, is_zero
+from posttrain_jax.reports.samples import marks, sampled_steps
+from posttrain_jax.runs import starts
 from posttrain_jax.types import InputError
 
 MAX_POINTS = 600  # along a curve; more steps are averaged in bins
@@ -29,7 +30,7 @@ MAX_PICTURE_BYTES = 4 * 2**20  # of a picture that becomes part of the page
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   """Writes a run's report.html into its workdir.
 
-  It reads config.json, metrics.jsonl, warmup/metrics.jsonl, rollouts/*.jsonl and *.png there.
+  It reads config.json, starts.jsonl, metrics.jsonl, warmup/metrics.jsonl, rollouts/*.jsonl and *.png there.
 
   Returns:
     The report's path.
@@ -47,19 +48,22 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
   if (workdir / "warmup" / "metrics.jsonl").exists():
     warm_up = run_metrics.columns(run_metrics.read_records(workdir / "warmup" / "metrics.jsonl", notices))
 
+  samples, pictures = sampled_steps(workdir / "rollouts", notices), _pictures(workdir, notices)
   environment = page_environment(pathlib.Path(__file__).parent)
-  environment.filters["number"] = facts.format_number
+  environment.filters |= {"number": facts.format_number, "signed": facts.format_signed}
   page = environment.get_template("report.html.jinja").render(
     name=workdir.resolve().name,
     notices=[*silence.warnings(columns), *notices],
     headlines=headline.headlines(columns),
     facts=[*facts.own_sets(config), *facts.facts(columns, warm_up)],
-    sections=[(title, _drawn(panels, columns)) for title, panels in training_panels.sections(columns)],
+    sections=[(title, *_folded(panels, columns)) for title, panels in training_panels.sections(columns)],
     warm_up=_drawn(training_panels.warm_up(warm_up), warm_up),
     reading=_reading(columns),
-    pictures=_pictures(workdir, notices),
-    samples=sampled_steps(workdir / "rollouts", notices),
+    pictures=pictures,
+    samples=samples,
+    sample_marks=marks(samples),
     config=config,
+    starts=starts.read_starts(workdir),
     dashes=figures.DASHES,
     palette_size=figures.PALETTE_SIZE,
     stacked=Kind.STACKED,
@@ -128,6 +132,16 @@ def _bin_width(columns: Mapping[str, np.ndarray]) -> int:
 def _drawn(panels: list[Panel], columns: Mapping[str, np.ndarray]) -> list[tuple[Panel, markupsafe.Markup]]:
   thinned = _thinned(columns)
   return [(panel, markupsafe.Markup(figures.draw(panel, thinned))) for panel in panels]
+
+
+def _folded(
+  panels: list[Panel], columns: Mapping[str, np.ndarray]
+) -> tuple[list[tuple[Panel, markupsafe.Markup]], list[tuple[Panel, markupsafe.Markup]]]:
+  """Draws panels: (those with something to see, those that are 0 throughout)."""
+  drawn: tuple[list, list] = ([], [])
+  for panel, svg in _drawn(panels, columns):
+    drawn[is_zero(columns, panel)].append((panel, svg))
+  return drawn
 
 
 def _reading(columns: Mapping[str, np.ndarray]) -> str:

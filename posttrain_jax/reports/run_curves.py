@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import pathlib
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
@@ -15,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from posttrain_jax.local_path import local_path
 from posttrain_jax.reports import run_metrics
-from posttrain_jax.reports.figures import smoothing_window
+from posttrain_jax.reports.figures import keep_flat, smoothing_window
+from posttrain_jax.reports.metric_titles import axis_label, title_and_unit
 from posttrain_jax.reports.panel import Columns, measured
 from posttrain_jax.types import InputError
 
@@ -23,6 +25,7 @@ FORMATS = (".png", ".svg", ".pdf")
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#b87d00", "#3b9bd0", "#6d6d6d", "#8c6d1f")  # as the report's
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.6, 1.4)), (0, (6, 1.5, 1.5, 1.5)))
 _INK, _RULE = "#55595e", "#d3d4d0"
+_TITLE_WIDTH = 46  # characters
 _STYLE = {
   "font.size": 9,
   "axes.edgecolor": _RULE,
@@ -91,12 +94,14 @@ def write_curves(
     if len(lacking) == len(found):
       raise InputError(f"{metric}: no run has this metric, {_near(metric, found.values())}")
     notices += [f"{label} has no {metric}" for label in lacking]
-  label = x
+  x_label = axis_label(x, next(iter(found.values())))
   if sqrt_x:
-    label = f"√ {x}"
-    found = {run: columns | {label: np.sqrt(np.maximum(columns[x], 0))} for run, columns in found.items()}
+    x, x_label, root_of = f"√ {x}", f"√ {x_label}", x
+    found = {run: columns | {x: np.sqrt(np.maximum(columns[root_of], 0))} for run, columns in found.items()}
   with matplotlib.rc_context(_STYLE):
-    _draw(found, metrics, label).savefig(output, dpi=160, metadata={"Date": None} if output.suffix == ".svg" else None)
+    _draw(found, metrics, x, x_label).savefig(
+      output, dpi=160, metadata={"Date": None} if output.suffix == ".svg" else None
+    )
   return notices
 
 
@@ -121,7 +126,7 @@ def _near(metric: str, found: Iterable[Columns]) -> str:
   return f"expected one like {', '.join(near)}" if near else f"expected one of {len(known)}, such as {known[0]}"
 
 
-def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str) -> Figure:
+def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str, x_label: str) -> Figure:
   across = min(len(metrics), 2 if len(metrics) == 4 else 3)
   down = math.ceil(len(metrics) / across)
   figure = Figure(figsize=(4.3 * across, 2.9 * down + 0.4), layout="constrained")
@@ -132,11 +137,14 @@ def _draw(found: Mapping[str, Columns], metrics: Sequence[str], x: str) -> Figur
       if measured(columns, metric):
         line = _line(axes, columns, metric, x, order)
         handles.setdefault(label, line)
+    keep_flat(axes)
     low, high = axes.get_ylim()
     if low < 0 < high:
       axes.axhline(0, color=_INK, linewidth=0.8, zorder=1)
-    axes.set_title(metric, color="#1d1f21")
-    axes.set_xlabel(x)
+    title, unit = title_and_unit(metric, next(columns for columns in found.values() if measured(columns, metric)))
+    axes.set_title(textwrap.fill(title, _TITLE_WIDTH), color="#1d1f21")
+    axes.set_ylabel(unit)
+    axes.set_xlabel(x_label)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=x in ("updates", "step"), steps=[1, 2, 5, 10]))
   for axes in list(grid)[len(metrics) :]:

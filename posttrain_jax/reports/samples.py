@@ -10,6 +10,9 @@ from posttrain_jax.types import FinishReason
 
 # Number of groups shown of each step, by verdict: some that were trained on, and examples of dropped ones.
 SHOWN = {"trained": 2, "all_right": 1, "all_wrong": 1, "invalid": 1}
+# Methods that sample nothing in training have evaluated groups, or comparisons that a reward model scored. Their files
+# are short; so many are shown of each evaluation set.
+EVALUATED, SHOWN_OF_A_SET = ("evaluated", "scored"), 3
 LONGEST_TEXT = 3000  # characters; of a longer text the beginning and the end are shown
 
 
@@ -30,8 +33,18 @@ def sampled_steps(rollouts: pathlib.Path, notices: list[str]) -> list[tuple[int,
   return result
 
 
+def marks(steps: list[tuple[int, list[dict[str, Any]]]]) -> str:
+  """Explains the marks at the answers that `sampled_steps` chose."""
+  verdicts = {group["verdict"] for _, groups in steps for group in groups}
+  if verdicts == {"scored"}:
+    agrees = "✓ the reward agrees with every comparison of the answer, ✗ it contradicts one."
+    return f"{agrees} The answer of the lowest rank is the best one."
+  moved = "" if verdicts == {"evaluated"} else "▲ made more likely, ▼ made less likely by training; "
+  return f"{moved}✓ right, ✗ wrong, ? no verdict."
+
+
 def _chosen_groups(file: pathlib.Path, notices: list[str]) -> list[dict[str, Any]]:
-  wanted = dict(SHOWN)
+  wanted: dict[tuple[str, str], int] = {(verdict, ""): count for verdict, count in SHOWN.items()}
   groups = []
   with open(file, encoding="utf-8", errors="replace") as lines:
     for number, line in enumerate(lines, 1):
@@ -40,21 +53,27 @@ def _chosen_groups(file: pathlib.Path, notices: list[str]) -> list[dict[str, Any
       try:
         record = json.loads(line)
         verdict = record.get("verdict", "trained" if record.get("accepted") else "")
-        if wanted.get(verdict):
+        kind = verdict, str(record.get("set", ""))
+        if verdict in EVALUATED:
+          wanted.setdefault(kind, SHOWN_OF_A_SET)
+        if wanted.get(kind):
           groups.append(_group(record, verdict))
-          wanted[verdict] -= 1
+          wanted[kind] -= 1
       except (ValueError, TypeError, AttributeError):
         notices.append(f"rollouts/{file.name}, line {number} is no record of a group: it is left out.")
-  return sorted(groups, key=lambda group: list(SHOWN).index(group["verdict"]))
+  order = [*SHOWN, *EVALUATED]
+  return sorted(groups, key=lambda group: order.index(group["verdict"]))
 
 
 def _group(record: Mapping[str, Any], verdict: str) -> dict[str, Any]:
   samples = [_sample(sample) for sample in record.get("samples") or ()]
   return {
     "verdict": verdict,
+    "is_trained": verdict not in EVALUATED,
+    "set": record.get("set", ""),
     "prompt": _clipped(record.get("prompt", "")),
     "prompt_index": record.get("prompt_index"),
-    "reference": _clipped(record.get("answer", "")),
+    "reference": None if record.get("answer") is None else _clipped(record["answer"]),
     "right": sum(sample["right"] is True for sample in samples),
     "valid": sum(sample["right"] is not None for sample in samples),
     "components": list(dict.fromkeys(name for sample in samples for name in sample["components"])),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from posttrain_jax import progress
 from posttrain_jax.learner.checkpoint import Checkpointer, Restored
 from posttrain_jax.learner.checkpoint_folder import finished_steps
 from posttrain_jax.learner.digest import params_sha256
@@ -23,6 +24,7 @@ from posttrain_jax.runs.disk_failure import DiskFailure, disk_failure
 from posttrain_jax.runs.journal import Journal, NoJournal
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.sections import LoopSettings
+from posttrain_jax.runs.start_line import start_line
 from posttrain_jax.types import InputError
 
 
@@ -46,6 +48,7 @@ class Keeper:
     title: str,
     preemption: Preemption,
     clock: Clock | None = None,
+    data: str = "",
   ):
     """Opens the run and restores its newest good checkpoint.
 
@@ -57,6 +60,7 @@ class Keeper:
       title: name of the work on the terminal.
       preemption: tells whether a signal to stop arrived.
       clock: the loop's clock; None makes one.
+      data: words about the data, for the first line on the terminal.
 
     Raises:
       InputError: if no checkpoint is good, or if the journal is not what the checkpoint includes.
@@ -82,8 +86,12 @@ class Keeper:
     self._console = stack.enter_context(
       Console(title, max(settings.steps, self.step), settings.logging.console, done=self.step, quiet=not is_main())
     )
-    if self.restored is not None and self.step < settings.steps:
-      self._console.say("; ".join([f"going on after step {self.step}", *notes]))
+    stack.enter_context(progress.watched(self._console.within))
+    self.clock.on_change = self._console.enter
+    if self.step < settings.steps:
+      self._console.say(start_line(title, settings.steps, abstract, data))
+      if self.restored is not None:
+        self._console.say("; ".join([f"going on after step {self.step}", *notes]))
     elif self.step > settings.steps:
       self._console.say(
         f"{path} is at step {self.step} already and steps is {settings.steps}: nothing is trained; more steps than "

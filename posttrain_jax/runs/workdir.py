@@ -19,6 +19,7 @@ import ml_collections
 from posttrain_jax import atomic_files
 from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.processes import exchange, on_main
+from posttrain_jax.runs.starts import record_start
 from posttrain_jax.types import InputError
 
 CONFIG_FILE = "config.json"
@@ -87,6 +88,7 @@ class Workdir:
         atomic_files.write_text(path / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
         for part in ("checkpoints", "rollouts"):
           (path / part).mkdir(exist_ok=True)
+        record_start(path)
       except BaseException as error:
         if lock is not None:
           lock.close()

@@ -32,6 +32,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
@@ -116,6 +117,7 @@ class Engine:
     self._device = Device(self.model, sampling, mesh, sizes)
     self._places = self._device.places()
     self._ledger = Ledger(prefill_width, self._places)
+    self._ended = 0  # answers since the engine was last idle
 
   @property
   def busy(self) -> bool:
@@ -252,6 +254,10 @@ class Engine:
       if not still_active[slot]:
         stopped = int(request.tokens[-1][-1]) in self.sampling.stop_ids
         completed += self._ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
+        self._ended += 1
+    progress.report("answers", self._ended, self._ended + self._ledger.unfinished)
+    if not self.busy:
+      self._ended = 0
     return completed
 
   def suspend(self) -> list[Group]:
@@ -263,7 +269,7 @@ class Engine:
       the unfinished groups in the order of their submission. Their unfinished answers are SUSPENDED and hold the tokens
       drawn so far, possibly none.
     """
-    self._device.state = None
+    self._device.state, self._ended = None, 0
     return self._ledger.take_all()
 
   def resume(self, groups: Sequence[Group]) -> None:

@@ -1,9 +1,12 @@
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import pytest
 
+from posttrain_jax.data import demonstrations
+from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.evaluation import score
 from posttrain_jax.models import load
 from posttrain_jax.types import InputError
@@ -123,3 +126,41 @@ def test_a_choice_of_checkpoint_is_for_workdirs(tmp_path, tiny):
   path = write(tmp_path / "rows.jsonl", [{"tokens": [1, 2]}])
   with pytest.raises(InputError, match="is not the workdir of a run"):
     score.score(str(tiny), path, str(tmp_path / "scores.jsonl"), which=score.Which.BEST)
+
+
+@pytest.fixture
+def with_tokenizer(monkeypatch):
+  """Gives the tiny model a tokeniser, whose stop ids may be set."""
+  tokenizer = tiny_tokenizer(demonstrations.SYMBOLS)
+
+  def give(*stop_ids):
+    changed = dataclasses.replace(tokenizer, stop_ids=stop_ids)
+    monkeypatch.setattr(score, "find_tokenizer", lambda _: changed)
+    return changed
+
+  return give
+
+
+def test_texts_stand_beside_ids(tmp_path, tiny, with_tokenizer):
+  tokenizer = with_tokenizer()
+  of_text, of_tokens = scores(tmp_path, tiny, [{"text": "1+2="}, {"tokens": [3, 4]}], greedy_tokens=3)
+  assert of_text["text"] == "1+2=" and of_tokens["text"] == tokenizer.decode([3, 4])
+  for record in (of_text, of_tokens):
+    assert record["greedy_text"] == tokenizer.decode(record["greedy"]) and len(record["greedy"]) == 3
+
+
+def test_a_continuation_may_stop_at_the_end_token(tmp_path, tiny, with_tokenizer):
+  with_tokenizer()
+  (whole,) = scores(tmp_path, tiny, [{"text": "1+2="}], greedy_tokens=6)
+  end = whole["greedy"][2]
+  first = whole["greedy"].index(end)
+  tokenizer = with_tokenizer(end)
+  (stopped,) = scores(tmp_path, tiny, [{"text": "1+2="}], greedy_tokens=6, stop=True)
+  assert stopped["greedy"] == whole["greedy"][: first + 1]
+  assert stopped["greedy_text"] == tokenizer.decode(whole["greedy"][:first])
+  assert scores(tmp_path, tiny, [{"text": "1+2="}], greedy_tokens=6) == [whole]
+
+
+def test_stopping_needs_a_tokeniser(tmp_path, tiny):
+  with pytest.raises(InputError, match=r"--stop: .* comes without a tokeniser"):
+    scores(tmp_path, tiny, [{"tokens": [1]}], stop=True)

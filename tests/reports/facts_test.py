@@ -26,11 +26,15 @@ def test_warm_up_plateau_is_the_mean_of_the_last_quarter():
 
 def test_data():
   columns = run_metrics.columns(sft_run())
-  words = "4\u202f945 rows, 309\u202f902 tokens, 173\u202f492 learned tokens, rows 97.9 % full, over limit: 2\u202f323"
+  words = "4\u202f945 rows, 309\u202f902 tokens, 173\u202f492 learned tokens, rows 97.9 % full, "
+  words += "2\u202f323 left out: over limit"
   assert by_label(columns)["Data"] == ("22\u202f970 examples", words)
   assert by_label({}, columns)["Warm-up data"] == ("22\u202f970 examples", words)
   comparisons = by_label(run_metrics.columns(reward_model_run()))["Data"]
-  assert comparisons == ("3\u202f288 comparisons", "3\u202f288 pairs, 347 held out, answer too long: 1\u202f903")
+  assert comparisons == (
+    "3\u202f288 comparisons",
+    "3\u202f288 pairs, 347 held out, 1\u202f903 left out: answer too long",
+  )
 
 
 def test_time_updates_and_tokens():
@@ -56,6 +60,7 @@ def test_time_updates_and_tokens():
     (0.12345, 3, "0.123"),
     (-0.5, 2, "−0.50"),
     (0.00001234, 3, "1.23e−05"),
+    (-7.88e-8, 3, "0.000"),  # a KL of 0 in float32
     (-0.0, 3, "0.000"),
     (1234567, 3, "1\u202f234\u202f567"),
     (7, 3, "7"),
@@ -79,3 +84,8 @@ def test_what_an_evaluation_set_of_ones_own_prompts_is():
   remark = "prompts that a hash holds out (10%); they are not trained on"
   assert facts.own_sets(config) == [("Evaluation set heldout", "mine.jsonl", remark)]
   assert facts.own_sets(config[:-1]) == [] and facts.own_sets([]) == []
+
+
+@pytest.mark.parametrize("value, text", [(0.25, "+0.250"), (-0.25, "−0.250"), (3e-8, "0.000"), (-3e-8, "0.000")])
+def test_a_change_has_a_sign_unless_it_is_rounding(value, text):
+  assert facts.format_signed(value) == text

@@ -3,6 +3,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from posttrain_jax.reports import figures
 from posttrain_jax.reports.panel import Kind, Panel, PanelCurve, panel
@@ -62,6 +63,30 @@ def test_a_share_is_drawn_from_zero_to_one():
 
 
 def test_tick_labels_keep_their_digits():
-  columns = {"step": np.arange(21.0), "entropy": 1.02 + 0.0005 * np.arange(21)}  # 1.0200 to 1.0300
+  columns = {"step": np.arange(21.0), "entropy": 0.02 + 0.0005 * np.arange(21)}  # 0.0200 to 0.0300
   labels = texts(figures.draw(panel("Entropy", "nats per token", {"entropy": "policy"}), columns))
-  assert {"1.020", "1.022", "1.024", "1.026", "1.028", "1.030"} <= set(labels)
+  assert {"0.020", "0.022", "0.024", "0.026", "0.028", "0.030"} <= set(labels)
+
+
+def limits(values, noise=0.0):
+  axes = Figure().subplots()
+  axes.plot(values)
+  figures.keep_flat(axes, noise=noise)
+  return axes.get_ylim()
+
+
+def test_a_curve_that_hardly_moves_looks_flat():
+  low, high = limits([0.693, 0.6931, 0.6932])
+  assert high - low == pytest.approx(0.0693, rel=1e-3) and (low + high) / 2 == pytest.approx(0.6931, rel=1e-3)
+  low, high = limits([-1.0, 1.0])
+  assert (low, high) == pytest.approx((-1.1, 1.1))  # matplotlib's own margins
+  low, high = limits([0.0, -3e-7, 2e-6], noise=1e-6)
+  assert high - low == pytest.approx(1e-5)
+  low, high = limits([1e-6, 2e-6])  # a learning rate is small and no noise
+  assert high - low < 2e-6
+
+
+def test_what_differs_from_zero_by_rounding_only_is_drawn_as_zero():
+  shown = panel("KL", "nats", {"a": "a"}, noise=1e-6)
+  labels = texts(figures.draw(shown, {"step": STEPS, "a": np.full(50, -7.88e-8)}))
+  assert {"0.0", "1.0"} <= set(labels)

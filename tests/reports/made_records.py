@@ -17,7 +17,7 @@ def sft_run():
   records = [
     {"step": i, "loss": 3 - 0.1 * i, "nll_max": 9.0, "learning_rate": 1e-3, "grad_norm": 1.0} for i in range(9)
   ]
-  data = {"examples": 22970, "over_limit": 2323, "rows": 4945, "tokens": 309902, "learned": 173492}
+  data = {"examples": 22970, "over_limit_dropped": 2323, "rows": 4945, "tokens": 309902, "learned": 173492}
   records[0] |= {f"data/{name}": value for name, value in data.items()} | {"data/packing_efficiency": 0.9792}
   for i, loss in ((2, 2.5), (4, 2.0), (8, 2.25)):
     records[i] |= {"eval/validation/loss": loss, "eval/validation/perplexity": float(np.exp(loss))}

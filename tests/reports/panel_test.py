@@ -1,6 +1,15 @@
 import numpy as np
 
-from posttrain_jax.reports.panel import Panel, PanelCurve, evaluation_sets, measured, panel, present, with_interval
+from posttrain_jax.reports.panel import (
+  Panel,
+  PanelCurve,
+  evaluation_sets,
+  is_zero,
+  measured,
+  panel,
+  present,
+  with_interval,
+)
 
 NAN = np.nan
 
@@ -30,3 +39,10 @@ def test_curves_without_a_number_are_left_out_and_so_are_panels_without_curves()
   first, second = panel("first", "", {"a": "a", "b": "b", "c": "c"}), panel("second", "", {"b": "b"})
   (found,) = present(columns, [first, second])
   assert (found.title, [curve.key for curve in found.curves]) == ("first", ["a"])
+
+
+def test_a_panel_is_zero_if_nothing_exceeds_its_noise():
+  columns = {"step": np.arange(2.0), "a": np.array([np.nan, -7.88e-8]), "b": np.array([0.0, 1e-3])}
+  assert is_zero(columns, panel("A", "", {"a": "a"}, noise=1e-6))
+  assert not is_zero(columns, panel("A", "", {"a": "a"}))
+  assert not is_zero(columns, panel("A", "", {"a": "a", "b": "b"}, noise=1e-6))

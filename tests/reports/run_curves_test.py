@@ -35,7 +35,8 @@ def test_a_panel_a_metric_and_a_line_a_run(runs, drawn, tmp_path):
   assert notices == ["fall has no accuracy"]
   assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
   loss, accuracy = drawn[0].axes
-  assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["loss", "accuracy"]
+  assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["Loss", "accuracy"]
+  assert [axes.get_ylabel() for axes in drawn[0].axes] == ["loss per token", ""]
   lines = loss.get_lines()[:2]
   np.testing.assert_array_equal(lines[0].get_xydata(), [[0, 1], [2, 0], [4, -1], [6, -2]])
   np.testing.assert_array_equal(lines[1].get_xydata(), [[0, 2], [2, 3], [4, 4]])

@@ -1,6 +1,6 @@
 import json
 
-from posttrain_jax.reports.samples import LONGEST_TEXT, sampled_steps
+from posttrain_jax.reports.samples import LONGEST_TEXT, marks, sampled_steps
 from posttrain_jax.types import FinishReason
 
 
@@ -48,6 +48,7 @@ def test_what_is_shown_of_an_answer(tmp_path):
   (sample,) = first["samples"]
   assert sample == {
     "text": "4",
+    "extracted": None,
     "length": 1,
     "finish_reason": "length",
     "right": True,
@@ -73,3 +74,21 @@ def test_a_long_text_keeps_its_two_ends(tmp_path):
   text = found["samples"][0]["text"]
   half = LONGEST_TEXT // 2 - 1
   assert text == "a" + "x" * half + "\n\n[… 3 characters left out …]\n\n" + "x" * (half - 1) + "bc"
+
+
+def test_three_evaluated_groups_of_each_set(tmp_path):
+  lines = [group(i, "evaluated") | {"set": name} for name in ("easy", "hard") for i in range(5)]
+  write(tmp_path, 10, *lines)
+  steps = sampled_steps(tmp_path, [])
+  ((_, groups),) = steps
+  assert [(each["set"], each["prompt_index"]) for each in groups] == [
+    *(("easy", 0), ("easy", 1), ("easy", 2), ("hard", 0), ("hard", 1), ("hard", 2))
+  ]
+  assert not groups[0]["is_trained"] and marks(steps) == "✓ right, ✗ wrong, ? no verdict."
+
+
+def test_scored_comparisons_have_no_reference(tmp_path):
+  write(tmp_path, 10, group(0, "scored") | {"set": "heldout", "answer": None})
+  steps = sampled_steps(tmp_path, [])
+  ((_, (found,)),) = steps
+  assert found["reference"] is None and marks(steps).startswith("✓ the reward agrees")

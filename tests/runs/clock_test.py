@@ -67,3 +67,11 @@ def test_other_threads_take_no_time_of_ours(tick):
     thread.join()
     tick(1)
   assert measured.take() == {"time/rollout": 3, "time/total": 3}
+
+
+def test_who_watches_is_told_which_phases_are_open():
+  clock, told = Clock(), []
+  clock.on_change = told.append
+  with clock.phase("rollout"), clock.phase("reward"):
+    pass
+  assert told == [("rollout",), ("rollout", "reward"), ("rollout",), ()]

@@ -62,3 +62,71 @@ def test_on_a_terminal_the_bar_goes_on_from_the_steps_done_before(capsys, now, m
   text = capsys.readouterr().err
   assert "3/8" in text and "4/8" in text and "loss 0.500" in text
   assert "train 4/8" not in text  # no line besides the bar
+
+
+def test_a_long_step_says_in_lines_how_far_it_is(capsys, now):
+  with Console("train", 5, {}) as shown:
+    shown.update(1, {})
+    printed(capsys)
+    found = []
+    for seconds, phases, progress in (
+      (0, ("rollout",), (0, 64)),
+      (31, ("rollout", "reward"), None),
+      (29, ("rollout",), (48, 64)),
+      (2, ("rollout",), (50, 60)),
+      (40, (), (60, 60)),  # between two steps
+      (0, ("train",), None),
+    ):
+      now["seconds"] += seconds
+      shown.enter(phases)
+      if progress:
+        shown.within("answers", *progress)
+      found += printed(capsys)
+  assert found == [
+    "train 1/5: rollout (first time: compiles), 48 of 64 answers",
+    "train 1/5: train (first time: compiles)",
+  ]
+
+
+def test_a_bar_moves_within_a_step(capsys, now, monkeypatch):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  monkeypatch.setenv("COLUMNS", "160")
+  with Console("train", 8, {}) as shown:
+    for done in (16, 48):
+      shown.enter(("rollout",))
+      shown.within("answers", done, 64)
+      shown._progress.refresh()
+    shown.enter(())
+    shown.enter(("rollout",))
+    shown._progress.refresh()
+  text = capsys.readouterr().err
+  assert "16/64" in text and "48/64" in text and "answers" in text and "0/8" in text
+  assert "compiles" in text and "compiles" not in text.split("48/64")[1].split("rollout", 1)[1]  # the first time only
+
+
+def test_a_metric_that_the_run_does_not_have_is_warned_of_once(capsys, now):
+  with Console("train", 9, {"eval/heldout/avg@8": "a", "los": "b", "entropy": "c"}) as shown:
+    found = []
+    for step, metrics in (
+      (0, {"eval/heldout/avg@4": 0.5}),  # before the first update
+      (1, {"updates": 0}),  # a step that trains nothing
+      (2, {"updates": 1, "loss": 0.5, "grad_norm": 1.0, "entropy": 1.0}),
+      (3, {"updates": 2, "loss": 0.5, "grad_norm": 1.0, "eval/heldout/avg@4": 0.5}),
+      (4, {"updates": 3, "loss": 0.5, "grad_norm": 1.0, "eval/heldout/avg@4": 0.5}),
+    ):
+      shown.update(step, metrics)
+      found.append([line for line in printed(capsys) if "warning" in line])
+  start = "warning: logging.console: this run has no metric"
+  assert found == [
+    [],
+    [],
+    [f"{start} los; the closest one is loss"],
+    [f"{start} eval/heldout/avg@8; the closest one is eval/heldout/avg@4"],
+    [],
+  ]
+
+
+def test_what_is_still_missing_at_the_last_step_is_warned_of(capsys, now):
+  with Console("train", 1, {"eval/heldout/avg@8": "a"}) as shown:
+    shown.update(1, {"loss": 0.5})
+  assert "this run has no metric eval/heldout/avg@8" in printed(capsys)[-1]
