@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from posttrain_jax.data.chat import ROLES, Message
+from posttrain_jax.data.chat_template import ROLES, Message
 from posttrain_jax.types import InputError
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from posttrain_jax.data import chat
-from posttrain_jax.data.chat import Message
+from posttrain_jax.data.chat_template import Message
 from posttrain_jax.data.preference_rows import BadRow, Judgement
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data import chat
-from posttrain_jax.data.chat import Message
+from posttrain_jax.data.chat_template import Message
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError, Prompt
 

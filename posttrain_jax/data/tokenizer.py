@@ -16,6 +16,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from posttrain_jax.data.stop_ids import declared_stops, special_id, taught_stops
 from posttrain_jax.models import gguf
 from posttrain_jax.models.huggingface import read_json
 from posttrain_jax.models.load import resolve
@@ -31,7 +32,8 @@ class Tokenizer:
     bos_id: id that starts a sequence; None if the model has none.
     eos_id: id that ends an answer; None if the model has none.
     pad_id: id on padding; None if the model has none. It may equal `eos_id`, because masks do not depend on ids.
-    stop_ids: all ids that end an answer, including `eos_id` if there is one.
+    stop_ids: all ids that end an answer: `eos_id` if there is one, what the model's files name, and the tokens after
+      an assistant's turn as the chat template writes them.
     chat_template: Jinja source that turns messages into text (`data.chat`); None if the model has none.
   """
 
@@ -57,6 +59,11 @@ class Tokenizer:
     """Returns the texts of the special tokens by the names in chat templates."""
     ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
     return {name: self.backend.id_to_token(i) for name, i in ids.items() if i is not None}
+
+  def is_special(self, token: int) -> bool:
+    """Says whether an id is that of a special token, such as `<|im_end|>`."""
+    added = self.backend.get_added_tokens_decoder().get(token)
+    return added is not None and added.special
 
   def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
     """Encodes a text as token ids.
@@ -106,8 +113,8 @@ class Tokenizer:
     """Reads a tokeniser in Hugging Face's layout.
 
     Args:
-      directory: must have `tokenizer.json` and `tokenizer_config.json`. It may have `generation_config.json`, whose
-        `eos_token_id` are further stop ids, and `chat_template.jinja`, which replaces the template in the config.
+      directory: must have `tokenizer.json` and `tokenizer_config.json`. It may have `chat_template.jinja`, which
+        replaces the template in the config. `data.stop_ids` says where the stop ids are found.
 
     Raises:
       InputError: if a file is missing or malformed, or if a special token is not in the vocabulary.
@@ -121,17 +128,15 @@ class Tokenizer:
     except Exception as error:
       raise InputError(f"{file}: not a tokeniser: {error}") from None
     config = read_json(config_file)
+    # `tokenizer_config.json` comes first; old checkpoints have these tokens in `special_tokens_map.json` only.
+    files = (config_file, directory / "special_tokens_map.json")
     bos_id, eos_id, pad_id = (
-      _special_id(backend, config_file, config, key) for key in ("bos_token", "eos_token", "pad_token")
+      next((found for file in files if (found := special_id(backend, file, key)) is not None), None)
+      for key in ("bos_token", "eos_token", "pad_token")
     )
-    generation_file = directory / "generation_config.json"
-    stops = read_json(generation_file).get("eos_token_id") if generation_file.exists() else None
-    stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
-    for stop in stops:
-      if not isinstance(stop, int) or backend.id_to_token(stop) is None:
-        raise InputError(f"{generation_file}: eos_token_id has {stop!r}, which is not an id of the tokeniser")
-    stop_ids = tuple(dict.fromkeys([*([] if eos_id is None else [eos_id]), *stops]))
-    return cls(backend, bos_id, eos_id, pad_id, stop_ids, _chat_template(directory, config_file, config))
+    stop_ids = tuple(declared_stops(directory, backend))
+    found = cls(backend, bos_id, eos_id, pad_id, stop_ids, _chat_template(directory, config_file, config))
+    return found.with_taught_stops()
 
   @classmethod
   def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
@@ -161,8 +166,15 @@ class Tokenizer:
     control = [token for token, kind in zip(tokens, get("ggml.token_type"), strict=True) if kind == 3]
     backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in control])
     bos_id, eos_id, pad_id = (get(f"ggml.{name}_token_id", None) for name in ("bos", "eos", "padding"))
-    stop_ids = () if eos_id is None else (eos_id,)
-    return cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
+    end_of_turn = get("ggml.eot_token_id", None)
+    stop_ids = tuple(dict.fromkeys(i for i in (eos_id, end_of_turn) if i is not None))
+    found = cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
+    return found.with_taught_stops()
+
+  def with_taught_stops(self) -> "Tokenizer":
+    """Returns the tokeniser with the tokens that its chat template teaches as ends among `stop_ids`."""
+    taught = taught_stops(self.chat_template, self.backend, self.special_tokens)
+    return dataclasses.replace(self, stop_ids=tuple(dict.fromkeys([*self.stop_ids, *taught])))
 
   def _unknown(self, text: str) -> str | None:
     """Describes the first piece of a text that has no token."""
@@ -211,19 +223,7 @@ def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) 
   backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("|".join(map(re.escape, longest_first))), "isolated")
   backend.decoder = decoders.Fuse()
   backend.add_special_tokens(["<pad>", "<eos>"])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template)
-
-
-def _special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, config: Mapping[str, Any], key: str) -> int | None:
-  token = config.get(key)
-  if isinstance(token, dict):  # a serialised AddedToken
-    token = token.get("content")
-  if token is None:
-    return None
-  found = backend.token_to_id(token) if isinstance(token, str) else None
-  if found is None:
-    raise InputError(f"{file}: {key} is {token!r}, which is not a token of tokenizer.json")
-  return found
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template).with_taught_stops()
 
 
 def _chat_template(directory: pathlib.Path, file: pathlib.Path, config: Mapping[str, Any]) -> str | None:

@@ -52,7 +52,14 @@ def evaluate(
     prompts=_problems(policy, benchmark, path, limit),
     samples=benchmark.samples,
     greedy=True,
-    sampling=SamplingSettings(temperature=benchmark.temperature, top_p=benchmark.top_p, top_k=0, min_p=0.0),
+    sampling=SamplingSettings(
+      temperature=benchmark.temperature,
+      top_p=benchmark.top_p,
+      top_k=0,
+      min_p=0.0,
+      stop_ids=benchmark.stop_ids,
+      stop_strings=benchmark.stop_strings,
+    ),
   )
   section = SetsSettings(
     answer_style=benchmark.style,

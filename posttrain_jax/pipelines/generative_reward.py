@@ -185,12 +185,14 @@ def _evaluation(
 ) -> GenerativeEvaluation:
   section, tokenizer = settings.demonstrations, policy.tokenizer
   answers = _judged_answers(settings, rows, tokenizer)
+  sampling = settings.eval.sampling.of_tokenizer(tokenizer, "eval.sampling")
 
   def engine(sampling: SamplingConfig) -> Engine:
     return Engine(
       policy.model,
       sampling,
       seed=stream_seed(settings.seed, Stream.EVALUATION),
+      decode=tokenizer.decode,
       slots=settings.eval.slots,
       max_prompt_length=max(len(prompt.tokens) for prompt in answers.prompts),
       max_new_tokens=settings.eval.max_new_tokens,
@@ -201,8 +203,8 @@ def _evaluation(
     policy.model,
     tokenizer,
     answers,
-    engine(settings.eval.sampling.with_stops(tokenizer.stop_ids)),
-    engine(SamplingConfig(temperature=0.0, stop_ids=tokenizer.stop_ids)),
+    engine(sampling),
+    engine(sampling.greedy()),
     mesh,
     samples=settings.eval.samples,
     low=section.low,
