@@ -81,7 +81,7 @@ class Policy:
   """Holds a model that can be sampled from and trained.
 
   Attributes:
-    model: the transformer's config, layers stacked.
+    model: the transformer's config, layers stacked. Its `absent_ids` are those that the tokeniser does not have.
     tokenizer: its tokeniser.
     params: float32 parameters on the host or on devices; None stands for random ones, made where they are used.
   """
@@ -91,11 +91,18 @@ class Policy:
   params: nnx.State | None = None
 
   def __post_init__(self):
-    """Raises InputError if the tokeniser has ids that the model has no embedding for."""
+    """Notes in the model which of its ids have no token.
+
+    Raises:
+      InputError: if the tokeniser has ids that the model has no embedding for.
+    """
     if self.tokenizer.vocab_size > self.model.vocab_size:
       raise InputError(
         f"tokenizer has {self.tokenizer.vocab_size} ids, model.vocab_size is {self.model.vocab_size}; expected no more"
       )
+    absent = () if self.model.scalar_head else self.tokenizer.absent_ids(self.model.vocab_size)
+    if absent != self.model.absent_ids:
+      object.__setattr__(self, "model", dataclasses.replace(self.model, absent_ids=absent))
 
 
 def load_policy(

@@ -7,6 +7,7 @@ Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generatio
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -53,6 +54,11 @@ class Tokenizer:
   def vocab_size(self) -> int:
     """Returns the largest id plus one, which is the minimum vocabulary size of a model."""
     return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+  def absent_ids(self, vocab_size: int) -> tuple[tuple[int, int], ...]:
+    """Returns the ids below `vocab_size` that have no token, as ranges [start, end)."""
+    present = sorted({*self.backend.get_vocab(with_added_tokens=True).values(), -1, vocab_size})
+    return tuple((before + 1, after) for before, after in itertools.pairwise(present) if before + 1 < after)
 
   @property
   def special_tokens(self) -> dict[str, str]:

@@ -60,7 +60,8 @@ def score(
     raise InputError(f"--output={destination}: expected a file in a directory that exists")
   lines = read_jsonl(source)
   config, params = load_model(model, which)
-  config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE)
+  # Ids without a token keep their probability here, so that logprobs are those of other libraries.
+  config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE, absent_ids=())
   tokenizer = find_tokenizer(model)
   rows = [row_tokens(line, tokenizer, config.vocab_size) for line in lines]
   with jax.default_matmul_precision("highest"):

@@ -1,11 +1,17 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
+from posttrain_jax.assembly.model import Policy, save_description
+from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.evaluation import score
+from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models import load
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.types import InputError
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens"
@@ -123,3 +129,17 @@ def test_a_choice_of_checkpoint_is_for_workdirs(tmp_path, tiny):
   path = write(tmp_path / "rows.jsonl", [{"tokens": [1, 2]}])
   with pytest.raises(InputError, match="is not the workdir of a run"):
     score.score(str(tiny), path, str(tmp_path / "scores.jsonl"), which=score.Which.BEST)
+
+
+def test_ids_without_a_token_keep_their_probability(tmp_path):
+  """So logprobs are those of other libraries, although a run of the same model gives such ids none."""
+  tokenizer = tiny_tokenizer("ab")
+  sizes = dict(num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  policy = Policy(TransformerConfig(vocab_size=9, **sizes), tokenizer)
+  assert policy.model.absent_ids
+  save_description(policy, tmp_path)
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), abstract_transformer(policy.model)[1])
+  with Checkpointer(tmp_path / "checkpoints") as checkpoints:
+    checkpoints.save(1, {"params": zeros}, {})
+  (record,) = scores(tmp_path, tmp_path, [{"text": "aba"}], greedy_tokens=0)
+  np.testing.assert_allclose(record["logprobs"], -np.log(9), atol=1e-6)
