@@ -94,6 +94,7 @@ def model() -> ConfigDict:
       rope_theta=1000.0,  # base of the rotary frequencies
       compute_dtype="float32",  # of activations and of the weights in use: float32 or bfloat16
       remat="none",  # what the backward pass recomputes to need less memory: none, dots, attention or full
+      beyond_context=False,  # let prompts and answers be longer than the context that the model was made for
       unroll=2,  # layers that the scan over layers unrolls together; more compile longer and may run faster
     )
   )

@@ -10,6 +10,7 @@ from posttrain_jax.data.graded_answers import GradingForm
 from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
@@ -70,6 +71,16 @@ class ComparisonData:
   held_out: list[Comparison]
   digests: Mapping[str, str]
   facts: Mapping[str, float]
+
+  def check_context(self, model: TransformerConfig) -> None:
+    """Refuses comparisons whose prompt and answer are longer than a model's context.
+
+    Raises:
+      InputError: if they are, and the model is not allowed to go beyond it.
+    """
+    for each in (*self.train, *self.held_out):
+      longest = max(map(len, each.answers))
+      model.check_context(len(each.prompt) + longest, f"{each.source}: prompt and answer")
 
 
 def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> ComparisonData:

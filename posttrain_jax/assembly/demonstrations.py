@@ -9,6 +9,7 @@ from posttrain_jax.data.encoding import Example, encode_demonstrations
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches, Weighting
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
@@ -78,6 +79,16 @@ class DemonstrationData:
   validation: SupervisedBatches | None
   digests: Mapping[str, str]
   facts: Mapping[str, float]
+
+  def check_context(self, model: TransformerConfig) -> None:
+    """Refuses demonstrations that are longer than a model's context.
+
+    Raises:
+      InputError: if one is, and the model is not allowed to go beyond it.
+    """
+    for batches in (self.batches, self.validation):
+      if batches is not None:
+        model.check_context(batches.longest, "demonstrations, the longest")
 
 
 def load_demonstrations(

@@ -32,6 +32,7 @@ _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
 COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+_BEYOND_CONTEXT = "beyond_context"  # the same, but a config may leave it out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ModelSettings:
 
   Attributes:
     path: PATH_OR_NAME; empty for a transformer with random parameters.
-    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` count. A `vocab_size` of 0
+    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` and `beyond_context` count. A `vocab_size` of 0
       is the tokeniser's.
     tags: whether the tiny tokeniser knows the symbols of R1's template too.
   """
@@ -126,7 +127,7 @@ def load_policy(
     tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
     sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size
     return Policy(parse(TransformerConfig, sizes, "model"), tokenizer)
-  compute = {name: sizes[name] for name in COMPUTE_FIELDS}
+  compute = {name: sizes[name] for name in (*COMPUTE_FIELDS, _BEYOND_CONTEXT) if name in sizes}
   policy = open_policy(path)
   if policy.model.scalar_head and not scalar_head:
     raise InputError(f"model.path: {path} is a reward model, expected a language model")

@@ -36,7 +36,13 @@ _CACHED_TOKENS = 32_768  # over all slots of the engine, unless one row alone is
 
 
 def score(
-  model: str, source: str, destination: str, *, greedy_tokens: int = 24, which: Which | None = None
+  model: str,
+  source: str,
+  destination: str,
+  *,
+  greedy_tokens: int = 24,
+  which: Which | None = None,
+  beyond_context: bool = False,
 ) -> dict[str, int]:
   """Scores a file of rows.
 
@@ -48,6 +54,7 @@ def score(
       tokens 1, 2, …; "greedy", the continuation. Of a reward model: "tokens"; "reward".
     greedy_tokens: length of the continuation, which no stop id ends; a reward model has none.
     which: which checkpoint of a workdir.
+    beyond_context: lets rows, with their continuations, be longer than the model's context.
 
   Returns:
     Counts: "rows" and "tokens".
@@ -62,8 +69,12 @@ def score(
   config, params = load_model(model, which)
   # Ids without a token keep their probability here, so that logprobs are those of other libraries.
   config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE, absent_ids=())
+  config = dataclasses.replace(config, beyond_context=config.beyond_context or beyond_context)
   tokenizer = find_tokenizer(model)
   rows = [row_tokens(line, tokenizer, config.vocab_size) for line in lines]
+  for line, row in zip(lines, rows):
+    continued = 0 if config.scalar_head else greedy_tokens
+    config.check_context(len(row) + continued, f"{line.source}: {len(row)} tokens and {continued} more")
   with jax.default_matmul_precision("highest"):
     if config.scalar_head:
       rewards = ModelReward(config, params, tokens_per_batch=_tokens_per_batch(rows)).score(rows)

@@ -96,6 +96,8 @@ class TransformerConfig:
       raise InputError(f"model.num_heads: {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
     if self.head_dim % 2:
       raise InputError(f"model.head_dim: {self.head_dim} is odd; rotary embeddings turn pairs of dimensions")
+    if self.max_position_embeddings is not None and self.max_position_embeddings < 1:
+      raise InputError(f"model.max_position_embeddings: {self.max_position_embeddings}, expected at least 1, or None")
     if self.compute_dtype not in ("float32", "bfloat16"):
       raise InputError(f"model.compute_dtype: {self.compute_dtype!r}, expected 'float32' or 'bfloat16'")
 
@@ -111,8 +113,8 @@ class TransformerConfig:
     """
     if self.max_position_embeddings is not None and length > self.max_position_embeddings and not self.beyond_context:
       raise InputError(
-        f"{what}: {length} tokens together, the model's context is {self.max_position_embeddings} "
-        "(max_position_embeddings); expected no more, or model.beyond_context=True"
+        f"{what}: {length} tokens are more than the model's context of {self.max_position_embeddings} "
+        "(max_position_embeddings); expected no more, or beyond_context=True in the config's model section"
       )
 
   @property

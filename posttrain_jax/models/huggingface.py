@@ -256,6 +256,7 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
     qkv_bias=qwen2,
     qk_norm=qwen3,
     tied=bool(data.get("tie_word_embeddings", False)),
+    max_position_embeddings=None if data.get("max_position_embeddings") is None else size("max_position_embeddings"),
     scalar_head=scalar_head,
   )
 

@@ -91,7 +91,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   )
   judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.reward_model:
-    judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
+    judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model", engine=engine).score_groups)
   run.require_trained_policy()
 
   directory, preemption = run.open_workdir(workdir)

@@ -121,6 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run = MethodAssembly(settings, stack, symbols=judgements.JUDGE_SYMBOLS)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = _lay_out(settings, rows, run.policy)
+    data.check_context(run.policy.model)
     settings = offline.with_length(settings, data.batches.num_rows)
     evaluation = _evaluation(settings, rows, run.policy, run.mesh)
     run.digests |= data.digests

@@ -140,7 +140,8 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   engine = rollout_engine(settings.rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   verify = judge = run.judge(settings.rewards, run.workers(settings.rewards))
   if settings.online.reward_model:
-    judge = judge_by_model(verify, run.reward_model(settings.online.reward_model, "online.reward_model").score_groups)
+    model = run.reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
+    judge = judge_by_model(verify, model.score_groups)
   evaluator = run.evaluator(settings.eval, settings.rewards, verify)
   directory, preemption = run.open(workdir)
   learner = pair_learner(

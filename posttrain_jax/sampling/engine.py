@@ -137,6 +137,23 @@ class Engine:
     """Counts the slots that the next dispatch would leave empty."""
     return max(0, self.slots - self._ledger.unfinished)
 
+  def check_reader(self, model: TransformerConfig, where: str) -> None:
+    """Refuses a model that is to read the answers, if its context is shorter than they may become.
+
+    Args:
+      model: such as a reward model, a value model or a teacher.
+      where: the config field that names it.
+
+    Raises:
+      InputError: if prompt and answer may be longer than its context, and neither it nor the engine's model may go
+        beyond that.
+    """
+    model = dataclasses.replace(model, beyond_context=model.beyond_context or self.model.beyond_context)
+    model.check_context(
+      self.max_prompt_length + self.max_new_tokens,
+      f"{where}: prompts of up to {self.max_prompt_length} and answers of {self.max_new_tokens} tokens",
+    )
+
   def load(self, params: nnx.State, version: int) -> None:
     """Takes the parameters for all tokens drawn from now on; drops the caches.
 

@@ -9,6 +9,7 @@ from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -97,3 +98,13 @@ def test_errors(changes, message):
   with pytest.raises(InputError) as error:
     load(**changes)
   assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_demonstrations_longer_than_the_context_are_refused(tmp_path):
+  path = file(tmp_path, [{"prompt": "1+2=", "completion": " Answer: 3"}, {"prompt": "2*2=", "completion": "4"}])
+  sizes = dict(vocab_size=40, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  longest = len(TOKENIZER.encode("1+2= Answer: 3<eos>"))
+  data = load(batch_size=1, path=path)  # rows of 64 tokens, which hold several examples
+  data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest))
+  with pytest.raises(InputError, match=f"^demonstrations, the longest: {longest} tokens are more than"):
+    data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest - 1))

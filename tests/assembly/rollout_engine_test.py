@@ -62,3 +62,19 @@ def test_a_model_that_nothing_stops_is_warned_about(made, caplog):
   make_engine(settings(), policy, made[1], seed=0, max_prompt_length=5)
   assert "rollout.sampling: nothing ends an answer but its cap" in caplog.text
   assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_a_context_that_answers_may_outgrow_is_refused(made):
+  policy, mesh = made
+
+  def engine(context, **more):
+    model = dataclasses.replace(policy.model, max_position_embeddings=context, **more)
+    return make_engine(settings(), dataclasses.replace(policy, model=model), mesh, seed=0, max_prompt_length=5)
+
+  with pytest.raises(InputError, match=r"^prompts of up to 5 and answers of 24 tokens: 29 tokens are more than .* 28 "):
+    engine(28)
+  assert engine(28, beyond_context=True).max_new_tokens == engine(29).max_new_tokens == 24
+  reader = dataclasses.replace(policy.model, scalar_head=True, max_position_embeddings=20)
+  with pytest.raises(InputError, match=r"^reward_model: prompts of up to 5 and answers of 24 tokens: 29 tokens"):
+    engine(29).check_reader(reader, "reward_model")
+  engine(29, beyond_context=True).check_reader(reader, "reward_model")

@@ -239,6 +239,13 @@ def test_a_classifier_of_several_labels_is_no_reward_model(labels, found):
   huggingface.parse_config(data | {"id2label": {"0": "LABEL_0"}}, "config.json")
 
 
+def test_the_context_is_kept():
+  config = huggingface.parse_config(LLAMA | {"max_position_embeddings": 512}, "config.json")
+  assert config.max_position_embeddings == 512
+  with pytest.raises(InputError, match=r"config\.json: max_position_embeddings is '512', expected a positive integer"):
+    huggingface.parse_config(LLAMA | {"max_position_embeddings": "512"}, "config.json")
+
+
 def test_old_spelling_of_rope_type():
   scaling = {
     "type": "llama3",
