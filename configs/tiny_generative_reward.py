@@ -41,6 +41,8 @@ def get_config(arg: str = "") -> ConfigDict:
     template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
     chat=False,  # render prompt and judgement with the chat template
     system="",  # system message of prompts that are rendered as a chat; empty: none
+    chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+    left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
     row_length=64,  # tokens of a row; also the limit on a judgement with its prompt
     packed=True,  # put several judgements into a row; they do not attend to each other
     max_completion=0,  # limit on the learned tokens of a judgement; 0: no limit

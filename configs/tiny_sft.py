@@ -24,6 +24,8 @@ def task(split: str, per_difficulty: int) -> ConfigDict:
       template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
       chat=False,  # render prompts with the tokeniser's chat template; rows of messages always are
       system="",  # system message of prompts that are rendered as a chat; empty: none
+      chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+      left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
       over_limit="error",  # action on a prompt with too many tokens: error or drop (counted in the log)
       limit=0,  # use at most this many rows; 0: all
     )
@@ -122,6 +124,8 @@ def training() -> ConfigDict:
         template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
         chat=False,  # render prompt and completion with the chat template; rows of messages always are
         system="",  # system message of chats that do not have one; empty: none
+        chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+        left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
         row_length=64,  # tokens of a row; also the limit on an example
         packed=True,  # put several examples into a row; they do not attend to each other
         max_completion=24,  # limit on the learned tokens of an example; 0: no limit

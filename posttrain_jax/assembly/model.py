@@ -41,7 +41,8 @@ class ModelSettings:
 
   Attributes:
     path: PATH_OR_NAME; empty for a transformer with random parameters.
-    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` and `beyond_context` count. A `vocab_size` of 0
+    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` and "beyond_context"
+      count. A `vocab_size` of 0
       is the tokeniser's.
     tags: whether the tiny tokeniser knows the symbols of R1's template too.
   """

@@ -40,7 +40,8 @@ def render(
   """Renders a chat to text.
 
   Args:
-    messages: the turns, each with "role" and a string "content" (or "tool_calls" in its place).
+    messages: the turns, each with "role" and "content", which is text or a list of text parts (or "tool_calls" in its
+      place). An assistant's turn may have "reasoning_content", for templates that write it.
     template: Jinja source.
     add_generation_prompt: ends the text with the header of an assistant's turn.
     tools: JSON schemas of tools, for templates that show them to the model.
@@ -149,8 +150,7 @@ def _render_turns(
   messages: Sequence[Message], template: str, arguments: Mapping[str, Any]
 ) -> tuple[str, list[list[tuple[int, int]]]]:
   """Renders a chat and returns, for each message, the spans [start, end) of its text."""
-  _check(messages)
-  messages = [dict(message) for message in messages]  # identity tells them apart, so each must be a separate object
+  messages = plain(messages)  # identity tells them apart, so each is a separate object
   number = {id(message): i for i, message in enumerate(messages)}
   turns: list[list[tuple[int, int]]] = [[] for _ in messages]
   pieces, written, current = [], 0, {}
@@ -173,16 +173,57 @@ def _render_turns(
   return "".join(pieces), turns
 
 
-def _check(messages: Sequence[Message]) -> None:
+def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+  """Copies a chat, with contents that are lists of text parts joined to text.
+
+  Raises:
+    InputError: if a message is malformed, or has a part that is not text.
+  """
   if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
     raise InputError(f"chat: messages is {messages!r}, expected a list of at least one message")
+  found = []
   for i, message in enumerate(messages):
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
       raise InputError(f"chat: message {i} is {message!r}, expected an object with 'role' and 'content'")
     if message["role"] not in ROLES:
       raise InputError(f"chat: role of message {i} is {message['role']!r}, expected one of {', '.join(ROLES)}")
-    if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
-      raise InputError(f"chat: content of message {i} is {message.get('content')!r}, expected a string")
+    content = message.get("content")
+    if isinstance(content, list):
+      content = "".join(_part(part, i) for part in content)
+    if not isinstance(content, str) and not message.get("tool_calls"):
+      raise InputError(f"chat: content of message {i} is {content!r}, expected text or a list of text parts")
+    found.append({**message, "content": content} if "content" in message else dict(message))
+  return found
+
+
+def _part(part: Any, number: int) -> str:
+  text = part.get("text") if isinstance(part, Mapping) else part
+  if not isinstance(text, str) or (isinstance(part, Mapping) and not str(part.get("type", "text")).endswith("text")):
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise InputError(f"chat: content of message {number} has a part of type {kind!r}, expected text")
+  return text
+
+
+def tools_of(columns: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+  """Returns the tools of a row: JSON schemas, for templates that show them to the model; None if it has none.
+
+  Args:
+    columns: the row. Its "tools" is a list, or JSON of one, as data sets have it.
+
+  Raises:
+    InputError: if it is something else.
+  """
+  tools = columns.get("tools")
+  if isinstance(tools, str) and tools.strip():
+    try:
+      tools = json.loads(tools)
+    except ValueError as error:
+      raise InputError(f"tools: malformed JSON: {error}") from None
+  if not tools:
+    return None
+  if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+    raise InputError(f"tools is {repr(tools)[:40]}, expected a list of JSON schemas")
+  return tools
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,6 +6,7 @@ Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generatio
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -88,6 +89,67 @@ class Tokenizer:
       return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
     except Exception as error:
       raise InputError(f"tokenizer: {self._unknown(text) or error}, in {_shorten(text)}") from None
+
+  def encode_prompt(self, text: str) -> list[int]:
+    """Encodes a text that is a prompt, with the tokens that the tokeniser puts around a text.
+
+    A token that the text itself begins with, such as BOS, is not put before it again.
+
+    Raises:
+      InputError: as in `encode`.
+    """
+    ids, own = self.encode(text, add_special_tokens=True), self.encode(text)
+    added = ids[: len(ids) - len(own)]
+    return own if added and ids[len(added) :] == own and own[: len(added)] == added else ids
+
+  def encode_pieces(self, pieces: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
+    """Encodes pieces of one text, such as a prompt and its answer, so that no token crosses from one to the next.
+
+    Most tokenisers encode each piece by itself. Those that put a space before every text (Metaspace, as Llama 2's)
+    would put one before each piece. So their pieces are cut out of the ids of the whole text.
+
+    Args:
+      pieces: joined, they are the text.
+      prompt: encodes the beginning as `encode_prompt` does.
+
+    Returns:
+      The ids of each piece.
+
+    Raises:
+      InputError: as in `encode`, or if a tokeniser that puts a space before a text joins the end of a piece with the
+        beginning of the next one.
+    """
+    encode = self.encode_prompt if prompt else self.encode
+    if not self._puts_space_before:
+      return [(encode if i == 0 else self.encode)(piece) for i, piece in enumerate(pieces)]
+    found, text, ids = [], "", []
+    for piece in pieces:
+      text += piece
+      whole = encode(text) if text else []
+      if whole[: len(ids)] != ids:
+        raise InputError(
+          f"tokenizer: puts a space before every text, and joins {_shorten(text[: -len(piece)][-20:])} with "
+          f"{_shorten(piece)}; expected a text that is cut between tokens, for instance before a space and not after it"
+        )
+      found.append(whole[len(ids) :])
+      ids = whole
+    return found
+
+  def without_end(self, text: str) -> str:
+    """Returns what the assistant said without the end tokens at its end, and without white space after these."""
+    ends = [end for i in self.stop_ids if (end := self.backend.id_to_token(i)) and end.strip()]
+    while True:
+      end = next((end for end in ends if text.rstrip().endswith(end)), None)
+      if end is None:
+        return text
+      text = text.rstrip().removesuffix(end)
+
+  @functools.cached_property
+  def _puts_space_before(self) -> bool:
+    """Says whether a text's first token has a space that the text does not have."""
+    text = "a" if self.backend.normalizer is None else self.backend.normalizer.normalize_str("a")
+    pieces = [] if self.backend.pre_tokenizer is None else self.backend.pre_tokenizer.pre_tokenize_str(text)
+    return (pieces[0][0] if pieces else text)[:1] in ("▁", "Ġ", " ")
 
   def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
     """Decodes token ids to text.

@@ -16,7 +16,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationData, EncodingSet
 from posttrain_jax.assembly.model import ModelSettings, Policy
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data import arithmetic, judgements, preferences, prompts, sources, supervised
-from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row
+from posttrain_jax.data.prompts import OverLimit, Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.evaluation.generative_evaluation import GenerativeEvaluation, JudgedAnswers
 from posttrain_jax.learner.batch_learner import check_division
@@ -219,7 +219,7 @@ def _judged_answers(settings: GenerativeRewardSettings, rows: JudgementRows, tok
     rows.held_out,
     tokenizer,
     max_length=settings.eval.max_prompt_length,
-    prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
+    prompt_format=section.prompt_format,
     prompt_field="prompt",
     answer_field="label",
     over_limit=settings.eval.over_limit,
