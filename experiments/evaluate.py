@@ -4,10 +4,10 @@
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name; FILE is JSONL, gzipped or not,
 or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
-(`posttrain_jax.evaluation.public_benchmarks`); flags
-change its settings. A run is asked as in its training (template, chat, system message, arguments of the chat template),
-unless --template, --chat, --system or --chat_arguments say otherwise. Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2
-bad input, 1 anything else.
+(`posttrain_jax.evaluation.public_benchmarks`); flags change its settings. A run is asked as in its training: the same
+template, chat, system message and variables of the chat template. --template, --chat, --system, --chat_arguments and
+--left_out change these. Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done,
+2 bad input, 1 anything else.
 """
 
 import dataclasses
@@ -33,9 +33,7 @@ _SETTINGS = [
   absl_flags.DEFINE_float("top_p", None, "nucleus of sampling; None: the task's"),
 ]
 _STOP_IDS = absl_flags.DEFINE_list("stop_ids", [], "ids that end an answer, besides those that the model names")
-_STOP_STRINGS = absl_flags.DEFINE_multi_string(
-  "stop_strings", [], "a text that ends an answer; may be given repeatedly"
-)
+_STOP_STRINGS = absl_flags.DEFINE_multi_string("stop_strings", [], "a text that ends an answer; may be repeated")
 # How problems are asked. Without a flag, a run's workdir asks as in its training, another model as the task says.
 _FORMAT = [
   absl_flags.DEFINE_string("template", None, "text around a problem, which stands for {prompt}"),

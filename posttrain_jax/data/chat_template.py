@@ -214,9 +214,9 @@ def tools_of(columns: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     InputError: if it is something else.
   """
   tools = columns.get("tools")
-  if isinstance(tools, str) and tools.strip():
+  if isinstance(tools, str):
     try:
-      tools = json.loads(tools)
+      tools = json.loads(tools) if tools.strip() else None
     except ValueError as error:
       raise InputError(f"tools: malformed JSON: {error}") from None
   if not tools:

@@ -61,6 +61,14 @@ def test_a_file(tmp_path):
   assert load(batch_size=1, path=path, limit=1).facts["data/examples"] == 1
 
 
+def test_empty_answers_are_dropped_and_counted(tmp_path):
+  rows = [{"prompt": f"{i}+2=", "completion": said} for i, said in enumerate([" Answer: 3", "", "<eos>"])]
+  data = load(batch_size=1, path=file(tmp_path, rows))
+  assert (data.facts["data/examples"], data.facts["data/empty"], data.facts["data/over_limit"]) == (1, 2, 0)
+  with pytest.raises(InputError, match=r"rows\.jsonl:1: the answer is empty, and so are those of all 2 rows"):
+    load(batch_size=1, path=file(tmp_path, rows[1:]))
+
+
 @pytest.mark.parametrize(("asked", "said"), [("prompt", "completion"), ("question", "answer")])
 def test_prompts_are_held_out_whole(tmp_path, asked, said):
   rows = [{asked: f"{i % 10}+{i // 10}=", said: f" Answer: {c}"} for i in range(40) for c in (1, 2)]
