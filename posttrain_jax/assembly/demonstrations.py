@@ -229,6 +229,9 @@ def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer)
 
 
 def without_empty(rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Row], int]:
-  """Leaves out rows with an empty answer, which would teach to end at once: (other rows, number left out)."""
+  """Leaves out rows with an empty answer; returns (other rows, number left out).
+
+  An empty answer would teach to end at once.
+  """
   kept = [row for row in rows if not has_empty_answer(row, tokenizer)]
   return kept, len(rows) - len(kept)

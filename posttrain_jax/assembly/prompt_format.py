@@ -1,4 +1,4 @@
-"""Reads how a run's texts are asked: the fields that prompts, demonstrations and comparisons have in common."""
+"""Reads how a run asks: what prompts, demonstrations and comparisons have in common."""
 
 import dataclasses
 import json

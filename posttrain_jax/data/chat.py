@@ -120,7 +120,10 @@ def encode_demonstration(
 
 
 def without_ends(messages: Sequence[Message], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-  """Copies a chat without the end tokens at the end of what the assistant said; the template writes them."""
+  """Copies a chat without the end tokens after what the assistant said.
+
+  The template writes them.
+  """
   return [
     {**message, "content": tokenizer.without_end(message["content"])}
     if message["role"] == "assistant" and isinstance(message.get("content"), str)

@@ -205,7 +205,9 @@ def _part(part: Any, number: int) -> str:
 
 
 def tools_of(columns: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-  """Returns the tools of a row: JSON schemas, for templates that show them to the model; None if it has none.
+  """Returns the tools of a row as JSON schemas; None if it has none.
+
+  Templates show them to the model.
 
   Args:
     columns: the row. Its "tools" is a list, or JSON of one, as data sets have it.

@@ -70,7 +70,7 @@ def _left_out(number: int, role: str, what: str) -> WordsLeftOut:
 
 
 def _words(messages: Sequence[Message], learned: Mapping[int, str]) -> Iterator[tuple[int, str, str, str]]:
-  """Yields (number, role, name of the part, words) of all that has to be in the text."""
+  """Yields (number, role, name of the part, words) of what must be in the text."""
   for i, message in enumerate(messages):
     role, content, reasoning = message["role"], message.get("content"), message.get("reasoning_content")
     if isinstance(content, str):

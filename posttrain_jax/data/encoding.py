@@ -158,7 +158,9 @@ def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Exampl
 
 
 def has_empty_answer(row: Row, tokenizer: Tokenizer) -> bool:
-  """Says whether an answer of a row has no words, so that it would teach to end at once.
+  """Says whether an answer of a row has no words.
+
+  It would teach to end at once.
 
   Args:
     row: a demonstration in any form. A malformed one has no empty answer; encoding it is an error.
@@ -179,7 +181,7 @@ def _has(row: Row, *fields: str) -> bool:
 
 
 def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> tuple[Mapping[str, Any], str]:
-  """Returns the row as {"messages"} or as {"prompt", "completion"}, and how the prompt begins the last turn."""
+  """Returns the row as {"messages"} or {"prompt", "completion"}, and the beginning of its last turn."""
   if row.columns.get("messages") is not None:
     return row.columns, ""
   found = [pair for pair in COMPLETION_FIELDS if _has(row, *pair)]

@@ -254,7 +254,9 @@ def _tokens(columns: Mapping[str, Any], field: str, prompt_format: PromptFormat,
 
 
 def refuse_tools(tools: Any) -> None:
-  """Refuses tools of a row that is not a chat, since only a chat template can show them.
+  """Refuses tools of a row that is not a chat.
+
+  Only a chat template can show them.
 
   Raises:
     InputError: if there are any.

@@ -52,7 +52,7 @@ def declared_stops(directory: pathlib.Path, backend: tokenizers.Tokenizer) -> li
 
 
 def special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, key: str) -> int | None:
-  """Returns the id of a special token that a file names by its text; None if it names none.
+  """Returns the id of a special token that a file names; None if it names none.
 
   Raises:
     InputError: if the file is malformed, or if the tokeniser does not have the token.

@@ -91,7 +91,7 @@ class Tokenizer:
       raise InputError(f"tokenizer: {self._unknown(text) or error}, in {_shorten(text)}") from None
 
   def encode_prompt(self, text: str) -> list[int]:
-    """Encodes a text that is a prompt, with the tokens that the tokeniser puts around a text.
+    """Encodes a prompt, with the tokens that the tokeniser puts around a text.
 
     A token that the text itself begins with, such as BOS, is not put before it again.
 
@@ -103,7 +103,9 @@ class Tokenizer:
     return own if added and ids[len(added) :] == own and own[: len(added)] == added else ids
 
   def encode_pieces(self, pieces: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
-    """Encodes pieces of one text, such as a prompt and its answer, so that no token crosses from one to the next.
+    """Encodes pieces of one text, such as a prompt and its answer.
+
+    No token crosses from one piece to the next.
 
     Most tokenisers encode each piece by itself. Those that put a space before every text (Metaspace, as Llama 2's)
     would put one before each piece. So their pieces are cut out of the ids of the whole text.
@@ -136,7 +138,7 @@ class Tokenizer:
     return found
 
   def without_end(self, text: str) -> str:
-    """Returns what the assistant said without the end tokens at its end, and without white space after these."""
+    """Returns an answer without the end tokens at its end, and white space after these."""
     ends = [end for i in self.stop_ids if (end := self.backend.id_to_token(i)) and end.strip()]
     while True:
       end = next((end for end in ends if text.rstrip().endswith(end)), None)

@@ -178,7 +178,7 @@ def answer_logprobs(
 
 
 def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array, Ranges]:
-  """Returns the states [P, G, Tc, D] that predict the tokens, the unembedding, and the ids that have no token."""
+  """Returns the states [P, G, Tc, D] that predict the tokens, the unembedding, and absent ids."""
   model = nnx.merge(graph, params)
   hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
   return hidden, model.unembedding(), model.config.absent_ids

@@ -138,7 +138,7 @@ class Engine:
     return max(0, self.slots - self._ledger.unfinished)
 
   def check_reader(self, model: TransformerConfig, where: str) -> None:
-    """Refuses a model that is to read the answers, if its context is shorter than they may become.
+    """Refuses a reader of the answers whose context is shorter than they may become.
 
     Args:
       model: such as a reward model, a value model or a teacher.
@@ -274,7 +274,7 @@ class Engine:
     return completed
 
   def _cut_at_stop_string(self, request: Request) -> bool:
-    """Drops the tokens after a stop string that the newest tokens complete; says whether there is one."""
+    """Drops tokens after a stop string among the newest ones; says whether there is one."""
     strings = self.sampling.stop_strings
     kept = tokens_to_stop(request.tokens, strings, self.decode) if strings else None
     if kept is not None:

@@ -1,4 +1,4 @@
-"""Tests that all ids which end an answer are found: in a model's files, and in what its chat template writes."""
+"""Tests that all ids which end an answer are found, in a model's files and in its chat template."""
 
 import json
 
