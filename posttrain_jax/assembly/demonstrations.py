@@ -7,6 +7,7 @@ from absl import logging
 
 from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
+from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations, has_empty_answer
 from posttrain_jax.data.prompts import Row
@@ -210,15 +211,14 @@ def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer)
     logging.warning("demonstrations: dropped %d of %d rows, whose answer is empty", empty, len(rows))
   if rows and not kept:
     raise InputError(f"{rows[0].source}: the answer is empty, and so are those of all {len(rows)} rows")
-  asked = section.prompt_format
   found = encode_demonstrations(
     kept,
     tokenizer,
-    chat=asked.chat,
-    system=asked.system,
-    template=asked.template,
-    chat_arguments=asked.chat_arguments,
-    left_out=asked.left_out,
+    chat=section.chat,
+    system=section.system or None,
+    template=section.template,
+    chat_arguments=section.chat_arguments,
+    left_out=section.left_out or LeftOut.ERROR,
   )
   return supervised.limit_length(
     found,
