@@ -44,6 +44,8 @@ def get_config(arg: str = "") -> ConfigDict:
       top_k=0,  # draw from the k most likely tokens only; 0: off
       top_p=1.0,  # draw from the most likely tokens that together have probability p; 1: off
       min_p=0.0,  # draw only tokens at least min_p times as likely as the most likely one; 0: off
+      stop_ids=(),  # ids that end an answer, besides those that the model names; such as (13, 198)
+      stop_strings=(),  # texts that end an answer; such as ("\n\nQuestion:",)
     ),
   )
   config.rewards = tiny_sft.rewards()

@@ -41,6 +41,8 @@ def get_config(arg: str = "") -> ConfigDict:
     template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
     chat=False,  # render prompt and judgement with the chat template
     system="",  # system message of prompts that are rendered as a chat; empty: none
+    chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+    left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
     row_length=64,  # tokens of a row; also the limit on a judgement with its prompt
     packed=True,  # put several judgements into a row; they do not attend to each other
     max_completion=0,  # limit on the learned tokens of a judgement; 0: no limit
@@ -58,6 +60,8 @@ def get_config(arg: str = "") -> ConfigDict:
       top_k=0,  # draw from the k most likely tokens only; 0: off
       top_p=1.0,  # draw from the most likely tokens that together have probability p; 1: off
       min_p=0.0,  # draw only tokens at least min_p times as likely as the most likely one; 0: off
+      stop_ids=(),  # ids that end an answer, besides those that the model names; such as (13, 198)
+      stop_strings=(),  # texts that end an answer; such as ("\n\nQuestion:",)
     ),
     slots=128,  # judgements that are sampled at the same time
     max_prompt_length=48,  # limit on prompt and answer, in tokens

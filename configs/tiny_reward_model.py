@@ -43,6 +43,8 @@ def preferences() -> ConfigDict:
       template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
       chat=False,  # render prompts that are text with the chat template; messages always are
       system="",  # system message of prompts that are rendered as a chat; empty: none
+      chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+      left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
       max_prompt_length=8,  # limit on prompts, in tokens
       max_answer_length=24,  # limit on answers, in tokens, the end token included
       bad_rows="error",  # action on a row that is malformed or prefers an answer to an equal one: error or drop

@@ -28,6 +28,8 @@ def task(split: str, per_difficulty: int) -> ConfigDict:
       template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
       chat=False,  # render prompts with the tokeniser's chat template; rows of messages always are
       system="",  # system message of prompts that are rendered as a chat; empty: none
+      chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+      left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
       over_limit="error",  # action on a prompt with too many tokens: error or drop (counted in the log)
       limit=0,  # use at most this many rows; 0: all
     )
@@ -56,6 +58,8 @@ def evaluation() -> ConfigDict:
             top_k=0,  # draw from the k most likely tokens only; 0: off
             top_p=1.0,  # draw from the most likely tokens that together have probability p; 1: off
             min_p=0.0,  # draw only tokens at least min_p times as likely as the most likely one; 0: off
+            stop_ids=(),  # ids that end an answer, besides those that the model names; such as (13, 198)
+            stop_strings=(),  # texts that end an answer; such as ("\n\nQuestion:",)
           ),
         ),
       ),
@@ -102,6 +106,7 @@ def model() -> ConfigDict:
       rope_theta=1000.0,  # base of the rotary frequencies
       compute_dtype="float32",  # of activations and of the weights in use: float32 or bfloat16
       remat="none",  # what the backward pass recomputes to need less memory: none, dots, attention or full
+      beyond_context=False,  # let prompts and answers be longer than the context that the model was made for
       unroll=2,  # layers that the scan over layers unrolls together; more compile longer and may run faster
     )
   )
@@ -129,6 +134,8 @@ def training() -> ConfigDict:
         template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
         chat=False,  # render prompt and completion with the chat template; rows of messages always are
         system="",  # system message of chats that do not have one; empty: none
+        chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False
+        left_out="error",  # action on words of a chat that its template leaves out: error, or allow (go on without)
         row_length=64,  # tokens of a row; also the limit on an example
         packed=True,  # put several examples into a row; they do not attend to each other
         max_completion=24,  # limit on the learned tokens of an example; 0: no limit

@@ -4,7 +4,9 @@
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name; FILE is JSONL, gzipped or not,
 or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
-(`posttrain_jax.evaluation.public_benchmarks`); flags change its settings.
+(`posttrain_jax.evaluation.public_benchmarks`); flags change its settings. A run is asked as in its training: the same
+template, chat, system message and variables of the chat template. --template, --chat, --system, --chat_arguments and
+--left_out change these.
 
 `--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own, whose mean then
 stands for the accuracy. `--answers=OUT.jsonl` stores every sampled answer with its prompt, reference, extracted answer,
@@ -40,6 +42,17 @@ _SETTINGS = [
   absl_flags.DEFINE_float("temperature", None, "of sampling; None: the task's"),
   absl_flags.DEFINE_float("top_p", None, "nucleus of sampling; None: the task's"),
 ]
+_STOP_IDS = absl_flags.DEFINE_list("stop_ids", [], "ids that end an answer, besides those that the model names")
+_STOP_STRINGS = absl_flags.DEFINE_multi_string("stop_strings", [], "a text that ends an answer; may be repeated")
+# How problems are asked. Without a flag, a run's workdir asks as in its training, another model as the task says.
+_FORMAT = [
+  absl_flags.DEFINE_string("template", None, "text around a problem, which stands for {prompt}"),
+  absl_flags.DEFINE_boolean("chat", None, "whether the problem is a user's turn in the chat template"),
+  absl_flags.DEFINE_string("system", None, "system message of the chat; empty: none"),
+  absl_flags.DEFINE_string("chat_arguments", None, "variables of the chat template, as a JSON object"),
+  absl_flags.DEFINE_enum("left_out", None, ["error", "allow"], "action on words that the chat template leaves out"),
+]
+_BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow texts longer than the model's context")
 absl_flags.mark_flags_as_required(["model", "task"])
 
 
@@ -47,9 +60,10 @@ def main():
   import rich.console
 
   from posttrain_jax import atomic_files
-  from posttrain_jax.assembly.model import Which, open_policy
+  from posttrain_jax.assembly.model import Which, is_run, open_policy
+  from posttrain_jax.assembly.prompt_format import format_of_run, with_flags
   from posttrain_jax.evaluation.answer_records import answer_lines
-  from posttrain_jax.evaluation.evaluate import evaluate
+  from posttrain_jax.evaluation.evaluate import evaluate, usual_format
   from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS
   from posttrain_jax.local_path import output_file
   from posttrain_jax.rewards.extract import find_answer
@@ -62,10 +76,25 @@ def main():
   settings = {flag.name: flag.value for flag in _SETTINGS if flag.value is not None}
   if _REWARD.value is not None:
     settings |= {"verifier": _REWARD.value, "options": _reward_options()}
-  benchmark = dataclasses.replace(BENCHMARKS[_TASK.value], **settings)
+  if not all(stop.isdecimal() for stop in _STOP_IDS.value):
+    raise InputError(f"--stop_ids={','.join(_STOP_IDS.value)}: expected token ids with commas between them")
+  stops = dict(stop_ids=tuple(map(int, _STOP_IDS.value)), stop_strings=tuple(_STOP_STRINGS.value))
+  benchmark = dataclasses.replace(BENCHMARKS[_TASK.value], **settings, **stops)
   stored = None if _ANSWERS.value is None else output_file(_ANSWERS.value, "--answers")
   policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
-  metrics, groups = evaluate(policy, benchmark, _PATH.value, limit=_LIMIT.value, slots=_SLOTS.value, seed=_SEED.value)
+  if _BEYOND_CONTEXT.value:
+    policy = dataclasses.replace(policy, model=dataclasses.replace(policy.model, beyond_context=True))
+  asked = format_of_run(_MODEL.value) if is_run(_MODEL.value) else None
+  asked = with_flags(asked or usual_format(policy, benchmark), {flag.name: flag.value for flag in _FORMAT})
+  metrics, groups = evaluate(
+    policy,
+    benchmark,
+    _PATH.value,
+    limit=_LIMIT.value,
+    slots=_SLOTS.value,
+    seed=_SEED.value,
+    prompt_format=asked,
+  )
   if stored is not None:
     lines = answer_lines(groups, policy.tokenizer.decode, functools.partial(find_answer, style=benchmark.style))
     atomic_files.write_text(stored, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

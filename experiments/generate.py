@@ -28,13 +28,14 @@ _TOP_P = absl_flags.DEFINE_float("top_p", 1.0, "nucleus of sampling")
 _TOP_K = absl_flags.DEFINE_integer("top_k", 0, "tokens that sampling chooses from; 0: all", lower_bound=0)
 _SAMPLES = absl_flags.DEFINE_integer("samples", 1, "answers to each prompt", lower_bound=1)
 _MAX_NEW_TOKENS = absl_flags.DEFINE_integer("max_new_tokens", 256, "cap on an answer", lower_bound=1)
+_STOP_STRINGS = absl_flags.DEFINE_list("stop_strings", [], "texts that end an answer, with commas between them")
 _SEED = absl_flags.DEFINE_integer("seed", 0, "of the draws")
 absl_flags.mark_flags_as_required(["model"])
 
 
 def main():
   from posttrain_jax.assembly.model import Which, open_policy
-  from posttrain_jax.assembly.own_format import own_format
+  from posttrain_jax.assembly.prompt_format import own_format
   from posttrain_jax.assembly.rollout_engine import SamplingSettings
   from posttrain_jax.data import prompts, sources
   from posttrain_jax.evaluation.generate import generate
@@ -56,7 +57,14 @@ def main():
     policy,
     rows,
     dataclasses.replace(prompt_format, **changes),
-    SamplingSettings(temperature=_TEMPERATURE.value, top_k=_TOP_K.value, top_p=_TOP_P.value, min_p=0.0),
+    SamplingSettings(
+      temperature=_TEMPERATURE.value,
+      top_k=_TOP_K.value,
+      top_p=_TOP_P.value,
+      min_p=0.0,
+      stop_ids=(),
+      stop_strings=tuple(_STOP_STRINGS.value),
+    ),
     max_new_tokens=_MAX_NEW_TOKENS.value,
     samples=_SAMPLES.value,
     seed=_SEED.value,

@@ -25,6 +25,7 @@ _OUTPUT = absl_flags.DEFINE_string("output", None, "JSONL file to write")
 _GREEDY_TOKENS = absl_flags.DEFINE_integer("greedy_tokens", 24, "tokens of the greedy continuation", lower_bound=0)
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
 _STOP = absl_flags.DEFINE_bool("stop", False, "end a greedy continuation at the first end token")
+_BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow rows longer than the model's context")
 absl_flags.mark_flags_as_required(["model", "input", "output"])
 
 
@@ -35,7 +36,13 @@ def main():
   start = time.perf_counter()
   which = Which(_CHECKPOINT.value) if _CHECKPOINT.value else None
   counts = score(
-    _MODEL.value, _INPUT.value, _OUTPUT.value, greedy_tokens=_GREEDY_TOKENS.value, which=which, stop=_STOP.value
+    _MODEL.value,
+    _INPUT.value,
+    _OUTPUT.value,
+    greedy_tokens=_GREEDY_TOKENS.value,
+    which=which,
+    beyond_context=_BEYOND_CONTEXT.value,
+    stop=_STOP.value,
   )
   print(json.dumps({**counts, "seconds": round(time.perf_counter() - start, 2), "output": _OUTPUT.value}))
 

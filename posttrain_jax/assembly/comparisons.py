@@ -5,17 +5,19 @@ from collections.abc import Mapping
 
 from absl import logging
 
+from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, graded_answers, preferences, prompts, sources
 from posttrain_jax.data.graded_answers import GradingForm
 from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
-from posttrain_jax.data.prompts import PromptFormat, Row
+from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PreferenceSettings:
+class PreferenceSettings(FormatSettings):
   """Holds a config's group of fields about comparisons.
 
   Attributes:
@@ -28,9 +30,6 @@ class PreferenceSettings:
     limit: at most this many rows to train on; 0 for all.
     held_out: share of the prompts that is held out.
     strengths: train on comparisons of these strengths only; empty for all.
-    template: text around a prompt's text, which stands for {prompt}.
-    chat: whether prompts that are text are rendered with the chat template; messages always are.
-    system: the system message of prompts that are rendered so; empty for none.
     max_prompt_length: limit in tokens.
     max_answer_length: limit in tokens.
     bad_rows: what happens to malformed rows.
@@ -46,9 +45,6 @@ class PreferenceSettings:
   limit: int = at_least(0)
   held_out: float
   strengths: tuple[Strength, ...]
-  template: str
-  chat: bool
-  system: str
   max_prompt_length: int
   max_answer_length: int
   bad_rows: BadRows
@@ -70,6 +66,16 @@ class ComparisonData:
   held_out: list[Comparison]
   digests: Mapping[str, str]
   facts: Mapping[str, float]
+
+  def check_context(self, model: TransformerConfig) -> None:
+    """Refuses comparisons whose prompt and answer are longer than a model's context.
+
+    Raises:
+      InputError: if they are, and the model is not allowed to go beyond it.
+    """
+    for each in (*self.train, *self.held_out):
+      longest = max(map(len, each.answers))
+      model.check_context(len(each.prompt) + longest, f"{each.source}: prompt and answer")
 
 
 def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> ComparisonData:
@@ -98,7 +104,7 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
     return preferences.read_comparisons(
       rows,
       tokenizer,
-      prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
+      prompt_format=section.prompt_format,
       max_prompt_length=section.max_prompt_length,
       max_answer_length=section.max_answer_length,
       bad_rows=section.bad_rows,

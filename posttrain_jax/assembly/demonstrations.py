@@ -3,33 +3,32 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from absl import logging
+
+from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
+from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
-from posttrain_jax.data.encoding import Example, encode_demonstrations
+from posttrain_jax.data.encoding import Example, encode_demonstrations, has_empty_answer
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches, Weighting
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodingSettings:
+class EncodingSettings(FormatSettings):
   """Holds what a config says of how demonstrations become rows of tokens.
 
   Attributes:
-    template: text around a prompt's text, which stands for {prompt}.
-    chat: whether prompt and completion are put through the chat template; rows of messages always are.
-    system: the system message of chats that have none; empty for none.
     row_length: tokens of a row.
     packed: whether a row holds several examples.
     max_completion: learned tokens of an example at most; 0 for no limit.
     too_long: what happens to examples over a limit.
   """
 
-  template: str
-  chat: bool
-  system: str
   row_length: int = at_least(1)
   packed: bool
   max_completion: int = at_least(0)
@@ -78,6 +77,16 @@ class DemonstrationData:
   validation: SupervisedBatches | None
   digests: Mapping[str, str]
   facts: Mapping[str, float]
+
+  def check_context(self, model: TransformerConfig) -> None:
+    """Refuses demonstrations that are longer than a model's context.
+
+    Raises:
+      InputError: if one is, and the model is not allowed to go beyond it.
+    """
+    for batches in (self.batches, self.validation):
+      if batches is not None:
+        model.check_context(batches.longest, "demonstrations, the longest")
 
 
 def load_demonstrations(
@@ -165,6 +174,7 @@ def lay_out(
   facts = {
     "data/examples": batches.num_examples,
     f"data/over_limit_{'cut' if section.too_long == supervised.TooLongExample.CUT else 'dropped'}": changed,
+    "data/empty": without_empty(rows, tokenizer)[1],
     "data/rows": batches.num_rows,
     "data/tokens": batches.num_tokens,
     "data/learned": batches.num_learned,
@@ -198,11 +208,29 @@ def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]
 
 
 def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Example], int]:
-  """Tokenises rows as the section says: (examples, number of those that were dropped or cut)."""
+  """Tokenises rows as the section says, without those that have an empty answer.
+
+  Returns:
+    (examples, number of those that were dropped or cut for their length).
+
+  Raises:
+    InputError: if a row is not fit for use, or if all have an empty answer.
+  """
   if "{prompt}" not in section.template:
     raise InputError(f"demonstrations.template: {section.template!r} has no '{{prompt}}'")
+  kept, empty = without_empty(rows, tokenizer)
+  if empty:
+    logging.warning("demonstrations: dropped %d of %d rows, whose answer is empty", empty, len(rows))
+  if rows and not kept:
+    raise InputError(f"{rows[0].source}: the answer is empty, and so are those of all {len(rows)} rows")
   found = encode_demonstrations(
-    rows, tokenizer, chat=section.chat, system=section.system or None, template=section.template
+    kept,
+    tokenizer,
+    chat=section.chat,
+    system=section.system or None,
+    template=section.template,
+    chat_arguments=section.chat_arguments,
+    left_out=section.left_out or LeftOut.ERROR,
   )
   return supervised.limit_length(
     found,
@@ -210,3 +238,12 @@ def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer)
     max_learned=section.max_completion or None,
     too_long=section.too_long,
   )
+
+
+def without_empty(rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Row], int]:
+  """Leaves out rows with an empty answer; returns (other rows, number left out).
+
+  An empty answer would teach to end at once.
+  """
+  kept = [row for row in rows if not has_empty_answer(row, tokenizer)]
+  return kept, len(rows) - len(kept)

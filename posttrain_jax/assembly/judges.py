@@ -17,7 +17,7 @@ from posttrain_jax.rewards.judge import OVERLONG, REWARD_MODEL, OverlongPenalty,
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.runs.settings import at_least
-from posttrain_jax.types import Group, InputError, Judge
+from posttrain_jax.types import FinishReason, Group, InputError, Judge
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,19 @@ class OverlongFilter(enum.StrEnum):
   GROUP = "group"  # they leave the group as well, as if they had no reward
 
 
-def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
-  """Returns the text of an answer without the stop id at its end."""
-  stopped = len(tokens) > 0 and int(tokens[-1]) in tokenizer.stop_ids
+def answer_text(tokenizer: Tokenizer, tokens: np.ndarray, *, ended: bool = False) -> str:
+  """Returns the text of an answer without the token that ended it.
+
+  That is one of the tokeniser's stop ids. A stop id of the config counts too, if it is a special token. If it is an
+  ordinary token, it stays in the text, and so does a stop string.
+
+  Args:
+    tokenizer: the model's.
+    tokens: int32 [n], the answer.
+    ended: whether the answer ended before its cap.
+  """
+  last = int(tokens[-1]) if len(tokens) else None
+  stopped = last is not None and (last in tokenizer.stop_ids or (ended and tokenizer.is_special(last)))
   return tokenizer.decode(tokens[:-1] if stopped else tokens)
 
 
@@ -148,7 +158,10 @@ def make_judge(
   judge = VerifierJudge(workers, accuracy, penalty, timed_out, failures, columns)
 
   def judge_groups(groups: Sequence[Group]) -> list[Group]:
-    texts = [tuple(answer_text(tokenizer, answer.tokens) for answer in group.answers) for group in groups]
+    texts = [
+      tuple(answer_text(tokenizer, a.tokens, ended=a.finish_reason == FinishReason.EOS) for a in group.answers)
+      for group in groups
+    ]
     judged = judge([dataclasses.replace(group, texts=each) for group, each in zip(groups, texts)])
     if overlong_filter == OverlongFilter.GROUP:
       judged = [_without(group, group.truncated) for group in judged]

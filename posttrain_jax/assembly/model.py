@@ -35,6 +35,7 @@ _MODEL_FILE = "model.json"
 _TOKENIZER_DIRECTORY = "tokenizer"
 # What says how a model is computed, not what it is: taken from the config whatever the model comes from.
 COMPUTE_FIELDS = ("compute_dtype", "remat", "unroll")
+_BEYOND_CONTEXT = "beyond_context"  # the same, but a config may leave it out
 
 
 class Vocabulary(enum.StrEnum):
@@ -50,7 +51,8 @@ class ModelSettings:
 
   Attributes:
     path: PATH_OR_NAME; empty for a transformer with random parameters.
-    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` count. A `vocab_size` of 0
+    transformer: fields of `TransformerConfig`. Where there is a path, only `COMPUTE_FIELDS` and "beyond_context"
+      count. A `vocab_size` of 0
       is the tokeniser's.
     tags: whether the tiny tokeniser knows the symbols of R1's template too.
     vocabulary: what a model without a path reads; None is SYMBOLS.
@@ -96,7 +98,7 @@ class Policy:
   """Holds a model that can be sampled from and trained.
 
   Attributes:
-    model: the transformer's config, layers stacked.
+    model: the transformer's config, layers stacked. Its `absent_ids` are those that the tokeniser does not have.
     tokenizer: its tokeniser.
     params: float32 parameters on the host or on devices; None stands for random ones, made where they are used.
   """
@@ -106,11 +108,18 @@ class Policy:
   params: nnx.State | None = None
 
   def __post_init__(self):
-    """Raises InputError if the tokeniser has ids that the model has no embedding for."""
+    """Notes in the model which of its ids have no token.
+
+    Raises:
+      InputError: if the tokeniser has ids that the model has no embedding for.
+    """
     if self.tokenizer.vocab_size > self.model.vocab_size:
       raise InputError(
         f"tokenizer has {self.tokenizer.vocab_size} ids, model.vocab_size is {self.model.vocab_size}; expected no more"
       )
+    absent = () if self.model.scalar_head else self.tokenizer.absent_ids(self.model.vocab_size)
+    if absent != self.model.absent_ids:
+      object.__setattr__(self, "model", dataclasses.replace(self.model, absent_ids=absent))
 
 
 def load_policy(
@@ -137,7 +146,7 @@ def load_policy(
       tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
     sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size
     return Policy(parse(TransformerConfig, sizes, "model"), tokenizer)
-  compute = {name: sizes[name] for name in COMPUTE_FIELDS}
+  compute = {name: sizes[name] for name in (*COMPUTE_FIELDS, _BEYOND_CONTEXT) if name in sizes}
   policy = open_policy(path)
   if policy.model.scalar_head and not scalar_head:
     raise InputError(f"model.path: {path} is a reward model, expected a language model")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, preferences, prompts, sources
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
@@ -21,7 +22,7 @@ class Task(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptSettings:
+class PromptSettings(FormatSettings):
   """Holds a config's group of fields about prompts.
 
   Attributes:
@@ -30,9 +31,6 @@ class PromptSettings:
     split: which of its splits.
     per_difficulty: problems of each number of steps.
     seed: of the procedural problems.
-    template: text around a prompt's text, which stands for {prompt}.
-    chat: whether prompts are rendered with the tokeniser's chat template.
-    system: the system message of prompts that are rendered so; empty for none.
     over_limit: what happens to prompts with too many tokens.
     limit: at most this many prompts; 0 for all.
     difficulties: numbers of steps of the procedural problems; None for all.
@@ -43,17 +41,9 @@ class PromptSettings:
   split: arithmetic.Split
   per_difficulty: int
   seed: int
-  template: str
-  chat: bool
-  system: str
   over_limit: prompts.OverLimit
   limit: int = at_least(0)
   difficulties: tuple[int, ...] | None = None
-
-  @property
-  def prompt_format(self) -> prompts.PromptFormat:
-    """Returns how a prompt's text becomes what the model reads."""
-    return prompts.PromptFormat(template=self.template, chat=self.chat, system=self.system or None)
 
 
 @dataclasses.dataclass(frozen=True)

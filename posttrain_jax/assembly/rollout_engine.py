@@ -1,11 +1,14 @@
 """Makes the engine that draws rollouts, from a config's `rollout` section."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
+from absl import logging
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
@@ -22,10 +25,42 @@ class SamplingSettings:
   top_k: int
   top_p: float
   min_p: float
+  stop_ids: tuple[int, ...]
+  stop_strings: tuple[str, ...]
 
   def with_stops(self, stop_ids: tuple[int, ...]) -> SamplingConfig:
-    """Returns the engine's record: these fields and the ids that end an answer."""
-    return SamplingConfig(self.temperature, self.top_k, self.top_p, self.min_p, stop_ids)
+    """Returns the engine's record: these fields, and further ids that end an answer."""
+    stop_ids = tuple(dict.fromkeys([*stop_ids, *self.stop_ids]))
+    return SamplingConfig(self.temperature, self.top_k, self.top_p, self.min_p, stop_ids, self.stop_strings)
+
+  def of_tokenizer(self, tokenizer: Tokenizer, where: str) -> SamplingConfig:
+    """Returns the engine's record with all that ends an answer, which is logged once.
+
+    Args:
+      tokenizer: the model's; its stop ids are taken besides the config's.
+      where: the section's dotted name.
+
+    Raises:
+      InputError: if a stop id of the config is not an id of the tokeniser.
+    """
+    for stop in self.stop_ids:
+      if stop < 0 or tokenizer.backend.id_to_token(stop) is None:
+        raise InputError(f"{where}.stop_ids: {stop}, expected ids of the tokeniser")
+    found = self.with_stops(tokenizer.stop_ids)
+    ends = [f"{stop} {tokenizer.backend.id_to_token(stop)!r}" for stop in found.stop_ids]
+    _log_ends(where, ", ".join([*ends, *map(repr, found.stop_strings)]))
+    return found
+
+
+@functools.cache  # once for each section
+def _log_ends(where: str, ends: str) -> None:
+  if ends:
+    logging.info("%s: an answer ends at %s", where, ends)
+  else:
+    logging.warning(
+      "%s: nothing ends an answer but its cap, as the model names no end token; expected stop_ids or stop_strings",
+      where,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,8 +149,9 @@ def make_engine(
   """
   return Engine(
     policy.model,
-    settings.sampling.with_stops(policy.tokenizer.stop_ids),
+    settings.sampling.of_tokenizer(policy.tokenizer, "rollout.sampling"),
     seed=seed,
+    decode=policy.tokenizer.decode,
     slots=part_of(settings.slots, "rollout.slots"),
     max_prompt_length=max_prompt_length,
     max_new_tokens=settings.max_new_tokens,

@@ -1,291 +1,174 @@
-"""Renders chats to text and tokens with a model's own chat template.
+"""Encodes chats as tokens with a model's own chat template."""
 
-The role of a message decides which text is the assistant's. Looking for headers in the text would be wrong, because a
-user may type a whole fake assistant turn. The template is compiled with a marker at every step of its loops, so each
-piece of the output is known to belong to one message. The assistant's words are its turn, end-of-turn token included,
-without the header that the generation prompt already gives.
-
-Templates run as in transformers: sandboxed Jinja with trimmed blocks, `break` and `continue`, `tojson`,
-`raise_exception` and `strftime_now`. `{% generation %}` tags are accepted and not needed.
-"""
-
-import datetime
-import functools
 import itertools
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
 import numpy as np
-from jinja2 import nodes
-from jinja2.visitor import NodeTransformer
 
+from posttrain_jax.data.chat_template import Message, assistant_spans, plain, render
+from posttrain_jax.data.chat_words import LeftOut, check_words
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
-# Most templates accept any role. Without this check, training would silently skip a misspelled "assistant".
-ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
-Message = Mapping[str, Any]  # {"role", "content"}, optionally "tool_calls" and anything else that the template reads
+
+class EmptyAnswer(InputError):
+  """Signals an answer without words, which would teach to end at once."""
 
 
-def render(
-  messages: Sequence[Message],
-  template: str,
-  *,
-  add_generation_prompt: bool = False,
-  tools: Sequence[Mapping[str, Any]] | None = None,
-  **arguments: Any,
-) -> str:
-  """Renders a chat to text.
-
-  Args:
-    messages: the turns, each with "role" and a string "content" (or "tool_calls" in its place).
-    template: Jinja source.
-    add_generation_prompt: ends the text with the header of an assistant's turn.
-    tools: JSON schemas of tools, for templates that show them to the model.
-    **arguments: variables of the template: `bos_token`, `eos_token`, `enable_thinking`, `date_string`, ...
-
-  Raises:
-    InputError: if a message is malformed, or if the template fails or refuses the chat.
-  """
-  arguments |= {"add_generation_prompt": add_generation_prompt, "tools": tools}
-  return _render_turns(messages, template, arguments)[0]
-
-
-def assistant_spans(
-  messages: Sequence[Message], template: str, *, tools: Sequence[Mapping[str, Any]] | None = None, **arguments: Any
-) -> tuple[str, list[tuple[int, int]]]:
-  """Renders a chat and finds the text that the assistant said.
-
-  Args:
-    messages: as in `render`.
-    template: Jinja source.
-    tools: as in `render`.
-    **arguments: as in `render`.
-
-  Returns:
-    (text, one span [start, end) per assistant message, in characters). A span starts after the assistant's header and
-    ends after the end-of-turn token.
-
-  Raises:
-    InputError: as in `render`, or if the template does not write assistant messages one by one in a loop.
-  """
-  text, turns = _render_turns(messages, template, arguments | {"add_generation_prompt": False, "tools": tools})
-  spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-  if not spoken:
-    return text, []
-  header, gap = _assistant_frame(template, arguments)
-  spans = []
-  for i in spoken:
-    if len(turns[i]) != 1:
-      raise InputError(f"chat template: message {i} is written in {len(turns[i])} places, expected one turn in a loop")
-    start, end = turns[i][0]
-    if not text.startswith(header, start, end):
-      raise InputError(f"chat template: message {i} starts {text[start:end][:40]!r}, expected the header {header!r}")
-    spans.append((start + len(header), end - len(gap) if text.endswith(gap, start, end) else end))
-  return text, spans
-
-
-def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any) -> list[int]:
+def encode_prompt(
+  messages: Sequence[Message], tokenizer: Tokenizer, *, left_out: LeftOut = LeftOut.ERROR, **arguments: Any
+) -> list[int]:
   """Encodes a chat up to the point where the assistant answers.
 
   Args:
-    messages: the turns so far.
+    messages: the turns so far. If the last one is the assistant's, the assistant goes on in that turn.
     tokenizer: must have a chat template.
+    left_out: action on words that the template leaves out.
     **arguments: as in `render`.
 
   Returns:
-    Token ids, the header of the assistant's turn last.
+    Token ids, the header of the assistant's turn last, or the beginning of that turn.
 
   Raises:
-    InputError: as in `render`, or if the tokeniser has no chat template.
+    InputError: as in `render`, or if the tokeniser has no chat template, if the template leaves out words, or if the
+      chat ends with the assistant's call of a tool.
   """
-  template = _template_of(tokenizer)
+  header, begun = prompt_pieces(messages, tokenizer, left_out=left_out, **arguments)
+  return list(itertools.chain.from_iterable(tokenizer.encode_pieces([header, begun])))
+
+
+def prompt_pieces(
+  messages: Sequence[Message], tokenizer: Tokenizer, *, left_out: LeftOut = LeftOut.ERROR, **arguments: Any
+) -> tuple[str, str]:
+  """Renders what `encode_prompt` encodes: (text up to the assistant's header, beginning of the assistant's turn).
+
+  The beginning is empty if the last turn is not the assistant's.
+  """
+  template, messages = template_of(tokenizer), without_ends(messages, tokenizer)
+  begun = ""
+  if messages[-1]["role"] == "assistant":
+    *messages, last = messages
+    if last.get("tool_calls") or not messages:
+      found = "a call of a tool" if messages else "no turn before it"
+      raise InputError(f"chat: the assistant's turn at the end has {found}, expected words for the assistant to go on")
+    begun = last["content"]
   text = render(messages, template, add_generation_prompt=True, **tokenizer.special_tokens | arguments)
-  return tokenizer.encode(text)
+  if left_out == LeftOut.ERROR:
+    check_words(messages, text, tools=arguments.get("tools"))
+  if text.rstrip().endswith("<think>") and begun.lstrip().startswith("<think>"):
+    # The header opens the block of reasoning already, and so does the turn.
+    text, begun = text.rstrip().removesuffix("<think>"), begun.lstrip()
+  return text, begun
 
 
 def encode_demonstration(
-  messages: Sequence[Message], tokenizer: Tokenizer, **arguments: Any
+  messages: Sequence[Message],
+  tokenizer: Tokenizer,
+  *,
+  begun: str = "",
+  left_out: LeftOut = LeftOut.ERROR,
+  **arguments: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Encodes a chat and marks the tokens that the assistant said.
 
   The assistant's words are tokenised apart from the text around them, as they are when they are sampled. So no token
   crosses the end of a header. Up to there the ids equal those of `encode_prompt`, if the template writes earlier turns
-  unchanged.
+  unchanged. An end token at the end of what the assistant said is not written twice.
 
   Args:
     messages: the turns, at least one of them the assistant's.
-    tokenizer: must have a chat template, and be byte-level or closed. A tokeniser that puts a space before every text
-      would put one before every piece.
+    tokenizer: must have a chat template.
+    begun: beginning of the last turn that belongs to the prompt, and is not learned.
+    left_out: action on words that the template leaves out.
     **arguments: as in `render`.
 
   Returns:
     (tokens int32 [T], mask bool [T], True on tokens to learn).
 
   Raises:
-    InputError: as in `assistant_spans`, or if the tokeniser has no chat template, or if there is no assistant token.
+    EmptyAnswer: if a turn of the assistant has no words.
+    InputError: as in `assistant_spans`, or if the tokeniser has no chat template, if the template leaves out words, or
+      if there is no assistant token.
   """
-  template = _template_of(tokenizer)
-  text, spans = assistant_spans(messages, template, **tokenizer.special_tokens | arguments)
+  template, messages = template_of(tokenizer), without_ends(messages, tokenizer)
+  arguments = tokenizer.special_tokens | arguments
+  spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+  for i in spoken:
+    if is_empty(messages[i], begun if i == len(messages) - 1 else ""):
+      raise EmptyAnswer(f"chat: message {i} is an empty answer, expected words of the assistant")
+  text, spans = assistant_spans(messages, template, **arguments)
+  if left_out == LeftOut.ERROR:
+    learned = {i: text[start:end] for i, (start, end) in zip(spoken, spans)}
+    check_words(messages, text, learned=learned, tools=arguments.get("tools"))
+  pieces, learns, position = [], [], 0
+  for i, (start, end) in zip(spoken, spans):
+    starts = [start]
+    if i == len(messages) - 1:
+      starts = _last_starts(messages, begun, text, (start, end), template, arguments)
+    edges = [position, *starts, end]
+    pieces += [text[before:after] for before, after in itertools.pairwise(edges)]
+    learns += [False] * len(starts) + [True]
+    position = end
   tokens, mask = [], []
-  edges = [0, *itertools.chain.from_iterable(spans), len(text)]
-  for i, (start, end) in enumerate(itertools.pairwise(edges)):
-    piece = tokenizer.encode(text[start:end])
+  for piece, is_learned in zip(tokenizer.encode_pieces([*pieces, text[position:]]), [*learns, False]):
     tokens += piece
-    mask += [i % 2 == 1] * len(piece)  # pieces alternate: other, assistant, other, ...
+    mask += [is_learned] * len(piece)
   if not any(mask):
     raise InputError(f"chat: no assistant token to learn from in {len(messages)} messages")
   return np.array(tokens, np.int32), np.array(mask, bool)
 
 
-def _template_of(tokenizer: Tokenizer) -> str:
+def without_ends(messages: Sequence[Message], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+  """Copies a chat without the end tokens after what the assistant said.
+
+  The template writes them.
+  """
+  return [
+    {**message, "content": tokenizer.without_end(message["content"])}
+    if message["role"] == "assistant" and isinstance(message.get("content"), str)
+    else message
+    for message in plain(messages)
+  ]
+
+
+def is_empty(message: Message, begun: str = "") -> bool:
+  """Says whether an assistant's message has no words after its beginning, and calls no tool."""
+  content = (message.get("content") or "").removeprefix(begun)
+  return not (content.strip() or message.get("tool_calls") or message.get("reasoning_content"))
+
+
+def template_of(tokenizer: Tokenizer) -> str:
+  """Returns the chat template.
+
+  Raises:
+    InputError: if the tokeniser has none.
+  """
   if tokenizer.chat_template is None:
     raise InputError("chat: the tokeniser has no chat template")
   return tokenizer.chat_template
 
 
-def _assistant_frame(template: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
-  """Finds the text around an assistant's words.
+def _last_starts(
+  messages: Sequence[Message], begun: str, text: str, span: tuple[int, int], template: str, arguments: dict[str, Any]
+) -> list[int]:
+  """Returns where the last turn's words begin, and where the learned ones do.
 
-  It renders a test chat whose words are known. The assistant's turn is not the last turn of that chat: Qwen3 opens a
-  last turn with an empty reasoning block, which the model has to write itself.
-
-  Returns:
-    (header before the words, white space after the end-of-turn token).
+  A prompt may contain more than the header that all turns share. With thinking off, Qwen3's prompt also has an empty
+  block of reasoning. Then the model does not write that block, so it is not learned.
   """
-
-  def written(words, **more):
-    chat = [{"role": "user", "content": "u"}, {"role": "assistant", "content": words}, {"role": "user", "content": "v"}]
-    text, turns = _render_turns(chat, template, {"tools": None, "add_generation_prompt": False, **arguments, **more})
-    if not (turns[1] and turns[2]):
-      raise InputError("chat template: messages are not written one by one in a loop, so roles cannot be told apart")
-    return text, text[turns[1][0][0] : turns[1][-1][1]], turns[2][-1][1]
-
-  text, first, _ = written("a")
-  prompted, _, end = written("a", add_generation_prompt=True)
-  _, second, _ = written("b")
-  # A template may close the chat (with EOS) if no generation prompt is asked for.
-  prompt = prompted[len(text) :] if prompted.startswith(text) else prompted[end:]
-  header = _common_prefix(prompt, first, second)
-  ending = _common_prefix(first[::-1], second[::-1])[::-1]
-  token = ending.rstrip()
-  # Without an end-of-turn token, the white space ends the turn, so it is learned.
-  return header, ending[len(token) :] if token else ""
-
-
-def _common_prefix(*texts: str) -> str:
-  return "".join(column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*texts)))
-
-
-def _render_turns(
-  messages: Sequence[Message], template: str, arguments: Mapping[str, Any]
-) -> tuple[str, list[list[tuple[int, int]]]]:
-  """Renders a chat and returns, for each message, the spans [start, end) of its text."""
-  _check(messages)
-  messages = [dict(message) for message in messages]  # identity tells them apart, so each must be a separate object
-  number = {id(message): i for i, message in enumerate(messages)}
-  turns: list[list[tuple[int, int]]] = [[] for _ in messages]
-  pieces, written, current = [], 0, {}
-
-  def step(loop, item):
-    if loop in current:
-      i, start = current.pop(loop)
-      if start < written:
-        turns[i].append((start, written))
-    if id(item) in number:
-      current[loop] = number[id(item)], written
-    return ""
-
-  try:
-    for piece in _compile(template).generate(messages=messages, __step__=step, **arguments):
-      pieces.append(piece)
-      written += len(piece)
-  except Exception as error:  # a template is a program, so any exception is possible
-    raise InputError(f"chat template: {type(error).__name__}: {' '.join(str(error).split())}") from None
-  return "".join(pieces), turns
-
-
-def _check(messages: Sequence[Message]) -> None:
-  if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-    raise InputError(f"chat: messages is {messages!r}, expected a list of at least one message")
-  for i, message in enumerate(messages):
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-      raise InputError(f"chat: message {i} is {message!r}, expected an object with 'role' and 'content'")
-    if message["role"] not in ROLES:
-      raise InputError(f"chat: role of message {i} is {message['role']!r}, expected one of {', '.join(ROLES)}")
-    if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
-      raise InputError(f"chat: content of message {i} is {message.get('content')!r}, expected a string")
-
-
-@functools.lru_cache(maxsize=16)
-def _compile(template: str) -> jinja2.Template:
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationTag]
-  )
-  environment.filters["tojson"] = _to_json
-  environment.globals |= {"raise_exception": _raise, "strftime_now": _now}
-  tree = _MarkLoops().visit(environment.parse(template)).set_environment(environment)
-  return jinja2.Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
-
-
-class _MarkLoops(NodeTransformer):
-  """Inserts calls that report the steps of each loop.
-
-  A loop's body starts with `__step__(loop, item)`. After the loop follows `__step__(loop, none)`.
-  """
-
-  def __init__(self):
-    self.loops = 0
-
-  def visit_For(self, node):
-    self.generic_visit(node)
-    if node.recursive or not isinstance(node.target, nodes.Name):
-      return node
-    self.loops += 1
-
-    def mark(item):
-      arguments = [nodes.Const(self.loops), item]
-      call = nodes.Call(nodes.Name("__step__", "load"), arguments, [], None, None)
-      return nodes.Output([call]).set_lineno(node.lineno)
-
-    node.body.insert(0, mark(nodes.Name(node.target.name, "load")))
-    return [node, mark(nodes.Const(None))]
-
-  def leave_alone(self, node):
-    """Keeps a block unchanged whose output is buffered.
-
-    The length of the rendered text is not known inside such a block, so a marker would be wrong there.
-    """
-    return node
-
-  visit_Macro = visit_CallBlock = visit_FilterBlock = visit_AssignBlock = leave_alone
-
-
-class _GenerationTag(jinja2.ext.Extension):
-  """Accepts `{% generation %}...{% endgeneration %}` and keeps only its contents.
-
-  Transformers marks the assistant's text with this tag.
-  """
-
-  tags = {"generation"}  # noqa: RUF012  (Jinja's interface)
-
-  def parse(self, parser):
-    next(parser.stream)
-    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-  """Returns plain JSON; Jinja's own filter would escape it for HTML."""
-  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _now(form: str) -> str:
-  return datetime.datetime.now().strftime(form)
-
-
-def _raise(message: str) -> NoReturn:
-  raise jinja2.TemplateError(message)
+  start, end = span
+  if len(messages) > 1:
+    try:
+      prompt = render(messages[:-1], template, add_generation_prompt=True, **arguments)
+    except InputError:  # a template may refuse a chat that ends here
+      prompt = ""
+    if text.startswith(prompt):
+      start = max(start, min(len(prompt), end))
+  if not begun:
+    return [start]
+  # Without the white space at the end, which templates may trim.
+  for given in (begun, begun.rstrip()):
+    if text.startswith(given, start, end):
+      return [start, start + len(given)]
+  raise InputError("chat template: changes the beginning of the assistant's turn that belongs to the prompt")

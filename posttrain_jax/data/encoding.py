@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.data import chat
-from posttrain_jax.data.prompts import Row
+from posttrain_jax.data.chat_template import plain, tools_of
+from posttrain_jax.data.chat_words import LeftOut
+from posttrain_jax.data.prompts import Row, refuse_tools
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
@@ -37,71 +39,102 @@ class Example:
 
 
 def encode_demonstrations(
-  rows: Iterable[Row], tokenizer: Tokenizer, *, chat: bool, system: str | None = None, template: str = "{prompt}"
+  rows: Iterable[Row],
+  tokenizer: Tokenizer,
+  *,
+  chat: bool,
+  system: str | None = None,
+  template: str = "{prompt}",
+  chat_arguments: Mapping[str, Any] | None = None,
+  left_out: LeftOut = LeftOut.ERROR,
 ) -> list[Example]:
   """Tokenises demonstrations in the form that each row's columns give.
 
   Args:
     rows: each with "messages", "prompt" and "completion", or "question" and "answer". A prompt that is a list of
-      messages is the chat so far.
+      messages is the chat so far. Its last turn may be the assistant's, which the completion then continues. The
+      "tools" of a row are shown to the model by the chat template.
     tokenizer: the model's tokeniser.
     chat: renders prompts and completions that are text with the chat template, as a user's and an assistant's turn.
       Rows of messages always use the chat template.
     system: system message for chats that do not have one; None: no system message.
     template: text with "{prompt}" in it, put around prompts that are text. `prompts.PromptFormat.template` does the
       same when answers are sampled.
+    chat_arguments: variables of the chat template; None: none.
+    left_out: action on words of a chat that the chat template leaves out.
 
   Raises:
-    InputError: if a row has other columns or values, cannot be tokenised, or has no token to learn, or if there is a
-      system message without a chat. The message is one line with the row's source.
+    InputError: if a row has other columns or values, cannot be tokenised, has an empty answer or no token to learn, or
+      if there is a system message or a tool without a chat. The message is one line with the row's source.
   """
   examples = []
   for row in rows:
-    columns = _columns(row, template, chat=chat, system=system)
+    columns, begun = _columns(row, template, chat=chat, system=system)
     if "messages" in columns:
-      examples += encode_chats([Row(columns, row.source)], tokenizer, system=system)
+      options = dict(system=system, begun=begun, chat_arguments=chat_arguments, left_out=left_out)
+      examples.append(_encode_chat(Row(columns, row.source), tokenizer, **options))
     else:
       examples += encode_completions([Row(columns, row.source)], tokenizer)
   return examples
 
 
-def encode_chats(rows: Iterable[Row], tokenizer: Tokenizer, *, system: str | None = None) -> list[Example]:
+def encode_chats(
+  rows: Iterable[Row],
+  tokenizer: Tokenizer,
+  *,
+  system: str | None = None,
+  chat_arguments: Mapping[str, Any] | None = None,
+  left_out: LeftOut = LeftOut.ERROR,
+) -> list[Example]:
   """Tokenises rows of "messages".
 
   The words of every assistant turn are learned, end token included.
 
   Args:
-    rows: the chats.
+    rows: the chats, each optionally with "tools".
     tokenizer: must have a chat template.
     system: system message for chats that do not have one; None: no system message.
+    chat_arguments: variables of the chat template; None: none.
+    left_out: action on words that the chat template leaves out.
 
   Raises:
     InputError: as in `chat.encode_demonstration`, or if a row has no token to learn. The message names the row's
       source.
   """
-  examples = []
-  for row in rows:
-    messages = row.columns.get("messages")
-    try:
-      if system is not None and not _has_system(messages):
-        messages = [{"role": "system", "content": system}, *messages]
-      tokens, mask = chat.encode_demonstration(messages, tokenizer)
-    except InputError as error:
-      raise InputError(f"{row.source}: {error}") from None
-    examples.append(_checked(tokens, mask, row.source))
-  return examples
+  options = dict(system=system, begun="", chat_arguments=chat_arguments, left_out=left_out)
+  return [_encode_chat(row, tokenizer, **options) for row in rows]
+
+
+def _encode_chat(
+  row: Row,
+  tokenizer: Tokenizer,
+  *,
+  system: str | None,
+  begun: str,
+  chat_arguments: Mapping[str, Any] | None,
+  left_out: LeftOut,
+) -> Example:
+  messages = row.columns.get("messages")
+  try:
+    if system is not None and not _has_system(messages):
+      messages = [{"role": "system", "content": system}, *messages]
+    arguments = {**(chat_arguments or {}), "tools": tools_of(row.columns)}
+    tokens, mask = chat.encode_demonstration(messages, tokenizer, begun=begun, left_out=left_out, **arguments)
+  except InputError as error:
+    raise InputError(f"{row.source}: {error}") from None
+  return _checked(tokens, mask, row.source)
 
 
 def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Example]:
   """Tokenises rows of "prompt" and "completion".
 
-  The completion is learned, and so is the end token that is put after it. The two texts are tokenised apart, as a
-  prompt and a sampled answer are, so no token crosses the border. A prompt gets the special tokens that the tokeniser
-  adds by itself (Llama 3: BOS), as prompts in RL do.
+  The completion is learned, and so is the end token that is put after it, unless it has one already. The two texts are
+  tokenised apart, as a prompt and a sampled answer are, so no token crosses the border. A prompt gets the special
+  tokens that the tokeniser adds by itself (Llama 3: BOS), as prompts in RL do.
 
   Raises:
-    InputError: if a row lacks one of the two texts, a text cannot be tokenised, or no token is to be learned. The
-      message names the row's source.
+    InputError: if a row lacks one of the two texts, a text cannot be tokenised, the completion is empty, or no token is
+      to be learned. The message names the row's source.
   """
   examples = []
   for row in rows:
@@ -110,8 +143,11 @@ def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Exampl
       if not isinstance(texts.get(field), str):
         raise InputError(f"{row.source}: {field} is {texts.get(field)!r}, expected text")
     try:
-      prompt = tokenizer.encode(texts["prompt"], add_special_tokens=True)
-      completion = tokenizer.encode(texts["completion"])
+      refuse_tools(tools_of(texts))
+      said = tokenizer.without_end(texts["completion"])
+      if not said.strip():
+        raise InputError(f"completion is {texts['completion']!r}, which is empty; expected words to learn")
+      prompt, completion = tokenizer.encode_pieces([texts["prompt"], said], prompt=True)
     except InputError as error:
       raise InputError(f"{row.source}: {error}") from None
     if tokenizer.eos_id is not None:
@@ -121,11 +157,34 @@ def encode_completions(rows: Iterable[Row], tokenizer: Tokenizer) -> list[Exampl
   return examples
 
 
-def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> Mapping[str, Any]:
-  """Returns the row as {"messages"} or as {"prompt", "completion"}."""
+def has_empty_answer(row: Row, tokenizer: Tokenizer) -> bool:
+  """Says whether an answer of a row has no words.
+
+  It would teach to end at once.
+
+  Args:
+    row: a demonstration in any form. A malformed one has no empty answer; encoding it is an error.
+    tokenizer: the model's; an answer that is only an end token is empty.
+  """
+  if (messages := row.columns.get("messages")) is None:
+    said = next((row.columns[last] for first, last in COMPLETION_FIELDS if _has(row, first, last)), None)
+    return isinstance(said, str) and not tokenizer.without_end(said).strip()
+  try:
+    said = chat.without_ends(messages, tokenizer)
+  except InputError:
+    return False
+  return any(chat.is_empty(message) for message in said if message["role"] == "assistant")
+
+
+def _has(row: Row, *fields: str) -> bool:
+  return all(row.columns.get(field) is not None for field in fields)
+
+
+def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> tuple[Mapping[str, Any], str]:
+  """Returns the row as {"messages"} or {"prompt", "completion"}, and the beginning of its last turn."""
   if row.columns.get("messages") is not None:
-    return row.columns
-  found = [pair for pair in COMPLETION_FIELDS if all(row.columns.get(field) is not None for field in pair)]
+    return row.columns, ""
+  found = [pair for pair in COMPLETION_FIELDS if _has(row, *pair)]
   if not found:
     pairs = " or ".join(f"'{first}' and '{second}'" for first, second in COMPLETION_FIELDS)
     columns = ", ".join(row.columns) or "none"
@@ -134,16 +193,31 @@ def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> Mapp
   if not isinstance(completion, str):
     raise InputError(f"{row.source}: {found[0][1]} is {completion!r}, expected text")
   said = {"role": "assistant", "content": completion}
+  others = {"tools": row.columns.get("tools")}
   if isinstance(prompt, list):
-    return {"messages": [*prompt, said]}
+    if prompt and isinstance(prompt[-1], Mapping) and prompt[-1].get("role") == "assistant":
+      messages, begun = _continued(prompt, completion, row.source)
+      return others | {"messages": messages}, begun
+    return others | {"messages": [*prompt, said]}, ""
   if not isinstance(prompt, str):
     raise InputError(f"{row.source}: {found[0][0]} is {prompt!r}, expected text or a list of messages")
   prompt = template.replace("{prompt}", prompt)  # not str.format: prompts may hold braces
   if chat:
-    return {"messages": [{"role": "user", "content": prompt}, said]}
+    return others | {"messages": [{"role": "user", "content": prompt}, said]}, ""
   if system is not None:
     raise InputError(f"{row.source}: a system message needs a chat, found a prompt that is text")
-  return {"prompt": prompt, "completion": completion}
+  return others | {"prompt": prompt, "completion": completion}, ""
+
+
+def _continued(prompt: list[Any], completion: str, source: str) -> tuple[list[dict[str, Any]], str]:
+  """Returns the chat whose last turn the prompt begins and the completion ends, and that beginning."""
+  try:
+    *before, last = plain(prompt)
+  except InputError as error:
+    raise InputError(f"{source}: {error}") from None
+  if last.get("tool_calls"):
+    raise InputError(f"{source}: the prompt ends with a call of a tool, expected words that the completion continues")
+  return [*before, {**last, "content": last["content"] + completion}], last["content"]
 
 
 def _has_system(messages: Any) -> bool:

@@ -6,7 +6,8 @@ Nothing is tokenised here. Three forms of rows are read:
   is that of chosen over rejected;
 - {"prompt", "answers": [...], "ranks": [...]}: lower ranks are better, ties allowed (InstructGPT ranks 4 to 9 answers).
 
-A prompt is text, or messages of which the last is a user's. An answer is text, one assistant message in a list, or the
+A prompt is text, or messages. If the last one is the assistant's, it is the beginning of all answers, which go on in
+that turn. A row may have "tools" for the chat template. An answer is text, one assistant message in a list, or the
 prompt's messages followed by one assistant message. The two forms with lists are TRL's "conversational" rows. If all
 answers have the prompt's messages, the column "prompt" may be missing. A column whose value is null counts as missing.
 """
@@ -14,10 +15,10 @@ answers have the prompt's messages, the column "prompt" may be missing. A column
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posttrain_jax.data.chat import ROLES, Message
+from posttrain_jax.data.chat_template import ROLES, Message, plain, tools_of
 from posttrain_jax.types import InputError
 
 
@@ -56,12 +57,14 @@ class Judgement:
       order is kept.
     ranks: rank of each answer, from 0 without gaps. A lower rank is better, equal ranks are a tie.
     strength: how much better chosen is than rejected; None if the row does not say.
+    tools: JSON schemas of the row's tools; None if it has none.
   """
 
   prompt: str | tuple[Message, ...]
   answers: tuple[Message, ...]
   ranks: tuple[int, ...]
   strength: Strength | None
+  tools: Sequence[Mapping[str, Any]] | None = None
 
 
 def judgement(columns: Mapping[str, Any]) -> Judgement:
@@ -85,7 +88,11 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
   said = tuple(_said(answer, prompt, name) for answer, name in zip(answers, names))
   if isinstance(prompt, str) and not all(isinstance(answer, str) for answer in answers):
     prompt = ({"role": "user", "content": prompt},)
-  return Judgement(prompt, said, ranks, _strength(columns))
+  try:
+    tools = tools_of(columns)
+  except InputError as error:
+    raise BadRow("malformed_tools", str(error)) from None
+  return Judgement(prompt, said, ranks, _strength(columns), tools)
 
 
 def opening(columns: Mapping[str, Any]) -> Any:
@@ -148,11 +155,16 @@ def _prompt(columns: Mapping[str, Any], answers: list[Any]) -> str | tuple[Messa
   for i, message in enumerate(prompt):
     if not isinstance(message, Mapping) or message.get("role") not in ROLES:
       raise BadRow("malformed_messages", f"message {i} of {name} is {_shown(message)}, expected a role of {ROLES}")
+  try:
+    prompt = plain(prompt)
+  except InputError as error:
+    raise BadRow("malformed_messages", f"{name}: {error}") from None
   last = prompt[-1]
-  if last["role"] != "user":
-    raise BadRow("malformed_messages", f"{name} ends with a message of role {last['role']!r}, expected 'user'")
-  if not isinstance(last.get("content"), str) or not last["content"].strip():
-    raise BadRow("empty_prompt", f"{name} ends with {_shown(last.get('content'))}, expected text")
+  if last["role"] in ("system", "developer") or last.get("tool_calls"):
+    found = "a call of a tool" if last.get("tool_calls") else f"a message of role {last['role']!r}"
+    raise BadRow("malformed_messages", f"{name} ends with {found}, expected 'user' or another one to answer")
+  if not last["content"].strip():
+    raise BadRow("empty_prompt", f"{name} ends with {_shown(last['content'])}, expected text")
   return tuple(prompt)
 
 
@@ -162,7 +174,10 @@ def _said(answer: Any, prompt: str | tuple[Message, ...], name: str) -> Message:
     return {"role": "assistant", "content": answer}
   if not isinstance(answer, list) or not answer:
     raise BadRow("malformed_messages", f"{name} is {_shown(answer)}, expected text or a list of messages")
-  *before, last = answer
+  try:
+    *before, last = plain(answer)
+  except InputError as error:
+    raise BadRow("malformed_messages", f"{name}: {error}") from None
   known = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
   if before and before != known:
     raise BadRow("malformed_messages", f"{name} has messages before its last that are not the prompt's")

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data import chat, jsonl_text
-from posttrain_jax.data.chat import Message
+from posttrain_jax.data.chat_template import Message, plain, tools_of
+from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.local_path import local_path
 from posttrain_jax.types import InputError, Prompt
@@ -54,17 +55,19 @@ class PromptFormat:
 
   Attributes:
     template: text with "{prompt}" in it, e.g. "{prompt}\nAnswer with 'Answer: <number>'.". It is put around the
-      prompt's text, or around the text of the last message if the row has messages.
+      prompt's text. If the row has messages, it is put around the last one that is not the assistant's.
     chat: renders a prompt that is text with the tokeniser's chat template, as the user's turn. Rows of messages always
       use the chat template.
     system: system message for chats that do not have one; None: no system message.
     chat_arguments: variables of the chat template, such as `enable_thinking`.
+    left_out: action on words of a chat that the chat template leaves out.
   """
 
   template: str = "{prompt}"
   chat: bool = False
   system: str | None = None
   chat_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  left_out: LeftOut = LeftOut.ERROR
 
   def __post_init__(self):
     """Checks the template.
@@ -92,9 +95,10 @@ class PromptFormat:
         return text
       messages = [{"role": "user", "content": text}]
     else:
-      messages = [dict(message) for message in prompt]
-      if isinstance(messages[-1].get("content"), str):
-        messages[-1]["content"] = self._within(messages[-1]["content"])
+      messages = plain(prompt)
+      asking = next((message for message in reversed(messages) if message["role"] != "assistant"), {})
+      if isinstance(asking.get("content"), str):
+        asking["content"] = self._within(asking["content"])
     if self.system is not None and messages[0].get("role") != "system":
       messages = [{"role": "system", "content": self.system}, *messages]
     return messages
@@ -200,7 +204,7 @@ def make_prompts(
     prompt = _find(row, prompt_field, PROMPT_FIELDS, "prompt")
     columns = _with_answer(row, answer_field, required=answer_required)
     try:
-      tokens = _tokens(row.columns[prompt], prompt, prompt_format, tokenizer)
+      tokens = _tokens(row.columns, prompt, prompt_format, tokenizer)
     except InputError as error:
       raise InputError(f"{row.source}: {error}") from None
     if len(tokens) > max_length:
@@ -239,14 +243,29 @@ def _find(row: Row, named: str | None, usual: Sequence[str], what: str) -> str:
   return field
 
 
-def _tokens(prompt: Any, field: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> list[int]:
+def _tokens(columns: Mapping[str, Any], field: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> list[int]:
+  prompt, tools = columns[field], tools_of(columns)
   are_messages = isinstance(prompt, list) and all(isinstance(message, dict) for message in prompt)
   if not prompt or not (isinstance(prompt, str) or are_messages):
     raise InputError(f"{field} is {_shown(prompt)}, expected text or a list of messages, not empty")
   asked = prompt_format.ask(prompt)
   if isinstance(asked, str):
-    return tokenizer.encode(asked, add_special_tokens=True)
-  return chat.encode_prompt(asked, tokenizer, **prompt_format.chat_arguments)
+    refuse_tools(tools)
+    return tokenizer.encode_prompt(asked)
+  arguments = {**prompt_format.chat_arguments, "tools": tools}
+  return chat.encode_prompt(asked, tokenizer, left_out=prompt_format.left_out, **arguments)
+
+
+def refuse_tools(tools: Any) -> None:
+  """Refuses tools of a row that is not a chat.
+
+  Only a chat template can show them.
+
+  Raises:
+    InputError: if there are any.
+  """
+  if tools:
+    raise InputError("tools need a chat: set chat, or leave the column 'tools' out")
 
 
 def _shown(value: Any) -> str:

@@ -134,6 +134,7 @@ class SupervisedBatches:
   Attributes:
     batch_size: B, rows of a batch.
     num_examples: examples of an epoch.
+    longest: tokens of the longest example.
     num_tokens: tokens of an epoch.
     num_learned: learned tokens of an epoch.
   """
@@ -171,7 +172,7 @@ class SupervisedBatches:
     if len(longest.tokens) > length:
       raise InputError(f"{longest.source}: {len(longest.tokens)} tokens, the limit is {length}")
     rows = pack(examples, length) if packed else [[i] for i in range(len(examples))]
-    self.batch_size, self.num_examples = batch_size, len(examples)
+    self.batch_size, self.num_examples, self.longest = batch_size, len(examples), len(longest.tokens)
     self._rows = _padding(len(rows) + 1, length, pad_id)  # the last row stays empty
     for r, row in enumerate(rows):
       start = 0

@@ -6,7 +6,9 @@ Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generatio
 """
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -16,7 +18,8 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from posttrain_jax.data.chat_template import find_chat_template
+from posttrain_jax.data.stop_ids import declared_stops, special_id, taught_stops
+from posttrain_jax.data.template_files import find_chat_template
 from posttrain_jax.models import gguf
 from posttrain_jax.models.huggingface import read_json
 from posttrain_jax.models.load import resolve
@@ -32,7 +35,8 @@ class Tokenizer:
     bos_id: id that starts a sequence; None if the model has none.
     eos_id: id that ends an answer; None if the model has none.
     pad_id: id on padding; None if the model has none. It may equal `eos_id`, because masks do not depend on ids.
-    stop_ids: all ids that end an answer, including `eos_id` if there is one.
+    stop_ids: all ids that end an answer: `eos_id` if there is one, what the model's files name, and the tokens after
+      an assistant's turn as the chat template writes them.
     chat_template: Jinja source that turns messages into text (`data.chat`); None if the model has none.
   """
 
@@ -53,11 +57,21 @@ class Tokenizer:
     """Returns the largest id plus one, which is the minimum vocabulary size of a model."""
     return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
+  def absent_ids(self, vocab_size: int) -> tuple[tuple[int, int], ...]:
+    """Returns the ids below `vocab_size` that have no token, as ranges [start, end)."""
+    present = sorted({*self.backend.get_vocab(with_added_tokens=True).values(), -1, vocab_size})
+    return tuple((before + 1, after) for before, after in itertools.pairwise(present) if before + 1 < after)
+
   @property
   def special_tokens(self) -> dict[str, str]:
     """Returns the texts of the special tokens by the names in chat templates."""
     ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
     return {name: self.backend.id_to_token(i) for name, i in ids.items() if i is not None}
+
+  def is_special(self, token: int) -> bool:
+    """Says whether an id is that of a special token, such as `<|im_end|>`."""
+    added = self.backend.get_added_tokens_decoder().get(token)
+    return added is not None and added.special
 
   def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
     """Encodes a text as token ids.
@@ -82,6 +96,69 @@ class Tokenizer:
         if unknown
         else f"tokenizer: {error}, in {_shorten(text)}"
       ) from None
+
+  def encode_prompt(self, text: str) -> list[int]:
+    """Encodes a prompt, with the tokens that the tokeniser puts around a text.
+
+    A token that the text itself begins with, such as BOS, is not put before it again.
+
+    Raises:
+      InputError: as in `encode`.
+    """
+    ids, own = self.encode(text, add_special_tokens=True), self.encode(text)
+    added = ids[: len(ids) - len(own)]
+    return own if added and ids[len(added) :] == own and own[: len(added)] == added else ids
+
+  def encode_pieces(self, pieces: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
+    """Encodes pieces of one text, such as a prompt and its answer.
+
+    No token crosses from one piece to the next.
+
+    Most tokenisers encode each piece by itself. Those that put a space before every text (Metaspace, as Llama 2's)
+    would put one before each piece. So their pieces are cut out of the ids of the whole text.
+
+    Args:
+      pieces: joined, they are the text.
+      prompt: encodes the beginning as `encode_prompt` does.
+
+    Returns:
+      The ids of each piece.
+
+    Raises:
+      InputError: as in `encode`, or if a tokeniser that puts a space before a text joins the end of a piece with the
+        beginning of the next one.
+    """
+    encode = self.encode_prompt if prompt else self.encode
+    if not self._puts_space_before:
+      return [(encode if i == 0 else self.encode)(piece) for i, piece in enumerate(pieces)]
+    found, text, ids = [], "", []
+    for piece in pieces:
+      text += piece
+      whole = encode(text) if text else []
+      if whole[: len(ids)] != ids:
+        raise InputError(
+          f"tokenizer: puts a space before every text, and joins {_shorten(text[: -len(piece)][-20:])} with "
+          f"{_shorten(piece)}; expected a text that is cut between tokens, for instance before a space and not after it"
+        )
+      found.append(whole[len(ids) :])
+      ids = whole
+    return found
+
+  def without_end(self, text: str) -> str:
+    """Returns an answer without the end tokens at its end, and white space after these."""
+    ends = [end for i in self.stop_ids if (end := self.backend.id_to_token(i)) and end.strip()]
+    while True:
+      end = next((end for end in ends if text.rstrip().endswith(end)), None)
+      if end is None:
+        return text
+      text = text.rstrip().removesuffix(end)
+
+  @functools.cached_property
+  def _puts_space_before(self) -> bool:
+    """Says whether a text's first token has a space that the text does not have."""
+    text = "a" if self.backend.normalizer is None else self.backend.normalizer.normalize_str("a")
+    pieces = [] if self.backend.pre_tokenizer is None else self.backend.pre_tokenizer.pre_tokenize_str(text)
+    return (pieces[0][0] if pieces else text)[:1] in ("▁", "Ġ", " ")
 
   def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
     """Decodes token ids to text.
@@ -113,8 +190,8 @@ class Tokenizer:
     """Reads a tokeniser in Hugging Face's layout.
 
     Args:
-      directory: must have `tokenizer.json` and `tokenizer_config.json`. It may have `generation_config.json`, whose
-        `eos_token_id` are further stop ids. `data.chat_template` says where a chat template may be.
+      directory: must have `tokenizer.json` and `tokenizer_config.json`. `data.template_files` says where a
+        chat template may be, and `data.stop_ids` where the stop ids are found.
 
     Raises:
       InputError: if a file is missing or malformed, or if a special token is not in the vocabulary.
@@ -128,17 +205,15 @@ class Tokenizer:
     except Exception as error:
       raise InputError(f"{file}: not a tokeniser: {error}") from None
     config = read_json(config_file)
+    # `tokenizer_config.json` comes first; old checkpoints have these tokens in `special_tokens_map.json` only.
+    files = (config_file, directory / "special_tokens_map.json")
     bos_id, eos_id, pad_id = (
-      _special_id(backend, config_file, config, key) for key in ("bos_token", "eos_token", "pad_token")
+      next((found for file in files if (found := special_id(backend, file, key)) is not None), None)
+      for key in ("bos_token", "eos_token", "pad_token")
     )
-    generation_file = directory / "generation_config.json"
-    stops = read_json(generation_file).get("eos_token_id") if generation_file.exists() else None
-    stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
-    for stop in stops:
-      if not isinstance(stop, int) or backend.id_to_token(stop) is None:
-        raise InputError(f"{generation_file}: eos_token_id has {stop!r}, which is not an id of the tokeniser")
-    stop_ids = tuple(dict.fromkeys([*([] if eos_id is None else [eos_id]), *stops]))
-    return cls(backend, bos_id, eos_id, pad_id, stop_ids, find_chat_template(directory, config))
+    stop_ids = tuple(declared_stops(directory, backend))
+    found = cls(backend, bos_id, eos_id, pad_id, stop_ids, find_chat_template(directory, config))
+    return found.with_taught_stops()
 
   @classmethod
   def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
@@ -168,8 +243,15 @@ class Tokenizer:
     control = [token for token, kind in zip(tokens, get("ggml.token_type"), strict=True) if kind == 3]
     backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in control])
     bos_id, eos_id, pad_id = (get(f"ggml.{name}_token_id", None) for name in ("bos", "eos", "padding"))
-    stop_ids = () if eos_id is None else (eos_id,)
-    return cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
+    end_of_turn = get("ggml.eot_token_id", None)
+    stop_ids = tuple(dict.fromkeys(i for i in (eos_id, end_of_turn) if i is not None))
+    found = cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
+    return found.with_taught_stops()
+
+  def with_taught_stops(self) -> "Tokenizer":
+    """Returns the tokeniser with the tokens that its chat template teaches as ends among `stop_ids`."""
+    taught = taught_stops(self.chat_template, self.backend, self.special_tokens)
+    return dataclasses.replace(self, stop_ids=tuple(dict.fromkeys([*self.stop_ids, *taught])))
 
   def _unknown(self, text: str) -> str | None:
     """Describes the first piece of a text that has no token."""
@@ -224,7 +306,7 @@ def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) 
   backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("|".join(map(re.escape, longest_first))), "isolated")
   backend.decoder = decoders.Fuse()
   backend.add_special_tokens(["<pad>", "<eos>"])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template)
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template).with_taught_stops()
 
 
 # Turns start with their role's token and end with the end token.
@@ -247,19 +329,7 @@ def byte_tokenizer() -> Tokenizer:
   backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
   backend.decoder = decoders.ByteLevel()
   backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in special])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=_BYTE_TEMPLATE)
-
-
-def _special_id(backend: tokenizers.Tokenizer, file: pathlib.Path, config: Mapping[str, Any], key: str) -> int | None:
-  token = config.get(key)
-  if isinstance(token, dict):  # a serialised AddedToken
-    token = token.get("content")
-  if token is None:
-    return None
-  found = backend.token_to_id(token) if isinstance(token, str) else None
-  if found is None:
-    raise InputError(f"{file}: {key} is {token!r}, which is not a token of tokenizer.json")
-  return found
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=_BYTE_TEMPLATE).with_taught_stops()
 
 
 def _shorten(text: Any, length: int = 40) -> str:

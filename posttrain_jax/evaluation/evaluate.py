@@ -8,7 +8,7 @@ from posttrain_jax.assembly.prompts import PromptSettings, Task
 from posttrain_jax.assembly.references import check_references
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.data.arithmetic import Split
-from posttrain_jax.data.prompts import OverLimit
+from posttrain_jax.data.prompts import OverLimit, PromptFormat
 from posttrain_jax.evaluation.evaluator import Evaluator, SetSettings, SetsSettings
 from posttrain_jax.evaluation.public_benchmarks import Benchmark
 from posttrain_jax.parallel.mesh import make_mesh
@@ -30,17 +30,20 @@ def evaluate(
   slots: int = 64,
   seed: int = 0,
   judges: int = 1,
+  prompt_format: PromptFormat | None = None,
 ) -> tuple[dict[str, Any], list[Group]]:
   """Samples and judges answers to all problems, on all devices.
 
   Args:
-    policy: from `open_policy`. If its tokeniser has a chat template, problems are put as the user's turn.
+    policy: from `open_policy`.
     benchmark: how to ask, sample and judge.
     path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; may be empty where the benchmark has a procedural task.
     limit: the first so many problems only; 0 for all.
     slots: answers drawn at the same time; divides over the devices.
     seed: of the draws.
     judges: worker processes that run the verifier.
+    prompt_format: how problems are asked; None: in the benchmark's template, and as the user's turn if the tokeniser
+      has a chat template.
 
   Returns:
     (metrics as of `evaluation.answers.evaluate`, the judged groups).
@@ -52,10 +55,17 @@ def evaluate(
     raise InputError("--path: missing, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
   mesh = make_mesh({"data": -1})
   problems = SetSettings(
-    prompts=_problems(policy, benchmark, path, limit),
+    prompts=_problems(prompt_format or usual_format(policy, benchmark), benchmark, path, limit),
     samples=benchmark.samples,
     greedy=True,
-    sampling=SamplingSettings(temperature=benchmark.temperature, top_p=benchmark.top_p, top_k=0, min_p=0.0),
+    sampling=SamplingSettings(
+      temperature=benchmark.temperature,
+      top_p=benchmark.top_p,
+      top_k=0,
+      min_p=0.0,
+      stop_ids=benchmark.stop_ids,
+      stop_strings=benchmark.stop_strings,
+    ),
   )
   section = SetsSettings(
     answer_style=benchmark.style,
@@ -75,16 +85,23 @@ def evaluate(
   return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()}, groups["problems"]
 
 
-def _problems(policy: Policy, benchmark: Benchmark, path: str, limit: int) -> PromptSettings:
+def usual_format(policy: Policy, benchmark: Benchmark) -> PromptFormat:
+  """Returns how a benchmark's problems are put to a model whose training is not known."""
+  return PromptFormat(template=benchmark.template, chat=policy.tokenizer.chat_template is not None)
+
+
+def _problems(asked: PromptFormat, benchmark: Benchmark, path: str, limit: int) -> PromptSettings:
   return PromptSettings(
     path=path,
     task=benchmark.procedural or Task.CHAINS,
     split=Split.HELD_OUT,
     per_difficulty=_HELD_OUT_PER_DIFFICULTY,
     seed=0,
-    template=benchmark.template,
-    chat=policy.tokenizer.chat_template is not None,
-    system="",
+    template=asked.template,
+    chat=asked.chat,
+    system=asked.system or "",
+    chat_arguments=asked.chat_arguments,
+    left_out=asked.left_out,
     over_limit=OverLimit.ERROR,
     limit=limit,
   )

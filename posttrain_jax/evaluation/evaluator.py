@@ -174,6 +174,7 @@ class Evaluator:
           policy.model,
           sampling,
           seed=self._seed,
+          decode=policy.tokenizer.decode,
           slots=slots,
           max_prompt_length=longest,
           max_new_tokens=section.max_new_tokens,
@@ -181,9 +182,8 @@ class Evaluator:
           mesh=local_mesh(mesh),
         )
 
-      stop_ids = policy.tokenizer.stop_ids
-      sampling = settings.sampling.with_stops(stop_ids)
-      greedy = engine(SamplingConfig(temperature=0.0, stop_ids=stop_ids), 1) if settings.greedy else None
+      sampling = settings.sampling.of_tokenizer(policy.tokenizer, f"eval.sets.{name}.sampling")
+      greedy = engine(sampling.greedy(), 1) if settings.greedy else None
       self.sets[name] = EvaluationSet(
         prompts, settings.samples, engine(sampling, settings.samples), greedy, bool(settings.per_problem)
       )

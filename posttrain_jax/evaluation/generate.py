@@ -8,7 +8,7 @@ from posttrain_jax.assembly.rollout_engine import EngineSettings, SamplingSettin
 from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row, make_prompts
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import unstack_layers
-from posttrain_jax.types import InputError
+from posttrain_jax.types import FinishReason, InputError
 
 _NO_LIMIT = 2**31 - 1
 _MAX_SLOTS = 32
@@ -64,6 +64,9 @@ def generate(
   unstacked = jax.jit(lambda params: unstack_layers(params, policy.model.num_layers, policy.model.compute_dtype))
   engine.load(unstacked(params), 0)
   return [
-    [answer_text(policy.tokenizer, answer.tokens) for answer in group.answers]
+    [
+      answer_text(policy.tokenizer, answer.tokens, ended=answer.finish_reason == FinishReason.EOS)
+      for answer in group.answers
+    ]
     for group in engine.generate(prompts, samples)
   ]

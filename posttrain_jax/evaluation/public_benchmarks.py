@@ -31,6 +31,8 @@ class Benchmark:
     temperature: of sampling; a greedy answer is drawn besides.
     top_p: nucleus of sampling.
     max_new_tokens: cap on an answer.
+    stop_ids: ids that end an answer, besides the model's.
+    stop_strings: texts that end an answer.
     procedural: the task whose held-out problems stand in for a file; None where there has to be one.
   """
 
@@ -42,6 +44,8 @@ class Benchmark:
   temperature: float = 1.0
   top_p: float = 1.0
   max_new_tokens: int = 512
+  stop_ids: tuple[int, ...] = ()
+  stop_strings: tuple[str, ...] = ()
   procedural: Task | None = None
 
 

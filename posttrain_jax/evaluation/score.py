@@ -43,6 +43,7 @@ def score(
   greedy_tokens: int = 24,
   which: Which | None = None,
   stop: bool = False,
+  beyond_context: bool = False,
 ) -> dict[str, int]:
   """Scores a file of rows.
 
@@ -56,6 +57,7 @@ def score(
     greedy_tokens: length of the continuation; a reward model has none.
     which: which checkpoint of a workdir.
     stop: ends a continuation at the first stop id, which it keeps. Its text does not.
+    beyond_context: lets rows, with their continuations, be longer than the model's context.
 
   Returns:
     Counts: "rows" and "tokens".
@@ -66,7 +68,9 @@ def score(
   output = output_file(destination, "--output")
   lines = read_jsonl(source)
   config, params = load_model(model, which)
-  config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE)
+  # Ids without a token keep their probability here, so that logprobs are those of other libraries.
+  config = dataclasses.replace(config, compute_dtype="float32", remat=Remat.NONE, absent_ids=())
+  config = dataclasses.replace(config, beyond_context=config.beyond_context or beyond_context)
   tokenizer = find_tokenizer(model)
   if stop and tokenizer is None:
     raise InputError(f"--stop: {model} comes without a tokeniser, which names the tokens that end a text")
@@ -76,6 +80,9 @@ def score(
     for record, line in zip(records, lines):
       text = line.columns.get("text")
       record["text"] = tokenizer.decode(record["tokens"]) if text is None else text
+  for line, row in zip(lines, rows):
+    continued = 0 if config.scalar_head else greedy_tokens
+    config.check_context(len(row) + continued, f"{line.source}: {len(row)} tokens and {continued} more")
   with jax.default_matmul_precision("highest"):
     if config.scalar_head:
       rewards = ModelReward(config, params, tokens_per_batch=_tokens_per_batch(rows)).score(rows)

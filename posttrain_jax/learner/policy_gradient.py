@@ -30,6 +30,7 @@ from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.policy_batch import PolicyBatch, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.losses.vocabulary import Ranges
 from posttrain_jax.models.forward import answer_hidden
 
 
@@ -50,12 +51,15 @@ def make_loss(
   def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
     tokens = token_inputs(objective, batch, totals, on_policy=on_policy)
     if objective.is_sum_over_tokens:
+      hidden, unembedding, absent = _hidden(graph, params, batch)
       loss, (learner_logprobs, entropy) = losses.fused_loss.summed_token_loss(
         loss_of,
-        *_hidden(graph, params, batch),
+        hidden,
+        unembedding,
         batch.answers,
         tokens,
         temperature=objective.temperature,
+        absent=absent,
         chunk=objective.logprob_chunk,
         shards=shards,
       )
@@ -160,17 +164,21 @@ def answer_logprobs(
   Returns:
     Two float32 arrays [P, G, Tc]; arbitrary where the mask is False.
   """
+  hidden, unembedding, absent = _hidden(graph, params, batch)
   return losses.logprobs.token_logprobs(
-    *_hidden(graph, params, batch),
+    hidden,
+    unembedding,
     batch.answers,
     temperature=objective.temperature,
+    absent=absent,
     chunk=objective.logprob_chunk,
     entropy=True,
     shards=shards,
   )
 
 
-def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
-  """Returns the states [P, G, Tc, D] that predict the tokens, and the unembedding."""
+def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array, Ranges]:
+  """Returns the states [P, G, Tc, D] that predict the tokens, the unembedding, and absent ids."""
   model = nnx.merge(graph, params)
-  return answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers), model.unembedding()
+  hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
+  return hidden, model.unembedding(), model.config.absent_ids

@@ -130,7 +130,9 @@ def answer_logprobs(
   """
   model = nnx.merge(graph, params)
   hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
-  logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), batch.answers, chunk=chunk, shards=shards)
+  logprobs = losses.logprobs.token_logprobs(
+    hidden, model.unembedding(), batch.answers, absent=model.config.absent_ids, chunk=chunk, shards=shards
+  )
   return jnp.sum(jnp.where(batch.mask, logprobs, 0), axis=-1)
 
 

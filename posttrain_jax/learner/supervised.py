@@ -71,6 +71,7 @@ def make_loss(
       model.unembedding(),
       targets,
       (weights, mask),
+      absent=model.config.absent_ids,
       chunk=logprob_chunk,
       shards=shards,
     )
@@ -100,7 +101,9 @@ def make_sums(
   def sums(params: nnx.State, batch: SupervisedRows) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, params)
     hidden, targets, mask = _predictions(model, batch)
-    logprobs = losses.logprobs.token_logprobs(hidden, model.unembedding(), targets, chunk=logprob_chunk, shards=shards)
+    logprobs = losses.logprobs.token_logprobs(
+      hidden, model.unembedding(), targets, absent=model.config.absent_ids, chunk=logprob_chunk, shards=shards
+    )
     return losses.supervised.next_token_nll(logprobs, mask).sum(), mask.sum()
 
   return sums

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from posttrain_jax.losses import aggregate
-from posttrain_jax.losses.vocabulary import Head, prepare
+from posttrain_jax.losses.vocabulary import Head, Ranges, prepare
 
 # (logprobs, entropies, data) to losses, all of one shape.
 LossOfTokens = Callable[[jax.Array, jax.Array, Any], jax.Array]
@@ -29,6 +29,7 @@ def summed_token_loss(
   *,
   temperature: chex.Numeric = 1.0,
   softcap: float | None = None,
+  absent: Ranges = (),
   chunk: int,
   shards: int = 1,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -45,6 +46,7 @@ def summed_token_loss(
     data: arrays [..., T], constants for the gradient.
     temperature: divides the capped logits; a constant.
     softcap: bound of the logits' absolute value; None: no bound.
+    absent: ranges of ids that the tokeniser does not have. They have probability 0, so no target is one of them.
     chunk: the most tokens, per shard, whose logits exist at a time.
     shards: over how many devices the first leading axis is sharded; divides it.
 
@@ -52,7 +54,7 @@ def summed_token_loss(
     The loss, with gradients to `hidden` and `unembedding` only, and (logprobs, entropies), constants [..., T]; all in
     at least float32.
   """
-  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
+  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, absent=absent, chunk=chunk, shards=shards)
   chex.assert_tree_shape_prefix(data, jnp.shape(targets))
   constants = jax.lax.stop_gradient((jax.tree.map(cut.split, data), temperature))
   sum_of_chunks = _sum(head, loss_of_tokens)

@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from posttrain_jax.losses.vocabulary import Head, prepare
+from posttrain_jax.losses.vocabulary import Head, Ranges, prepare
 
 
 def token_logprobs(
@@ -22,6 +22,7 @@ def token_logprobs(
   *,
   temperature: chex.Numeric = 1.0,
   softcap: float | None = None,
+  absent: Ranges = (),
   chunk: int,
   entropy: bool = False,
   shards: int = 1,
@@ -41,6 +42,7 @@ def token_logprobs(
     temperature: divides the capped logits; the temperature at which the tokens were drawn. A constant: it gets no
       gradient.
     softcap: bound of the logits' absolute value; None: no bound.
+    absent: ranges of ids that the tokeniser does not have. They have probability 0, so no target is one of them.
     chunk: the most tokens, per shard, whose logits exist at a time, in the forward or the backward pass.
     entropy: True returns the entropies too. They are differentiable.
     shards: number of devices over which the first leading axis of `hidden` is sharded; divides that axis. Chunks then
@@ -54,7 +56,7 @@ def token_logprobs(
     AssertionError: if the shapes do not fit each other, or the chunk is below 1.
     ValueError: if shards does not divide the number of rows.
   """
-  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, chunk=chunk, shards=shards)
+  head, cut = prepare(hidden, unembedding, targets, softcap=softcap, absent=absent, chunk=chunk, shards=shards)
   chunks = cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), jax.lax.stop_gradient(temperature)
   logprobs, entropies = map(cut.join, _reduction(head)(*chunks))
   return (logprobs, entropies) if entropy else logprobs

@@ -9,6 +9,7 @@ comparison, not by a gather. So a vocabulary that is sharded over devices needs 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import chex
@@ -16,6 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from posttrain_jax.losses.two_sum import two_sum
+
+# Ranges [start, end) of ids.
+Ranges = tuple[tuple[int, int], ...]
+_ABSENT = -1e30  # finite, since 0 times infinity is no number; its exponential is 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +33,12 @@ class Head:
   Attributes:
     dtype: dtype of the logits and of all that is computed from them.
     softcap: bound of the logits' absolute value; None: no bound.
+    absent: ids of probability 0: those that the tokeniser does not have.
   """
 
   dtype: jnp.dtype
   softcap: float | None
+  absent: Ranges = ()
 
   def logits(
     self, hidden_SxRxCxD: jax.Array, unembedding: jax.Array, temperature: chex.Numeric
@@ -43,9 +50,10 @@ class Head:
     kernel = unembedding.astype(hidden_SxRxCxD.dtype)
     logits = jnp.einsum("srcd,dv->srcv", hidden_SxRxCxD, kernel, preferred_element_type=self.dtype)
     if self.softcap is None:
-      return logits / temperature, 1 / jnp.asarray(temperature, self.dtype)
+      return without_absent(logits / temperature, self.absent), 1 / jnp.asarray(temperature, self.dtype)
     capped = jnp.tanh(logits / self.softcap)
-    return self.softcap * capped / temperature, (1 - capped * capped) / temperature
+    factor = (1 - capped * capped) / temperature
+    return without_absent(self.softcap * capped / temperature, self.absent), factor
 
   def reduce(self, logits: jax.Array, targets_SxRxC: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Reduces logits to the targets' logprobs, the entropies and the log-normalisers, each [S, R, C].
@@ -117,6 +125,20 @@ def _add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array,
   return total, a[1] + b[1] + lost[0], weighted, a[3] + b[3] + lost[1], a[4] + b[4]
 
 
+def without_absent(logits: jax.Array, absent: Ranges) -> jax.Array:
+  """Gives ids probability 0, by logits of -1e30.
+
+  Args:
+    logits: [..., V].
+    absent: the ids; without any the logits are returned as they are.
+  """
+  if not absent:
+    return logits
+  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  is_absent = [(ids >= start) & (ids < end) for start, end in absent]
+  return jnp.where(functools.reduce(jnp.logical_or, is_absent), _ABSENT, logits)
+
+
 def _is_target(logits: jax.Array, targets_SxRxC: jax.Array) -> jax.Array:
   return jax.lax.broadcasted_iota(targets_SxRxC.dtype, logits.shape, 3) == targets_SxRxC[..., None]
 
@@ -140,6 +162,7 @@ def prepare(
   targets: chex.Array,
   *,
   softcap: float | None,
+  absent: Ranges = (),
   chunk: int,
   shards: int,
 ) -> tuple[Head, Cut]:
@@ -152,6 +175,7 @@ def prepare(
     unembedding: [D, V].
     targets: [..., T].
     softcap: as in `Head`.
+    absent: as in `Head`.
     chunk: the most tokens of a chunk, per shard.
     shards: S, a divisor of the number of rows.
 
@@ -167,7 +191,7 @@ def prepare(
   rows = jnp.size(targets) // max(length, 1)
   if rows % shards:
     raise ValueError(f"shards: expected a divisor of the {rows} rows of hidden {jnp.shape(hidden)}, found {shards}")
-  head = Head(jnp.result_type(hidden, unembedding, jnp.float32), softcap)
+  head = Head(jnp.result_type(hidden, unembedding, jnp.float32), softcap, absent)
   return head, _cut(shards, rows // shards, length, chunk, tuple(leading))
 
 

@@ -59,8 +59,10 @@ class TransformerConfig:
     stacked: True: layers are one stack under `lax.scan` (the learner's layout). False: they are a list in a Python loop
       (the sampler's layout, as decoding is faster without slicing weights out of a stack at every token).
     scalar_head: each token gets a float32 score in place of logits: a reward or value model (`models.heads`).
-    context_length: tokens of the longest sequence that a public checkpoint names; None if there is none. It changes
-      nothing that is computed.
+    absent_ids: ranges [start, end) of ids that the tokeniser does not have, such as those that pad the embeddings. They
+      have probability 0 for sampler and learner alike.
+    max_position_embeddings: longest context in tokens that the model was made for; None: not known.
+    beyond_context: True lets texts be longer than `max_position_embeddings`.
   """
 
   vocab_size: int
@@ -81,7 +83,9 @@ class TransformerConfig:
   unroll: int = 1
   stacked: bool = True
   scalar_head: bool = False
-  context_length: int | None = None
+  absent_ids: tuple[tuple[int, int], ...] = ()
+  max_position_embeddings: int | None = None
+  beyond_context: bool = False
 
   def __post_init__(self):
     """Raises InputError if a size is below 1 or does not fit the others."""
@@ -92,8 +96,26 @@ class TransformerConfig:
       raise InputError(f"model.num_heads: {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
     if self.head_dim % 2:
       raise InputError(f"model.head_dim: {self.head_dim} is odd; rotary embeddings turn pairs of dimensions")
+    if self.max_position_embeddings is not None and self.max_position_embeddings < 1:
+      raise InputError(f"model.max_position_embeddings: {self.max_position_embeddings}, expected at least 1, or None")
     if self.compute_dtype not in ("float32", "bfloat16"):
       raise InputError(f"model.compute_dtype: {self.compute_dtype!r}, expected 'float32' or 'bfloat16'")
+
+  def check_context(self, length: int, what: str) -> None:
+    """Refuses texts that are longer than the model's context.
+
+    Args:
+      length: their most tokens.
+      what: names the texts, for the message.
+
+    Raises:
+      InputError: if they are longer and `beyond_context` is False.
+    """
+    if self.max_position_embeddings is not None and length > self.max_position_embeddings and not self.beyond_context:
+      raise InputError(
+        f"{what}: {length} tokens are more than the model's context of {self.max_position_embeddings} "
+        "(max_position_embeddings); expected no more, or beyond_context=True in the config's model section"
+      )
 
   @property
   def num_params(self) -> int:

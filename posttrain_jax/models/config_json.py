@@ -152,7 +152,9 @@ def parse_config(data: Mapping[str, Any], where: pathlib.Path) -> TransformerCon
     qk_norm=family.qk_norm,
     tied=tied,
     scalar_head=scalar_head,
-    context_length=size("max_position_embeddings") if data.get("max_position_embeddings") is not None else None,
+    max_position_embeddings=size("max_position_embeddings")
+    if data.get("max_position_embeddings") is not None
+    else None,
   )
 
 
@@ -216,8 +218,8 @@ def describe(config: TransformerConfig, *, score_bias: float = 0.0) -> dict[str,
       "high_freq_factor": config.rope_scaling.high_frequency_factor,
       "original_max_position_embeddings": config.rope_scaling.original_length,
     }
-  if config.context_length is not None:
-    data["max_position_embeddings"] = config.context_length
+  if config.max_position_embeddings is not None:
+    data["max_position_embeddings"] = config.max_position_embeddings
   if config.scalar_head:
     data |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
   if score_bias:

@@ -155,7 +155,7 @@ def _config(reader: "GGUFReader", path: pathlib.Path, tied: bool) -> Transformer
     rope_theta=decimal(get("llama.rope.freq_base", 10_000.0)),
     norm_epsilon=decimal(get("llama.attention.layer_norm_rms_epsilon")),
     tied=tied,
-    context_length=get("llama.context_length", None),
+    max_position_embeddings=None if get("llama.context_length", None) is None else size("llama.context_length"),
   )
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from posttrain_jax.losses.vocabulary import without_absent
 from posttrain_jax.models.attention import Attend, Cache
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.dense import dense
@@ -234,6 +235,8 @@ class Transformer(nnx.Module):
   def logits(self, hidden_SxD: jax.Array) -> jax.Array:
     """Computes the float32 logits [S, V] of a few hidden states.
 
+    Ids that the tokeniser does not have (`absent_ids`) get -1e30.
+
     A tied table is multiplied in its stored order [V, D]; transposing it would cost more than the other products of a
     decode step. The barrier keeps the compiler from fusing the product with the transposition of its result, which
     would slow the product down.
@@ -246,9 +249,11 @@ class Transformer(nnx.Module):
     """
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     if not self.config.tied:
-      return jax.lax.optimization_barrier(product("sd,dv->sv", hidden_SxD, self.unembedding()))
-    table = constrain(self.unembedding().T, "vocab", "hidden")
-    return jax.lax.optimization_barrier(product("vd,sd->vs", table, hidden_SxD)).T
+      logits = jax.lax.optimization_barrier(product("sd,dv->sv", hidden_SxD, self.unembedding()))
+    else:
+      table = constrain(self.unembedding().T, "vocab", "hidden")
+      logits = jax.lax.optimization_barrier(product("vd,sd->vs", table, hidden_SxD)).T
+    return without_absent(logits, self.config.absent_ids)
 
 
 def abstract_transformer(config: TransformerConfig) -> tuple[nnx.GraphDef, nnx.State]:

@@ -93,7 +93,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   judge = run.judge(settings.rewards, workers, by_model=by_model)
   run.check_references(workers, by_model=by_model)
   if settings.reward_model:
-    judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model").score_groups)
+    judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model", engine=engine).score_groups)
   run.require_trained_policy()
 
   directory, preemption = run.open_workdir(workdir)

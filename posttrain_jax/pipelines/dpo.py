@@ -107,6 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
+    data.check_context(run.policy.model)
     run.digests |= data.digests
     otherwise = "preferences/reward/accuracy" if data.held_out else ""
     evaluation, told = without_procedural(settings.eval, settings.preferences.path, otherwise=otherwise)

@@ -16,7 +16,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationData, EncodingSet
 from posttrain_jax.assembly.model import ModelSettings, Policy
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data import arithmetic, judgements, preferences, prompts, sources, supervised
-from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row
+from posttrain_jax.data.prompts import OverLimit, Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.evaluation.generative_evaluation import GenerativeEvaluation, JudgedAnswers
 from posttrain_jax.learner.batch_learner import check_division
@@ -121,6 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run = MethodAssembly(settings, stack, symbols=judgements.JUDGE_SYMBOLS)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = _lay_out(settings, rows, run.policy)
+    data.check_context(run.policy.model)
     settings = offline.with_length(settings, data.batches.num_rows)
     evaluation = _evaluation(settings, rows, run.policy, run.mesh)
     run.digests |= data.digests
@@ -184,12 +185,14 @@ def _evaluation(
 ) -> GenerativeEvaluation:
   section, tokenizer = settings.demonstrations, policy.tokenizer
   answers = _judged_answers(settings, rows, tokenizer)
+  sampling = settings.eval.sampling.of_tokenizer(tokenizer, "eval.sampling")
 
   def engine(sampling: SamplingConfig) -> Engine:
     return Engine(
       policy.model,
       sampling,
       seed=stream_seed(settings.seed, Stream.EVALUATION),
+      decode=tokenizer.decode,
       slots=settings.eval.slots,
       max_prompt_length=max(len(prompt.tokens) for prompt in answers.prompts),
       max_new_tokens=settings.eval.max_new_tokens,
@@ -200,8 +203,8 @@ def _evaluation(
     policy.model,
     tokenizer,
     answers,
-    engine(settings.eval.sampling.with_stops(tokenizer.stop_ids)),
-    engine(SamplingConfig(temperature=0.0, stop_ids=tokenizer.stop_ids)),
+    engine(sampling),
+    engine(sampling.greedy()),
     mesh,
     samples=settings.eval.samples,
     low=section.low,
@@ -215,7 +218,7 @@ def _judged_answers(settings: GenerativeRewardSettings, rows: JudgementRows, tok
     rows.held_out,
     tokenizer,
     max_length=settings.eval.max_prompt_length,
-    prompt_format=PromptFormat(template=section.template, chat=section.chat, system=section.system or None),
+    prompt_format=section.prompt_format,
     prompt_field="prompt",
     answer_field="label",
     over_limit=settings.eval.over_limit,

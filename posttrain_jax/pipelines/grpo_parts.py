@@ -106,6 +106,8 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   run.digests |= digests
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
+  if teacher is not None:
+    engine.check_reader(teacher.model, "teacher.path")
 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
@@ -120,7 +122,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   )
   score = rejudge = None
   if settings.reward_model:
-    score = run.reward_model(settings.reward_model, "reward_model", mesh=run.mesh).score_groups
+    score = run.reward_model(settings.reward_model, "reward_model", mesh=run.mesh, engine=engine).score_groups
     judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
   evaluation = run.judge(settings.rewards, workers, by_model=by_model)
   evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)

@@ -47,6 +47,7 @@ from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.settings import as_config
 from posttrain_jax.runs.workdir import Workdir
+from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError, Judge, Prompt
 
 
@@ -199,13 +200,25 @@ class MethodAssembly:
     self.digests |= digests
     return model
 
-  def reward_model(self, path: str, where: str, *, mesh: Mesh | None = None) -> ModelReward:
+  def reward_model(
+    self, path: str, where: str, *, mesh: Mesh | None = None, engine: Engine | None = None
+  ) -> ModelReward:
     """Loads the reward model that a config field names, and places it on the mesh.
 
+    Args:
+      path: PATH_OR_NAME.
+      where: the config field.
+      mesh: devices and layout; one device if None.
+      engine: draws the answers that it scores; None if they are the evaluation's.
+
     Raises:
-      InputError: if it is no reward model, has another tokeniser or does not fit the mesh.
+      InputError: if it is no reward model, has another tokeniser, does not fit the mesh, or has a shorter context than
+        the answers need.
     """
-    return place_reward_model(self.load_reward_model(path, where), where, mesh=mesh)
+    model = self.load_reward_model(path, where)
+    if engine is not None:
+      engine.check_reader(model.model, where)
+    return place_reward_model(model, where, mesh=mesh)
 
   def evaluator(
     self, sets: SetsSettings, rewards: RewardSettings, judge: Judge, *, score: ScoreGroups | None = None

@@ -144,7 +144,8 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   answers = settings.rollout.groups * settings.rollout.group_size
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if settings.online.reward_model:
-    judge = judge_by_model(verify, run.reward_model(settings.online.reward_model, "online.reward_model").score_groups)
+    model = run.reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
+    judge = judge_by_model(verify, model.score_groups)
   evaluation = run.judge(settings.rewards, workers, by_model=by_model)
   evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
   run.check_references(workers, by_model=by_model)

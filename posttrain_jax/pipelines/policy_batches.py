@@ -14,7 +14,6 @@ from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.rollouts.multi_process import shared
-from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import FinishReason, Group, Judge, Rollout
 
@@ -166,8 +165,9 @@ def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], 
   """
   greedy = Engine(
     engine.model,
-    SamplingConfig(temperature=0.0, stop_ids=engine.sampling.stop_ids),
+    engine.sampling.greedy(),
     seed=engine.seed,
+    decode=engine.decode,
     slots=engine.slots,
     max_prompt_length=engine.max_prompt_length,
     max_new_tokens=engine.max_new_tokens,

@@ -135,6 +135,9 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
   run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
+  for model, where in ((value_start, "value.path"), (reward_model, "reward_model")):
+    if model is not None:
+      engine.check_reader(model.model, where)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   score = None
@@ -212,4 +215,5 @@ def _load_text(settings: PPOSettings, run: MethodAssembly) -> Text | None:
   seed = stream_seed(settings.seed, Stream.PRETRAINING)
   found, digests = load_pretraining(section, run.policy.tokenizer, batch_size=section.rows, seed=seed)
   run.digests |= digests
+  run.policy.model.check_context(found.longest, "ptx, the longest text")
   return Text(section.coefficient, found.batch)

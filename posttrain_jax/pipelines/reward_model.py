@@ -83,6 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
+    data.check_context(run.policy.model)
     run.digests |= data.digests
     batches = ComparisonBatches(
       data.train,

@@ -98,7 +98,8 @@ def prepare(
     (the settings with their number of steps, the demonstrations).
 
   Raises:
-    InputError: if the batch does not divide over the mesh, or if a row is not fit for use.
+    InputError: if the batch does not divide over the mesh, if a row is not fit for use, or if it is longer than the
+      model's context.
   """
   check_division(mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
   data = load_demonstrations(
@@ -109,6 +110,7 @@ def prepare(
     seed=stream_seed(seed, Stream.DEMONSTRATIONS),
     own_share=own_share,
   )
+  data.check_context(policy.model)
   return offline.with_length(settings, data.batches.num_rows), data
 
 

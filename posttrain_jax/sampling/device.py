@@ -113,6 +113,7 @@ class Device:
       donate_argnums=(1, 2),
       out_shardings=(cache, rows, whole),
     )
+    self._end = jax.jit(programs.end, donate_argnums=0, out_shardings=rows)
     self._allocate = jax.jit(
       lambda: (
         empty_cache(model, self._rows, sizes.max_new_tokens),
@@ -224,6 +225,13 @@ class Device:
     cache, slots, drawn = self._decode(params, cache, slots, others[0])
     self.state = (cache, slots, *others)
     return jax.device_get((drawn, slots.active))
+
+  def end(self, slots: Sequence[int]) -> None:
+    """Ends the answers of some slots, which would go on drawing."""
+    cache, state, *others = self.state
+    ended = np.zeros((self._rows,), bool)
+    ended[list(slots)] = True
+    self.state = (cache, self._end(state, ended), *others)
 
   def _new_slots(self, placed: Sequence[tuple[Request, Place]]) -> tuple[Slots, np.ndarray]:
     """Makes the slots' state for requests, and int32 [S, 3] to derive their keys from."""

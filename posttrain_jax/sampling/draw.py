@@ -28,6 +28,7 @@ class SamplingConfig:
     top_p: keep the smallest set of most likely tokens whose probabilities add up to at least p; 1 keeps all.
     min_p: keep tokens at least min_p times as likely as the most likely one; 0 keeps all.
     stop_ids: drawing any of these ends the answer; may be empty.
+    stop_strings: an answer ends with the token at which its text first has one of these; may be empty.
   """
 
   temperature: float = 1.0
@@ -35,6 +36,7 @@ class SamplingConfig:
   top_p: float = 1.0
   min_p: float = 0.0
   stop_ids: tuple[int, ...] = ()
+  stop_strings: tuple[str, ...] = ()
 
   def __post_init__(self):
     """Raises InputError on a value out of range."""
@@ -46,6 +48,12 @@ class SamplingConfig:
     ):
       if not ok:
         raise InputError(f"sampling.{name}: {getattr(self, name)}, expected {expected}")
+    if "" in self.stop_strings:
+      raise InputError(f"sampling.stop_strings: {list(self.stop_strings)}, expected none that is empty")
+
+  def greedy(self) -> "SamplingConfig":
+    """Returns the config that takes the most likely tokens and ends answers alike."""
+    return SamplingConfig(temperature=0.0, stop_ids=self.stop_ids, stop_strings=self.stop_strings)
 
   @property
   def truncates(self) -> bool:

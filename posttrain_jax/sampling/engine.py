@@ -21,6 +21,7 @@ Which file to open:
 - `device.py`: the sizes and memory on the device; pads requests to fixed shapes and calls the compiled programs.
 - `programs.py`: the computation in those programs: prefill, fill, recompute, decode.
 - `state.py`: the arrays that stay on the device between programs.
+- `stop_strings.py`: where the text of an answer ends at a stop string.
 - `draw.py`: one token from logits: temperature, truncation and the random draw.
 """
 
@@ -39,7 +40,8 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.sampling.device import Device, Sizes, bucket_of
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
-from posttrain_jax.sampling.requests import EngineStats
+from posttrain_jax.sampling.requests import EngineStats, Request
+from posttrain_jax.sampling.stop_strings import Decode, tokens_to_stop
 from posttrain_jax.types import FinishReason, Group, InputError, NotFinite, Prompt
 
 STEPS_PER_DISPATCH, PREFILL_WIDTH = 16, 8  # unless a config says otherwise
@@ -52,7 +54,8 @@ class Engine:
 
   Attributes:
     model: the transformer as the engine runs it: layers unstacked, nothing rematerialised.
-    sampling: temperature, truncation and stop ids.
+    sampling: temperature, truncation, stop ids and stop strings.
+    decode: turns ids into text, to find stop strings; may be None without them.
     seed: seed of all random draws.
     slots: S, answers drawn at the same time.
     max_prompt_length: length of the longest prompt accepted, in tokens.
@@ -76,6 +79,7 @@ class Engine:
     prefill_width: int = PREFILL_WIDTH,
     share: int = 1,
     mesh: Mesh | None = None,
+    decode: Decode | None = None,
   ):
     """Builds the programs. They are compiled, and memory is allocated, at the first use.
 
@@ -92,13 +96,19 @@ class Engine:
       share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
         holds 3 S / T copies, at most S. When no copy is free, the answers to further prompts wait.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
+      decode: turns ids into text; needed for stop strings.
 
     Raises:
-      InputError: if the slots do not divide over the mesh's batch shards, a size is below 1, or the model is a reward
-        model.
+      InputError: if the slots do not divide over the mesh's batch shards, a size is below 1, the model is a reward
+        model, prompt and answer may be longer than its context, or there are stop strings without `decode`.
     """
     if model.scalar_head:
       raise InputError("model: is a reward model, expected a language model")
+    if sampling.stop_strings and decode is None:
+      raise InputError("sampling.stop_strings: given without a tokeniser, expected a model with one")
+    model.check_context(
+      max_prompt_length + max_new_tokens, f"prompts of up to {max_prompt_length} and answers of {max_new_tokens} tokens"
+    )
     sizes = Sizes(
       slots=slots,
       max_prompt_length=max_prompt_length,
@@ -111,7 +121,7 @@ class Engine:
     if slots % batch_shards(mesh):
       raise InputError(f"rollout.slots: {slots} slots do not divide over data x fsdp = {batch_shards(mesh)} shards")
     self.model = dataclasses.replace(model, stacked=False, remat=Remat.NONE)
-    self.sampling, self.seed, self.slots = sampling, seed, slots
+    self.sampling, self.seed, self.slots, self.decode = sampling, seed, slots, decode
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
     self._device = Device(self.model, sampling, mesh, sizes)
@@ -128,6 +138,23 @@ class Engine:
   def free_slots(self) -> int:
     """Counts the slots that the next dispatch would leave empty."""
     return max(0, self.slots - self._ledger.unfinished)
+
+  def check_reader(self, model: TransformerConfig, where: str) -> None:
+    """Refuses a reader of the answers whose context is shorter than they may become.
+
+    Args:
+      model: such as a reward model, a value model or a teacher.
+      where: the config field that names it.
+
+    Raises:
+      InputError: if prompt and answer may be longer than its context, and neither it nor the engine's model may go
+        beyond that.
+    """
+    model = dataclasses.replace(model, beyond_context=model.beyond_context or self.model.beyond_context)
+    model.check_context(
+      self.max_prompt_length + self.max_new_tokens,
+      f"{where}: prompts of up to {self.max_prompt_length} and answers of {self.max_new_tokens} tokens",
+    )
 
   def load(self, params: nnx.State, version: int) -> None:
     """Takes the parameters for all tokens drawn from now on; drops the caches.
@@ -231,8 +258,6 @@ class Engine:
     self.stats.dispatches += 1
     self.stats.decode_steps += int(drawn.steps)
     self.stats.slot_steps += int(drawn.steps) * self.slots
-    self.stats.idle_slot_steps += int(drawn.steps) * self.slots - int(drawn.active.sum())
-    self.stats.generated_tokens += int(drawn.active.sum())
 
     # Not-a-number in any logit is one in the logprob of the token drawn from them.
     broken = drawn.active & ~np.isfinite(drawn.sampler_logprobs)
@@ -244,21 +269,38 @@ class Engine:
         "no answer was kept"
       )
 
-    completed = []
+    completed, kept, ended = [], 0, []
     for slot, request in sorted(self._ledger.running.items()):
       count = int(drawn.active[:, slot].sum())  # a slot is active in the first steps of a dispatch, then no more
       request.tokens.append(drawn.tokens[:count, slot])
       request.sampler_logprobs.append(drawn.sampler_logprobs[:count, slot])
       request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
       request.versions.append(np.full((count,), self.version, np.int32))
-      if not still_active[slot]:
-        stopped = int(request.tokens[-1][-1]) in self.sampling.stop_ids
+      stopped = self._cut_at_stop_string(request)
+      kept += len(request.tokens[-1])
+      if stopped and still_active[slot]:
+        ended.append(slot)
+      if stopped or not still_active[slot]:
+        stopped = stopped or int(request.tokens[-1][-1]) in self.sampling.stop_ids
         completed += self._ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
         self._ended += 1
     progress.report("answers", self._ended, self._ended + self._ledger.unfinished)
     if not self.busy:
       self._ended = 0
+    if ended:
+      with jax.set_mesh(self.mesh):
+        self._device.end(ended)
+    self.stats.idle_slot_steps += int(drawn.steps) * self.slots - kept
+    self.stats.generated_tokens += kept
     return completed
+
+  def _cut_at_stop_string(self, request: Request) -> bool:
+    """Drops tokens after a stop string among the newest ones; says whether there is one."""
+    strings = self.sampling.stop_strings
+    kept = tokens_to_stop(request.tokens, strings, self.decode) if strings else None
+    if kept is not None:
+      request.keep(kept)
+    return kept is not None
 
   def suspend(self) -> list[Group]:
     """Takes all unfinished groups out of the engine and drops the caches.

@@ -140,6 +140,11 @@ def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, reques
   return jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
 
+def end(slots: Slots, ended: jax.Array) -> Slots:
+  """Ends the answers of the slots that are marked in bool [S]."""
+  return dataclasses.replace(slots, active=slots.active & ~ended)
+
+
 def decode(
   graph: nnx.GraphDef,
   params: nnx.State,

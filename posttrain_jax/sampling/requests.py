@@ -73,6 +73,11 @@ class Request:
     """Joins the prompt and the answer so far, int32 [length]."""
     return np.concatenate([np.array(self.prompt.tokens, np.int32), *self.tokens])
 
+  def keep(self, count: int) -> None:
+    """Keeps only the first `count` tokens of those that the newest dispatch drew."""
+    for parts in (self.tokens, self.sampler_logprobs, self.drawn_logprobs, self.versions):
+      parts[-1] = parts[-1][:count]
+
   def answer(self, reason: FinishReason) -> Answer:
     """Returns the record of what was drawn."""
     join = lambda parts, dtype: np.concatenate([np.zeros((0,), dtype), *parts])  # noqa: E731

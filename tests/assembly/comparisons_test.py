@@ -8,6 +8,7 @@ from configs import tiny_dpo
 from posttrain_jax.assembly.comparisons import load_comparisons
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.pipelines.dpo import DPOPreferences
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -137,3 +138,12 @@ def test_settings_without_a_meaning(load, changes, expected):
 )
 def test_settings_of_the_procedural_grader(load, changes, expected):
   assert expected in message(load, **changes)
+
+
+def test_prompt_and_answer_longer_than_the_context_are_refused(load):
+  data = load(row(1), row(2, rejected=" Answer: 45"))
+  sizes = dict(vocab_size=40, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  longest = max(len(each.prompt) + len(answer) for each in data.train for answer in each.answers)
+  data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest))
+  with pytest.raises(InputError, match=rf"rows\.jsonl:2: prompt and answer: {longest} tokens are more than"):
+    data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest - 1))

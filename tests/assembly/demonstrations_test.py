@@ -9,6 +9,7 @@ from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -60,6 +61,14 @@ def test_a_file(tmp_path):
   assert load(batch_size=1, path=path, limit=1).facts["data/examples"] == 1
 
 
+def test_empty_answers_are_dropped_and_counted(tmp_path):
+  rows = [{"prompt": f"{i}+2=", "completion": said} for i, said in enumerate([" Answer: 3", "", "<eos>"])]
+  data = load(batch_size=1, path=file(tmp_path, rows))
+  assert (data.facts["data/examples"], data.facts["data/empty"], data.facts["data/over_limit"]) == (1, 2, 0)
+  with pytest.raises(InputError, match=r"rows\.jsonl:1: the answer is empty, and so are those of all 2 rows"):
+    load(batch_size=1, path=file(tmp_path, rows[1:]))
+
+
 @pytest.mark.parametrize(("asked", "said"), [("prompt", "completion"), ("question", "answer")])
 def test_prompts_are_held_out_whole(tmp_path, asked, said):
   rows = [{asked: f"{i % 10}+{i // 10}=", said: f" Answer: {c}"} for i in range(40) for c in (1, 2)]
@@ -97,3 +106,13 @@ def test_errors(changes, message):
   with pytest.raises(InputError) as error:
     load(**changes)
   assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_demonstrations_longer_than_the_context_are_refused(tmp_path):
+  path = file(tmp_path, [{"prompt": "1+2=", "completion": " Answer: 3"}, {"prompt": "2*2=", "completion": "4"}])
+  sizes = dict(vocab_size=40, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  longest = len(TOKENIZER.encode("1+2= Answer: 3<eos>"))
+  data = load(batch_size=1, path=path)  # rows of 64 tokens, which hold several examples
+  data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest))
+  with pytest.raises(InputError, match=f"^demonstrations, the longest: {longest} tokens are more than"):
+    data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest - 1))

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import jax
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from flax import nnx
 from configs import tiny_r1_zero, tiny_sft
 from posttrain_jax.assembly import model as policies
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
@@ -96,3 +98,17 @@ def test_home_and_buckets(run, monkeypatch):
   for load in (policies.open_policy, policies.find_tokenizer, policies.is_run):
     with pytest.raises(InputError, match="gs://bucket/run: only paths of this machine's file system"):
       load("gs://bucket/run")
+
+
+def test_a_policy_knows_which_ids_have_no_token():
+  sizes = dict(num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  tokenizer = tiny_tokenizer("ab")  # ids 0 to 3
+  made = lambda size, **more: policies.Policy(TransformerConfig(vocab_size=size, **sizes, **more), tokenizer)  # noqa: E731
+  assert made(4).model.absent_ids == ()
+  assert made(9).model.absent_ids == ((4, 9),)
+  assert made(9, scalar_head=True).model.absent_ids == ()
+  assert made(4, absent_ids=((4, 9),)).model.absent_ids == ()
+  vocab = tokenizer.backend.get_vocab(with_added_tokens=True)
+  del vocab["a"]  # a hole in the middle, as some published tokenisers have
+  hole = mock.Mock(get_vocab=lambda with_added_tokens: vocab)
+  assert Tokenizer.absent_ids(mock.Mock(backend=hole), 6) == ((2, 3), (4, 6))

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from configs import tiny_dapo
+from posttrain_jax.assembly import rollout_engine as rollout_engine_module
 from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, make_engine, rollout_engine
 from posttrain_jax.parallel.mesh import make_mesh
@@ -40,3 +41,40 @@ def test_truncated_samples_are_trained_on_only_if_the_config_says_so(made, chang
   assert rollout_engine(allowed, made[0], PROMPTS, made[1], seed=0).sampling.truncates
   # An engine whose samples are not trained on may truncate.
   assert make_engine(settings(**change), *made, seed=0, max_prompt_length=5).sampling.truncates
+
+
+def test_the_configs_stops_are_added_to_the_models_and_logged_once(made, caplog):
+  rollout_engine_module._log_ends.cache_clear()
+  with caplog.at_level("INFO"):
+    for _ in range(2):
+      engine = make_engine(settings(**{"sampling.stop_ids": (7, 1)}), *made, seed=0, max_prompt_length=5)
+  assert engine.sampling.stop_ids == (1, 7) and engine.sampling.greedy().stop_ids == (1, 7)
+  assert [record.message for record in caplog.records] == ["rollout.sampling: an answer ends at 1 '<eos>', 7 '5'"]
+  engine = make_engine(settings(**{"sampling.stop_strings": ("Wait",)}), *made, seed=0, max_prompt_length=5)
+  assert engine.decode(made[0].tokenizer.encode("5+2=")) == "5+2=" and engine.sampling.stop_strings == ("Wait",)
+  with pytest.raises(InputError, match=r"^rollout\.sampling\.stop_ids: 999, expected ids of the tokeniser"):
+    make_engine(settings(**{"sampling.stop_ids": (999,)}), *made, seed=0, max_prompt_length=5)
+
+
+def test_a_model_that_nothing_stops_is_warned_about(made, caplog):
+  rollout_engine_module._log_ends.cache_clear()
+  policy = dataclasses.replace(made[0], tokenizer=dataclasses.replace(made[0].tokenizer, stop_ids=()))
+  make_engine(settings(), policy, made[1], seed=0, max_prompt_length=5)
+  assert "rollout.sampling: nothing ends an answer but its cap" in caplog.text
+  assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_a_context_that_answers_may_outgrow_is_refused(made):
+  policy, mesh = made
+
+  def engine(context, **more):
+    model = dataclasses.replace(policy.model, max_position_embeddings=context, **more)
+    return make_engine(settings(), dataclasses.replace(policy, model=model), mesh, seed=0, max_prompt_length=5)
+
+  with pytest.raises(InputError, match=r"^prompts of up to 5 and answers of 24 tokens: 29 tokens are more than .* 28 "):
+    engine(28)
+  assert engine(28, beyond_context=True).max_new_tokens == engine(29).max_new_tokens == 24
+  reader = dataclasses.replace(policy.model, scalar_head=True, max_position_embeddings=20)
+  with pytest.raises(InputError, match=r"^reward_model: prompts of up to 5 and answers of 24 tokens: 29 tokens"):
+    engine(29).check_reader(reader, "reward_model")
+  engine(29, beyond_context=True).check_reader(reader, "reward_model")

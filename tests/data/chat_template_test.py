@@ -1,58 +1,49 @@
-"""Tests that a chat template is found wherever published models have it."""
+"""Tests the forms in which messages and tools are read; `chat_test` compares templates with published values."""
 
 import json
 
 import pytest
 
-from posttrain_jax.data.chat_template import find_chat_template
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.chat_template import plain, render, tools_of, turn_endings
 from posttrain_jax.types import InputError
 
+TEMPLATE = "{% for m in messages %}{{ m.role[0] + ':' + m.content + ';' }}{% endfor %}"
+TOOL = {"type": "function", "function": {"name": "add"}}
 
-def named(**templates):
-  return [{"name": name, "template": template} for name, template in templates.items()]
 
-
-@pytest.mark.parametrize(
-  "files, in_config, expected",
-  [
-    ({}, None, None),
-    ({}, "config", "config"),
-    ({"chat_template.jinja": "jinja"}, "config", "jinja"),
-    ({"chat_template.json": '{"chat_template": "json"}'}, None, "json"),
-    ({"chat_template.json": '{"chat_template": "json"}'}, "config", "config"),
-    ({"chat_template.json": json.dumps({"chat_template": named(chat="a")})}, None, "a"),
-    ({"additional_chat_templates/chat.jinja": "a"}, None, "a"),
-    ({"additional_chat_templates/tool_use.jinja": "a", "chat_template.jinja": "b"}, None, "b"),
-    ({}, named(tool_use="a", default="b"), "b"),
-    ({}, named(chatml="a"), "a"),
-    ({}, {"tool_use": "a", "default": "b"}, "b"),
-    ({}, {"chat": "a"}, "a"),
-    ({}, [], None),
-  ],
-)
-def test_where_it_is(tmp_path, files, in_config, expected):
-  for name, text in files.items():
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(text)
-  assert find_chat_template(tmp_path, {"chat_template": in_config}) == expected
+def test_lists_of_text_parts_are_joined():
+  parts = [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}, "c"]
+  messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": [], "reasoning_content": "d"}]
+  assert plain(messages) == [{"role": "user", "content": "abc"}, {**messages[1], "content": ""}]
+  assert messages[0]["content"] is parts
+  assert render(messages, TEMPLATE) == "u:abc;a:;"
 
 
 @pytest.mark.parametrize(
-  "in_config, message",
-  [
-    (named(rag="a", tool_use="b"), "chat templates are 'rag', 'tool_use', expected one that is called 'default'"),
-    (3, "chat_template is int, expected a string"),
-    ({"default": 3}, "chat_template is int, expected a string"),
-    (["a"], "chat_template is a list of other things"),
-  ],
+  ("part", "kind"),
+  [({"type": "image_url", "image_url": "x"}, "image_url"), ({"type": "image", "text": "x"}, "image"), (3, "int")],
 )
-def test_what_cannot_be_read(tmp_path, in_config, message):
-  with pytest.raises(InputError, match=rf"tokenizer_config.json: {message}"):
-    find_chat_template(tmp_path, {"chat_template": in_config})
+def test_parts_that_are_not_text_are_refused(part, kind):
+  with pytest.raises(InputError, match=f"^chat: content of message 1 has a part of type '{kind}', expected text"):
+    plain([{"role": "user", "content": "a"}, {"role": "user", "content": [part]}])
 
 
-def test_a_tokenizer_has_it(tmp_path):
-  tiny_tokenizer("ab").save(tmp_path)
-  (tmp_path / "chat_template.json").write_text('{"chat_template": "json"}')
-  assert Tokenizer.load(tmp_path).chat_template == "json"
+@pytest.mark.parametrize("tools", [None, [], "", " ", [TOOL], json.dumps([TOOL])])
+def test_tools_are_a_list_or_json_of_one(tools):
+  assert tools_of({"tools": tools}) == ([TOOL] if (tools and len(tools) > 1) or tools == [TOOL] else None)
+  assert tools_of({}) is None
+
+
+@pytest.mark.parametrize(
+  ("tools", "message"), [("{", "malformed JSON"), ({"a": 1}, "expected a list"), ([1], "expected a list")]
+)
+def test_malformed_tools(tools, message):
+  with pytest.raises(InputError, match=f"^tools.*{message}"):
+    tools_of({"tools": tools})
+
+
+def test_endings_of_turns():
+  assert turn_endings(TEMPLATE, {}) == [";"]
+  last = TEMPLATE.replace("';'", "(eos if loop.last else ';')")
+  assert turn_endings(last, {"eos": "!"}) == [";", "!"]
+  assert turn_endings("{% for m in messages %}x{% endfor %}", {}) == []

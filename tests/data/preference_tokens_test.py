@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import processors
 
+from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.preference_rows import BadRow, judgement
 from posttrain_jax.data.preference_tokens import AnswerEncoder
 from posttrain_jax.data.prompts import PromptFormat
@@ -117,3 +118,34 @@ def test_a_template_that_cannot_write_an_answer_is_not_the_rows_fault(template, 
   with pytest.raises(InputError, match=message) as error:
     encode(CHAT, tokenizer)
   assert not isinstance(error.value, BadRow)
+
+
+def test_answers_go_on_in_the_turn_that_the_prompt_begins():
+  row = {"prompt": [USER, {"role": "assistant", "content": "oh "}], "chosen": "b", "rejected": "c"}
+  encoded = encode(row)
+  assert shown(encoded) == ("u:hi;a:oh ", ["b;", "c;"]) and encoded.ends == (1, 1)
+
+
+def test_tools_reach_the_template():
+  tokenizer = tiny_tokenizer(LETTERS, chat_template="{% for t in tools or [] %}{{ t.name }};{% endfor %}" + TEMPLATE)
+  row = {**CHAT, "tools": [{"name": "add"}]}
+  assert shown(encode(row, tokenizer), tokenizer) == ("add;u:hi;a:", ["b;", "c;"])
+  with pytest.raises(BadRow, match="tools need a chat"):
+    encode({**TEXT, "tools": [{"name": "add"}]}, tokenizer)
+  with pytest.raises(BadRow, match="leaves out the tool 'add'") as error:
+    encode(row)
+  assert error.value.reason == "left_out_by_template"
+
+
+def test_words_that_the_template_cuts_out_are_the_rows_fault():
+  tokenizer = tiny_tokenizer(LETTERS, chat_template=TEMPLATE.replace("m.content", "(m.content.split('!') | last)"))
+  row = {**CHAT, "chosen": "hm!b"}
+  with pytest.raises(BadRow, match="leaves out the content of message 1, role assistant") as error:
+    encode(row, tokenizer)
+  assert error.value.reason == "left_out_by_template"
+  assert shown(encode(row, tokenizer, left_out=LeftOut.ALLOW), tokenizer)[1] == ["b;", "c;"]
+
+
+def test_answers_in_parts_and_with_their_end():
+  said = lambda *parts: [{"role": "assistant", "content": [{"type": "text", "text": part} for part in parts]}]  # noqa: E731
+  assert shown(encode({**CHAT, "chosen": said("b", "d"), "rejected": said("c;")})) == ("u:hi;a:", ["bd;", "c;"])

@@ -62,13 +62,19 @@ def test_text_rows_end_with_the_end_token_and_chosen_comes_first():
   assert all(answer.dtype == np.int32 for answer in comparison.answers)
 
 
-def test_an_answer_of_nothing_but_its_end_is_an_answer_one_without_a_token_is_not():
-  row = {"prompt": "a", "chosen": "", "rejected": "b"}
-  assert shown(read_one(row)) == ("a", ["<eos>", "b<eos>"])
-  endless = Tokenizer(TOKENIZER.backend, pad_id=0)
-  assert shown(read_one({**row, "chosen": "c"}, tokenizer=endless), endless) == ("a", ["c", "b"])
-  with pytest.raises(InputError, match="data, row 0: answer 0 has no token"):
-    read_one(row, tokenizer=endless)
+@pytest.mark.parametrize("empty", ["", " ", "<eos>", "<eos> <eos>", [assistant("")]])
+@pytest.mark.parametrize("which", ["chosen", "rejected"])
+def test_an_answer_of_nothing_but_its_end_is_refused_or_counted(which, empty):
+  row = {**GOOD, which: empty}
+  with pytest.raises(InputError, match=r"^data, row 1: answer [01] is empty"):
+    read(GOOD, row)
+  kept, counts = read(GOOD, row, bad_rows=BadRows.DROP)
+  assert (len(kept), counts) == (1, {"empty_answer": 1})
+
+
+def test_an_end_token_that_an_answer_has_already_is_not_written_twice():
+  row = {"prompt": "a", "chosen": "b<eos>", "rejected": "c<eos> "}
+  assert shown(read_one(row)) == ("a", ["b<eos>", "c<eos>"])
 
 
 def test_edited_is_best_and_the_strength_stays_with_chosen_over_rejected():
@@ -126,11 +132,11 @@ BAD = {
     "malformed_messages",
     "message 0 of prompt",
   ),
-  "no_content": ({**GOOD, "prompt": [{"role": "system"}, USER]}, "cannot_be_encoded", "content of message 0"),
+  "no_content": ({**GOOD, "prompt": [{"role": "system"}, USER]}, "malformed_messages", "content of message 0"),
   "ends_wrong": (
-    {**GOOD, "prompt": [USER, assistant("b")]},
+    {**GOOD, "prompt": [USER, {"role": "system", "content": "b"}]},
     "malformed_messages",
-    "of role 'assistant', expected 'user'",
+    "of role 'system', expected 'user'",
   ),
   "user_answers": (
     {**GOOD, "prompt": [USER], "chosen": [USER]},

@@ -74,6 +74,33 @@ def test_messages_go_through_the_chat_template(tmp_path):
   )
 
 
+def test_a_turn_that_the_prompt_begins_is_gone_on_with(tmp_path):
+  messages = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "it is "}]
+  path = write(tmp_path, {"messages": messages, "answer": "x"})
+  assert texts(make(path, prompt_format=PromptFormat(template="q {prompt}"))[0]) == ["u:q 1+1;a:it is "]
+  for bad in ([messages[1]], [messages[0], {**messages[1], "tool_calls": [{"function": {"name": "f"}}]}]):
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: chat: the assistant's turn at the end has"):
+      make(write(tmp_path, {"messages": bad, "answer": "x"}))
+
+
+def test_tools_and_parts_and_variables(tmp_path):
+  template = "{% for t in tools or [] %}{{ t.name }};{% endfor %}{{ mood or '' }}" + TEMPLATE
+  tokenizer = tiny_tokenizer("abcdefghijklmnopqrstuvwxyz:; ", chat_template=template)
+  content = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+  row = {"messages": [{"role": "user", "content": content}], "answer": "x", "tools": [{"name": "add"}]}
+
+  def read(row, **fields):
+    (prompt,), _ = prompts.make_prompts(
+      [prompts.Row(row, "d")], tokenizer, max_length=99, prompt_format=PromptFormat(**fields)
+    )
+    return tokenizer.decode(prompt.tokens)
+
+  assert read(row, template="oh {prompt}", chat_arguments={"mood": "m"}) == "add;mu:oh hi;a:"
+  assert read({**row, "messages": None, "prompt": "hi"}, chat=True) == "add;u:hi;a:"
+  with pytest.raises(InputError, match="d: tools need a chat"):
+    read({**row, "messages": None, "prompt": "hi"})
+
+
 def test_text_with_a_template_and_as_chat(tmp_path):
   path = write(tmp_path, {"prompt": "{0}+{prompt}", "answer": "x"})
   plain, _ = make(path, prompt_format=PromptFormat(template="{prompt}\n{x}?"))

@@ -1,11 +1,14 @@
 """Tests that tokenisers decode what they encode and can be saved, and that SmolLM2 has its published ids."""
 
+import itertools
 import json
 import pathlib
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, pre_tokenizers, processors
 
 from posttrain_jax.data import chat
 from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
@@ -194,3 +197,50 @@ def test_bytes_have_a_chat_and_can_be_saved(tmp_path):
   assert chat.encode_prompt(messages[:1], BYTES) == list(ids[: -len("Gott") - 1])
   BYTES.save(tmp_path)
   assert Tokenizer.load(tmp_path).digest() == BYTES.digest() and BYTES.vocab_size == 262
+
+
+def test_what_starts_a_text_is_not_written_twice():
+  tokenizer = tiny_tokenizer(["B", "a"])
+  tokenizer.backend.post_processor = processors.TemplateProcessing(single="B $A", special_tokens=[("B", 2)])
+  assert tokenizer.encode_prompt("a") == tokenizer.encode_prompt("Ba") == [2, 3]
+  assert tokenizer.encode_prompt("BBa") == [2, 2, 3]  # as the text has it
+  assert tokenizer.encode("Ba", add_special_tokens=True) == [2, 2, 3]  # as transformers does, for `experiments.score`
+  assert tokenizer.encode_pieces(["Ba", "a"], prompt=True) == [[2, 3], [3]]
+
+
+def test_end_tokens_at_an_answers_end_are_left_out():
+  tokenizer = Tokenizer(tiny_tokenizer(["<end>", "a", " "]).backend, eos_id=1, stop_ids=(1, 2))
+  for text in ("a", "a<eos>", "a<end>\n", "a<eos> <end><end> "):
+    assert tokenizer.without_end(text) == "a"
+  assert tokenizer.without_end("a <eos>a ") == "a <eos>a "
+
+
+def metaspace(scheme="always"):
+  """Makes a tokeniser as Llama 2's: it puts a space before every text."""
+  vocab = ["<s>", "</s>", "▁", "a", "b", ":", "\n", "▁a", "ab", "▁b"]
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.BPE({token: i for i, token in enumerate(vocab)}, [("▁", "a"), ("a", "b"), ("▁", "b")])
+  )
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+  backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+  backend.add_special_tokens(["<s>", "</s>"])
+  backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+  return Tokenizer(backend, bos_id=0, eos_id=1, stop_ids=(1,))
+
+
+@pytest.mark.parametrize("scheme", ["always", "first"])
+@pytest.mark.parametrize(
+  "pieces", [["a:", "b", "</s>"], ["a:", " b", ""], ["", "a:", "a"], ["a:\n", "b</s>", "a:\n", "a</s>"]]
+)
+def test_pieces_have_the_ids_of_the_whole_text(scheme, pieces):
+  tokenizer = metaspace(scheme)
+  found = tokenizer.encode_pieces(pieces, prompt=True)
+  assert [*itertools.chain.from_iterable(found)] == tokenizer.encode("".join(pieces), add_special_tokens=True)
+  assert tokenizer.encode("b") != tokenizer.encode_pieces(["a:", "b"])[1]  # alone it has a space before it
+
+
+def test_pieces_that_a_token_joins_are_refused():
+  with pytest.raises(InputError, match=r"^tokenizer: puts a space before every text, and joins 'a: ' with 'b'"):
+    metaspace().encode_pieces(["a: ", "b"])
+  # Other tokenisers encode each piece by itself, as a prompt and a sampled answer are.
+  assert tiny_tokenizer(["a", "b", "ab"]).encode_pieces(["a", "b"]) == [[2], [3]]

@@ -2,13 +2,18 @@ import dataclasses
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
+from posttrain_jax.assembly.model import Policy, save_description
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.evaluation import score
+from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models import load
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.types import InputError
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens"
@@ -164,3 +169,30 @@ def test_a_continuation_may_stop_at_the_end_token(tmp_path, tiny, with_tokenizer
 def test_stopping_needs_a_tokeniser(tmp_path, tiny):
   with pytest.raises(InputError, match=r"--stop: .* comes without a tokeniser"):
     scores(tmp_path, tiny, [{"tokens": [1]}], stop=True)
+
+
+def _uniform(path, **changes):
+  """Saves a run whose model gives all ids the same probability; two of them have a token with text."""
+  sizes = dict(num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
+  policy = Policy(TransformerConfig(vocab_size=9, **sizes, **changes), tiny_tokenizer("ab"))
+  save_description(policy, path)
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), abstract_transformer(policy.model)[1])
+  with Checkpointer(path / "checkpoints") as checkpoints:
+    checkpoints.save(1, {"params": zeros}, {})
+  return policy
+
+
+def test_ids_without_a_token_keep_their_probability(tmp_path):
+  """So logprobs are those of other libraries, although a run of the same model gives such ids none."""
+  assert _uniform(tmp_path).model.absent_ids
+  (record,) = scores(tmp_path, tmp_path, [{"text": "aba"}], greedy_tokens=0)
+  np.testing.assert_allclose(record["logprobs"], -np.log(9), atol=1e-6)
+
+
+def test_rows_longer_than_the_context_are_refused_unless_allowed(tmp_path):
+  _uniform(tmp_path, max_position_embeddings=4)
+  rows = [{"text": "aba"}, {"text": "abab"}]
+  with pytest.raises(InputError, match=r"rows\.jsonl:2: 4 tokens and 1 more: 5 tokens are more than .* context of 4"):
+    scores(tmp_path, tmp_path, rows, greedy_tokens=1)
+  assert len(scores(tmp_path, tmp_path, rows, greedy_tokens=0)) == 2
+  assert len(scores(tmp_path, tmp_path, rows, greedy_tokens=1, beyond_context=True)) == 2

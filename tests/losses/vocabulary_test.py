@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posttrain_jax.losses.vocabulary import Head, prepare
+from posttrain_jax.losses.vocabulary import Head, prepare, without_absent
 
 S, R, C, WIDTH, VOCABULARY, TEMPERATURE = 2, 1, 3, 4, 7, 0.8
 
@@ -134,3 +134,27 @@ def test_float32_reductions_of_real_vocabularies_are_right(vocabulary):
   np.testing.assert_allclose(logprobs, np.take_along_axis(log_p, targets[..., None], -1)[..., 0], atol=1e-5, rtol=0)
   np.testing.assert_allclose(entropies, -(np.exp(log_p) * log_p).sum(-1), atol=5e-5, rtol=0)
   np.testing.assert_allclose(normalizers, log_total, atol=1e-5, rtol=0)
+
+
+def test_absent_ids_have_no_probability_and_no_gradient(x64):
+  hidden, unembedding, _ = chunk()
+  absent, kept = ((1, 3), (6, 7)), [0, 3, 4, 5]
+  targets = np.array([0, 3, 5]).reshape(1, 1, 3).repeat(S, 0)  # 0, 1 and 3 among those that are kept
+
+  def reduced(head, unembedding, targets):
+    logits, factor = head.logits(hidden, unembedding, TEMPERATURE)
+    found = head.reduce(logits, targets)
+    ones = jnp.ones(targets.shape)
+    return found, head.gradient(hidden, unembedding, targets, logits, factor, found[1], found[2], ones, 2 * ones)
+
+  found, (to_hidden, to_unembedding) = reduced(Head(jnp.dtype("float64"), 2.0, absent), unembedding, targets)
+  plain_head, few = Head(jnp.dtype("float64"), 2.0), unembedding[:, kept]
+  wanted, (to_few_hidden, to_few) = reduced(plain_head, few, np.searchsorted(kept, targets))
+  for ours, other in zip((*found, to_hidden, to_unembedding[..., kept]), (*wanted, to_few_hidden, to_few), strict=True):
+    np.testing.assert_allclose(ours, other, atol=1e-13)
+  assert not np.any(to_unembedding[..., [1, 2, 6]])
+
+
+def test_without_absent_ids_nothing_is_computed():
+  logits = jnp.zeros((2, 3))
+  assert without_absent(logits, ()) is logits

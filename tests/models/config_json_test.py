@@ -121,7 +121,7 @@ def test_rope_parameters_that_cannot_be_read(change, message):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configs_are_read(name):
   found = parse_config(PUBLISHED[name], WHERE)
-  assert found.context_length == PUBLISHED[name]["max_position_embeddings"]
+  assert found.max_position_embeddings == PUBLISHED[name]["max_position_embeddings"]
   assert found.scalar_head == (name == "reward model")
   assert (found.rope_scaling is not None) == (name in ("llama-3.2", "reward model"))
 

@@ -44,3 +44,14 @@ def test_num_params_is_what_the_model_has(change, stacked):
 def test_sizes_that_do_not_fit_are_refused(change, message):
   with pytest.raises(InputError, match=message):
     dataclasses.replace(CONFIG, **change)
+
+
+def test_texts_beyond_the_context_are_refused_unless_allowed():
+  config = dataclasses.replace(CONFIG, max_position_embeddings=10)
+  config.check_context(10, "prompts")
+  with pytest.raises(InputError, match=r"^prompts: 11 tokens are more than the model's context of 10 .*beyond_context"):
+    config.check_context(11, "prompts")
+  dataclasses.replace(config, beyond_context=True).check_context(11, "prompts")
+  CONFIG.check_context(10**9, "prompts")  # a context that is not known
+  with pytest.raises(InputError, match=r"model\.max_position_embeddings: 0"):
+    dataclasses.replace(CONFIG, max_position_embeddings=0)

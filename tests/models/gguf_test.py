@@ -44,7 +44,7 @@ def smollm2(gguf):
 
 def test_smollm2_config(smollm2, golden):
   config, params = smollm2
-  options = dict(norm_epsilon=1e-5, tied=True, context_length=8192)
+  options = dict(norm_epsilon=1e-5, tied=True, max_position_embeddings=8192)
   assert config == TransformerConfig(49152, 30, 576, 1536, 9, 3, 64, 100_000.0, **options)
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == golden["model"]["params"] == config.num_params
 
