@@ -1,8 +1,8 @@
 """Adds and removes entries of a config's open sections, as flags ask.
 
 Most sections of a config have fixed fields. Open are those whose entries have names that a user gives: reward functions
-(`rewards.functions`), evaluation sets (`eval.sets`), options of functions (`options`, `advantage_options`, ...) and
-`logging.console`. RULES is what a user is told about them.
+(`rewards.functions`), evaluation sets (`eval.sets`), options of functions (`options`, `advantage_options`, ...),
+`chat_arguments` and `logging.console`. RULES is what a user is told about them.
 """
 
 import ast
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
 
-RULES = """Entries of rewards.functions, eval.sets, logging.console and of options are added and removed by flags:
+RULES = """Flags add and remove entries of rewards.functions, eval.sets, logging.console, options and chat_arguments:
   --config.rewards.functions.NAME.function=MODULE:FUNCTION   adds or changes one; FILE.py:FUNCTION is one, too
                                  a changed function starts without options: --config....NAME.options.OPTION=VALUE
   --config.eval.sets.NAME.prompts.path=FILE                  adds a set that is otherwise a copy of one that is there
@@ -21,6 +21,7 @@ RULES = """Entries of rewards.functions, eval.sets, logging.console and of optio
 Modules and files are looked for in the current directory and beside the config file."""
 
 _FUNCTIONS, _SETS = ("rewards", "functions"), ("eval", "sets")
+_OF_FUNCTIONS = ("options", "chat_arguments")  # keyword arguments of a function, variables of a chat template
 
 
 class EntryError(Exception):
@@ -106,7 +107,9 @@ def _is_open(path: Sequence[str], *kinds: tuple[str, str]) -> bool:
   """Tells whether a path is that of an open section, of these kinds or of any."""
   if tuple(path[-2:]) in (kinds or (_FUNCTIONS, _SETS)):
     return True
-  return not kinds and bool(path) and (path[-1].endswith("options") or list(path[-2:]) == ["logging", "console"])
+  if kinds or not path:
+    return False
+  return path[-1].endswith(_OF_FUNCTIONS) or list(path[-2:]) == ["logging", "console"]
 
 
 def _section(config: ConfigDict, path: Sequence[str]) -> ConfigDict | None:

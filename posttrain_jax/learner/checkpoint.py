@@ -111,10 +111,10 @@ class Checkpointer:
     """
     _check_json(extra, "extra")
     self.wait()
-    if not on_main(lambda: self._makes_room(step)):
-      return
     if (name := not_finite(state)) is not None:
       raise NotFinite(f"step {step}: {name} holds NaN or infinity; it is not saved, the last checkpoint is good")
+    if not on_main(lambda: self._makes_room(step)):
+      return
     arguments = ocp.args.Composite(
       state=ocp.args.PyTreeSave(state, save_args=_layer_by_layer(state)),
       extra=ocp.args.JsonSave(json.loads(json.dumps(extra))),

@@ -54,13 +54,8 @@ def open_directory(directory: pathlib.Path) -> tuple[TransformerConfig, dict[str
     (config, the model's tensors by name).
 
   Raises:
-    InputError: if a file, key or tensor is missing, malformed or not supported, or if the directory has an adapter.
+    InputError: if a file, key or tensor is missing, malformed or not supported.
   """
-  if (directory / "adapter_config.json").exists():
-    raise InputError(
-      f"{directory / 'adapter_config.json'}: found an adapter (LoRA), which is not applied; expected weights into "
-      "which it is merged"
-    )
   config = parse_config(read_json(directory / "config.json"), directory / "config.json")
   tensors = {}
   for file, names in _files(directory):

@@ -13,7 +13,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.types import InputError
 
-GREEDY = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
+GREEDY = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, stop_ids=(), stop_strings=())
 RANDOM = dataclasses.replace(GREEDY, temperature=1.0)
 
 

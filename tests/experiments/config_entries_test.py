@@ -26,6 +26,7 @@ def config():
       rewards=dict(accuracy="correct", functions=dict(correct=correct)),
       eval=dict(sets=dict(heldout=one)),
       advantage_options=dict(),
+      prompts=dict(chat_arguments=dict()),
       logging=dict(console=dict(loss="loss")),
     )
   ).lock()
@@ -146,3 +147,8 @@ def test_the_flags_of_a_binary(tmp_path):
   child = call(f"{functions}.b=None")
   assert (child.returncode, child.stderr.count("\n")) == (2, 1)
   assert config_entries.RULES in call("--help").stdout
+
+
+def test_a_variable_of_the_chat_template_is_added(config):
+  left, notes = apply(config, "--config.prompts.chat_arguments.enable_thinking=False")
+  assert left == [] and notes == [] and config.prompts.chat_arguments.to_dict() == {"enable_thinking": False}

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posttrain_jax.learner import checkpoint, checkpoint_folder, manifest
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.learner.finite import not_finite
 from posttrain_jax.types import InputError, NotFinite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -95,6 +96,7 @@ def test_saving_compiles_nothing(tmp_path):
   def count(event, duration, **_):
     compiles.append(event)
 
+  assert not_finite(state) is None  # our own check has a program
   with Checkpointer(tmp_path) as checkpoints:
     jax.monitoring.register_event_duration_secs_listener(count)
     try:

@@ -233,7 +233,7 @@ def test_damaged_directories(tmp_path, fault, message):
 def test_an_adapter_is_not_ignored(tmp_path):
   write_checkpoint(tmp_path, LLAMA)
   (tmp_path / "adapter_config.json").write_text("{}")
-  with pytest.raises(InputError, match=r"adapter_config.json: found an adapter \(LoRA\), which is not applied"):
+  with pytest.raises(InputError, match=r"adapter_config.json: found an adapter \(LoRA\), expected a whole model"):
     load(tmp_path)
   (tmp_path / "config.json").unlink()  # a directory of an adapter alone is told the same
   with pytest.raises(InputError, match=r"adapter_config.json: found an adapter"):
