@@ -9,6 +9,13 @@ import pytest
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 _NO_RUN = {"__init__", "from_json", "dapo_ablation"}  # no config of a run by themselves
+_METHODS = {"own_task": ("sft", "dpo", "rl")}  # configs of several methods
+NAMES = sorted(
+  f"{path.stem}:{method}"
+  for path in CONFIGS.glob("*.py")
+  for method in _METHODS.get(path.stem, ("",))
+  if path.stem not in _NO_RUN
+)
 
 
 def runs(config):
@@ -36,9 +43,10 @@ def unknown(section, config, name):
   return count is not None and metric.startswith(("avg", "maj")) and int(count[1]) != sets[group].samples
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in CONFIGS.glob("*.py")} - _NO_RUN))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_shown_evaluation_is_measured(name):
-  config = importlib.import_module(f"configs.{name}").get_config()
+  module, method = name.split(":")
+  config = importlib.import_module(f"configs.{module}").get_config(method)
   if "logging" not in config:
     pytest.skip("a study, not a run")
   shown = [(section, key) for section, console in runs(config) for key in console]
