@@ -178,6 +178,27 @@ def test_the_loss_is_divided_by_counts_of_the_whole_update(aggregation):
   np.testing.assert_allclose(weights, np.where(mask, expected, 0), rtol=1e-6)
 
 
+def test_parts_of_an_update_add_up(lookup):
+  batch, found = make_batch(), {}
+  totals = count_totals(batch)
+  old = np.random.default_rng(4).normal(-2.8, 0.4, batch.mask.shape).astype(np.float32)
+  batch = dataclasses.replace(batch, old_logprobs=old)
+  parts = [jax.tree.map(lambda x, i=i: x[i : i + 1], batch) for i in range(P)]
+  for aggregation in Aggregation:
+    loss = make_loss(graph(SMALL), make_objective(aggregation=aggregation), on_policy=False)
+
+    def scalar(params, batch, totals, loss=loss):
+      output = loss(params, batch, totals)
+      return output.loss, output.sums
+
+    compute = jax.jit(jax.value_and_grad(scalar, has_aux=True))
+    whole = compute(random_params(SMALL), batch, totals)
+    of_parts = [compute(random_params(SMALL), part, totals) for part in parts]
+    chex.assert_trees_all_close(jax.tree.map(lambda *x: sum(x), *of_parts), whole, rtol=1e-4, atol=2e-6)
+    found[aggregation] = round(float(whole[0][0]), 6)
+  assert len(set(found.values())) == len(Aggregation)
+
+
 def test_what_a_token_needs_and_no_more():
   batch = dataclasses.replace(off_policy_batch(), reference_logprobs=off_policy_batch().sampler_logprobs)
   totals = count_totals(batch)

@@ -35,7 +35,7 @@ def make_batch(seed=0, prompts=P):
   )
 
 
-_made = {}
+_made, _start = {}, []
 
 
 def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
@@ -44,7 +44,10 @@ def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])
     division = Division(per_update, micro_batches, rows_per_prompt=1)
-    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, division, seed=0, max_skipped_updates=3)
+    # Making parameters compiles as long as an update, so one learner does it for all.
+    start = _start[0] if _start else None
+    made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, division, seed=0, max_skipped_updates=3, params=start)
+    _start.append(jax.device_get(made.state.params))
     _made[key] = made, jax.device_get(made.state)
   made, state = _made[key]
   learner = copy.copy(made)
