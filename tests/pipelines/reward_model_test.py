@@ -101,7 +101,7 @@ def test_rankings_and_no_demonstrations(tmp_path):
     ({"max_skipped_updates": 0}, "max_skipped_updates: 0, expected at least 1"),
     ({"preferences.answers": 3}, "3 answers for the form pair"),
     ({"margins": "small", "preferences.form": "edited"}, "no strength says by how much"),
-    ({"optimizer.schedule": "cosine"}, "decay_updates"),
+    ({"optimizer.schedule": "cosine", "optimizer.decay_updates": 1, "optimizer.warmup_updates": 1}, "decay_updates: 1"),
     ({"model.path": "no/such/model"}, "no/such/model"),
     ({"demonstrations.template": "Q"}, "demonstrations.template: 'Q' has no '{prompt}'"),
   ],
