@@ -116,6 +116,14 @@ def test_a_metric_that_does_not_exist_ends_the_run_with_its_step_saved(tmp_path)
   assert checkpoint.best_step(path / "checkpoints") == 4
 
 
+def test_an_evaluation_may_lack_what_an_earlier_one_measured(tmp_path):
+  with kept(tmp_path, settings()) as keeper:
+    end(keeper, 2, eval__set__score=0.5)
+    end(keeper, 4, eval__other__loss=0.1)
+    keeper.finish()
+  assert checkpoint.best_step(tmp_path / "checkpoints") == 2
+
+
 def test_another_best_on_resuming_starts_anew(tmp_path, capsys):
   path = tmp_path / "run"
   with kept(path, settings("set/loss")) as keeper:
