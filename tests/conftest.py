@@ -46,6 +46,16 @@ def compiled_quickly(request):
   jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(request, monkeypatch):
+  """Writes reports without their pictures, which take a third of a small run's time; tests/reports has them.
+
+  Runs that fixtures of a whole module make, one for each method, have them, too.
+  """
+  if "reports" not in request.path.parts:
+    monkeypatch.setattr("posttrain_jax.reports.figures.draw", lambda panel, columns: "<svg></svg>")
+
+
 @pytest.fixture
 def x64():
   """Enables float64 for the tests that compare with float64 goldens."""

@@ -1,5 +1,8 @@
 """Tests where the text of an answer ends at a stop string."""
 
+import dataclasses
+import functools
+
 import numpy as np
 import pytest
 
@@ -47,9 +50,23 @@ def test_the_whole_answer_is_not_decoded_again():
   assert sum(decoded) < 100
 
 
-def strings_of(engine, group_size=3):
-  """Returns the engine's answers, and a pair of tokens that one of them has within it."""
-  groups = engine.generate(prompts(5), group_size)
+@functools.cache
+def engine_of_all():
+  return new_engine(sampling=SamplingConfig(stop_ids=(5,), stop_strings=("never",)), decode=spelled)
+
+
+def engine_with(*strings):
+  """Returns the engine of all tests with other strings, which only the host looks at."""
+  engine = engine_of_all()
+  engine.sampling = dataclasses.replace(engine.sampling, stop_strings=strings)
+  engine.take_stats()
+  return engine
+
+
+@functools.cache
+def free_answers():
+  """Returns answers without a stop string, and a pair of tokens that one of them has within it."""
+  groups = engine_with().generate(prompts(5), 3)
   longest = max((answer.tokens for group in groups for answer in group.answers), key=len)
   return groups, tuple(int(token) for token in longest[3:5])  # a dispatch has 4 steps: the pair is in two
 
@@ -59,11 +76,10 @@ def spelled(ids):
 
 
 def test_an_answer_ends_with_the_string_and_all_else_stays_the_same_bits():
-  free, pair = strings_of(new_engine(stop_ids=(5,)))
+  free, pair = free_answers()
   text = spelled(pair)[1:-1]  # begins and ends inside a token
-  config = SamplingConfig(stop_ids=(5,), stop_strings=(text,))
-  engines = [new_engine(sampling=config, decode=spelled, slots=slots) for slots in (6, 6)]
-  stopped = engines[0].generate(prompts(5), 3)
+  engine = engine_with(text)
+  stopped = engine.generate(prompts(5), 3)
   shortened = 0
   for before, after in zip(free, stopped):
     for long, short in zip(before.answers, after.answers):
@@ -78,20 +94,17 @@ def test_an_answer_ends_with_the_string_and_all_else_stays_the_same_bits():
       else:
         assert n == len(long.tokens) and short.finish_reason == long.finish_reason
   assert shortened
-  stats = engines[0].take_stats()
+  stats = engine.take_stats()
   assert stats.generated_tokens == sum(int(group.lengths.sum()) for group in stopped)
   assert stats.idle_slot_steps + stats.generated_tokens == stats.slot_steps
   # In another order, next to other answers.
-  assert by_request(engines[1].generate(prompts(5)[::-1], 3)) == by_request(stopped)
+  assert by_request(engine.generate(prompts(5)[::-1], 3)) == by_request(stopped)
 
 
 def test_an_answer_that_was_interrupted_still_ends_at_its_string():
-  _, pair = strings_of(new_engine(stop_ids=(5,)))
-  config = SamplingConfig(stop_ids=(5,), stop_strings=(spelled(pair),))
-  whole = {
-    request: bits[0] for request, bits in by_request(_generate(new_engine(sampling=config, decode=spelled))).items()
-  }
-  engine = new_engine(sampling=config, decode=spelled)
+  _, pair = free_answers()
+  engine = engine_with(spelled(pair))
+  whole = {request: bits[0] for request, bits in by_request(engine.generate(prompts(5), 3)).items()}
   for prompt in prompts(5):
     engine.submit(prompt, 3)
   done = engine.step()
@@ -99,10 +112,6 @@ def test_an_answer_that_was_interrupted_still_ends_at_its_string():
   while engine.busy:
     done += engine.step()
   assert {request: bits[0] for request, bits in by_request(done).items()} == whole
-
-
-def _generate(engine):
-  return engine.generate(prompts(5), 3)
 
 
 def test_what_is_refused():
