@@ -164,7 +164,7 @@ class Keeper:
   def _unknown_best(self, metrics: Mapping[str, Any]) -> str:
     """Says that no evaluation has the number named in `eval.best`.
 
-    It is empty if all is well. Once an evaluation had the number, others may lack it: not every one measures everything.
+    It is empty if all is well. Once an evaluation had the number, others may lack it: not each one measures everything.
     """
     evaluated = [name for name, value in metrics.items() if name.startswith("eval/") and _is_number(value)]
     if not evaluated or self._metric in evaluated or self._best > -np.inf:
