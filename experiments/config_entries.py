@@ -130,7 +130,7 @@ def _set_function(config: ConfigDict, override: _Override) -> list[str]:
   if functions is None:
     return []
   if name not in functions:
-    functions[name] = ConfigDict(dict(function="", weight=1.0, options={}))
+    functions[name] = ConfigDict(dict(function="", weight=1.0, options={}, lowest=0.0))
   entry, dropped = functions[name], {}
   if entry.function not in ("", override.value):
     dropped, entry.options = entry.options.to_dict(), ConfigDict()

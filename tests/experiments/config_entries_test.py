@@ -43,7 +43,7 @@ def test_a_function_is_added(config):
   left, notes = apply(config, *arguments, "--config.rewards.functions.short.options.limit=7", "--config.steps=4")
   assert left == [*arguments, "--config.steps=4"] and notes == []  # absl sets the fields that exist now
   added = config.rewards.functions.short
-  assert added.to_dict() == {"function": "", "weight": 1.0, "options": {"limit": 7}}
+  assert added.to_dict() == {"function": "", "weight": 1.0, "options": {"limit": 7}, "lowest": 0.0}
   assert "correct" in config.rewards.functions
 
 
@@ -133,8 +133,8 @@ def test_the_flags_of_a_binary(tmp_path):
   functions = "--config.rewards.functions"
   child = call(f"{functions}.correct.function=my:f", f"{functions}.b.function=r.py:g", f"{functions}.b.options.limit=7")
   expected = {
-    "b": {"function": "r.py:g", "options": {"limit": 7}, "weight": 1.0},
-    "correct": {"function": "my:f", "options": {}, "weight": 2.0},
+    "b": {"function": "r.py:g", "lowest": 0.0, "options": {"limit": 7}, "weight": 1.0},
+    "correct": {"function": "my:f", "lowest": 0.0, "options": {}, "weight": 2.0},
   }
   assert child.returncode == 0, child.stderr
   assert child.stdout == f"{expected} ['heldout'] {[str(tmp_path), f'{tmp_path}/configs']}\n"

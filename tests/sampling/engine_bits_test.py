@@ -102,7 +102,7 @@ def test_whatever_the_default_generator_is():
 
 
 class Unchecked:
-  """Is numpy, except that all numbers are finite."""
+  """Stands in for numpy and takes all numbers for finite."""
 
   def __getattr__(self, name):
     return getattr(np, name)
