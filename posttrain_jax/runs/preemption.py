@@ -62,14 +62,16 @@ class Preemption:
     for signum, handler in handlers.items():
       previous = signal.signal(signum, handler)
       self._previous[signum] = signal.SIG_DFL if previous is None else previous  # None: not set from Python
-    threading.Thread(target=_answer, args=(self._arrivals, set(handlers)), name="signals", daemon=True).start()
+    self._thread = threading.Thread(target=_answer, args=(self._arrivals, set(handlers)), name="signals", daemon=True)
+    self._thread.start()
     return self
 
   def __exit__(self, *exc_info) -> None:
-    for signum, previous in self._previous.items():
-      signal.signal(signum, previous)
     signal.set_wakeup_fd(self._previous_wakeup)
     self._wakeup.close()  # which ends the thread
+    self._thread.join()  # it sets the default action, which must not come after the next lines
+    for signum, previous in self._previous.items():
+      signal.signal(signum, previous)
 
   def _handle(self, signum: int, frame: FrameType | None) -> None:
     del frame

@@ -55,6 +55,6 @@ def test_every_shown_evaluation_is_measured(name):
 
 def test_a_key_of_another_set_is_found():
   sets = {"heldout": {"samples": 8}}
-  config = ml_collections.ConfigDict({"eval": {"sets": sets}, "demonstrations": {"held_out": 0.0}})
+  config = ml_collections.ConfigDict({"eval": {"sets": sets}, "demonstrations": {"held_out": 0.0, "path": ""}})
   keys = ("loss", "eval/heldout/avg@8", "eval/heldout/avg@4", "eval/other/avg@8", "eval/validation/loss")
   assert [key for key in keys if unknown(config, config, key)] == list(keys[2:])
