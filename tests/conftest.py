@@ -24,7 +24,7 @@ def compiled_quickly(request):
 
   Most programs of tests compile for seconds and compute for moments; this makes them compile about three times as fast.
   Processes that tests start inherit it, since bits may be compared with theirs. Programs are compiled as a user's are
-  where bits are what is tested (`tests/sampling`, `tests/pipelines/resume_test.py`) and in slow tests.
+  where that decides about bits (`tests/sampling`) and in slow tests.
   """
   if request.config.option.markexpr != "not slow":
     yield

@@ -64,7 +64,7 @@ def test_a_file(tmp_path):
 def test_empty_answers_are_dropped_and_counted(tmp_path):
   rows = [{"prompt": f"{i}+2=", "completion": said} for i, said in enumerate([" Answer: 3", "", "<eos>"])]
   data = load(batch_size=1, path=file(tmp_path, rows))
-  assert (data.facts["data/examples"], data.facts["data/empty"], data.facts["data/over_limit"]) == (1, 2, 0)
+  assert (data.facts["data/examples"], data.facts["data/empty"], data.facts["data/over_limit_cut"]) == (1, 2, 0)
   with pytest.raises(InputError, match=r"rows\.jsonl:1: the answer is empty, and so are those of all 2 rows"):
     load(batch_size=1, path=file(tmp_path, rows[1:]))
 

@@ -27,17 +27,13 @@ def command(workdir, **more):
   return [sys.executable, "-m", "experiments.dapo", f"--workdir={workdir}", *flags]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-  """Lets the processes compile as a user's do."""
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
   # One device, as a user has it, and one compilation cache for all processes; bits do not depend on it.
   cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
   cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-  return {**os.environ, **cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  quick = "--xla_cpu_use_fusion_emitters=false" if os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1" else ""
+  return {**os.environ, **cache, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": quick}
 
 
 def run(workdir, environment, **more):
