@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from absl import logging
 
@@ -168,13 +169,13 @@ def lay_out(
       weighting=weighting,
     )
 
-  examples, changed = encode(section, rows, tokenizer)
-  batches = in_batches(examples)
-  validation = in_batches(encode(section, held_out, tokenizer)[0]) if held_out else None
+  encoded = encode(section, rows, tokenizer)
+  batches = in_batches(encoded.examples)
+  validation = in_batches(encode(section, held_out, tokenizer).examples) if held_out else None
   facts = {
     "data/examples": batches.num_examples,
-    f"data/over_limit_{'cut' if section.too_long == supervised.TooLongExample.CUT else 'dropped'}": changed,
-    "data/empty": without_empty(rows, tokenizer)[1],
+    f"data/over_limit_{'cut' if section.too_long == supervised.TooLongExample.CUT else 'dropped'}": encoded.changed,
+    "data/empty": encoded.empty,
     "data/rows": batches.num_rows,
     "data/tokens": batches.num_tokens,
     "data/learned": batches.num_learned,
@@ -207,18 +208,32 @@ def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]
   return rows[: section.limit or None], digest
 
 
-def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Example], int]:
+class EncodedRows(NamedTuple):
+  """Holds rows as token ids, and what became of the others.
+
+  Attributes:
+    examples: the rows that are trained on.
+    changed: number of rows that were dropped or cut for their length.
+    empty: number of rows that were dropped, because their answer is empty.
+  """
+
+  examples: list[Example]
+  changed: int
+  empty: int
+
+
+def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer) -> EncodedRows:
   """Tokenises rows as the section says, without those that have an empty answer.
 
-  Returns:
-    (examples, number of those that were dropped or cut for their length).
+  An empty answer would teach to end at once.
 
   Raises:
     InputError: if a row is not fit for use, or if all have an empty answer.
   """
   if "{prompt}" not in section.template:
     raise InputError(f"demonstrations.template: {section.template!r} has no '{{prompt}}'")
-  kept, empty = without_empty(rows, tokenizer)
+  kept = [row for row in rows if not has_empty_answer(row, tokenizer)]
+  empty = len(rows) - len(kept)
   if empty:
     logging.warning("demonstrations: dropped %d of %d rows, whose answer is empty", empty, len(rows))
   if rows and not kept:
@@ -232,18 +247,10 @@ def encode(section: EncodingSettings, rows: Sequence[Row], tokenizer: Tokenizer)
     chat_arguments=section.chat_arguments,
     left_out=section.left_out or LeftOut.ERROR,
   )
-  return supervised.limit_length(
+  examples, changed = supervised.limit_length(
     found,
     max_length=section.row_length,
     max_learned=section.max_completion or None,
     too_long=section.too_long,
   )
-
-
-def without_empty(rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[Row], int]:
-  """Leaves out rows with an empty answer; returns (other rows, number left out).
-
-  An empty answer would teach to end at once.
-  """
-  kept = [row for row in rows if not has_empty_answer(row, tokenizer)]
-  return kept, len(rows) - len(kept)
+  return EncodedRows(examples, changed, empty)

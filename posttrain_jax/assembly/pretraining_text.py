@@ -54,7 +54,7 @@ def load_pretraining(
     examples = documents(rows, tokenizer, field=section.field, row_length=source.row_length)
   else:
     rows, digest = read_demonstrations(source)
-    examples, _ = encode(source, rows, tokenizer)
+    examples = encode(source, rows, tokenizer).examples
   batches = SupervisedBatches(
     examples,
     batch_size=batch_size,

@@ -95,20 +95,16 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           batch = dataclasses.replace(
             batch, advantages=advantages, old_logprobs=found.old, reference_logprobs=found.reference
           )
-          silent = silent_steps.trained_nothing(advantages, mask)
-          metrics[silent_steps.TRAINED_NOTHING] = float(silent)
-          shown = parts.silent.add(silent)
+          metrics[silent_steps.TRAINED_NOTHING] = float(silent_steps.trained_nothing(advantages, mask))
           metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
           metrics |= learner.train(batch)
         with clock.phase("handover"):
           parts.hand_over()
-        if shown:
-          judged = [group for group, _ in collected.judged]
-          keeper.say(silent_steps.warning(step, metrics, judged or collected.trained, parts.find_answer))
-        if late := silent_steps.timeouts(step, metrics):
-          keeper.say(late)
-        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps) or shown:
+        judged = [group for group, _ in collected.judged]
+        for line in parts.silent.lines(step, metrics, judged or collected.trained, parts.find_answer):
+          keeper.say(line)
+        if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps) or parts.silent.shown:
           keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
         if settings.logging.groups_every and step % settings.logging.groups_every == 0:
           keeper.journal.write_groups(step, map(group_to_json, collected.trained))

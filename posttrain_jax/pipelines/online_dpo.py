@@ -82,10 +82,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           metrics |= describe_unselected(groups, engine.take_stats(), version=engine.version)
           metrics |= _update(settings, parts, groups, reference)
           metrics[silent_steps.TRAINED_NOTHING] = float(not metrics["pairs"])
-        if silent.add(not metrics["pairs"]):
-          keeper.say(silent_steps.warning(step, metrics, groups, find_answer))
-        if late := silent_steps.timeouts(step, metrics):
-          keeper.say(late)
+        for line in silent.lines(step, metrics, groups, find_answer):
+          keeper.say(line)
         with keeper.clock.phase("handover"):
           parts.hand_over()
       if keeper.evaluates(step):

@@ -71,7 +71,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       clock=parts.clock,
       data=f"{len(stream)} prompts",
     )
-    clock, counts = keeper.clock, silent_steps.SilentSteps()
+    clock, silent = keeper.clock, silent_steps.SilentSteps()
+    find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
     if keeper.restored is not None:
       state, extra, first = keeper.restored.state, keeper.restored.extra, keeper.step + 1
       policy.state = train_state_of(state)
@@ -106,8 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
             estimator=settings.gae,
             whitening=settings.whiten,
           )
-          silent = silent_steps.trained_nothing(advantages, batch.mask)
-          metrics[silent_steps.TRAINED_NOTHING] = float(silent)
+          metrics[silent_steps.TRAINED_NOTHING] = float(silent_steps.trained_nothing(advantages, batch.mask))
           metrics |= found | token_cost(metrics["sampling/tokens_generated"], int(batch.mask.sum()))
           metrics |= {"kl/coefficient": kl_coefficient, "learning_rate": float(policy.learning_rate(policy.version))}
 
@@ -126,11 +126,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
         with clock.phase("handover"):
           parts.hand_over()
-        if counts.add(silent):
-          find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)
-          keeper.say(silent_steps.warning(step, metrics, groups, find_answer))
-        if late := silent_steps.timeouts(step, metrics):
-          keeper.say(late)
+        for line in silent.lines(step, metrics, groups, find_answer):
+          keeper.say(line)
         if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps):
           keeper.journal.write_rollouts(step, _records(parts, step, groups, advantages))
 
@@ -148,8 +145,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if keeper.end(step, metrics, saved, policy.state.params, lambda extra=extra: extra):
         break
     keeper.finish()
-    if counts.ending:
-      keeper.say(counts.ending)
+    if silent.ending:
+      keeper.say(silent.ending)
   end_run(parts.directory.path, report=settings.logging.report)
 
 

@@ -96,7 +96,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     demonstrations: list[Sequence[int]] = []
     if settings.shift_to_demonstrations:
       rows, run.digests["demonstrations"] = read_demonstrations(settings.demonstrations)
-      examples, _ = encode(settings.demonstrations, rows, run.policy.tokenizer)
+      examples = encode(settings.demonstrations, rows, run.policy.tokenizer).examples
       demonstrations = [example.tokens for example in examples]
     directory, preemption = run.open(workdir, settings, save_model=False)
     _fit(settings, run, batches, data, demonstrations, directory, preemption)

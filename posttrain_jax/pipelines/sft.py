@@ -107,7 +107,7 @@ def inspect(config: ml_collections.ConfigDict, count: int) -> dict[str, float]:
   settings = parse(SFTSettings, config)
   policy = load_policy(settings.model)
   rows, _ = read_demonstrations(settings.demonstrations)
-  examples, _ = encode(settings.demonstrations, rows[:count], policy.tokenizer)
+  examples = encode(settings.demonstrations, rows[:count], policy.tokenizer).examples
   inspect_examples(examples, policy.tokenizer, rich.console.Console(), count=count)
   _, data = supervised.prepare(settings, policy, make_mesh(settings.mesh), settings.seed)
   return dict(data.facts)

@@ -83,7 +83,27 @@ class SilentSteps:
     """
     self.steps += 1
     self.silent = self.silent + 1 if silent else 0
-    return silent and self.silent & (self.silent - 1) == 0
+    return self.shown
+
+  @property
+  def shown(self) -> bool:
+    """Tells whether the newest step trained nothing and is to be shown."""
+    return self.silent > 0 and self.silent & (self.silent - 1) == 0
+
+  def lines(
+    self, step: int, metrics: Mapping[str, float], groups: Sequence[Group], find: Callable[[str], str | None]
+  ) -> list[str]:
+    """Counts a step by its metric `TRAINED_NOTHING`, and returns what is to be said of it.
+
+    Args:
+      step: the step.
+      metrics: as in `warning`, and `TRAINED_NOTHING`.
+      groups: as in `warning`.
+      find: as in `warning`.
+    """
+    shown = self.add(bool(metrics[TRAINED_NOTHING]))
+    late = timeouts(step, metrics)
+    return [*([warning(step, metrics, groups, find)] if shown else []), *([late] if late else [])]
 
   @property
   def ending(self) -> str:

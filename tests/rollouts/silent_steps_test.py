@@ -40,6 +40,16 @@ def test_warnings_get_rare_and_the_end_says_it_again():
   assert steps.add(True) and steps.ending == "warning: the last 1 steps trained nothing"
 
 
+def test_the_lines_of_a_step():
+  steps, timed_out = silent_steps.SilentSteps(), {"reward/timed_out": 0.5}
+  nothing, something = {silent_steps.TRAINED_NOTHING: 1.0}, {silent_steps.TRAINED_NOTHING: 0.0}
+  heads = lambda step, metrics: [line[:14] for line in steps.lines(step, metrics, [], str)]  # noqa: E731
+  assert [heads(1, something), steps.shown] == [[], False]
+  assert [heads(2, nothing | timed_out), steps.shown] == [["warning: step ", "step 2: a veri"], True]
+  assert [heads(3, nothing), steps.shown] == [["warning: step "], True]
+  assert [heads(4, nothing | timed_out), steps.shown] == [["step 4: a veri"], False]
+
+
 def test_timeouts_are_said_if_there_are_any():
   assert silent_steps.timeouts(3, {"reward/timed_out": 0.125}).startswith("step 3: a verifier ran out of time on 12.5%")
   assert silent_steps.timeouts(3, {"reward/timed_out": 0.0}) == silent_steps.timeouts(3, {}) == ""
