@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model
+from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model, read_config
 from posttrain_jax.assembly.references import reference_columns
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.extract import AnswerStyle
@@ -187,10 +187,10 @@ def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Poli
   Raises:
     InputError: if there is no such model, if it is a language model, or if its tokeniser is another one.
   """
-  config, params = load_model(path)
-  if not config.scalar_head:
+  if not read_config(path).scalar_head:  # before the parameters are read
     raise InputError(f"{where}: {path} is a language model, expected a reward model")
   same_tokenizer(path, tokenizer, where)
+  config, params = load_model(path)
   return Policy(config, tokenizer, params), {where: digests(path, tokenizer)["model"]}
 
 

@@ -181,6 +181,14 @@ def load_model(path: str, which: Which | None = None) -> tuple[TransformerConfig
   return public.load(path)
 
 
+def read_config(path: str) -> TransformerConfig:
+  """Reads the config of the model of `load_model`, whose parameters stay on disk."""
+  if is_run(path):
+    return _run_config(local_path(path))
+  _refuse_run_without_model(local_path(path, "model"))
+  return public.read_config(path)
+
+
 def find_tokenizer(path: str) -> Tokenizer | None:
   """Loads the tokeniser of `open_policy`; None for a Hugging Face directory without one."""
   if is_run(path):

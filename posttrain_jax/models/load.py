@@ -45,6 +45,21 @@ def load(path_or_name: str | pathlib.Path) -> tuple[TransformerConfig, nnx.State
   return config, as_state(config, arrays)
 
 
+def read_config(path_or_name: str | pathlib.Path) -> TransformerConfig:
+  """Reads the config of a public checkpoint, whose tensors stay on disk.
+
+  Args:
+    path_or_name: as in `load`.
+
+  Raises:
+    InputError: as in `load`.
+  """
+  path = resolve(path_or_name)
+  _refuse_adapter(path)
+  config, _ = huggingface.open_directory(path) if path.is_dir() else gguf.open_model(path)
+  return config
+
+
 def resolve(path_or_name: str | pathlib.Path) -> pathlib.Path:
   """Finds the directory or GGUF file for a path or a known name.
 
