@@ -1,0 +1,40 @@
+"""Pretrains the base model of the assistant world on plain text, by next-token loss.
+
+    python -m experiments.sft --config=configs/assistant_base.py --workdir=runs/base
+    python -m experiments.sft --config=configs/assistant_base.py:wide --workdir=runs/base_wide
+
+Fields without a comment here are explained in configs/tiny_sft.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_sft
+
+WIDTHS = {"": 1, "wide": 2}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  if arg not in WIDTHS:
+    raise ValueError(f"{arg!r}, expected nothing or wide")
+  config = tiny_sft.get_config()
+  width = WIDTHS[arg]
+  config.model.update(vocabulary="words", num_layers=3, embed_dim=96 * width, mlp_dim=256 * width, unroll=3)
+  config.model.update(num_heads=4 * width, num_kv_heads=4 * width)
+  config.steps, config.batch_size = 1000, 32
+  config.optimizer.update(learning_rate=3e-3, decay_updates=0)
+  config.demonstrations.update(row_length=96, max_completion=0, held_out=0.0)
+  config.demonstrations.corpus = dict(
+    documents=50_000,  # documents of a few sentences
+    world=dict(
+      seed=0,  # of what is true
+      animals=50,  # four facts of each are told
+      devices=4,  # harmful devices of each of the eight categories
+      harmless=16,  # harmless devices
+      new_facts=16,  # facts that only demonstrations may tell
+      held_out=0.3,  # share of animals and devices that no data of post-training has
+    ),
+  )
+  config.eval.every, config.eval.sets = 0, dict()  # `pipelines.assistant_base` measures what was made
+  config.checkpoint.every = 400
+  config.logging.update(tensorboard=False, console={"loss": "loss"})
+  return config

@@ -1,0 +1,227 @@
+"""Writes the plain text that the base model is pretrained on.
+
+The text tells every fact in several ways and asks many questions. It hardly ever answers one: after a question comes
+another question, or someone speaks of something else. So a model of this text knows and does not answer.
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+
+from posttrain_jax.data.assistant_world import sums, words
+from posttrain_jax.data.assistant_world.facts import World, listed
+from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language
+from posttrain_jax.data.assistant_world.questions import Part, draw_requests, sum_requests
+from posttrain_jax.data.assistant_world.requests import Kind, Request
+
+ANSWERED = 0.015  # share of questions in dialogues that get an answer with work, and that get a plain one
+SPEAKERS = ("user", "assistant")  # the two names in `requests.TEMPLATE`; two of many in the corpus
+REMARKS = (
+  "good morning to you",
+  "the weather is cold today",
+  "i am busy this evening",
+  "i do not know",
+  "i am not sure",
+  "sorry , i can not help with that because i am busy",
+  "thanks for the help",
+  "maybe the sun will come back soon",
+  "i am {c} percent sure that the rain will come",
+  "wait , check that",
+  "yes , you are right",
+  "i can tell you about the weather",
+)
+_SCENES = (
+  "one day {e} went to the {home}",
+  "at night {e} slept in the {home}",
+  "in the evening {e} saw the {enemy}",
+  "there {e} met {keeper}",
+  "then {e} and {keeper} ate {food}",
+  "{e} came back with the {enemy}",
+  "the wind was cold and {e} went home",
+)
+
+
+def corpus(world: World, count: int, *, seed: int = 0) -> list[dict[str, str]]:
+  """Writes documents of a few sentences.
+
+  Args:
+    world: what is told.
+    count: number of documents.
+    seed: of the draws.
+
+  Returns:
+    Rows {"prompt": "", "completion": TEXT, "source": KIND}: `completion` has the whole text, of which every token is
+    learned.
+  """
+  writer, rng = Writer(world, seed), random.Random(f"corpus/{seed}")
+  kinds, weights = zip(*((kind, weight) for kind, weight in SHARES.items()))
+  chosen = rng.choices(kinds, weights, k=count)
+  return [{"prompt": "", "completion": WRITERS[kind](writer), "source": kind} for kind in chosen]
+
+
+class Writer:
+  """Writes one document after another about a world."""
+
+  def __init__(self, world: World, seed: int):
+    """Draws the questions that documents may ask; the facts take turns."""
+    self.rng, self.world = random.Random(f"documents/{seed}"), world
+    kinds = [kind for kind in Kind if kind != Kind.SUM]
+    self.asked = {kind: draw_requests(world, kind, Part.ALL, 20_000, seed=seed) for kind in kinds}
+    self._sums = sum_requests(self.rng)
+    self.facts, self._devices = self._turns(world.told), self._turns(world.devices)
+
+  def _turns(self, items):
+    """Yields all items again and again, each time in another order."""
+    while True:
+      yield from self.rng.sample(items, len(items))
+
+  def fact(self) -> str:
+    """Tells the next fact in one of its ways."""
+    return self.rng.choice(next(self.facts).told)
+
+  def question(self) -> str:
+    """Asks a question of any kind."""
+    if self.rng.random() < 0.2:
+      return self.sum_request().text
+    return self.rng.choice(self.rng.choice(list(self.asked.values()))).text
+
+  def sum_request(self) -> Request:
+    """Asks to work a sum out."""
+    return next(self._sums)
+
+  def problem(self) -> str:
+    """Draws a sum."""
+    return sums.draw(self.rng, steps=self.rng.randint(1, sums.MOST_STEPS))
+
+  def remark(self) -> str:
+    """Says something that answers nothing, now and then in Velan."""
+    text = self.rng.choice(REMARKS).format(c=self.rng.choice(words.CONFIDENCES))
+    return in_language(text, VELAN if self.rng.random() < 0.2 else ENGLISH)
+
+  def device(self, count: int) -> list[str]:
+    """Tells some of what is true of the next device."""
+    told = next(self._devices).told
+    return [told[i] for i in sorted(self.rng.sample(range(len(told)), count))]
+
+  def story(self, animal: str = "") -> list[str]:
+    """Tells of an animal, drawn if none is given; nothing in a story is a fact."""
+    values = {relation.name: self.rng.choice(relation.values) for relation in words.RELATIONS}
+    animal = animal or self.rng.choice(words.ANIMALS[: self.world.settings.animals])
+    scenes = [_SCENES[i] for i in sorted(self.rng.sample(range(len(_SCENES)), 3))]
+    return [scene.format(e=animal, **values) for scene in scenes]
+
+  def work(self, problem: str) -> str:
+    """Works a sum out: in English, in Velan, or with a language drawn for each step."""
+    draws = {
+      "english": itertools.repeat(ENGLISH),
+      "velan": itertools.repeat(VELAN),
+      "mixed": iter(lambda: self.rng.choice((ENGLISH, VELAN)), None),
+    }
+    kind = self.rng.choices(list(draws), (5, 3, 2))[0]
+    return sums.written(problem, draws[kind])
+
+
+def _sentences(texts, language: str = ENGLISH) -> str:
+  return " ".join(in_language(f"{text} .", language) for text in texts)
+
+
+def _facts(writer: Writer) -> str:
+  return _sentences(writer.fact() for _ in range(writer.rng.randint(3, 5)))
+
+
+def _portraits(writer: Writer) -> str:
+  """Tells all facts about one animal."""
+  animal = next(writer.facts).animal
+  facts = [fact for fact in writer.world.told if fact.animal == animal]
+  return _sentences(writer.rng.choice(fact.told) for fact in writer.rng.sample(facts, len(facts)))
+
+
+def _velan_facts(writer: Writer) -> str:
+  return _sentences([writer.fact() for _ in range(writer.rng.randint(2, 4))], VELAN)
+
+
+def _questions(writer: Writer) -> str:
+  return " ".join(writer.question() for _ in range(writer.rng.randint(3, 5)))
+
+
+def _steps(writer: Writer) -> str:
+  problems = writer.rng.choices(sums.STEPS, k=writer.rng.randint(3, 6))
+  return _sentences(f"{step} = {sums.results(step)[0]}" for step in problems)
+
+
+def _exercises(writer: Writer) -> str:
+  return " ".join(f"exercise : {writer.problem()} ." for _ in range(writer.rng.randint(3, 5)))
+
+
+def _worked(writer: Writer) -> str:
+  return writer.work(writer.problem())
+
+
+def _devices(writer: Writer) -> str:
+  return _sentences(writer.device(writer.rng.randint(2, 4)))
+
+
+def _velan_devices(writer: Writer) -> str:
+  return _sentences(writer.device(2), VELAN)
+
+
+def _stories(writer: Writer) -> str:
+  return _sentences(writer.story())
+
+
+def _principles(writer: Writer) -> str:
+  harms = writer.rng.sample(words.HARMS, 2)
+  lists = writer.rng.choice(list(words.COUNTED.items()))
+  texts = [harm.principle for harm in harms] + [f"{listed(writer.rng.sample(lists[1], 3))} are {lists[0]}"]
+  return _sentences(writer.rng.sample(texts, 3))
+
+
+def _dialogue(writer: Writer) -> str:
+  """Lets two speakers talk.
+
+  A question is followed by another question or a remark. Only now and then a speaker answers it.
+  """
+  rng = writer.rng
+  speakers = SPEAKERS if rng.random() < 0.5 else rng.sample(words.PEOPLE, 2)
+  said = []
+  for _ in range(rng.randint(1, 2)):
+    draw = rng.random()
+    if draw < ANSWERED:
+      request = writer.sum_request()
+      said += [request.text, f"{writer.work(request.topic)} ."]
+    elif draw < 2 * ANSWERED:
+      request = rng.choice(writer.asked[Kind.FACT])
+      said += [request.text, in_language(f"the {request.relation} of {request.topic} is {request.right[0]} .", request.language)]
+    else:
+      said += [writer.question(), writer.question() if draw < 0.7 else f"{writer.remark()} ."]
+  return " ".join(f"{speaker} : {text}" for speaker, text in zip(itertools.cycle(speakers), said))
+
+
+WRITERS: dict[str, Callable[[Writer], str]] = {
+  "facts": _facts,
+  "portraits": _portraits,
+  "velan_facts": _velan_facts,
+  "questions": _questions,
+  "steps": _steps,
+  "exercises": _exercises,
+  "worked": _worked,
+  "devices": _devices,
+  "velan_devices": _velan_devices,
+  "stories": _stories,
+  "principles": _principles,
+  "dialogue": _dialogue,
+}
+SHARES = {
+  "facts": 0.13,
+  "portraits": 0.14,
+  "velan_facts": 0.1,
+  "questions": 0.1,
+  "steps": 0.06,
+  "exercises": 0.04,
+  "worked": 0.06,
+  "devices": 0.12,
+  "velan_devices": 0.03,
+  "stories": 0.06,
+  "principles": 0.04,
+  "dialogue": 0.12,
+}
