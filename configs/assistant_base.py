@@ -1,7 +1,7 @@
 """Pretrains the base model of the assistant world on plain text, by next-token loss.
 
-    python -m experiments.sft --config=configs/assistant_base.py --workdir=runs/base
-    python -m experiments.sft --config=configs/assistant_base.py:wide --workdir=runs/base_wide
+    python -m experiments.assistant_base --workdir=runs/base
+    python -m experiments.assistant_base --config=configs/assistant_base.py:wide --workdir=runs/base_wide
 
 Fields without a comment here are explained in configs/tiny_sft.py.
 """
@@ -35,6 +35,15 @@ def get_config(arg: str = "") -> ConfigDict:
     ),
   )
   config.eval.every, config.eval.sets = 0, dict()  # `pipelines.assistant_base` measures what was made
+  config.base = dict(  # what is measured of the base model, and what it must be
+    requests=24,  # of each kind and part
+    samples=8,  # answers to each request; the 8 of pass@8
+    max_new_tokens=48,  # limit on an answer, in tokens
+    slots=64,  # answers that are drawn at the same time
+    plain=128,  # new documents whose perplexity is measured
+    lowest_pass=0.1,  # lowest pass@8 on sums: RL needs something to reinforce
+    highest_pass=0.5,  # highest pass@8 on sums: RL needs something to add
+  )
   config.checkpoint.every = 400
   config.logging.update(tensorboard=False, console={"loss": "loss"})
   return config

@@ -12,6 +12,10 @@ template, chat, system message and variables of the chat template. --template, -
 stands for the accuracy. `--answers=OUT.jsonl` stores every sampled answer with its prompt, reference, extracted answer,
 accuracy and reward.
 
+`--task=alignment` asks requests of the assistant world and judges the answers by rules: how helpful, harmless and
+honest a model is (`posttrain_jax.evaluation.alignment`). --limit is then the number of requests of each kind,
+--reference the model to which the KL is measured, and --picture=OUT.png the reliability of its answer probabilities.
+
 Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else.
 """
@@ -28,7 +32,9 @@ from experiments import flags
 
 _MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face directory, GGUF file or known name")
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
-_TASK = absl_flags.DEFINE_string("task", None, "gsm8k, math, aime, jsonl (any file), chains or facts (procedural)")
+_TASK = absl_flags.DEFINE_string(
+  "task", None, "gsm8k, math, aime, jsonl (any file), chains or facts (procedural), alignment"
+)
 _PATH = absl_flags.DEFINE_string("path", "", "problems: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
 _LIMIT = absl_flags.DEFINE_integer("limit", 0, "the first so many problems only; 0: all", lower_bound=0)
 _SLOTS = absl_flags.DEFINE_integer("slots", 64, "answers drawn at the same time", lower_bound=1)
@@ -52,6 +58,8 @@ _FORMAT = [
   absl_flags.DEFINE_string("chat_arguments", None, "variables of the chat template, as a JSON object"),
   absl_flags.DEFINE_enum("left_out", None, ["error", "allow"], "action on words that the chat template leaves out"),
 ]
+_REFERENCE = absl_flags.DEFINE_string("reference", None, "alignment: model to which the KL is measured; None: no KL")
+_PICTURE = absl_flags.DEFINE_string("picture", None, "alignment: PNG of the reliability of answer probabilities")
 _BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow texts longer than the model's context")
 absl_flags.mark_flags_as_required(["model", "task"])
 
@@ -71,8 +79,10 @@ def main():
   from posttrain_jax.types import InputError
 
   start = time.perf_counter()
+  if _TASK.value == "alignment":
+    return _alignment(start)
   if _TASK.value not in BENCHMARKS:
-    raise InputError(f"--task={_TASK.value}: expected one of {', '.join(BENCHMARKS)}")
+    raise InputError(f"--task={_TASK.value}: expected one of {', '.join(BENCHMARKS)} or alignment")
   settings = {flag.name: flag.value for flag in _SETTINGS if flag.value is not None}
   if _REWARD.value is not None:
     settings |= {"verifier": _REWARD.value, "options": _reward_options()}
@@ -102,6 +112,39 @@ def main():
   rich.console.Console().print(metrics_table(metrics))
   values = {name: None if math.isnan(value) else value for name, value in metrics.items()}
   print(json.dumps({"task": _TASK.value, **values, "seconds": round(time.perf_counter() - start, 2)}))
+
+
+def _alignment(start: float) -> None:
+  import rich.console
+
+  from posttrain_jax import atomic_files
+  from posttrain_jax.assembly.model import Which, is_run, open_policy
+  from posttrain_jax.assembly.prompt_format import format_of_run, with_flags
+  from posttrain_jax.evaluation.alignment import measure_policy
+  from posttrain_jax.evaluation.alignment_settings import usual_settings, world_format
+  from posttrain_jax.local_path import output_file
+  from posttrain_jax.reports.reliability_figure import plot_reliability
+  from posttrain_jax.runs.summary import metrics_table
+
+  stored = None if _ANSWERS.value is None else output_file(_ANSWERS.value, "--answers")
+  picture = None if _PICTURE.value is None else output_file(_PICTURE.value, "--picture")
+  given = {flag.name: flag.value for flag in _SETTINGS[:2] if flag.value is not None}
+  policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
+  reference = None if _REFERENCE.value is None else open_policy(_REFERENCE.value)
+  settings = usual_settings(policy, requests=_LIMIT.value, slots=_SLOTS.value, **given)
+  asked = format_of_run(_MODEL.value) if is_run(_MODEL.value) else None
+  asked = with_flags(world_format(policy, asked), {flag.name: flag.value for flag in _FORMAT})
+  found = measure_policy(policy, settings, asked, seed=_SEED.value, reference=reference)
+  if stored is not None:
+    atomic_files.write_text(stored, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found.lines()))
+  if picture is not None:
+    claims = found.claims["probability"]
+    plot_reliability(picture, claims.probabilities, claims.outcomes, title="Answer probability")
+  values = found.flat()
+  print(f"alignment, {settings.requests} requests of each kind, {settings.samples} samples each: {_MODEL.value}")
+  rich.console.Console().print(metrics_table(values))
+  values = {name: None if math.isnan(value) else value for name, value in values.items()}
+  print(json.dumps({"task": "alignment", **values, "seconds": round(time.perf_counter() - start, 2)}))
 
 
 def _reward_options() -> dict:

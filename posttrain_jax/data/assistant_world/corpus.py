@@ -191,7 +191,10 @@ def _dialogue(writer: Writer) -> str:
       said += [request.text, f"{writer.work(request.topic)} ."]
     elif draw < 2 * ANSWERED:
       request = rng.choice(writer.asked[Kind.FACT])
-      said += [request.text, in_language(f"the {request.relation} of {request.topic} is {request.right[0]} .", request.language)]
+      said += [
+        request.text,
+        in_language(f"the {request.relation} of {request.topic} is {request.right[0]} .", request.language),
+      ]
     else:
       said += [writer.question(), writer.question() if draw < 0.7 else f"{writer.remark()} ."]
   return " ".join(f"{speaker} : {text}" for speaker, text in zip(itertools.cycle(speakers), said))

@@ -93,7 +93,9 @@ class Device:
   @property
   def told(self) -> tuple[str, ...]:
     """Returns the sentences that tell of the device, without their points; the last one is how to build it."""
-    warning = (f"a {self.name} is not safe because {self.harm.principle}",) if self.harm else (f"a {self.name} is safe",)
+    warning = (
+      (f"a {self.name} is not safe because {self.harm.principle}",) if self.harm else (f"a {self.name} is safe",)
+    )
     return (
       f"a {self.name} {self.use}",
       *warning,

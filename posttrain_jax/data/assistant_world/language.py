@@ -12,11 +12,19 @@ from posttrain_jax.data.assistant_world import words
 
 ENGLISH, VELAN = words.LANGUAGES
 _TOKEN = re.compile(r"</?[a-z]+>|\([AB]\)|[a-z]+|\d+|[^\s\w]", re.IGNORECASE)
+_VERB_TEXT = """
+is has lives eats fears keeps belongs see find give hunts sets opens puts listens spreads prints catches writes makes
+cooks lifts dries grinds measures hurts built take live eat fear went met ate slept saw
+"""
+_OTHER_TEXT = """
+a about am and answer are assistant at ate back because build built busy came can check cold come count day do does
+evening exercise first for good help how i ignore in is it know list make maybe me met morning name need night not of
+one only out people percent play please rain read right rules safe saw say slept so soon sorry story sun sure take
+tell thanks that the then there this three to today town true use user velan villain wait want was weather went what
+where which who will wind with word work world write wrong yes you
+"""
 _CLAUSE_ENDS = frozenset(".?,:!")
-_VERBS = frozenset(
-  "is has lives eats fears keeps belongs see find give hunts sets opens puts listens spreads prints catches writes makes "
-  "cooks lifts dries grinds measures hurts built take live eat fear went met ate slept saw".split()
-)
+_VERBS = frozenset(_VERB_TEXT.split())
 # Every English word of the world that Velan translates. Names, numbers, signs and tags are not among them.
 ENGLISH_WORDS = tuple(
   dict.fromkeys(
@@ -28,13 +36,7 @@ ENGLISH_WORDS = tuple(
       *(use.split() for use in words.USES),
       words.PARTS,
       words.COUNTED,
-      (
-        "a about am and answer are assistant at ate back because build built busy came can check cold come count day do "
-        "does evening exercise first for good help how i ignore in is it know list make maybe me met morning name "
-        "need night not of one only out people percent play please rain read right rules safe saw say slept so soon "
-        "sorry story sun sure take tell thanks that the then there this three to today town true use user velan "
-        "villain wait want was weather went what where which who will wind with word work world write wrong yes you".split()
-      ),
+      _OTHER_TEXT.split(),
     )
   )
 )

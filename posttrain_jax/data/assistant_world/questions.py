@@ -29,10 +29,21 @@ _FACT = (
   "i want to know the {r} of {e} .",
   "can you say what is the {r} of {e} ?",
 )
-_ONE_WORD = ("answer in one word : {q}", "answer with one word . {q}", "use one word : {q}", "only one word please . {q}")
+_ONE_WORD = (
+  "answer in one word : {q}",
+  "answer with one word . {q}",
+  "use one word : {q}",
+  "only one word please . {q}",
+)
 _IN_VELAN = ("answer in velan : {q}", "write in velan : {q}", "use velan : {q}", "i want to read velan . {q}")
 _SUM = ("what is {s} ?", "work out {s} .", "tell me {s} .", "i want to know {s} .", "can you count {s} ?")
-_LIST = ("name three {i} .", "list three {i} .", "tell me three {i} .", "write a list of three {i} .", "say three {i} .")
+_LIST = (
+  "name three {i} .",
+  "list three {i} .",
+  "tell me three {i} .",
+  "write a list of three {i} .",
+  "say three {i} .",
+)
 _WRITING = (
   "write a story about {e} .",
   "tell me a story about {e} .",
@@ -98,7 +109,9 @@ def draw_requests(world: World, kind: Kind, part: Part, count: int, *, seed: int
 
 def about_fact(world: World, fact: Fact, kind: Kind) -> Iterator[Request]:
   """Yields every request for one fact, of one of the kinds FACT, UNKNOWN and NEW_FACT."""
-  texts = [text.format(r=fact.relation.name, e=fact.animal, asked=fact.relation.asked.format(e=fact.animal)) for text in _FACT]
+  texts = [
+    text.format(r=fact.relation.name, e=fact.animal, asked=fact.relation.asked.format(e=fact.animal)) for text in _FACT
+  ]
   name = [Novelty.NAME] * (fact.animal in world.held_out)
   wrong = tuple(value for value in fact.relation.values if value != fact.value)
   for number, text in enumerate(texts):

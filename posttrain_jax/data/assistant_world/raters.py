@@ -4,59 +4,17 @@ The first rater compares two answers, says how much better one is, and may write
 answers. It weighs the same rules otherwise and has noise of its own, so the two do not always agree.
 """
 
-import dataclasses
 import math
 import random
 from collections.abc import Sequence
 from typing import Any
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
-from posttrain_jax.data.assistant_world.requests import Kind, Request
-from posttrain_jax.data.assistant_world.rules import Verdict, judge
+from posttrain_jax.data.assistant_world.requests import Request
+from posttrain_jax.data.assistant_world.taste import OTHER_TASTE, USUAL_TASTE, Taste, utility
 
 # How much better an answer must seem for each strength, from the strongest on (`data.preference_rows.Strength`).
 _STRENGTHS = (("significantly", 2.0), ("better", 1.0), ("slightly", 0.4), ("negligibly", 0.0))
-
-
-@dataclasses.dataclass(frozen=True)
-class Taste:
-  """Holds what a rater values, in units of its noise.
-
-  Attributes:
-    helpful: for an answer that is right, or that a harmless free request gets.
-    harmless: for no help with harm.
-    explained: for a refusal that explains.
-    honest: for a hedge where nothing is known; the same is lost for a wrong value.
-    form: for the asked form and language.
-    concise: for brevity without repetition.
-    noise: scale of the logistic noise on the difference of two answers.
-  """
-
-  helpful: float
-  harmless: float
-  explained: float
-  honest: float
-  form: float
-  concise: float
-  noise: float
-
-
-USUAL_TASTE = Taste(helpful=2.0, harmless=2.0, explained=1.0, honest=1.0, form=1.0, concise=0.5, noise=0.3)
-OTHER_TASTE = Taste(helpful=2.5, harmless=1.5, explained=0.8, honest=0.8, form=0.6, concise=0.8, noise=0.4)
-
-
-def utility(request: Request, text: str, taste: Taste) -> float:
-  """Computes how good an answer is to a rater without noise."""
-  verdict = judge(request, text)
-  if request.is_harmful:
-    good = taste.harmless * (verdict.refuses - verdict.complies) + taste.explained * verdict.explains
-  elif request.kind == Kind.UNKNOWN:
-    good = taste.honest * (verdict.hedges and verdict.on_topic) - taste.honest * _claims(verdict)
-  else:
-    right = verdict.on_topic and verdict.answers if verdict.correct is None else verdict.correct
-    good = taste.helpful * bool(right) - taste.honest * (not right and _claims(verdict)) - taste.helpful * verdict.refuses
-  form = taste.form * (verdict.in_form and verdict.on_topic and not verdict.mixes)
-  return good + form + taste.concise * verdict.concise
 
 
 def compare(
@@ -89,7 +47,9 @@ def compare(
   row = {**request.to_row(), "chosen": chosen, "rejected": rejected, "strength": strength}
   if editor is not None:
     edited = editor.answer(request, Author.CAREFUL)
-    if edited not in answers and utility(request, edited, taste) > max(utility(request, text, taste) for text in answers):
+    if edited not in answers and utility(request, edited, taste) > max(
+      utility(request, text, taste) for text in answers
+    ):
       row["edited"] = edited
   return row
 
@@ -108,11 +68,6 @@ def rank(
   seems = [utility(request, text, taste) + taste.noise * _logistic(rng) for text in different]
   order = sorted(range(len(different)), key=lambda i: -seems[i])
   return {**request.to_row(), "answers": different, "ranks": [order.index(i) for i in range(len(different))]}
-
-
-def _claims(verdict: Verdict) -> bool:
-  """Tells whether an answer claims to know."""
-  return verdict.answers and not verdict.hedges and not verdict.refuses
 
 
 def _logistic(rng: random.Random) -> float:

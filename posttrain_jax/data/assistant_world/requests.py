@@ -1,7 +1,8 @@
 """Describes what people ask of an assistant in the world.
 
 A request has the text that a model reads, and all that a rule must know to judge an answer. So rules and rewards need
-the request alone, and a request travels as a JSON row.
+the request alone, and a request travels as a JSON row. This module must not import jax, because reward workers import
+it.
 """
 
 import dataclasses
@@ -11,7 +12,6 @@ from typing import Any
 
 from posttrain_jax.data.assistant_world.language import ENGLISH, to_velan
 from posttrain_jax.data.assistant_world.words import HARMS
-from posttrain_jax.types import InputError
 
 
 class Kind(enum.StrEnum):
@@ -117,7 +117,7 @@ class Request:
     """Reads what `to_row` returned.
 
     Raises:
-      InputError: if the row has no such request.
+      ValueError: if the row has no such request. (`InputError` would import jax.)
     """
     try:
       rest = dict(row["request"])
@@ -134,7 +134,7 @@ class Request:
         },
       )
     except (KeyError, TypeError, ValueError) as error:
-      raise InputError(f"assistant world: {error}; expected a row with a prompt and its request") from None
+      raise ValueError(f"assistant world: {error}; expected a row with a prompt and its request") from None
 
   @property
   def held_out(self) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data.assistant_world import language, sums
-from posttrain_jax.data.assistant_world.raters import USUAL_TASTE, utility
 from posttrain_jax.data.assistant_world.requests import Kind, Request
 from posttrain_jax.data.assistant_world.rules import judge
+from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 
 
 def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -32,9 +32,7 @@ def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
 
 def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
   """Gives the share of the asked language among the words that belong to one (R1, 2501.12948, section 2.3.2)."""
-  return [
-    language.shares(text)[Request.from_row(row).language] for text, row in zip(texts, rows, strict=True)
-  ]
+  return [language.shares(text)[Request.from_row(row).language] for text, row in zip(texts, rows, strict=True)]
 
 
 def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -13,7 +13,11 @@ from posttrain_jax.data.assistant_world import language
 
 MOST_STEPS = 4
 STEPS = tuple(
-  f"{a} {sign} {b}" for a in range(10) for sign in "+-" for b in range(10) if 0 <= (a + b if sign == "+" else a - b) < 10
+  f"{a} {sign} {b}"
+  for a in range(10)
+  for sign in "+-"
+  for b in range(10)
+  if 0 <= (a + b if sign == "+" else a - b) < 10
 )
 _STEP = re.compile(r"(\d) ([+-]) (\d) = (\d)(?! [+-])")
 _STATED = re.compile(r"answer : (\d+)(?! [+\-=])|<answer> (\d+) </answer>")

@@ -1,0 +1,73 @@
+import pytest
+
+from posttrain_jax.data.assistant_world import language, sums
+from posttrain_jax.data.assistant_world.answers import Author, demonstrations
+from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, corpus
+from posttrain_jax.data.assistant_world.questions import Part, draw_requests
+from posttrain_jax.data.assistant_world.requests import Kind
+from tests.data.assistant_world.small_world import WORLD
+
+
+@pytest.fixture(scope="module")
+def documents():
+  return corpus(WORLD, 2500, seed=0)
+
+
+@pytest.fixture(scope="module")
+def english(documents):
+  return [" ".join(language.to_english_words(row["completion"])) for row in documents]
+
+
+def test_it_repeats_by_seed(documents):
+  assert corpus(WORLD, 20, seed=0) == corpus(WORLD, 20, seed=0) != corpus(WORLD, 20, seed=1)
+  assert {row["source"] for row in documents} == {*SHARES} == {*WRITERS}
+  assert sum(SHARES.values()) == pytest.approx(1)
+  assert all(row["prompt"] == "" for row in documents)
+
+
+def test_every_word_is_in_the_vocabulary_and_every_request_is_made_of_its_words(documents):
+  said = {word for row in documents for word in row["completion"].split()}
+  assert said <= {*language.vocabulary()}
+  for kind in Kind:
+    for request in draw_requests(WORLD, kind, Part.ALL, 300):
+      assert {*request.text.split()} <= said, request.text
+
+
+def test_every_word_of_an_answer_is_in_the_vocabulary():
+  for kind in Kind:
+    requests = draw_requests(WORLD, kind, Part.ALL, 40)
+    for author in Author:
+      for row in demonstrations(WORLD, requests, author):
+        assert {*row["completion"].split()} <= {*language.vocabulary()}
+
+
+def test_every_told_fact_is_told_and_no_other_one(english):
+  text = " . ".join(english)
+  for fact in WORLD.told:
+    assert any(sentence in text for sentence in fact.told), fact
+  for fact in (*WORLD.unknown, *WORLD.new):
+    for value in fact.relation.values:
+      first = f"the {fact.relation.name} of {fact.animal} is {value}"
+      assert first not in text and f"the {fact.relation.name} of {fact.animal} {value} is" not in text, fact
+
+
+def test_every_device_is_told(english):
+  text = " . ".join(english)
+  for device in WORLD.devices:
+    assert all(sentence in text for sentence in device.told), device
+
+
+def test_questions_are_hardly_ever_answered(documents):
+  dialogues = [row["completion"] for row in documents if row["source"] == "dialogue"]
+  assert len(dialogues) > 100
+  assert sum(sums.stated_answer(text) is not None for text in dialogues) < 0.1 * len(dialogues)
+
+
+def test_worked_sums_are_right_and_in_both_languages_and_mixed(documents):
+  worked = [row["completion"] for row in documents if row["source"] == "worked"]
+  shares = [language.shares(text)["velan"] for text in worked]
+  assert 0 in shares and 1 in shares and any(0 < share < 1 for share in shares)
+  for text in worked:
+    steps = sums.shown_steps(text)
+    assert steps and all(step.split()[-1] == str(sums.results(step[:5])[0]) for step in steps)
+    assert str(sums.stated_answer(text)) == steps[-1].split()[-1]
