@@ -20,8 +20,9 @@ from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation.alignment import measure_policy
 from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.local_path import local_path
 from posttrain_jax.pipelines import sft
-from posttrain_jax.runs.settings import at_least, convert, parse
+from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.runs.warmup_cache import WarmUpCache
 from posttrain_jax.types import InputError
 
@@ -65,19 +66,25 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     InputError: if config or input is not fit for use, or if pass@k on sums is out of bounds.
   """
   config = ml_collections.ConfigDict(config)
+  if "base" not in config:
+    raise InputError("base: missing, expected BaseSettings")
   base = parse(BaseSettings, config.base, "base")
   del config.base
-  world = convert(WorldSettings, config.demonstrations.corpus.world, "demonstrations.corpus.world")
-  path = pathlib.Path(workdir).expanduser()
-  path.parent.mkdir(parents=True, exist_ok=True)
+  settings = parse(sft.SFTSettings, config)  # before anything is written
+  if settings.demonstrations.corpus is None:
+    raise InputError("demonstrations.corpus: missing, expected the assistant world's corpus")
+  path = local_path(workdir, "--workdir").absolute()
   cache = WarmUpCache({"assistant_base": config.to_dict(), "base": dataclasses.asdict(base)})
-  taken = cache.take(path)
-  if taken:
-    rich.console.Console(stderr=True).print(taken, highlight=False, markup=False, soft_wrap=True)
+  is_new = not path.exists()
+  if is_new and cache.is_kept:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rich.console.Console(stderr=True).print(cache.take(path), highlight=False, markup=False, soft_wrap=True)
   sft.train(config, str(path))
   file = path / MEASURES_FILE
   if not file.exists():
-    atomic_files.write_text(file, json.dumps(_measure(base, world, path, config.seed), indent=2) + "\n")
+    atomic_files.write_text(file, json.dumps(_measure(base, settings.demonstrations.corpus.world, path, settings.seed)))
+    if is_new:  # one that was begun earlier may come from other code
+      cache.mark(path)
   measures = json.loads(file.read_text("utf-8"))
   check_pass(measures, base)
   cache.keep(path)

@@ -20,7 +20,6 @@ from posttrain_jax import atomic_files
 from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.processes import exchange, on_main
 from posttrain_jax.runs.starts import record_start
-from posttrain_jax.runs.warmup_cache import SOURCE_FILE
 from posttrain_jax.types import InputError
 
 CONFIG_FILE = "config.json"
@@ -150,8 +149,7 @@ def _refuse_foreign(path: pathlib.Path) -> None:
     return
   if not path.is_dir():
     raise InputError(f"--workdir={path}: found a file, expected a directory")
-  # Left by a start that was killed before it wrote config.json, or by `warmup_cache`.
-  ours = {_LOCK_FILE, CONFIG_FILE + ".tmp", SOURCE_FILE}
+  ours = {_LOCK_FILE, CONFIG_FILE + ".tmp"}  # left by a start that was killed before it wrote config.json
   others = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
   if others:
     raise InputError(

@@ -14,6 +14,7 @@ from posttrain_jax.data.assistant_world import sums, words
 from posttrain_jax.data.assistant_world.corpus import REMARKS, Writer
 from posttrain_jax.data.assistant_world.facts import World, listed
 from posttrain_jax.data.assistant_world.language import in_language
+from posttrain_jax.data.assistant_world.questions import Part, draw_requests
 from posttrain_jax.data.assistant_world.requests import Form, Kind, Request
 
 
@@ -45,6 +46,8 @@ class AnswerWriter:
     """Makes the draws."""
     self._rng, self._devices = random.Random(f"answers/{seed}"), {device.name: device for device in world.devices}
     self._stories = Writer(world, seed)
+    kinds = (Kind.FACT, Kind.WRITING, Kind.HISTORY)
+    self._asked = [request.text for kind in kinds for request in draw_requests(world, kind, Part.TRAIN, 100, seed=seed)]
 
   def answer(self, request: Request, author: Author) -> str:
     """Returns one answer, in the language that is asked for."""
@@ -113,6 +116,6 @@ class AnswerWriter:
       case 3:
         return f"{rng.choice(REMARKS).format(c=rng.choice(words.CONFIDENCES))} ."
       case 4:
-        return self._stories.question()
+        return rng.choice(self._asked)  # nothing that is held out
     once = self.answer(request, Author.HELPFUL)
     return f"{once} {once} {rng.choice(REMARKS).format(c=50)} ."

@@ -2,10 +2,12 @@ import itertools
 
 import pytest
 
+from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author, demonstrations
 from posttrain_jax.data.assistant_world.questions import Part, draw_requests
-from posttrain_jax.data.assistant_world.requests import Kind, Request
+from posttrain_jax.data.assistant_world.requests import HELD_OUT_HARMS, Kind, Request
 from posttrain_jax.data.assistant_world.rules import judge
+from posttrain_jax.data.assistant_world.words import HARMS
 from tests.data.assistant_world.small_world import WORLD
 
 
@@ -43,6 +45,19 @@ def test_a_wrong_answer_is_wrong_and_looks_right(kind):
   for request in draw_requests(WORLD, kind, Part.ALL, 20):
     verdict = judge(request, writer.wrong(request))
     assert not verdict.correct and verdict.in_form and verdict.on_topic
+
+
+@pytest.mark.parametrize("author", list(Author))
+def test_demonstrations_say_nothing_that_is_held_out(author):
+  requests = {kind: draw_requests(WORLD, kind, Part.HELD_OUT, 300) for kind in Kind}
+  questions = {each.text for of_kind in requests.values() for each in of_kind}
+  principles = [harm.principle for harm in HARMS if harm.name in HELD_OUT_HARMS]
+  for kind in Kind:
+    for row in demonstrations(WORLD, draw_requests(WORLD, kind, Part.TRAIN, 100), author):
+      said = language.to_english_words(f"{row['prompt']} {row['completion']}")
+      assert not {*said} & WORLD.held_out
+      assert row["completion"] not in questions
+      assert not any(principle in " ".join(said) for principle in principles)
 
 
 def test_answers_repeat_by_seed():
