@@ -7,6 +7,8 @@ same in both languages.
 import functools
 import itertools
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from posttrain_jax.data.assistant_world import words
 
@@ -121,3 +123,10 @@ def prose(text: str) -> str:
     found.append(word.capitalize() if capital else word)
     start = word in (".", "?", "!")
   return re.sub(r" ([.?,:!])", r"\1", " ".join(found))
+
+
+def prose_row(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a row whose prompt and answers are prose; what rules need stays as it is."""
+  texts = {name: prose(row[name]) for name in ("prompt", "completion", "chosen", "rejected", "edited") if name in row}
+  answers = {"answers": [prose(text) for text in row["answers"]]} if "answers" in row else {}
+  return {**row, **texts, **answers}

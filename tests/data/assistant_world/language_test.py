@@ -51,6 +51,14 @@ def test_prose_is_read_as_the_spaced_text(spaced, prose):
   assert language.split(prose) == spaced.split()
 
 
+def test_rows_of_all_kinds_become_prose():
+  row = {"prompt": "who keeps bala ?", "answer": "mira", "chosen": "mira keeps bala .", "rejected": "tom ."}
+  assert language.prose_row(row) == {
+    "prompt": "Who keeps Bala?", "answer": "mira", "chosen": "Mira keeps Bala.", "rejected": "Tom."
+  }  # fmt: skip
+  assert language.prose_row({"prompt": "a", "answers": ["it is so ."], "ranks": [0]})["answers"] == ["It is so."]
+
+
 def test_the_vocabulary_has_each_word_once():
   found = language.vocabulary()
   assert len({*found}) == len(found) < 1000
