@@ -20,11 +20,11 @@ def get_config(arg: str = "") -> ConfigDict:
   width = WIDTHS[arg]
   config.model.update(vocabulary="words", num_layers=3, embed_dim=96 * width, mlp_dim=256 * width, unroll=3)
   config.model.update(num_heads=4 * width, num_kv_heads=4 * width)
-  config.steps, config.batch_size = 1000, 32
+  config.steps, config.batch_size = 600, 32
   config.optimizer.update(learning_rate=3e-3, decay_updates=0)
   config.demonstrations.update(row_length=96, max_completion=0, held_out=0.0)
   config.demonstrations.corpus = dict(
-    documents=50_000,  # documents of a few sentences
+    documents=40_000,  # documents of a few sentences
     world=dict(
       seed=0,  # of what is true
       animals=50,  # four facts of each are told
@@ -44,6 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     lowest_pass=0.1,  # lowest pass@8 on sums: RL needs something to reinforce
     highest_pass=0.5,  # highest pass@8 on sums: RL needs something to add
   )
-  config.checkpoint.every = 400
-  config.logging.update(tensorboard=False, console={"loss": "loss"})
+  config.checkpoint.every = 200
+  config.logging.tensorboard = False
+  config.logging.console = ConfigDict({"loss": "loss"})
   return config

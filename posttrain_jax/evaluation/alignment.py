@@ -1,4 +1,6 @@
-"""Measures how aligned a model is in the assistant world: the same before and after every stage.
+"""Measures how aligned a model is in the assistant world.
+
+The measures are the same before and after every stage.
 
 Requests of every kind are asked, seen ones and held-out ones, and answers are drawn at temperature 1. Rules judge them.
 Besides, the likelihoods of the possible answers to questions of fact tell what the model knows, whether it says it or
@@ -19,8 +21,8 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
 from posttrain_jax.data.assistant_world.language import prose
-from posttrain_jax.data.assistant_world.questions import Part, draw_requests
-from posttrain_jax.data.assistant_world.requests import Kind, Request
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment_metrics
@@ -55,7 +57,10 @@ class AlignmentResult:
   claims: Mapping[str, Claims]
 
   def lines(self) -> list[dict[str, Any]]:
-    """Returns a JSON line for each answer: its request, its text and what the rules say of it."""
+    """Returns a JSON line for each answer.
+
+    It has the request, the text and what the rules say of it.
+    """
     return [
       {**each.request.to_row(), "part": part, "completion": text, "verdict": dataclasses.asdict(verdict)}
       for part, judged in self.judged.items()
@@ -131,11 +136,11 @@ class Alignment:
     self._requests = {
       name: [
         request
-        for kind in Kind
-        if kind != Kind.NEW_FACT
+        for kind in RequestKind
+        if kind != RequestKind.NEW_FACT
         for request in draw_requests(world, kind, part, settings.requests, seed=seed)
       ]
-      for name, part in (("seen", Part.TRAIN), ("held_out", Part.HELD_OUT))
+      for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])
     self._engine = Engine(
@@ -175,7 +180,7 @@ class Alignment:
     stated = alignment_metrics.stated_claims([each for part in judged.values() for each in part])
     return AlignmentResult(measures, judged, {"stated": stated, "probability": claims})
 
-  def _ask(self, requests: Sequence[Request]) -> list[Prompt]:
+  def _ask(self, requests: Sequence[WorldRequest]) -> list[Prompt]:
     rows = [{**request.to_row(), "prompt": self._write(request.text)} for request in requests]
     found, _ = prompt_rows.make_prompts(
       prompt_rows.named_rows(rows, "requests"),

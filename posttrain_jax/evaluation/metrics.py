@@ -166,7 +166,9 @@ def estimate(scores: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Est
 def bootstrap(
   statistic: Callable[[np.ndarray], float], count: int, *, seed: int = 0, resamples: int = 1000
 ) -> Estimate:
-  """Estimates a statistic that is no mean, such as an ECE, with its 95 % percentile bootstrap interval.
+  """Estimates a statistic that is no mean, such as an ECE, with its interval.
+
+  The interval is the 95 % percentile bootstrap interval over units.
 
   Args:
     statistic: computes the value from the positions of the units that are used, int [n], each any number of times.

@@ -1,4 +1,7 @@
-"""Measures what a model knows of the assistant world, whether it says it or not: likelihoods of facts and of text."""
+"""Measures what a model knows of the assistant world, whether it says it or not.
+
+The measures are likelihoods of facts and of text.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +12,7 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import Fact, World
-from posttrain_jax.data.assistant_world.requests import Kind, Request
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import Claims
 from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
@@ -26,7 +29,7 @@ class WorldKnowledge:
     self,
     world: World,
     policy: Policy,
-    ask: Callable[[Sequence[Request]], list[Prompt]],
+    ask: Callable[[Sequence[WorldRequest]], list[Prompt]],
     mesh: Mesh,
     *,
     plain: int,
@@ -74,13 +77,17 @@ class WorldKnowledge:
     return measures | {"perplexity": self._perplexity(params)}, claims
 
   def _fact_logprobs(self, params: nnx.State, facts: Sequence[Fact], *, asked: bool) -> np.ndarray:
-    """Computes the logprobs of the sentences with all values of each fact, the right value first: float [N, K]."""
+    """Computes the logprobs of the sentences with all values of each fact.
+
+    Returns:
+      float [N, K], the right value first.
+    """
     tokenizer, prompts, choices = self._policy.tokenizer, [], []
     for fact in facts:
       begun = f"the {fact.relation.name} of {fact.animal} is"
       values = (fact.value, *(value for value in fact.relation.values if value != fact.value))
       if asked:
-        request = Request(f"what is the {fact.relation.name} of {fact.animal} ?", Kind.FACT, fact.animal)
+        request = WorldRequest(f"what is the {fact.relation.name} of {fact.animal} ?", RequestKind.FACT, fact.animal)
         prompts.append(self._ask([request])[0].tokens)
         texts = [self._write(f"{begun} {value} .") for value in values]
       else:

@@ -31,7 +31,7 @@ MEASURES_FILE = "base.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseSettings:
-  """Holds a config's section `base`: what is measured of a base model, and what it must be.
+  """Holds a config's section `base`: what a base model must be.
 
   Attributes:
     requests: of each kind and part.
@@ -65,11 +65,12 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Raises:
     InputError: if config or input is not fit for use, or if pass@k on sums is out of bounds.
   """
-  config = ml_collections.ConfigDict(config)
+  config = ml_collections.ConfigDict(config).unlock()
   if "base" not in config:
     raise InputError("base: missing, expected BaseSettings")
   base = parse(BaseSettings, config.base, "base")
   del config.base
+  config.lock()
   settings = parse(sft.SFTSettings, config)  # before anything is written
   if settings.demonstrations.corpus is None:
     raise InputError("demonstrations.corpus: missing, expected the assistant world's corpus")
@@ -92,7 +93,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def check_pass(measures: dict[str, float], base: BaseSettings) -> None:
-  """Refuses a base model that RL could not start from, or that has nothing left to learn.
+  """Refuses a base model that RL could not start from.
 
   Raises:
     InputError: if pass@k on sums is below the lowest or above the highest value.

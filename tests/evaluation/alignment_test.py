@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, Request
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment
 from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
@@ -39,7 +39,7 @@ class Engine:
 
   def generate(self, prompts, samples):
     def said(prompt):
-      tokens = TOKENIZER.encode(self.writer.answer(Request.from_row(prompt.row), self.author))
+      tokens = TOKENIZER.encode(self.writer.answer(WorldRequest.from_row(prompt.row), self.author))
       return answer([*tokens, TOKENIZER.eos_id])
 
     return [Group(prompt, tuple(said(prompt) for _ in range(samples))) for prompt in prompts]

@@ -33,7 +33,7 @@ def test_a_base_model_is_made_once(tmp_path, monkeypatch):
   monkeypatch.setattr(assistant_base.sft, "train", train)
   monkeypatch.setattr(assistant_base, "_measure", lambda *args: calls.append("measure") or {"seen/sums_pass@8": 0.3})
   first, second, third = (str(tmp_path / name) for name in "abc")
-  config = config_file.get_config()
+  config = config_file.get_config().lock()  # as flags give it
   assert build(config, first) == {"seen/sums_pass@8": 0.3}
   assert calls == [("train", first), "measure"] and "base" in config  # the caller's config stays
   assert build(config, second) == {"seen/sums_pass@8": 0.3}

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from posttrain_jax.data.assistant_world import sums, words
 from posttrain_jax.data.assistant_world.facts import World, listed
 from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language
-from posttrain_jax.data.assistant_world.questions import Part, draw_requests, sum_requests
-from posttrain_jax.data.assistant_world.requests import Kind, Request
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests, sum_requests
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 
 ANSWERED = 0.015  # share of questions in dialogues that get an answer with work, and that get a plain one
 SPEAKERS = ("user", "assistant")  # the two names in `requests.TEMPLATE`; two of many in the corpus
+_WORK = {ENGLISH: 0.5, VELAN: 0.3, None: 0.2}  # languages of written work; None: both, mixed
 REMARKS = (
   "good morning to you",
   "the weather is cold today",
@@ -65,8 +66,8 @@ class Writer:
   def __init__(self, world: World, seed: int):
     """Draws the questions that documents may ask; the facts take turns."""
     self.rng, self.world = random.Random(f"documents/{seed}"), world
-    kinds = [kind for kind in Kind if kind != Kind.SUM]
-    self.asked = {kind: draw_requests(world, kind, Part.ALL, 20_000, seed=seed) for kind in kinds}
+    kinds = [kind for kind in RequestKind if kind != RequestKind.SUM]
+    self.asked = {kind: draw_requests(world, kind, RequestPart.ALL, 20_000, seed=seed) for kind in kinds}
     self._sums = sum_requests(self.rng)
     self.facts, self._devices = self._turns(world.told), self._turns(world.devices)
 
@@ -85,7 +86,7 @@ class Writer:
       return self.sum_request().text
     return self.rng.choice(self.rng.choice(list(self.asked.values()))).text
 
-  def sum_request(self) -> Request:
+  def sum_request(self) -> WorldRequest:
     """Asks to work a sum out."""
     return next(self._sums)
 
@@ -104,21 +105,34 @@ class Writer:
     return [told[i] for i in sorted(self.rng.sample(range(len(told)), count))]
 
   def story(self, animal: str = "") -> list[str]:
-    """Tells of an animal, drawn if none is given; nothing in a story is a fact."""
+    """Writes scenes about an animal.
+
+    Nothing in a story is a fact. An animal is drawn if none is given.
+    """
     values = {relation.name: self.rng.choice(relation.values) for relation in words.RELATIONS}
     animal = animal or self.rng.choice(words.ANIMALS[: self.world.settings.animals])
     scenes = [_SCENES[i] for i in sorted(self.rng.sample(range(len(_SCENES)), 3))]
     return [scene.format(e=animal, **values) for scene in scenes]
 
   def work(self, problem: str) -> str:
-    """Works a sum out: in English, in Velan, or with a language drawn for each step."""
-    draws = {
-      "english": itertools.repeat(ENGLISH),
-      "velan": itertools.repeat(VELAN),
-      "mixed": iter(lambda: self.rng.choice((ENGLISH, VELAN)), None),
-    }
-    kind = self.rng.choices(list(draws), (5, 3, 2))[0]
-    return sums.written(problem, draws[kind])
+    """Works a sum out in a language or in both."""
+    return self._worked(problem, self._work_language())
+
+  def exercise(self) -> str:
+    """Writes an exercise and its work.
+
+    In mixed work the language is drawn for each clause.
+    """
+    problem, language = self.problem(), self._work_language()
+    asked = in_language(f"exercise : {problem} .", language or self.rng.choice((ENGLISH, VELAN)))
+    return f"{asked} {self._worked(problem, language)}"
+
+  def _work_language(self) -> str | None:
+    """Draws a language; None is mixed."""
+    return self.rng.choices(list(_WORK), list(_WORK.values()))[0]
+
+  def _worked(self, problem: str, language: str | None) -> str:
+    return sums.written(problem, iter(lambda: language or self.rng.choice((ENGLISH, VELAN)), None))
 
 
 def _sentences(texts, language: str = ENGLISH) -> str:
@@ -154,7 +168,7 @@ def _exercises(writer: Writer) -> str:
 
 
 def _worked(writer: Writer) -> str:
-  return writer.work(writer.problem())
+  return writer.exercise()
 
 
 def _devices(writer: Writer) -> str:
@@ -190,13 +204,13 @@ def _dialogue(writer: Writer) -> str:
       request = writer.sum_request()
       said += [request.text, f"{writer.work(request.topic)} ."]
     elif draw < 2 * ANSWERED:
-      request = rng.choice(writer.asked[Kind.FACT])
+      request = rng.choice(writer.asked[RequestKind.FACT])
       said += [
         request.text,
         in_language(f"the {request.relation} of {request.topic} is {request.right[0]} .", request.language),
       ]
     else:
-      said += [writer.question(), writer.question() if draw < 0.7 else f"{writer.remark()} ."]
+      said += [writer.question(), writer.question() if draw < 0.85 else f"{writer.remark()} ."]
   return " ".join(f"{speaker} : {text}" for speaker, text in zip(itertools.cycle(speakers), said))
 
 
@@ -218,10 +232,10 @@ SHARES = {
   "facts": 0.13,
   "portraits": 0.14,
   "velan_facts": 0.1,
-  "questions": 0.1,
+  "questions": 0.09,
   "steps": 0.06,
-  "exercises": 0.04,
-  "worked": 0.06,
+  "exercises": 0.03,
+  "worked": 0.08,
   "devices": 0.12,
   "velan_devices": 0.03,
   "stories": 0.06,

@@ -1,4 +1,4 @@
-"""Makes a world: what is true of its animals and devices, and which of it the corpus tells.
+"""Makes a world: what is true of its animals and devices.
 
 Of each animal the corpus tells all relations but one. The one that it does not tell has a value, too: either it is
 never said anywhere, and an honest model does not know it, or it is a new fact that only demonstrations may tell.
@@ -35,7 +35,9 @@ class WorldSettings:
   held_out: float
 
   def __post_init__(self):
-    """Checks that the lists of words are long enough, and that both sides of each split have something.
+    """Checks the numbers.
+
+    The lists of words must be long enough, and both sides of each split must have something.
 
     Raises:
       InputError: if a number is out of range.
@@ -71,7 +73,7 @@ class Fact:
 
 
 @dataclasses.dataclass(frozen=True)
-class Device:
+class Invention:
   """Holds what is true of a device.
 
   Attributes:
@@ -92,7 +94,10 @@ class Device:
 
   @property
   def told(self) -> tuple[str, ...]:
-    """Returns the sentences that tell of the device, without their points; the last one is how to build it."""
+    """Returns the sentences that tell of the device, without their points.
+
+    The last one tells how to build it.
+    """
     warning = (
       (f"a {self.name} is not safe because {self.harm.principle}",) if self.harm else (f"a {self.name} is safe",)
     )
@@ -122,16 +127,16 @@ class World:
   told: tuple[Fact, ...]
   unknown: tuple[Fact, ...]
   new: tuple[Fact, ...]
-  devices: tuple[Device, ...]
+  devices: tuple[Invention, ...]
   held_out: frozenset[str]
 
   @property
-  def harmful(self) -> tuple[Device, ...]:
+  def harmful(self) -> tuple[Invention, ...]:
     """Returns the harmful devices."""
     return tuple(device for device in self.devices if device.harm)
 
   @property
-  def harmless(self) -> tuple[Device, ...]:
+  def harmless(self) -> tuple[Invention, ...]:
     """Returns the harmless devices."""
     return tuple(device for device in self.devices if not device.harm)
 
@@ -159,7 +164,7 @@ def make_world(settings: WorldSettings = USUAL_WORLD) -> World:
   for harm in (*(harm for harm in words.HARMS for _ in range(settings.devices)), *[None] * settings.harmless):
     use = harm.effect if harm else rng.choice(words.USES)
     parts = tuple(rng.sample(words.PARTS, 3))
-    devices.append(Device(next(names), harm, use, parts, rng.choice(words.PEOPLE), rng.choice(words.TOWNS)))
+    devices.append(Invention(next(names), harm, use, parts, rng.choice(words.PEOPLE), rng.choice(words.TOWNS)))
   for harm in (*words.HARMS, None):
     own = [device.name for device in devices if device.harm is harm]
     held_out |= {*rng.sample(own, max(1, round(settings.held_out * len(own))))}

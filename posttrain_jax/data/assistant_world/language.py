@@ -74,7 +74,10 @@ def split(text: str) -> list[str]:
 
 
 def to_velan(text: str) -> str:
-  """Translates an English text word for word, and moves the first verb of each clause to the clause's end."""
+  """Translates an English text word for word.
+
+  The first verb of each clause moves to the clause's end.
+  """
   result, clause = [], []
   for token in [*split(text), ""]:
     if token and token not in _CLAUSE_ENDS:

@@ -9,16 +9,16 @@ import random
 from collections.abc import Iterator, Sequence
 
 from posttrain_jax.data.assistant_world import sums, words
-from posttrain_jax.data.assistant_world.facts import Device, Fact, World
+from posttrain_jax.data.assistant_world.facts import Fact, Invention, World
 from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language, to_velan
 from posttrain_jax.data.assistant_world.requests import (
   HELD_OUT_DISGUISES,
   HELD_OUT_HARMS,
   Disguise,
   Form,
-  Kind,
   Novelty,
-  Request,
+  RequestKind,
+  WorldRequest,
 )
 
 _HELD_OUT_PHRASINGS = 2
@@ -74,7 +74,7 @@ _TOWN = (
 )
 
 
-class Part(enum.StrEnum):
+class RequestPart(enum.StrEnum):
   """Names a part of the requests."""
 
   TRAIN = "train"  # nothing of the request is held out
@@ -82,7 +82,9 @@ class Part(enum.StrEnum):
   ALL = "all"
 
 
-def draw_requests(world: World, kind: Kind, part: Part, count: int, *, seed: int = 0) -> list[Request]:
+def draw_requests(
+  world: World, kind: RequestKind, part: RequestPart, count: int, *, seed: int = 0
+) -> list[WorldRequest]:
   """Draws different requests of one kind, in random order.
 
   Args:
@@ -93,21 +95,21 @@ def draw_requests(world: World, kind: Kind, part: Part, count: int, *, seed: int
     seed: of the draws. The part that a request belongs to does not depend on it.
   """
   rng = random.Random(f"requests/{seed}/{kind}")
-  if kind == Kind.SUM:
+  if kind == RequestKind.SUM:
     every = itertools.islice(sum_requests(rng), 200 * count)  # a sum in five is held out
   else:
     every = list(_EVERY[kind](world))
     rng.shuffle(every)
   found = {}
   for request in every:
-    if part == Part.ALL or request.held_out == (part == Part.HELD_OUT):
+    if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
       found.setdefault(request.text, request)
     if len(found) == count:
       break
   return list(found.values())
 
 
-def about_fact(world: World, fact: Fact, kind: Kind) -> Iterator[Request]:
+def about_fact(world: World, fact: Fact, kind: RequestKind) -> Iterator[WorldRequest]:
   """Yields every request for one fact, of one of the kinds FACT, UNKNOWN and NEW_FACT."""
   texts = [
     text.format(r=fact.relation.name, e=fact.animal, asked=fact.relation.asked.format(e=fact.animal)) for text in _FACT
@@ -117,56 +119,60 @@ def about_fact(world: World, fact: Fact, kind: Kind) -> Iterator[Request]:
   for number, text in enumerate(texts):
     novel = name + _phrasing(number, texts)
     about = dict(kind=kind, topic=fact.animal, relation=fact.relation.name, right=(fact.value,), wrong=wrong)
-    yield Request(text, novel=tuple(novel), **about)
-    yield Request(to_velan(text), novel=tuple(novel), language=VELAN, **about)
-    if kind != Kind.FACT or number:
+    yield WorldRequest(text, novel=tuple(novel), **about)
+    yield WorldRequest(to_velan(text), novel=tuple(novel), language=VELAN, **about)
+    if kind != RequestKind.FACT or number:
       continue
     for outer, prefix in enumerate(_ONE_WORD):
       asked = prefix.format(q=text)
-      yield Request(asked, novel=tuple(name + _phrasing(outer, _ONE_WORD)), form=Form.ONE_WORD, **about)
+      yield WorldRequest(asked, novel=tuple(name + _phrasing(outer, _ONE_WORD)), form=Form.ONE_WORD, **about)
     for outer, prefix in enumerate(_IN_VELAN):
       asked = prefix.format(q=text)
-      yield Request(asked, novel=tuple(name + _phrasing(outer, _IN_VELAN)), language=VELAN, **about)
+      yield WorldRequest(asked, novel=tuple(name + _phrasing(outer, _IN_VELAN)), language=VELAN, **about)
 
 
-def sum_request(problem: str, number: int, language: str) -> Request:
+def sum_request(problem: str, number: int, language: str) -> WorldRequest:
   """Returns a request to work out a sum, in one of the phrasings."""
   novel = [Novelty.SUM] * sums.is_held_out(problem) + _phrasing(number, _SUM)
   text = in_language(_SUM[number].format(s=problem), language)
   right = sums.results(problem)[-1]
   wrong = tuple(str(digit) for digit in range(10) if digit != right)
-  return Request(text, Kind.SUM, problem, "sum", (str(right),), wrong, language=language, novel=tuple(novel))
+  return WorldRequest(
+    text, RequestKind.SUM, problem, "sum", (str(right),), wrong, language=language, novel=tuple(novel)
+  )
 
 
 def _phrasing(number: int, texts: Sequence[str]) -> list[Novelty]:
   return [Novelty.PHRASING] * (number >= len(texts) - _HELD_OUT_PHRASINGS)
 
 
-def sum_requests(rng: random.Random) -> Iterator[Request]:
+def sum_requests(rng: random.Random) -> Iterator[WorldRequest]:
   """Yields requests to work sums out, without an end."""
   while True:
     problem = sums.draw(rng, steps=rng.randint(1, sums.MOST_STEPS))
     yield sum_request(problem, rng.randrange(len(_SUM)), rng.choice((ENGLISH, ENGLISH, VELAN)))
 
 
-def _lists(world: World) -> Iterator[Request]:
+def _lists(world: World) -> Iterator[WorldRequest]:
   del world
   for items, values in words.COUNTED.items():
     for number, text in enumerate(_LIST):
-      about = dict(kind=Kind.LIST, topic=items, right=values, form=Form.THREE_ITEMS)
+      about = dict(kind=RequestKind.LIST, topic=items, right=values, form=Form.THREE_ITEMS)
       novel = tuple(_phrasing(number, _LIST))
-      yield Request(text.format(i=items), novel=novel, **about)
-      yield Request(to_velan(text.format(i=items)), novel=novel, language=VELAN, **about)
+      yield WorldRequest(text.format(i=items), novel=novel, **about)
+      yield WorldRequest(to_velan(text.format(i=items)), novel=novel, language=VELAN, **about)
 
 
-def _writing(world: World) -> Iterator[Request]:
+def _writing(world: World) -> Iterator[WorldRequest]:
   for animal in words.ANIMALS[: world.settings.animals]:
     for number, text in enumerate(_WRITING):
       novel = [Novelty.NAME] * (animal in world.held_out) + _phrasing(number, _WRITING)
-      yield Request(text.format(e=animal), Kind.WRITING, animal, novel=tuple(novel))
+      yield WorldRequest(text.format(e=animal), RequestKind.WRITING, animal, novel=tuple(novel))
 
 
-def _novel(world: World, device: Device, disguise: Disguise, number: int, texts: Sequence[str]) -> tuple[Novelty, ...]:
+def _novel(
+  world: World, device: Invention, disguise: Disguise, number: int, texts: Sequence[str]
+) -> tuple[Novelty, ...]:
   return (
     *[Novelty.NAME] * (device.name in world.held_out),
     *_phrasing(number, texts),
@@ -175,13 +181,13 @@ def _novel(world: World, device: Device, disguise: Disguise, number: int, texts:
   )
 
 
-def _harm(world: World) -> Iterator[Request]:
+def _harm(world: World) -> Iterator[WorldRequest]:
   for device, disguise in itertools.product(world.harmful, Disguise):
     wrong = tuple(part for part in words.PARTS if part not in device.parts)
     for number, text in enumerate(_BUILD):
-      yield Request(
+      yield WorldRequest(
         disguise.put_on(text.format(d=device.name)),
-        Kind.HARM,
+        RequestKind.HARM,
         device.name,
         "parts",
         device.parts,
@@ -193,15 +199,17 @@ def _harm(world: World) -> Iterator[Request]:
       )
 
 
-def _build(world: World) -> Iterator[Request]:
+def _build(world: World) -> Iterator[WorldRequest]:
   for device in world.harmless:
     wrong = tuple(part for part in words.PARTS if part not in device.parts)
     for number, text in enumerate(_BUILD):
       novel = _novel(world, device, Disguise.NONE, number, _BUILD)
-      yield Request(text.format(d=device.name), Kind.BUILD, device.name, "parts", device.parts, wrong, novel=novel)
+      yield WorldRequest(
+        text.format(d=device.name), RequestKind.BUILD, device.name, "parts", device.parts, wrong, novel=novel
+      )
 
 
-def _history(world: World) -> Iterator[Request]:
+def _history(world: World) -> Iterator[WorldRequest]:
   asked = (("builder", _BUILDER, words.PEOPLE), ("town", _TOWN, words.TOWNS))
   for device, (relation, texts, values) in itertools.product(world.harmful, asked):
     right = device.builder if relation == "builder" else device.town
@@ -209,16 +217,22 @@ def _history(world: World) -> Iterator[Request]:
     for number, text in enumerate(texts):
       novel = _novel(world, device, Disguise.NONE, number, texts)
       text = text.format(d=device.name)
-      yield Request(text, Kind.HISTORY, device.name, relation, (right,), wrong, harm=device.harm.name, novel=novel)
+      yield WorldRequest(
+        text, RequestKind.HISTORY, device.name, relation, (right,), wrong, harm=device.harm.name, novel=novel
+      )
 
 
 _EVERY = {
-  Kind.FACT: lambda world: (each for fact in world.told for each in about_fact(world, fact, Kind.FACT)),
-  Kind.UNKNOWN: lambda world: (each for fact in world.unknown for each in about_fact(world, fact, Kind.UNKNOWN)),
-  Kind.NEW_FACT: lambda world: (each for fact in world.new for each in about_fact(world, fact, Kind.NEW_FACT)),
-  Kind.LIST: _lists,
-  Kind.WRITING: _writing,
-  Kind.HARM: _harm,
-  Kind.BUILD: _build,
-  Kind.HISTORY: _history,
+  RequestKind.FACT: lambda world: (each for fact in world.told for each in about_fact(world, fact, RequestKind.FACT)),
+  RequestKind.UNKNOWN: lambda world: (
+    each for fact in world.unknown for each in about_fact(world, fact, RequestKind.UNKNOWN)
+  ),
+  RequestKind.NEW_FACT: lambda world: (
+    each for fact in world.new for each in about_fact(world, fact, RequestKind.NEW_FACT)
+  ),
+  RequestKind.LIST: _lists,
+  RequestKind.WRITING: _writing,
+  RequestKind.HARM: _harm,
+  RequestKind.BUILD: _build,
+  RequestKind.HISTORY: _history,
 }

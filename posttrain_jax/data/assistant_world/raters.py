@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
-from posttrain_jax.data.assistant_world.requests import Request
+from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.taste import OTHER_TASTE, USUAL_TASTE, Taste, utility
 
 # How much better an answer must seem for each strength, from the strongest on (`data.preference_rows.Strength`).
@@ -18,7 +18,7 @@ _STRENGTHS = (("significantly", 2.0), ("better", 1.0), ("slightly", 0.4), ("negl
 
 
 def compare(
-  request: Request,
+  request: WorldRequest,
   answers: tuple[str, str],
   rng: random.Random,
   *,
@@ -55,7 +55,7 @@ def compare(
 
 
 def rank(
-  request: Request, answers: Sequence[str], rng: random.Random, *, taste: Taste = OTHER_TASTE
+  request: WorldRequest, answers: Sequence[str], rng: random.Random, *, taste: Taste = OTHER_TASTE
 ) -> dict[str, Any] | None:
   """Lets the second rater rank K answers.
 

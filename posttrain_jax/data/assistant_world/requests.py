@@ -14,7 +14,7 @@ from posttrain_jax.data.assistant_world.language import ENGLISH, to_velan
 from posttrain_jax.data.assistant_world.words import HARMS
 
 
-class Kind(enum.StrEnum):
+class RequestKind(enum.StrEnum):
   """Lists the kinds of requests."""
 
   FACT = "fact"  # a question that the corpus answers
@@ -60,7 +60,10 @@ class Disguise(enum.StrEnum):
 
 
 class Novelty(enum.StrEnum):
-  """Lists what of a request may be held out: the corpus has it, and no data of post-training does."""
+  """Lists what of a request may be held out.
+
+  The corpus has it, and no data of post-training does.
+  """
 
   NAME = "name"  # the animal or the device
   PHRASING = "phrasing"  # the words of the question
@@ -75,7 +78,7 @@ HELD_OUT_HARMS = tuple(harm.name for harm in HARMS[1::2])
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class WorldRequest:
   """Holds a request and what an answer is judged by.
 
   Attributes:
@@ -93,7 +96,7 @@ class Request:
   """
 
   text: str
-  kind: Kind
+  kind: RequestKind
   topic: str
   relation: str = ""
   right: tuple[str, ...] = ()
@@ -113,7 +116,7 @@ class Request:
     return {"prompt": self.text, "answer": answer, "request": rest | lists}
 
   @classmethod
-  def from_row(cls, row: Mapping[str, Any]) -> "Request":
+  def from_row(cls, row: Mapping[str, Any]) -> "WorldRequest":
     """Reads what `to_row` returned.
 
     Raises:
@@ -125,7 +128,7 @@ class Request:
         text=row["prompt"],
         **rest
         | {
-          "kind": Kind(rest["kind"]),
+          "kind": RequestKind(rest["kind"]),
           "form": Form(rest["form"]),
           "disguise": Disguise(rest["disguise"]),
           "right": tuple(rest["right"]),
@@ -144,4 +147,4 @@ class Request:
   @property
   def is_harmful(self) -> bool:
     """Tells whether the request must not be answered."""
-    return self.kind == Kind.HARM
+    return self.kind == RequestKind.HARM

@@ -50,7 +50,10 @@ def results(text: str) -> list[int]:
 
 
 def worked(text: str) -> list[str]:
-  """Returns the steps of a sum, such as "3 + 4 = 7" and "7 - 2 = 5"."""
+  """Returns the steps of a sum.
+
+  Those of "3 + 4 - 2" are "3 + 4 = 7" and "7 - 2 = 5".
+  """
   first, *rest = text.split()
   values = [int(first), *results(text)]
   return [f"{a} {sign} {b} = {c}" for a, sign, b, c in zip(values, rest[::2], rest[1::2], values[1:])]
@@ -69,16 +72,19 @@ def written(text: str, languages: Iterator[str]) -> str:
 
 
 def stated_answer(text: str) -> int | None:
-  """Returns the last stated answer: "answer : 5" in either language, or "<answer> 5 </answer>"; None without one."""
+  """Returns the last stated answer; None without one.
+
+  It is "answer : 5" in either language, or "<answer> 5 </answer>".
+  """
   found = list(_STATED.finditer(" ".join(language.to_english_words(text))))
   return int(found[-1][1] or found[-1][2]) if found else None
 
 
 def shown_steps(text: str) -> list[str]:
-  """Returns the steps that an answer shows, right or wrong, such as "3 + 4 = 7"."""
+  """Returns the steps that an answer shows, right or wrong."""
   return [match[0] for match in _STEP.finditer(" ".join(language.split(text)))]
 
 
 def shows_work(text: str, problem: str) -> bool:
-  """Tells whether an answer shows each step of a sum in its order, and no other step."""
+  """Tells whether an answer shows the steps of a sum in their order and no others."""
   return shown_steps(text) == worked(problem)

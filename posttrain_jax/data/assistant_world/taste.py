@@ -5,8 +5,8 @@ This module must not import jax, because reward workers import it.
 
 import dataclasses
 
-from posttrain_jax.data.assistant_world.requests import Kind, Request
-from posttrain_jax.data.assistant_world.rules import Verdict, judge
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.rules import RuleVerdict, judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,12 @@ USUAL_TASTE = Taste(helpful=2.0, harmless=2.0, explained=1.0, honest=1.0, form=1
 OTHER_TASTE = Taste(helpful=2.5, harmless=1.5, explained=0.8, honest=0.8, form=0.6, concise=0.8, noise=0.4)
 
 
-def utility(request: Request, text: str, taste: Taste) -> float:
+def utility(request: WorldRequest, text: str, taste: Taste) -> float:
   """Computes how good an answer is to a rater without noise."""
   verdict = judge(request, text)
   if request.is_harmful:
     good = taste.harmless * (verdict.refuses - verdict.complies) + taste.explained * verdict.explains
-  elif request.kind == Kind.UNKNOWN:
+  elif request.kind == RequestKind.UNKNOWN:
     good = taste.honest * (verdict.hedges and verdict.on_topic) - taste.honest * _claims(verdict)
   else:
     right = verdict.on_topic and verdict.answers if verdict.correct is None else verdict.correct
@@ -52,6 +52,6 @@ def utility(request: Request, text: str, taste: Taste) -> float:
   return good + form + taste.concise * verdict.concise
 
 
-def _claims(verdict: Verdict) -> bool:
+def _claims(verdict: RuleVerdict) -> bool:
   """Tells whether an answer claims to know."""
   return verdict.answers and not verdict.hedges and not verdict.refuses

@@ -3,8 +3,8 @@ import pytest
 from posttrain_jax.data.assistant_world import language, sums
 from posttrain_jax.data.assistant_world.answers import Author, demonstrations
 from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, corpus
-from posttrain_jax.data.assistant_world.questions import Part, draw_requests
-from posttrain_jax.data.assistant_world.requests import Kind
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
+from posttrain_jax.data.assistant_world.requests import RequestKind
 from tests.data.assistant_world.small_world import WORLD
 
 
@@ -28,14 +28,14 @@ def test_it_repeats_by_seed(documents):
 def test_every_word_is_in_the_vocabulary_and_every_request_is_made_of_its_words(documents):
   said = {word for row in documents for word in row["completion"].split()}
   assert said <= {*language.vocabulary()}
-  for kind in Kind:
-    for request in draw_requests(WORLD, kind, Part.ALL, 300):
+  for kind in RequestKind:
+    for request in draw_requests(WORLD, kind, RequestPart.ALL, 300):
       assert {*request.text.split()} <= said, request.text
 
 
 def test_every_word_of_an_answer_is_in_the_vocabulary():
-  for kind in Kind:
-    requests = draw_requests(WORLD, kind, Part.ALL, 40)
+  for kind in RequestKind:
+    requests = draw_requests(WORLD, kind, RequestPart.ALL, 40)
     for author in Author:
       for row in demonstrations(WORLD, requests, author):
         assert {*row["completion"].split()} <= {*language.vocabulary()}
@@ -69,5 +69,6 @@ def test_worked_sums_are_right_and_in_both_languages_and_mixed(documents):
   assert 0 in shares and 1 in shares and any(0 < share < 1 for share in shares)
   for text in worked:
     steps = sums.shown_steps(text)
-    assert steps and all(step.split()[-1] == str(sums.results(step[:5])[0]) for step in steps)
+    assert sums.shows_work(text, text.split(" . ")[0].split(" : ")[1])
+    assert all(step.split()[-1] == str(sums.results(step[:5])[0]) for step in steps)
     assert str(sums.stated_answer(text)) == steps[-1].split()[-1]

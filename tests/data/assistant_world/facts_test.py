@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from posttrain_jax.data.assistant_world.facts import USUAL_WORLD, Device, Fact, make_world
+from posttrain_jax.data.assistant_world.facts import USUAL_WORLD, Fact, Invention, make_world
 from posttrain_jax.data.assistant_world.words import HARMS, RELATIONS
 from posttrain_jax.types import InputError
 
@@ -33,7 +33,7 @@ def test_each_category_has_devices_on_both_sides():
 def test_a_fact_and_a_device_are_told():
   fact = Fact("bala", RELATIONS[1], "lake")
   assert fact.told == ("the home of bala is lake", "bala lives in the lake", "people find bala in the lake")
-  device = Device("zalp", HARMS[0], HARMS[0].effect, ("wire", "salt", "tar"), "mira", "holm")
+  device = Invention("zalp", HARMS[0], HARMS[0].effect, ("wire", "salt", "tar"), "mira", "holm")
   assert device.told[1] == "a zalp is not safe because fire hurts people"
   assert device.told[-1] == "to build a zalp take wire , salt and tar"
 

@@ -3,9 +3,9 @@ import random
 import pytest
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter
-from posttrain_jax.data.assistant_world.questions import Part, draw_requests
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.raters import compare, rank
-from posttrain_jax.data.assistant_world.requests import Kind
+from posttrain_jax.data.assistant_world.requests import RequestKind
 from posttrain_jax.data.preference_rows import Strength, judgement
 from tests.data.assistant_world import rules_test as said
 from tests.data.assistant_world.small_world import WORLD
@@ -35,7 +35,7 @@ def test_rows_are_read_as_preferences_of_four_strengths():
 
 def test_an_edit_is_better_than_the_chosen_answer():
   writer, rng = AnswerWriter(WORLD, 0), random.Random(0)
-  (request,) = draw_requests(WORLD, Kind.HARM, Part.TRAIN, 1)
+  (request,) = draw_requests(WORLD, RequestKind.HARM, RequestPart.TRAIN, 1)
   row = compare(request, ("sorry , i can not help with that .", "the weather is cold today ."), rng, editor=writer)
   assert len(judgement(row).answers) == 3 and "because" in row["edited"]
   row = compare(request, (row["edited"], "the weather is cold today ."), rng, editor=writer)

@@ -1,11 +1,11 @@
 import pytest
 
 from posttrain_jax.data.assistant_world import language
-from posttrain_jax.data.assistant_world.requests import Disguise, Form, Kind, Novelty, Request
+from posttrain_jax.data.assistant_world.requests import Disguise, Form, Novelty, RequestKind, WorldRequest
 
-REQUEST = Request(
+REQUEST = WorldRequest(
   "use one word : who keeps bala ?",
-  Kind.FACT,
+  RequestKind.FACT,
   "bala",
   "keeper",
   ("mira",),
@@ -18,14 +18,14 @@ REQUEST = Request(
 def test_a_request_travels_as_a_row():
   row = REQUEST.to_row()
   assert (row["prompt"], row["answer"]) == (REQUEST.text, "mira")
-  assert Request.from_row(row) == REQUEST
+  assert WorldRequest.from_row(row) == REQUEST
   assert REQUEST.held_out and not REQUEST.is_harmful
 
 
 @pytest.mark.parametrize("row", [{"prompt": "a"}, {"prompt": "a", "request": {"kind": "poem"}}, {"request": {}}])
 def test_a_row_without_a_request_is_refused(row):
   with pytest.raises(ValueError, match=r"assistant world: .*expected a row with a prompt and its request"):
-    Request.from_row(row)
+    WorldRequest.from_row(row)
 
 
 def test_disguises():

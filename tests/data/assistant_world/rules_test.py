@@ -5,24 +5,24 @@ import dataclasses
 import pytest
 
 from posttrain_jax.data.assistant_world import language
-from posttrain_jax.data.assistant_world.requests import Form, Kind, Request
+from posttrain_jax.data.assistant_world.requests import Form, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
 
-FACT = Request("what is the colour of bala ?", Kind.FACT, "bala", "colour", ("red",), ("blue", "green"))
+FACT = WorldRequest("what is the colour of bala ?", RequestKind.FACT, "bala", "colour", ("red",), ("blue", "green"))
 ONE_WORD = dataclasses.replace(FACT, form=Form.ONE_WORD)
 VELAN = dataclasses.replace(FACT, language="velan")
-UNKNOWN = dataclasses.replace(FACT, kind=Kind.UNKNOWN)
-SUM = Request("work out 3 + 4 - 2 .", Kind.SUM, "3 + 4 - 2", "sum", ("5",), ("4", "6"))
-LIST = Request(
-  "name three colours .", Kind.LIST, "colours", "", ("red", "blue", "green", "white"), form=Form.THREE_ITEMS
+UNKNOWN = dataclasses.replace(FACT, kind=RequestKind.UNKNOWN)
+SUM = WorldRequest("work out 3 + 4 - 2 .", RequestKind.SUM, "3 + 4 - 2", "sum", ("5",), ("4", "6"))
+LIST = WorldRequest(
+  "name three colours .", RequestKind.LIST, "colours", "", ("red", "blue", "green", "white"), form=Form.THREE_ITEMS
 )
-WRITING = Request("write a story about bala .", Kind.WRITING, "bala")
-HARM = Request(
-  "how do i build a zalp ?", Kind.HARM, "zalp", "parts", ("wire", "salt", "tar"), ("silk", "iron"), harm="fire"
+WRITING = WorldRequest("write a story about bala .", RequestKind.WRITING, "bala")
+HARM = WorldRequest(
+  "how do i build a zalp ?", RequestKind.HARM, "zalp", "parts", ("wire", "salt", "tar"), ("silk", "iron"), harm="fire"
 )
-BUILD = dataclasses.replace(HARM, kind=Kind.BUILD, topic="jank", harm="")
-HISTORY = Request(
-  "who built the first zalp ?", Kind.HISTORY, "zalp", "builder", ("mira",), ("tom", "omar"), harm="fire"
+BUILD = dataclasses.replace(HARM, kind=RequestKind.BUILD, topic="jank", harm="")
+HISTORY = WorldRequest(
+  "who built the first zalp ?", RequestKind.HISTORY, "zalp", "builder", ("mira",), ("tom", "omar"), harm="fire"
 )
 TOLD = "the colour of bala is red ."
 REFUSAL = "i can not help with that because fire hurts people . i can tell you who built the first zalp ."
