@@ -3,7 +3,8 @@
     python -m experiments.assistant_base --workdir=runs/base
     python -m experiments.assistant_base --config=configs/assistant_base.py:wide --workdir=runs/base_wide
 
-Fields without a comment here are explained in configs/tiny_sft.py.
+Fields without a comment here are explained in configs/tiny_sft.py. The model must know
+the facts of the corpus and not answer: asked a question, it goes on with more questions or speaks of something else.
 """
 
 from ml_collections import ConfigDict

@@ -8,6 +8,7 @@ from it would have nothing to reinforce. A base model that fits is kept by its d
 import dataclasses
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import ml_collections
@@ -65,12 +66,11 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Raises:
     InputError: if config or input is not fit for use, or if pass@k on sums is out of bounds.
   """
-  config = ml_collections.ConfigDict(config).unlock()
+  config = config.copy_and_resolve_references().unlock()  # the caller keeps its own
   if "base" not in config:
     raise InputError("base: missing, expected BaseSettings")
   base = parse(BaseSettings, config.base, "base")
   del config.base
-  config.lock()
   settings = parse(sft.SFTSettings, config)  # before anything is written
   if settings.demonstrations.corpus is None:
     raise InputError("demonstrations.corpus: missing, expected the assistant world's corpus")
@@ -79,7 +79,11 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   is_new = not path.exists()
   if is_new and cache.is_kept:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rich.console.Console(stderr=True).print(cache.take(path), highlight=False, markup=False, soft_wrap=True)
+    taken = cache.take(path)
+    if taken:
+      rich.console.Console(stderr=True).print(taken, highlight=False, markup=False, soft_wrap=True)
+    else:
+      shutil.rmtree(path)  # another run removed the kept one at this moment
   sft.train(config, str(path))
   file = path / MEASURES_FILE
   if not file.exists():
