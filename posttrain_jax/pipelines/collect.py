@@ -17,7 +17,7 @@ import ml_collections
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import judge_by_model
-from posttrain_jax.assembly.rollout_engine import longest, make_engine
+from posttrain_jax.assembly.rollout_engine import describe_ends, longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
@@ -95,6 +95,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   if settings.reward_model:
     judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model", engine=engine).score_groups)
   run.require_trained_policy()
+  run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 
   directory, preemption = run.open_workdir(workdir)
   path = directory.path

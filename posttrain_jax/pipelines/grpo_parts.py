@@ -12,7 +12,7 @@ from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns
-from posttrain_jax.assembly.rollout_engine import rollout_engine
+from posttrain_jax.assembly.rollout_engine import describe_ends, rollout_engine
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
@@ -171,6 +171,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
     logprobs.teacher = lambda batch: scorer(teacher_params, batch)
+  drawn = f"{len(prompts)} prompts; {describe_ends(run.policy.tokenizer, engine.sampling)}"
   return GRPOParts(
     directory=directory,
     policy=run.policy,
@@ -184,7 +185,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
-    data="stored groups" if settings.replay else f"{len(prompts)} prompts",
+    data="stored groups" if settings.replay else drawn,
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
     silent=SilentSteps(),

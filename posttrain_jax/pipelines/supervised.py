@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.demonstrations import DemonstrationData, DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.hand_over import hand_over_of_learner
 from posttrain_jax.assembly.model import Policy, save_description
+from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.validation import Validation
@@ -184,6 +185,7 @@ def fit(
     preemption=preemption,
     evaluate_first=policy.params is not None,  # random parameters have nothing to say
     facts=data.facts,
+    ends=describe_ends(policy.tokenizer),
   )
 
 
