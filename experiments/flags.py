@@ -3,8 +3,9 @@
     python -m experiments.dapo --config=configs/NAME.py[:arg] --config.x.y=value --workdir=DIR
 
 Exit codes: 0 done; 2 bad configuration or input, with one line `error: ...` on stderr; 75 preempted after a checkpoint
-(SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: a disk that
-fails or numbers that became NaN or infinite, with one line `error: ...`, or another error with a traceback.
+(SIGTERM or Ctrl-C), run it again to go on; 130 Ctrl-C where there was nothing to save; 1 anything else: what keeps
+a run from going on (a disk that fails, numbers that became NaN or infinite, a reward function that fails on all
+answers) with one line `error: ...`, or another error with a traceback.
 
 On several hosts the same command is started once on each, with `--distributed` and the same DIR, which all of them see:
 
@@ -154,10 +155,10 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
       print("interrupted: run the same command again", file=sys.stderr)
       sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-      from posttrain_jax.types import NotFinite  # imports JAX, which a run did by now
+      from posttrain_jax.types import RunFailed  # imports JAX, which a run did by now
 
       _fail_on_bad_input(error)
-      failure = str(error) if isinstance(error, DiskFailure | NotFinite) else disk_failure(error)
+      failure = str(error) if isinstance(error, DiskFailure | RunFailed) else disk_failure(error)
       if failure is not None:
         _fail(failure, code=1)
       raise

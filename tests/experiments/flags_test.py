@@ -23,6 +23,7 @@ def get_config(arg=None):
 PROGRAM = '''
 """What the program does."""
 import pathlib, sys
+import numpy as np
 from experiments import flags
 
 def main(config, workdir):
@@ -34,6 +35,10 @@ def main(config, workdir):
     raise Preempted("checkpoint of step 7 is finished")
   if config.action == "full":
     raise OSError(28, "No space left on device", "/run/report.html")
+  if config.action == "rewards":
+    from posttrain_jax.rewards.failures import FailureLimit
+    reasons = {0: "OSError: No space left\\non device (mine.py:7)"}
+    FailureLimit(1.0).add("mine", np.ones(1, bool), [{"prompt": "2+2"}], reasons, 1)
   if config.action == "interrupted":
     raise KeyboardInterrupt
   if config.action == "bug":
@@ -183,6 +188,15 @@ def test_a_full_disk_and_ctrl_c_are_one_line(call):
   assert (child.returncode, child.stderr) == (1, "error: /run/report.html: No space left on device\n")
   child = call("--workdir=w", "--config.action=interrupted")
   assert (child.returncode, child.stderr) == (130, "interrupted: run the same command again\n")
+
+
+def test_a_reward_function_that_fails_on_all_answers_is_one_line(call):
+  child = call("--workdir=w", "--config.action=rewards")
+  assert (child.returncode, child.stderr) == (
+    1,
+    "error: reward function mine: 1 of 1 answers failed (rewards.max_failures=1 ends the run there): OSError: No space "
+    "left on device (mine.py:7); data row: {'prompt': '2+2'}\n",
+  )
 
 
 @pytest.mark.parametrize("flag", ["--workdir=gs://bucket/run", "--config=s3://bucket/c.py"])
