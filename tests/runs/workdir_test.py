@@ -82,6 +82,22 @@ def test_length_mesh_and_what_only_looks_may_differ(tmp_path):
   assert workdir.read_config(tmp_path).steps == 20
 
 
+def test_one_place_may_be_written_in_several_ways(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+
+  def again(path, text="~/rows.jsonl"):
+    with Workdir.open(tmp_path / "run", {**make_config(), "data": {"path": path, "text": text}}) as opened:
+      return opened.resumed
+
+  assert not again("~/rows.jsonl")
+  for path in (str(tmp_path / "home" / "rows.jsonl"), "home/rows.jsonl", "./home//rows.jsonl"):
+    assert again(path)
+  for changed in (("rows.jsonl",), ("",), ("~/rows.jsonl", str(tmp_path / "home" / "rows.jsonl"))):
+    with pytest.raises(InputError, match=r"data\.(path|text) was .* when the run started, found"):
+      again(*changed)
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [
