@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo, tiny_reward_model
-from posttrain_jax.assembly import judges, value_model
+from posttrain_jax.assembly import readers
 from posttrain_jax.assembly.model import Which, load_model
 from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
 from posttrain_jax.runs.workdir import read_json
@@ -168,8 +168,7 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
 
   loaded = []
   monkeypatch.setattr(ppo_parts, "place_reward_model", noted)
-  for module in (judges, value_model):
-    monkeypatch.setattr(module, "load_model", counted)
+  monkeypatch.setattr(readers, "load_model", counted)
   _, first = run(tmp_path / "run", **changes)
   assert loaded == [str(scorer)]  # once, for rewards and values
   digests = read_json(tmp_path / "run")["digests"]
