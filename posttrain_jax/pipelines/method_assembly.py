@@ -23,7 +23,7 @@ from posttrain_jax.assembly.judges import (
   make_judge,
   make_workers,
 )
-from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
+from posttrain_jax.assembly.model import ModelSettings, Policy, Vocabulary, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.readers import load_reader
@@ -121,8 +121,9 @@ class MethodAssembly:
       evaluation: the config's `eval`, which may hold some prompts of a file out; None for all prompts.
 
     Raises:
-      InputError: if there are none, or if a row is not fit for use.
+      InputError: if there are none, if a row is not fit for use, or as `check_warm_up`.
     """
+    self.check_warm_up(section.path, f"{where}.path")
     own = OwnPrompts(section, evaluation, max_prompt_length=max_prompt_length)
     found, digests = own.training(self.policy.tokenizer, where=where)
     self.digests |= digests
@@ -131,6 +132,23 @@ class MethodAssembly:
       self.tell(own.told)
     self._prompts += found
     return found
+
+  def check_warm_up(self, path: str, where: str) -> None:
+    """Refuses to warm a model that reads any text up on the procedural task, where the data are one's own.
+
+    Args:
+      path: of the data; empty for the procedural task.
+      where: the config field that has the path.
+
+    Raises:
+      InputError: if it would be.
+    """
+    bytes_model = not self._settings.model.path and self._settings.model.vocabulary == Vocabulary.BYTES
+    if path and bytes_model and self.warm_up.is_procedural:
+      raise InputError(
+        f"warmup: would train on the procedural task, while {where} is {path}; expected warmup.demonstrations.path "
+        "(demonstrations of your own), model.path (a model that is trained already), or warmup.steps=0"
+      )
 
   def tell(self, line: str) -> None:
     """Keeps a line for the user, who sees it once the run's directory is open."""

@@ -198,6 +198,7 @@ class WarmUp:
   Attributes:
     digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
     is_wanted: whether there is a warm-up.
+    is_procedural: whether it trains on the procedural task.
   """
 
   def __init__(self, settings: WarmUpSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
@@ -217,6 +218,7 @@ class WarmUp:
     if self.is_wanted and policy.params is not None and not settings.given_model:
       logging.warning("warmup: left out, since model.path names a model; warmup.given_model=True warms it up as well")
       self.is_wanted = False
+    self.is_procedural = self.is_wanted and not settings.demonstrations.path
     if self.is_wanted:
       self._settings, self._data = prepare(settings, policy, mesh, seed)
       self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
