@@ -29,6 +29,7 @@ _DIGESTS = "digests"
 _FREE_FIELDS = ("steps", "mesh", "meshes", "memory", "checkpoint", "eval", "logging")
 # The last names of fields that hold a path. That of a reward function may be FILE.py:FUNCTION.
 _PATH_FIELDS = ("path", "replay", "reward_model", "cache", "function")
+_DERIVED = "optimizer.decay_updates"  # a field that may follow from the number of steps, though nobody set it
 _ABSENT = object()
 
 
@@ -249,7 +250,10 @@ def _compare(file: pathlib.Path, started: dict[str, Any], now: dict[str, Any]) -
       continue
     before, after = started.get(name, _ABSENT), now.get(name, _ABSENT)
     if not _same_field(name, before, after):
-      raise InputError(f"{file}: {name} was {_show(before)} when the run started, found {_show(after)} now")
+      hint = ""
+      if name.endswith(_DERIVED):
+        hint = f" (0 stands for the run's last update; --config.{name}={_show(before)} keeps the rate's course)"
+      raise InputError(f"{file}: {name} was {_show(before)} when the run started, found {_show(after)} now{hint}")
 
 
 def _show(value: Any) -> str:

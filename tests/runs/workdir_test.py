@@ -98,6 +98,14 @@ def test_one_place_may_be_written_in_several_ways(tmp_path, monkeypatch):
       again(*changed)
 
 
+def test_the_end_of_a_decay_that_was_not_set_is_explained(tmp_path):
+  first, longer = ({**make_config(), "optimizer": {"decay_updates": end}} for end in (4, 8))
+  Workdir.open(tmp_path, first).close()
+  message = r"decay_updates was 4 .* found 8 now \(0 stands .* --config\.optimizer\.decay_updates=4 keeps the rate's"
+  with pytest.raises(InputError, match=message):
+    Workdir.open(tmp_path, longer)
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [
