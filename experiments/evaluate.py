@@ -8,9 +8,9 @@ or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
 template, chat, system message and variables of the chat template. --template, --chat, --system, --chat_arguments and
 --left_out change these.
 
-`--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own, whose mean then
-stands for the accuracy. `--answers=OUT.jsonl` stores every sampled answer with its prompt, reference, extracted answer,
-accuracy and reward.
+`--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own. Its mean is
+`reward`; accuracies are its values, cut to [0, 1]. `--answers=OUT.jsonl` stores every sampled answer with its prompt,
+reference, extracted answer, accuracy and reward.
 
 Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else.
