@@ -33,7 +33,7 @@ from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import as_config
+from posttrain_jax.runs.settings import as_config, naming
 from posttrain_jax.runs.warmup_cache import WarmUpCache
 from posttrain_jax.types import Group
 
@@ -220,7 +220,8 @@ class WarmUp:
       self.is_wanted = False
     self.is_procedural = self.is_wanted and not settings.demonstrations.path
     if self.is_wanted:
-      self._settings, self._data = prepare(settings, policy, mesh, seed)
+      with naming("warmup", settings):
+        self._settings, self._data = prepare(settings, policy, mesh, seed)
       self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
 
   def __call__(
