@@ -1,4 +1,4 @@
-"""Lists the flags of a program without a config for --help, in groups, with what they mean."""
+"""Lists a program's flags for --help, in groups, with what they mean."""
 
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence

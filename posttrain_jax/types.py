@@ -28,9 +28,9 @@ class InputError(ValueError):
 
 
 class RunFailed(RuntimeError):
-  """Reports in one line why a run cannot go on, although nothing is wrong with the code.
+  """Reports in one line why a run cannot go on.
 
-  The binaries print that line on stderr and end with exit code 1.
+  Nothing is wrong with the code. The binaries print that line on stderr and end with exit code 1.
   """
 
 

@@ -212,7 +212,7 @@ def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> tupl
 
 
 def _asked(prompt: list[Any], template: str, source: str) -> list[Any]:
-  """Returns the messages of a prompt with the template around the last one that is not the assistant's."""
+  """Puts the template around the last message that is not the assistant's."""
   try:
     return prompt if template == "{prompt}" else PromptFormat(template).ask(prompt)
   except InputError as error:

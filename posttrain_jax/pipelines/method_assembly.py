@@ -134,7 +134,9 @@ class MethodAssembly:
     return found
 
   def check_warm_up(self, path: str, where: str) -> None:
-    """Refuses to warm a model that reads any text up on the procedural task, where the data are one's own.
+    """Refuses a warm-up on the procedural task before data of one's own.
+
+    Only a model that reads bytes is refused: any other random one reads nothing but the procedural task.
 
     Args:
       path: of the data; empty for the procedural task.
@@ -206,7 +208,7 @@ class MethodAssembly:
     )
 
   def load_reward_model(self, path: str, where: str, *, engine: Engine | None = None) -> Policy:
-    """Loads the reward model that a config field names, as a model with parameters on the host.
+    """Loads the reward model that a config field names, on the host.
 
     Args:
       path: PATH_OR_NAME.

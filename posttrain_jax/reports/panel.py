@@ -105,9 +105,10 @@ def with_interval(columns: Columns, key: str, label: str, color: int) -> PanelCu
 
 
 def evaluation_sets(columns: Columns) -> dict[str, int]:
-  """Maps each set of sampled answers, in order of appearance, to its largest k with an avg@k.
+  """Maps each set of sampled answers to its largest k with an avg@k.
 
-  It is 0 where no answer has a verdict, as with prompts that only a reward model judges.
+  The sets are in order of appearance. k is 0 where no answer has a verdict, as with prompts that only a reward model
+  judges.
   """
   found: dict[str, int] = {}
   for key in columns:

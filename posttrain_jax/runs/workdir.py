@@ -227,7 +227,10 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _same_field(name: str, a: Any, b: Any) -> bool:
-  """Tells whether two values of a field mean the same; two ways to write a path do, such as ~/x and /root/x."""
+  """Tells whether two values of a field mean the same.
+
+  Two ways to write a path do, such as ~/x and /root/x.
+  """
   if _same(a, b):
     return True
   named = isinstance(a, str) and isinstance(b, str) and a and b and name.rpartition(".")[2] in _PATH_FIELDS
