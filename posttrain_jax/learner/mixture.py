@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from flax import nnx
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.update import Batch, Divisors, LossFunction, LossOutput
 
@@ -27,6 +28,7 @@ class Text:
   batch: Callable[[int], SupervisedRows]
 
 
+@made_once
 def mix(
   first: LossFunction[Batch, Divisors],
   second: LossFunction[OtherBatch, OtherDivisors],

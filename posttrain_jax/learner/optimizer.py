@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.types import InputError
 
 
@@ -108,6 +109,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
   return optax.join_schedules([warmup, after], [config.warmup_updates])
 
 
+@made_once
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Makes the transformation: clipping by the global norm, then AdamW."""
 

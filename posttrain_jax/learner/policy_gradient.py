@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.policy_batch import PolicyBatch, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
@@ -34,6 +35,7 @@ from posttrain_jax.losses.vocabulary import Ranges
 from posttrain_jax.models.forward import answer_hidden
 
 
+@made_once
 def make_loss(
   graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1
 ) -> LossFunction[PolicyBatch, Totals]:

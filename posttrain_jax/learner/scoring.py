@@ -1,5 +1,6 @@
 """Scores answers under given parameters: logprobs of a policy, reference or teacher; values."""
 
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
-from posttrain_jax import progress
+from posttrain_jax import compiled_once, progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.policy_batch import PolicyBatch
@@ -55,14 +58,12 @@ class Scorer:
     self._mesh, self._division = mesh, division
     self.batch_sharding = batch_sharding(mesh, leading=1)
 
-    def score(params: nnx.State, batch: Batch) -> jax.Array:
-      return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
-
-    self.program = jax.jit(score, in_shardings=(self.shardings, self.batch_sharding), out_shardings=self.batch_sharding)
-    self.freeze_program = jax.jit(
-      lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
-      out_shardings=self.shardings,
+    self.program = compiled_once.jit(
+      functools.partial(_score, function, graph),
+      in_shardings=(self.shardings, self.batch_sharding),
+      out_shardings=self.batch_sharding,
     )
+    self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
   def split(self, batch: Batch) -> Iterator[Batch]:
     """Cuts a batch of host arrays into updates, each [M, P R / M, ...]."""
@@ -100,6 +101,16 @@ class Scorer:
     return jax.device_put(self.freeze_program(place(params, self.shardings)), keep(self.shardings, kept))
 
 
+def _score(
+  function: Callable[[nnx.GraphDef, nnx.State, Batch], jax.Array], graph: nnx.GraphDef, params: nnx.State, batch: Batch
+) -> jax.Array:
+  return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
+
+
+def _cast(dtype: DTypeLike, params: nnx.State) -> nnx.State:
+  return jax.tree.map(lambda x: jnp.copy(x).astype(dtype), params)
+
+
 def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, division: Division) -> Scorer:
   """Makes the scorer that gives the logprobs of a `PolicyBatch`.
 
@@ -111,8 +122,9 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
     mesh: where.
     division: prompts scored at a time, and how they are cut.
   """
+  return Scorer(model, _logprobs(objective, batch_shards(mesh)), mesh, division)
 
-  def logprobs(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> jax.Array:
-    return answer_logprobs(graph, objective, params, batch, shards=batch_shards(mesh))[0]
 
-  return Scorer(model, logprobs, mesh, division)
+@made_once
+def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PolicyBatch], jax.Array]:
+  return lambda graph, params, batch: answer_logprobs(graph, objective, params, batch, shards=shards)[0]

@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.parallel.memory import on_device
 from posttrain_jax.parallel.sharding import batch_sharding
@@ -136,6 +137,7 @@ def apply_update(
   return new, metrics
 
 
+@made_once
 def update_program(
   loss_function: LossFunction[Batch, Divisors],
   totals: Callable[[Batch], Divisors],

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
 from posttrain_jax.models.forward import answer_hidden
@@ -88,6 +89,7 @@ def total_tokens(batch: ValueBatch) -> jax.Array:
   return batch.mask.sum()
 
 
+@made_once
 def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction[ValueBatch, jax.Array]:
   """Makes the loss of one micro-batch, divided by `total_tokens` of the whole update.
 
