@@ -1,6 +1,7 @@
-"""Counts what a program has to do: tokens, pairs in attention, rows, live cache tokens, bytes that are moved.
+"""Counts what a program has to do.
 
-The counts come from the work, as the compiler of a program does not know how often its loops run.
+These are tokens, pairs in attention, micro-batches or decode steps, live cache tokens, and bytes that are moved. They
+come from the work, as the compiler of a program does not know how often its loops run.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 
 
-class Kind(enum.Enum):
+class PassKind(enum.Enum):
   """Names what a program does with a model's weights."""
 
   UPDATE = enum.auto()  # a forward pass, a backward pass of twice its products, and the optimiser's update
@@ -36,7 +37,7 @@ class Pass:
   """
 
   model: TransformerConfig
-  kind: Kind
+  kind: PassKind
   tokens: int
   pairs: int
   logits: int
@@ -62,7 +63,7 @@ class Pass:
   @property
   def passes(self) -> int:
     """Returns the forward passes whose products cost as much: 3 for an update, else 1."""
-    return 3 if self.kind is Kind.UPDATE else 1
+    return 3 if self.kind is PassKind.UPDATE else 1
 
   @property
   def flops(self) -> int:
@@ -73,7 +74,9 @@ class Pass:
 def group_pass(
   model: TransformerConfig, *, prompts: int, prompt_length: int, answers: int, answer_length: int, parts: int = 1
 ) -> Pass:
-  """Counts a forward pass over groups, in which a prompt without its last token runs once for all its answers.
+  """Counts a forward pass over groups.
+
+  A prompt without its last token runs once for all its answers.
 
   Args:
     model: the transformer; with a scalar head there are no logits.
@@ -86,7 +89,7 @@ def group_pass(
   prefix = prompt_length - 1
   return Pass(
     model,
-    Kind.FORWARD,
+    PassKind.FORWARD,
     tokens=prompts * (prefix + answers * answer_length),
     pairs=prompts * (flops.causal(prefix) + answers * (prefix * answer_length + flops.causal(answer_length))),
     logits=0 if model.scalar_head else prompts * answers * answer_length,
@@ -96,7 +99,7 @@ def group_pass(
 
 def as_update(forward: Pass) -> Pass:
   """Counts an optimiser's update over the batch of a forward pass."""
-  return dataclasses.replace(forward, kind=Kind.UPDATE)
+  return dataclasses.replace(forward, kind=PassKind.UPDATE)
 
 
 @dataclasses.dataclass(frozen=True)

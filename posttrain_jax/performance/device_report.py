@@ -1,4 +1,7 @@
-"""Makes one report on a device: checks of numbers, and times of steps for several models and lengths of answers."""
+"""Makes one report on a device: checks of numbers, and times of steps.
+
+Steps are timed for several models and lengths of answers.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,7 +14,7 @@ from posttrain_jax.models.sizes import sizes
 from posttrain_jax.performance import correctness, timing
 from posttrain_jax.performance.chips import chip_of
 from posttrain_jax.performance.formula import measured_step
-from posttrain_jax.performance.time_budget import Part, run_parts
+from posttrain_jax.performance.time_budget import TimedPart, run_parts
 from posttrain_jax.performance.work import Work
 from posttrain_jax.types import InputError
 
@@ -19,7 +22,10 @@ CHECKS = "checks"
 
 
 def shape_names(models: Sequence[str], cap: int) -> list[str]:
-  """Names each model at a mean length of a quarter of the cap and at the cap, the smallest model first."""
+  """Names each model at two mean lengths: a quarter of the cap, and the cap.
+
+  The smallest model comes first.
+  """
   ordered = sorted(models, key=lambda model: sizes(model).num_params)
   return [f"{model}:{mean}" for model in ordered for mean in (max(1, cap // 4), cap)]
 
@@ -75,8 +81,8 @@ def report(
     The device, "checks", "shapes" (one object each), "left_out" (lines) and "passed": whether all checks passed.
   """
   names = shape_names(models, cap)
-  parts = [Part(CHECKS, command(CHECKS), 0)]
-  parts += [Part(name, command(name), sizes(name.partition(":")[0]).num_params) for name in names]
+  parts = [TimedPart(CHECKS, command(CHECKS), 0)]
+  parts += [TimedPart(name, command(name), sizes(name.partition(":")[0]).num_params) for name in names]
   outcome = run_parts(parts, seconds, say=say, **how)
   checked = outcome.found.get(CHECKS, {})
   where = next((each for each in outcome.found.values() if "device" in each), {})

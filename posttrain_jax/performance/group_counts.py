@@ -1,4 +1,4 @@
-"""Counts what the rollout of some groups, and an update on them, had to do at least.
+"""Counts what the rollout of groups and an update on them need.
 
 Only real tokens count. What an engine or a learner does for padding is its own.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.performance.counts import Kind, Pass, as_update
+from posttrain_jax.performance.counts import Pass, PassKind, as_update
 from posttrain_jax.types import Group
 
 
@@ -30,7 +30,7 @@ def rollout_pass(model: TransformerConfig, groups: Sequence[Group], decode_steps
     read += own + prompt * max(lengths)
   return Pass(
     model,
-    Kind.SAMPLE,
+    PassKind.SAMPLE,
     tokens=drawn,
     pairs=pairs,
     logits=drawn,
@@ -40,7 +40,10 @@ def rollout_pass(model: TransformerConfig, groups: Sequence[Group], decode_steps
 
 
 def update_pass(model: TransformerConfig, groups: Sequence[Group]) -> Pass:
-  """Counts one update on groups, in which a prompt without its last token runs once for all its answers."""
+  """Counts one update on groups.
+
+  A prompt without its last token runs once for all its answers.
+  """
   tokens = pairs = logits = 0
   for group in groups:
     prefix, lengths = len(group.prompt.tokens) - 1, [int(length) for length in group.lengths]
@@ -48,4 +51,4 @@ def update_pass(model: TransformerConfig, groups: Sequence[Group]) -> Pass:
     tokens += prefix + answers
     pairs += flops.causal(prefix) + prefix * answers + sum(flops.causal(length) for length in lengths)
     logits += answers
-  return as_update(Pass(model, Kind.FORWARD, tokens=tokens, pairs=pairs, logits=logits))
+  return as_update(Pass(model, PassKind.FORWARD, tokens=tokens, pairs=pairs, logits=logits))

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.performance.chips import Chip
-from posttrain_jax.performance.counts import Copy, Kind, Pass
+from posttrain_jax.performance.counts import Copy, Pass, PassKind
 from posttrain_jax.performance.links import Axis
 
 
@@ -94,7 +94,7 @@ def least_times(work: Pass | Copy, chip: Chip, axes: Mapping[str, Axis]) -> Time
     cache_bytes=cache_bytes,
   )
   # Parameters and two moments are read and written, the gradient is read.
-  optimizer_bytes = 7 * 4 * model.num_params / (fsdp.size * tensor.size) if work.kind is Kind.UPDATE else 0
+  optimizer_bytes = 7 * 4 * model.num_params / (fsdp.size * tensor.size) if work.kind is PassKind.UPDATE else 0
   optimizer = optimizer_bytes / chip.bytes_per_second
   return Times(
     compute=(weight_flops + attention_flops) / chip.flops_per_second,
@@ -105,7 +105,10 @@ def least_times(work: Pass | Copy, chip: Chip, axes: Mapping[str, Axis]) -> Time
 
 
 def read_bytes(work: Pass, axes: Mapping[str, Axis]) -> tuple[float, float]:
-  """Returns the bytes of weights and those of live caches that a chip reads in each part of a call."""
+  """Returns the bytes of weights and of live caches that a chip reads.
+
+  Both are for one part of a call: a micro-batch or a decode step.
+  """
   weights = work.passes * work.weights * work.itemsize / axes["tensor"].size
   chips = axes["data"].size * axes["fsdp"].size * axes["tensor"].size
   return weights, work.cache_tokens * work.cache_bytes_of_token / chips
@@ -115,9 +118,9 @@ def _link_seconds(work: Pass, data: Axis, fsdp: Axis, tensor: Axis) -> float:
   """Returns the seconds of all collectives of a call, one after the other."""
   model, itemsize, seconds = work.model, work.itemsize, 0.0
   weights = work.weights * itemsize / tensor.size
-  if work.kind is not Kind.SAMPLE:  # an update gathers weights twice and scatters gradients once
+  if work.kind is not PassKind.SAMPLE:  # an update gathers weights twice and scatters gradients once
     seconds += fsdp.gather_seconds(weights / model.num_layers, work.parts * work.passes * model.num_layers)
-  if work.kind is Kind.UPDATE:
+  if work.kind is PassKind.UPDATE:
     seconds += data.reduce_seconds(weights / fsdp.size / model.num_layers, work.parts * model.num_layers)
   stream = work.tokens / work.parts / (data.size * fsdp.size) * model.embed_dim * itemsize
   return seconds + tensor.reduce_seconds(stream, work.parts * work.passes * model.num_layers * 2)
@@ -146,7 +149,7 @@ def warnings(work: Pass, chip: Chip, axes: Mapping[str, Axis]) -> list[str]:
       "takes longer than multiplying them"
     )
   gathered = chip.flops_per_second / fsdp.bytes_per_second * itemsize / 2
-  if work.kind is not Kind.SAMPLE and rows < gathered:
+  if work.kind is not PassKind.SAMPLE and rows < gathered:
     found.append(
       f"{rows:.0f} tokens a batch shard and micro-batch, expected at least {gathered:.0f} on {chip.name} with fsdp="
       f"{fsdp.size}: with fewer, gathering weights takes longer than multiplying them"
@@ -161,9 +164,10 @@ def warnings(work: Pass, chip: Chip, axes: Mapping[str, Axis]) -> list[str]:
 
 
 def _most_tensor(model: TransformerConfig, chip: Chip, tensor: Axis, itemsize: int) -> float:
-  """Returns the size of `tensor` at which a layer's products take as long as its four collectives.
+  """Returns the size of `tensor` above which a layer's collectives take longest.
 
-  For an MLP of two matrices and its two collectives, this is the book's F / (C / W).
+  At that size, the four collectives take as long as the products. For an MLP of two matrices and its two collectives,
+  this is the book's F / (C / W).
   """
   weights = sum(inputs * outputs * count for inputs, outputs, count in flops.kernels(model)) / model.num_layers
   products = 2 * weights / chip.flops_per_second  # seconds a row, on one chip

@@ -73,7 +73,10 @@ def axis_of(coordinates: Sequence[Sequence[int]], slices: Sequence[int], extents
 
 
 def mesh_axes(mesh: Mesh, chip: Chip) -> Mapping[str, Axis] | None:
-  """Returns each axis of a mesh of TPUs; None if there are several devices and their links are not known."""
+  """Returns each axis of a mesh of TPUs.
+
+  None if there are several devices and their links are not known.
+  """
   if mesh.size == 1:
     return {name: Axis(1) for name in mesh.axis_names}
   devices = mesh.devices

@@ -1,4 +1,4 @@
-"""Runs parts of a measurement as processes of their own, the smallest first, and stops before the time is over.
+"""Runs parts of a measurement, the smallest first, until the time is over.
 
 A process of its own gives each part its own peak memory, and leaves the others alone if it fails.
 """
@@ -14,7 +14,7 @@ _RESERVE = 5.0  # seconds to end and to print
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class TimedPart:
   """Describes a part of a measurement.
 
   Attributes:
@@ -29,7 +29,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class PartsFound:
   """Holds what became of the parts.
 
   Attributes:
@@ -42,13 +42,13 @@ class Outcome:
 
 
 def run_parts(
-  parts: Sequence[Part],
+  parts: Sequence[TimedPart],
   seconds: float,
   *,
   run: Callable[..., subprocess.CompletedProcess] = subprocess.run,
   now: Callable[[], float] = time.monotonic,
   say: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> PartsFound:
   """Runs parts until the time does not suffice for the next.
 
   A part is expected to take as long as the last one that worked, in proportion to their sizes. If more time is left, it
@@ -81,7 +81,7 @@ def run_parts(
     found[part.name] = {**_object(done), "wall_seconds": round(took, 1)}
     if part.size and "error" not in found[part.name]:
       per_size = took / part.size
-  return Outcome(found, left_out)
+  return PartsFound(found, left_out)
 
 
 def _object(done: subprocess.CompletedProcess) -> dict[str, Any]:

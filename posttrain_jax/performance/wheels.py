@@ -32,7 +32,7 @@ def missing_module(modules: Sequence[str]) -> str | None:
 
 
 def package_with(folder: pathlib.Path, module: str) -> str | None:
-  """Returns the name of the package of a folder's wheels that has a module; None if there is none."""
+  """Returns the name of a package, among a folder's wheels, that has a module."""
   path = module.replace(".", "/")
   for wheel in sorted(folder.glob("*.whl")):
     with zipfile.ZipFile(wheel) as archive:

@@ -55,6 +55,7 @@ def test_decoding():
   assert 0 < error < correctness._BOUND
 
 
+@pytest.mark.slow
 def test_decoding_with_other_weights(monkeypatch):
   right = correctness.loaded_engine
 

@@ -2,7 +2,7 @@ import pytest
 
 from posttrain_jax.performance import formula
 from posttrain_jax.performance.chips import Chip
-from posttrain_jax.performance.counts import Kind, Pass
+from posttrain_jax.performance.counts import Pass, PassKind
 from tests.performance.small_work import WORK
 
 
@@ -21,7 +21,7 @@ def test_a_step_is_compared_with_the_formula(tmp_path):
 
 def test_shares_are_of_the_chips_peaks():
   """A chip of twice the peaks halves the shares; without a chip there are none."""
-  pass_ = Pass(WORK.model, Kind.SAMPLE, tokens=100, pairs=0, logits=100, cache_tokens=50)
+  pass_ = Pass(WORK.model, PassKind.SAMPLE, tokens=100, pairs=0, logits=100, cache_tokens=50)
   chip = Chip("one", 1e6, 1e5, 1.0)
   twice = Chip("two", 2e6, 2e5, 1.0)
   one, two = (formula._phase([(2.0, pass_)], each) for each in (chip, twice))

@@ -1,9 +1,12 @@
-"""Tests the counts of drawn groups by hand: a prompt of 3 tokens with answers of 1 and 2, one of 2 with 4 and 4."""
+"""Tests the counts of drawn groups by hand.
+
+A prompt of 3 tokens has answers of 1 and 2, one of 2 tokens has answers of 4 and 4.
+"""
 
 import numpy as np
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.performance.counts import Kind, Pass
+from posttrain_jax.performance.counts import Pass, PassKind
 from posttrain_jax.performance.group_counts import rollout_pass, update_pass
 from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 
@@ -27,11 +30,11 @@ def test_a_rollout():
   pairs = (1 * 3 + 1) + (2 * 3 + 1 + 2) + 2 * (4 * 2 + 1 + 2 + 3 + 4)
   # A prompt's keys are read once a step for both answers: in 2 steps of the first group, in 4 of the second.
   read = 2 * 3 + 1 + (1 + 2) + 4 * 2 + 2 * (1 + 2 + 3 + 4)
-  expected = Pass(MODEL, Kind.SAMPLE, tokens=11, pairs=pairs, logits=11, parts=8, cache_tokens=read / 8)
+  expected = Pass(MODEL, PassKind.SAMPLE, tokens=11, pairs=pairs, logits=11, parts=8, cache_tokens=read / 8)
   assert rollout_pass(MODEL, GROUPS, decode_steps=8) == expected
 
 
 def test_an_update():
   """The prompts without their last tokens run once; an answer begins with that token."""
   pairs = (1 + 2) + 2 * 3 + 1 + (1 + 2) + 1 + 1 * 8 + 2 * (1 + 2 + 3 + 4)
-  assert update_pass(MODEL, GROUPS) == Pass(MODEL, Kind.UPDATE, tokens=2 + 3 + 1 + 8, pairs=pairs, logits=11)
+  assert update_pass(MODEL, GROUPS) == Pass(MODEL, PassKind.UPDATE, tokens=2 + 3 + 1 + 8, pairs=pairs, logits=11)

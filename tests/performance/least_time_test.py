@@ -6,7 +6,7 @@ import pytest
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.performance.chips import Chip, chip_of
-from posttrain_jax.performance.counts import Copy, Kind, Pass, as_update
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update
 from posttrain_jax.performance.least_time import Times, device_seconds, least_times, read_bytes, warnings
 from posttrain_jax.performance.links import Axis
 
@@ -46,7 +46,7 @@ def test_decoding_with_few_and_with_many_rows():
 
 def test_decoding_llama():
   """Compares with "Serving LLaMA 3-70B": 32 rows of 8,192 tokens on 8 v5e take 17 ms in bytes of one; here in two."""
-  step = Pass(LLAMA_3_70B, Kind.SAMPLE, tokens=32, pairs=32 * 8192, logits=32, cache_tokens=32 * 8192)
+  step = Pass(LLAMA_3_70B, PassKind.SAMPLE, tokens=32, pairs=32 * 8192, logits=32, cache_tokens=32 * 8192)
   assert step.cache_bytes_of_token == pytest.approx(2 * 160e3, rel=0.03)
   found = least_times(step, V5E, ALONE | {"tensor": Axis(8)})
   assert found.least == pytest.approx(2 * 112e9 / (8 * 8.1e11), rel=0.01) and found.bound == "memory"
@@ -60,7 +60,7 @@ def test_decoding_llama():
 def test_training_llama():
   """Compares with "Training": 15e12 tokens on 18,823 v5p at half of the peak take 17 days."""
   tokens = 4096
-  update = as_update(Pass(LLAMA_3_70B, Kind.FORWARD, tokens=tokens, pairs=0, logits=tokens))
+  update = as_update(Pass(LLAMA_3_70B, PassKind.FORWARD, tokens=tokens, pairs=0, logits=tokens))
   found = least_times(update, V5P, ALONE)
   assert found.bound == "compute" and found.compute / found.least > 0.8  # the rest is the optimiser's reading
   days = found.compute * 15e12 / tokens / 18_823 / 0.5 / 86_400
@@ -73,7 +73,7 @@ def test_fsdp_is_bound_by_links_below_2550_tokens_a_chip(axes):
   bandwidth = axes * 2 * V5P.links.bytes_per_second
   mesh = ALONE | {"fsdp": Axis(64, bandwidth, 0)}
   for tokens, bound in ((2500 // axes, "links"), (2600 // axes, "compute")):
-    update = as_update(Pass(LLAMA_3_70B, Kind.FORWARD, tokens=64 * tokens, pairs=0, logits=64 * tokens))
+    update = as_update(Pass(LLAMA_3_70B, PassKind.FORWARD, tokens=64 * tokens, pairs=0, logits=64 * tokens))
     found = least_times(update, V5P, mesh)
     assert dataclasses.replace(found, device=found.compute).bound == bound  # the book leaves out the optimiser's bytes
     warned = warnings(update, V5P, mesh)
@@ -95,7 +95,7 @@ def test_collectives_by_hand():
     head_dim=4,
     compute_dtype="bfloat16",
   )
-  forward = Pass(model, Kind.FORWARD, tokens=10, pairs=0, logits=0)
+  forward = Pass(model, PassKind.FORWARD, tokens=10, pairs=0, logits=0)
   weights = 2 * (7 * 16 + 4 * 8)  # seven matrices of 4 x 4, and the head
   assert forward.weights == weights / 2
   axis = Axis(2, 1.0, 0)
@@ -106,7 +106,7 @@ def test_collectives_by_hand():
   assert seconds(forward, fsdp=axis) == weights
   assert seconds(as_update(forward), fsdp=axis) == 3 * weights  # gathered twice, gradients scattered once
   assert seconds(dataclasses.replace(as_update(forward), parts=2), fsdp=axis) == 2 * 3 * weights
-  assert seconds(dataclasses.replace(forward, kind=Kind.SAMPLE), fsdp=axis) == 0
+  assert seconds(dataclasses.replace(forward, kind=PassKind.SAMPLE), fsdp=axis) == 0
   assert seconds(forward, data=axis) == 0 and seconds(as_update(forward), data=axis) == 2 * weights
   stream = 10 * 4 * 2
   assert seconds(forward, tensor=axis) == 2 * 2 * stream  # attention and MLP gather and scatter
@@ -116,7 +116,7 @@ def test_collectives_by_hand():
 
 
 def test_the_optimiser_reads_and_writes_its_state():
-  update = as_update(Pass(LLAMA_3_70B, Kind.FORWARD, tokens=0, pairs=0, logits=0))
+  update = as_update(Pass(LLAMA_3_70B, PassKind.FORWARD, tokens=0, pairs=0, logits=0))
   found = least_times(update, Chip("none", 1.0, 1.0, 1.0), ALONE | {"fsdp": Axis(2), "tensor": Axis(2)})
   weights = 3 * 2 * update.weights / 2
   assert found.device == found.memory == weights + 28 * LLAMA_3_70B.num_params / 4
@@ -133,7 +133,7 @@ def test_what_bounds():
 @pytest.mark.parametrize(("rows", "warns"), [(240, True), (250, False)])
 def test_too_few_rows(rows, warns):
   """Compares with "Inference": v5e is bound by memory below some 240 rows, however the weights are split."""
-  step = Pass(LLAMA_3_70B, Kind.SAMPLE, tokens=2 * 8 * rows, pairs=0, logits=0, parts=8)
+  step = Pass(LLAMA_3_70B, PassKind.SAMPLE, tokens=2 * 8 * rows, pairs=0, logits=0, parts=8)
   mesh = ALONE | {"data": Axis(2)}
   found = warnings(step, V5E, mesh)
   assert bool(found) == warns
@@ -147,7 +147,7 @@ def test_a_tensor_axis_that_is_too_large(tensor, warns):
   2 · 856e6 weights / 4.59e14 FLOPs/s are 3.73 us a token. 4 · 8,192 · 2 bytes / 1.8e11 bytes/s are 0.364 us, 10.2 times
   less on one ring, 20.5 times on two. The book's F / 2,550 for an MLP of two matrices is 11.2.
   """
-  update = as_update(Pass(LLAMA_3_70B, Kind.FORWARD, tokens=10_000, pairs=0, logits=0))
+  update = as_update(Pass(LLAMA_3_70B, PassKind.FORWARD, tokens=10_000, pairs=0, logits=0))
   found = warnings(update, V5P, ALONE | {"tensor": Axis(tensor, 2 * 1.8e11, 1)})
   assert bool(found) == warns
   assert not warns or f"tensor={tensor}, expected at most 20.5 on v5p" in found[0]

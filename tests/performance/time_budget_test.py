@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from posttrain_jax.performance.time_budget import Part, run_parts
+from posttrain_jax.performance.time_budget import TimedPart, run_parts
 
 
 class Machine:
@@ -31,7 +31,7 @@ def run(machine, parts, seconds):
 
 
 def part(name, seconds, size=0.0, output='{"value": 1}'):
-  return Part(name, [str(seconds), name, output], size)
+  return TimedPart(name, [str(seconds), name, output], size)
 
 
 def test_all_parts_fit(machine):

@@ -1,4 +1,4 @@
-"""Says what a run's programs would reach at best on the chips that they are compiled for."""
+"""Says what a run's programs reach at best on their chips."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.performance.chips import Chip, chip_of
 from posttrain_jax.performance.compile.program import Program
-from posttrain_jax.performance.counts import Kind, Pass
+from posttrain_jax.performance.counts import Pass, PassKind
 from posttrain_jax.performance.least_time import least_times, read_bytes, warnings
 from posttrain_jax.performance.links import Axis, mesh_axes
 
@@ -41,7 +41,9 @@ def program_at_best(program: Program) -> dict[str, Any] | None:
 
 
 def step_at_best(programs: Iterable[Program]) -> dict[str, Any] | None:
-  """Describes a step in which each program is called as often as in a run, one after the other.
+  """Describes a step that calls its programs one after the other.
+
+  Each is called as often as in a run.
 
   Returns:
     Seconds, the share of the peak and, if the run draws tokens, how many of them a second a chip. None if the chip or
@@ -55,7 +57,7 @@ def step_at_best(programs: Iterable[Program]) -> dict[str, Any] | None:
     chip, work = known[0], program.work
     seconds += program.calls * least_times(work, *known).least
     flops += program.calls * work.flops
-    if isinstance(work, Pass) and work.kind is Kind.SAMPLE:
+    if isinstance(work, Pass) and work.kind is PassKind.SAMPLE:
       drawn += program.calls * work.logits
   chips = max(program.mesh.size for program in programs)
   found = {"seconds": rounded(seconds), "mfu": rounded(flops / seconds / chips / chip.flops_per_second)}

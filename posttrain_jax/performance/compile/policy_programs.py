@@ -19,7 +19,7 @@ from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
-from posttrain_jax.performance.counts import Copy, Kind, Pass, as_update, group_pass
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import Prompt
 
@@ -137,7 +137,7 @@ def sampling(
   live = slots * (rollout.max_new_tokens // 2) + math.ceil(slots / rollout.group_size) * rollout.max_prompt_length
   seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
   resumed = rollout.max_prompt_length + rollout.max_new_tokens
-  sample = functools.partial(Pass, model, Kind.SAMPLE)
+  sample = functools.partial(Pass, model, PassKind.SAMPLE)
   prefixes = found["fill"][1][0]
   work = {
     "prefill": sample(tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),

@@ -36,7 +36,7 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.performance.compile.policy_programs import forward_pass, sampling, scoring, updates, widest_batch
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
-from posttrain_jax.performance.counts import Copy, Kind, Pass, as_update, group_pass
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.dpo import DPOSettings
@@ -260,5 +260,5 @@ def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
   rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))
   given = [jax.ShapeDtypeStruct(shape, np.int32, sharding=reward.row_sharding) for shape in ((rows, width), (rows,))]
   calls = math.ceil(rollout.groups * rollout.group_size / rows)
-  forward = Pass(reward.config, Kind.FORWARD, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
+  forward = Pass(reward.config, PassKind.FORWARD, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
   return Program(score_rows, (reward.config, reward.params, *given), reward.mesh, calls, forward, ("reward",))

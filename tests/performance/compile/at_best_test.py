@@ -1,4 +1,4 @@
-"""Tests the report on what programs would reach at best, on a v5e of which this machine has only the figures."""
+"""Tests the report on what programs reach at best, for a v5e that is not there."""
 
 import json
 import types
@@ -10,7 +10,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.performance.chips import chip_of
 from posttrain_jax.performance.compile.at_best import program_at_best, rounded, step_at_best
 from posttrain_jax.performance.compile.program import Program
-from posttrain_jax.performance.counts import Copy, Kind, Pass, as_update
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update
 
 MODEL = TransformerConfig(
   vocab_size=64,
@@ -23,8 +23,8 @@ MODEL = TransformerConfig(
   compute_dtype="bfloat16",
 )
 V5E = chip_of("TPU v5 lite")
-DRAW = Pass(MODEL, Kind.SAMPLE, tokens=80, pairs=0, logits=80, parts=10, cache_tokens=1e9)
-SCORE = Pass(MODEL, Kind.FORWARD, tokens=10_000_000, pairs=0, logits=10_000_000)
+DRAW = Pass(MODEL, PassKind.SAMPLE, tokens=80, pairs=0, logits=80, parts=10, cache_tokens=1e9)
+SCORE = Pass(MODEL, PassKind.FORWARD, tokens=10_000_000, pairs=0, logits=10_000_000)
 
 
 def program(work, calls, kind="TPU v5 lite"):

@@ -11,7 +11,7 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import policy_programs, proof
 from posttrain_jax.performance.compile.program import bytes_per_device
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method
-from posttrain_jax.performance.counts import Copy, Kind, Pass, as_update
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update
 from tests.learner.settings import make_objective, make_optimizer_config
 from tests.performance.compile.small_config import small
 
@@ -38,7 +38,7 @@ def learner(policy):
 
 @pytest.fixture(scope="module")
 def forward(policy):
-  return Pass(policy.model, Kind.FORWARD, tokens=10, pairs=20, logits=5)
+  return Pass(policy.model, PassKind.FORWARD, tokens=10, pairs=20, logits=5)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,10 @@ def test_what_a_rollout_reads_and_draws(policy, learner):
   found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=True)
   work = {name: program.work for name, program in found.programs.items()}
   assert work["decode"] == Pass(
-    policy.model, Kind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=16 * 6 + 4 * 9
+    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=16 * 6 + 4 * 9
   )
-  assert work["prefill"] == Pass(policy.model, Kind.SAMPLE, tokens=4 * 8, pairs=4 * 36, logits=0)
-  assert work["recompute"] == Pass(policy.model, Kind.SAMPLE, tokens=4 * 21, pairs=4 * 231, logits=0)
+  assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 8, pairs=4 * 36, logits=0)
+  assert work["recompute"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 21, pairs=4 * 231, logits=0)
   prefixes, sampler, policy_bytes = (
     bytes_per_device(x) for x in (found.arrays["prefixes"], found.arrays["sampler"], learner.state.params)
   )

@@ -23,7 +23,7 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import proof, topology
 from posttrain_jax.performance.compile.program import Program, RunPrograms
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method
-from posttrain_jax.performance.counts import Kind, Pass
+from posttrain_jax.performance.counts import Pass, PassKind
 from tests.performance.compile.small_config import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -42,7 +42,7 @@ TPU = {
   "rollout.slots": 16,
   "learner.updates_per_step": 1,
 }
-WORK = Pass(sizes("smol_4layer"), Kind.FORWARD, tokens=1, pairs=0, logits=0)
+WORK = Pass(sizes("smol_4layer"), PassKind.FORWARD, tokens=1, pairs=0, logits=0)
 # The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
 REMATERIALIZED = "Involuntary full rematerialization"
 
