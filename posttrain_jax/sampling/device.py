@@ -113,7 +113,7 @@ class Device:
     self._decode = jit(
       partial(programs.decode, graph, steps=sizes.steps_per_dispatch, sampling=sampling, share=sizes.share),
       donate_argnums=(1, 2),
-      out_shardings=(cache, rows, whole),
+      out_shardings=(cache, rows, whole, rows),
     )
     self._end = jit(programs.end, donate_argnums=0, out_shardings=rows)
     self._allocate = jit(
@@ -218,9 +218,9 @@ class Device:
       (what was drawn, which rows of the cache are still active as bool [rows]), both on the host.
     """
     cache, slots, *others = self.state
-    cache, slots, drawn = self._decode(params, cache, slots, others[0])
+    cache, slots, *read = self._decode(params, cache, slots, others[0])
     self.state = (cache, slots, *others)
-    return jax.device_get((drawn, slots.active))
+    return tuple(jax.device_get(read))
 
   def end(self, slots: Sequence[int]) -> None:
     """Ends the answers of some slots, which would go on drawing."""

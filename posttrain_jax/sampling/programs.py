@@ -155,7 +155,7 @@ def decode(
   steps: int,
   sampling: SamplingConfig,
   share: int,
-) -> tuple[Cache, Slots, Drawn]:
+) -> tuple[Cache, Slots, Drawn, jax.Array]:
   """Draws up to `steps` tokens in every active slot, in one loop on the device.
 
   The loop ends early when no slot is active. A token's random numbers depend only on its request's key and on the
@@ -172,7 +172,7 @@ def decode(
     share: T, answers that read one row of the prefixes.
 
   Returns:
-    (cache, slots, what was drawn).
+    (cache, slots, what was drawn, bool [S] that is True where a slot is still active).
   """
   model = nnx.merge(graph, params)
   stop_ids = jnp.asarray(sampling.stop_ids, jnp.int32)
@@ -227,4 +227,6 @@ def decode(
     )
     return cache, slots, drawn
 
-  return jax.lax.while_loop(more, one, (cache, slots, drawn))
+  cache, slots, drawn = jax.lax.while_loop(more, one, (cache, slots, drawn))
+  # The host gets an array of its own: if it had a view of the slots' memory, a CPU could not donate it any more.
+  return cache, slots, drawn, jnp.copy(slots.active)

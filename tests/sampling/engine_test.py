@@ -192,7 +192,7 @@ def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
     return len(found)
 
   everything = [*prompts(9), *prompts(9, seed=1, attempt=1)]
-  names = ("prefill", "fill", "decode", "<lambda>")  # the last takes memory
+  names = ("prefill", "fill", "decode", "_empty")  # the last takes memory
   assert compiled(names, lambda: engine.generate(everything, 3)) == 3 + 3  # prefill has a program a bucket
   assert compiled((), lambda: engine.generate(prompts(14, seed=2), 5)) == 0
   engine.load(jax.tree.map(lambda x: x + 1, params(SMALL)), version=9)
