@@ -23,6 +23,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
 from posttrain_jax.parallel.processes import fetch, place, spread
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
 
 Batch = PolicyBatch | ValueBatch
@@ -62,6 +63,7 @@ class Scorer:
       functools.partial(_score, function, graph),
       in_shardings=(self.shardings, self.batch_sharding),
       out_shardings=self.batch_sharding,
+      compiler_options=AS_WRITTEN,
     )
     self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.parallel.memory import on_device
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import batch_sharding
 from posttrain_jax.types import NotFinite
 
@@ -162,6 +163,7 @@ def update_program(
     in_shardings=(shardings, batch_sharding(mesh, leading=1)),
     out_shardings=(shardings, None),
     donate_argnums=0,
+    compiler_options=AS_WRITTEN,
   )
 
 

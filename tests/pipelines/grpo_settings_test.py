@@ -54,7 +54,11 @@ def test_config_json_is_a_config_again():
     ({"learner.updates_per_step": 3}, "learner.updates_per_step: 3 does not divide rollout.groups = 16"),
     ({"learner.rows_per_prompt": 3}, "learner.rows_per_prompt: 3 does not divide rollout.group_size = 8"),
     ({"eval.every": -1}, "eval.every: -1, expected at least 0"),
-    ({"optimizer.schedule": "cosine"}, "optimizer.decay_updates: 0, expected more than warmup_updates 5"),
+    (
+      {"optimizer.schedule": "cosine", "steps": 7, "learner.updates_per_step": 2},
+      "optimizer.decay_updates: 0, expected more than warmup_updates 5 for the cosine schedule; "
+      "optimizer.decay_updates=14 is the end of this run",
+    ),
     ({"rollout.sampling.temperature": 0.0}, "rollout.sampling.temperature: 0.0"),
   ],
 )
