@@ -145,7 +145,7 @@ def test_a_report_on_this_machine():
     "--check_length=16",
   )
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHON": sys.executable}
-  command = ["bash", ROOT / "launch" / "measure_gpu.sh", "--seconds=900", "--runs=1", *sizes]
+  command = ["bash", ROOT / "launch" / "measure_gpu.sh", "--seconds=3600", "--runs=1", *sizes]
   child = subprocess.run(command, env=environment, capture_output=True, text=True)
   assert child.returncode == 0, child.stderr
   found = json.loads(child.stdout.splitlines()[-1])
