@@ -25,6 +25,7 @@ _MODELS = absl_flags.DEFINE_list(
 _SECONDS = absl_flags.DEFINE_float("seconds", 540, "for everything", lower_bound=1)
 _PART = absl_flags.DEFINE_string("part", "", "measure this part in this process: checks, or MODEL:MEAN_LENGTH")
 _REMAT = absl_flags.DEFINE_enum("remat", "full", ["none", "dots", "full"], "what the backward pass computes again")
+_CHECK_LENGTH = absl_flags.DEFINE_integer("check_length", 512, "tokens of a row that is checked, a multiple of 4")
 _WORK = [
   absl_flags.DEFINE_integer("prompts", 16, "groups of a rollout and of an update"),
   absl_flags.DEFINE_integer("group", 8, "answers per prompt"),
@@ -41,9 +42,15 @@ def main():
 
   asked = {flag.name: flag.value for flag in _WORK}
   if _PART.value:
-    print(json.dumps(measure_part(_PART.value, functools.partial(Work, **asked), _REMAT.value)), flush=True)
+    print(
+      json.dumps(measure_part(_PART.value, functools.partial(Work, **asked), _REMAT.value, _CHECK_LENGTH.value)),
+      flush=True,
+    )
     return
-  own = [f"--{name}={value}" for name, value in asked.items()] + [f"--remat={_REMAT.value}"]
+  own = [f"--{name}={value}" for name, value in asked.items()] + [
+    f"--remat={_REMAT.value}",
+    f"--check_length={_CHECK_LENGTH.value}",
+  ]
 
   def command(part):
     return [sys.executable, "-m", "experiments.measure_gpu", f"--part={part}", *own]

@@ -31,7 +31,7 @@ def checks(*, length: int = 512, rows: int = 2, vocab: int = 4096) -> list[dict[
   """Runs all checks, with heads of 64 and 128 numbers and grouped queries.
 
   Args:
-    length: tokens of a row; even.
+    length: tokens of a row, a multiple of 4.
     rows: rows of attention, and prompts of decoding.
     vocab: size of the vocabulary.
 

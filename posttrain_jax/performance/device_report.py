@@ -30,23 +30,26 @@ def shape_names(models: Sequence[str], cap: int) -> list[str]:
   return [f"{model}:{mean}" for model in ordered for mean in (max(1, cap // 4), cap)]
 
 
-def measure_part(name: str, work: Callable[..., Work], remat: str) -> dict[str, Any]:
+def measure_part(name: str, work: Callable[..., Work], remat: str, check_length: int) -> dict[str, Any]:
   """Measures one part on the first device of this process.
 
   Args:
     name: "checks", or MODEL:MEAN as `shape_names` makes them.
     work: makes the work of a model: `Work` with all but `model` and `mean_length` given.
     remat: what the backward pass computes again, a value of `Remat`.
+    check_length: tokens of a row in the checks, a multiple of 4.
 
   Raises:
-    InputError: if there are several devices, or the name is not one of these.
+    InputError: if there are several devices, the name is not one of these, or the length is no multiple of 4.
   """
   if jax.device_count() != 1:
     raise InputError(f"found {jax.device_count()} devices, expected one (CUDA_VISIBLE_DEVICES=0 hides the others)")
   device = jax.devices()[0]
   where = {"device": device.device_kind, "platform": device.platform, "jax": jax.__version__}
   if name == CHECKS:
-    return where | {"checks": correctness.checks()}
+    if check_length < 4 or check_length % 4:
+      raise InputError(f"--check_length={check_length}, expected a multiple of 4")
+    return where | {"checks": correctness.checks(length=check_length)}
   model, _, mean = name.partition(":")
   if not mean.isdecimal():
     raise InputError(f"--part={name}: expected {CHECKS} or MODEL:MEAN_LENGTH")

@@ -5,11 +5,13 @@ A process of its own gives each part its own peak memory, and leaves the others 
 
 import dataclasses
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+_ERROR = re.compile(r"error: |[\w.]*(Error|Exception): ")
 _RESERVE = 5.0  # seconds to end and to print
 
 
@@ -33,7 +35,7 @@ class PartsFound:
   """Holds what became of the parts.
 
   Attributes:
-    found: name → the part's JSON object, with "wall_seconds"; or "error", the last line that it wrote.
+    found: name → the part's JSON object, with "wall_seconds"; or "error", the last line of its error.
     left_out: a line for each part that was not measured because of the time.
   """
 
@@ -85,11 +87,12 @@ def run_parts(
 
 
 def _object(done: subprocess.CompletedProcess) -> dict[str, Any]:
-  """Returns the object that a command printed, or its last line as an error."""
+  """Returns the object that a command printed, or the last line of its error."""
   if done.returncode == 0:
     try:
       return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except (ValueError, IndexError):
       return {"error": "its last line is no JSON object"}
   lines = done.stderr.strip().splitlines() or ["no message"]
-  return {"error": f"exit code {done.returncode}: {lines[-1]}"}
+  said = [line for line in lines if _ERROR.match(line)] or lines  # JAX writes hints after its errors
+  return {"error": f"exit code {done.returncode}: {said[-1]}"}

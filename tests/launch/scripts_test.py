@@ -135,9 +135,17 @@ def calls_of(checkout):
 @pytest.mark.slow
 def test_a_report_on_this_machine():
   """Runs the whole script on a CPU with the smallest model."""
-  sizes = ("--models=smol_4layer", "--prompts=2", "--group=2", "--prompt_length=4", "--new_tokens=4", "--slots=4")
+  sizes = (
+    "--models=smol_4layer",
+    "--prompts=2",
+    "--group=2",
+    "--prompt_length=4",
+    "--new_tokens=4",
+    "--slots=4",
+    "--check_length=16",
+  )
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHON": sys.executable}
-  command = ["bash", ROOT / "launch" / "measure_gpu.sh", "--seconds=900", "--runs=1", *sizes]
+  command = ["bash", ROOT / "launch" / "measure_gpu.sh", "--seconds=3600", "--runs=1", *sizes]
   child = subprocess.run(command, env=environment, capture_output=True, text=True)
   assert child.returncode == 0, child.stderr
   found = json.loads(child.stdout.splitlines()[-1])

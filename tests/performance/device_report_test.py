@@ -71,7 +71,7 @@ def test_the_work_of_a_part(monkeypatch, mean, expected):
   monkeypatch.setattr(jax, "device_count", lambda: 1)
   monkeypatch.setattr(device_report, "measured_step", lambda work, chip: given.update(work=work, chip=chip) or {"x": 1})
   make = functools.partial(Work, new_tokens=16, prompts=2)
-  found = device_report.measure_part(f"smol_4layer:{mean}", make, "dots")
+  found = device_report.measure_part(f"smol_4layer:{mean}", make, "dots", 8)
   assert (found["x"], found["model"], found["mean_length"], found["device"]) == (1, "smol_4layer", mean, "cpu")
   assert found["peak_memory_gib"] > 0 and given["chip"] is None
   work = given["work"]
@@ -82,9 +82,11 @@ def test_the_work_of_a_part(monkeypatch, mean, expected):
 def test_a_part_that_is_not_known(monkeypatch):
   make = functools.partial(Work, new_tokens=16)
   with pytest.raises(InputError, match="found 8 devices, expected one"):
-    device_report.measure_part("checks", make, "none")
+    device_report.measure_part("checks", make, "none", 8)
   monkeypatch.setattr(jax, "device_count", lambda: 1)
   with pytest.raises(InputError, match="--part=everything: expected checks or MODEL:MEAN_LENGTH"):
-    device_report.measure_part("everything", make, "none")
+    device_report.measure_part("everything", make, "none", 8)
   with pytest.raises(InputError, match="model: 'gpt'"):
-    device_report.measure_part("gpt:3", make, "none")
+    device_report.measure_part("gpt:3", make, "none", 8)
+  with pytest.raises(InputError, match="--check_length=6, expected a multiple of 4"):
+    device_report.measure_part("checks", make, "none", 6)

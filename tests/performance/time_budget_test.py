@@ -4,6 +4,13 @@ import pytest
 
 from posttrain_jax.performance.time_budget import TimedPart, run_parts
 
+STDERR = """Traceback (most recent call last):
+  File "step.py", line 3, in run
+jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory
+--------------------
+For simplicity, JAX has removed its internal frames from the traceback.
+"""
+
 
 class Machine:
   """Stands for a machine whose commands take the seconds that their first word says and print the others."""
@@ -18,7 +25,7 @@ class Machine:
     if float(seconds) > timeout:
       raise subprocess.TimeoutExpired(command, timeout)
     code = 1 if words[0] == "fails" else 0
-    return subprocess.CompletedProcess(command, code, stdout=words[-1], stderr="a warning\nout of memory\n")
+    return subprocess.CompletedProcess(command, code, stdout=words[-1], stderr=STDERR)
 
 
 @pytest.fixture
@@ -59,6 +66,9 @@ def test_a_part_that_takes_longer_than_expected_is_stopped(machine):
 def test_a_part_that_fails_says_why_and_the_others_run(machine):
   parts = [part("fails", 1, 1), part("says", 1, 1000, output="nothing of use"), part("works", 1, 1)]
   outcome = run(machine, parts, seconds=100)
-  assert outcome.found["fails"] == {"error": "exit code 1: out of memory", "wall_seconds": 1}
+  assert outcome.found["fails"] == {
+    "error": "exit code 1: jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory",
+    "wall_seconds": 1,
+  }
   assert outcome.found["says"]["error"] == "its last line is no JSON object"
   assert outcome.found["works"]["value"] == 1
