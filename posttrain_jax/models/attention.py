@@ -8,7 +8,7 @@ The kernels of the platform (`parallel.mesh.platform`) are used: `splash` on TPU
 below are used. Single tokens attend to cached keys and values by `models.paged_attention`.
 
 B rows, T tokens, N query heads, K key/value heads, R = N / K, H head dimension, P prompts, G answers per prompt,
-Tp prompt tokens, Tc answer tokens, S slots, L cache length, Lp that of prompts.
+Tp prompt tokens, Tc answer tokens.
 """
 
 import functools

@@ -9,6 +9,7 @@ Guarantees, each tested:
 - With the same parameters, number of slots and `share`, a request's tokens and logprobs depend only on the seed, the
   prompt (its tokens, index and attempt) and the sample's number. They are the same bits in any slot, in any order and
   with any other requests around it.
+- If pages run out, the youngest answers wait. Their bits stay the same, and the number of pages changes no bit.
 - With another number of slots or another `share` they agree to rounding.
 - If `suspend` interrupts an answer and `resume` continues it under the same parameters, it agrees to rounding with the
   uninterrupted answer. Where, in what order and with what other requests it continues changes no bit.
@@ -17,7 +18,9 @@ Which file to open:
 - `engine.py`: the public methods, and the order of one `step`: fill free slots, decode, store tokens, end answers.
 - `requests.py`: one request with what was drawn for it so far, and the engine's counts.
 - `ledger.py`: which requests wait, run or are finished, and whose prompts are prefilled.
-- `places.py`: which slot a request runs in, and which row of the device's memory holds its prompt.
+- `places.py`: which slot a request runs in, and which pages of the device's memory hold its tokens and its prompt.
+- `pages.py`, `pool_size.py`: which pages are free, and how many there are.
+- `page_lists.py`: the lists by which a dispatch finds the pages that it reads and writes.
 - `device.py`: the sizes and memory on the device; pads requests to fixed shapes and calls the compiled programs.
 - `programs.py`: the computation in those programs: prefill, fill, recompute, decode.
 - `state.py`: the arrays that stay on the device between programs.
@@ -139,6 +142,11 @@ class Engine:
   def busy(self) -> bool:
     """Says whether a submitted answer is unfinished."""
     return self._ledger.unfinished > 0
+
+  @property
+  def cache_bytes(self) -> int:
+    """Returns the size of the caches on all devices, in bytes."""
+    return self._device.cache_bytes
 
   @property
   def free_slots(self) -> int:

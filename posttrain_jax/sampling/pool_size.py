@@ -4,7 +4,6 @@ import jax
 from jax.sharding import Mesh
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.flops import kernels
 from posttrain_jax.sampling.pages import pages_for
 from posttrain_jax.types import InputError
 
@@ -55,7 +54,5 @@ def _free_bytes(model: TransformerConfig, mesh: Mesh) -> int:
   stats = device.memory_stats() or {}
   if "bytes_limit" not in stats:
     return _HOST_BYTES
-  weights = sum(inputs * outputs * count for inputs, outputs, count in kernels(model))
-  weights += model.vocab_size * model.embed_dim * (1 if model.tied else 2)
-  params = weights * jax.numpy.dtype(model.compute_dtype).itemsize // mesh.shape["tensor"]
+  params = model.num_params * jax.numpy.dtype(model.compute_dtype).itemsize // mesh.shape["tensor"]
   return max(0, int(_USED_SHARE * stats["bytes_limit"]) - max(params, stats.get("bytes_in_use", 0)))

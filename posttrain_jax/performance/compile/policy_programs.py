@@ -130,9 +130,9 @@ def sampling(
   }
   takes = {
     "prefill": (holder, "pool"),
-    "fill": ("prefixes", "pool"),
+    "fill": ("caches", "pool"),
     "recompute": (holder, "caches"),
-    "decode": (holder, "caches", "prefixes"),
+    "decode": (holder, "caches"),
   }
   programs = {}
   for name, count in calls.items():
@@ -143,5 +143,5 @@ def sampling(
       )
   if copies:
     programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, flops=0, takes=("policy",))
-  (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
-  return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})
+  cache, _, pool, *_ = found["fill"][1]
+  return RunPrograms(programs, {holder: params, "caches": cache, "pool": pool})

@@ -29,7 +29,7 @@ class Program:
   calls: int
   flops: int
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches", "prefixes", "pool")
+  frees: tuple[str, ...] = ("caches", "pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,7 @@ class RunPrograms:
   Attributes:
     programs: name → program.
     arrays: name → pytree of jax.ShapeDtypeStruct: each model's parameters, the optimiser states, and the KV caches of
-      the answers ("caches"), of the prompts whose answers are in the slots ("prefixes"), and of prompts whose answers
-      wait for slots ("pool").
+      running answers with their prompts ("caches"), and of prompts whose answers wait for slots ("pool").
   """
 
   programs: Mapping[str, Program]

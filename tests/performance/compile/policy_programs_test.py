@@ -89,6 +89,6 @@ def test_what_a_rollout_calls(policy, learner, carries):
   calls = {name: program.calls for name, program in found.programs.items()}
   resumed = {"recompute": 4} if carries else {}  # 16 slots, 4 at a time
   assert calls == {"prefill": 2, "fill": 2, "decode": 4, "hand_over": 1} | resumed
-  assert set(found.arrays) == {"sampler", "caches", "prefixes", "pool"}
+  assert set(found.arrays) == {"sampler", "caches", "pool"}
   for name, program in found.programs.items():
-    assert program.frees == (("caches", "prefixes", "pool") if name == "hand_over" else ())
+    assert program.frees == (("caches", "pool") if name == "hand_over" else ())
