@@ -26,8 +26,8 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
   Returns:
     Generated tokens a second, and their share of the limit that `roofline` computes for the decode step. Seconds of a
     decode step, and the share of it that drawing takes. The size of the caches; the most live tokens as a share of the
-    tokens for which the pages at the peak have room (`live_cache_share`). If lengths differ, also the tokens a second of
-    the same engine when it waits for the longest of S answers (one for each slot) before it begins the next S.
+    tokens for which the pages at the peak have room (`live_cache_share`). If lengths differ, also the tokens a second
+    of the same engine when it waits for the longest of S answers (one for each slot) before it begins the next S.
   """
   engine = loaded_engine(work)
   counts = []
@@ -73,6 +73,7 @@ def loaded_engine(work: Work) -> Engine:
     steps_per_dispatch=work.steps_per_dispatch,
     prefill_width=min(work.prompts, 16),
     share=work.group,
+    limit_of=work.limit_of if work.clip_length else None,
     mesh=mesh,
   )
   engine.load(random_sampler_params(work, mesh), version=0)

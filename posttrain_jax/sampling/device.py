@@ -6,7 +6,7 @@ slot in `places.py`.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -28,6 +28,8 @@ from posttrain_jax.types import InputError, Prompt
 
 SHORTEST_BUCKET = 32  # tokens; a program for shorter prefills would take longer to compile than it gains
 
+
+LimitOf = Callable[[Prompt, int], int]
 
 _MOVED = 32  # pages that one call copies to the host or back
 
@@ -86,7 +88,9 @@ class Device:
     state: (cache, slots, pool), donated from program to program; None while nothing is allocated.
   """
 
-  def __init__(self, model: TransformerConfig, sampling: SamplingConfig, mesh: Mesh, sizes: Sizes):
+  def __init__(
+    self, model: TransformerConfig, sampling: SamplingConfig, mesh: Mesh, sizes: Sizes, limit_of: LimitOf | None = None
+  ):
     """Makes the programs; they are compiled at their first use.
 
     Args:
@@ -94,8 +98,9 @@ class Device:
       sampling: temperature, truncation, stop ids.
       mesh: devices and layout.
       sizes: the shapes.
+      limit_of: an answer's own cap, from its prompt and sample number; None: `sizes.max_new_tokens`.
     """
-    self._sizes = sizes
+    self._sizes, self._limit_of = sizes, limit_of or (lambda prompt, sample: sizes.max_new_tokens)
     self.buckets = length_buckets(sizes.max_prompt_length)
     # Multiples of 8, so that rows fill whole vectors here too: the last bit must not depend on the row of a prefill.
     longest = sizes.max_prompt_length + sizes.max_new_tokens
@@ -308,12 +313,15 @@ class Device:
       token=_pad([request.sequence[-1] for request, _ in placed], width, 0),
       position=_pad([request.length - 1 for request, _ in placed], width, 0),
       drawn=_pad([request.drawn for request, _ in placed], width, 0),
-      limit=_pad([self._sizes.max_new_tokens] * len(placed), width, 0),
+      limit=_pad([self._limit(request) for request, _ in placed], width, 0),
       active=np.arange(width) < len(placed),
       key=np.zeros((width, 2), np.uint32),
     )
     identities = [(request.prompt.index, request.sample, request.prompt.attempt) for request, _ in placed]
     return new, _pad_rows(identities, (width, 3))
+
+  def _limit(self, request: Request) -> int:
+    return min(self._sizes.max_new_tokens, self._limit_of(request.prompt, request.sample))
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

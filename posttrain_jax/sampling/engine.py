@@ -40,7 +40,7 @@ from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.sampling.device import Device, Sizes, bucket_of
+from posttrain_jax.sampling.device import Device, LimitOf, Sizes, bucket_of
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
 from posttrain_jax.sampling.pages import pages_for
@@ -83,6 +83,7 @@ class Engine:
     prefill_width: int = PREFILL_WIDTH,
     share: int = 1,
     cache_tokens: int | None = None,
+    limit_of: LimitOf | None = None,
     mesh: Mesh | None = None,
     decode: Decode | None = None,
   ):
@@ -103,6 +104,7 @@ class Engine:
       cache_tokens: tokens of prompts and answers that the caches hold together, on all devices. If they run out, the
         youngest answers wait. None: as many as the devices' memory allows (`pool_size.pages_per_shard`), and no more
         than the longest answers in all slots need.
+      limit_of: gives an answer's own cap from its prompt and sample number; None: `max_new_tokens` for all.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
       decode: turns ids into text; needed for stop strings.
 
@@ -133,7 +135,7 @@ class Engine:
     self.sampling, self.seed, self.slots, self.decode = sampling, seed, slots, decode
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
-    self._device = Device(self.model, sampling, mesh, sizes)
+    self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
     self._ledger = Ledger(prefill_width, self._places)
     self._ended = 0  # answers since the engine was last idle

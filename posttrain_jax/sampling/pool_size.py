@@ -25,7 +25,8 @@ def pages_per_shard(
     model: the transformer.
     mesh: the devices.
     asked: `rollout.cache_tokens`, tokens on all shards; None: from the devices' memory. A device that tells its limit
-      gives what neither arrays nor the sampler's parameters take. Others give 1 GiB.
+      gives what neither arrays nor the sampler's parameters take. A CPU gives 1 GiB. Of other devices, such as those of
+      a topology that is compiled for, nothing is known: then there are `most` pages.
     shards: D, parts that the pages are split over.
     most: pages of a shard if all its slots hold the longest answers to the longest prompts; there are never more.
     least: pages of the longest prompt with the longest answer; there are never fewer.
@@ -35,8 +36,10 @@ def pages_per_shard(
     InputError: if `asked` is less than `least` pages a shard.
   """
   if asked is None:
-    tokens = _free_bytes(model, mesh) * mesh.shape["tensor"] // token_bytes(model)
-    return min(most, max(least, tokens // page))
+    free = _free_bytes(model, mesh)
+    if free is None:
+      return most
+    return min(most, max(least, free * mesh.shape["tensor"] // token_bytes(model) // page))
   pages = pages_for(pages_for(asked, shards), page)
   if pages < least:
     raise InputError(
@@ -46,13 +49,13 @@ def pages_per_shard(
   return min(most, pages)
 
 
-def _free_bytes(model: TransformerConfig, mesh: Mesh) -> int:
-  """Returns the bytes of a device that the caches may take by default."""
+def _free_bytes(model: TransformerConfig, mesh: Mesh) -> int | None:
+  """Returns the bytes of a device that the caches may take by default; None if that is not known."""
   device = mesh.devices.flat[0]
-  if device.platform == "cpu" or device not in jax.local_devices(backend=device.platform):
+  if device.platform == "cpu":
     return _HOST_BYTES
-  stats = device.memory_stats() or {}
+  stats = (device.memory_stats() or {}) if device in jax.local_devices() else {}
   if "bytes_limit" not in stats:
-    return _HOST_BYTES
+    return None
   params = model.num_params * jax.numpy.dtype(model.compute_dtype).itemsize // mesh.shape["tensor"]
   return max(0, int(_USED_SHARE * stats["bytes_limit"]) - max(params, stats.get("bytes_in_use", 0)))

@@ -42,10 +42,11 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Arr
     The pool. Entries after a prompt's length come from padding; they are never attended to.
   """
   width, page = len(rows), pool[0][0].shape[2]
+  each = pool[0][0].shape[0] // width  # pages of a row; a bucket is longer where the last prompt token begins a page
 
   def write(old, new):
-    new = _in_pages(new, page)
-    return old.reshape(width, -1, *old.shape[1:]).at[rows, : new.shape[1]].set(new, mode="drop").reshape(old.shape)
+    new = _in_pages(new, page)[:, :each]
+    return old.reshape(width, each, *old.shape[1:]).at[rows, : new.shape[1]].set(new, mode="drop").reshape(old.shape)
 
   return _each(write, pool, _keys_and_values(graph, params, tokens))
 

@@ -79,6 +79,14 @@ def test_each_device_has_its_own_pages():
   assert few.take_stats().preemptions > 0
 
 
+@pytest.mark.parametrize("longest", [1, 9])
+def test_prompts_whose_last_token_begins_a_page(longest):
+  """The last token is not in the prompt's pages. So a prompt of 9 tokens fills two pages, and one of 1 token none."""
+  engine = new_engine(SMALL, max_prompt_length=longest, cache_tokens=12 + 3 * PAGE, max_new_tokens=12)
+  found = engine.generate(prompts(3, longest=longest), 2)
+  assert by_request(found) == by_request(engine.generate(prompts(3, longest=longest)[::-1], 2))
+
+
 def test_a_pool_that_cannot_hold_one_answer_is_refused():
   with pytest.raises(InputError, match=rf"rollout\.cache_tokens: 60, expected at least {LEAST * PAGE}: on each of 1 "):
     new_engine(SMALL, cache_tokens=60, **LONG)
@@ -87,3 +95,13 @@ def test_a_pool_that_cannot_hold_one_answer_is_refused():
 def test_a_cap_does_not_change_the_memory_of_a_given_pool():
   short, long = (new_engine(SMALL, cache_tokens=400, max_new_tokens=cap) for cap in (50, 380))
   assert short._device.cache_bytes == long._device.cache_bytes == 400 * 2 * 2 * 8 * np.dtype(np.float32).itemsize
+
+
+def test_an_answers_own_cap():
+  caps = {(prompt, sample): 1 + (3 * prompt + sample) % 11 for prompt in range(COUNT) for sample in range(GROUP)}
+  limit_of = lambda prompt, sample: caps[prompt.index, sample]  # noqa: E731
+  engine = new_engine(SMALL, limit_of=limit_of, stop_ids=())
+  for group in engine.generate(prompts(COUNT), GROUP):
+    assert [len(answer.tokens) for answer in group.answers] == [
+      min(10, caps[group.prompt.index, sample]) for sample in range(GROUP)
+    ]

@@ -39,10 +39,16 @@ def test_a_device_gives_what_is_free(monkeypatch):
   stats = {"bytes_limit": 4000 * TOKEN, "bytes_in_use": 3200 * TOKEN}
   device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
   mesh = types.SimpleNamespace(devices=types.SimpleNamespace(flat=[device]), shape={"tensor": 1})
-  monkeypatch.setattr(jax, "local_devices", lambda backend: [device])
+  monkeypatch.setattr(jax, "local_devices", lambda: [device])
   assert pool_size._free_bytes(CONFIG, mesh) == 400 * TOKEN
   stats["bytes_in_use"] = 0
   params = 4 * CONFIG.num_params
   assert pool_size._free_bytes(CONFIG, mesh) == 3600 * TOKEN - params
   stats.clear()
-  assert pool_size._free_bytes(CONFIG, mesh) == 2**30
+  assert pool_size._free_bytes(CONFIG, mesh) is None
+
+
+def test_for_a_device_that_is_not_here_nothing_is_left_out():
+  device = types.SimpleNamespace(platform="tpu")
+  mesh = types.SimpleNamespace(devices=types.SimpleNamespace(flat=[device]), shape={"tensor": 1})
+  assert pool_size.pages_per_shard(CONFIG, mesh, asked=None, shards=1, most=10**9, least=5, page=4) == 10**9
