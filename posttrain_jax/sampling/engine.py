@@ -21,7 +21,8 @@ Which file to open:
 - `places.py`: which slot a request runs in, and which pages of the device's memory hold its tokens and its prompt.
 - `pages.py`, `pool_size.py`: which pages are free, and how many there are.
 - `page_lists.py`: the lists by which a dispatch finds the pages that it reads and writes.
-- `device.py`: the sizes and memory on the device; pads requests to fixed shapes and calls the compiled programs.
+- `device.py`: the memory on the device; pads requests to fixed shapes and calls the compiled programs.
+- `sizes.py`: the numbers that fix these shapes.
 - `programs.py`: the computation in those programs: prefill, fill, recompute, decode.
 - `state.py`: the arrays that stay on the device between programs.
 - `stop_strings.py`: where the text of an answer ends at a stop string.
@@ -40,11 +41,12 @@ from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.sampling.device import Device, LimitOf, Sizes, bucket_of
+from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
 from posttrain_jax.sampling.pages import pages_for
 from posttrain_jax.sampling.requests import EngineStats, Request
+from posttrain_jax.sampling.sizes import Sizes, bucket_of
 from posttrain_jax.sampling.stop_strings import Decode, tokens_to_stop
 from posttrain_jax.types import FinishReason, Group, InputError, NotFinite, Prompt
 

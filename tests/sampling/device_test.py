@@ -4,13 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
-import pytest
 
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.sampling.device import Device, Sizes, bucket_of, length_buckets
+from posttrain_jax.sampling.device import Device
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.requests import Request
-from posttrain_jax.types import InputError, Prompt
+from posttrain_jax.sampling.sizes import Sizes
+from posttrain_jax.types import Prompt
 from tests.sampling.small_engine import CONFIG, params, prompts
 
 SMALL = dataclasses.replace(CONFIG, num_layers=1)
@@ -23,23 +23,6 @@ def new_device(mesh=None, **sizes) -> Device:
   mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
   model = dataclasses.replace(SMALL, stacked=False)
   return Device(model, SamplingConfig(), mesh, dataclasses.replace(SIZES, **sizes))
-
-
-def test_length_buckets():
-  assert length_buckets(2048) == (512, 1024, 2048)
-  assert length_buckets(100) == (50, 100)  # a quarter is too short to be worth a program
-  assert length_buckets(63) == (63,)
-  assert length_buckets(1) == (1,)
-
-
-def test_the_least_bucket_that_holds_a_length():
-  assert [bucket_of((8, 16, 24), length) for length in (1, 8, 9, 24)] == [8, 8, 16, 24]
-
-
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Sizes)])
-def test_sizes_below_one_are_refused(field):
-  with pytest.raises(InputError, match=rf"rollout\.{field}: 0, expected at least 1"):
-    dataclasses.replace(SIZES, **{field: 0})
 
 
 def test_buckets_are_as_long_as_what_is_padded_to_them():

@@ -10,7 +10,7 @@ from flax import nnx
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.parallel.reshard import unstack_layers
-from posttrain_jax.sampling import device
+from posttrain_jax.sampling import device, sizes
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
@@ -48,7 +48,7 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
     prefill_width=3,
     share=3,
   )
-  with mock.patch.object(device, "SHORTEST_BUCKET", 3), mock.patch.object(device, "PAGE", PAGE):
+  with mock.patch.object(sizes, "SHORTEST_BUCKET", 3), mock.patch.object(device, "PAGE", PAGE):
     engine = Engine(config, sampling, **(defaults | settings))
   engine.load(params(config), version=3)
   return engine
