@@ -31,7 +31,9 @@ _Unfinished = tuple[jax.Array, jax.Array, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PageList:
-  """Lists the pages to read, in the order of their owners' texts. Each device has a list of its own.
+  """Lists the pages to read, in the order of their owners' texts.
+
+  Each device has a list of its own.
 
   Attributes:
     owners: int32 [D · L], number of the row or prompt on its device.
@@ -49,7 +51,9 @@ class PageList:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Reads:
-  """Describes what some decode steps read and write. All numbers of rows, prompts and pages count on their device.
+  """Describes what some decode steps read and write.
+
+  All numbers of rows, prompts and pages count on their device.
 
   Attributes:
     own: pages of the rows' own tokens, also those that only the last of the steps fills.
@@ -71,7 +75,7 @@ class Reads:
 
 
 def paged(reads: Reads, places: jax.Array, active: jax.Array) -> Attend:
-  """Lets one new token a row (T = 1) attend to its prompt and to its row's tokens.
+  """Lets one new token a row (T = 1) attend to its prompt and row.
 
   The cache has two arrays, keys and values [D · n, K, page, H]. The new token is written first.
 
@@ -172,7 +176,14 @@ def _read(query: jax.Array, keys: jax.Array, values: jax.Array, listed: PageList
 
 
 def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> _Unfinished:
-  """Computes attention up to the division, for queries [B, K, M, H] and keys and values [B, K, T, H]."""
+  """Computes attention up to the division.
+
+  Args:
+    query: [B, K, M, H].
+    keys: [B, K, T, H].
+    values: [B, K, T, H].
+    seen: bool, broadcasts to [B, K, M, T]; a query without a seen key gets zeros.
+  """
   scores = jnp.einsum("bkmh,bkth->bkmt", query, keys, preferred_element_type=jnp.float32)
   scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, _MASKED)
   largest = scores.max(-1, keepdims=True)

@@ -350,9 +350,9 @@ class Engine:
       self._ledger.add(group.prompt, group.answers)
 
   def _preempt(self) -> None:
-    """Gives running answers the pages that they need next; if too few are free, the youngest answers wait.
+    """Gives running answers the pages that they need next.
 
-    Their keys and values go to the host and come back as they were, so no answer changes.
+    If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so no answer changes.
     """
     places, slots = self._places, {request: slot for slot, request in self._ledger.running.items()}
     ended = []

@@ -89,7 +89,10 @@ class Ledger:
     return [Group(prompt=request.prompt, answers=tuple(answers[i] for i in range(len(answers))))]
 
   def preempt(self, slot: int) -> None:
-    """Takes a request out of its slot. It waits before all others that wait, with its tokens."""
+    """Takes a request out of its slot.
+
+    It keeps its tokens and waits before all others that wait.
+    """
     request = self.running.pop(slot)
     self._places.give_back(request)
     (self.interrupted if request.drawn else self.queue).appendleft(request)

@@ -16,7 +16,9 @@ def pages_for(tokens: int, page: int) -> int:
 
 
 class Pages:
-  """Tracks the free pages of each shard. Pages are numbered on their shard, and the lowest one is taken first.
+  """Tracks the free pages of each shard.
+
+  Pages are numbered on their shard, and the lowest one is taken first.
 
   Attributes:
     per_shard: n, pages of each shard.

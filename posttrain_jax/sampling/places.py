@@ -19,7 +19,9 @@ _Name = tuple[int, tuple[int, int], int]
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Holds where a request that begins to run does so. Numbers count from the first slot or page of all devices.
+  """Holds where a request begins to run.
+
+  Numbers count from the first slot or page of all devices.
 
   Attributes:
     slot: the answer's slot.
@@ -177,7 +179,10 @@ class Places:
       has.pages += self._pages.take(has.shard, max(0, self._needed(request) - len(has.pages)))
 
   def give_back(self, request: Request) -> None:
-    """Frees a request's slot and pages, and its prompt's row and pages if no other request reads them."""
+    """Frees a request's slot and pages.
+
+    If no other request reads its prompt, the prompt's row and pages become free, too.
+    """
     has = self.running.pop(request)
     heapq.heappush(self._free_slots[has.shard], has.slot)
     self._pages.give_back(has.shard, has.pages)

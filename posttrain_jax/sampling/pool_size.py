@@ -50,7 +50,7 @@ def pages_per_shard(
 
 
 def _free_bytes(model: TransformerConfig, mesh: Mesh) -> int | None:
-  """Returns the bytes of a device that the caches may take by default; None if that is not known."""
+  """Returns the bytes of a device that the caches may take; None if unknown."""
   device = mesh.devices.flat[0]
   if device.platform == "cpu":
     return _HOST_BYTES

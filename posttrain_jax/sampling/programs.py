@@ -70,12 +70,23 @@ def _each(function: Callable[..., jax.Array], *caches: Cache) -> Cache:
 
 
 def put(cache: Cache, pages: jax.Array, kept: Cache) -> Cache:
-  """Writes whole pages int32 [n] of a cache; those out of range are dropped."""
+  """Writes whole pages of a cache.
+
+  Args:
+    cache: all pages.
+    pages: int32 [n], pages to write; those out of range are ignored.
+    kept: keys and values of n pages.
+  """
   return _each(lambda old, new: old.at[pages].set(new, mode="drop"), cache, kept)
 
 
 def take(cache: Cache, pages: jax.Array) -> Cache:
-  """Reads whole pages int32 [n] of a cache; those out of range give any."""
+  """Reads whole pages of a cache.
+
+  Args:
+    cache: all pages.
+    pages: int32 [n], pages to read; one out of range gives the keys and values of any page.
+  """
   return _each(lambda x: x.at[pages].get(mode="clip"), cache)
 
 

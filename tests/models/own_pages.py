@@ -30,7 +30,10 @@ def own_pages(rows: int, each: int) -> Reads:
 
 
 def in_pages(keys, page: int):
-  """Cuts keys or values [S, T, K, H] into the rows' pages [S · n, K, page, H]; T is a multiple of `page`."""
+  """Cuts keys or values into pages.
+
+  From [S, T, K, H] with T a multiple of `page` it makes [S · n, K, page, H].
+  """
   rows, length, heads, width = keys.shape
   cut = jnp.asarray(keys).reshape(rows, length // page, page, heads, width).transpose(0, 1, 3, 2, 4)
   return cut.reshape(-1, heads, page, width)
