@@ -352,7 +352,8 @@ class Engine:
   def _preempt(self) -> None:
     """Gives running answers the pages that they need next.
 
-    If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so no answer changes.
+    If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so
+    no answer changes.
     """
     places, slots = self._places, {request: slot for slot, request in self._ledger.running.items()}
     ended = []
