@@ -7,7 +7,7 @@ Held-out problems are evaluated before and after. Fields of `model`, `prompts`, 
 explained in configs/tiny_sft.py, all others here.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import tiny_sft
 
@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     max_new_tokens=24,  # limit on answers, in tokens, the stop token included
     steps_per_dispatch=8,  # tokens that each slot decodes before the host checks which answers have ended
     prefill_width=16,  # prompts per prefill
+    cache_tokens=config_dict.placeholder(int),  # tokens that the caches hold; None: from the device's free memory
     sampling=dict(  # the distribution that tokens are drawn from
       temperature=1.0,  # must be above 0 to train
       top_k=0,  # draw from the k most likely tokens only; 0: off

@@ -33,6 +33,7 @@ _WORK = [
   absl_flags.DEFINE_integer("new_tokens", 128, "cap on an answer's tokens; its length if nothing ends it before"),
   absl_flags.DEFINE_integer("slots", 64, "answers drawn at the same time"),
   absl_flags.DEFINE_integer("mean_length", 0, "mean of geometric lengths before the cap; 0: all are equal"),
+  absl_flags.DEFINE_integer("clip_length", 0, "forces geometric lengths up to this one, alike for all --new_tokens"),
   absl_flags.DEFINE_float("temperature", 1.0, "of sampling; 0 is greedy"),
   absl_flags.DEFINE_integer("steps_per_dispatch", 16, "decode steps between two looks at what has finished"),
   absl_flags.DEFINE_integer("logprob_chunk", 1024, "most tokens whose logits the learner holds at a time"),

@@ -123,11 +123,13 @@ class RolloutSettings(GroupSettings):
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
     prefill_width: prompts in one prefill.
     train_on_truncated: whether answers drawn with top_k, top_p or min_p may be trained on.
+    cache_tokens: tokens of prompts and answers that the caches hold together; None: from the devices' memory.
   """
 
   steps_per_dispatch: int
   prefill_width: int
   train_on_truncated: bool
+  cache_tokens: int | None = None
 
 
 def make_engine(
@@ -140,6 +142,7 @@ def make_engine(
   share: int = 1,
   steps_per_dispatch: int = STEPS_PER_DISPATCH,
   prefill_width: int = PREFILL_WIDTH,
+  cache_tokens: int | None = None,
 ) -> Engine:
   """Makes an engine from a config's section about one.
 
@@ -152,6 +155,7 @@ def make_engine(
     share: answers that read one copy of their prompt.
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
     prefill_width: prompts in one prefill.
+    cache_tokens: tokens that the caches of all processes hold together; None: from the devices' memory.
 
   Raises:
     InputError: if the sizes mean nothing.
@@ -168,6 +172,7 @@ def make_engine(
     mesh=local_mesh(mesh),
     steps_per_dispatch=steps_per_dispatch,
     prefill_width=prefill_width,
+    cache_tokens=None if cache_tokens is None else part_of(cache_tokens, "rollout.cache_tokens"),
   )
 
 
@@ -202,6 +207,7 @@ def rollout_engine(
     share=settings.group_size,
     steps_per_dispatch=settings.steps_per_dispatch,
     prefill_width=settings.prefill_width,
+    cache_tokens=settings.cache_tokens,
   )
 
 

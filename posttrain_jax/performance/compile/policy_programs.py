@@ -138,10 +138,10 @@ def sampling(
   seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
   resumed = rollout.max_prompt_length + rollout.max_new_tokens
   sample = functools.partial(Pass, model, PassKind.SAMPLE)
-  prefixes = found["fill"][1][0]
+  cache, _, pool, *_ = found["fill"][1]
   work = {
     "prefill": sample(tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
-    "fill": Copy(2 * bytes_per_device(prefixes)),
+    "fill": Copy(2 * bytes_per_device(pool)),
     "recompute": sample(tokens=width * resumed, pairs=width * flops.causal(resumed), logits=0),
     "decode": sample(
       tokens=drawn, pairs=drawn * seen, logits=drawn, parts=rollout.steps_per_dispatch, cache_tokens=live
@@ -149,9 +149,9 @@ def sampling(
   }
   takes = {
     "prefill": (holder, "pool"),
-    "fill": ("prefixes", "pool"),
+    "fill": ("caches", "pool"),
     "recompute": (holder, "caches"),
-    "decode": (holder, "caches", "prefixes"),
+    "decode": (holder, "caches"),
   }
   programs = {}
   for name, count in calls.items():
@@ -162,5 +162,4 @@ def sampling(
     gathered = bytes_per_device(params)
     moving = Copy(bytes_per_device(trained) + gathered, gathered=gathered)
     programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, work=moving, takes=("policy",))
-  (_, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
-  return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})
+  return RunPrograms(programs, {holder: params, "caches": cache, "pool": pool})

@@ -33,7 +33,7 @@ class Program:
   calls: int
   work: Pass | Copy
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches", "prefixes", "pool")
+  frees: tuple[str, ...] = ("caches", "pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,7 @@ class RunPrograms:
   Attributes:
     programs: name → program.
     arrays: name → pytree of jax.ShapeDtypeStruct: each model's parameters, the optimiser states, and the KV caches of
-      the answers ("caches"), of the prompts whose answers are in the slots ("prefixes"), and of prompts whose answers
-      wait for slots ("pool").
+      running answers with their prompts ("caches"), and of prompts whose answers wait for slots ("pool").
   """
 
   programs: Mapping[str, Program]

@@ -99,9 +99,9 @@ def test_what_a_rollout_calls(policy, learner, carries):
   calls = {name: program.calls for name, program in found.programs.items()}
   resumed = {"recompute": 4} if carries else {}  # 16 slots, 4 at a time
   assert calls == {"prefill": 2, "fill": 2, "decode": 4, "hand_over": 1} | resumed
-  assert set(found.arrays) == {"sampler", "caches", "prefixes", "pool"}
+  assert set(found.arrays) == {"sampler", "caches", "pool"}
   for name, program in found.programs.items():
-    assert program.frees == (("caches", "prefixes", "pool") if name == "hand_over" else ())
+    assert program.frees == (("caches", "pool") if name == "hand_over" else ())
 
 
 def test_what_a_rollout_reads_and_draws(policy, learner):
@@ -115,8 +115,8 @@ def test_what_a_rollout_reads_and_draws(policy, learner):
   )
   assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 8, pairs=4 * 36, logits=0)
   assert work["recompute"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 21, pairs=4 * 231, logits=0)
-  prefixes, sampler, policy_bytes = (
-    bytes_per_device(x) for x in (found.arrays["prefixes"], found.arrays["sampler"], learner.state.params)
+  pool, sampler, policy_bytes = (
+    bytes_per_device(x) for x in (found.arrays["pool"], found.arrays["sampler"], learner.state.params)
   )
-  assert work["fill"] == Copy(2 * prefixes)
+  assert work["fill"] == Copy(2 * pool)
   assert work["hand_over"] == Copy(policy_bytes + sampler, gathered=sampler)

@@ -47,7 +47,7 @@ def test_what_a_step_of_dapo_calls():
   # 8 groups of 4 answers on 32 slots; 12 tokens, 8 a dispatch; two updates, the first of which scores itself.
   expected = dict(old_logprobs=1, update_on_policy=1, update_off_policy=1, prefill=1, fill=1, decode=2, hand_over=1)
   assert calls == expected
-  caches = ("caches", "prefixes", "pool")
+  caches = ("caches", "pool")
   assert set(run.arrays) == {"policy", "optimizer", "sampler", *caches}
   assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == caches
   for name in ("prefill", "fill", "decode"):
@@ -66,7 +66,7 @@ def test_ppo_has_four_models():
   )
   run = programs(config)
   trained = {"policy", "optimizer", "value", "value_optimizer"}
-  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "prefixes", "pool"}
+  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "pool"}
   names = {"old_logprobs", "reference_logprobs", "values", "value_update", "reward", "average"}
   assert names <= set(run.programs)
   for name in names | {"update_off_policy"}:
