@@ -85,7 +85,6 @@ def programs_of_run(
 
 def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   objective, division = settings.objective, settings.division
-  division.check(mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   count = settings.learner.updates_per_step
   learner = PolicyLearner(
@@ -117,8 +116,6 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   objective, division = settings.objective, settings.division
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
-  for each in (mesh, reference_mesh, value_mesh):
-    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
   learner = PolicyLearner(
@@ -169,7 +166,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     ),
     "value_update": Program(
       value.update,
-      (value.state, shapes(value.split(value_batch))),
+      (value.state, shapes(value.packed(value_batch))),
       value_mesh,
       count,
       3 * value_forward,
