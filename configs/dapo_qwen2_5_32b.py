@@ -31,9 +31,10 @@ Memory of the 32B model on v5p:4x4x8, which has 128 chips of 95.7 GiB. The mesh 
 chips of one host, because every host draws its answers alone. A prompt and its 16 answers of greatest length have
 330,000 tokens. Their layer inputs alone take 201 GiB, or 50 GiB if rows are split over `tensor`. So a micro-batch has
 43,008 tokens on each batch shard (`tokens_per_micro_batch`), which hold a prompt with two answers of greatest length,
-and more that are shorter. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four chips, so
-1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25 GiB).
-There, `--config.rollout.slots=512 --config.eval.slots=512` take 28 GiB per chip by the same count. launch/README.md lists what was compiled.
+and more that are shorter. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four
+chips, so 1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25
+GiB). There, `--config.rollout.slots=512 --config.eval.slots=512` take 28 GiB per chip by the same count.
+launch/README.md lists what was compiled.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
 """Holds what a policy-gradient update trains on, and counts what its loss is divided by.
 
-P prompts, G answers a prompt, Tp prompt tokens, Tc answer tokens; M micro-batches, R rows, N tokens (`learner.packing`).
+P prompts, G answers a prompt, Tp prompt tokens, Tc answer tokens. M micro-batches, R rows, N tokens: see
+`learner.packing`.
 """
 
 import dataclasses
@@ -60,7 +61,7 @@ class Totals:
 
 def count_totals(batch: PolicyBatch) -> Totals:
   """Counts over a whole update, given as host arrays."""
-  rows, count = batch.mask.any(-1), lambda x: np.int32(np.sum(x))  # noqa: E731
+  rows, count = batch.mask.any(-1), lambda x: np.int32(np.sum(x))
   return Totals(
     tokens=count(batch.mask),
     rows=count(rows),

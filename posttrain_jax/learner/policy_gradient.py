@@ -27,8 +27,8 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
 from posttrain_jax.learner.packing import PackedRows, to_answers
+from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.losses.vocabulary import Ranges

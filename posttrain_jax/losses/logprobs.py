@@ -52,7 +52,8 @@ def token_logprobs(
     needed: int [], tokens at the start of each row whose logprobs are needed, known when the program runs. None: all.
 
   Returns:
-    Logprobs [..., T] in at least float32, 0 in chunks that are not needed; with `entropy`, (logprobs, entropies), both [..., T], in nats.
+    Logprobs [..., T] in at least float32, 0 in chunks that are not needed; with `entropy`, (logprobs, entropies), both
+    [..., T], in nats.
 
   Raises:
     AssertionError: if the shapes do not fit each other, or the chunk is below 1.

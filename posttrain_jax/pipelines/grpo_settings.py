@@ -19,7 +19,6 @@ from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
-from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
