@@ -50,7 +50,7 @@ def test_losses_and_gradients_of_micro_batches_add_up(parts):
 def test_only_the_first_micro_batches_are_computed_if_a_count_says_so():
   rows = ROWS.copy()
   rows[4:] = np.nan  # what is not in use may hold anything
-  whole, _ = apply_update([Work(loss_of, ROWS[None, :4], 4)], optax.sgd(0.1), state())
+  whole, _ = apply_update([Work(loss_of, jnp.asarray(ROWS[None, :4]), 4)], optax.sgd(0.1), state())
 
   def update(count):
     return apply_update([Work(loss_of, micro_batches(jnp.asarray(rows), 4), 4, count)], optax.sgd(0.1), state())
@@ -62,7 +62,8 @@ def test_only_the_first_micro_batches_are_computed_if_a_count_says_so():
 
 def test_an_update_may_sum_several_losses():
   text = lambda params, rows, total: LossOutput((rows @ params).sum() / total, {}, {})  # noqa: E731
-  works = [Work(loss_of, ROWS[None], 8), Work(text, ROWS.reshape(2, 4, 2), 8)]
+  rows = jnp.asarray(ROWS)
+  works = [Work(loss_of, rows[None], 8), Work(text, rows.reshape(2, 4, 2), 8)]
   new, metrics = apply_update(works, optax.sgd(0.1), state())
   products = ROWS @ np.array([1.0, -2.0])
   gradient = (products[:, None] * ROWS).mean(0) + ROWS.mean(0)

@@ -52,7 +52,10 @@ def test_config_json_is_a_config_again():
   ("changes", "message"),
   [
     ({"learner.updates_per_step": 3}, "learner.updates_per_step: 3 does not divide rollout.groups = 16"),
-    ({"learner.tokens_per_micro_batch": 30}, "learner.tokens_per_micro_batch: 30, expected 0 .* or at least 31"),
+    (
+      {"learner.tokens_per_micro_batch": 30},
+      "learner.tokens_per_micro_batch: 30, expected 0 (chosen) or at least 31, which",
+    ),
     ({"eval.every": -1}, "eval.every: -1, expected at least 0"),
     ({"optimizer.schedule": "cosine"}, "optimizer.decay_updates: 0, expected more than warmup_updates 5"),
     ({"rollout.sampling.temperature": 0.0}, "rollout.sampling.temperature: 0.0"),
