@@ -3,6 +3,8 @@
 A packed row has answers of several prompts, one after the other, and their prompts behind all answers. A prompt stands
 once for its answers in the row. Segment ids cannot say so, since the answers to a prompt do not see each other.
 
+On TPU the kernels of `models.tile_kernels` are used, on other platforms the loop of `models.tiles`.
+
 R rows, N tokens, A query heads, K key/value heads, H head dimension.
 """
 
@@ -12,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from posttrain_jax.models import tile_kernels
 from posttrain_jax.models.attention import Attend
 from posttrain_jax.models.tiles import Spans, TilePlan, Tiling, attend_tiles, plan_tiles
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec, ways
 
-# On a CPU, small tiles leave little that is masked; on others, large ones keep the units of products busy.
-_ON_CPU = Tiling(tile=64, together=4)
+# On a CPU, small tiles leave little that is masked. On others, large ones keep the units of products busy.
+_TILINGS = {"cpu": Tiling(tile=64, together=4), "tpu": Tiling(tile=256, together=1)}
 _ELSEWHERE = Tiling(tile=256, together=8)
 
 
@@ -34,9 +37,10 @@ def packed(spans: Spans) -> Attend:
     The `attend` for query [R, N, A, H], key and value [R, N, K, H]; it keeps None.
   """
   length = spans.own.shape[1]
-  tiling = _ON_CPU if platform() == "cpu" else _ELSEWHERE
-  # A short row is one tile.
-  tiling = Tiling(min(tiling.tile, -(-length // 8) * 8), tiling.together)
+  tiling = _TILINGS.get(platform(), _ELSEWHERE)
+  # A short row is one tile; a TPU's registers have 128 lanes.
+  least = 128 if platform() == "tpu" else 8
+  tiling = Tiling(min(tiling.tile, -(-length // least) * least), tiling.together)
   extra = -length % tiling.tile
   spans = Spans(
     own=_padded(spans.own, extra, fill=length + extra),
@@ -52,6 +56,8 @@ def packed(spans: Spans) -> Attend:
     del cache
 
     def one(query, key, value, spans: Spans, plan: TilePlan):
+      if platform() == "tpu":
+        return tile_kernels.attend_tiles(query, key, value, spans, plan, tiling.tile)
       return attend_tiles(query, key, value, spans, plan, tiling)
 
     compute = _on_devices(one, (by_head, by_head, by_head, by_row, by_row), by_head)
