@@ -29,7 +29,7 @@ class PretrainingTextSettings:
   demonstrations: DemonstrationSettings
 
   def micro_batches(self, shards: int, tokens: int) -> int:
-    """Returns the fewest parts of equal size whose rows have at most the tokens of a micro-batch.
+    """Returns the fewest equal parts whose rows fit the tokens of a micro-batch.
 
     A part has at least one row on each batch shard.
 

@@ -19,7 +19,7 @@ from posttrain_jax.learner.update import (
   Divisors,
   LossFunction,
   SkippedUpdates,
-  Work,
+  Summand,
   micro_batches,
   update_program,
 )
@@ -82,13 +82,13 @@ class BatchLearner(Generic[Batch]):
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
 
-    def works(batch) -> list[Work]:
+    def summands(batch) -> list[Summand]:
       if micro_batches is None:
-        return [Work(loss, batch.parts, batch.totals, batch.count)]
-      return [Work(loss, batch, totals(batch))]
+        return [Summand(loss, batch.parts, batch.totals, batch.count)]
+      return [Summand(loss, batch, totals(batch))]
 
     self.batch_shardings = packed_shardings(mesh) if micro_batches is None else batch_sharding(mesh, leading=1)
-    self.update = update_program(works, transformation, self.shardings, self.batch_shardings)
+    self.update = update_program(summands, transformation, self.shardings, self.batch_shardings)
 
   @property
   def version(self) -> int:
@@ -96,11 +96,14 @@ class BatchLearner(Generic[Batch]):
     return int(self.state.updates)
 
   def split(self, batch: Batch) -> Batch:
-    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...]; a packed one stays as it is."""
+    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...].
+
+    A packed batch stays as it is.
+    """
     return batch if self._micro_batches is None else micro_batches(batch, self._micro_batches)
 
   def train(self, batch: Batch) -> dict[str, float]:
-    """Runs one optimiser update on a batch of host arrays [B, ...], or on a packed one.
+    """Runs one optimiser update on a batch of host arrays, [B, ...] or packed.
 
     Returns:
       Metrics: the learning rate and those of `learner.update.apply_update`.

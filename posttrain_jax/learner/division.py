@@ -32,7 +32,10 @@ class Division:
       )
 
   def row_tokens(self, mesh: Mesh) -> int:
-    """Returns N, tokens of a row: the budget, rounded up so that the mesh can split the residual stream."""
+    """Returns N, tokens of a row.
+
+    It is the budget, rounded up so that the mesh can split the residual stream.
+    """
     ways = mesh.shape[LEARNER_RULES["residual_length"]]
     return -(-self.tokens_per_micro_batch // ways) * ways
 

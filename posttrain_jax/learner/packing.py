@@ -42,7 +42,9 @@ class Answers(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PackedRows:
-  """Holds what a model reads of packed rows; arrays are [M, R, N], or [R, N] in one micro-batch.
+  """Holds what a model reads of packed rows.
+
+  Arrays are [M, R, N], or [R, N] in one micro-batch.
 
   Attributes:
     tokens: int32, what the model reads.
@@ -84,7 +86,10 @@ class Packed(Generic[Parts, Totals]):
 
 
 def packed_shardings(mesh: Mesh) -> Packed:
-  """Returns the shardings of a `Packed`: rows are split over batch shards, and all processes know the rest."""
+  """Returns the shardings of a `Packed`.
+
+  Rows are split over batch shards; all devices have the rest.
+  """
   everywhere = NamedSharding(mesh, PartitionSpec())
   return Packed(batch_sharding(mesh, leading=1), everywhere, everywhere)
 
@@ -199,7 +204,14 @@ class Packing:
     return Packed(self.rows, np.int32(self.count))
 
   def pack(self, values: np.ndarray) -> np.ndarray:
-    """Packs an array [P, G, Tc], [P, G, 1], [P, G] or [P] to [M, R, N]; 0 where a place predicts nothing."""
+    """Packs an array of tokens, answers or prompts.
+
+    Args:
+      values: [P, G, Tc], [P, G, 1], [P, G] or [P].
+
+    Returns:
+      [M, R, N], 0 where a place predicts nothing.
+    """
     values = np.asarray(values)
     width = self._shape[2] if values.ndim == 3 and values.shape[2] == self._shape[2] else 1
     per_answer = self._shape[1] if values.ndim > 1 else 1
@@ -208,7 +220,10 @@ class Packing:
     return np.where(self._source < 0, np.zeros((), values.dtype), packed)
 
   def unpack(self, packed: np.ndarray) -> np.ndarray:
-    """Turns an array [M, R, N] back into [P, G, Tc]; 0 where no place predicts the token."""
+    """Turns an array [M, R, N] back into [P, G, Tc].
+
+    It is 0 where no place predicts the token.
+    """
     values = np.zeros(self._shape, packed.dtype)
     real = self._source >= 0
     values.reshape(-1)[self._source[real]] = packed[real]

@@ -19,7 +19,7 @@ from posttrain_jax.learner.packing import Packed
 from posttrain_jax.learner.policy_batch import PackedPolicy, PolicyBatch, Totals, pack_policy, with_old_logprobs
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import SkippedUpdates, Work, combine, update_program
+from posttrain_jax.learner.update import SkippedUpdates, Summand, combine, update_program
 from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
@@ -93,16 +93,16 @@ class PolicyLearner:
     def program(on_policy: bool) -> Callable:
       loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
 
-      def works(batch) -> list[Work]:
+      def summands(batch) -> list[Summand]:
         answers, rows = batch if text is not None else (batch, None)
-        found = [Work(loss, answers.parts, answers.totals, answers.count)]
+        found = [Summand(loss, answers.parts, answers.totals, answers.count)]
         if text is not None:
           of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
           of_text = weighted(of_text, text.coefficient, name="ptx")
-          found.append(Work(of_text, rows, supervised.total_weight(rows)))
+          found.append(Summand(of_text, rows, supervised.total_weight(rows)))
         return found
 
-      return update_program(works, transformation, self.shardings, self.batch_shardings)
+      return update_program(summands, transformation, self.shardings, self.batch_shardings)
 
     self.update = {on_policy: program(on_policy) for on_policy in (True, False)}
 

@@ -61,13 +61,13 @@ class _Space:
     self.answers[row] += len(piece.answers)
 
   def best(self, tokens: int, answers: int) -> int | None:
-    """Returns the row that has the least space of those that hold a piece; None if none does."""
+    """Returns the fullest row that still holds a piece; None if none does."""
     free = np.array(self.free, np.int64)
     fits = (free >= tokens) & (np.array(self.answers, np.int64) + answers <= self.most_answers)
     return int(np.where(fits, free, self.tokens + 1).argmin()) if fits.any() else None
 
   def emptiest(self) -> int | None:
-    """Returns the row that has the most space and may take an answer; None if none may."""
+    """Returns the emptiest row that may take an answer; None if none may."""
     free = np.where(np.array(self.answers, np.int64) < self.most_answers, np.array(self.free, np.int64), 0)
     return int(free.argmax()) if free.any() else None
 
@@ -98,7 +98,7 @@ def plan_rows(
 
 
 def plain_rows(prefixes: np.ndarray, lengths: np.ndarray, *, tokens: int, most_answers: int) -> list[Row]:
-  """Places groups as if all had the longest prompt and answers: a bound of what `plan_rows` needs."""
+  """Places groups as if all had the longest prompt and answers."""
   count, group = lengths.shape
   whole, part = _plain(int(prefixes.max(initial=0)), int(lengths.max(initial=1)), group, tokens, most_answers)
   pieces = [
@@ -125,7 +125,10 @@ def most_rows(*, prompts: int, group: int, prefix: int, length: int, tokens: int
 
 
 def _plain(prefix: int, length: int, group: int, tokens: int, most_answers: int) -> tuple[int, int]:
-  """Returns (pieces of a row, answers of a piece); one of the two is 1 or the piece is a whole group."""
+  """Returns (pieces of a row, answers of a piece).
+
+  A row has several pieces only if a piece is a whole group.
+  """
   part = min(group, most_answers, (tokens - prefix) // length)
   whole = min(tokens // (prefix + group * length), most_answers // group) if part == group else 1
   return max(whole, 1), part
@@ -152,7 +155,7 @@ def _fill(prefixes: np.ndarray, lengths: np.ndarray, tokens: int, most_answers: 
 
 
 def _chosen(lengths: np.ndarray, left: list[int], space: _Space, row: int, prefix: int) -> tuple[list[int], list[int]]:
-  """Returns the answers, largest first, that fit in a row's space with the prompt; and their lengths."""
+  """Returns the answers, largest first, that fit in a row with their prompt; and their lengths."""
   free, most = space.free[row] - prefix, space.most_answers - space.answers[row]
   chosen, taken = [], []
   for g in left:

@@ -82,7 +82,11 @@ class Scorer:
     return self.program(params, spread(packing.forward(), self.batch_shardings))
 
   def __call__(self, params: nnx.State, batch: Answers) -> np.ndarray:
-    """Scores a batch of host arrays with any number of prompts: [P, G, Tc], arbitrary where the mask is False."""
+    """Scores a batch of host arrays with any number of prompts.
+
+    Returns:
+      [P, G, Tc], arbitrary where the mask is False.
+    """
     params = jax.device_put(params, self.shardings)  # they may be kept in other memory
     parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
     with jax.set_mesh(self._mesh):

@@ -72,7 +72,7 @@ UpdateProgram = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Ar
 
 
 @dataclasses.dataclass(frozen=True)
-class Work(Generic[Batch, Divisors]):
+class Summand(Generic[Batch, Divisors]):
   """Holds a loss with the micro-batches that it is summed over.
 
   Attributes:
@@ -94,7 +94,7 @@ def micro_batches(batch: Batch, parts: int) -> Batch:
 
 
 def apply_update(
-  works: Sequence[Work],
+  summands: Sequence[Summand],
   optimizer: optax.GradientTransformation,
   state: TrainState,
   *,
@@ -103,7 +103,7 @@ def apply_update(
   """Runs one optimiser update; to be jitted with the state donated.
 
   Args:
-    works: what is summed to the update's loss.
+    summands: what is summed to the update's loss.
     optimizer: turns the gradient into an update.
     state: the train state.
     computed_at: shardings on the devices for an optimiser state that is kept in other memory (`parallel.memory`); None
@@ -114,8 +114,8 @@ def apply_update(
     of the loss functions).
   """
   gradient, outputs = jax.tree.map(jnp.zeros_like, state.params), []
-  for work in works:
-    gradient, output = _add_gradient(work, state.params, gradient)
+  for summand in summands:
+    gradient, output = _add_gradient(summand, state.params, gradient)
     outputs.append(output)
   loss = sum(output.loss.sum() for output in outputs)
   grad_norm = optax.tree.norm(gradient)
@@ -138,17 +138,17 @@ def apply_update(
   return new, metrics
 
 
-def _add_gradient(work: Work, params: nnx.State, gradient: nnx.State) -> tuple[nnx.State, LossOutput]:
+def _add_gradient(summand: Summand, params: nnx.State, gradient: nnx.State) -> tuple[nnx.State, LossOutput]:
   """Adds the gradients of the micro-batches.
 
   Returns:
     (the gradient, the losses and metrics [M] of the micro-batches).
   """
-  number = len(jax.tree.leaves(work.parts)[0])
+  number = len(jax.tree.leaves(summand.parts)[0])
 
   def contribution(i):
     def loss(params):
-      output = work.loss(params, jax.tree.map(lambda x: x[i], work.parts), work.totals)
+      output = summand.loss(params, jax.tree.map(lambda x: x[i], summand.parts), summand.totals)
       return output.loss, output
 
     return jax.grad(loss, has_aux=True)(params)
@@ -163,11 +163,11 @@ def _add_gradient(work: Work, params: nnx.State, gradient: nnx.State) -> tuple[n
   filled = lambda value: lambda shape: jnp.full((number, *shape.shape), value, shape.dtype)  # noqa: E731
   outputs = jax.tree.map(filled(0), shapes)
   outputs = dataclasses.replace(outputs, maxima=jax.tree.map(filled(-jnp.inf), shapes.maxima))
-  return jax.lax.fori_loop(0, number if work.count is None else work.count, one, (gradient, outputs))
+  return jax.lax.fori_loop(0, number if summand.count is None else summand.count, one, (gradient, outputs))
 
 
 def update_program(
-  works: Callable[[Batch], Sequence[Work]],
+  summands: Callable[[Batch], Sequence[Summand]],
   optimizer: optax.GradientTransformation,
   shardings: TrainState,
   batch_shardings: Any,
@@ -177,14 +177,14 @@ def update_program(
   The program is to be called under `jax.set_mesh`.
 
   Args:
-    works: turns a batch, cut into micro-batches, into what is summed.
+    summands: turns a batch, cut into micro-batches, into what is summed.
     optimizer: turns the gradient into an update.
     shardings: the train state with a sharding in place of every array.
     batch_shardings: of a batch; one sharding, or a pytree that begins as a batch does.
   """
   computed_at = on_device(shardings.opt_state)
   return jax.jit(
-    lambda state, batch: apply_update(works(batch), optimizer, state, computed_at=computed_at),
+    lambda state, batch: apply_update(summands(batch), optimizer, state, computed_at=computed_at),
     in_shardings=(shardings, batch_shardings),
     out_shardings=(shardings, None),
     donate_argnums=0,

@@ -68,7 +68,10 @@ def packed(spans: Spans) -> Attend:
 
 
 def _on_devices(function, in_specs: tuple[PartitionSpec, ...], out_specs: PartitionSpec):
-  """Lets each device run a function on its own parts: the loops of devices differ in length."""
+  """Lets each device run a function on its own parts.
+
+  The loops of devices differ in length.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return function

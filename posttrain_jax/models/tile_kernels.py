@@ -85,7 +85,10 @@ def _ends(of, pair):
 
 
 def _seen(own, start, end, query_tile, key_tile, tiles, *, keys_axis):
-  """Returns the allowed pairs, bool [b, b]; the spans vary along the other axis than the keys."""
+  """Returns the allowed pairs, bool [b, b].
+
+  The spans vary along the other axis than the keys.
+  """
   tile = max(own.shape)
   shape = (tile, tile)
   query = (query_tile % tiles) * tile + jax.lax.broadcasted_iota(jnp.int32, shape, 1 - keys_axis)
@@ -217,7 +220,11 @@ def _call(kernel, pairs, inputs, outputs, scratch, *, name: str, tiles: int, int
 
 
 def _cut(query, key, value, spans, tile):
-  """Cuts arrays into tiles: queries [n, K, G, b, H], keys and values [n, K, b, H], spans [n, b, 1]."""
+  """Cuts arrays into tiles.
+
+  Returns:
+    Queries [n, K, G, b, H], keys and values [n, K, b, H], three spans [n, b, 1].
+  """
   of_keys = lambda x: rearrange(x, "r (i b) k h -> (r i) k b h", b=tile)  # noqa: E731
   of_spans = [x.reshape(-1, tile, 1) for x in (spans.own, spans.prefix_start, spans.prefix_end)]
   return _queries(query, key.shape[2], tile), of_keys(key), of_keys(value), of_spans

@@ -1,4 +1,4 @@
-"""Computes attention by a list of tile pairs, with a forward and a backward pass written out.
+"""Computes attention by a list of pairs of tiles, and its gradient by the same list.
 
 The scores of packed rows (`models.packed_attention`) are mostly empty: a token attends to its own answer and to its
 prompt. Each row is cut into tiles of b tokens. The keys that a tile of queries needs lie in two ranges of tiles: one
@@ -81,7 +81,7 @@ class Tiling:
 
 
 def plan_tiles(spans: Spans, tile: int) -> TilePlan:
-  """Lists the pairs of tiles with a pair of tokens that see each other, and few others.
+  """Lists the pairs of tiles whose tokens see each other, and few others.
 
   Args:
     spans: of R rows whose length is a multiple of `tile`.
@@ -235,7 +235,10 @@ def _loop(plan: TilePlan, tiling: Tiling, step: Callable[..., Any], carry: Any) 
 
 
 def _allowed(spans: Spans, tile: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Returns the function from tiles of queries and of keys [C] to the allowed pairs, bool [C, 1, 1, b, b]."""
+  """Returns the function from pairs of tiles [C] to their allowed pairs of tokens.
+
+  These are bool [C, 1, 1, b, b].
+  """
   tiles = spans.own.shape[1] // tile
   cut = lambda x: x.reshape(-1, tile)  # noqa: E731
   own, start, end = (cut(x) for x in (spans.own, spans.prefix_start, spans.prefix_end))

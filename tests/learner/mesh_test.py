@@ -84,7 +84,7 @@ WHOLE = PROMPTS * (PROMPT_LENGTH - 1 + GROUP * LENGTH)  # tokens of an update of
 
 
 def train_policy(sizes, micro_batches, updates=1, *, objective=OBJECTIVE):
-  """Trains with rows that hold the M-th part of an update of greatest length, but at least a prompt and an answer."""
+  """Trains with rows of an M-th part of the longest update, but of a prompt with an answer at least."""
   learner = PolicyLearner(
     CONFIG,
     objective,

@@ -14,7 +14,7 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
-from posttrain_jax.learner.update import LossOutput, Work, apply_update
+from posttrain_jax.learner.update import LossOutput, Summand, apply_update
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_objective, make_optimizer_config
 from tests.learner.small_policy import MODEL, make_batch
@@ -38,8 +38,8 @@ def test_the_gradient_is_the_weighted_sum_of_the_two_however_the_update_is_cut()
   for parts in (1, 2, 4):
     answers_cut, text_cut = (jnp.asarray(x.reshape(parts, -1, 3), jnp.float32) for x in (answers, text))
     state = TrainState(jnp.int32(0), jnp.asarray(params, jnp.float32), ())
-    works = [Work(policy, answers_cut, 4), Work(likelihood, text_cut, 8)]
-    new, metrics = apply_update(works, optax.identity(), state)
+    summands = [Summand(policy, answers_cut, 4), Summand(likelihood, text_cut, 8)]
+    new, metrics = apply_update(summands, optax.identity(), state)
     np.testing.assert_allclose(new.params - state.params, expected, rtol=1e-5)  # the gradient is the change
     loss = np.sin(answers @ params).mean() + GAMMA * np.square(text @ params).mean()
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)

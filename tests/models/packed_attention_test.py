@@ -1,4 +1,4 @@
-"""Tests that packed rows give each answer what it gets in a row of its own, on one device and on several."""
+"""Tests that packed rows give each answer what it gets in a row of its own."""
 
 import jax
 import jax.numpy as jnp
