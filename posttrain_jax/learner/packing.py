@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posttrain_jax.learner.row_plan import most_rows, plan_rows
-from posttrain_jax.models.tiles import Spans
+from posttrain_jax.models.tile_plan import Spans
 from posttrain_jax.parallel.sharding import batch_sharding
 
 
@@ -95,7 +95,7 @@ def packed_shardings(mesh: Mesh) -> Packed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class PackedSizes:
   """Names the sizes of packed arrays.
 
   Attributes:
@@ -111,7 +111,7 @@ class Sizes:
   answers: int
 
 
-def sizes_of(batch: Answers, *, tokens: int, shards: int, whole_answers: bool) -> Sizes:
+def sizes_of(batch: Answers, *, tokens: int, shards: int, whole_answers: bool) -> PackedSizes:
   """Returns the sizes for a batch of one update; they depend on its padded shape alone.
 
   Args:
@@ -127,7 +127,7 @@ def sizes_of(batch: Answers, *, tokens: int, shards: int, whole_answers: bool) -
   if whole_answers:
     answers = min(answers, max(group, 4 * tokens // length))
   rows = most_rows(prompts=prompts, group=group, prefix=prefix, length=length, tokens=tokens, most_answers=answers)
-  return Sizes(-(-rows // shards), shards, tokens, answers)
+  return PackedSizes(-(-rows // shards), shards, tokens, answers)
 
 
 class Packing:
@@ -139,7 +139,7 @@ class Packing:
     rows: what a model reads.
   """
 
-  def __init__(self, batch: Answers, sizes: Sizes):
+  def __init__(self, batch: Answers, sizes: PackedSizes):
     """Places the answers of a batch.
 
     Args:

@@ -13,7 +13,7 @@ from einops import rearrange
 from posttrain_jax.models import attention
 from posttrain_jax.models.dropout import ResidualDropout
 from posttrain_jax.models.packed_attention import packed
-from posttrain_jax.models.tiles import Spans
+from posttrain_jax.models.tile_plan import Spans
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.parallel.sharding import ways
 

@@ -16,7 +16,8 @@ from jax.sharding import PartitionSpec
 
 from posttrain_jax.models import tile_kernels
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.tiles import Spans, TilePlan, Tiling, attend_tiles, plan_tiles
+from posttrain_jax.models.tile_plan import Spans, TilePlan, plan_tiles
+from posttrain_jax.models.tiles import Tiling, attend_tiles
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec, ways
 

@@ -18,10 +18,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from posttrain_jax.models.splash import ATTENDED
-from posttrain_jax.models.tiles import Spans, TilePlan
+from posttrain_jax.models.tile_plan import Spans, TilePlan, list_pairs
 
 _MASKED = -1e30
-_NO_TILE = -1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -49,31 +48,6 @@ def attend_tiles(
     [R, N, A, H], zeros where a token attends to nothing.
   """
   return _forward(query, key, value, spans, plan, tile, interpret)[0]
-
-
-def list_pairs(plan: TilePlan, tiles: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Lists pairs of tiles, sorted by tiles of queries.
-
-  A tile without a token is paired with itself, so that every tile is in the list.
-
-  Args:
-    plan: of n tiles.
-    tiles: of a row.
-
-  Returns:
-    (tiles of queries int32 [C + 1], -1 behind the last pair; tiles of keys int32 [C + 1]; number of pairs int32 []).
-  """
-  number = plan.order.shape[0]
-  counts = jnp.zeros_like(plan.counts).at[plan.order].set(plan.counts)
-  until = jnp.cumsum(jnp.maximum(counts, 1))
-  pair = jnp.arange(number * tiles + 1, dtype=jnp.int32)
-  query = jnp.searchsorted(until, pair, side="right").astype(jnp.int32)
-  at = jnp.minimum(query, number - 1)
-  rank = pair - (until - jnp.maximum(counts, 1))[at]
-  in_first = rank < plan.length[at]
-  key = jnp.where(in_first, plan.first[at] + rank, plan.prefix[at] + rank - plan.length[at])
-  key = jnp.where(counts[at] == 0, at, key)
-  return jnp.where(pair < until[-1], query, _NO_TILE), jnp.where(pair < until[-1], key, number), until[-1]
 
 
 def _starts(of, pair):

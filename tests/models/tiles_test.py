@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posttrain_jax.models.tiles import Spans, Tiling, attend_tiles, plan_tiles
+from posttrain_jax.models.tile_plan import Spans, plan_tiles
+from posttrain_jax.models.tiles import Tiling, attend_tiles
 
 # Prompts (tokens before the answers) and answers of two rows of 64 tokens; the third prompt is empty.
 ROWS = [([5, 9], [[3, 7, 4], [11, 2]]), ([17, 0, 3], [[6], [9, 5], [1, 12]])]
@@ -101,31 +102,3 @@ def test_large_scores_do_not_overflow():
     given = (jnp.asarray(x, jnp.float64) for x in (1e3 * query, 1e3 * key, value))
     wanted = plain(*given, jnp.asarray(allowed(spans())))
   np.testing.assert_allclose(found, wanted, atol=1e-3)
-
-
-@pytest.mark.parametrize("tile", [8, 16, 64])
-def test_the_plan_has_every_pair_of_tiles_that_see_each_other_once(tile):
-  given = spans()
-  plan = jax.tree.map(np.asarray, plan_tiles(jax.tree.map(jnp.asarray, given), tile))
-  tiles = LENGTH // tile
-  seen = allowed(given).reshape(2, tiles, tile, tiles, tile).any((2, 4))
-  counts = np.zeros(2 * tiles, int)
-  counts[plan.order] = plan.counts
-  assert (np.diff(plan.counts) <= 0).all() and sorted(plan.order) == list(range(2 * tiles))
-  listed = np.zeros((2, tiles, tiles), int)
-  for query in range(2 * tiles):
-    own = plan.first[query] + np.arange(plan.length[query])
-    behind = plan.prefix[query] + np.arange(counts[query] - plan.length[query])
-    for key in [*own, *behind]:
-      assert key // tiles == query // tiles  # of the same row
-      listed[query // tiles, query % tiles, key % tiles] += 1
-  assert listed.max() == 1 and (listed[seen] == 1).all()
-  # Few others: the last tile of a row may be in a range for another answer's sake.
-  assert listed.sum() <= 1.4 * seen.sum()
-
-
-def test_the_cost_follows_the_tokens():
-  lengths = [100] * 9
-  many = spans([([10], [lengths])], 1024)
-  plan = plan_tiles(jax.tree.map(jnp.asarray, many), 32)
-  assert int(plan.counts.sum()) < 0.25 * 32**2  # of all pairs of the row's tiles
