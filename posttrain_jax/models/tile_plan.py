@@ -1,4 +1,4 @@
-"""Says which tokens of a packed row attend to which, and which pairs of tiles that concerns.
+"""Says which tokens of a packed row attend to which, and in which tiles.
 
 The keys that a tile of queries needs lie in two ranges of tiles. One ends at the tile itself. The other lies behind it
 and has the prompts.
