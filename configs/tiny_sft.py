@@ -131,7 +131,7 @@ def training() -> ConfigDict:
         seed=0,  # without a path: decides which problems and which demonstrations are drawn
         limit=0,  # use at most this many rows; 0: all
         held_out=0.0,  # share of prompts kept for the validation loss
-        template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
+        template="{prompt}",  # text around a prompt, which {prompt} stands for; rows of whole chats stay as they are
         chat=False,  # render prompt and completion with the chat template; rows of messages always are
         system="",  # system message of chats that do not have one; empty: none
         chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # From the bottom up. Each part may import itself and these; data, rewards, sampling and learner know nothing of each
 # other, and neither do rollouts and assembly.
-MODELS = {"types", "atomic_files", "local_path", "progress", "losses", "parallel"}
+MODELS = {"types", "atomic_files", "local_path", "progress", "compiled_once", "losses", "parallel"}
 DATA = MODELS | {"models"}
 RUNS = DATA | {"data", "rewards", "sampling", "learner"}
 EVALUATION = RUNS | {"runs", "rollouts", "assembly"}
@@ -22,8 +22,9 @@ ALLOWED = {
   "atomic_files": set(),
   "local_path": {"types"},
   "progress": set(),
+  "compiled_once": set(),
   "losses": set(),
-  "parallel": {"types"},
+  "parallel": {"types", "compiled_once"},
   "models": MODELS,
   "data": DATA,
   "rewards": DATA,

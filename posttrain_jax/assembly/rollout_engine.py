@@ -35,7 +35,7 @@ class SamplingSettings:
     return SamplingConfig(self.temperature, self.top_k, self.top_p, self.min_p, stop_ids, self.stop_strings)
 
   def of_tokenizer(self, tokenizer: Tokenizer, where: str) -> SamplingConfig:
-    """Returns the engine's record with all that ends an answer, which is logged once.
+    """Returns the engine's record with all that ends an answer; warns where nothing does.
 
     Args:
       tokenizer: the model's; its stop ids are taken besides the config's.
@@ -48,20 +48,29 @@ class SamplingSettings:
       if stop < 0 or tokenizer.backend.id_to_token(stop) is None:
         raise InputError(f"{where}.stop_ids: {stop}, expected ids of the tokeniser")
     found = self.with_stops(tokenizer.stop_ids)
-    ends = [f"{stop} {tokenizer.backend.id_to_token(stop)!r}" for stop in found.stop_ids]
-    _log_ends(where, ", ".join([*ends, *map(repr, found.stop_strings)]))
+    if not (found.stop_ids or found.stop_strings):
+      _warn_of_no_end(where)
     return found
 
 
 @functools.cache  # once for each section
-def _log_ends(where: str, ends: str) -> None:
-  if ends:
-    logging.info("%s: an answer ends at %s", where, ends)
-  else:
-    logging.warning(
-      "%s: nothing ends an answer but its cap, as the model names no end token; expected stop_ids or stop_strings",
-      where,
-    )
+def _warn_of_no_end(where: str) -> None:
+  logging.warning(
+    "%s: nothing ends an answer but its cap, as the model names no end token; expected stop_ids or stop_strings", where
+  )
+
+
+def describe_ends(tokenizer: Tokenizer, sampling: SamplingConfig | None = None) -> str:
+  """Words what ends an answer, such as "answers end at 2 '<|im_end|>'".
+
+  Args:
+    tokenizer: the model's.
+    sampling: an engine's; None for the tokeniser's stop ids alone.
+  """
+  stop_ids, strings = (tokenizer.stop_ids, ()) if sampling is None else (sampling.stop_ids, sampling.stop_strings)
+  ends = [f"{stop} {tokenizer.backend.id_to_token(stop)!r}" for stop in stop_ids]
+  ends += [f"the text {stop!r}" for stop in strings]
+  return f"answers end at {', '.join(ends)}" if ends else "nothing ends an answer but its cap"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.rollouts.sampled_pairs import stack_answers
 from posttrain_jax.types import Group
@@ -108,7 +109,7 @@ def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.sta
   graph, _ = abstract_transformer(model)
   one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
   rows = batch_sharding(mesh)
-  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
+  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows, compiler_options=AS_WRITTEN)
 
 
 def _digest(batches: list[ComparedAnswers], model: TransformerConfig) -> str:

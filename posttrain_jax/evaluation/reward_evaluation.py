@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax import progress
+from posttrain_jax import compiled_once, progress
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.preference_metrics import pair_metrics
@@ -60,11 +60,11 @@ class RewardEvaluation:
       self._batches = list(laid_out.in_order(batch_size))
     graph, _ = abstract_transformer(model)
     rows = batch_sharding(mesh)
-    self._answers = jax.jit(
+    self._answers = compiled_once.jit(
       functools.partial(reward_model.answer_scores, graph), in_shardings=(None, rows), out_shardings=rows
     )
-    self._rows = jax.jit(
-      lambda params, tokens, lengths: heads.row_scores(nnx.merge(graph, params), tokens, lengths),
+    self._rows = compiled_once.jit(
+      functools.partial(_row_scores, graph),
       in_shardings=(None, rows, rows),
       out_shardings=rows,
     )
@@ -124,3 +124,7 @@ class RewardEvaluation:
     winners, losers, strengths, longer, shorter, sources = zip(*rows)
     strengths = [None if strength is None else str(strength) for strength in strengths]
     return np.array(winners), np.array(losers), strengths, (np.array(longer), np.array(shorter)), list(sources)
+
+
+def _row_scores(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+  return heads.row_scores(nnx.merge(graph, params), tokens, lengths)

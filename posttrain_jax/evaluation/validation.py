@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax import progress
+from posttrain_jax import compiled_once, progress
 from posttrain_jax.data.supervised import SupervisedBatches
 from posttrain_jax.learner import supervised
 from posttrain_jax.models.config import TransformerConfig
@@ -30,7 +30,7 @@ class Validation:
     """
     self._batches, self._mesh, self._sharding = batches, mesh, batch_sharding(mesh)
     graph, _ = abstract_transformer(model)
-    self._sums = jax.jit(
+    self._sums = compiled_once.jit(
       supervised.make_sums(graph, logprob_chunk=logprob_chunk, shards=batch_shards(mesh)),
       in_shardings=(None, self._sharding),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
 from posttrain_jax.learner.packing import packed_shardings
 from posttrain_jax.learner.state import make_train_state
@@ -82,13 +83,8 @@ class BatchLearner(Generic[Batch]):
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
 
-    def summands(batch) -> list[Summand]:
-      if micro_batches is None:
-        return [Summand(loss, batch.parts, batch.totals, batch.count)]
-      return [Summand(loss, batch, totals(batch))]
-
     self.batch_shardings = packed_shardings(mesh) if micro_batches is None else batch_sharding(mesh, leading=1)
-    self.update = update_program(summands, transformation, self.shardings, self.batch_shardings)
+    self.update = update_program(_summands(loss, totals), transformation, self.shardings, self.batch_shardings)
 
   @property
   def version(self) -> int:
@@ -130,3 +126,13 @@ def check_division(mesh: Mesh, *, batch_size: int, micro_batches: int) -> None:
     raise InputError(
       f"batch_size: {batch_size} rows do not divide over micro_batches={micro_batches} x data x fsdp = {shards} shards"
     )
+
+
+@made_once
+def _summands(
+  loss: LossFunction[Batch, Divisors], totals: Callable[[Batch], Divisors] | None
+) -> Callable[[Batch], list[Summand]]:
+  """Makes the function from an update's batch to its loss; without `totals` batches are packed."""
+  if totals is None:
+    return lambda batch: [Summand(loss, batch.parts, batch.totals, batch.count)]
+  return lambda batch: [Summand(loss, batch, totals(batch))]

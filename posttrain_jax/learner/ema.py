@@ -5,7 +5,10 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
+from posttrain_jax.compiled_once import made_once
 
+
+@made_once
 def make_average(decay: float, shardings: nnx.State) -> Callable[[nnx.State, nnx.State], nnx.State]:
   """Makes the program that moves an average towards new parameters.
 

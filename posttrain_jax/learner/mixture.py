@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from flax import nnx
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.update import Batch, Divisors, LossFunction, LossOutput
 
@@ -25,6 +26,7 @@ class Text:
   micro_batches: int
 
 
+@made_once
 def weighted(loss: LossFunction[Batch, Divisors], coefficient: float, *, name: str) -> LossFunction[Batch, Divisors]:
   """Makes the loss coefficient · loss, to be added to another one in an update.
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.packing import PackedRows, to_answers
 from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
@@ -35,6 +36,7 @@ from posttrain_jax.losses.vocabulary import Ranges
 from posttrain_jax.models.forward import packed_hidden
 
 
+@made_once
 def make_loss(
   graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1
 ) -> LossFunction[PackedPolicy, Totals]:

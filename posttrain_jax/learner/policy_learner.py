@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner import policy_gradient, supervised
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.division import Division
@@ -89,19 +90,10 @@ class PolicyLearner:
       self.batch_shardings = (self.batch_shardings, batch_sharding(mesh, leading=1))
 
     graph, _ = abstract_transformer(model)
+    coefficient = None if text is None else text.coefficient
 
     def program(on_policy: bool) -> Callable:
-      loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
-
-      def summands(batch) -> list[Summand]:
-        answers, rows = batch if text is not None else (batch, None)
-        found = [Summand(loss, answers.parts, answers.totals, answers.count)]
-        if text is not None:
-          of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
-          of_text = weighted(of_text, text.coefficient, name="ptx")
-          found.append(Summand(of_text, rows, supervised.total_weight(rows)))
-        return found
-
+      summands = _summands(graph, objective, on_policy, shards, coefficient)
       return update_program(summands, transformation, self.shardings, self.batch_shardings)
 
     self.update = {on_policy: program(on_policy) for on_policy in (True, False)}
@@ -170,3 +162,22 @@ class PolicyLearner:
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """Returns a batch's logprobs [P, G, Tc] under the current parameters, arbitrary where masked."""
     return self.scorer(self.state.params, batch)
+
+
+@made_once
+def _summands(
+  graph: nnx.GraphDef, objective: Objective, on_policy: bool, shards: int, text_coefficient: float | None
+) -> Callable[..., list[Summand]]:
+  """Makes the function from an update's batch to its losses.
+
+  They are the policy's, and that of text if it has a weight.
+  """
+  loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
+  if text_coefficient is None:
+    return lambda answers: [Summand(loss, answers.parts, answers.totals, answers.count)]
+  of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
+  of_text = weighted(of_text, text_coefficient, name="ptx")
+  return lambda batch: [
+    Summand(loss, batch[0].parts, batch[0].totals, batch[0].count),
+    Summand(of_text, batch[1], supervised.total_weight(batch[1])),
+  ]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models.forward import answer_hidden
@@ -58,7 +59,7 @@ class PreferenceObjective:
   """
 
   loss: PreferenceLoss
-  options: Mapping[str, float]
+  options: Mapping[str, float] = dataclasses.field(hash=False)
   nll_weight: float
   nll_mean: bool
   length_averaged: bool
@@ -136,6 +137,7 @@ def answer_logprobs(
   return jnp.sum(jnp.where(batch.mask, logprobs, 0), axis=-1)
 
 
+@made_once
 def make_loss(
   graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1
 ) -> LossFunction[ReferencedBatch, jax.Array]:

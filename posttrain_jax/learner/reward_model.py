@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
 
 
+@made_once
 def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction[ComparedAnswers, dict[str, jax.Array]]:
   """Makes the loss of one micro-batch: Bradley-Terry, mean over a prompt's pairs, then over prompts.
 

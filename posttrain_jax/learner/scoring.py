@@ -1,5 +1,6 @@
 """Scores answers under given parameters: logprobs of a policy, reference or teacher; values."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
-from posttrain_jax import progress
+from posttrain_jax import compiled_once, progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.packing import Answers, Packed, PackedRows, Packing, packed_shardings, sizes_of
@@ -18,6 +21,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
 from posttrain_jax.parallel.processes import fetch, place, spread
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_shards, state_shardings
 
 
@@ -54,20 +58,15 @@ class Scorer:
     self._mesh, self._division, self._whole_answers = mesh, division, whole_answers
     self.batch_shardings = packed_shardings(mesh)
 
-    def score(params: nnx.State, batch: Packed[PackedRows, None]) -> jax.Array:
-      def one(i, values):
-        return values.at[i].set(function(graph, params, jax.tree.map(lambda x: x[i], batch.parts)))
-
-      values = jnp.zeros(batch.parts.tokens.shape, jnp.float32)
-      return jax.lax.fori_loop(0, batch.count, one, values)
-
-    self.program = jax.jit(
-      score, in_shardings=(self.shardings, self.batch_shardings), out_shardings=self.batch_shardings.parts
+    self.program = compiled_once.jit(
+      functools.partial(_score, function, graph),
+      in_shardings=(self.shardings, self.batch_shardings),
+      out_shardings=self.batch_shardings.parts,
+      compiler_options=AS_WRITTEN,
     )
-    self.freeze_program = jax.jit(
-      lambda params: jax.tree.map(lambda x: jnp.copy(x).astype(model.compute_dtype), params),
-      out_shardings=self.shardings,
+    self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
     )
+    self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
   def split(self, batch: Answers) -> Iterator[tuple[Any, Packing]]:
     """Cuts a batch of host arrays into updates; yields each with its packing."""
@@ -107,6 +106,23 @@ class Scorer:
     return jax.device_put(self.freeze_program(place(params, self.shardings)), keep(self.shardings, kept))
 
 
+def _score(
+  function: Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array],
+  graph: nnx.GraphDef,
+  params: nnx.State,
+  batch: Packed[PackedRows, None],
+) -> jax.Array:
+  def one(i, values):
+    return values.at[i].set(function(graph, params, jax.tree.map(lambda x: x[i], batch.parts)))
+
+  values = jnp.zeros(batch.parts.tokens.shape, jnp.float32)
+  return jax.lax.fori_loop(0, batch.count, one, values)
+
+
+def _cast(dtype: DTypeLike, params: nnx.State) -> nnx.State:
+  return jax.tree.map(lambda x: jnp.copy(x).astype(dtype), params)
+
+
 def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, division: Division) -> Scorer:
   """Makes the scorer that gives the logprobs of a `PolicyBatch`.
 
@@ -118,8 +134,10 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
     mesh: where.
     division: prompts scored at a time, and tokens of a micro-batch.
   """
-
-  def logprobs(graph: nnx.GraphDef, params: nnx.State, rows: PackedRows) -> jax.Array:
-    return packed_logprobs(graph, objective, params, rows, shards=batch_shards(mesh))[0]
-
+  logprobs = _logprobs(objective, batch_shards(mesh))
   return Scorer(model, logprobs, mesh, division, whole_answers=not objective.is_sum_over_tokens)
+
+
+@made_once
+def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
+  return lambda graph, params, rows: packed_logprobs(graph, objective, params, rows, shards=shards)[0]

@@ -1,7 +1,7 @@
 """Makes the train state directly in its shardings: no host ever holds a whole model."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax import compiled_once
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.parallel.memory import Kept, keep
@@ -63,29 +64,36 @@ def make_train_state(
   Raises:
     InputError: if a parameter does not divide over the mesh.
   """
-
-  def new(params: nnx.State | None) -> TrainState:
-    if params is None:
-      params = nnx.state(Transformer(config, nnx.Rngs(params=seed)))
-    return TrainState(updates=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
-
-  shapes = jax.eval_shape(new, params)
+  new = functools.partial(_random, config, optimizer) if params is None else functools.partial(_given, optimizer)
+  shapes = jax.eval_shape(new, _seed(seed) if params is None else params)
   shardings = state_shardings(shapes, mesh, rules)
   shardings = dataclasses.replace(shardings, opt_state=keep(shardings.opt_state, optimizer_kept))
   if abstract:
     return abstract_like(shapes, shardings), shardings
-  return _make(new, shardings, params), shardings
-
-
-def _make(new: Callable[[nnx.State | None], TrainState], shardings: TrainState, params: nnx.State | None) -> TrainState:
   if params is None:
-    return jax.jit(lambda: new(None), out_shardings=shardings)()
+    return compiled_once.jit(new, out_shardings=shardings)(_seed(seed)), shardings
   placed = place(params, shardings.params)
   if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
-    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(placed)
+    return compiled_once.jit(new, out_shardings=shardings, donate_argnums=0)(placed), shardings
   # Arrays that are on devices already may share their buffers with the result of `device_put`, even with
   # `may_alias=False`; and the state's buffers will be donated.
-  return jax.jit(lambda given: new(jax.tree.map(jnp.copy, given)), out_shardings=shardings)(placed)
+  return compiled_once.jit(functools.partial(_copied, optimizer), out_shardings=shardings)(placed), shardings
+
+
+def _seed(seed: int) -> np.uint32:
+  return np.uint32(seed % 2**32)  # an argument of the program, so that one program serves all seeds
+
+
+def _random(config: TransformerConfig, optimizer: optax.GradientTransformation, seed: jax.Array) -> TrainState:
+  return _given(optimizer, nnx.state(Transformer(config, nnx.Rngs(params=jax.random.key(seed)))))
+
+
+def _given(optimizer: optax.GradientTransformation, params: nnx.State) -> TrainState:
+  return TrainState(updates=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
+def _copied(optimizer: optax.GradientTransformation, params: nnx.State) -> TrainState:
+  return _given(optimizer, jax.tree.map(jnp.copy, params))
 
 
 def abstract_like(state: Any, shardings: Any) -> Any:

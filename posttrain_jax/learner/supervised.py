@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.losses import masking
@@ -39,6 +40,7 @@ class DropoutRates:
       raise InputError(f"dropout: rates first {self.first} and last {self.last}, expected both in [0, 1)")
 
 
+@made_once
 def make_loss(
   graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1, dropout: DropoutRates | None = None, seed: int = 0
 ) -> LossFunction[SupervisedRows, jax.Array]:
@@ -89,6 +91,7 @@ def total_weight(batch: SupervisedRows) -> jax.Array:
   return batch.weights[..., 1:].sum()
 
 
+@made_once
 def make_sums(
   graph: nnx.GraphDef, *, logprob_chunk: int, shards: int = 1
 ) -> Callable[[nnx.State, SupervisedRows], tuple[jax.Array, jax.Array]]:

@@ -15,8 +15,10 @@ import numpy as np
 import optax
 from flax import nnx
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.parallel.memory import on_device
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.types import NotFinite
 
 
@@ -166,6 +168,7 @@ def _add_gradient(summand: Summand, params: nnx.State, gradient: nnx.State) -> t
   return jax.lax.fori_loop(0, number if summand.count is None else summand.count, one, (gradient, outputs))
 
 
+@made_once
 def update_program(
   summands: Callable[[Batch], Sequence[Summand]],
   optimizer: optax.GradientTransformation,
@@ -188,6 +191,7 @@ def update_program(
     in_shardings=(shardings, batch_shardings),
     out_shardings=(shardings, None),
     donate_argnums=0,
+    compiler_options=AS_WRITTEN,
   )
 
 

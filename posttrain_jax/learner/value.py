@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax import losses
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.packing import Packed, PackedRows, Packing
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
@@ -108,6 +109,7 @@ def packed_values(graph: nnx.GraphDef, params: nnx.State, rows: PackedRows) -> j
   return heads.token_scores(model, packed_hidden(model, rows.tokens, rows.positions, rows.spans))
 
 
+@made_once
 def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction[PackedValues, jax.Array]:
   """Makes the loss of one micro-batch, divided by the counted tokens of the whole update.
 

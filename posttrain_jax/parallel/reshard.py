@@ -6,6 +6,7 @@ out the optimiser's state. If both use the same devices, the program writes the 
 uses the copy on the process's own devices.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -14,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
+from posttrain_jax import compiled_once
 from posttrain_jax.parallel.processes import own_part
 from posttrain_jax.parallel.sharding import SAMPLER_RULES, Rules, state_shardings
 
@@ -53,9 +55,7 @@ def make_handover(
     A function from the learner's parameters to the sampler's.
   """
   stacked = 0 not in abstract["blocks"]
-
-  def unstack(params):
-    return unstack_layers(params, num_layers, dtype) if stacked else jax.tree.map(_copied(dtype), params)
+  unstack = functools.partial(_unstack, num_layers, dtype) if stacked else functools.partial(_copy, dtype)
 
   placed = state_shardings(jax.eval_shape(unstack, abstract), mesh, rules)
   leaves = jax.tree.leaves(abstract)
@@ -64,13 +64,21 @@ def make_handover(
   if sharding is not None and not stacked and all(map(_agrees(dtype), leaves, jax.tree.leaves(placed))):
     return lambda params: params
   if same_devices:
-    return jax.jit(unstack, out_shardings=placed)
+    return compiled_once.jit(unstack, out_shardings=placed)
   if not sharding.is_fully_addressable:
     everywhere = state_shardings(jax.eval_shape(unstack, abstract), sharding.mesh, rules)
-    unstack = jax.jit(unstack, out_shardings=everywhere)
+    unstack = compiled_once.jit(unstack, out_shardings=everywhere)
     return lambda params: own_part(unstack(params), placed)
-  unstack = jax.jit(unstack)
+  unstack = compiled_once.jit(unstack)
   return lambda params: jax.device_put(unstack(params), placed)
+
+
+def _unstack(num_layers: int, dtype: DTypeLike, params: nnx.State) -> nnx.State:
+  return unstack_layers(params, num_layers, dtype)
+
+
+def _copy(dtype: DTypeLike, params: nnx.State) -> nnx.State:
+  return jax.tree.map(_copied(dtype), params)
 
 
 def _copied(dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:

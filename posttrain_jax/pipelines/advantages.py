@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posttrain_jax import losses
+from posttrain_jax import compiled_once, losses
 from posttrain_jax.pipelines.policy_batches import Logprobs
 from posttrain_jax.types import InputError, Rollout
 
@@ -75,7 +75,7 @@ class Estimator:
     except (TypeError, ValueError) as error:
       raise InputError(f"advantage_options: {dict(options)} do not suit {name}: {error}") from error
     self.per_token = shape.ndim == len(_TOKENS)
-    self._function = jax.jit(function)
+    self._function = compiled_once.jit(function)
 
   def __call__(self, **arrays: np.ndarray | None) -> np.ndarray:
     """Returns float32 advantages, [P, G, 1] or [P, G, Tc].

@@ -114,7 +114,7 @@ class GRPOSettings:
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
-    self.optimizer.check()
+    self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
     _ = self.division  # checks it

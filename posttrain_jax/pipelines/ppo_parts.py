@@ -138,13 +138,17 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
       engine.check_reader(model.model, where)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
-  score = None
-  if reward_model is not None:
-    score = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
-    judge = judge_by_model(verify, score)
-  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
-  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)
+  evaluator = run.evaluator(
+    settings.eval,
+    settings.rewards,
+    run.judge(settings.rewards, workers, by_model=by_model),
+    reward_model=reward_model,
+    where="reward_model",
+  )
   run.check_references(workers, by_model=by_model)
+  if reward_model is not None:
+    evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
+    judge = judge_by_model(verify, evaluator.reward)
 
   directory, preemption = run.open(workdir)
   model = run.policy.model

@@ -121,8 +121,9 @@ class PPOSettings:
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
-    self.optimizer.check()
-    self.value.optimizer.check()
+    updates, trained = self.learner.epochs * self.learner.minibatches, max(self.steps - self.value.pretraining_steps, 0)
+    self.optimizer.check(updates=trained * updates)
+    self.value.optimizer.check("value.optimizer", updates=self.steps * updates)
     if not 0 <= self.average.decay < 1:
       raise InputError(f"average.decay: {self.average.decay}, expected 0 (none) to below 1")
     if self.ptx.coefficient < 0:

@@ -82,6 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    run.check_warm_up(settings.preferences.path, "preferences.path")
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
     run.digests |= data.digests

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
+from posttrain_jax import compiled_once
 from posttrain_jax.models import heads
 from posttrain_jax.models.buckets import map_rows
 from posttrain_jax.models.config import TransformerConfig
@@ -67,17 +69,9 @@ class ModelReward:
       raise InputError("model: is a language model, expected a reward model")
     self.config, self.tokens_per_batch = config, tokens_per_batch
     self.mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
-
-    def freeze(params):
-      def one(variable):  # norms and the head have one axis and are computed in float32
-        matrix = len(variable.get_metadata("logical_axes")) > 1
-        return variable.replace(jnp.copy(variable.get_value()).astype(config.compute_dtype if matrix else jnp.float32))
-
-      return jax.tree.map(one, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-
     self.row_sharding = batch_sharding(self.mesh)
     shardings = state_shardings(params, self.mesh, LEARNER_RULES)
-    freeze = jax.jit(freeze, out_shardings=shardings)
+    freeze = compiled_once.jit(functools.partial(_freeze, config.compute_dtype), out_shardings=shardings)
     self.params = freeze.eval_shape(params) if abstract else freeze(jax.device_put(params, shardings))
 
   def score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -118,3 +112,11 @@ class ModelReward:
     rows = [np.concatenate([group.prompt.tokens, answer.tokens]) for group in groups for answer in group.answers]
     ends = np.cumsum([len(group.answers) for group in groups])
     return np.split(self.score([row.astype(np.int32) for row in rows]), ends[:-1])
+
+
+def _freeze(dtype: DTypeLike, params: nnx.State) -> nnx.State:
+  def one(variable):  # norms and the head have one axis and are computed in float32
+    matrix = len(variable.get_metadata("logical_axes")) > 1
+    return variable.replace(jnp.copy(variable.get_value()).astype(dtype if matrix else jnp.float32))
+
+  return jax.tree.map(one, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

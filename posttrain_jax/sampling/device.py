@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posttrain_jax import compiled_once
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import BATCH, batch_shards
@@ -105,23 +106,18 @@ class Device:
     graph, _ = abstract_transformer(model)
     cache, rows = sharding(BATCH, "tensor"), sharding(BATCH)
     pool, whole = sharding(None, "tensor"), sharding()
-    self._prefill = jax.jit(functools.partial(programs.prefill, graph), donate_argnums=1, out_shardings=pool)
-    self._fill = jax.jit(programs.fill, donate_argnums=(0, 1), out_shardings=(cache, rows))
-    self._recompute = jax.jit(functools.partial(programs.recompute, graph), donate_argnums=1, out_shardings=cache)
-    self._decode = jax.jit(
-      functools.partial(programs.decode, graph, steps=sizes.steps_per_dispatch, sampling=sampling, share=sizes.share),
+    jit, partial = compiled_once.jit, functools.partial
+    self._prefill = jit(partial(programs.prefill, graph), donate_argnums=1, out_shardings=pool)
+    self._fill = jit(programs.fill, donate_argnums=(0, 1), out_shardings=(cache, rows))
+    self._recompute = jit(partial(programs.recompute, graph), donate_argnums=1, out_shardings=cache)
+    self._decode = jit(
+      partial(programs.decode, graph, steps=sizes.steps_per_dispatch, sampling=sampling, share=sizes.share),
       donate_argnums=(1, 2),
       out_shardings=(cache, rows, whole),
     )
-    self._end = jax.jit(programs.end, donate_argnums=0, out_shardings=rows)
-    self._allocate = jax.jit(
-      lambda: (
-        empty_cache(model, self._rows, sizes.max_new_tokens),
-        empty_slots(self._rows),
-        empty_cache(model, self._prefixes, sizes.max_prompt_length),
-        empty_cache(model, sizes.prefill_width, sizes.max_prompt_length),
-      ),
-      out_shardings=(cache, rows, cache, pool),
+    self._end = jit(programs.end, donate_argnums=0, out_shardings=rows)
+    self._allocate = jit(
+      partial(_empty, model, sizes, self._rows, self._prefixes), out_shardings=(cache, rows, cache, pool)
     )
 
   def places(self) -> Places:
@@ -247,6 +243,15 @@ class Device:
     )
     identities = [(request.prompt.index, request.sample, request.prompt.attempt) for request, _ in placed]
     return new, _pad_rows(identities, (width, 3))
+
+
+def _empty(model: TransformerConfig, sizes: Sizes, rows: int, prefixes: int) -> tuple[Cache, Slots, Cache, Cache]:
+  return (
+    empty_cache(model, rows, sizes.max_new_tokens),
+    empty_slots(rows),
+    empty_cache(model, prefixes, sizes.max_prompt_length),
+    empty_cache(model, sizes.prefill_width, sizes.max_prompt_length),
+  )
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

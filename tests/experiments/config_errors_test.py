@@ -11,7 +11,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import config_entries, flags
+from experiments import arguments, config_entries
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines import collect, generative_reward, method_assembly
 from posttrain_jax.studies import ablation
@@ -20,7 +20,7 @@ from posttrain_jax.types import InputError
 DEFAULT = re.compile(r'flags\.run\(main, default="(\w+)"')
 PROGRAMS = {
   path.stem: match[1]
-  for path in sorted((flags._CONFIGS.parent / "experiments").glob("*.py"))
+  for path in sorted((arguments.CONFIGS.parent / "experiments").glob("*.py"))
   if (match := DEFAULT.search(path.read_text("utf-8")))
 }
 ROWS = ("best_of_8_sft",)
@@ -48,7 +48,7 @@ def default():
 
   def load(program, name=None):
     if (program, name) not in configs:
-      configs[program, name] = flags._load(str(flags._CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
+      configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
     return configs[program, name]
 
   return load

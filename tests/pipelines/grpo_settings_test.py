@@ -57,7 +57,11 @@ def test_config_json_is_a_config_again():
       "learner.tokens_per_micro_batch: 30, expected 0 (chosen) or at least 31, which",
     ),
     ({"eval.every": -1}, "eval.every: -1, expected at least 0"),
-    ({"optimizer.schedule": "cosine"}, "optimizer.decay_updates: 0, expected more than warmup_updates 5"),
+    (
+      {"optimizer.schedule": "cosine", "steps": 7, "learner.updates_per_step": 2},
+      "optimizer.decay_updates: 0, expected more than warmup_updates 5 for the cosine schedule; "
+      "optimizer.decay_updates=14 is the end of this run",
+    ),
     ({"rollout.sampling.temperature": 0.0}, "rollout.sampling.temperature: 0.0"),
   ],
 )

@@ -34,7 +34,16 @@ def test_a_model_without_a_layout_of_its_own_has_the_policys():
     ({"ptx.coefficient": -1.0}, "ptx.coefficient: -1.0, expected 0 (off) or more"),
     ({"learner.minibatches": 3}, "learner.minibatches: 3 does not divide rollout.groups = 64"),
     ({"eval.best": "heldout_average/avg@8"}, "eval.best: 'heldout_average/avg@8', expected SET/METRIC"),
-    ({"value.optimizer.schedule": "linear"}, "optimizer.decay_updates: 0"),
+    (
+      {"value.optimizer.schedule": "linear", "value.optimizer.warmup_updates": 5, "steps": 10, "learner.epochs": 3},
+      "value.optimizer.decay_updates: 0, expected more than warmup_updates 5 for the linear schedule; "
+      "value.optimizer.decay_updates=60 is the end of this run",
+    ),
+    (
+      {"optimizer.schedule": "cosine", "steps": 10, "learner.epochs": 3, "value.pretraining_steps": 2},
+      "optimizer.decay_updates: 0, expected more than warmup_updates 5 for the cosine schedule; "
+      "optimizer.decay_updates=48 is",
+    ),
   ],
 )
 def test_what_is_refused(changes, message):

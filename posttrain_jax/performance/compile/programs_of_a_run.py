@@ -34,8 +34,16 @@ from posttrain_jax.models.buckets import bucket, rows_per_batch
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.performance.compile.policy_programs import forward_flops, sampling, scoring, updates, widest_batch
-from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
+from posttrain_jax.performance.compile.policy_programs import (
+  forward_pass,
+  micro_batches_at_most,
+  sampling,
+  scoring,
+  updates,
+  widest_batch,
+)
+from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.dpo import DPOSettings
@@ -92,7 +100,8 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   )
   params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
-  forward = forward_flops(settings.rollout, policy.model, prompts=prompts)
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  forward = forward_pass(settings.rollout, policy.model, prompts=prompts, parts=micro_batches)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
   # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
   # update is on-policy and computes them itself.
@@ -154,7 +163,10 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
-  forward, value_forward = (forward_flops(settings.rollout, model, prompts=prompts) for model in (policy.model, scalar))
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  forward, value_forward = (
+    forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
+  )
   parts, count = settings.learner.minibatches, settings.learner.epochs * settings.learner.minibatches
   programs = {
     "old_logprobs": scoring(learner.scorer, params, batch, mesh, calls=parts, forward=forward, of="policy"),
@@ -169,7 +181,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
       (value.state, shapes(value.packed(value_batch))),
       value_mesh,
       count,
-      3 * value_forward,
+      as_update(value_forward),
       ("value", "value_optimizer"),
     ),
   }
@@ -179,7 +191,9 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   if settings.average.decay:
     arrays["average"] = params
     average = make_average(settings.average.decay, learner.shardings.params)
-    programs["average"] = Program(average, (params, params), mesh, 1, 0, ("policy", "average"))
+    programs["average"] = Program(
+      average, (params, params), mesh, 1, Copy(3 * bytes_per_device(params)), ("policy", "average")
+    )
   if settings.reward_model:
     reward = ModelReward(scalar, scalar_params, mesh=reward_mesh, abstract=True)
     arrays["reward"] = reward.params
@@ -212,14 +226,21 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
     pairs, batch_size=size, seed=0, prompt_length=prompt_length, answer_length=answer_length
   ).batch(0)
   answers = comparisons.answers.shape[1]
-  forward = flops.groups(
-    policy.model, prompts=size, answers=answers, prompt_length=prompt_length, answer_length=answer_length
+  forward = group_pass(
+    policy.model,
+    prompts=size,
+    prompt_length=prompt_length,
+    answers=answers,
+    answer_length=answer_length,
+    parts=settings.micro_batches,
   )
   params = learner.state.params
   batch = learner.split(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
   programs = {
-    "update": Program(learner.update, (learner.state, shapes(batch)), mesh, 1, 3 * forward, ("policy", "optimizer")),
+    "update": Program(
+      learner.update, (learner.state, shapes(batch)), mesh, 1, as_update(forward), ("policy", "optimizer")
+    ),
     # Called before the first step, with the parameters that training starts from.
     "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
   }
@@ -244,5 +265,5 @@ def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
   rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))
   given = [jax.ShapeDtypeStruct(shape, np.int32, sharding=reward.row_sharding) for shape in ((rows, width), (rows,))]
   calls = math.ceil(rollout.groups * rollout.group_size / rows)
-  forward = flops.forward(reward.config, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
+  forward = Pass(reward.config, PassKind.FORWARD, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
   return Program(score_rows, (reward.config, reward.params, *given), reward.mesh, calls, forward, ("reward",))
