@@ -65,8 +65,6 @@ class Scorer:
       compiler_options=AS_WRITTEN,
     )
     self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
-    )
-    self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
   def split(self, batch: Answers) -> Iterator[tuple[Any, Packing]]:
     """Cuts a batch of host arrays into updates; yields each with its packing."""
