@@ -102,8 +102,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.teacher = dict(path="")  # PATH_OR_NAME of the teacher; advantage="distillation" needs its logprobs
   config.learner = dict(
     updates_per_step=2,  # updates on a step's groups, divides `groups`; all but the first are off-policy and clipped
-    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
-    rows_per_prompt=1,  # rows that share a prompt's answers, each with a copy of the prompt; more for long answers
+    tokens_per_micro_batch=0,  # tokens that a device computes at a time, for its part of a batch; 0: chosen
     max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
   )
   config.optimizer = dict(  # AdamW; all counts are optimiser updates

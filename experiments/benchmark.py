@@ -37,6 +37,7 @@ _WORK = [
   absl_flags.DEFINE_float("temperature", 1.0, "of sampling; 0 is greedy"),
   absl_flags.DEFINE_integer("steps_per_dispatch", 16, "decode steps between two looks at what has finished"),
   absl_flags.DEFINE_integer("logprob_chunk", 1024, "most tokens whose logits the learner holds at a time"),
+  absl_flags.DEFINE_integer("tokens_per_micro_batch", 0, "tokens that the learner computes at a time; 0: chosen"),
   absl_flags.DEFINE_integer("runs", 5, "timed repetitions after the first call"),
   absl_flags.DEFINE_integer("seed", 0, "of weights, prompts and draws"),
 ]

@@ -21,7 +21,7 @@ class Work:
     model: the transformer; weights are random, which changes no cost.
     prompts: P, groups of a rollout or of an update.
     group: G, answers per prompt.
-    prompt_length: tokens of every prompt.
+    prompt_length: most tokens of a prompt; every prompt has as many if `mean_length` is 0 or the mode is a rollout.
     new_tokens: most tokens of an answer; every answer has as many if `mean_length` is 0.
     slots: S, answers drawn at the same time.
     mean_length: mean of the geometric distribution of lengths before the cap; 0: all answers run into the cap.
@@ -30,6 +30,7 @@ class Work:
     temperature: of sampling; 0 is greedy.
     steps_per_dispatch: decode steps before the host checks which answers have finished.
     logprob_chunk: most tokens whose logits the learner holds at a time.
+    tokens_per_micro_batch: tokens that the learner computes at a time on a device; 0: chosen.
     runs: timed repetitions after the first call, which compiles.
     seed: of weights, prompts and draws.
   """
@@ -45,6 +46,7 @@ class Work:
   temperature: float = 1.0
   steps_per_dispatch: int = 16
   logprob_chunk: int = 1024
+  tokens_per_micro_batch: int = 0
   runs: int = 5
   seed: int = 0
 

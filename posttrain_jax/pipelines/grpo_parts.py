@@ -99,7 +99,6 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   """
   rollout, objective, division, clock = settings.rollout, settings.objective, settings.division, Clock()
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
-  division.check(run.mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   wanted = "teacher_logprobs" in estimator.inputs
   teacher, digests = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)

@@ -17,8 +17,8 @@ def settings(module=tiny_dapo, **changes):
 
 
 def test_a_step_is_divided_into_updates():
-  found = settings(**{"rollout.groups": 12, "learner.updates_per_step": 3, "learner.micro_batches": 2})
-  assert found.division == Division(4, 2, 1)
+  found = settings(**{"rollout.groups": 12, "learner.updates_per_step": 3, "learner.tokens_per_micro_batch": 50})
+  assert found.division == Division(4, 50)
 
 
 def test_the_objective_knows_temperature_and_cap():
@@ -52,7 +52,10 @@ def test_config_json_is_a_config_again():
   ("changes", "message"),
   [
     ({"learner.updates_per_step": 3}, "learner.updates_per_step: 3 does not divide rollout.groups = 16"),
-    ({"learner.rows_per_prompt": 3}, "learner.rows_per_prompt: 3 does not divide rollout.group_size = 8"),
+    (
+      {"learner.tokens_per_micro_batch": 30},
+      "learner.tokens_per_micro_batch: 30, expected 0 (chosen) or at least 31, which",
+    ),
     ({"eval.every": -1}, "eval.every: -1, expected at least 0"),
     (
       {"optimizer.schedule": "cosine", "steps": 7, "learner.updates_per_step": 2},

@@ -4,7 +4,6 @@ import jax
 import pytest
 
 from configs import tiny_ppo
-from posttrain_jax.learner.division import Division
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -17,7 +16,7 @@ def settings(**changes):
 
 
 def test_a_step_is_divided_into_updates():
-  assert settings().division == Division(32, 1, 1)
+  assert settings().division.prompts_per_update == 32
 
 
 def test_a_model_without_a_layout_of_its_own_has_the_policys():

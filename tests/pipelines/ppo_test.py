@@ -183,7 +183,7 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
   [
     ({"learner.minibatches": 3}, "learner.minibatches: 3 does not divide rollout.groups = 16"),
     ({"learner.epochs": 0}, "learner.epochs: 0, expected at least 1"),
-    ({"learner.micro_batches": 2}, "do not divide"),
+    ({"learner.tokens_per_micro_batch": 2}, "learner.tokens_per_micro_batch: 2, expected 0"),
     ({"kl.coefficient": -0.1}, "kl.coefficient"),
     ({"gae.lam_critic": 1.5}, "gae.lam_critic: 1.5, expected 0 to 1"),
     ({"average.decay": 1.0}, "average.decay: 1.0"),

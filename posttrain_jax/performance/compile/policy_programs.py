@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
-from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch, pack_policy
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like
@@ -73,10 +73,11 @@ def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: 
   for name, on_policy, calls in (("update_on_policy", True, 1), ("update_off_policy", False, count - 1)):
     if calls:
       given = batch if on_policy else dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
-      (part,) = learner.scorer.split(given)
+      ((part, packing),) = learner.scorer.split(given)
+      update = pack_policy(part, packing)
       programs[name] = Program(
         learner.update[on_policy],
-        (learner.state, shapes(learner.with_text(part, 0))),
+        (learner.state, shapes(learner.with_text(update, 0))),
         learner.mesh,
         calls=calls,
         work=as_update(forward),
@@ -99,8 +100,14 @@ def scoring(
     forward: a forward pass over the batch.
     of: name of the parameters among the run's arrays.
   """
-  (part,) = scorer.split(batch)
-  return Program(scorer.program, (params, shapes(part)), mesh, calls=calls, work=forward, takes=(of,))
+  ((_, packing),) = scorer.split(batch)
+  return Program(scorer.program, (params, shapes(packing.forward())), mesh, calls=calls, work=forward, takes=(of,))
+
+
+def micro_batches_at_most(scorer: Scorer, batch: PolicyBatch) -> int:
+  """Returns the micro-batches of an update whose answers all reach the cap."""
+  ((_, packing),) = scorer.split(batch)
+  return packing.sizes.micro_batches
 
 
 def sampling(

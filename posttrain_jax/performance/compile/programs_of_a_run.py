@@ -34,7 +34,14 @@ from posttrain_jax.models.buckets import bucket, rows_per_batch
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.performance.compile.policy_programs import forward_pass, sampling, scoring, updates, widest_batch
+from posttrain_jax.performance.compile.policy_programs import (
+  forward_pass,
+  micro_batches_at_most,
+  sampling,
+  scoring,
+  updates,
+  widest_batch,
+)
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
 from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
@@ -86,7 +93,6 @@ def programs_of_run(
 
 def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   objective, division = settings.objective, settings.division
-  division.check(mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   count = settings.learner.updates_per_step
   learner = PolicyLearner(
@@ -94,7 +100,8 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   )
   params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
-  forward = forward_pass(settings.rollout, policy.model, prompts=prompts, parts=division.micro_batches)
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  forward = forward_pass(settings.rollout, policy.model, prompts=prompts, parts=micro_batches)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
   # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
   # update is on-policy and computes them itself.
@@ -118,8 +125,6 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   objective, division = settings.objective, settings.division
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
-  for each in (mesh, reference_mesh, value_mesh):
-    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
   learner = PolicyLearner(
@@ -158,9 +163,9 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
   forward, value_forward = (
-    forward_pass(settings.rollout, model, prompts=prompts, parts=division.micro_batches)
-    for model in (policy.model, scalar)
+    forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
   )
   parts, count = settings.learner.minibatches, settings.learner.epochs * settings.learner.minibatches
   programs = {
@@ -173,7 +178,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     ),
     "value_update": Program(
       value.update,
-      (value.state, shapes(value.split(value_batch))),
+      (value.state, shapes(value.packed(value_batch))),
       value_mesh,
       count,
       as_update(value_forward),

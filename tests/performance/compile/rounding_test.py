@@ -81,7 +81,7 @@ def test_a_sum_that_is_used_before_it_is_rounded_is_found():
 @pytest.mark.parametrize("remat", [Remat.NONE, Remat.FULL])
 def test_on_a_tpu_every_sum_of_the_residual_stream_is_rounded(remat):
   model = dataclasses.replace(MODEL, compute_dtype="bfloat16", remat=remat, unroll=2, head_dim=128)
-  mesh, division = make_mesh({}, topology.devices("v5e:2x2")[:1]), Division(P, 1, 1)
+  mesh, division = make_mesh({}, topology.devices("v5e:2x2")[:1]), Division(P, 256)
   objective, optimizer = make_objective(), make_optimizer_config()
   learner = PolicyLearner(model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
   params, batch = learner.state.params, make_batch()
