@@ -5,7 +5,6 @@ read together; such a copy of a prompt has one of P rows, by which a decode step
 the same device; a prompt whose answers run on several devices has a copy on each.
 """
 
-import collections
 import dataclasses
 import heapq
 from collections.abc import Iterator
@@ -119,8 +118,8 @@ class Places:
   def take(self, request: Request) -> Place | None:
     """Assigns a place to a request.
 
-    A shard that holds a copy of the prompt comes first, then the one that has most free slots. Some pages stay free for
-    the answers that run, so that the next dispatches need not stop one of them.
+    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages
+    that running answers need for one more dispatch stay free, so that it need not stop one of them.
 
     Returns:
       the place; None if no shard has a free slot, room for the prompt, and pages for the answer's beginning.
@@ -128,12 +127,11 @@ class Places:
     group, part = request.group, request.sample // self._share
     length = len(request.prompt.tokens) - 1  # the last prompt token is the first that a slot feeds to the model
     own, of_prompt = self._needed(request), pages_for(length, self._pages.page)
-    reserve = collections.Counter(each.shard for each in self.running.values())
 
     def fits(shard: int) -> bool:
       has_copy = (shard, group, part) in self.copies
-      pages = own + (0 if has_copy else of_prompt) + reserve[shard] * pages_for(self._steps, self._pages.page)
-      return bool(has_copy or self._free_rows[shard]) and pages <= self._pages.free(shard)
+      left = self._pages.free(shard) - own - (0 if has_copy else of_prompt)
+      return bool(has_copy or self._free_rows[shard]) and left >= 0 and left >= self._reserve(shard, left)
 
     candidates = [shard for shard, slots in enumerate(self._free_slots) if slots and fits(shard)]
     if not candidates:
@@ -193,6 +191,18 @@ class Places:
       heapq.heappush(self._free_rows[has.shard], copy.row)
       self._pages.give_back(has.shard, copy.pages)
 
-  def _needed(self, request: Request) -> int:
-    """Counts the pages that an answer needs until the end of the next dispatch."""
-    return pages_for(min(request.drawn + self._steps, self._cap), self._pages.page)
+  def _needed(self, request: Request, dispatches: int = 1) -> int:
+    """Counts the pages that an answer needs until the end of the next dispatch, or of more."""
+    return pages_for(min(request.drawn + dispatches * self._steps, self._cap), self._pages.page)
+
+  def _reserve(self, shard: int, left: int) -> int:
+    """Counts the pages that a shard's answers need for the dispatch after the next.
+
+    If `left` is enough for any answers, it does not count and returns 0.
+    """
+    most = 2 * pages_for(self._steps, self._pages.page) + 1
+    if most * len(self.running) <= left:
+      return 0
+    return sum(
+      max(0, self._needed(request, 2) - len(has.pages)) for request, has in self.running.items() if has.shard == shard
+    )

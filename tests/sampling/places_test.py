@@ -58,12 +58,19 @@ def test_a_copy_is_kept_until_its_last_answer_ends():
 
 
 def test_an_answer_begins_if_pages_are_left_for_those_that_run():
-  """Of 8 pages, an answer and its prompt take 3. One stays free for each answer that runs."""
+  """Of 8 pages, an answer and its prompt take 3. One stays free for each answer that may grow."""
   places = new_places(per_shard=8)
   assert places.take(request(0, 0))
   assert places.take(request(1, 0))  # 3 + 1 of 5 free pages
   assert places.take(request(2, 0)) is None and places.take(request(0, 1)) is None
   assert new_places(per_shard=3).take(request(0, 0))  # alone, it needs no reserve
+
+
+def test_a_pool_for_the_longest_answers_lets_all_slots_run():
+  """Answers of at most 4 tokens have one page from the beginning and need no more."""
+  places = new_places(per_shard=6 + 2 * 2, cap=4)
+  assert all(places.take(request(sample // 3, sample % 3)) for sample in range(6))
+  assert (places.free, places.pages_in_use) == (0, 10)
 
 
 def test_a_resumed_answer_gets_pages_for_all_its_tokens():
