@@ -54,6 +54,7 @@ def run(
   default: str,
   *,
   needs_workdir: bool = True,
+  recipe: bool = False,
   replays: bool = False,
   distributed: bool = False,
   argv: Sequence[str] | None = None,
@@ -64,18 +65,21 @@ def run(
     main: called with the locked config and the `--workdir` as given (None without one).
     default: which of configs/*.py stands in for `--config`, such as "tiny_dapo".
     needs_workdir: whether it is an error to leave `--workdir` out.
+    recipe: whether the file is a recipe, given by `--recipe` instead; then `main` gets the file, as FILE.py[:arg], and
+      the names that it defines, too.
     replays: whether there is a flag `--replay=DIR`, which becomes the config's field `replay`.
     distributed: whether there are the flags of a job of several processes, which are joined before `main` is called.
     argv: program name and arguments; None is the process's own.
   """
 
   def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
-    if _option(args, "config") is None:
-      args = [args[0], f"--config={_CONFIGS / default}.py", *args[1:]]
-    args = [_expanded(arg) for arg in args]
-    file = _option(args, "config")
-    base = _load(file)
-    args, notes = config_entries.apply(_without_option(args, "config"), base)
+    option = "recipe" if recipe else "config"
+    if _option(args, option) is None:
+      args = [args[0], f"--{option}={_CONFIGS / default}.py", *args[1:]]
+    args = [_expanded(arg, option) for arg in args]
+    file = _option(args, option)
+    base, names = _load(file, option)
+    args, notes = config_entries.apply(_without_option(args, option), base)
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
     if replays:
       flags.DEFINE_string("replay", None, "workdir of a run whose stored groups are trained on, without sampling")
@@ -86,7 +90,7 @@ def run(
       flags.DEFINE_integer("process", None, "which of them this is, from 0 on, where JAX does not know", lower_bound=0)
     if _wants_help(args):
       more = (" [--replay=DIR]" if replays else "") + (" [--distributed]" if distributed else "")
-      _print_help(f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base, file)
+      _print_help(f"--{option}=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}", base, file)
     _check_overrides(args, base)
     try:
       config_flags.DEFINE_config_dict("config", copy.deepcopy(base), "experiment, FILE.py[:arg]", sys_argv=list(args))
@@ -105,7 +109,8 @@ def run(
         )
       flags.FLAGS.config.replay = flags.FLAGS.replay
     workdir = flags.FLAGS.workdir
-    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir"))
+    more = (file, names) if recipe else ()
+    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir")), *more
 
   def joined(*arguments) -> None:
     given = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
@@ -134,6 +139,7 @@ def run_plain(main: Callable[[], None], *, argv: Sequence[str] | None = None) ->
 
 def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], argv: Sequence[str] | None) -> NoReturn:
   def parse_or_exit(args: Sequence[str]) -> tuple:
+    _keep_compiled_programs()  # before a config file may import JAX
     try:
       return parse(args)
     except (_UsageError, config_entries.EntryError, flags.Error) as error:
@@ -144,7 +150,6 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
 
   def main_or_exit(arguments: tuple) -> None:
     messages.print_plainly()
-    _keep_compiled_programs()
     try:
       main(*arguments)
     except Preempted as error:
@@ -230,13 +235,13 @@ def _look_for_modules_in(folder: str) -> None:
     sys.path.append(os.path.abspath(folder))
 
 
-def _expanded(arg: str) -> str:
+def _expanded(arg: str, option: str) -> str:
   """Expands `~` in --config=FILE.py[:arg], which the shell leaves, and finds the package's own configs/NAME.py."""
-  match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
+  match = re.fullmatch(rf"(--?{option}=)([^:]*)(.*)", arg, re.DOTALL)
   if match is None:
     return arg
-  local_path(match[2] + match[3], "--config")  # refuses gs://
-  file = local_path(match[2], "--config")
+  local_path(match[2] + match[3], f"--{option}")  # refuses gs://
+  file = local_path(match[2], f"--{option}")
   own = _CONFIGS.parent / file
   if not file.exists() and file.parts[:1] == (_CONFIGS.name,) and own.is_file():
     file = own  # the package's own config, named as in the documentation, from another directory
@@ -258,17 +263,17 @@ def _keep_compiled_programs() -> None:
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-def _load(argument: str) -> ml_collections.ConfigDict:
-  """Loads the config of `FILE.py[:arg]` without overrides.
+def _load(argument: str, option: str = "config") -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """Loads `FILE.py[:arg]`: its config without overrides, and the names that it defines.
 
   absl would wrap what the file raises into long messages.
   """
   path, *arg = argument.split(":", 1)
   path = os.path.expanduser(path)
   if os.path.isdir(path):
-    raise _UsageError(f"--config={argument}: {path} is a directory, expected a file FILE.py")
+    raise _UsageError(f"--{option}={argument}: {path} is a directory, expected a file FILE.py")
   if not os.path.isfile(path):
-    raise _UsageError(f"--config={argument}: there is no file {path}")
+    raise _UsageError(f"--{option}={argument}: there is no file {path}")
   _look_for_modules_in(os.getcwd())
   _look_for_modules_in(os.path.dirname(path))
   try:
@@ -284,7 +289,7 @@ def _load(argument: str) -> ml_collections.ConfigDict:
     raise _UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise _UsageError(f"{path}: get_config returned {type(config).__name__}, expected ml_collections.ConfigDict")
-  return config
+  return config, module
 
 
 def _flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:

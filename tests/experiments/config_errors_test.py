@@ -48,7 +48,7 @@ def default():
 
   def load(program, name=None):
     if (program, name) not in configs:
-      configs[program, name] = flags._load(str(flags._CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
+      configs[program, name] = flags._load(str(flags._CONFIGS / f"{name or PROGRAMS[program]}.py"))[0].unlock()
     return configs[program, name]
 
   return load
