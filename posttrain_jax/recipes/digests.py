@@ -69,13 +69,14 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
   A change of an earlier stage counts last, since it is named with that stage.
   """
-  names = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+  texts = [{name: json.dumps(value) for name, value in each.items()} for each in (before, now)]  # NaN is equal to NaN
+  names = [name for name in dict.fromkeys([*now, *before]) if texts[0].get(name) != texts[1].get(name)]
   for name in sorted(names, key=lambda name: name.startswith("inputs.")):
     if name == "source":
       return "its function has changed"
     if name.startswith("inputs."):
       return f"{name.removeprefix('inputs.')} has changed"
-    was, found = (json.dumps(each[name]) if name in each else "absent" for each in (before, now))
+    was, found = (each.get(name, "absent") for each in texts)
     return f"{name.removeprefix('config.')} was {was}, is {found}"
   return ""
 

@@ -6,6 +6,7 @@ to a prompt the best stands above the worst.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -20,7 +21,7 @@ from posttrain_jax.local_path import local_path
 from posttrain_jax.pipelines.collect import COUNTS, PAIRS
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.rewards.worker_main import load_function
+from posttrain_jax.rewards.worker_main import LoadError, load_function
 from posttrain_jax.rollouts.candidates import best_over_worst
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -65,9 +66,7 @@ def check(config: ConfigDict) -> None:
   Raises:
     InputError: if a field is unknown, missing or of another type, or if the rater cannot be loaded.
   """
-  settings = parse(ComparisonOfPolicies, config)
-  if settings.rater:
-    load_function(settings.rater, settings.rater_options)
+  _rater(parse(ComparisonOfPolicies, config))
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
@@ -92,7 +91,7 @@ def prefer(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
     InputError: if candidates are missing, if the policies answered other prompts, or if no pair is left.
   """
   settings = parse(ComparisonOfPolicies, config)
-  rate = load_function(settings.rater, settings.rater_options) if settings.rater else None
+  rate = _rater(settings)
   read = {name: _candidates(each.path) for name, each in settings.policies.items()}
   first = next(iter(read))
   for name, found in read.items():
@@ -115,6 +114,16 @@ def prefer(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
   atomic_files.write_text(folder / PAIRS, "".join(json.dumps(row) + "\n" for row in rows))
   atomic_files.write_text(folder / COUNTS, json.dumps(counts, indent=2) + "\n")
   return counts
+
+
+def _rater(settings: ComparisonOfPolicies) -> Callable | None:
+  if not settings.rater:
+    return None
+  try:
+    rate = load_function(settings.rater, settings.rater_options)
+  except LoadError as error:
+    raise InputError(f"rater: {settings.rater}: {error}") from None
+  return functools.partial(rate, **settings.rater_options)
 
 
 def _candidates(path: str) -> list[Candidates]:

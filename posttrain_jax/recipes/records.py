@@ -61,9 +61,7 @@ def read(directory: pathlib.Path, stage: str) -> StageRecord | None:
 
 def write(directory: pathlib.Path, stage: str, record: StageRecord) -> None:
   """Writes or replaces a stage's record."""
-  atomic_files.write_text(
-    _file(directory, stage), json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
-  )
+  atomic_files.write_text(_file(directory, stage), json.dumps(dataclasses.asdict(record), indent=2) + "\n")
 
 
 def outputs(directory: pathlib.Path, stage: Stage) -> dict[str, str]:
