@@ -56,7 +56,7 @@ class Effort:
     return dataclasses.asdict(self) | {"rows": dict(self.rows)}
 
 
-def counted(folder: pathlib.Path, estimate: Effort) -> Effort:
+def counted(folder: pathlib.Path, estimate: Effort, metrics: Mapping[str, Any]) -> Effort:
   """Returns the effort of a stage that has ended, from its metrics.jsonl.
 
   Where nothing is counted the estimate stands.
@@ -64,9 +64,10 @@ def counted(folder: pathlib.Path, estimate: Effort) -> Effort:
   Args:
     folder: the stage's.
     estimate: made before it ran.
+    metrics: what its runner returned, where it has no metrics.jsonl: "tokens_generated" is read.
   """
   if not (folder / METRICS_FILE).exists():
-    return estimate
+    return estimate.with_tokens(generated=metrics.get("tokens_generated"), trained=None)
   records = read_metrics(folder)
   examples = next((record["data/examples"] for record in records if "data/examples" in record), None)
   examples = next((record["data/comparisons"] for record in records if "data/comparisons" in record), examples)

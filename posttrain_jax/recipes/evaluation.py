@@ -82,5 +82,6 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)
     journal = stack.enter_context(Journal(directory.path, tensorboard=False))
-    journal.write(0, metrics)
+    drawn = sum(int(group.lengths.sum()) for each in groups.values() for group in each)  # without greedy answers
+    journal.write(0, {**metrics, "sampling/tokens_generated": drawn})
     journal.write_rollouts(0, [{"step": 0, **each} for each in sampled_records(groups, run.policy.tokenizer.decode)])

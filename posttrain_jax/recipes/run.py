@@ -119,7 +119,7 @@ def _run_stage(
     finished=True,
     outputs=records.outputs(directory, stage),
     metrics=metrics,
-    effort=counted(folder, from_json(record.estimate)).to_json(),
+    effort=counted(folder, from_json(record.estimate), metrics).to_json(),
     seconds=round(record.seconds + time.perf_counter() - start, 2),
   )
   records.write(directory, stage.name, ended)

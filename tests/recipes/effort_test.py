@@ -19,19 +19,20 @@ def test_flops_are_in_proportion_to_tokens():
 
 def test_tokens_of_rollouts_are_counted(tmp_path):
   metrics(tmp_path, {}, *[{"sampling/tokens_generated": 30, "sampling/tokens_trained": 20}] * 2)
-  found = counted(tmp_path, ESTIMATE)
+  found = counted(tmp_path, ESTIMATE, {})
   assert (found.examples, found.generated, found.trained, found.sampling_flops) == (10, 60, 40, 600.0)
 
 
 def test_tokens_of_given_data_are_counted(tmp_path):
   metrics(tmp_path, {"data/examples": 8, "tokens": 30.0}, {"tokens": 45.0})
-  assert (counted(tmp_path, ESTIMATE).examples, counted(tmp_path, ESTIMATE).trained) == (8, 75)
+  assert (counted(tmp_path, ESTIMATE, {}).examples, counted(tmp_path, ESTIMATE, {}).trained) == (8, 75)
   metrics(tmp_path, {"data/comparisons": 6})
-  assert counted(tmp_path, ESTIMATE).examples == 6 and counted(tmp_path, ESTIMATE).trained == 50
+  assert counted(tmp_path, ESTIMATE, {}).examples == 6 and counted(tmp_path, ESTIMATE, {}).trained == 50
 
 
 def test_where_nothing_is_counted_the_estimate_stands(tmp_path):
-  assert counted(tmp_path, ESTIMATE) == ESTIMATE
+  assert counted(tmp_path, ESTIMATE, {"rows": 3}) == ESTIMATE
+  assert counted(tmp_path, ESTIMATE, {"tokens_generated": 30}).generated == 30
 
 
 def test_json_comes_back():

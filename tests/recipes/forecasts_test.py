@@ -36,17 +36,15 @@ def forward(config, prompts, answers):
 
 def test_supervised_rows_are_measured_where_they_exist(tmp_path):
   file = tmp_path / "rows.jsonl"
-  file.write_text(
-    json.dumps({"prompt": "1+2=", "completion": "3"}) + "\n" + json.dumps({"prompt": "1+2=", "completion": "5"}) + "\n"
-  )
-  config = small(
-    tiny_sft, steps=0, epochs=3, batch_size=2, demonstrations__path=str(file), demonstrations__packed=False
-  )
+  rows = [{"prompt": "1+2=", "completion": answer} for answer in "35"]
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  config = small(tiny_sft, steps=0, epochs=3, batch_size=2, demonstrations__path=str(file))
+  config.demonstrations.packed = False
   found = forecasts.supervised(config, KNOWN)
-  # Three steps of two rows; an answer is a digit and the end token, after four tokens of the prompt.
+  # Three steps of two rows; an answer is a digit and the end token, after the tokens "1", "+2" and "=".
   assert (found.examples, found.trained) == (2, 3 * 2 * 2)
   model = KNOWN.model(config.model).model
-  assert found.training_flops == 3 * flops.forward(model, tokens=36, pairs=108, logits=12)
+  assert found.training_flops == 3 * flops.forward(model, tokens=30, pairs=75, logits=12)
 
 
 def test_supervised_rows_that_do_not_exist_yet(tmp_path):
@@ -65,9 +63,8 @@ def test_comparisons():
   assert found.examples == 18  # six difficulties
   assert found.training_flops == 3 * forward(config, 40, 2)
   config = small(tiny_dpo, steps=10, batch_size=4, preferences__held_out=0.0, preferences__per_difficulty=3)
-  assert forecasts.preference_optimization(config, KNOWN).training_flops == 3 * forward(config, 40, 2) + forward(
-    config, 18, 2
-  )
+  found = forecasts.preference_optimization(config, KNOWN)
+  assert found.training_flops == 3 * forward(config, 40, 2) + forward(config, 18, 2)  # the reference scores each once
 
 
 def test_rollouts():
@@ -89,11 +86,8 @@ def test_collections():
   found = forecasts.collection(config, KNOWN)
   assert (found.examples, found.generated, found.sampling_flops) == (12, 96 * ANSWERED, forward(config, 12, 8))
   assert found.rows == {"demonstrations.jsonl": 12, "pairs.jsonl": 12}
-  distilled = small(tiny_distillation, prompts__per_difficulty=2)
-  assert (
-    forecasts.collection(distilled, KNOWN).rows["demonstrations.jsonl"]
-    == 2 * forecasts.collection(distilled, KNOWN).examples
-  )
+  distilled = forecasts.collection(small(tiny_distillation, prompts__per_difficulty=2), KNOWN)
+  assert distilled.rows["demonstrations.jsonl"] == 2 * distilled.examples > 0
   edited = forecasts.collection(small(tiny_edited, edited__per_difficulty=2), KNOWN)
   assert (edited.examples, edited.generated, edited.rows["pairs.jsonl"]) == (12, 0, 36)
 
