@@ -1,4 +1,4 @@
-"""Runs a recipe: a list of stages from a base model to an assistant, each one of the pipelines.
+"""Runs a recipe: a list of stages from a base model to an assistant.
 
     python -m experiments.recipe --recipe=configs/recipes/NAME.py[:arg] --config.FIELD=value --workdir=DIR
 

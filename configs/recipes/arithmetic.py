@@ -1,4 +1,4 @@
-"""Makes a tiny transformer better at chain arithmetic in rounds, in the manner of Llama 3 (2407.21783).
+"""Makes a tiny transformer better at chain arithmetic in rounds, as Llama 3 (2407.21783) does.
 
     python -m experiments.recipe --recipe=configs/recipes/arithmetic.py --workdir=runs/arithmetic
 

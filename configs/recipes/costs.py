@@ -1,4 +1,4 @@
-"""Holds the price list of all recipes: minutes of people for labels, and chips with their prices.
+"""Holds the price list of all recipes: people's minutes for labels, and chips.
 
 Prices are rounded list prices on demand for one chip; they change, so put in your own. The chapter's DeepSeek-V3 counts
 2 dollars for an hour of an H800.

@@ -1,4 +1,4 @@
-"""Averages the parameters of models, or takes one checkpoint of a run as a model of its own.
+"""Averages the parameters of models, or chooses one checkpoint of a run.
 
 Llama 3 (2407.21783, section 4.1.5) averages models of several data sets and hyperparameters in every stage. With one
 model this chooses: the best checkpoint of a run (an epoch of SFT), or the moving average of PPO's policy.
@@ -70,7 +70,9 @@ def check(config: ConfigDict) -> None:
 
 
 def average(config: ConfigDict, folder: pathlib.Path) -> dict[str, str | int]:
-  """Writes the weighted average of models, computed in float64, as a workdir that can be loaded by its path.
+  """Writes the weighted average of models as a workdir, which can be loaded by its path.
+
+  It is computed in float64.
 
   Args:
     config: a record `AverageOfModels`.

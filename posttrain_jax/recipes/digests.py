@@ -65,7 +65,7 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-  """Names the first of the things that a stage depends on that differs; empty if none does.
+  """Names the first difference between what a stage depended on and depends on; empty without one.
 
   A change of an earlier stage counts last, since it is named with that stage.
   """
@@ -131,7 +131,7 @@ def _read(fields: Mapping[str, Any], inputs: Mapping[str, Output | str]) -> Iter
 
 
 def _flat(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """Yields (dotted name, JSON value) of each field of a config; an empty group is a value."""
+  """Yields (dotted name, JSON value) of each field; an empty group is a value."""
   for name, value in section.items():
     if isinstance(value, ConfigDict | Mapping) and len(value):
       yield from _flat(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""Knows what earlier stages of a recipe will make, so that later ones can be estimated before anything runs."""
+"""Knows what earlier stages will make, so that later ones can be estimated before anything runs."""
 
 import pathlib
 import re
@@ -29,7 +29,9 @@ class Expected(NamedTuple):
 
 
 class Forecast:
-  """Answers how many rows a file has and how large a model is, also of those that do not exist yet.
+  """Answers how many rows a file has and how large a model is.
+
+  Both may be what an earlier stage will make.
 
   Attributes:
     fill: expected length of answers and rows, as a share of their limit.
@@ -82,7 +84,7 @@ class Forecast:
 
 
 def named_sizes(path: str) -> TransformerConfig | None:
-  """Returns the sizes of a public model by its name; None if the path is something else."""
+  """Returns the sizes of a public model by its name; None for another path."""
   if pathlib.Path(path).exists():
     return None
   known = re.sub(r"\W", "_", path.lower())

@@ -35,6 +35,18 @@ def supervised(config: ConfigDict, forecast: Forecast) -> Effort:
   return Effort(examples=examples, trained=answered, training_flops=3 * forward)
 
 
+def judgements(config: ConfigDict, forecast: Forecast) -> Effort:
+  """Estimates the training of a generative reward model, whose rows are judgements of answers."""
+  model, _ = forecast.model(config.model)
+  section = config.demonstrations
+  examples = forecast.count(section.path) if section.path else _problems(section) * section.copies
+  length = forecast.length(section.row_length)
+  per_row = section.row_length / length if section.packed else 1.0
+  tokens = round(_steps(config, examples / per_row) * config.batch_size * per_row * length)
+  forward = flops.forward(model, tokens=tokens, pairs=round(tokens * length / 2), logits=tokens)
+  return Effort(examples=examples, trained=tokens, training_flops=3 * forward)
+
+
 def reward_model(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates the training of a reward model."""
   model, _ = forecast.model(config.model)
@@ -106,7 +118,7 @@ def nothing(config: ConfigDict, forecast: Forecast) -> Effort:
 
 
 def model_of(config: ConfigDict, forecast: Forecast) -> Expected:
-  """Returns what is known of the model that a stage will make: it is like the one that it starts from."""
+  """Returns what is known of a stage's model, which is like the one before it."""
   return forecast.model(config.model if "model" in config else next(iter(config.models.values())))
 
 

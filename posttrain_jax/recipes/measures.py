@@ -1,4 +1,4 @@
-"""Compares the models of a recipe's stages: a table and a picture, stage by measure, with 95 % intervals."""
+"""Compares the models of a recipe's stages by all measures, as a table and a picture."""
 
 import pathlib
 import re
@@ -48,7 +48,7 @@ def measures(stages: Sequence[Stage], metrics: Mapping[str, Mapping[str, Any]]) 
 
 
 def columns(found: Measures) -> list[str]:
-  """Returns the names of all measures; of pass@k for several k only the largest of each set."""
+  """Returns the names of all measures; of a set's pass@k only the largest k."""
   names = list(dict.fromkeys(name for each in found.values() for name in each))
   largest: dict[str, int] = {}
   for name in names:

@@ -34,7 +34,7 @@ def metrics_of(folder: pathlib.Path, returned: Mapping[str, Any] | None) -> dict
 
 
 def measured_model(stage: Stage) -> str:
-  """Returns the name under which a stage's measures stand: that of the stage whose model it measures.
+  """Returns the name of the stage whose model a stage measures.
 
   A stage that trains measures its own model. A model from outside the recipe is "base".
   """

@@ -1,4 +1,4 @@
-"""Compiles the programs of a recipe's stages for a topology, in place of a run that takes too many chips."""
+"""Compiles the programs of a recipe's stages for a topology, in place of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,7 +51,7 @@ def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str],
 
 
 def with_base(stage: Stage, known: Mapping[str, Stage]) -> ConfigDict:
-  """Returns a stage's config with the name of the base model that its own model comes from."""
+  """Returns a stage's config with the name of the base model in it."""
   config = stage.config.copy_and_resolve_references().unlock()
   for field, given in stage.inputs.items():
     *groups, last = field.split(".")

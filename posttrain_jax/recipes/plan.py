@@ -1,4 +1,4 @@
-"""Decides which stages of a recipe run: those that are new, changed or unfinished, and all that depend on them."""
+"""Decides which stages run: new, changed and unfinished ones, and all that depend on them."""
 
 import dataclasses
 import enum
@@ -100,7 +100,7 @@ def make_room(planned: Sequence[Planned], directory: pathlib.Path) -> list[str]:
 
 
 def unknown_stages(stages: Sequence[Stage], directory: pathlib.Path) -> list[str]:
-  """Returns the names of stages that have a record in a directory and are in the recipe no more."""
+  """Returns the names of stages with a record that are not in the recipe any more."""
   names = {stage.name for stage in stages}
   kept = sorted(file.name.removesuffix(".stage.json") for file in directory.glob("*.stage.json"))
   return [name for name in kept if name not in names]

@@ -28,7 +28,7 @@ from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ComparedAnswers:
+class PolicyAnswers:
   """Names the candidates of one policy.
 
   Attributes:
@@ -49,7 +49,7 @@ class ComparisonOfPolicies:
     rater_options: keyword arguments of the rater.
   """
 
-  policies: Mapping[str, ComparedAnswers]
+  policies: Mapping[str, PolicyAnswers]
   rater: str
   rater_options: Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Prices the work of stages: people's hours for labels, accelerator hours and their cost by kind of chip."""
+"""Prices the work of stages: people's hours for labels, and hours of chips."""
 
 import dataclasses
 from collections.abc import Mapping

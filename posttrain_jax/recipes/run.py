@@ -1,4 +1,4 @@
-"""Runs a recipe: plans its stages, says what they will cost, runs what is not finished, and writes the report.
+"""Runs a recipe: plans and prices its stages, runs what is not finished, writes the report.
 
 All stages run in this process, so that equal programs are compiled once. A recipe's directory has a folder for each
 stage, its record beside it (`recipes.records`), and report.html. After a kill the same command goes on: within a stage
@@ -112,7 +112,8 @@ def _run_stage(
   except (InputError, Preempted) as error:
     seconds = record.seconds + time.perf_counter() - start
     records.write(directory, stage.name, dataclasses.replace(record, seconds=round(seconds, 2)))
-    raise type(error)(f"stage {stage.name}: {error}") from error
+    kind = Preempted if isinstance(error, Preempted) else InputError
+    raise kind(f"stage {stage.name}: {error}") from error
   metrics = outcome.metrics_of(folder, returned)
   ended = dataclasses.replace(
     record,

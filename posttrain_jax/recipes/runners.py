@@ -32,7 +32,7 @@ def _training(
   forecast: Callable[[ConfigDict, Forecast], Effort],
   *files: str,
 ) -> Runner:
-  """Makes the runner of a pipeline that trains a model; `record` names the record that its config fills."""
+  """Makes the runner of a pipeline that trains; `record` chooses the record that its config fills."""
 
   def run(config: ConfigDict, folder: pathlib.Path) -> None:
     train(config, str(folder))
@@ -59,7 +59,7 @@ def _dpo_record(config: ConfigDict) -> type:
 SFT = _training("sft", sft.train, lambda config: SFTSettings, forecasts.supervised)
 REWARD_MODEL = _training("reward_model", reward_model.train, lambda config: RewardModelSettings, forecasts.reward_model)
 GENERATIVE_REWARD = _training(
-  "generative_reward", generative_reward.train, lambda config: GenerativeRewardSettings, forecasts.nothing
+  "generative_reward", generative_reward.train, lambda config: GenerativeRewardSettings, forecasts.judgements
 )
 DPO = _training("dpo", dpo.train, _dpo_record, forecasts.preference_optimization)
 # Policy from its own answers; rollouts/ has the sampled answers.

@@ -1,4 +1,4 @@
-"""Writes the tables of a recipe: estimated work and cost of each stage, and what it took in the end."""
+"""Writes the tables of a recipe: estimated and actual work and cost of each stage."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def as_text(table: Table) -> str:
 
 
 def number(value: float) -> str:
-  """Formats a quantity with three significant digits, such as "0.0012", "3.14" or "1,250"; 0 is a dash."""
+  """Formats a quantity with three significant digits; 0 is a dash."""
   if not value:
     return "–"
   if not math.isfinite(value):

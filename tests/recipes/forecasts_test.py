@@ -8,6 +8,7 @@ from configs import (
   tiny_distillation,
   tiny_dpo,
   tiny_edited,
+  tiny_generative_reward,
   tiny_online_dpo,
   tiny_ppo,
   tiny_reward_model,
@@ -55,6 +56,15 @@ def test_supervised_rows_that_do_not_exist_yet(tmp_path):
   assert forecasts.supervised(config, known).trained == 40 * ANSWERED
   config.demonstrations.limit = 16
   assert forecasts.supervised(config, known).examples == 16
+
+
+def test_judgements():
+  config = small(tiny_generative_reward, steps=3, epochs=0, batch_size=2)
+  config.demonstrations.update(per_difficulty=2, copies=3, row_length=64, packed=True)
+  found = forecasts.judgements(config, KNOWN)
+  assert (found.examples, found.trained) == (36, 3 * 2 * 64)  # packed rows are full
+  config.demonstrations.packed = False
+  assert forecasts.judgements(config, KNOWN).trained == 3 * 2 * 32
 
 
 def test_comparisons():
