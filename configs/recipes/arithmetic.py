@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import tiny_collect, tiny_dpo, tiny_reward_model, tiny_sft
 from configs.recipes.costs import costs
 from posttrain_jax.recipes import average, evaluation
-from posttrain_jax.recipes.recipe import Stage
+from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, COLLECT, DPO, EVALUATE, REWARD_MODEL, SFT
 
 
@@ -47,24 +47,23 @@ def get_config(arg: str = "") -> ConfigDict:
   for name in ("reward_model", "collect", "dpo"):
     config[name].warmup.steps = 0  # each starts from a model of the recipe
   for name in ("sft", "reward_model", "chosen", "dpo"):
-    config[name].logging.tensorboard = False
+    config[name].logging.update(tensorboard=False, console={"loss": "loss"})
   return config
 
 
 def get_stages(config: ConfigDict) -> list[Stage]:
-  for name in ("sft", "reward_model", "collect", "chosen", "dpo", "measures"):
-    with config[name].unlocked():
-      config[name].seed = config.seed
+  def own(name: str) -> ConfigDict:
+    return seeded(config[name], config.seed)
 
   def measured(model: Stage) -> Stage:
-    return Stage(f"{model.name}_measures", run=EVALUATE, config=config.measures, inputs={"model.path": model.model})
+    return Stage(f"{model.name}_measures", run=EVALUATE, config=own("measures"), inputs={"model.path": model.model})
 
   base = {"model.path": config.base} if config.base else {}
-  first = Stage("first", run=SFT, config=config.sft, inputs=base, labels="demonstration")
+  first = Stage("first", run=SFT, config=own("sft"), inputs=base, labels="demonstration")
   reward = Stage(
     "reward_model",
     run=REWARD_MODEL,
-    config=config.reward_model,
+    config=own("reward_model"),
     inputs={"model.path": first.model},
     labels="comparison",
   )
@@ -74,19 +73,19 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     answers = Stage(
       f"answers_{number}",
       run=COLLECT,
-      config=config.collect,
+      config=own("collect"),
       inputs={"model.path": best.model, "reward_model": reward.model},
     )
     chosen = Stage(
       f"sft_{number}",
       run=SFT,
-      config=config.chosen,
+      config=own("chosen"),
       inputs={"model.path": first.model, "demonstrations.path": answers.file("demonstrations.jsonl")},
     )
     preferred = Stage(
       f"dpo_{number}",
       run=DPO,
-      config=config.dpo,
+      config=own("dpo"),
       inputs={"model.path": chosen.model, "preferences.path": answers.file("pairs.jsonl")},
     )
     best = Stage(

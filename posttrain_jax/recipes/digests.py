@@ -25,6 +25,7 @@ from posttrain_jax.types import InputError
 
 # Fields by whose name a config says what it reads. The value of `function` is MODULE:FUNCTION or FILE.py:FUNCTION.
 _READ, _FUNCTIONS = ("path", "reward_model", "replay"), ("function", "rater")
+_DATA = (".jsonl", ".json", ".gz", ".py")
 # Groups of fields that change no result.
 _FREE = ("logging.", "memory.", "warmup.logging.")
 
@@ -92,6 +93,8 @@ def outside(path: str) -> str:
   if sources.is_tfds(path):
     return path
   place = local_path(path)
+  if not place.exists() and place.suffix in _DATA:
+    raise InputError(f"{path}: there is no such file")
   return content_digest(place if place.exists() else load.resolve(path))
 
 

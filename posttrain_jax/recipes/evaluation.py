@@ -48,7 +48,7 @@ def measurement(config: ConfigDict) -> ConfigDict:
   found = found.copy_and_resolve_references().unlock()
   own = ("answer_style", "slots", "max_prompt_length", "max_new_tokens", "sets")
   found.eval = {**{name: found.eval[name] for name in own}, "reward_model": ""}
-  return found.lock()
+  return found
 
 
 def check(config: ConfigDict) -> None:

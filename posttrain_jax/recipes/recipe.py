@@ -73,6 +73,7 @@ class Stage:
     inputs: config field to what it names: an output of an earlier stage, or a path or name from outside the recipe.
     labels: what people would have had to write for the stage's examples, a name in the recipe's `costs.minutes`; empty
       if nobody writes them.
+    rows: config field that names a file to the file's number of rows, for an estimate where the file is not there.
   """
 
   name: str
@@ -81,6 +82,7 @@ class Stage:
   config: ml_collections.ConfigDict
   inputs: Mapping[str, Output | str] = dataclasses.field(default_factory=dict)
   labels: str = ""
+  rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
   def model(self) -> Output:
@@ -122,14 +124,38 @@ class Stage:
     for field, given in self.inputs.items():
       if not isinstance(given, Output) and not given:
         raise InputError(f"stage {self.name}: {field} is empty, expected a path or a name")
-      *groups, last = field.split(".")
-      section = config
-      for group in groups:
-        section = section.get(group, None) if isinstance(section, ml_collections.ConfigDict) else None
-      if not isinstance(section, ml_collections.ConfigDict) or last not in section:
-        raise InputError(f"stage {self.name}: inputs name {field!r}, which is no field of its config")
+      section, last = self._field(config, field)
       section[last] = str(given.path(directory)) if isinstance(given, Output) else given
     return config.lock()
+
+  def expected_rows(self, directory: pathlib.Path) -> dict[pathlib.Path, int]:
+    """Returns the files of `rows` with their numbers of rows.
+
+    Raises:
+      InputError: if `rows` names no field of the config.
+    """
+    config, found = self.resolved(directory), {}
+    for field, count in self.rows.items():
+      section, last = self._field(config, field)
+      found[pathlib.Path(section[last])] = count
+    return found
+
+  def _field(self, config: ml_collections.ConfigDict, name: str) -> tuple[ml_collections.ConfigDict, str]:
+    """Returns the group that a field is in, and the field's own name."""
+    *groups, last = name.split(".")
+    section: Any = config
+    for group in groups:
+      section = section.get(group, None) if isinstance(section, ml_collections.ConfigDict) else None
+    if not isinstance(section, ml_collections.ConfigDict) or last not in section:
+      raise InputError(f"stage {self.name}: inputs name {name!r}, which is no field of its config")
+    return section, last
+
+
+def seeded(config: ml_collections.ConfigDict, seed: int) -> ml_collections.ConfigDict:
+  """Returns a copy of a stage's config with another seed of its random draws."""
+  found = config.copy_and_resolve_references().unlock()
+  found.seed = seed
+  return found.lock()
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

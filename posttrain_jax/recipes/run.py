@@ -72,6 +72,8 @@ def estimate(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
   known, found = Forecast(recipe.costs.fill), {}
   for stage in recipe.stages:
     config = stage.resolved(directory)
+    for path, count in stage.expected_rows(directory).items():
+      known.expect_rows(path, count)
     try:
       found[stage.name] = stage.run.forecast(config, known)
       if stage.run.has_model:

@@ -29,7 +29,7 @@ def test_a_file_from_outside_counts_by_its_bytes(tmp_path):
     file.write_text("two")
     assert contents([each]) != first
     file.unlink()
-    with pytest.raises(InputError, match=r"stage a: path: .*rows.jsonl"):
+    with pytest.raises(InputError, match=r"stage a: path: .*rows.jsonl: there is no such file"):
       contents([each])
 
 

@@ -9,7 +9,7 @@ from tests.recipes.saved_model import save_model
 
 
 def config(path, **changes):
-  found = evaluation.measurement(tiny_sft.get_config()).unlock()
+  found = evaluation.measurement(tiny_sft.get_config())
   found.update_from_flattened_dict({
     "model.path": str(path), "mesh.data": 8, "rewards.workers": 0, "eval.slots": 8, "eval.max_new_tokens": 4,
     "eval.sets.heldout.prompts.per_difficulty": 2, "eval.sets.heldout.samples": 2, "eval.sets.heldout.greedy": False,

@@ -103,7 +103,7 @@ def test_collections():
 
 
 def test_evaluations():
-  config = evaluation.measurement(small(tiny_sft)).unlock()
+  config = evaluation.measurement(small(tiny_sft))
   config.eval.sets.heldout.prompts.per_difficulty = 2
   found = forecasts.evaluation(config, KNOWN)  # eight samples and a greedy answer
   assert (found.examples, found.generated, found.sampling_flops) == (12, 12 * 9 * ANSWERED, forward(config, 12, 9))

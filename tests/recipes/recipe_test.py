@@ -1,9 +1,10 @@
 import dataclasses
 
 import pytest
+from ml_collections import ConfigDict
 
 from posttrain_jax.recipes import runners
-from posttrain_jax.recipes.recipe import Output, Stage, check_stages
+from posttrain_jax.recipes.recipe import Output, Stage, check_stages, seeded
 from posttrain_jax.types import InputError
 from tests.recipes.made_recipe import FILE, WRITE, chain, stage
 
@@ -14,6 +15,19 @@ def test_inputs_become_paths_in_a_copy_of_the_config(tmp_path):
   outside = dataclasses.replace(first, inputs={"path": "x.jsonl"})
   assert outside.resolved(tmp_path).path == "x.jsonl"
   assert second.needs() == ["a"] and outside.needs() == []
+
+
+def test_a_seed_is_that_of_a_copy():
+  config = ConfigDict(dict(seed=0, model=dict(path=""))).lock()
+  assert seeded(config, 3).to_dict() == {"seed": 3, "model": {"path": ""}} and config.seed == 0
+
+
+def test_rows_of_files_that_are_not_there(tmp_path):
+  first, second = chain("a", "b")
+  counted = dataclasses.replace(second, rows={"path": 13_000})
+  assert counted.expected_rows(tmp_path) == {tmp_path / "a" / FILE: 13_000} and second.expected_rows(tmp_path) == {}
+  with pytest.raises(InputError, match="stage a: inputs name 'pth', which is no field"):
+    dataclasses.replace(first, rows={"pth": 1}).expected_rows(tmp_path)
 
 
 def test_a_stage_names_what_it_makes():

@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from posttrain_jax.recipes import runners
+from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.run import estimate
 from posttrain_jax.runs.preemption import Preempted
 from posttrain_jax.types import InputError
 from tests.recipes.made_recipe import FILE, calls, chain, recipe, run, run_and_die, stage
@@ -102,6 +104,22 @@ def test_a_signal_between_stages_stops_before_the_next(tmp_path):
   assert calls(tmp_path) == ["b"]
 
 
+def test_a_stage_that_is_preempted_goes_on_and_its_seconds_add_up(tmp_path):
+  def stop_once(config, folder):
+    if not (folder.parent / "stopped").exists():
+      (folder.parent / "stopped").touch()
+      raise Preempted("stopped after step 2, checkpoint saved")
+
+  stages = [stage("a", run=dataclasses.replace(runners.function(stop_once), resumes=True))]
+  with pytest.raises(Preempted, match="stage a: stopped after step 2, checkpoint saved"):
+    run(stages, tmp_path)
+  record = json.loads((tmp_path / "a.stage.json").read_text())
+  (tmp_path / "a.stage.json").write_text(json.dumps({**record, "seconds": 100.0}))
+  said = []
+  assert run(stages, tmp_path, said)["stages"][0]["seconds"] >= 100
+  assert "a: goes on" in said[0] and "stage a: goes on" in said
+
+
 def test_bad_input_within_a_stage_names_the_stage(tmp_path):
   def refuse(config, folder):
     raise InputError("rows.jsonl:3: no text")
@@ -155,6 +173,13 @@ def test_a_stage_that_left_the_recipe_is_left_alone(tmp_path):
   run(chain("a"), tmp_path, said)
   assert any(f"b: in {tmp_path}, but not in the recipe any more" in text for text in said)
   assert rows(tmp_path, "b") == ["a", "b"]
+
+
+def test_what_a_stage_says_of_a_file_that_is_not_there_is_estimated_with(tmp_path):
+  first, second = chain("a", "b")
+  counting = dataclasses.replace(second.run, forecast=lambda config, known: Effort(examples=known.count(config.path)))
+  second = dataclasses.replace(second, run=counting, rows={"path": 13_000})
+  assert estimate(recipe([first, second]), tmp_path)["b"].examples == 13_000
 
 
 def test_the_recipe_of_these_tests_is_one():

@@ -45,8 +45,7 @@ _CHANGES = {
 
 def small_config():
   config = arithmetic.get_config()
-  with config.measures.unlocked():
-    config.update_from_flattened_dict(_CHANGES)
+  config.update_from_flattened_dict(_CHANGES)
   return config
 
 

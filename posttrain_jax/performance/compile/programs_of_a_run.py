@@ -1,5 +1,6 @@
-"""Lists the programs that a run of GRPO, PPO, DPO, SFT or a reward model executes, with abstract arguments.
+"""Lists the programs that a run of a method executes, with abstract arguments.
 
+The methods are GRPO and its kin, PPO, DPO, SFT and reward models.
 The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
 these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
 its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
