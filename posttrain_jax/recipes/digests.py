@@ -24,7 +24,7 @@ from posttrain_jax.recipes.recipe import Output, Stage
 from posttrain_jax.types import InputError
 
 # Fields by whose name a config says what it reads. The value of `function` is MODULE:FUNCTION or FILE.py:FUNCTION.
-_READ, _FUNCTIONS = ("path", "reward_model", "replay"), ("function", "rater")
+_READ, _FUNCTIONS = ("path", "measures", "reward_model", "replay"), ("function", "rater")
 _DATA = (".jsonl", ".json", ".gz", ".py")
 # Groups of fields that change no result.
 _FREE = ("logging.", "memory.", "warmup.logging.")

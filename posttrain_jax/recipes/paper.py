@@ -1,5 +1,6 @@
 """Compiles the programs of a recipe's stages for a topology, in place of a run."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def _base(given: Output | str, known: Mapping[str, Stage]) -> str:
   """Returns the name of the model from outside the recipe that an output comes from."""
   while isinstance(given, Output):
     stage = known[given.stage]
-    before = [each for field, each in stage.inputs.items() if field == "model.path" or field.startswith("models.")]
+    before = [each for field, each in stage.inputs.items() if re.fullmatch(r"model\.path|models\..*\.path", field)]
     given = before[0] if before else stage.config.model.path
   return given
 

@@ -43,10 +43,11 @@ def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = pri
   check_stages(recipe.stages)
   contents = digests.contents(recipe.stages)
   path = local_path(workdir, "--workdir").absolute()
-  efforts = estimate(recipe, path)
-  table = tables.estimated(recipe.stages, efforts, recipe.costs)
+  efforts = None if path.exists() else _priced(recipe, path)  # a mistake is found before a directory is made
   with Workdir.open(path, {"recipe": {"name": recipe.name}}), Preemption() as preemption:
     planned = plan(recipe.stages, path, contents)
+    efforts = efforts or _priced(recipe, path)  # reads what finished stages wrote, which `plan` has checked
+    table = tables.estimated(recipe.stages, efforts, recipe.costs)
     say("\n".join(["plan:", *(f"  {each.line}" for each in planned)]))
     for name in unknown_stages(recipe.stages, path):
       say(f"  {name}: in {path}, but not in the recipe any more; it is left alone")
@@ -82,6 +83,13 @@ def estimate(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
       raise InputError(f"stage {stage.name}: {error}") from None
     for name, count in found[stage.name].rows.items():
       known.expect_rows(directory / stage.name / name, count)
+  return found
+
+
+def _priced(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
+  """Returns the estimates, and raises InputError if one has no price."""
+  found = estimate(recipe, directory)
+  tables.estimated(recipe.stages, found, recipe.costs)
   return found
 
 

@@ -19,9 +19,10 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
-from posttrain_jax.recipes import average, evaluation, forecasts, preferences
+from posttrain_jax.recipes import average, choice, evaluation, forecasts, preferences
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
+from posttrain_jax.runs.journal import METRICS_FILE
 from posttrain_jax.runs.settings import parse
 
 
@@ -86,9 +87,16 @@ PREFERENCES = Runner(
 )
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
+# The best of several models by a measure.
+CHOOSE = Runner("choose", choice.choose, choice.check, forecasts.nothing, has_model=True, resumes=False)
 # Measures of a model.
 EVALUATE = Runner(
-  "evaluate", evaluation.measure, evaluation.check, forecasts.evaluation, has_model=False, files=("rollouts",)
+  "evaluate",
+  evaluation.measure,
+  evaluation.check,
+  forecasts.evaluation,
+  has_model=False,
+  files=(METRICS_FILE, "rollouts"),
 )
 
 

@@ -14,6 +14,7 @@ from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.recipes.average import AverageOfModels
+from posttrain_jax.recipes.choice import ChoiceOfModel
 from posttrain_jax.recipes.evaluation import MeasurementSettings
 from posttrain_jax.recipes.preferences import ComparisonOfPolicies
 from posttrain_jax.recipes.prices import CostSettings
@@ -33,6 +34,7 @@ METHODS = (
   ForgettingSettings,
   OveroptimizationSettings,
   AverageOfModels,
+  ChoiceOfModel,
   MeasurementSettings,
   ComparisonOfPolicies,
   CostSettings,
