@@ -6,6 +6,15 @@ A crowd's demonstrations make the first model, and its graded answers a reward m
 far answers problems, the reward model chooses, and SFT starts again from the first model on the chosen answers. DPO
 learns from the best and the worst answers, and the average of both models is the best model of the next round.
 docs/recipes.md explains the parts of a recipe.
+
+Seed 0, 4 min 7 s of CPU time with compilation. Held-out avg@8, with 95 % intervals:
+
+    first        0.394 [0.35, 0.44]
+    average_1    0.640 [0.60, 0.68], of sft_1 0.616 and dpo_1 0.653
+    average_2    0.543 [0.50, 0.59], of sft_2 0.547 and dpo_2 0.539
+
+The second round loses: its answers are those that the same reward model likes best, and it has not seen answers of the
+better model. Llama 3 trains a new reward model in each round.
 """
 
 from ml_collections import ConfigDict
