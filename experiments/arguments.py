@@ -69,30 +69,30 @@ def options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
       yield match[1], match[2]
 
 
-def expanded(arg: str) -> str:
-  """Expands `~` in --config=FILE.py[:arg], which the shell leaves, and finds the package's own configs/NAME.py."""
-  match = re.fullmatch(r"(--?config=)([^:]*)(.*)", arg, re.DOTALL)
+def expanded(arg: str, name: str = "config") -> str:
+  """Expands `~` in --NAME=FILE.py[:arg], which the shell leaves, and finds the package's own configs/NAME.py."""
+  match = re.fullmatch(rf"(--?{name}=)([^:]*)(.*)", arg, re.DOTALL)
   if match is None:
     return arg
-  local_path(match[2] + match[3], "--config")  # refuses gs://
-  file = local_path(match[2], "--config")
+  local_path(match[2] + match[3], f"--{name}")  # refuses gs://
+  file = local_path(match[2], f"--{name}")
   own = CONFIGS.parent / file
   if not file.exists() and file.parts[:1] == (CONFIGS.name,) and own.is_file():
     file = own  # the package's own config, named as in the documentation, from another directory
   return f"{match[1]}{file}{match[3]}"
 
 
-def load(argument: str) -> ml_collections.ConfigDict:
-  """Loads the config of `FILE.py[:arg]` without overrides.
+def load(argument: str, name: str = "config") -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """Loads `FILE.py[:arg]`: its config without overrides, and the names that it defines.
 
   absl would wrap what the file raises into long messages.
   """
   path, *arg = argument.split(":", 1)
   path = os.path.expanduser(path)
   if os.path.isdir(path):
-    raise UsageError(f"--config={argument}: {path} is a directory, expected a file FILE.py")
+    raise UsageError(f"--{name}={argument}: {path} is a directory, expected a file FILE.py")
   if not os.path.isfile(path):
-    raise UsageError(f"--config={argument}: there is no file {path}")
+    raise UsageError(f"--{name}={argument}: there is no file {path}")
   _look_for_modules_in(os.getcwd())
   _look_for_modules_in(os.path.dirname(path))
   try:
@@ -108,7 +108,7 @@ def load(argument: str) -> ml_collections.ConfigDict:
     raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise UsageError(f"{path}: get_config returned {type(config).__name__}, expected ml_collections.ConfigDict")
-  return config
+  return config, module
 
 
 def _look_for_modules_in(folder: str) -> None:

@@ -45,6 +45,7 @@ def run(
   default: str,
   *,
   needs_workdir: bool = True,
+  recipe: bool = False,
   replays: bool = False,
   distributed: bool = False,
   argv: Sequence[str] | None = None,
@@ -55,18 +56,21 @@ def run(
     main: called with the locked config and the `--workdir` as given (None without one).
     default: which of configs/*.py stands in for `--config`, such as "tiny_dapo".
     needs_workdir: whether it is an error to leave `--workdir` out.
+    recipe: whether the file is a recipe, given by `--recipe` instead; then `main` gets the file, as FILE.py[:arg], and
+      the names that it defines, too.
     replays: whether there is a flag `--replay=DIR`, which becomes the config's field `replay`.
     distributed: whether there are the flags of a job of several processes, which are joined before `main` is called.
     argv: program name and arguments; None is the process's own.
   """
 
   def parse(args: Sequence[str]) -> tuple[ml_collections.ConfigDict, str | None]:
-    if arguments.option(args, "config") is None:
-      args = [args[0], f"--config={arguments.CONFIGS / default}.py", *args[1:]]
-    args = [arguments.expanded(arg) for arg in args]
-    file = arguments.option(args, "config")
-    base = arguments.load(file)
-    args, notes = config_entries.apply(arguments.without_option(args, "config"), base)
+    name = "recipe" if recipe else "config"
+    if arguments.option(args, name) is None:
+      args = [args[0], f"--{name}={arguments.CONFIGS / default}.py", *args[1:]]
+    args = [arguments.expanded(arg, name) for arg in args]
+    file = arguments.option(args, name)
+    base, defined = arguments.load(file, name)
+    args, notes = config_entries.apply(arguments.without_option(args, name), base)
     flags.DEFINE_string("workdir", None, "directory of the run; an existing one is resumed")
     if replays:
       flags.DEFINE_string("replay", None, "workdir of a run whose stored groups are trained on, without sampling")
@@ -79,7 +83,7 @@ def run(
       more = (" [--replay=DIR]" if replays else "") + (" [--distributed]" if distributed else "")
       fields = config_help.lines(arguments.flatten(base), file)
       _print_help(
-        f"--config=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}",
+        f"--{name}=FILE.py[:arg] --config.FIELD=value --workdir=DIR{more}",
         [*flag_help.lines([*_flags_of(__name__), *_flags_of(sys.argv[0])]), "", *fields, "", config_entries.RULES],
       )
     arguments.check_overrides(args, base)
@@ -100,7 +104,8 @@ def run(
         )
       flags.FLAGS.config.replay = flags.FLAGS.replay
     workdir = flags.FLAGS.workdir
-    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir"))
+    more = (file, defined) if recipe else ()
+    return flags.FLAGS.config, workdir and str(local_path(workdir, "--workdir")), *more
 
   def joined(*given) -> None:
     peers = flags.FLAGS.coordinator, flags.FLAGS.processes, flags.FLAGS.process
@@ -146,6 +151,7 @@ def run_plain(
 
 def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], argv: Sequence[str] | None) -> NoReturn:
   def parse_or_exit(args: Sequence[str]) -> tuple:
+    _keep_compiled_programs()  # before a config file may import JAX
     try:
       return parse(args)
     except (arguments.UsageError, config_entries.EntryError, flags.Error) as error:
@@ -156,7 +162,6 @@ def _run(parse: Callable[[Sequence[str]], tuple], main: Callable[..., None], arg
 
   def main_or_exit(given: tuple) -> None:
     messages.print_plainly()
-    _keep_compiled_programs()
     try:
       main(*given)
     except Preempted as error:

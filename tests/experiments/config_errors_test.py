@@ -48,7 +48,7 @@ def default():
 
   def load(program, name=None):
     if (program, name) not in configs:
-      configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
+      configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py"))[0].unlock()
     return configs[program, name]
 
   return load
@@ -117,6 +117,6 @@ def test_a_missing_field_is_named(program, default, tmp_path):
 @pytest.mark.parametrize("name", ["tiny_sft", "tiny_dapo", "tiny_ppo", "dapo_ablation", "tiny_edited"])
 def test_a_config_of_another_method_is_refused(program, name, default, tmp_path):
   same = {"tiny_dapo": {"dapo", "grpo", "quickstart", "compile"}, "tiny_ppo": {"ppo", "compile"}}
-  same |= {"tiny_sft": {"sft"}, "dapo_ablation": {"ablation"}, "tiny_edited": {"collect"}}
+  same |= {"tiny_sft": {"sft", "compile"}, "dapo_ablation": {"ablation"}, "tiny_edited": {"collect"}}
   line = outcome(program, default(program, name), tmp_path)
   assert bool(line) == (program not in same[name]), line

@@ -1,9 +1,10 @@
-"""Lists the programs that a run of GRPO, PPO or DPO executes, with abstract arguments.
+"""Lists the programs that a run of a method executes, with abstract arguments.
 
+The methods are GRPO and its kin, PPO, DPO, SFT and reward models.
 The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
 these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
 its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
-`policy_programs` has the parts that GRPO and PPO share.
+`policy_programs` has the parts that GRPO and PPO share, `offline_programs` those of SFT and reward models.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ from posttrain_jax.models.buckets import bucket, rows_per_batch
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.performance.compile.offline_programs import MANY_ROWS, of_reward_model, of_supervised
 from posttrain_jax.performance.compile.policy_programs import (
   forward_pass,
   micro_batches_at_most,
@@ -49,28 +51,36 @@ from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
+from posttrain_jax.pipelines.reward_model import RewardModelSettings
+from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.rewards.model_reward import ModelReward, score_rows
 from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
+Settings = GRPOSettings | PPOSettings | DPOSettings | SFTSettings | RewardModelSettings
 
-def parse_method(config: ml_collections.ConfigDict) -> GRPOSettings | PPOSettings | DPOSettings:
-  """Parses the config of GRPO and its kin, PPO or DPO, which its fields tell.
+
+def parse_method(config: ml_collections.ConfigDict) -> Settings:
+  """Parses the config of a method that is compiled, which its fields tell.
 
   Raises:
     InputError: if it is a config of another method.
   """
+  if "demonstrations" in config and "rewards" in config:
+    return parse(SFTSettings, config)
+  if "preferences" in config and "margins" in config:
+    return parse(RewardModelSettings, config)
   if "online" in config or "objective" not in config or not ("preferences" in config or "rollout" in config):
-    raise InputError("compile: the config is none of GRPO and its kin, PPO or DPO on given pairs; expected one of them")
+    raise InputError(
+      "compile: the config is none of GRPO and its kin, PPO, DPO on given pairs, SFT or a reward model; expected one"
+    )
   if "preferences" in config:
     return parse(DPOSettings, config)
   return parse(PPOSettings if "value" in config else GRPOSettings, config)
 
 
-def programs_of_run(
-  settings: GRPOSettings | PPOSettings | DPOSettings, policy: Policy, devices: Sequence[jax.Device]
-) -> RunPrograms:
+def programs_of_run(settings: Settings, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
   """Returns the programs of a run.
 
   Args:
@@ -83,6 +93,10 @@ def programs_of_run(
   """
   mesh = make_mesh(settings.mesh, devices)
   match settings:
+    case SFTSettings():
+      return of_supervised(settings, policy, mesh)
+    case RewardModelSettings():
+      return of_reward_model(settings, policy, mesh)
     case DPOSettings():
       return _of_dpo(settings, policy, mesh)
     case PPOSettings():
@@ -206,7 +220,7 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   section, size = settings.preferences, settings.batch_size
   check_batch_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   objective = settings.objective
-  settings = offline.with_length(settings, size)  # a decaying rate needs an end, but no program depends on it
+  settings = offline.with_length(settings, MANY_ROWS)
   learner = pair_learner(
     policy,
     objective,

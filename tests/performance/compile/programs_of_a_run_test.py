@@ -75,7 +75,7 @@ def test_ppo_has_four_models():
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_dpo(method):
-  config = small(tiny_dpo)
+  config = small(tiny_dpo, **{"optimizer.schedule": "cosine"})  # whose end the data would say
   config.objective.update(loss=method)
   run = programs(config)
   assert set(run.programs) == {"update", "reference_logprobs"}
@@ -90,5 +90,5 @@ def test_a_config_that_does_not_fit_its_mesh_is_one_line():
     programs(small(tiny_dapo, **{"mesh.data": 1, "mesh.tensor": 4}))
   config = small(tiny_dapo)
   del config.rollout
-  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO or DPO"):
+  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO, DPO on given pairs, SFT"):
     programs(config)
