@@ -15,6 +15,7 @@ from configs import (
   tiny_sft,
 )
 from posttrain_jax.models import flops
+from posttrain_jax.performance.counts import group_pass
 from posttrain_jax.recipes import average, evaluation, forecasts
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -32,7 +33,7 @@ def small(module, **changes):
 
 def forward(config, prompts, answers):
   model = KNOWN.model(config.model).model
-  return flops.groups(model, prompts=prompts, prompt_length=ASKED, answers=answers, answer_length=ANSWERED)
+  return group_pass(model, prompts=prompts, prompt_length=ASKED, answers=answers, answer_length=ANSWERED).flops
 
 
 def test_supervised_rows_are_measured_where_they_exist(tmp_path):
