@@ -34,7 +34,7 @@ class Place:
 
 
 @dataclasses.dataclass
-class Copy:
+class PromptCopy:
   """Holds a prompt's copy. Its numbers count on its shard.
 
   Attributes:
@@ -97,7 +97,7 @@ class Places:
     self._slots_per_shard, self._pages, self._steps, self._cap = slots_per_shard, pages, steps, cap
     self._free_slots = [list(range(slots // shards)) for _ in range(shards)]  # heaps: always the lowest
     self._free_rows = [list(range(rows // shards)) for _ in range(shards)]
-    self.copies: dict[_Name, Copy] = {}
+    self.copies: dict[_Name, PromptCopy] = {}
     self.running: dict[Request, Running] = {}
 
   @property
@@ -140,7 +140,7 @@ class Places:
     name, fresh = (shard, group, part), []
     if name not in self.copies:
       fresh = self._pages.take(shard, of_prompt)
-      self.copies[name] = Copy(heapq.heappop(self._free_rows[shard]), fresh, length)
+      self.copies[name] = PromptCopy(heapq.heappop(self._free_rows[shard]), fresh, length)
     copy = self.copies[name]
     copy.readers += 1
     lane = copy.row * self._share + request.sample % self._share
