@@ -118,8 +118,8 @@ class Places:
   def take(self, request: Request) -> Place | None:
     """Assigns a place to a request.
 
-    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages
-    that running answers need for one more dispatch stay free, so that it need not stop one of them.
+    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages that running
+    answers need for one more dispatch stay free, so that it need not stop one of them.
 
     Returns:
       the place; None if no shard has a free slot, room for the prompt, and pages for the answer's beginning.
@@ -192,7 +192,7 @@ class Places:
       self._pages.give_back(has.shard, copy.pages)
 
   def _needed(self, request: Request, dispatches: int = 1) -> int:
-    """Counts the pages that an answer needs until the end of the next dispatch, or of more."""
+    """Counts the pages that an answer needs for some more dispatches."""
     return pages_for(min(request.drawn + dispatches * self._steps, self._cap), self._pages.page)
 
   def _reserve(self, shard: int, left: int) -> int:
