@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models.attention import Attend
+from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
 LIST_UNIT = 32  # a list's length is a multiple of it
@@ -152,8 +153,11 @@ def _read(query: jax.Array, keys: jax.Array, values: jax.Array, listed: PageList
   """
   chunk = LIST_UNIT if query.shape[2] <= _FEW_ROWS else _CHUNK_OF_MANY
   count, page = listed.count[0], keys.shape[2]
-  # Whole pages are rows of a matrix: so a CPU copies them as fast as memory allows.
-  take = lambda x, index: x.reshape(x.shape[0], -1).at[index].get(mode="promise_in_bounds").reshape(-1, *x.shape[1:])  # noqa: E731
+
+  def take(x, index):
+    # As rows of a matrix, a CPU copies pages as fast as memory allows. A TPU would copy the whole cache for that.
+    flat = x.reshape(x.shape[0], -1) if platform() == "cpu" else x
+    return flat.at[index].get(mode="promise_in_bounds").reshape(-1, *x.shape[1:])
 
   def one_chunk(carry):
     start, found = carry

@@ -34,7 +34,7 @@ class Place:
 
 
 @dataclasses.dataclass
-class Copy:
+class PromptCopy:
   """Holds a prompt's copy. Its numbers count on its shard.
 
   Attributes:
@@ -97,7 +97,7 @@ class Places:
     self._slots_per_shard, self._pages, self._steps, self._cap = slots_per_shard, pages, steps, cap
     self._free_slots = [list(range(slots // shards)) for _ in range(shards)]  # heaps: always the lowest
     self._free_rows = [list(range(rows // shards)) for _ in range(shards)]
-    self.copies: dict[_Name, Copy] = {}
+    self.copies: dict[_Name, PromptCopy] = {}
     self.running: dict[Request, Running] = {}
 
   @property
@@ -118,8 +118,8 @@ class Places:
   def take(self, request: Request) -> Place | None:
     """Assigns a place to a request.
 
-    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages
-    that running answers need for one more dispatch stay free, so that it need not stop one of them.
+    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages that running
+    answers need for one more dispatch stay free, so that it need not stop one of them.
 
     Returns:
       the place; None if no shard has a free slot, room for the prompt, and pages for the answer's beginning.
@@ -140,7 +140,7 @@ class Places:
     name, fresh = (shard, group, part), []
     if name not in self.copies:
       fresh = self._pages.take(shard, of_prompt)
-      self.copies[name] = Copy(heapq.heappop(self._free_rows[shard]), fresh, length)
+      self.copies[name] = PromptCopy(heapq.heappop(self._free_rows[shard]), fresh, length)
     copy = self.copies[name]
     copy.readers += 1
     lane = copy.row * self._share + request.sample % self._share
@@ -192,7 +192,7 @@ class Places:
       self._pages.give_back(has.shard, copy.pages)
 
   def _needed(self, request: Request, dispatches: int = 1) -> int:
-    """Counts the pages that an answer needs until the end of the next dispatch, or of more."""
+    """Counts the pages that an answer needs for some more dispatches."""
     return pages_for(min(request.drawn + dispatches * self._steps, self._cap), self._pages.page)
 
   def _reserve(self, shard: int, left: int) -> int:

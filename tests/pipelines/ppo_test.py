@@ -111,7 +111,7 @@ def test_what_a_step_measures(whole):
     for name in (
       "prompts_drawn", "groups_trained", "tokens_generated", "tokens_trained", "generated_per_trained",
       "prefill_tokens", "recomputed_tokens", "decode_steps", "dispatches", "idle_share", "staleness_mean",
-      "staleness_max", "trained_nothing",
+      "staleness_max", "trained_nothing", "preemptions",
     )
   }  # fmt: skip
   record = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])

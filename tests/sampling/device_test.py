@@ -64,7 +64,7 @@ def test_programs_can_be_described_without_memory():
   assert set(calls) == {"prefill", "fill", "recompute", "decode"}
   assert calls["prefill"][1][2].shape == (3, 12) and calls["recompute"][1][2].shape == (3, 24)
   program, arguments = calls["decode"]
-  _, slots, drawn = jax.eval_shape(program, *arguments)
+  _, slots, drawn, _ = jax.eval_shape(program, *arguments)
   assert drawn.tokens.shape == (4, 8) and slots.key.shape == (8, 2)
 
 

@@ -82,8 +82,8 @@ def test_when_pages_run_out_the_youngest_answer_leaves():
   """Three answers with a page each need another one. Of 8 pages, one is free; the youngest's page makes two."""
   places = new_places(per_shard=8, cap=100)
   running = [request(0, sample) for sample in range(3)]
+  assert all(places.take(each) for each in running)
   for each, drawn in zip(running, (3, 1, 1)):
-    assert places.take(each)
     each.tokens.append(np.zeros(drawn, np.int32))
   assert places.pages_in_use == 5 and list(places.victims()) == []  # 3 pages are free
   others = [request(1, 0, length=1), request(1, 1, length=1)]

@@ -76,7 +76,9 @@ def reads():
 
 def decoded(cache, slots):
   """Runs one dispatch and returns (cache, slots, what was drawn)."""
-  return jax.device_get(_decode(weights(), cache, slots, reads()))
+  cache, slots, drawn, active = jax.device_get(_decode(weights(), cache, slots, reads()))
+  np.testing.assert_array_equal(active, slots.active)
+  return cache, slots, drawn
 
 
 @functools.cache

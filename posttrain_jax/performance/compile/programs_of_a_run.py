@@ -148,7 +148,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     mesh,
     division,
     seed=0,
-    text=_text(settings),
+    text=_text(settings, mesh),
     max_skipped_updates=1,
     abstract=True,
   )
@@ -261,14 +261,15 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
-def _text(settings: PPOSettings) -> Text | None:
+def _text(settings: PPOSettings, mesh: Mesh) -> Text | None:
   """Returns PPO-ptx's text with full rows; None if its coefficient is 0."""
   if not settings.ptx.coefficient:
     return None
   draws = np.zeros((settings.ptx.rows,), np.int32)
   tokens = np.zeros((settings.ptx.rows, settings.ptx.demonstrations.row_length), np.int32)
   batch = SupervisedBatch(tokens, tokens > 0, tokens, tokens, tokens.astype(np.float32), draws)
-  return Text(settings.ptx.coefficient, lambda version: batch)
+  parts = settings.ptx.micro_batches(batch_shards(mesh), settings.division.tokens_per_micro_batch)
+  return Text(settings.ptx.coefficient, lambda version: batch, parts)
 
 
 def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:

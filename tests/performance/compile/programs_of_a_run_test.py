@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from configs import tiny_dapo, tiny_dpo, tiny_ppo
+from posttrain_jax.learner.policy_batch import pack_policy
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines.grpo_parts import assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
@@ -27,14 +28,15 @@ def test_a_run_lowers_the_same_programs(tmp_path):
     learner = parts.learner
     rollout = stack_groups([], parts.shape)
     batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
-    first, second = learner.scorer.split(batch)
+    (first, packing), (second, _) = learner.scorer.split(batch)
     with jax.set_mesh(learner.mesh):
       # From the host, as where an array lies changes the numbers of functions in the text.
       second = dataclasses.replace(second, old_logprobs=second.sampler_logprobs)
+      first, second = pack_policy(first, packing), pack_policy(second, packing)
       lowered = {
         "update_on_policy": learner.update[True].lower(learner.state, first),
         "update_off_policy": learner.update[False].lower(learner.state, second),
-        "old_logprobs": learner.scorer.program.lower(learner.state.params, first),
+        "old_logprobs": learner.scorer.program.lower(learner.state.params, packing.forward()),
         "hand_over": parts._hand_over.lower(learner.state.params),
       }
       for name, expected in lowered.items():
