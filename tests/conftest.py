@@ -52,7 +52,10 @@ def compiled_quickly(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_is_bounded():
-  """Drops shared programs after a file once this process has taken 3 GiB; the files of a worker take 6 otherwise."""
+  """Drops shared programs after a file, once this process has taken 3 GiB.
+
+  All files of a worker would take 6.
+  """
   yield
   if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 3 * 2**20:
     compiled_once.forget()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from posttrain_jax.assembly.hand_over import sampler_params
-from posttrain_jax.assembly.judges import RewardSettings
+from posttrain_jax.assembly.judges import RewardSettings, place_reward_model
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import SetsSettings
@@ -76,9 +76,12 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     run.require_trained_policy()
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
     judge = run.judge(settings.rewards, workers, by_model=by_model)
-    score = run.reward_model(settings.eval.reward_model, "eval.reward_model").score_groups if by_model else None
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, score=score)
+    where = "eval.reward_model"
+    reward_model = run.load_reward_model(settings.eval.reward_model, where) if by_model else None
+    evaluator = run.evaluator(settings.eval, settings.rewards, judge, reward_model=reward_model, where=where)
     run.check_references(workers, by_model=by_model)
+    if reward_model is not None:
+      evaluator.reward = place_reward_model(reward_model, where).score_groups
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)
     journal = stack.enter_context(Journal(directory.path, tensorboard=False))

@@ -11,7 +11,7 @@ _TERA = 1e12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
+class ChipPrice:
   """Describes a kind of accelerator.
 
   Attributes:
@@ -57,7 +57,7 @@ class CostSettings:
   fill: float
   minutes: Mapping[str, float]
   dollars_per_hour: float
-  chips: Mapping[str, Chip]
+  chips: Mapping[str, ChipPrice]
   here: float
 
   def __post_init__(self):

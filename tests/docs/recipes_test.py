@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import flags
+from experiments import arguments
 from posttrain_jax.recipes import runners
 from posttrain_jax.recipes.load import load_recipe
 from posttrain_jax.recipes.recipe import Runner, check_stages
@@ -25,7 +25,7 @@ COMMAND = re.search(r"^Run it:\n\n```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.
 def recipe(tmp_path):
   file = tmp_path / NAME
   file.write_text(SOURCE)
-  config, names = flags._load(str(file), "recipe")
+  config, names = arguments.load(str(file), "recipe")
   return load_recipe(str(file), names, config)
 
 

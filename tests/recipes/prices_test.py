@@ -4,12 +4,12 @@ import pytest
 
 from configs.recipes.costs import costs
 from posttrain_jax.recipes.effort import Effort
-from posttrain_jax.recipes.prices import Chip, CostSettings
+from posttrain_jax.recipes.prices import ChipPrice, CostSettings
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 from tests.recipes.made_recipe import stage
 
-CHIP = Chip(tflops=100.0, training_use=0.5, sampling_use=0.1, dollars_per_hour=2.0)
+CHIP = ChipPrice(tflops=100.0, training_use=0.5, sampling_use=0.1, dollars_per_hour=2.0)
 
 
 def test_hours_of_a_chip():

@@ -18,7 +18,7 @@ def test_the_update_of_fixed_data(base, changes):
   assert set(run.programs) == {"update"} and set(run.arrays) == {"policy", "optimizer"}
   update = run.programs["update"]
   proof.lower(update)  # arguments that do not fit would be refused
-  assert update.flops > 0 and update.takes == ("policy", "optimizer")
+  assert update.work.flops > 0 and update.takes == ("policy", "optimizer")
 
 
 def test_rankings_are_as_wide_as_their_answers():
@@ -28,7 +28,7 @@ def test_rankings_are_as_wide_as_their_answers():
   )
   (_, two), (_, four) = pair.arguments, ranking.arguments
   assert two.answers.shape[-2:] == (2, 24) and four.answers.shape[-2:] == (4, 24)
-  assert pair.flops < ranking.flops < 2 * pair.flops
+  assert pair.work.flops < ranking.work.flops < 2 * pair.work.flops
 
 
 @pytest.mark.parametrize("base", [tiny_sft, tiny_reward_model])
