@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import atomic_files, progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
@@ -100,7 +101,7 @@ def compute_logprobs(
   return values
 
 
-@functools.lru_cache(maxsize=4)
+@made_once
 def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
   """Makes the jitted program from (parameters, `ComparisonBatch`) to sums of logprobs [N, K].
 

@@ -40,7 +40,7 @@ def attend_tiles(
     key: [R, N, K, H] with A a multiple of K.
     value: [R, N, K, H].
     spans: what each token attends to.
-    plan: the pairs of tiles (`tiles.plan_tiles`).
+    plan: the pairs of tiles (`tile_plan.plan_tiles`).
     tile: b.
     interpret: interprets the kernels step by step, slowly, on any platform (tests).
 

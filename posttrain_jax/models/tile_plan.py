@@ -53,6 +53,11 @@ class TilePlan:
   length: jax.Array
   prefix: jax.Array
 
+  def tile_of_keys(self, at: jax.Array, rank: jax.Array) -> jax.Array:
+    """Returns the tiles of keys at a place among those of tiles of queries."""
+    behind = self.prefix[at] + rank - self.length[at]
+    return jnp.where(rank < self.length[at], self.first[at] + rank, behind)
+
 
 def plan_tiles(spans: Spans, tile: int) -> TilePlan:
   """Lists the pairs of tiles whose tokens see each other, and few others.
@@ -104,7 +109,5 @@ def list_pairs(plan: TilePlan, tiles: int) -> tuple[jax.Array, jax.Array, jax.Ar
   query = jnp.searchsorted(until, pair, side="right").astype(jnp.int32)
   at = jnp.minimum(query, number - 1)
   rank = pair - (until - jnp.maximum(counts, 1))[at]
-  in_first = rank < plan.length[at]
-  key = jnp.where(in_first, plan.first[at] + rank, plan.prefix[at] + rank - plan.length[at])
-  key = jnp.where(counts[at] == 0, at, key)
+  key = jnp.where(counts[at] == 0, at, plan.tile_of_keys(at, rank))
   return jnp.where(pair < until[-1], query, _NO_TILE), jnp.where(pair < until[-1], key, number), until[-1]

@@ -55,7 +55,7 @@ def attend_tiles(
     key: [R, N, K, H] with A a multiple of K.
     value: [R, N, K, H].
     spans: what each token attends to.
-    plan: the pairs of tiles (`plan_tiles`).
+    plan: the pairs of tiles (`tile_plan.plan_tiles`).
     tiling: how the loop works.
 
   Returns:
@@ -155,9 +155,7 @@ def _loop(plan: TilePlan, tiling: Tiling, step: Callable[..., Any], carry: Any) 
     def of_block(block, carry):
       at = jax.lax.dynamic_slice(order, (block * lanes,), (lanes,))
       works = block * lanes + jnp.arange(lanes, dtype=jnp.int32) < busy
-      in_first = rank < plan.length[at]
-      of_keys = jnp.where(in_first, plan.first[at] + rank, plan.prefix[at] + rank - plan.length[at])
-      of_keys = jnp.where(works, of_keys, at)
+      of_keys = jnp.where(works, plan.tile_of_keys(at, rank), at)
       return step(at, of_keys, jnp.where(works, at, number), carry)
 
     return jax.lax.fori_loop(0, -(-busy // lanes), of_block, carry)

@@ -14,7 +14,7 @@ from posttrain_jax.performance.least_time import least_times
 from posttrain_jax.performance.links import Axis
 from posttrain_jax.performance.rollout import loaded_engine
 from posttrain_jax.performance.step import handover_of, judged_batch
-from posttrain_jax.performance.timing import timed
+from posttrain_jax.performance.timing import rounded, timed
 from posttrain_jax.performance.work import Work
 from posttrain_jax.runs.clock import Clock
 
@@ -35,8 +35,8 @@ def formula(work: Work, profile: str | None = None) -> dict[str, Any]:
   """
   machine = roofline.machine(work.model.compute_dtype)
   rates = {
-    "machine_flops_per_second": float(f"{machine.flops_per_second:.4g}"),
-    "machine_bytes_per_second": float(f"{machine.bytes_per_second:.4g}"),
+    "machine_flops_per_second": rounded(machine.flops_per_second),
+    "machine_bytes_per_second": rounded(machine.bytes_per_second),
   }
   return rates | measured_step(work, machine, profile)
 
@@ -78,14 +78,14 @@ def measured_step(work: Work, chip: Chip | None, profile: str | None = None) -> 
   tokens = float(np.median([drawn.logits for _, drawn, _ in later]))
   steps = float(np.median([drawn.parts for _, drawn, _ in later]))
   rollout = _phase([(seconds["time/rollout"], drawn) for seconds, drawn, _ in later], chip)
-  rollout["decode_step_seconds"] = _rounded(rollout["seconds"] / steps)
+  rollout["decode_step_seconds"] = rounded(rollout["seconds"] / steps)
   return {
-    "mean_answer_tokens": _rounded(tokens / work.answers),
+    "mean_answer_tokens": rounded(tokens / work.answers),
     "decode_steps": round(steps),
     "rollout": rollout,
     "update": _phase([(seconds["time/update"], update) for seconds, _, update in later], chip),
-    "step": {"seconds": _rounded(found.median), "tokens_per_second": _rounded(tokens / found.median)},
-    "first_step_seconds": _rounded(found.first),
+    "step": {"seconds": rounded(found.median), "tokens_per_second": rounded(tokens / found.median)},
+    "first_step_seconds": rounded(found.first),
   }
 
 
@@ -93,7 +93,7 @@ def _phase(runs: list[tuple[float, Pass]], chip: Chip | None) -> dict[str, Any]:
   """Describes a phase by the medians of its runs."""
 
   def median(value) -> float:
-    return _rounded(float(np.median([value(seconds, work) for seconds, work in runs])))
+    return rounded(float(np.median([value(seconds, work) for seconds, work in runs])))
 
   found = {
     "seconds": median(lambda seconds, work: seconds),
@@ -117,8 +117,3 @@ def _phase(runs: list[tuple[float, Pass]], chip: Chip | None) -> dict[str, Any]:
     "share_of_least": median(lambda seconds, work: times(work).least / seconds),
     "bound": times(runs[-1][1]).bound,
   }
-
-
-def _rounded(number: float) -> float:
-  """Rounds to four significant digits."""
-  return float(f"{number:.4g}")

@@ -23,12 +23,10 @@ from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.validation import Validation
 from posttrain_jax.learner import supervised
-from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.learner.supervised import DropoutRates
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import several
-from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.preemption import Preemption
@@ -144,20 +142,13 @@ def fit(
     The trained parameters, in the learner's shardings.
   """
   save_description(policy, path)
-  graph, _ = abstract_transformer(policy.model)
-  loss = supervised.make_loss(
-    graph,
-    logprob_chunk=settings.logprob_chunk,
-    shards=batch_shards(mesh),
-    dropout=settings.dropout,
-    seed=stream_seed(seed, Stream.DROPOUT),
-  )
-  learner = BatchLearner(
+  learner = supervised.make_learner(
     policy.model,
-    loss,
-    supervised.total_weight,
     settings.optimizer,
     mesh,
+    logprob_chunk=settings.logprob_chunk,
+    dropout=settings.dropout,
+    dropout_seed=stream_seed(seed, Stream.DROPOUT),
     micro_batches=settings.micro_batches,
     max_skipped_updates=settings.max_skipped_updates,
     seed=stream_seed(seed, Stream.PARAMS),

@@ -9,6 +9,7 @@ import math
 
 from ml_collections import ConfigDict
 
+from posttrain_jax.assembly.comparisons import answers_of_a_prompt
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
 from posttrain_jax.data import arithmetic
 from posttrain_jax.data.tokenizer import Tokenizer
@@ -148,7 +149,7 @@ def _answers(
 
 def _compared(model: TransformerConfig, section: ConfigDict, prompts: int, forecast: Forecast) -> float:
   """Returns the FLOPs of a forward pass over the compared answers of prompts."""
-  answers = 2 if section.path else {"ranking": section.answers, "edited": 3}.get(section.form, 2)
+  answers = answers_of_a_prompt(section.path, section.form, section.answers)
   asked, answer = (forecast.length(section[name]) for name in ("max_prompt_length", "max_answer_length"))
   return group_pass(model, prompts=prompts, prompt_length=asked, answers=answers, answer_length=answer).flops
 

@@ -17,9 +17,7 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.models import heads
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.sampling.engine import Engine
@@ -148,13 +146,11 @@ class ProxyTrainer:
     self._parts, settings = parts, parts.settings.proxy
     seed = stream_seed(parts.settings.seed, Stream.HEAD)
     self.model, params = heads.to_scalar_head(parts.policy.model, parts.policy.params, seed=seed)
-    graph, _ = abstract_transformer(self.model)
-    self._learner = BatchLearner(
+    self._learner = reward_model.make_learner(
       self.model,
-      reward_model.make_loss(graph, centering=settings.centering),
-      reward_model.totals,
       settings.optimizer,
       parts.mesh,
+      centering=settings.centering,
       micro_batches=1,
       max_skipped_updates=settings.max_skipped_updates,
       seed=seed,

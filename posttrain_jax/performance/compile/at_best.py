@@ -10,6 +10,7 @@ from posttrain_jax.performance.compile.program import Program
 from posttrain_jax.performance.counts import Pass, PassKind
 from posttrain_jax.performance.least_time import least_times, read_bytes, warnings
 from posttrain_jax.performance.links import Axis, mesh_axes
+from posttrain_jax.performance.timing import rounded
 
 
 def program_at_best(program: Program) -> dict[str, Any] | None:
@@ -62,11 +63,6 @@ def step_at_best(programs: Iterable[Program]) -> dict[str, Any] | None:
   chips = max(program.mesh.size for program in programs)
   found = {"seconds": rounded(seconds), "mfu": rounded(flops / seconds / chips / chip.flops_per_second)}
   return found | ({"drawn_tokens_per_second_per_chip": rounded(drawn / seconds / chips)} if drawn else {})
-
-
-def rounded(number: float) -> float:
-  """Rounds to four significant digits."""
-  return float(f"{number:.4g}")
 
 
 def _chip_and_axes(mesh: Mesh) -> tuple[Chip, Mapping[str, Axis]] | None:

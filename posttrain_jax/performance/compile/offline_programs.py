@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.comparisons import answers_of_a_prompt
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
@@ -15,8 +16,6 @@ from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import reward_model, supervised
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.models import flops
-from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
 from posttrain_jax.performance.counts import Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
@@ -25,7 +24,6 @@ from posttrain_jax.pipelines.sft import SFTSettings
 
 # A decaying learning rate needs an end after its warm-up, and no data say where. No program's size depends on it.
 MANY_ROWS = 2**24
-_EDITED = 3  # answers to a prompt: edited, chosen, rejected
 
 
 def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
@@ -37,19 +35,13 @@ def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunProgr
   size, length = settings.batch_size, settings.demonstrations.row_length
   check_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   settings = offline.with_length(settings, MANY_ROWS)
-  graph, _ = abstract_transformer(policy.model)
-  learner = BatchLearner(
+  learner = supervised.make_learner(
     policy.model,
-    supervised.make_loss(
-      graph,
-      logprob_chunk=settings.logprob_chunk,
-      shards=batch_shards(mesh),
-      dropout=settings.dropout,
-      seed=0,
-    ),
-    supervised.total_weight,
     settings.optimizer,
     mesh,
+    logprob_chunk=settings.logprob_chunk,
+    dropout=settings.dropout,
+    dropout_seed=0,
     micro_batches=settings.micro_batches,
     max_skipped_updates=1,
     seed=0,
@@ -75,20 +67,18 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
   check_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   settings = offline.with_length(settings, MANY_ROWS)
   model = dataclasses.replace(policy.model, scalar_head=True, absent_ids=())
-  graph, _ = abstract_transformer(model)
-  learner = BatchLearner(
+  learner = reward_model.make_learner(
     model,
-    reward_model.make_loss(graph, centering=settings.centering),
-    reward_model.totals,
     settings.optimizer,
     mesh,
+    centering=settings.centering,
     micro_batches=settings.micro_batches,
     max_skipped_updates=1,
     seed=0,
     abstract=True,
   )
   asked, answered = section.max_prompt_length, section.max_answer_length
-  count = 2 if section.path else {"ranking": section.answers, "edited": _EDITED}.get(section.form, 2)
+  count = answers_of_a_prompt(section.path, section.form, section.answers)
   ranked = Comparison((0,), tuple(np.array([rank]) for rank in range(count)), tuple(range(count)))
   made = ComparisonBatches(
     [ranked, dataclasses.replace(ranked, prompt=(1,))],

@@ -23,9 +23,10 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.performance.compile import compiled, topology
-from posttrain_jax.performance.compile.at_best import program_at_best, rounded, step_at_best
+from posttrain_jax.performance.compile.at_best import program_at_best, step_at_best
 from posttrain_jax.performance.compile.program import Program, bytes_per_device
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method, programs_of_run
+from posttrain_jax.performance.timing import rounded
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 

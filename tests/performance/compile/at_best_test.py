@@ -8,9 +8,10 @@ import pytest
 
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.performance.chips import chip_of
-from posttrain_jax.performance.compile.at_best import program_at_best, rounded, step_at_best
+from posttrain_jax.performance.compile.at_best import program_at_best, step_at_best
 from posttrain_jax.performance.compile.program import Program
 from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update
+from posttrain_jax.performance.timing import rounded
 
 MODEL = TransformerConfig(
   vocab_size=64,
