@@ -32,7 +32,8 @@ from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
 from posttrain_jax.evaluation.own_data import OwnPrompts
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
-from posttrain_jax.parallel.memory import Kept, Memory
+from posttrain_jax.models.config import Remat
+from posttrain_jax.parallel.memory import Kept, Memory, check_host_memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines import warm_up_inputs
@@ -94,6 +95,8 @@ class MethodAssembly:
     if memory is not None:
       memory.check(self.mesh)
     self._optimizer_kept = Kept.DEVICE if memory is None else memory.optimizer
+    if settings.model.transformer.get("remat") == Remat.HOST:
+      check_host_memory(self.mesh, "model.remat")
     self.policy: Policy = load_policy(settings.model, scalar_head=scalar_head, symbols=symbols)
     self.digests = policy_digests(settings.model.path, self.policy.tokenizer)
     self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)

@@ -101,7 +101,7 @@ def test_the_architecture_by_hand():
 
 @pytest.mark.parametrize(
   "change",
-  [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"unroll": 3}],
+  [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"remat": Remat.HOST}, {"unroll": 3}],
   ids=lambda change: str(next(iter(change.items()))),
 )
 def test_what_is_recomputed_or_unrolled_changes_nothing(change):
@@ -126,6 +126,7 @@ def test_remat_keeps_less(remat, kept, stacked):
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
   sizes = {each: saved(each) for each in Remat}
+  assert sizes.pop(Remat.HOST) == sizes[Remat.FULL]  # in another memory
   assert sorted(sizes.values(), reverse=True).index(sizes[remat]) == 3 - kept
   assert len(set(sizes.values())) == 3 and sizes[Remat.ATTENTION] == sizes[Remat.FULL]
 

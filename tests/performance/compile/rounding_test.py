@@ -14,8 +14,9 @@ from posttrain_jax.models.config import Remat
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import policy_programs, proof, topology
 from posttrain_jax.performance.compile.program import Program
+from posttrain_jax.performance.counts import group_pass
 from tests.learner.settings import make_objective, make_optimizer_config
-from tests.learner.small_policy import MODEL, P, make_batch
+from tests.learner.small_policy import MODEL, TC, TP, G, P, make_batch
 
 _INSTRUCTION = re.compile(r"\s+(?P<root>ROOT )?%(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[\w\-]+)\((?P<of>.*)")
 
@@ -85,8 +86,9 @@ def test_on_a_tpu_every_sum_of_the_residual_stream_is_rounded(remat):
   objective, optimizer = make_objective(), make_optimizer_config()
   learner = PolicyLearner(model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
   params, batch = learner.state.params, make_batch()
-  score = policy_programs.scoring(learner.scorer, params, batch, mesh, calls=1, forward=1, of="policy")
-  update = policy_programs.updates(learner, batch, count=2, forward=1)["update_off_policy"]
+  forward = group_pass(model, prompts=P, prompt_length=TP, answers=G, answer_length=TC)
+  score = policy_programs.scoring(learner.scorer, params, batch, mesh, calls=1, forward=forward, of="policy")
+  update = policy_programs.updates(learner, batch, count=2, forward=forward)["update_off_policy"]
   for program, least in ((score, 4), (update, 4)):  # two a layer
     found = sums_of_rounded(proof.lower(program).compile().as_text())
     assert len(found) >= least and all(found)
