@@ -40,8 +40,9 @@ setup(
   description="Post-training of language models with reinforcement learning, in JAX",
   license="Apache-2.0",
   license_files=["LICENSE"],
-  packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs"]),
+  packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs", "configs.*"]),
   package_data={
+    "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],
   },

@@ -28,13 +28,13 @@ number of steps is not published; 400 is our choice. The smaller sizes change th
 also has smaller batches of 128 x 16 and answers of 4,096 tokens with a buffer of 1,024.
 
 Memory of the 32B model on v5p:4x4x8, which has 128 chips of 95.7 GiB. The mesh is fsdp 32 and tensor 4; tensor has the
-chips of one host, because every host draws its answers alone. A row with a prompt and its 16 answers has 330,000
-tokens. Its layer inputs alone take 201 GiB, or 50 GiB if rows are split over `tensor`. With two answers per row
-(`rows_per_prompt=8`) and eight micro-batches, each device has one row. The prompt is then computed eight times, which
-is 4 % more tokens. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four chips, so
-1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25 GiB).
-There, `--config.rollout.slots=512 --config.eval.slots=512` and `--config.learner.micro_batches=4` take 28 GiB per chip
-by the same count. launch/README.md lists what was compiled.
+chips of one host, because every host draws its answers alone. A prompt and its 16 answers of greatest length have
+330,000 tokens. Their layer inputs alone take 201 GiB, or 50 GiB if rows are split over `tensor`. So a micro-batch has
+43,008 tokens on each batch shard (`tokens_per_micro_batch`), which hold a prompt with two answers of greatest length,
+and more that are shorter. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four
+chips, so 1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25
+GiB). There, `--config.rollout.slots=512 --config.eval.slots=512` take 28 GiB per chip by the same count.
+launch/README.md lists what was compiled.
 """
 
 from ml_collections import ConfigDict
@@ -91,7 +91,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   config.objective.update(clip_low=0.2, clip_high=0.28, aggregation="token_mean", kl_coefficient=0.0, dual_clip=0.0)
   config.objective.correction.level = "off"
   config.objective.logprob_chunk = 2048
-  config.learner.update(updates_per_step=16, micro_batches=8, rows_per_prompt=8)
+  config.learner.update(updates_per_step=16, tokens_per_micro_batch=2048 + 2 * 20480)
   config.optimizer.update(
     learning_rate=1e-6, schedule="constant", warmup_updates=20 * 16, b2=0.999, weight_decay=0.1, clip_norm=1.0
   )
@@ -111,7 +111,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
   }
 
   if size == "0.5b":
-    config.learner.update(micro_batches=1, rows_per_prompt=1)
+    config.learner.tokens_per_micro_batch = 2048 + 4096 * 8
     config.rollout.update(groups=128, slots=512, max_new_tokens=4096)
     config.dynamic_sampling.max_prompts = 10 * 3 * 128
     config.overlong.penalty_buffer = 1024

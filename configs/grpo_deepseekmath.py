@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
     groups=16, group_size=64, slots=1024, max_prompt_length=1024, max_new_tokens=1024, steps_per_dispatch=32
   )
   config.objective.logprob_chunk = 1024
-  config.learner.update(updates_per_step=1, micro_batches=1)
+  config.learner.update(updates_per_step=1, tokens_per_micro_batch=32768)
   config.optimizer.update(learning_rate=1e-6, warmup_updates=0, b2=0.999, weight_decay=0.0)
   config.eval.update(answer_style=style, slots=256, max_prompt_length=1024, max_new_tokens=1024, every=50)
   config.checkpoint.update(every=50, digest=False)

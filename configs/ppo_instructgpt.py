@@ -41,7 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.gae.update(discount=1.0, lam_critic=0.95, lam_policy=0.95)
   config.whiten.update(rewards=True, advantages=True)
   config.objective.update(clip_low=0.2, clip_high=0.2, logprob_chunk=1024)
-  config.learner.update(epochs=1, minibatches=8, micro_batches=8)
+  config.learner.update(epochs=1, minibatches=8, tokens_per_micro_batch=16384)
   warmup = 10 * config.learner.minibatches  # ten steps
   config.optimizer.update(learning_rate=5e-6, schedule="constant", warmup_updates=warmup, b2=0.95, weight_decay=0.0)
   config.value.pretraining_steps = 0

@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.objective.logprob_chunk = 2048
   config.reference.refresh_every = 25
-  config.learner.update(updates_per_step=16, micro_batches=1)
+  config.learner.update(updates_per_step=16, tokens_per_micro_batch=1024 + 32768)
   config.optimizer.update(learning_rate=3e-6, warmup_updates=0, b2=0.999, weight_decay=0.0)
 
   config.eval.update(answer_style=style, slots=512, max_prompt_length=1024, max_new_tokens=32768, every=25)

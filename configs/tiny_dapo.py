@@ -7,7 +7,7 @@ Held-out problems are evaluated before and after. Fields of `model`, `prompts`, 
 explained in configs/tiny_sft.py, all others here.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import tiny_sft
 
@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     max_new_tokens=24,  # limit on answers, in tokens, the stop token included
     steps_per_dispatch=8,  # tokens that each slot decodes before the host checks which answers have ended
     prefill_width=16,  # prompts per prefill
+    cache_tokens=config_dict.placeholder(int),  # tokens that the caches hold; None: from the device's free memory
     sampling=dict(  # the distribution that tokens are drawn from
       temperature=1.0,  # must be above 0 to train
       top_k=0,  # draw from the k most likely tokens only; 0: off
@@ -101,15 +102,14 @@ def get_config(arg: str = "") -> ConfigDict:
   config.teacher = dict(path="")  # PATH_OR_NAME of the teacher; advantage="distillation" needs its logprobs
   config.learner = dict(
     updates_per_step=2,  # updates on a step's groups, divides `groups`; all but the first are off-policy and clipped
-    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
-    rows_per_prompt=1,  # rows that share a prompt's answers, each with a copy of the prompt; more for long answers
+    tokens_per_micro_batch=0,  # tokens that a device computes at a time, for its part of a batch; 0: chosen
     max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
   )
   config.optimizer = dict(  # AdamW; all counts are optimiser updates
     learning_rate=3e-4,  # peak
     schedule="constant",  # after the warm-up: constant, linear or cosine
     warmup_updates=5,  # updates over which the rate rises linearly from 0
-    decay_updates=0,  # update at which linear and cosine reach their end
+    decay_updates=0,  # update at which linear and cosine reach their end; steps x updates_per_step is the last one
     end_fraction=0.1,  # final rate of linear and cosine, as a share of the peak
     b1=0.9,  # decay of the first moment
     b2=0.98,  # decay of the second moment

@@ -72,7 +72,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.learner = dict(
     epochs=2,  # passes over a step's prompts, each in a new order
     minibatches=2,  # mini-batches of an epoch; each is one update of the policy and one of the value model
-    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
+    tokens_per_micro_batch=0,  # tokens that a device computes at a time, for its part of a batch; 0: chosen
     max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
   )
   config.optimizer = base.optimizer  # of the policy

@@ -105,7 +105,9 @@ def model() -> ConfigDict:
       head_dim=24,  # dimensions of a head
       rope_theta=1000.0,  # base of the rotary frequencies
       compute_dtype="float32",  # of activations and of the weights in use: float32 or bfloat16
-      remat="none",  # what the backward pass recomputes to need less memory: none, dots, attention or full
+      # What the backward pass recomputes to need less memory: none, dots, attention, full, or host, which recomputes as
+      # much as full does and keeps the layers' inputs in the host's memory (pinned).
+      remat="none",
       beyond_context=False,  # let prompts and answers be longer than the context that the model was made for
       unroll=2,  # layers that the scan over layers unrolls together; more compile longer and may run faster
     )
@@ -131,7 +133,7 @@ def training() -> ConfigDict:
         seed=0,  # without a path: decides which problems and which demonstrations are drawn
         limit=0,  # use at most this many rows; 0: all
         held_out=0.0,  # share of prompts kept for the validation loss
-        template="{prompt}",  # text around a prompt; "{prompt}" stands for the prompt
+        template="{prompt}",  # text around a prompt, which {prompt} stands for; rows of whole chats stay as they are
         chat=False,  # render prompt and completion with the chat template; rows of messages always are
         system="",  # system message of chats that do not have one; empty: none
         chat_arguments=dict(),  # variables of the chat template, such as enable_thinking=False

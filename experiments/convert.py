@@ -21,7 +21,6 @@ _DTYPE = absl_flags.DEFINE_enum(
 )
 _SHARD_GIB = absl_flags.DEFINE_float("shard_gib", 5.0, "most GiB of a file of weights", lower_bound=2**-30)
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
-absl_flags.mark_flags_as_required(["model", "output"])
 
 
 def main():
@@ -41,4 +40,4 @@ def main():
 
 
 if __name__ == "__main__":
-  flags.run_plain(main)
+  flags.run_plain(main, required=["model", "output"])

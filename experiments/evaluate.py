@@ -8,9 +8,9 @@ or tfds:NAME/SPLIT. A task says how problems are asked, sampled and judged
 template, chat, system message and variables of the chat template. --template, --chat, --system, --chat_arguments and
 --left_out change these.
 
-`--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own, whose mean then
-stands for the accuracy. `--answers=OUT.jsonl` stores every sampled answer with its prompt, reference, extracted answer,
-accuracy and reward.
+`--reward=MODULE:FUNCTION` or `--reward=FILE.py:FUNCTION` judges by a reward function of one's own. Its mean is
+`reward`; accuracies are its values, cut to [0, 1]. `--answers=OUT.jsonl` stores every sampled answer with its prompt,
+reference, extracted answer, accuracy and reward.
 
 `--task=alignment` asks requests of the assistant world and judges the answers by rules: how helpful, harmless and
 honest a model is (`posttrain_jax.evaluation.alignment`). --limit is then the number of requests of each kind,
@@ -39,14 +39,16 @@ _PATH = absl_flags.DEFINE_string("path", "", "problems: FILE.jsonl, FILE.jsonl.g
 _LIMIT = absl_flags.DEFINE_integer("limit", 0, "the first so many problems only; 0: all", lower_bound=0)
 _SLOTS = absl_flags.DEFINE_integer("slots", 64, "answers drawn at the same time", lower_bound=1)
 _SEED = absl_flags.DEFINE_integer("seed", 0, "of the draws")
-_REWARD = absl_flags.DEFINE_string("reward", None, "MODULE:FUNCTION or FILE.py:FUNCTION that judges; None: the task's")
+_REWARD = absl_flags.DEFINE_string(
+  "reward", None, "MODULE:FUNCTION or FILE.py:FUNCTION that judges; without it the task's"
+)
 _REWARD_OPTIONS = absl_flags.DEFINE_string("reward_options", "{}", "its keyword arguments, a JSON object")
 _ANSWERS = absl_flags.DEFINE_string("answers", None, "JSONL file to write, a line for each sampled answer")
 _SETTINGS = [
-  absl_flags.DEFINE_integer("samples", None, "answers per problem; None: the task's", lower_bound=1),
-  absl_flags.DEFINE_integer("max_new_tokens", None, "cap on an answer; None: the task's", lower_bound=1),
-  absl_flags.DEFINE_float("temperature", None, "of sampling; None: the task's"),
-  absl_flags.DEFINE_float("top_p", None, "nucleus of sampling; None: the task's"),
+  absl_flags.DEFINE_integer("samples", None, "answers per problem; without it the task's", lower_bound=1),
+  absl_flags.DEFINE_integer("max_new_tokens", None, "cap on an answer; without it the task's", lower_bound=1),
+  absl_flags.DEFINE_float("temperature", None, "of sampling; without it the task's"),
+  absl_flags.DEFINE_float("top_p", None, "nucleus of sampling; without it the task's"),
 ]
 _STOP_IDS = absl_flags.DEFINE_list("stop_ids", [], "ids that end an answer, besides those that the model names")
 _STOP_STRINGS = absl_flags.DEFINE_multi_string("stop_strings", [], "a text that ends an answer; may be repeated")
@@ -61,7 +63,11 @@ _FORMAT = [
 _REFERENCE = absl_flags.DEFINE_string("reference", None, "alignment: model to which the KL is measured; None: no KL")
 _PICTURE = absl_flags.DEFINE_string("picture", None, "alignment: PNG of the reliability of answer probabilities")
 _BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow texts longer than the model's context")
-absl_flags.mark_flags_as_required(["model", "task"])
+_GROUPS = {
+  "how problems are asked": [*_FORMAT, _BEYOND_CONTEXT],
+  "how answers are drawn": [*_SETTINGS, _STOP_IDS, _STOP_STRINGS, _SLOTS, _SEED],
+  "how answers are judged, and where they are kept": [_REWARD, _REWARD_OPTIONS, _ANSWERS],
+}
 
 
 def main():
@@ -160,4 +166,4 @@ def _reward_options() -> dict:
 
 
 if __name__ == "__main__":
-  flags.run_plain(main)
+  flags.run_plain(main, required=["model", "task"], groups=_GROUPS)

@@ -20,9 +20,9 @@ _MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face director
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
 _PROMPT = absl_flags.DEFINE_string("prompt", None, "text to answer")
 _PROMPTS = absl_flags.DEFINE_string("prompts", None, "prompts: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
-_SYSTEM = absl_flags.DEFINE_string("system", None, "system message of a chat; None: that of the model's format")
-_CHAT = absl_flags.DEFINE_bool("chat", None, "whether the chat template is used; None: as in the model's format")
-_TEMPLATE = absl_flags.DEFINE_string("template", None, "text around {prompt}; None: that of the model's format")
+_SYSTEM = absl_flags.DEFINE_string("system", None, "system message of a chat; without it that of the model's format")
+_CHAT = absl_flags.DEFINE_bool("chat", None, "whether the chat template is used; without it as in the model's format")
+_TEMPLATE = absl_flags.DEFINE_string("template", None, "text around {prompt}; without it that of the model's format")
 _TEMPERATURE = absl_flags.DEFINE_float("temperature", 0.0, "of sampling; 0: the most likely tokens", lower_bound=0.0)
 _TOP_P = absl_flags.DEFINE_float("top_p", 1.0, "nucleus of sampling")
 _TOP_K = absl_flags.DEFINE_integer("top_k", 0, "tokens that sampling chooses from; 0: all", lower_bound=0)
@@ -30,7 +30,10 @@ _SAMPLES = absl_flags.DEFINE_integer("samples", 1, "answers to each prompt", low
 _MAX_NEW_TOKENS = absl_flags.DEFINE_integer("max_new_tokens", 256, "cap on an answer", lower_bound=1)
 _STOP_STRINGS = absl_flags.DEFINE_list("stop_strings", [], "texts that end an answer, with commas between them")
 _SEED = absl_flags.DEFINE_integer("seed", 0, "of the draws")
-absl_flags.mark_flags_as_required(["model"])
+_GROUPS = {
+  "what is asked, and in which form": [_PROMPT, _PROMPTS, _SYSTEM, _CHAT, _TEMPLATE],
+  "how answers are drawn": [_SAMPLES, _TEMPERATURE, _TOP_P, _TOP_K, _MAX_NEW_TOKENS, _STOP_STRINGS, _SEED],
+}
 
 
 def main():
@@ -78,4 +81,4 @@ def main():
 
 
 if __name__ == "__main__":
-  flags.run_plain(main)
+  flags.run_plain(main, required=["model"], groups=_GROUPS)

@@ -18,7 +18,6 @@ _METRIC = absl_flags.DEFINE_multi_string("metric", None, "a key of metrics.jsonl
 _OUTPUT = absl_flags.DEFINE_string("output", None, "FILE.png, .svg or .pdf")
 _X = absl_flags.DEFINE_string("x", "updates", "what runs along the x axis: updates, step, or another metric")
 _SQRT_X = absl_flags.DEFINE_bool("sqrt_x", False, "the x axis is the square root, as is usual for a KL")
-absl_flags.mark_flags_as_required(["run", "metric", "output"])
 
 
 def main():
@@ -39,4 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-  flags.run_plain(main)
+  flags.run_plain(main, required=["run", "metric", "output"])

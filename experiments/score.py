@@ -26,7 +26,6 @@ _GREEDY_TOKENS = absl_flags.DEFINE_integer("greedy_tokens", 24, "tokens of the g
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
 _STOP = absl_flags.DEFINE_bool("stop", False, "end a greedy continuation at the first end token")
 _BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow rows longer than the model's context")
-absl_flags.mark_flags_as_required(["model", "input", "output"])
 
 
 def main():
@@ -48,4 +47,8 @@ def main():
 
 
 if __name__ == "__main__":
-  flags.run_plain(main)
+  flags.run_plain(
+    main,
+    required=["model", "input", "output"],
+    groups={"greedy continuations of a language model": [_GREEDY_TOKENS, _STOP]},
+  )

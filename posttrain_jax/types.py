@@ -27,13 +27,15 @@ class InputError(ValueError):
   """
 
 
-class NotFinite(RuntimeError):
-  """Reports in one line that numbers became NaN or infinite.
+class RunFailed(RuntimeError):
+  """Reports in one line why a run cannot go on.
 
-  Nothing that follows could be right.
-
-  The binaries print that line on stderr and end with exit code 1.
+  Nothing is wrong with the code. The binaries print that line on stderr and end with exit code 1.
   """
+
+
+class NotFinite(RunFailed):
+  """Reports that numbers became NaN or infinite, so that nothing that follows could be right."""
 
 
 class FinishReason(enum.IntEnum):

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import resource
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -10,9 +11,12 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 os.environ["POSTTRAIN_JAX_WARMUPS"] = ""  # what one test's warm-up leaves behind is not for another test
 
 import jax
+import jaxlib
 import pytest
 from absl import flags
 from jax._src import compiler
+
+from posttrain_jax import compiled_once
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
@@ -26,8 +30,8 @@ def compiled_quickly(request):
   Processes that tests start inherit it, since bits may be compared with theirs. Programs are compiled as a user's are
   where that decides about bits (`tests/sampling`) and in slow tests.
   """
-  if request.config.option.markexpr != "not slow":
-    yield
+  if request.config.option.markexpr != "not slow" or jaxlib.version.__version_info__ >= (0, 11):
+    yield  # from jaxlib 0.11 on, XLA has no such flag
     return
   make_options = compiler.get_compile_options  # JAX has no setting for flags of XLA after its start
 
@@ -44,6 +48,17 @@ def compiled_quickly(request):
     jax.config.update("jax_disable_most_optimizations", True)
     yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_is_bounded():
+  """Drops shared programs after a file, once this process has taken 3 GiB.
+
+  All files of a worker would take 6.
+  """
+  yield
+  if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 3 * 2**20:
+    compiled_once.forget()
 
 
 @pytest.fixture(autouse=True)

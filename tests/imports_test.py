@@ -38,7 +38,8 @@ ALLOWED = {
   "pipelines": PIPELINES,
   "studies": PIPELINES | {"pipelines"},
   "performance": PIPELINES | {"pipelines"},
-  "experiments": PIPELINES | {"pipelines", "studies", "performance"},
+  "recipes": PIPELINES | {"pipelines", "performance"},
+  "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes"},
 }
 
 # Losses are functions of arrays: besides each other and the standard library they import these modules, and not their

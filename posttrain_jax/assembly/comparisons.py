@@ -51,6 +51,20 @@ class PreferenceSettings(FormatSettings):
   too_long: TooLongComparison
 
 
+def answers_of_a_prompt(path: str, form: str, answers: int) -> int:
+  """Returns how many answers to a prompt are compared.
+
+  Those of a file are taken to be pairs.
+
+  Args:
+    path: as in `PreferenceSettings`, like the others.
+    form: a `GradingForm`.
+    answers: of a ranking.
+  """
+  counts = {GradingForm.PAIR: 2, GradingForm.EDITED: 3, GradingForm.RANKING: answers}  # edited, chosen, rejected
+  return 2 if path else counts.get(form, 2)
+
+
 @dataclasses.dataclass(frozen=True)
 class ComparisonData:
   """Holds comparisons, read and split by prompt.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model, read_config
+from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import reference_columns
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.rewards.extract import AnswerStyle
@@ -173,32 +173,11 @@ def make_judge(
 ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
 
 
-def load_reward_model(path: str, tokenizer: Tokenizer, where: str) -> tuple[Policy, dict[str, str]]:
-  """Loads a reward model for answers in a policy's own tokens.
-
-  Args:
-    path: PATH_OR_NAME of a reward model.
-    tokenizer: the policy's; the reward model's has to be the same, as answers are not tokenised again.
-    where: the config field that has the path.
-
-  Returns:
-    (model and float32 parameters, `where` to the digest of its weights).
-
-  Raises:
-    InputError: if there is no such model, if it is a language model, or if its tokeniser is another one.
-  """
-  if not read_config(path).scalar_head:  # before the parameters are read
-    raise InputError(f"{where}: {path} is a language model, expected a reward model")
-  same_tokenizer(path, tokenizer, where)
-  config, params = load_model(path)
-  return Policy(config, tokenizer, params), {where: digests(path, tokenizer)["model"]}
-
-
 def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh | None = None) -> ModelReward:
   """Copies a reward model to the devices that it scores on.
 
   Args:
-    loaded: what `load_reward_model` returned.
+    loaded: from `assembly.readers.load_reader`.
     where: the config field that names it.
     mesh: devices and layout; one device if None.
 
@@ -209,22 +188,6 @@ def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh | None = None) 
     return ModelReward(loaded.model, loaded.params, mesh=mesh)
   except InputError as error:
     raise InputError(f"{where}: {error}") from None
-
-
-def same_tokenizer(path: str, tokenizer: Tokenizer, where: str) -> None:
-  """Refuses a model whose tokeniser is not the policy's.
-
-  Args:
-    path: PATH_OR_NAME of the model.
-    tokenizer: the policy's.
-    where: the config field that has the path.
-
-  Raises:
-    InputError: if its tokeniser is another one, or is not known.
-  """
-  own = find_tokenizer(path)
-  if own is None or own.digest() != tokenizer.digest():
-    raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
 
 
 def rejudge_by_model(score: ScoreGroups) -> Judge:

@@ -151,9 +151,9 @@ def load_policy(
     sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size
     return Policy(parse(TransformerConfig, sizes, "model"), tokenizer)
   compute = {name: sizes[name] for name in (*COMPUTE_FIELDS, _BEYOND_CONTEXT) if name in sizes}
-  policy = open_policy(path)
-  if policy.model.scalar_head and not scalar_head:
+  if read_config(path).scalar_head and not scalar_head:  # before the parameters are read
     raise InputError(f"model.path: {path} is a reward model, expected a language model")
+  policy = open_policy(path)
   model = parse(TransformerConfig, dataclasses.asdict(policy.model) | compute, "model")
   return dataclasses.replace(policy, model=model)
 
@@ -168,10 +168,11 @@ def open_policy(path: str, which: Which | None = None) -> Policy:
   Raises:
     InputError: if there is no such model, or if it cannot be read.
   """
-  model, params = load_model(path, which)
+  read_config(path)  # says what is wrong with a path that names no model
   tokenizer = find_tokenizer(path)
   if tokenizer is None:
     raise InputError(f"{path}: found no tokenizer.json, expected a model with its tokeniser")
+  model, params = load_model(path, which)
   return Policy(model, tokenizer, params)
 
 

@@ -28,6 +28,19 @@ class PretrainingTextSettings:
   field: str
   demonstrations: DemonstrationSettings
 
+  def micro_batches(self, shards: int, tokens: int) -> int:
+    """Returns the fewest equal parts whose rows fit the tokens of a micro-batch.
+
+    A part has at least one row on each batch shard.
+
+    Args:
+      shards: batch shards; divides the rows.
+      tokens: of a micro-batch on each shard.
+    """
+    rows = self.rows // shards
+    most = max(1, tokens // self.demonstrations.row_length)
+    return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows // parts <= most)
+
 
 def load_pretraining(
   section: PretrainingTextSettings, tokenizer: Tokenizer, *, batch_size: int, seed: int

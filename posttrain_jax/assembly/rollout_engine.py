@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.learner.division import Division, tokens_or_default
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
@@ -34,7 +35,7 @@ class SamplingSettings:
     return SamplingConfig(self.temperature, self.top_k, self.top_p, self.min_p, stop_ids, self.stop_strings)
 
   def of_tokenizer(self, tokenizer: Tokenizer, where: str) -> SamplingConfig:
-    """Returns the engine's record with all that ends an answer, which is logged once.
+    """Returns the engine's record with all that ends an answer; warns where nothing does.
 
     Args:
       tokenizer: the model's; its stop ids are taken besides the config's.
@@ -47,20 +48,29 @@ class SamplingSettings:
       if stop < 0 or tokenizer.backend.id_to_token(stop) is None:
         raise InputError(f"{where}.stop_ids: {stop}, expected ids of the tokeniser")
     found = self.with_stops(tokenizer.stop_ids)
-    ends = [f"{stop} {tokenizer.backend.id_to_token(stop)!r}" for stop in found.stop_ids]
-    _log_ends(where, ", ".join([*ends, *map(repr, found.stop_strings)]))
+    if not (found.stop_ids or found.stop_strings):
+      _warn_of_no_end(where)
     return found
 
 
 @functools.cache  # once for each section
-def _log_ends(where: str, ends: str) -> None:
-  if ends:
-    logging.info("%s: an answer ends at %s", where, ends)
-  else:
-    logging.warning(
-      "%s: nothing ends an answer but its cap, as the model names no end token; expected stop_ids or stop_strings",
-      where,
-    )
+def _warn_of_no_end(where: str) -> None:
+  logging.warning(
+    "%s: nothing ends an answer but its cap, as the model names no end token; expected stop_ids or stop_strings", where
+  )
+
+
+def describe_ends(tokenizer: Tokenizer, sampling: SamplingConfig | None = None) -> str:
+  """Words what ends an answer, such as "answers end at 2 '<|im_end|>'".
+
+  Args:
+    tokenizer: the model's.
+    sampling: an engine's; None for the tokeniser's stop ids alone.
+  """
+  stop_ids, strings = (tokenizer.stop_ids, ()) if sampling is None else (sampling.stop_ids, sampling.stop_strings)
+  ends = [f"{stop} {tokenizer.backend.id_to_token(stop)!r}" for stop in stop_ids]
+  ends += [f"the text {stop!r}" for stop in strings]
+  return f"answers end at {', '.join(ends)}" if ends else "nothing ends an answer but its cap"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,6 +115,26 @@ class GroupSettings(EngineSettings):
     if self.groups % updates:
       raise InputError(f"{where}: {updates} does not divide rollout.groups = {self.groups}")
 
+  def division(self, updates: int, tokens_per_micro_batch: int) -> Division:
+    """Returns how a step's groups are cut into updates and micro-batches.
+
+    Args:
+      updates: optimiser updates on the same groups; divides their number.
+      tokens_per_micro_batch: the config's field; 0 for a chosen number.
+
+    Raises:
+      InputError: if a micro-batch cannot hold the longest prompt with the longest answer.
+    """
+    prompts = self.groups // updates
+    tokens = tokens_or_default(
+      tokens_per_micro_batch,
+      prompts=prompts,
+      group=self.group_size,
+      prompt=self.max_prompt_length,
+      answer=self.max_new_tokens,
+    )
+    return Division(prompts, tokens)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutSettings(GroupSettings):
@@ -114,11 +144,13 @@ class RolloutSettings(GroupSettings):
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
     prefill_width: prompts in one prefill.
     train_on_truncated: whether answers drawn with top_k, top_p or min_p may be trained on.
+    cache_tokens: tokens of prompts and answers that the caches hold together; None: from the devices' memory.
   """
 
   steps_per_dispatch: int
   prefill_width: int
   train_on_truncated: bool
+  cache_tokens: int | None = None
 
 
 def make_engine(
@@ -131,6 +163,7 @@ def make_engine(
   share: int = 1,
   steps_per_dispatch: int = STEPS_PER_DISPATCH,
   prefill_width: int = PREFILL_WIDTH,
+  cache_tokens: int | None = None,
 ) -> Engine:
   """Makes an engine from a config's section about one.
 
@@ -143,6 +176,7 @@ def make_engine(
     share: answers that read one copy of their prompt.
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
     prefill_width: prompts in one prefill.
+    cache_tokens: tokens that the caches of all processes hold together; None: from the devices' memory.
 
   Raises:
     InputError: if the sizes mean nothing.
@@ -159,6 +193,7 @@ def make_engine(
     mesh=local_mesh(mesh),
     steps_per_dispatch=steps_per_dispatch,
     prefill_width=prefill_width,
+    cache_tokens=None if cache_tokens is None else part_of(cache_tokens, "rollout.cache_tokens"),
   )
 
 
@@ -193,6 +228,7 @@ def rollout_engine(
     share=settings.group_size,
     steps_per_dispatch=settings.steps_per_dispatch,
     prefill_width=settings.prefill_width,
+    cache_tokens=settings.cache_tokens,
   )
 
 

@@ -3,8 +3,8 @@
 The policy learns from the teacher's logprobs of the policy's own samples.
 """
 
-from posttrain_jax.assembly.judges import same_tokenizer
-from posttrain_jax.assembly.model import Policy, digests, load_model
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
@@ -24,13 +24,11 @@ def load_teacher(
     (the teacher, None if the method takes none; "teacher.path" to the digest of its weights).
 
   Raises:
-    InputError: if a teacher is missing, is not wanted, or has another tokeniser.
+    InputError: if a teacher is missing, is not wanted, is a reward model, or has another tokeniser.
   """
   if wanted != bool(path):
     expected = "the path of a model" if wanted else f"none, as advantage={advantage} takes no teacher"
     raise InputError(f"teacher.path: {path!r}, expected {expected}")
   if not wanted:
     return None, {}
-  model, params = load_model(path)
-  same_tokenizer(path, tokenizer, "teacher.path")
-  return Policy(model, tokenizer, params), {"teacher.path": digests(path, tokenizer)["model"]}
+  return load_reader(path, tokenizer, "teacher.path", scalar_head=False)

@@ -4,8 +4,8 @@ import dataclasses
 
 from flax import nnx
 
-from posttrain_jax.assembly.judges import same_tokenizer
-from posttrain_jax.assembly.model import Policy, digests, load_model
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.models import heads
 from posttrain_jax.models.config import TransformerConfig
 
@@ -29,9 +29,7 @@ def load_value_model(
     InputError: if there is no such model, or if its tokeniser is another one.
   """
   if path:
-    model, params = load_model(path)
-    same_tokenizer(path, policy.tokenizer, where)
-    found, read = Policy(model, policy.tokenizer, params), {where: digests(path, policy.tokenizer)["model"]}
+    found, read = load_reader(path, policy.tokenizer, where)
   elif reward_model is not None:
     found, read = reward_model, {}
   else:

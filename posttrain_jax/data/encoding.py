@@ -15,7 +15,7 @@ import numpy as np
 from posttrain_jax.data import chat
 from posttrain_jax.data.chat_template import plain, tools_of
 from posttrain_jax.data.chat_words import LeftOut
-from posttrain_jax.data.prompts import Row, refuse_tools
+from posttrain_jax.data.prompts import PromptFormat, Row, refuse_tools
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.types import InputError
 
@@ -58,8 +58,9 @@ def encode_demonstrations(
     chat: renders prompts and completions that are text with the chat template, as a user's and an assistant's turn.
       Rows of messages always use the chat template.
     system: system message for chats that do not have one; None: no system message.
-    template: text with "{prompt}" in it, put around prompts that are text. `prompts.PromptFormat.template` does the
-      same when answers are sampled.
+    template: text with "{prompt}" in it, put around a prompt's text. If the prompt is a list of messages, it is put
+      around the last one that is not the assistant's. `prompts.PromptFormat.template` does the same when answers are
+      sampled. Rows of "messages" are whole chats and stay as they are.
     chat_arguments: variables of the chat template; None: none.
     left_out: action on words of a chat that the chat template leaves out.
 
@@ -195,6 +196,7 @@ def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> tupl
   said = {"role": "assistant", "content": completion}
   others = {"tools": row.columns.get("tools")}
   if isinstance(prompt, list):
+    prompt = _asked(prompt, template, row.source)
     if prompt and isinstance(prompt[-1], Mapping) and prompt[-1].get("role") == "assistant":
       messages, begun = _continued(prompt, completion, row.source)
       return others | {"messages": messages}, begun
@@ -207,6 +209,14 @@ def _columns(row: Row, template: str, *, chat: bool, system: str | None) -> tupl
   if system is not None:
     raise InputError(f"{row.source}: a system message needs a chat, found a prompt that is text")
   return others | {"prompt": prompt, "completion": completion}, ""
+
+
+def _asked(prompt: list[Any], template: str, source: str) -> list[Any]:
+  """Puts the template around the last message that is not the assistant's."""
+  try:
+    return prompt if template == "{prompt}" else PromptFormat(template).ask(prompt)
+  except InputError as error:
+    raise InputError(f"{source}: {error}") from None
 
 
 def _continued(prompt: list[Any], completion: str, source: str) -> tuple[list[dict[str, Any]], str]:

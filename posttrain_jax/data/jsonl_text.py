@@ -25,6 +25,8 @@ def read_text(path: pathlib.Path) -> str:
     content = gzip.decompress(content) if path.suffix == ".gz" else content
   except FileNotFoundError:
     raise InputError(f"{path}: no such file") from None
+  except IsADirectoryError:
+    raise InputError(f"{path}: is a directory, expected a file") from None
   except (OSError, EOFError, zlib.error) as error:
     raise InputError(f"{path}: cannot be read: {error}") from None
   try:

@@ -1,6 +1,9 @@
 """Evaluates a saved policy on a file of problems, as the training loops do."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from posttrain_jax.assembly.judges import RewardFunctionSettings, RewardSettings, make_judge, make_workers
 from posttrain_jax.assembly.model import Policy
@@ -46,7 +49,8 @@ def evaluate(
       has a chat template.
 
   Returns:
-    (metrics as of `evaluation.answers.evaluate`, the judged groups).
+    (metrics as of `evaluation.answers.evaluate`, the judged groups). With a reward function of one's own, `reward` is
+      the mean of its values, which the accuracies have cut to [0, 1].
 
   Raises:
     InputError: if problems or settings are not fit for use, before anything is compiled.
@@ -77,12 +81,19 @@ def evaluate(
   with make_workers(_rewards(benchmark, judges)) as workers:
     judge = make_judge(workers, policy.tokenizer, accuracy="correct", failures=FailureLimit(1.0))
     evaluator = Evaluator(section, policy, judge, seed=seed, mesh=mesh)
+    if benchmark.options is not None:  # a function of one's own, whose values may lie outside [0, 1]
+      evaluator.reward = _given_rewards
     check_references(workers, evaluator.sets["problems"].prompts)
     hand_over = make_handover(
       policy.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
     )
     metrics, groups = evaluator(hand_over(policy.params), 0)
   return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()}, groups["problems"]
+
+
+def _given_rewards(groups: Sequence[Group]) -> list[np.ndarray]:
+  """Returns the rewards of each group's answers with a verdict; NaN for a group without one."""
+  return [group.rewards[group.valid] if group.valid.any() else np.array([np.nan]) for group in groups]
 
 
 def usual_format(policy: Policy, benchmark: Benchmark) -> PromptFormat:

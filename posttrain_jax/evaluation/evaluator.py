@@ -120,6 +120,8 @@ class Evaluator:
   Attributes:
     sets: the evaluation sets by name.
     digests: name to sha256 of each file that a set was read from.
+    reward: a reward model's scores of groups, reported beside the accuracy as `reward`. None leaves it out; it may be
+      set later, since a reward model is placed on devices after everything has been checked.
   """
 
   def __init__(
@@ -130,7 +132,6 @@ class Evaluator:
     *,
     seed: int,
     mesh: Mesh,
-    reward: ScoreGroups | None = None,
     parts: Mapping[str, tuple[Part, int]] | None = None,
     window: int = extract.WINDOW,
   ):
@@ -142,7 +143,6 @@ class Evaluator:
       judge: fills in texts and accuracy; the same verifier as in training.
       seed: the config's seed: evaluations of a run, and of runs with the same seed, share their random numbers.
       mesh: the learner's; the sampler's parameters are on this process's part of it.
-      reward: a reward model's scores of groups, reported beside the accuracy as `reward`; None leaves it out.
       parts: of the sets that are a part of the run's own prompts, which part, and the run's limit in tokens.
       window: where majority votes look for `Answer:`, as the verifier does (`rewards.extract.answer_line`).
 
@@ -150,7 +150,7 @@ class Evaluator:
       InputError: if a set is empty, or if its settings mean nothing.
     """
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
-    self._reward = reward
+    self.reward: ScoreGroups | None = None
     self._style, self._window = section.answer_style, window
     slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
@@ -213,8 +213,8 @@ class Evaluator:
         seed=self._seed,
         per_problem=each.per_problem,
       )
-      if self._reward is not None:
-        per_problem = np.array([scores.mean() for scores in self._reward(groups[name])])
+      if self.reward is not None:
+        per_problem = np.array([scores.mean() for scores in self.reward(groups[name])])
         estimate = bootstrap.estimate(per_problem, seed=self._seed)
         found |= {"reward": estimate.mean, "reward_low": estimate.low, "reward_high": estimate.high}
       metrics |= {f"eval/{name}/{metric}": value for metric, value in found.items()}

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import atomic_files, progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
@@ -26,6 +27,7 @@ from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
+from posttrain_jax.parallel.rounding import AS_WRITTEN
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 from posttrain_jax.rollouts.sampled_pairs import stack_answers
 from posttrain_jax.types import Group
@@ -99,7 +101,7 @@ def compute_logprobs(
   return values
 
 
-@functools.lru_cache(maxsize=4)
+@made_once
 def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
   """Makes the jitted program from (parameters, `ComparisonBatch`) to sums of logprobs [N, K].
 
@@ -108,7 +110,7 @@ def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.sta
   graph, _ = abstract_transformer(model)
   one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
   rows = batch_sharding(mesh)
-  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows)
+  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows, compiler_options=AS_WRITTEN)
 
 
 def _digest(batches: list[ComparedAnswers], model: TransformerConfig) -> str:

@@ -11,9 +11,19 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from posttrain_jax.learner.packing import packed_shardings
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import Batch, Divisors, LossFunction, SkippedUpdates, micro_batches, update_program
+from posttrain_jax.learner.update import (
+  Batch,
+  Divisors,
+  LossFunction,
+  SkippedUpdates,
+  Summand,
+  micro_batches,
+  update_program,
+)
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
@@ -30,6 +40,7 @@ class BatchLearner(Generic[Batch]):
     mesh: where it lives.
     learning_rate: schedule by number of updates.
     update: the program: (state, batch as `split` cuts it) to (state, metrics).
+    batch_shardings: of that batch.
     skipped: counts updates that were not finite and changed nothing.
   """
 
@@ -37,11 +48,11 @@ class BatchLearner(Generic[Batch]):
     self,
     model: TransformerConfig,
     loss: LossFunction[Batch, Divisors],
-    totals: Callable[[Batch], Divisors],
+    totals: Callable[[Batch], Divisors] | None,
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
-    micro_batches: int,
+    micro_batches: int | None,
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
@@ -53,10 +64,12 @@ class BatchLearner(Generic[Batch]):
     Args:
       model: the transformer, layers stacked.
       loss: of one micro-batch.
-      totals: a batch, cut into micro-batches on a leading axis, to the numbers that `loss` divides by.
+      totals: a batch, cut into micro-batches on a leading axis, to the numbers that `loss` divides by. None if batches
+        are packed.
       optimizer: optimiser and learning-rate schedule.
       mesh: where.
-      micro_batches: M, parts in which an update's gradient is computed.
+      micro_batches: M, parts in which an update's gradient is computed. None if batches are packed
+        (`learner.packing.Packed`).
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
       params: parameters to start from; random ones if None.
@@ -69,7 +82,9 @@ class BatchLearner(Generic[Batch]):
     self.state, self.shardings = make_train_state(
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
-    self.update = update_program(loss, totals, transformation, self.shardings, mesh)
+
+    self.batch_shardings = packed_shardings(mesh) if micro_batches is None else batch_sharding(mesh, leading=1)
+    self.update = update_program(_summands(loss, totals), transformation, self.shardings, self.batch_shardings)
 
   @property
   def version(self) -> int:
@@ -77,11 +92,14 @@ class BatchLearner(Generic[Batch]):
     return int(self.state.updates)
 
   def split(self, batch: Batch) -> Batch:
-    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...]."""
-    return micro_batches(batch, self._micro_batches)
+    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...].
+
+    A packed batch stays as it is.
+    """
+    return batch if self._micro_batches is None else micro_batches(batch, self._micro_batches)
 
   def train(self, batch: Batch) -> dict[str, float]:
-    """Runs one optimiser update on a batch of host arrays [B, ...].
+    """Runs one optimiser update on a batch of host arrays, [B, ...] or packed.
 
     Returns:
       Metrics: the learning rate and those of `learner.update.apply_update`.
@@ -91,7 +109,7 @@ class BatchLearner(Generic[Batch]):
     """
     learning_rate = float(self.learning_rate(self.version))
     with jax.set_mesh(self.mesh):
-      self.state, metrics = self.update(self.state, spread(self.split(batch), batch_sharding(self.mesh, leading=1)))
+      self.state, metrics = self.update(self.state, spread(self.split(batch), self.batch_shardings))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
     return {"learning_rate": learning_rate, **metrics}
@@ -108,3 +126,13 @@ def check_division(mesh: Mesh, *, batch_size: int, micro_batches: int) -> None:
     raise InputError(
       f"batch_size: {batch_size} rows do not divide over micro_batches={micro_batches} x data x fsdp = {shards} shards"
     )
+
+
+@made_once
+def _summands(
+  loss: LossFunction[Batch, Divisors], totals: Callable[[Batch], Divisors] | None
+) -> Callable[[Batch], list[Summand]]:
+  """Makes the function from an update's batch to its loss; without `totals` batches are packed."""
+  if totals is None:
+    return lambda batch: [Summand(loss, batch.parts, batch.totals, batch.count)]
+  return lambda batch: [Summand(loss, batch, totals(batch))]

@@ -1,11 +1,13 @@
-"""Describes how a step's prompts are cut into updates, micro-batches and rows."""
+"""Describes how a step's prompts are cut into updates, and these into micro-batches of tokens."""
 
 import dataclasses
 
 from jax.sharding import Mesh
 
-from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_shards
 from posttrain_jax.types import InputError
+
+_ENOUGH = 8192  # tokens of a row; more make products hardly faster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,27 +16,54 @@ class Division:
 
   Attributes:
     prompts_per_update: P, prompts in one optimiser update. A forward pass that scores answers takes as many at a time.
-    micro_batches: M, parts in which an update is computed.
-    rows_per_prompt: R, rows over which the G answers to a prompt are cut, each with the prompt again; divides G. In PPO
-      it is 1: values are of whole groups.
+    tokens_per_micro_batch: tokens that each batch shard computes at a time, prompts included. So a device's memory
+      depends neither on the number of devices nor on that of answers.
   """
 
   prompts_per_update: int
-  micro_batches: int
-  rows_per_prompt: int
+  tokens_per_micro_batch: int
 
-  def check(self, mesh: Mesh) -> None:
-    """Checks that an update's P R rows divide over its micro-batches and the mesh.
-
-    Raises:
-      InputError: if they do not.
-    """
-    shards = batch_shards(mesh)
-    rows = self.prompts_per_update * self.rows_per_prompt
-    sizes = (self.prompts_per_update, self.micro_batches, self.rows_per_prompt)
-    if min(sizes) < 1 or rows % (self.micro_batches * shards):
-      cut = f" x learner.rows_per_prompt={self.rows_per_prompt}" if self.rows_per_prompt != 1 else ""
+  def __post_init__(self):
+    """Raises InputError if a number is below 1."""
+    if min(self.prompts_per_update, self.tokens_per_micro_batch) < 1:
       raise InputError(
-        f"learner: {self.prompts_per_update} prompts an update{cut} do not divide over "
-        f"learner.micro_batches={self.micro_batches} x data x fsdp = {shards} shards"
+        f"learner: {self.prompts_per_update} prompts an update, {self.tokens_per_micro_batch} tokens a micro-batch, "
+        "expected at least 1"
       )
+
+  def row_tokens(self, mesh: Mesh) -> int:
+    """Returns N, tokens of a row.
+
+    It is the budget, rounded up so that the mesh can split the residual stream.
+    """
+    ways = mesh.shape[LEARNER_RULES["residual_length"]]
+    return -(-self.tokens_per_micro_batch // ways) * ways
+
+  def shards(self, mesh: Mesh) -> int:
+    """Returns R, rows of a micro-batch: one for each batch shard."""
+    return batch_shards(mesh)
+
+
+def tokens_or_default(tokens: int, *, prompts: int, group: int, prompt: int, answer: int) -> int:
+  """Returns the token budget of a micro-batch, chosen if it is 0.
+
+  The choice is a quarter of what an update has if all answers reach the cap, but at most 8,192 tokens. A row holds at
+  least one prompt with one answer.
+
+  Args:
+    tokens: the config's `learner.tokens_per_micro_batch`.
+    prompts: P, of an update.
+    group: G, answers to a prompt.
+    prompt: most tokens of a prompt.
+    answer: most tokens of an answer.
+
+  Raises:
+    InputError: if the budget is too small for a prompt with an answer.
+  """
+  longest, update = prompt - 1 + answer, prompts * (prompt - 1 + group * answer)
+  if 0 < tokens < longest:
+    raise InputError(
+      f"learner.tokens_per_micro_batch: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of "
+      f"{prompt} tokens (rollout.max_prompt_length) and an answer of {answer} (rollout.max_new_tokens)"
+    )
+  return tokens or max(longest, min(update // 4, _ENOUGH))

@@ -73,18 +73,23 @@ class OptimizerConfig:
       if not (ok and math.isfinite(value)):
         raise InputError(f"optimizer.{name}: {value}, expected a finite number, {expected}")
 
-  def check(self) -> None:
+  def check(self, where: str = "optimizer", *, updates: int | None = None) -> None:
     """Refuses a decaying schedule that ends before its warm-up.
 
     It is called once the number of updates is known: `decay_updates` of 0 may stand for the end of the epochs.
+
+    Args:
+      where: the section's dotted name.
+      updates: of the whole run, for the message; None if it is not known.
 
     Raises:
       InputError: if `decay_updates` does not come after `warmup_updates`.
     """
     if self.schedule != Schedule.CONSTANT and self.decay_updates <= self.warmup_updates:
+      whole = "" if updates is None else f"; {where}.decay_updates={updates} is the end of this run"
       raise InputError(
-        f"optimizer.decay_updates: {self.decay_updates}, expected more than warmup_updates {self.warmup_updates} "
-        f"for the {self.schedule} schedule"
+        f"{where}.decay_updates: {self.decay_updates}, expected more than warmup_updates {self.warmup_updates} "
+        f"for the {self.schedule} schedule{whole}"
       )
 
 

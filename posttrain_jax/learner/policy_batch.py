@@ -1,18 +1,21 @@
 """Holds what a policy-gradient update trains on, and counts what its loss is divided by.
 
-P prompts, G answers a prompt, Tc answer tokens, M micro-batches.
+P prompts, G answers a prompt, Tp prompt tokens, Tc answer tokens. M micro-batches, R rows, N tokens: see
+`learner.packing`.
 """
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+
+from posttrain_jax.learner.packing import Packed, PackedRows, Packing
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PolicyBatch:
-  """Holds judged answers; every leaf may have a leading micro-batch axis [M, ...].
+  """Holds judged answers, padded, on the host.
 
   Attributes:
     prompts: int32 [P, Tp], padded on the right.
@@ -25,8 +28,6 @@ class PolicyBatch:
       on-policy update computes them itself.
     reference_logprobs: float32 [P, G, Tc], the frozen reference's. Needed for a KL term only; otherwise may be None.
     correct: bool [P, G], True for right answers. Needed for `nll_on_correct` only; otherwise may be None.
-    prompt_tokens: int32 [P], counted tokens of all answers to a prompt, if these are cut over several rows
-      (`learner.rows`). None if a row has all answers.
   """
 
   prompts: jax.Array
@@ -38,7 +39,6 @@ class PolicyBatch:
   old_logprobs: jax.Array | None = None
   reference_logprobs: jax.Array | None = None
   correct: jax.Array | None = None
-  prompt_tokens: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -60,19 +60,69 @@ class Totals:
 
 
 def count_totals(batch: PolicyBatch) -> Totals:
-  """Counts over a whole update.
+  """Counts over a whole update, given as host arrays."""
+  rows, count = batch.mask.any(-1), lambda x: np.int32(np.sum(x))
+  return Totals(
+    tokens=count(batch.mask),
+    rows=count(rows),
+    prompts=count(rows.any(-1)),
+    correct_tokens=None if batch.correct is None else count(batch.mask & batch.correct[..., None]),
+  )
 
-  Args:
-    batch: of the update, with or without a micro-batch axis.
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PackedPolicy:
+  """Holds judged answers in packed rows.
+
+  Arrays are [M, R, N], or [R, N] in one micro-batch. Fields that `PolicyBatch` has mean the same.
+
+  Attributes:
+    rows: what the model reads.
+    mask: bool.
+    advantages: float32, like the logprobs that follow.
+    sampler_logprobs: see `PolicyBatch`.
+    old_logprobs: see `PolicyBatch`.
+    reference_logprobs: see `PolicyBatch`.
+    correct: bool.
+    row_tokens: int32, counted tokens of the place's answer.
+    prompt_tokens: int32, counted tokens of all answers to the place's prompt.
   """
-  mask, correct = batch.mask, batch.correct
-  rows = mask.any(-1)
-  correct_tokens = None if correct is None else (mask & correct[..., None]).sum()
-  if batch.prompt_tokens is None:
-    prompts = rows.any(-1).sum()
-  else:  # the rows of a prompt have shares of its tokens, which add up to 1
-    prompts = jnp.round((mask.sum((-2, -1)) / jnp.maximum(batch.prompt_tokens, 1)).sum()).astype(jnp.int32)
-  return Totals(mask.sum(), rows=rows.sum(), prompts=prompts, correct_tokens=correct_tokens)
+
+  rows: PackedRows
+  mask: jax.Array
+  advantages: jax.Array
+  sampler_logprobs: jax.Array
+  old_logprobs: jax.Array | None
+  reference_logprobs: jax.Array | None
+  correct: jax.Array | None
+  row_tokens: jax.Array
+  prompt_tokens: jax.Array
+
+
+def pack_policy(batch: PolicyBatch, packing: Packing) -> Packed[PackedPolicy, Totals]:
+  """Packs the host arrays of an update."""
+  pack = lambda x: None if x is None else packing.pack(x)  # noqa: E731
+  counted = batch.mask.sum(-1, dtype=np.int32)
+  parts = PackedPolicy(
+    rows=packing.rows,
+    mask=pack(batch.mask),
+    advantages=pack(batch.advantages),
+    sampler_logprobs=pack(batch.sampler_logprobs),
+    old_logprobs=pack(batch.old_logprobs),
+    reference_logprobs=pack(batch.reference_logprobs),
+    correct=pack(batch.correct),
+    row_tokens=pack(counted),
+    prompt_tokens=pack(counted.sum(-1, dtype=np.int32)),
+  )
+  return Packed(parts, count=np.int32(packing.count), totals=count_totals(batch))
+
+
+def with_old_logprobs(
+  packed: Packed[PackedPolicy, Totals], old_logprobs: jax.Array | None
+) -> Packed[PackedPolicy, Totals]:
+  """Returns the same update with other old logprobs, [M, R, N]."""
+  return dataclasses.replace(packed, parts=dataclasses.replace(packed.parts, old_logprobs=old_logprobs))
 
 
 @jax.tree_util.register_dataclass
@@ -80,7 +130,8 @@ def count_totals(batch: PolicyBatch) -> Totals:
 class TokenInputs:
   """Holds what a token's loss needs besides its logprob and entropy.
 
-  Each array is [P, G, Tc], or None if the objective does not need it.
+  Each array is [R, N] for packed rows, or [R, A, Tc] with one answer a row (`packing.to_answers`). It is None if the
+  objective does not need it.
 
   Attributes:
     mask: bool, True where the token counts.

@@ -16,7 +16,7 @@ of micro-batches and shards are summed, not averaged, and the result does not de
 that only the correction takes out keeps its place in the count. The likelihood term of `nll_on_correct` has a
 denominator of its own: the counted tokens of the update's correct answers. `losses.aggregate` has the formulas.
 
-P prompts, G answers a prompt, Tc answer tokens.
+R rows, N tokens, A answers of a row, Tc answer tokens (`learner.packing`).
 """
 
 import functools
@@ -28,45 +28,48 @@ from flax import nnx
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.policy_batch import PolicyBatch, TokenInputs, Totals
+from posttrain_jax.learner.packing import PackedRows, to_answers
+from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.losses.vocabulary import Ranges
-from posttrain_jax.models.forward import answer_hidden
+from posttrain_jax.models.forward import packed_hidden
 
 
 @made_once
 def make_loss(
   graph: nnx.GraphDef, objective: Objective, *, on_policy: bool, shards: int = 1
-) -> LossFunction[PolicyBatch, Totals]:
-  """Makes the loss of one micro-batch: (parameters, `PolicyBatch`, `Totals` of the update) to `LossOutput`.
+) -> LossFunction[PackedPolicy, Totals]:
+  """Makes the loss of one micro-batch: (parameters, `PackedPolicy`, `Totals` of the update) to `LossOutput`.
 
   Args:
     graph: graph of the stacked transformer.
     objective: what to minimise.
     on_policy: True if the parameters are still those of the start of the step. Then one forward pass gives both the
       learner's and the old logprobs.
-    shards: parts into which the prompt axis is split over the mesh.
+    shards: parts into which the row axis is split over the mesh.
   """
   loss_of = functools.partial(loss_of_tokens, objective)
 
-  def loss_function(params: nnx.State, batch: PolicyBatch, totals: Totals) -> LossOutput:
+  def loss_function(params: nnx.State, batch: PackedPolicy, totals: Totals) -> LossOutput:
     tokens = token_inputs(objective, batch, totals, on_policy=on_policy)
     if objective.is_sum_over_tokens:
-      hidden, unembedding, absent = _hidden(graph, params, batch)
+      hidden, unembedding, absent = _hidden(graph, params, batch.rows)
       loss, (learner_logprobs, entropy) = losses.fused_loss.summed_token_loss(
         loss_of,
         hidden,
         unembedding,
-        batch.answers,
+        batch.rows.targets,
         tokens,
         temperature=objective.temperature,
         absent=absent,
         chunk=objective.logprob_chunk,
         shards=shards,
+        needed=batch.rows.predicting.max(),
       )
     else:
-      learner_logprobs, entropy = answer_logprobs(graph, objective, params, batch, shards=shards)
+      found = packed_logprobs(graph, objective, params, batch.rows, shards=shards)
+      learner_logprobs, entropy, tokens = jax.tree.map(lambda x: to_answers(batch.rows, x), (*found, tokens))
       loss = losses.aggregate.total(loss_of(learner_logprobs, entropy, tokens))
       learner_logprobs, entropy = jax.lax.stop_gradient((learner_logprobs, entropy))
     sums, maxima = measure(objective, learner_logprobs, entropy, tokens, totals.tokens)
@@ -75,8 +78,8 @@ def make_loss(
   return loss_function
 
 
-def objective_weights(objective: Objective, batch: PolicyBatch, totals: Totals) -> jax.Array:
-  """Returns the weight of each token's loss in the update's, float32 [P, G, Tc].
+def objective_weights(objective: Objective, batch: PackedPolicy, totals: Totals) -> jax.Array:
+  """Returns the weight of each token's loss in the update's, float32 [R, N].
 
   Args:
     objective: its aggregation.
@@ -84,16 +87,19 @@ def objective_weights(objective: Objective, batch: PolicyBatch, totals: Totals) 
     totals: counts of the whole update.
   """
   counts = {Aggregation.TOKEN_MEAN: totals.tokens, Aggregation.PROMPT_MEAN: totals.prompts}
-  return losses.aggregate.token_weights(
-    batch.mask,
+  # Packed tokens are rows of one token, which say how many tokens their answers and prompts have.
+  weights = losses.aggregate.token_weights(
+    batch.mask[..., None],
     objective.aggregation,
     denominator=counts.get(objective.aggregation, totals.rows),
+    row_tokens=batch.row_tokens,
     prompt_tokens=batch.prompt_tokens,
     max_length=objective.max_new_tokens,
   )
+  return weights[..., 0]
 
 
-def token_inputs(objective: Objective, batch: PolicyBatch, totals: Totals, *, on_policy: bool) -> TokenInputs:
+def token_inputs(objective: Objective, batch: PackedPolicy, totals: Totals, *, on_policy: bool) -> TokenInputs:
   """Returns what the loss of each token of a micro-batch needs.
 
   Args:
@@ -109,11 +115,11 @@ def token_inputs(objective: Objective, batch: PolicyBatch, totals: Totals, *, on
     raise ValueError("old_logprobs: missing, the update is off-policy")
   nll_weights = None
   if objective.nll_on_correct:
-    right = batch.mask & batch.correct[..., None]
+    right = batch.mask & batch.correct
     nll_weights = losses.aggregate.token_weights(right, Aggregation.TOKEN_MEAN, denominator=totals.correct_tokens)
   return TokenInputs(
     mask=batch.mask,
-    advantages=jnp.broadcast_to(batch.advantages, batch.mask.shape),
+    advantages=batch.advantages,
     sampler_logprobs=batch.sampler_logprobs,
     old_logprobs=None if on_policy else batch.old_logprobs,
     reference_logprobs=batch.reference_logprobs if objective.kl_coefficient else None,
@@ -129,7 +135,7 @@ def loss_of_tokens(
 
   Args:
     objective: what to minimise.
-    learner_logprobs: [P, G, Tc], or any other cut of the tokens if `objective.is_sum_over_tokens`.
+    learner_logprobs: [R, A, Tc], or any other cut of the tokens if `objective.is_sum_over_tokens`.
     entropy: of the same shape, where each token was drawn.
     tokens: the rest, of the same shape.
 
@@ -151,8 +157,8 @@ def loss_of_tokens(
   return loss
 
 
-def answer_logprobs(
-  graph: nnx.GraphDef, objective: Objective, params: nnx.State, batch: PolicyBatch, *, shards: int = 1
+def packed_logprobs(
+  graph: nnx.GraphDef, objective: Objective, params: nnx.State, rows: PackedRows, *, shards: int = 1
 ) -> tuple[jax.Array, jax.Array]:
   """Returns logprobs of the answers' tokens, and the entropies where they were drawn.
 
@@ -160,27 +166,27 @@ def answer_logprobs(
     graph: graph of the stacked transformer.
     objective: temperature and chunk size.
     params: the parameters.
-    batch: without a micro-batch axis.
-    shards: parts into which the prompt axis is split over the mesh.
+    rows: of one micro-batch.
+    shards: parts into which the row axis is split over the mesh.
 
   Returns:
-    Two float32 arrays [P, G, Tc]; arbitrary where the mask is False.
+    Two float32 arrays [R, N]; arbitrary where no answer token is predicted.
   """
-  hidden, unembedding, absent = _hidden(graph, params, batch)
+  hidden, unembedding, absent = _hidden(graph, params, rows)
   return losses.logprobs.token_logprobs(
     hidden,
     unembedding,
-    batch.answers,
+    rows.targets,
     temperature=objective.temperature,
     absent=absent,
     chunk=objective.logprob_chunk,
     entropy=True,
     shards=shards,
+    needed=rows.predicting.max(),
   )
 
 
-def _hidden(graph: nnx.GraphDef, params: nnx.State, batch: PolicyBatch) -> tuple[jax.Array, jax.Array, Ranges]:
-  """Returns the states [P, G, Tc, D] that predict the tokens, the unembedding, and absent ids."""
+def _hidden(graph: nnx.GraphDef, params: nnx.State, rows: PackedRows) -> tuple[jax.Array, jax.Array, Ranges]:
+  """Returns the states [R, N, D] that predict the tokens, the unembedding, and absent ids."""
   model = nnx.merge(graph, params)
-  hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
-  return hidden, model.unembedding(), model.config.absent_ids
+  return packed_hidden(model, rows.tokens, rows.positions, rows.spans), model.unembedding(), model.config.absent_ids

@@ -9,22 +9,26 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import progress
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner import policy_gradient, supervised
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.division import Division
-from posttrain_jax.learner.mixture import Text, mix
+from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.policy_batch import PolicyBatch, Totals, count_totals
+from posttrain_jax.learner.packing import Packed
+from posttrain_jax.learner.policy_batch import PackedPolicy, PolicyBatch, Totals, pack_policy, with_old_logprobs
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import SkippedUpdates, combine, update_program
+from posttrain_jax.learner.update import SkippedUpdates, Summand, combine, update_program
 from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
-from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+
+PackedUpdate = Packed[PackedPolicy, Totals]
 
 
 class PolicyLearner:
@@ -35,7 +39,9 @@ class PolicyLearner:
     shardings: its shardings.
     mesh: where it lives.
     learning_rate: schedule by number of updates.
-    update: the programs of an on-policy update (True) and of any other: (state, batch) to (state, metrics).
+    update: the programs of an on-policy update (True) and of any other: (state, `PackedUpdate`, or a pair of it and
+      text) to (state, metrics).
+    batch_shardings: of the update programs' batches.
     skipped: counts updates that were not finite.
     scorer: computes logprobs of answers under any parameters of the policy's shape.
   """
@@ -62,20 +68,16 @@ class PolicyLearner:
       objective: what to minimise.
       optimizer: optimiser and learning-rate schedule.
       mesh: where.
-      division: P prompts of an optimiser update, and how they are cut.
+      division: P prompts of an optimiser update, and tokens of a micro-batch.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
       params: parameters to start from. Random ones if None.
       text: its likelihood is part of every update; None for no text.
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
       optimizer_kept: in which memory the optimiser's state is between updates.
-
-    Raises:
-      InputError: if an update does not divide over micro-batches and mesh.
     """
-    division.check(mesh)
     shards = batch_shards(mesh)
-    self.mesh, self._objective, self._text, self._micro_batches = mesh, objective, text, division.micro_batches
+    self.mesh, self._objective, self._text = mesh, objective, text
     self.skipped = SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
@@ -83,16 +85,16 @@ class PolicyLearner:
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
     self.scorer = logprob_scorer(model, objective, mesh, division)
+    self.batch_shardings = self.scorer.batch_shardings
+    if text is not None:
+      self.batch_shardings = (self.batch_shardings, batch_sharding(mesh, leading=1))
 
     graph, _ = abstract_transformer(model)
+    coefficient = None if text is None else text.coefficient
 
     def program(on_policy: bool) -> Callable:
-      loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
-      totals = count_totals
-      if text is not None:
-        of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
-        loss, totals = mix(loss, of_text, coefficient=text.coefficient, name="ptx"), _totals_with_text
-      return update_program(loss, totals, transformation, self.shardings, mesh)
+      summands = _summands(graph, objective, on_policy, shards, coefficient)
+      return update_program(summands, transformation, self.shardings, self.batch_shardings)
 
     self.update = {on_policy: program(on_policy) for on_policy in (True, False)}
 
@@ -129,18 +131,19 @@ class PolicyLearner:
         batch = dataclasses.replace(batch, old_logprobs=self.score(batch))
       batch = jax.tree.map(lambda x: np.concatenate([x[indices] for indices in order]), batch)
     parts = list(self.scorer.split(batch))
+    updates = [pack_policy(part, packing) for part, packing in parts]
     with jax.set_mesh(self.mesh):
       if batch.old_logprobs is None:
         # The first update is on-policy and computes its own in the same forward pass.
-        old = [self.scorer.run(self.state.params, part) for part in parts[1:]]
-        parts[1:] = [dataclasses.replace(part, old_logprobs=each) for part, each in zip(parts[1:], old)]
+        old = [self.scorer.run(self.state.params, packing) for _, packing in parts[1:]]
+        updates[1:] = [with_old_logprobs(update, each) for update, each in zip(updates[1:], old)]
       else:
-        parts[:1] = [dataclasses.replace(parts[0], old_logprobs=None)]
+        updates[0] = with_old_logprobs(updates[0], None)
       found, version = [], self.version
-      for i, part in enumerate(parts):
-        if np.any(part.mask):
-          batch = spread(self.with_text(part, version + len(found)), self.scorer.batch_sharding)
-          self.state, metrics = self.update[i == 0](self.state, batch)
+      for i, update in enumerate(updates):
+        if update.count:
+          given = spread(self.with_text(update, version + len(found)), self.batch_shardings)
+          self.state, metrics = self.update[i == 0](self.state, given)
           found.append(metrics)
         if i:
           jax.block_until_ready(found[:-1])  # one update stays queued, so that the device does not wait
@@ -150,16 +153,31 @@ class PolicyLearner:
       self.skipped.count(bool(metrics["skipped_updates"]))
     return combine(found)
 
-  def with_text(self, part: PolicyBatch, version: int) -> PolicyBatch | tuple[PolicyBatch, SupervisedRows]:
-    """Returns an update's part of a batch, with its text if there is any."""
+  def with_text(self, update: PackedUpdate, version: int) -> PackedUpdate | tuple[PackedUpdate, SupervisedRows]:
+    """Returns an update's answers, with its text if there is any."""
     if self._text is None:
-      return part
-    return part, cut(self._text.batch(version), self._micro_batches)
+      return update
+    return update, cut(self._text.batch(version), self._text.micro_batches)
 
   def score(self, batch: PolicyBatch) -> np.ndarray:
     """Returns a batch's logprobs [P, G, Tc] under the current parameters, arbitrary where masked."""
     return self.scorer(self.state.params, batch)
 
 
-def _totals_with_text(batch: tuple[PolicyBatch, SupervisedRows]) -> tuple[Totals, jax.Array]:
-  return count_totals(batch[0]), supervised.total_weight(batch[1])
+@made_once
+def _summands(
+  graph: nnx.GraphDef, objective: Objective, on_policy: bool, shards: int, text_coefficient: float | None
+) -> Callable[..., list[Summand]]:
+  """Makes the function from an update's batch to its losses.
+
+  They are the policy's, and that of text if it has a weight.
+  """
+  loss = policy_gradient.make_loss(graph, objective, on_policy=on_policy, shards=shards)
+  if text_coefficient is None:
+    return lambda answers: [Summand(loss, answers.parts, answers.totals, answers.count)]
+  of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
+  of_text = weighted(of_text, text_coefficient, name="ptx")
+  return lambda batch: [
+    Summand(loss, batch[0].parts, batch[0].totals, batch[0].count),
+    Summand(of_text, batch[1], supervised.total_weight(batch[1])),
+  ]

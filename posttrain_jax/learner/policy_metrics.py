@@ -1,6 +1,6 @@
 """Measures a policy-gradient update: entropy, clipped tokens, KL, mismatch of sampler and learner.
 
-P prompts, G answers a prompt, Tc answer tokens.
+R rows, N tokens (`learner.packing`).
 """
 
 import functools
@@ -22,8 +22,8 @@ def measure(
 
   Args:
     objective: what is minimised.
-    learner_logprobs: [P, G, Tc], constants, like all arrays that follow.
-    entropy: [P, G, Tc].
+    learner_logprobs: [R, N] or [R, A, Tc], constants, like all arrays that follow.
+    entropy: of the same shape.
     tokens: the rest.
     total_tokens: int32 [], counted tokens of the whole update.
   """

@@ -1,4 +1,4 @@
-"""Computes the reward model's loss.
+"""Computes the reward model's loss, and makes the learner that minimises it.
 
 All pairs of a prompt's ranked answers are one element of a batch (InstructGPT, arXiv:2203.02155).
 """
@@ -6,12 +6,17 @@ All pairs of a prompt's ranked answers are one element of a batch (InstructGPT, 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
+from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.data_batches import ComparedAnswers
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
+from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.models.transformer import abstract_transformer
 
 
 @made_once
@@ -52,3 +57,43 @@ def answer_scores(graph: nnx.GraphDef, params: nnx.State, batch: ComparedAnswers
   """Returns the rewards of all answers: float32 [N, K]; arbitrary for missing answers."""
   model = nnx.merge(graph, params)
   return heads.answer_scores(model, batch.prompts, batch.prompt_lengths, batch.answers, batch.lengths)
+
+
+def make_learner(
+  model: TransformerConfig,
+  optimizer: OptimizerConfig,
+  mesh: Mesh,
+  *,
+  centering: float,
+  micro_batches: int,
+  max_skipped_updates: int,
+  seed: int,
+  params: nnx.State | None = None,
+  abstract: bool = False,
+) -> BatchLearner:
+  """Makes the learner of a reward model.
+
+  Args:
+    model: a transformer with a scalar head, layers stacked.
+    optimizer: how to minimise the loss.
+    mesh: where.
+    centering: as in `make_loss`.
+    micro_batches: parts in which an update's gradient is computed.
+    max_skipped_updates: updates in a row that are not finite which end the training.
+    seed: of random parameters.
+    params: parameters to start from; random ones if None.
+    abstract: make the programs and no array, to be compiled only.
+  """
+  graph, _ = abstract_transformer(model)
+  return BatchLearner(
+    model,
+    make_loss(graph, centering=centering),
+    totals,
+    optimizer,
+    mesh,
+    micro_batches=micro_batches,
+    max_skipped_updates=max_skipped_updates,
+    seed=seed,
+    params=params,
+    abstract=abstract,
+  )

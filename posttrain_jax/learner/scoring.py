@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +15,14 @@ from posttrain_jax import compiled_once, progress
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.policy_batch import PolicyBatch
-from posttrain_jax.learner.policy_gradient import answer_logprobs
-from posttrain_jax.learner.rows import split_rows
-from posttrain_jax.learner.update import micro_batches as cut
-from posttrain_jax.learner.value import ValueBatch
+from posttrain_jax.learner.packing import Answers, Packed, PackedRows, Packing, packed_shardings, sizes_of
+from posttrain_jax.learner.policy_gradient import packed_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
 from posttrain_jax.parallel.processes import fetch, place, spread
-from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, batch_shards, state_shardings
-
-Batch = PolicyBatch | ValueBatch
+from posttrain_jax.parallel.rounding import AS_WRITTEN
+from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_shards, state_shardings
 
 
 class Scorer:
@@ -33,61 +30,67 @@ class Scorer:
 
   Attributes:
     shardings: of the parameters.
-    program: (parameters, part of a batch as `split` cuts it) to the function's values [M, P R / M, G / R, ...].
+    program: (parameters, `Packed` rows) to the function's values [M, R, N], 0 in micro-batches not in use.
     freeze_program: parameters to a copy in compute dtype.
-    batch_sharding: of a batch in micro-batches [M, P R / M, ...], and of the values.
+    batch_shardings: of a `Packed`.
   """
 
   def __init__(
     self,
     model: TransformerConfig,
-    function: Callable[[nnx.GraphDef, nnx.State, Batch], jax.Array],
+    function: Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array],
     mesh: Mesh,
     division: Division,
+    *,
+    whole_answers: bool = False,
   ):
     """Makes the program; it is compiled when it is first used.
 
     Args:
       model: the transformer, layers stacked.
-      function: (graph, parameters, batch of P R / M rows) to an array [P R / M, G / R, ...].
+      function: (graph, parameters, rows of one micro-batch) to a float32 array [R, N].
       mesh: where.
-      division: P, M and R: prompts scored at a time, and how they are cut.
+      division: prompts scored at a time, and tokens of a micro-batch.
+      whole_answers: whether updates with the same packing look at whole answers (`packing.sizes_of`).
     """
     graph, abstract = abstract_transformer(model)
     self.shardings = state_shardings(abstract, mesh, LEARNER_RULES)
-    self._mesh, self._division = mesh, division
-    self.batch_sharding = batch_sharding(mesh, leading=1)
+    self._mesh, self._division, self._whole_answers = mesh, division, whole_answers
+    self.batch_shardings = packed_shardings(mesh)
 
     self.program = compiled_once.jit(
       functools.partial(_score, function, graph),
-      in_shardings=(self.shardings, self.batch_sharding),
-      out_shardings=self.batch_sharding,
+      in_shardings=(self.shardings, self.batch_shardings),
+      out_shardings=self.batch_shardings.parts,
+      compiler_options=AS_WRITTEN,
     )
     self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
-  def split(self, batch: Batch) -> Iterator[Batch]:
-    """Cuts a batch of host arrays into updates, each [M, P R / M, ...]."""
-    division = self._division
-    size = division.prompts_per_update * division.rows_per_prompt
-    batch = split_rows(batch, division.rows_per_prompt)
-    for start in range(0, len(batch.prompts), size):
-      yield cut(jax.tree.map(lambda x, s=start: x[s : s + size], batch), division.micro_batches)
+  def split(self, batch: Answers) -> Iterator[tuple[Any, Packing]]:
+    """Cuts a batch of host arrays into updates; yields each with its packing."""
+    tokens, shards = self._division.row_tokens(self._mesh), self._division.shards(self._mesh)
+    for start in range(0, len(batch.prompts), self._division.prompts_per_update):
+      part = jax.tree.map(lambda x, s=start: x[s : s + self._division.prompts_per_update], batch)
+      sizes = sizes_of(part, tokens=tokens, shards=shards, whole_answers=self._whole_answers)
+      yield part, Packing(part, sizes)
 
-  def run(self, params: nnx.State, part: Batch) -> jax.Array:
-    """Scores one part of `split`, on the devices; to be called inside `jax.set_mesh`."""
-    return self.program(params, spread(part, self.batch_sharding))
+  def run(self, params: nnx.State, packing: Packing) -> jax.Array:
+    """Scores the answers of one update, on the devices; to be called inside `jax.set_mesh`."""
+    return self.program(params, spread(packing.forward(), self.batch_shardings))
 
-  def __call__(self, params: nnx.State, batch: Batch) -> np.ndarray:
-    """Scores a batch of host arrays with any number of prompts: [P, G, ...]."""
+  def __call__(self, params: nnx.State, batch: Answers) -> np.ndarray:
+    """Scores a batch of host arrays with any number of prompts.
+
+    Returns:
+      [P, G, Tc], arbitrary where the mask is False.
+    """
     params = jax.device_put(params, self.shardings)  # they may be kept in other memory
     parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
     with jax.set_mesh(self._mesh):
-      for part in self.split(batch):
-        parts.append(fetch(self.run(params, part)))
+      for _, packing in self.split(batch):
+        parts.append(packing.unpack(fetch(self.run(params, packing))))
         progress.report("batches scored", len(parts), count)
-    # [updates][M, P R / M, G / R, ...] back to the order of the prompts.
-    values = np.concatenate([np.concatenate(list(part)) for part in parts])
-    return values.reshape(*batch.answers.shape[:2], *values.shape[2:])
+    return np.concatenate(parts)
 
   def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
     """Copies parameters; no update donates the copy.
@@ -102,9 +105,16 @@ class Scorer:
 
 
 def _score(
-  function: Callable[[nnx.GraphDef, nnx.State, Batch], jax.Array], graph: nnx.GraphDef, params: nnx.State, batch: Batch
+  function: Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array],
+  graph: nnx.GraphDef,
+  params: nnx.State,
+  batch: Packed[PackedRows, None],
 ) -> jax.Array:
-  return jax.lax.map(lambda micro_batch: function(graph, params, micro_batch), batch)
+  def one(i, values):
+    return values.at[i].set(function(graph, params, jax.tree.map(lambda x: x[i], batch.parts)))
+
+  values = jnp.zeros(batch.parts.tokens.shape, jnp.float32)
+  return jax.lax.fori_loop(0, batch.count, one, values)
 
 
 def _cast(dtype: DTypeLike, params: nnx.State) -> nnx.State:
@@ -118,13 +128,14 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
 
   Args:
     model: the transformer, layers stacked.
-    objective: temperature and chunk size.
+    objective: temperature and chunk size, and what of a row is needed at once.
     mesh: where.
-    division: prompts scored at a time, and how they are cut.
+    division: prompts scored at a time, and tokens of a micro-batch.
   """
-  return Scorer(model, _logprobs(objective, batch_shards(mesh)), mesh, division)
+  logprobs = _logprobs(objective, batch_shards(mesh))
+  return Scorer(model, logprobs, mesh, division, whole_answers=not objective.is_sum_over_tokens)
 
 
 @made_once
-def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PolicyBatch], jax.Array]:
-  return lambda graph, params, batch: answer_logprobs(graph, objective, params, batch, shards=shards)[0]
+def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
+  return lambda graph, params, rows: packed_logprobs(graph, objective, params, rows, shards=shards)[0]

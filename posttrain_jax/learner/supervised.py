@@ -6,15 +6,21 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
+from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.data_batches import SupervisedRows
+from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.losses import masking
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.dropout import ResidualDropout
 from posttrain_jax.models.forward import row_hidden
-from posttrain_jax.models.transformer import Transformer
+from posttrain_jax.models.transformer import Transformer, abstract_transformer
+from posttrain_jax.parallel.memory import Kept
+from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
 
@@ -89,6 +95,54 @@ def total_weight(batch: SupervisedRows) -> jax.Array:
   The first token of a row has no weight. The batch may be cut into micro-batches.
   """
   return batch.weights[..., 1:].sum()
+
+
+def make_learner(
+  model: TransformerConfig,
+  optimizer: OptimizerConfig,
+  mesh: Mesh,
+  *,
+  logprob_chunk: int,
+  dropout: DropoutRates | None,
+  dropout_seed: int,
+  micro_batches: int,
+  max_skipped_updates: int,
+  seed: int,
+  params: nnx.State | None = None,
+  abstract: bool = False,
+  optimizer_kept: Kept = Kept.DEVICE,
+) -> BatchLearner:
+  """Makes the learner of demonstrations.
+
+  Args:
+    model: the transformer, layers stacked.
+    optimizer: how to minimise the loss.
+    mesh: where.
+    logprob_chunk: as in `make_loss`.
+    dropout: rates; None for no dropout.
+    dropout_seed: of dropout.
+    micro_batches: parts in which an update's gradient is computed.
+    max_skipped_updates: updates in a row that are not finite which end the training.
+    seed: of random parameters.
+    params: parameters to start from; random ones if None.
+    abstract: make the programs and no array, to be compiled only.
+    optimizer_kept: in whose memory the optimiser's state is between updates.
+  """
+  graph, _ = abstract_transformer(model)
+  shards = batch_shards(mesh)
+  return BatchLearner(
+    model,
+    make_loss(graph, logprob_chunk=logprob_chunk, shards=shards, dropout=dropout, seed=dropout_seed),
+    total_weight,
+    optimizer,
+    mesh,
+    micro_batches=micro_batches,
+    max_skipped_updates=max_skipped_updates,
+    seed=seed,
+    params=params,
+    abstract=abstract,
+    optimizer_kept=optimizer_kept,
+  )
 
 
 @made_once

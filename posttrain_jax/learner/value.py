@@ -10,13 +10,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
+from posttrain_jax.learner.packing import Packed, PackedRows, Packing
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
-from posttrain_jax.models.forward import answer_hidden
+from posttrain_jax.models.forward import packed_hidden
 from posttrain_jax.types import InputError
 
 
@@ -49,9 +51,7 @@ class ValueObjective:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ValueBatch:
-  """Holds answers with their old values and returns.
-
-  Every leaf may have a leading micro-batch axis [M, ...].
+  """Holds answers with their old values and returns, padded, on the host.
 
   Attributes:
     prompts: int32 [P, Tp], padded on the right.
@@ -70,37 +70,57 @@ class ValueBatch:
   returns: jax.Array
 
 
-def answer_values(graph: nnx.GraphDef, params: nnx.State, batch: ValueBatch) -> jax.Array:
-  """Returns the values of a batch's answers.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PackedValues:
+  """Holds the same in packed rows: arrays [M, R, N], or [R, N] in one micro-batch.
 
-  float32 [P, G, Tc], index t before token t; arbitrary where the mask is False.
+  Attributes:
+    rows: what the model reads.
+    mask: bool.
+    old_values: float32.
+    returns: float32.
+  """
+
+  rows: PackedRows
+  mask: jax.Array
+  old_values: jax.Array
+  returns: jax.Array
+
+
+def pack_values(batch: ValueBatch, packing: Packing) -> Packed[PackedValues, jax.Array]:
+  """Packs the host arrays of an update; its total is the number of counted tokens."""
+  mask, old_values, returns = (packing.pack(x) for x in (batch.mask, batch.old_values, batch.returns))
+  parts = PackedValues(packing.rows, mask, old_values, returns)
+  return Packed(parts, count=np.int32(packing.count), totals=np.int32(batch.mask.sum()))
+
+
+def packed_values(graph: nnx.GraphDef, params: nnx.State, rows: PackedRows) -> jax.Array:
+  """Returns the values before the tokens that packed rows predict.
+
+  float32 [R, N]; arbitrary where no token is predicted.
 
   Args:
     graph: graph of a stacked transformer with a scalar head.
     params: its parameters.
-    batch: without a micro-batch axis; anything with prompts, prompt_lengths and answers.
+    rows: of one micro-batch.
   """
   model = nnx.merge(graph, params)
-  return heads.token_scores(model, answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers))
-
-
-def total_tokens(batch: ValueBatch) -> jax.Array:
-  """Counts the tokens of a batch, cut into micro-batches or not; `make_loss` divides by them."""
-  return batch.mask.sum()
+  return heads.token_scores(model, packed_hidden(model, rows.tokens, rows.positions, rows.spans))
 
 
 @made_once
-def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction[ValueBatch, jax.Array]:
-  """Makes the loss of one micro-batch, divided by `total_tokens` of the whole update.
+def make_loss(graph: nnx.GraphDef, objective: ValueObjective) -> LossFunction[PackedValues, jax.Array]:
+  """Makes the loss of one micro-batch, divided by the counted tokens of the whole update.
 
   Args:
     graph: graph of a stacked transformer with a scalar head.
     objective: what to minimise.
   """
 
-  def loss_function(params: nnx.State, batch: ValueBatch, total: jax.Array) -> LossOutput:
+  def loss_function(params: nnx.State, batch: PackedValues, total: jax.Array) -> LossOutput:
     mean = functools.partial(losses.aggregate.token_mean, mask=batch.mask, denominator=total)
-    values = answer_values(graph, params, batch)
+    values = packed_values(graph, params, batch.rows)
     clip = objective.clip or jnp.inf
     loss = mean(losses.value.clipped_value_loss(values, batch.old_values, batch.returns, batch.mask, clip=clip))
     moved = jnp.abs(jnp.where(batch.mask, values - batch.old_values, 0))

@@ -12,10 +12,11 @@ from posttrain_jax.learner import value
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.packing import Packed
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.update import combine
-from posttrain_jax.learner.value import ValueBatch, ValueObjective
+from posttrain_jax.learner.value import PackedValues, ValueBatch, ValueObjective, pack_values
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
@@ -48,7 +49,7 @@ class ValueLearner(BatchLearner):
       objective: what to minimise.
       optimizer: optimiser and learning-rate schedule.
       mesh: where.
-      division: P prompts of an update and of a forward pass, and M micro-batches of both.
+      division: P prompts of an update and of a forward pass, and tokens of a micro-batch of both.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       params: parameters to start from.
       abstract: make the programs and no array, as in `BatchLearner`; `params` may be abstract too.
@@ -58,10 +59,10 @@ class ValueLearner(BatchLearner):
     super().__init__(
       model,
       value.make_loss(graph, objective),
-      value.total_tokens,
+      None,
       optimizer,
       mesh,
-      micro_batches=division.micro_batches,
+      micro_batches=None,
       max_skipped_updates=max_skipped_updates,
       seed=0,  # not used: parameters are given
       params=params,
@@ -69,7 +70,7 @@ class ValueLearner(BatchLearner):
       optimizer_kept=optimizer_kept,
     )
     self._prompts_per_update = division.prompts_per_update
-    self.scorer = Scorer(model, value.answer_values, mesh, division)
+    self.scorer = Scorer(model, value.packed_values, mesh, division)
 
   def values(self, batch: PolicyBatch) -> np.ndarray:
     """Returns values [P, G, Tc] under the current parameters, index t before token t.
@@ -77,6 +78,11 @@ class ValueLearner(BatchLearner):
     They are arbitrary where the mask is False.
     """
     return self.scorer(self.state.params, batch)
+
+  def packed(self, part: ValueBatch) -> Packed[PackedValues, jax.Array]:
+    """Packs an update of P prompts for `train`."""
+    ((part, packing),) = self.scorer.split(part)
+    return pack_values(part, packing)
 
   def fit(
     self, batch: PolicyBatch, *, old_values: np.ndarray, returns: np.ndarray, order: Sequence[np.ndarray]
@@ -108,6 +114,6 @@ class ValueLearner(BatchLearner):
     for done, rows in enumerate(updates, 1):
       part = jax.tree.map(lambda x, rows=rows: x[rows], whole)
       if part.mask.any():
-        found.append(self.train(part))
+        found.append(self.train(self.packed(part)))
       progress.report("updates of the values", done, len(updates))
     return {f"value/{name}": metric for name, metric in combine(found).items()}

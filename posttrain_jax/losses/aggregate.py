@@ -41,6 +41,7 @@ def token_weights(
   aggregation: Aggregation,
   *,
   denominator: chex.Numeric | None = None,
+  row_tokens: chex.Array | None = None,
   prompt_tokens: chex.Array | None = None,
   max_length: chex.Numeric | None = None,
   dtype: jnp.dtype = jnp.float32,
@@ -54,8 +55,10 @@ def token_weights(
     aggregation: which aggregate.
     denominator: count of the whole update. TOKEN_MEAN: its tokens. PROMPT_MEAN: its prompts with a counted token. The
       others: its rows with a counted token. None: counted in `mask`.
-    prompt_tokens: [P], for PROMPT_MEAN: counted tokens of each prompt's answers, if these are spread over several rows
-      or micro-batches; needs `denominator`. None: all answers of a prompt are in `mask`.
+    row_tokens: [B], for SEQUENCE_MEAN: counted tokens of the answer that each row has a part of, if answers are cut
+      into rows. Packed tokens are such rows, of one token each. It needs `denominator`. None: rows are whole answers.
+    prompt_tokens: [B], for PROMPT_MEAN: counted tokens of all answers to each row's prompt, if these are spread over
+      several prompts' rows or micro-batches; needs `denominator`. None: all answers of a prompt are in `mask`.
     max_length: for FIXED_LENGTH: its constant, in tokens.
     dtype: of the weights, at least float32.
 
@@ -63,8 +66,10 @@ def token_weights(
     [B, T] weights, 0 where the mask is 0.
 
   Raises:
-    ValueError: if FIXED_LENGTH has no `max_length`, or `prompt_tokens` come without `denominator`.
+    ValueError: if FIXED_LENGTH has no `max_length`, or `row_tokens` or `prompt_tokens` come without `denominator`.
   """
+  if denominator is None and not (row_tokens is None and prompt_tokens is None):
+    raise ValueError("denominator: missing; it cannot be counted from answers or prompts that are spread over rows")
   mask = jnp.asarray(mask).astype(bool)
   one = jnp.ones((), dtype)
   match Aggregation(aggregation):
@@ -73,7 +78,9 @@ def token_weights(
     case Aggregation.PROMPT_MEAN:
       weights = _prompt_weights(mask, one, denominator, prompt_tokens)
     case Aggregation.SEQUENCE_MEAN:
-      weights = masking.divide_or_zero(_share_of_row(mask, one, denominator), _count(mask, axis=-1)[..., None])
+      row_tokens = _count(mask, axis=-1) if row_tokens is None else row_tokens
+      chex.assert_shape(row_tokens, mask.shape[:-1])
+      weights = masking.divide_or_zero(_share_of_row(mask, one, denominator), row_tokens[..., None])
     case Aggregation.SEQUENCE_SUM:
       weights = _share_of_row(mask, one, denominator)
     case Aggregation.FIXED_LENGTH:
@@ -121,8 +128,8 @@ def prompt_mean(
     x: [P, G, T] token losses.
     mask: [P, G, T], bool or float, not 0 on counted tokens.
     denominator: prompts of the whole update that have a counted token.
-    prompt_tokens: [P], counted tokens of each prompt's answers, if these are spread over several rows or micro-batches.
-      Then `denominator` has to be given. None: all answers of a prompt are in `x`.
+    prompt_tokens: [P, G], counted tokens of all answers to each row's prompt, if these are spread over several prompts'
+      rows or micro-batches. Then `denominator` has to be given. None: all answers of a prompt are in `x`.
 
   Returns:
     A scalar in at least float32.
@@ -198,12 +205,10 @@ def _prompt_weights(
 ) -> jax.Array:
   chex.assert_rank(mask, 3)
   if prompt_tokens is None:
-    prompt_tokens = _count(mask, axis=(1, 2))
-  elif denominator is None:
-    raise ValueError("denominator: missing; it cannot be counted from prompts whose answers are spread")
-  chex.assert_shape(prompt_tokens, (len(mask),))
+    prompt_tokens = jnp.broadcast_to(_count(mask, axis=(1, 2))[:, None], mask.shape[:2])
+  chex.assert_shape(prompt_tokens, mask.shape[:2])
   share = masking.divide_or_zero(one, _count(mask.any(axis=(1, 2))) if denominator is None else denominator)
-  return masking.divide_or_zero(share, prompt_tokens)[:, None, None]
+  return masking.divide_or_zero(share, prompt_tokens)[..., None]
 
 
 def _share_of_row(mask: jax.Array, numerator: jax.Array, denominator: chex.Numeric | None) -> jax.Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from posttrain_jax.losses import aggregate
-from posttrain_jax.losses.vocabulary import Head, Ranges, prepare
+from posttrain_jax.losses.vocabulary import Head, Ranges, over_chunks, prepare
 
 # (logprobs, entropies, data) to losses, all of one shape.
 LossOfTokens = Callable[[jax.Array, jax.Array, Any], jax.Array]
@@ -32,6 +32,7 @@ def summed_token_loss(
   absent: Ranges = (),
   chunk: int,
   shards: int = 1,
+  needed: chex.Numeric | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   """Computes Σ_t loss_of_tokens(logprob_t, entropy_t, data_t).
 
@@ -49,23 +50,26 @@ def summed_token_loss(
     absent: ranges of ids that the tokeniser does not have. They have probability 0, so no target is one of them.
     chunk: the most tokens, per shard, whose logits exist at a time.
     shards: over how many devices the first leading axis is sharded; divides it.
+    needed: int [], tokens at the start of each row that have a loss, known when the program runs; the loss of all later
+      ones is taken as 0, and their logits are not made. None: all tokens.
 
   Returns:
-    The loss, with gradients to `hidden` and `unembedding` only, and (logprobs, entropies), constants [..., T]; all in
-    at least float32.
+    The loss, with gradients to `hidden` and `unembedding` only, and (logprobs, entropies), constants [..., T], 0 in
+    chunks that are not needed; all in at least float32.
   """
   head, cut = prepare(hidden, unembedding, targets, softcap=softcap, absent=absent, chunk=chunk, shards=shards)
   chex.assert_tree_shape_prefix(data, jnp.shape(targets))
   constants = jax.lax.stop_gradient((jax.tree.map(cut.split, data), temperature))
   sum_of_chunks = _sum(head, loss_of_tokens)
-  loss, found = sum_of_chunks(cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), *constants)
+  number = cut.needed(needed)
+  loss, found = sum_of_chunks(cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), *constants, number)
   return loss, jax.lax.stop_gradient(tuple(map(cut.join, found)))
 
 
 def _sum(head: Head, loss_of_tokens: LossOfTokens) -> Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
   """Makes the function of chunks whose forward pass keeps the finished gradient."""
 
-  def forward(hidden, unembedding, targets, data, temperature):
+  def forward(hidden, unembedding, targets, data, temperature, needed):
     def step(gradient_SxDxV, chunk):
       hidden_SxRxCxD, targets_SxRxC, data = chunk
       logits, factor = head.logits(hidden_SxRxCxD, unembedding, temperature)
@@ -77,14 +81,14 @@ def _sum(head: Head, loss_of_tokens: LossOfTokens) -> Callable[..., tuple[jax.Ar
       return gradient_SxDxV + more, (loss, logprobs, entropies, to_hidden)
 
     zeros = jnp.zeros((hidden.shape[1], *unembedding.shape), head.dtype)
-    gradient_SxDxV, (losses, *found, to_hidden) = jax.lax.scan(step, zeros, (hidden, targets, data))
+    gradient_SxDxV, (losses, *found, to_hidden) = over_chunks(step, zeros, (hidden, targets, data), needed)
     to_unembedding = gradient_SxDxV.sum(0).astype(unembedding.dtype)
     return (losses.sum(), tuple(found)), (to_hidden, to_unembedding, temperature)
 
   def backward(kept, cotangents):
     to_hidden, to_unembedding, temperature = kept
     scale = lambda x: (x * cotangents[0]).astype(x.dtype)  # noqa: E731
-    return scale(to_hidden), scale(to_unembedding), None, None, jnp.zeros_like(temperature)
+    return scale(to_hidden), scale(to_unembedding), None, None, jnp.zeros_like(temperature), None
 
   loss_of_chunks = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
   loss_of_chunks.defvjp(forward, backward)

@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from posttrain_jax.losses.vocabulary import Head, Ranges, prepare
+from posttrain_jax.losses.vocabulary import Head, Ranges, over_chunks, prepare
 
 
 def token_logprobs(
@@ -26,6 +26,7 @@ def token_logprobs(
   chunk: int,
   entropy: bool = False,
   shards: int = 1,
+  needed: chex.Numeric | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
   """Computes the logprob of each target token, and on request the entropies.
 
@@ -48,9 +49,11 @@ def token_logprobs(
     shards: number of devices over which the first leading axis of `hidden` is sharded; divides that axis. Chunks then
       hold `chunk` tokens of each shard, and the gradient of the unembedding is summed over shards once, not once for
       each chunk.
+    needed: int [], tokens at the start of each row whose logprobs are needed, known when the program runs. None: all.
 
   Returns:
-    Logprobs [..., T] in at least float32; with `entropy`, (logprobs, entropies), both [..., T], in nats.
+    Logprobs [..., T] in at least float32, 0 in chunks that are not needed; with `entropy`, (logprobs, entropies), both
+    [..., T], in nats.
 
   Raises:
     AssertionError: if the shapes do not fit each other, or the chunk is below 1.
@@ -58,6 +61,7 @@ def token_logprobs(
   """
   head, cut = prepare(hidden, unembedding, targets, softcap=softcap, absent=absent, chunk=chunk, shards=shards)
   chunks = cut.split(hidden), jnp.asarray(unembedding), cut.split(targets), jax.lax.stop_gradient(temperature)
+  chunks += (cut.needed(needed),)
   logprobs, entropies = map(cut.join, _reduction(head)(*chunks))
   return (logprobs, entropies) if entropy else logprobs
 
@@ -69,16 +73,16 @@ def _reduction(head: Head) -> Callable[..., tuple[jax.Array, jax.Array]]:
   the sum over devices is taken once, outside the scan.
   """
 
-  def forward(hidden, unembedding, targets, temperature):
+  def forward(hidden, unembedding, targets, temperature, needed):
     def step(_, chunk):
       hidden_SxRxCxD, targets_SxRxC = chunk
       return None, head.reduce(head.logits(hidden_SxRxCxD, unembedding, temperature)[0], targets_SxRxC)
 
-    _, (logprobs, entropies, normalizers) = jax.lax.scan(step, None, (hidden, targets))
-    return (logprobs, entropies), (hidden, unembedding, targets, temperature, entropies, normalizers)
+    _, (logprobs, entropies, normalizers) = over_chunks(step, None, (hidden, targets), needed)
+    return (logprobs, entropies), (hidden, unembedding, targets, temperature, needed, entropies, normalizers)
 
   def backward(kept, cotangents):
-    hidden, unembedding, targets, temperature, entropies, normalizers = kept
+    hidden, unembedding, targets, temperature, needed, entropies, normalizers = kept
 
     def step(gradient_SxDxV, chunk):
       hidden_SxRxCxD, targets_SxRxC, *reduced = chunk
@@ -87,8 +91,9 @@ def _reduction(head: Head) -> Callable[..., tuple[jax.Array, jax.Array]]:
       return gradient_SxDxV + more, to_hidden
 
     zeros = jnp.zeros((hidden.shape[1], *unembedding.shape), head.dtype)
-    gradient_SxDxV, to_hidden = jax.lax.scan(step, zeros, (hidden, targets, entropies, normalizers, *cotangents))
-    return to_hidden, gradient_SxDxV.sum(0).astype(unembedding.dtype), None, jnp.zeros_like(temperature)
+    chunks = hidden, targets, entropies, normalizers, *cotangents
+    gradient_SxDxV, to_hidden = over_chunks(step, zeros, chunks, needed)
+    return to_hidden, gradient_SxDxV.sum(0).astype(unembedding.dtype), None, jnp.zeros_like(temperature), None
 
   reduce = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
   reduce.defvjp(forward, backward)

@@ -11,6 +11,7 @@ comparison, not by a gather. So a vocabulary that is sharded over devices needs 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -150,10 +151,42 @@ class Cut:
   Attributes:
     split: turns an array [B, T, ...] into chunks [N, S, R, C, ...] with R · C ≤ chunk, filled up with zeros.
     join: turns chunks [N, S, R, C] back into [B, T].
+    needed: turns the number of tokens at the start of each row that are needed into that of chunks, counted from the
+      first, that have them; None into None.
   """
 
   split: Callable[[jax.Array], jax.Array]
   join: Callable[[jax.Array], jax.Array]
+  needed: Callable[[chex.Numeric | None], jax.Array | None]
+
+
+def over_chunks(
+  step: Callable[..., tuple[Any, Any]], carry: Any, chunks: chex.ArrayTree, needed: jax.Array | None
+) -> tuple[Any, Any]:
+  """Scans over the first chunks only.
+
+  Args:
+    step: (carry, chunk) to (carry, results of the chunk), as for `jax.lax.scan`.
+    carry: the first carry.
+    chunks: arrays [N, ...].
+    needed: int [], the number of chunks to scan over, known when the program runs. None: all.
+
+  Returns:
+    The last carry, and the results [N, ...], zeros for the other chunks.
+  """
+  if needed is None:
+    return jax.lax.scan(step, carry, chunks)
+  take = lambda i: jax.tree.map(lambda x: x[i], chunks)  # noqa: E731
+  _, shapes = jax.eval_shape(lambda: step(carry, take(0)))
+  number = len(jax.tree.leaves(chunks)[0])
+  results = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), shapes)
+
+  def one(i, state):
+    carry, results = state
+    carry, found = step(carry, take(i))
+    return carry, jax.tree.map(lambda results, x: results.at[i].set(x), results, found)
+
+  return jax.lax.fori_loop(0, needed, one, (carry, results))
 
 
 def prepare(
@@ -214,4 +247,10 @@ def _cut(shards: int, rows: int, length: int, chunk: int, leading: tuple[int, ..
     x = jnp.moveaxis(x, (0, 1), (1, 3)).reshape(shards, row_pieces * r, pieces * c)
     return x[:, :rows, :length].reshape(*leading, length)
 
-  return Cut(split, join)
+  def needed(count):
+    if count is None:
+      return None
+    # Pieces of rows are the outer order: with several of them, every chunk is needed.
+    return -(-jnp.asarray(count) // c) if row_pieces == 1 else jnp.asarray(row_pieces * pieces)
+
+  return Cut(split, join, needed)

@@ -13,6 +13,7 @@ class Remat(enum.StrEnum):
   DOTS = "dots"  # keep the outputs of matrix products with a parameter and, on TPU, attention's output
   ATTENTION = "attention"  # keep a layer's input and, on TPU, attention's output: the kernel runs once. Elsewhere: FULL
   FULL = "full"  # keep a layer's input only
+  HOST = "host"  # keep what ATTENTION keeps, in the host's memory: the devices fetch a layer's part when they need it
 
 
 @dataclasses.dataclass(frozen=True)

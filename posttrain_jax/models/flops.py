@@ -34,25 +34,6 @@ def forward(config: TransformerConfig, *, tokens: int, pairs: int, logits: int) 
   return 2 * weights * tokens + attention + 2 * config.embed_dim * config.vocab_size * logits
 
 
-def groups(config: TransformerConfig, *, prompts: int, prompt_length: int, answers: int, answer_length: int) -> int:
-  """Counts the FLOPs of a forward pass over groups, as in `models.forward.answer_hidden`.
-
-  Args:
-    config: the transformer; with a scalar head there are no logits.
-    prompts: number of prompts.
-    prompt_length: tokens of each prompt.
-    answers: number of answers to each prompt.
-    answer_length: tokens of each answer.
-  """
-  prefix = prompt_length - 1
-  return forward(
-    config,
-    tokens=prompts * (prefix + answers * answer_length),
-    pairs=prompts * (causal(prefix) + answers * (prefix * answer_length + causal(answer_length))),
-    logits=0 if config.scalar_head else prompts * answers * answer_length,
-  )
-
-
 def causal(length: int) -> int:
   """Counts the pairs (query token, key token) of causal attention over one sequence."""
   return length * (length + 1) // 2

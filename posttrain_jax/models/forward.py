@@ -1,6 +1,6 @@
-"""Runs training's two forward passes: over rows of text, and over groups of answers.
+"""Runs training's forward passes: over rows of text, over packed answers, and over groups of answers.
 
-Both stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
+All stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
 mesh splits the residual stream along rows, rows are padded to a length that divides.
 """
 
@@ -12,6 +12,8 @@ from einops import rearrange
 
 from posttrain_jax.models import attention
 from posttrain_jax.models.dropout import ResidualDropout
+from posttrain_jax.models.packed_attention import packed
+from posttrain_jax.models.tile_plan import Spans
 from posttrain_jax.models.transformer import Transformer
 from posttrain_jax.parallel.sharding import ways
 
@@ -45,6 +47,24 @@ def row_hidden(
     segment_ids = None if segment_ids is None else pad(segment_ids, constant_values=-1)
   hidden, _ = model(tokens, positions, attention.causal(segment_ids), dropout=dropout)
   return hidden[:, :length] if extra else hidden
+
+
+def packed_hidden(model: Transformer, tokens: jax.Array, positions: jax.Array, spans: Spans) -> jax.Array:
+  """Computes the hidden states of packed rows of answers and prompts.
+
+  If the mesh splits the residual stream along rows, it does so where their length divides.
+
+  Args:
+    model: the transformer.
+    tokens: int [R, N].
+    positions: int [R, N], of each token in its prompt and answer.
+    spans: what each token attends to, int32 [R, N].
+
+  Returns:
+    [R, N, D] in compute dtype.
+  """
+  hidden, _ = model(tokens, positions, packed(spans))
+  return hidden
 
 
 def answer_hidden(

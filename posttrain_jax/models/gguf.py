@@ -74,6 +74,7 @@ def open_model(path: pathlib.Path) -> tuple[TransformerConfig, dict[str, Stored]
   tensors = {
     tensor.name: Stored(
       path,
+      tensor.name,
       tuple(int(size) for size in reversed(tensor.shape)),  # GGUF counts dimensions from the innermost
       "float32",
       functools.partial(_read, tensor, config.head_dim),

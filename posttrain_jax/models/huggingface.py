@@ -124,5 +124,5 @@ def _open(file: pathlib.Path, expected: set[str] | None) -> dict[str, Stored]:
     if header.get_dtype() not in _FLOATS:
       raise InputError(f"{file}: tensor {name!r} is {header.get_dtype()}, expected one of {', '.join(_FLOATS)}")
     dtype = _FLOATS[header.get_dtype()]
-    tensors[name] = Stored(file, tuple(header.get_shape()), dtype, lambda name=name: opened.get_tensor(name))
+    tensors[name] = Stored(file, name, tuple(header.get_shape()), dtype, lambda name=name: opened.get_tensor(name))
   return tensors

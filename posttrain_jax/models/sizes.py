@@ -43,6 +43,16 @@ SIZES = {
   "qwen2_5_0_5b": _qwen2_5(
     vocab_size=151_936, num_layers=24, embed_dim=896, mlp_dim=4864, num_heads=14, num_kv_heads=2, head_dim=64, tied=True
   ),
+  "qwen2_5_1_5b": _qwen2_5(
+    vocab_size=151_936,
+    num_layers=28,
+    embed_dim=1536,
+    mlp_dim=8960,
+    num_heads=12,
+    num_kv_heads=2,
+    head_dim=128,
+    tied=True,
+  ),
   "qwen2_5_7b": _qwen2_5(
     vocab_size=152_064, num_layers=28, embed_dim=3584, mlp_dim=18_944, num_heads=28, num_kv_heads=4, head_dim=128
   ),

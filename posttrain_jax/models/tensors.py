@@ -28,12 +28,14 @@ class Stored:
 
   Attributes:
     file: the file that holds the tensor.
+    name: the tensor's name in that file.
     shape: the tensor's shape in the file.
     dtype: the dtype of what `read` returns: "float32", "bfloat16", "float16" or "float64".
     read: reads the tensor; returns a float array of that shape.
   """
 
   file: pathlib.Path
+  name: str
   shape: tuple[int, ...]
   dtype: str
   read: Callable[[], np.ndarray]
@@ -155,9 +157,10 @@ def assemble(config: TransformerConfig, tensors: Mapping[str, Stored]) -> dict[P
   layers = {path: (config.num_layers,) if path[0] == "blocks" else () for path in table}
   arrays = {path: np.empty((*layers[path], *source.shape), np.float32) for path, source in table.items()}
   for (path, layer), (source, name) in _in_order(config).items():
-    array = tensors[name].read()
+    stored = tensors[name]
+    array = stored.read()
     if not np.isfinite(array).all():
-      raise InputError(f"{tensors[name].file}: tensor {name!r} holds NaN or infinity, expected finite numbers")
+      raise InputError(f"{stored.file}: tensor {stored.name!r} holds NaN or infinity, expected finite numbers")
     arrays[path][... if layer is None else layer] = (array.T if source.transposed else array).reshape(source.shape)
   return arrays
 
@@ -182,7 +185,7 @@ def disassemble(
     return array.reshape(source.stored[::-1]).T if source.transposed else array.reshape(source.stored)
 
   return {
-    name: Stored(where, source.stored, "float32", functools.partial(read, source, path, layer))
+    name: Stored(where, name, source.stored, "float32", functools.partial(read, source, path, layer))
     for (path, layer), (source, name) in _in_order(config).items()
   }
 

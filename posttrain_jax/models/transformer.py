@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from posttrain_jax.losses.vocabulary import without_absent
 from posttrain_jax.models.attention import Attend, Cache
@@ -22,7 +23,10 @@ from posttrain_jax.models.dense import dense
 from posttrain_jax.models.dropout import Drop, ResidualDropout, SubBlock, at_layer
 from posttrain_jax.models.rotary import Rotation, rotary_frequencies, rotate, rotation_at
 from posttrain_jax.models.splash import ATTENDED
+from posttrain_jax.parallel.memory import PINNED
 from posttrain_jax.parallel.sharding import constrain, ways
+
+_INPUT = "layer_input"  # its name in remat policies
 
 # Of all layers: stacked on a leading layer axis, or a list for unstacked layers.
 Caches = Cache | list[Cache]
@@ -33,6 +37,12 @@ _SAVED = {
   ),
   Remat.ATTENTION: jax.checkpoint_policies.save_only_these_names(ATTENDED),
   Remat.FULL: jax.checkpoint_policies.nothing_saveable,
+  Remat.HOST: jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=[_INPUT, ATTENDED],
+    offload_src="device",
+    offload_dst=PINNED,
+  ),
 }
 
 
@@ -204,6 +214,7 @@ class Transformer(nnx.Module):
 
     def layer(graph, x, inputs):
       params, layer_cache, layer_rate = inputs
+      x = checkpoint_name(x, _INPUT)
       return nnx.merge(graph, params)(x, rotation, attend, layer_cache, at_layer(dropout, layer_rate))
 
     if config.remat != Remat.NONE:

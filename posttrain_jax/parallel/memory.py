@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.types import InputError
 
-_PINNED = "pinned_host"
+PINNED = "pinned_host"  # the name of the memory in JAX
 
 
 class Kept(enum.StrEnum):
@@ -37,12 +37,9 @@ class Memory:
 
   def check(self, mesh: Mesh) -> None:
     """Raises InputError if a setting is HOST but the devices reach no pinned memory."""
-    device = mesh.local_devices[0]
-    if any(memory.kind == _PINNED for memory in device.addressable_memories()):
-      return
     for field in dataclasses.fields(self):
       if getattr(self, field.name) == Kept.HOST:
-        raise InputError(f"memory.{field.name}: host, but a {device.device_kind} reaches no {_PINNED} memory")
+        check_host_memory(mesh, f"memory.{field.name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +53,21 @@ class MemoryWithReference(Memory):
   reference: Kept
 
 
+def check_host_memory(mesh: Mesh, where: str) -> None:
+  """Refuses a setting that keeps arrays in host memory where the devices cannot reach it.
+
+  Args:
+    mesh: the devices.
+    where: the setting's name, for the message.
+
+  Raises:
+    InputError: if the devices reach no pinned memory.
+  """
+  device = mesh.local_devices[0]
+  if all(memory.kind != PINNED for memory in device.addressable_memories()):
+    raise InputError(f"{where}: host, but a {device.device_kind} reaches no {PINNED} memory")
+
+
 def on_device(shardings: Any) -> Any:
   """Returns shardings in device memory, where programs compute with the arrays.
 
@@ -65,7 +77,7 @@ def on_device(shardings: Any) -> Any:
   Returns:
     The same tree in device memory; None if no sharding is in host memory: there is nothing to copy.
   """
-  if all(sharding.memory_kind != _PINNED for sharding in jax.tree.leaves(shardings)):
+  if all(sharding.memory_kind != PINNED for sharding in jax.tree.leaves(shardings)):
     return None
   return jax.tree.map(lambda sharding: sharding.with_memory_kind("device"), shardings)
 
@@ -79,4 +91,4 @@ def keep(shardings: Any, kept: Kept) -> Any:
   """
   if kept == Kept.DEVICE:
     return shardings
-  return jax.tree.map(lambda sharding: sharding.with_memory_kind(_PINNED), shardings)
+  return jax.tree.map(lambda sharding: sharding.with_memory_kind(PINNED), shardings)

@@ -189,16 +189,19 @@ def place(tree: Any, shardings: Any) -> Any:
   return jax.tree.map(_place, tree, shardings)
 
 
-def spread(batch: Any, sharding: Sharding) -> Any:
+def spread(batch: Any, shardings: Any) -> Any:
   """Turns a batch into global arrays for a jitted program.
 
   Every process gives the rows of its own devices.
 
   Args:
     batch: pytree of host arrays, the same on all processes, or of global arrays.
-    sharding: the program's sharding of all leaves.
+    shardings: the program's: one sharding of all leaves, or a pytree that begins as the batch does.
   """
-  return jax.tree.map(lambda leaf: _place(leaf, sharding), batch) if several() else batch
+  if not several():
+    return batch
+  spread_one = lambda sharding, part: jax.tree.map(lambda leaf: _place(leaf, sharding), part)  # noqa: E731
+  return jax.tree.map(spread_one, shardings, batch)
 
 
 def _place(leaf: Any, sharding: Sharding) -> jax.Array:

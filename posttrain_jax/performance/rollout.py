@@ -25,8 +25,9 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
 
   Returns:
     Generated tokens a second, and their share of the limit that `roofline` computes for the decode step. Seconds of a
-    decode step, and the share of it that drawing takes. If lengths differ, also the tokens a second of the same engine
-    when it waits for the longest of S answers (one for each slot) before it begins the next S.
+    decode step, and the share of it that drawing takes. The size of the caches; the most live tokens as a share of the
+    tokens for which the pages at the peak have room (`live_cache_share`). If lengths differ, also the tokens a second
+    of the same engine when it waits for the longest of S answers (one for each slot) before it begins the next S.
   """
   engine = loaded_engine(work)
   counts = []
@@ -49,6 +50,8 @@ def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
     "share_of_limit": round(throughput * least / work.slots, 6),
     "decode_step_seconds": round(step, 5),
     "draw_share_of_step": round(_draw_seconds(work, engine.sampling) / step, 4),
+    "cache_gib": round(engine.cache_bytes / 2**30, 4),
+    "live_cache_share": round(float(np.median([each.most_live_tokens / each.most_paged_tokens for each in stats])), 4),
     "idle_share": round(float(np.median([each.idle_slot_steps / each.slot_steps for each in stats])), 4),
     **found.record(),
   }
@@ -70,6 +73,7 @@ def loaded_engine(work: Work) -> Engine:
     steps_per_dispatch=work.steps_per_dispatch,
     prefill_width=min(work.prompts, 16),
     share=work.group,
+    limit_of=work.limit_of if work.clip_length else None,
     mesh=mesh,
   )
   engine.load(random_sampler_params(work, mesh), version=0)

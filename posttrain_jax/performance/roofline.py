@@ -10,6 +10,7 @@ Attention's own products are left out, and so are norms, softmaxes and draws, so
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,9 +20,11 @@ import numpy as np
 
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.performance.chips import Chip
 
 _LEAST_SECONDS = 0.02  # of one measurement; a short call is repeated to fill it
 _TRIES = 5
+_LARGE = (2048, 1024, 2048)  # [m, k] with [k, n]; a product that reaches the peak
 _READ_BYTES = 2**28  # larger than any cache
 
 
@@ -92,6 +95,12 @@ def bytes_per_second() -> float:
   x = jnp.ones((_READ_BYTES // 4,), jnp.float32)
   ways = [jax.jit(jnp.sum), jax.jit(jnp.max), jax.jit(lambda x: jnp.sum(x.reshape(64, -1), axis=1))]
   return max(_READ_BYTES / _fastest(lambda way=way: way(x)) for way in ways)
+
+
+def machine(dtype: str) -> Chip:
+  """Measures this machine's peaks: of a large product in `dtype`, and of reading memory."""
+  rate = _rate(Product(*_LARGE, count=1), dtype)
+  return Chip("this machine", flops_per_second=rate, bytes_per_second=bytes_per_second(), memory_bytes=math.inf)
 
 
 def _rate(product: Product, dtype: str) -> float:

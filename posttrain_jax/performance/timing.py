@@ -66,3 +66,8 @@ def peak_memory_gib() -> float:
     return round(stats["peak_bytes_in_use"] / 2**30, 2)
   unit = 1 if sys.platform == "darwin" else 2**10  # of ru_maxrss
   return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
+
+
+def rounded(number: float) -> float:
+  """Rounds to four significant digits."""
+  return float(f"{number:.4g}")

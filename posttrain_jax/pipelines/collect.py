@@ -16,8 +16,8 @@ import ml_collections
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
-from posttrain_jax.assembly.judges import judge_by_model
-from posttrain_jax.assembly.rollout_engine import longest, make_engine
+from posttrain_jax.assembly.judges import judge_by_model, place_reward_model
+from posttrain_jax.assembly.rollout_engine import describe_ends, longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
@@ -92,9 +92,11 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   workers, by_model = run.workers(settings.rewards), bool(settings.reward_model)
   judge = run.judge(settings.rewards, workers, by_model=by_model)
   run.check_references(workers, by_model=by_model)
-  if settings.reward_model:
-    judge = judge_by_model(judge, run.reward_model(settings.reward_model, "reward_model", engine=engine).score_groups)
   run.require_trained_policy()
+  if by_model:
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engine=engine)
+    judge = judge_by_model(judge, place_reward_model(reward_model, "reward_model").score_groups)
+  run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 
   directory, preemption = run.open_workdir(workdir)
   path = directory.path

@@ -20,6 +20,7 @@ from posttrain_jax.assembly.hand_over import hand_over_of_learner
 from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.pair_learner import pair_learner
+from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
@@ -106,6 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    run.check_warm_up(settings.preferences.path, "preferences.path")
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
     run.digests |= data.digests
@@ -164,6 +166,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       preemption=preemption,
       evaluate_first=True,
       facts=data.facts,
+      ends=describe_ends(run.policy.tokenizer),
     )
   end_run(directory.path, report=settings.logging.report)
 

@@ -35,10 +35,10 @@ from posttrain_jax.pipelines.grpo_parts import GRPOParts, assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.policy_batches import policy_batch, stack_groups, training_mask
 from posttrain_jax.reports.end import end_run
-from posttrain_jax.rollouts import silent_steps
+from posttrain_jax.rollouts import group_arrays, silent_steps
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import AtCap, Outcome
-from posttrain_jax.rollouts.group_json import group_to_json, rollout_record
+from posttrain_jax.rollouts.group_json import rollout_record
 from posttrain_jax.rollouts.metrics import token_cost
 from posttrain_jax.runs.keeper import Keeper
 from posttrain_jax.runs.settings import parse
@@ -107,7 +107,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
         if step % settings.logging.rollouts_every == 0 or step in (1, settings.steps) or parts.silent.shown:
           keeper.journal.write_rollouts(step, _records(parts, step, collected, advantages))
         if settings.logging.groups_every and step % settings.logging.groups_every == 0:
-          keeper.journal.write_groups(step, map(group_to_json, collected.trained))
+          keeper.journal.write_groups(step, group_arrays.pack(collected.trained))
 
       if keeper.evaluates(step, last=stop):
         with clock.phase("eval"):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
+from posttrain_jax.assembly.judges import judge_by_model, place_reward_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns
-from posttrain_jax.assembly.rollout_engine import rollout_engine
+from posttrain_jax.assembly.rollout_engine import describe_ends, rollout_engine
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
@@ -99,7 +99,6 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   """
   rollout, objective, division, clock = settings.rollout, settings.objective, settings.division, Clock()
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
-  division.check(run.mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   wanted = "teacher_logprobs" in estimator.inputs
   teacher, digests = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
@@ -120,15 +119,22 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     answers=rollout.groups * rollout.group_size,
     by_model=by_model,
   )
-  score = rejudge = None
-  if settings.reward_model:
-    score = run.reward_model(settings.reward_model, "reward_model", mesh=run.mesh, engine=engine).score_groups
-    judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
-  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
-  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)
+  reward_model = rejudge = None
+  if by_model:
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engine=engine)
+  evaluator = run.evaluator(
+    settings.eval,
+    settings.rewards,
+    run.judge(settings.rewards, workers, by_model=by_model),
+    reward_model=reward_model,
+    where="reward_model",
+  )
   run.check_references(workers, by_model=by_model)
   if settings.dynamic_sampling.enabled and not settings.replay:
     check_verdicts(prompts, workers)
+  if reward_model is not None:
+    score = evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=run.mesh).score_groups
+    judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
   if settings.replay:
     collector = Replay(
       settings.replay,
@@ -171,6 +177,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
     logprobs.teacher = lambda batch: scorer(teacher_params, batch)
+  drawn = f"{len(prompts)} prompts; {describe_ends(run.policy.tokenizer, engine.sampling)}"
   return GRPOParts(
     directory=directory,
     policy=run.policy,
@@ -184,7 +191,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     evaluator=evaluator,
     clock=clock,
     preemption=preemption,
-    data="stored groups" if settings.replay else f"{len(prompts)} prompts",
+    data="stored groups" if settings.replay else drawn,
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
     silent=SilentSteps(),

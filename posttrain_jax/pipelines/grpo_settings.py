@@ -19,7 +19,6 @@ from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
-from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,14 +64,12 @@ class GroupUpdates:
 
   Attributes:
     updates_per_step: optimiser updates on a step's groups; from the second on they are off-policy and clipped.
-    micro_batches: parts in which an update's gradient is computed.
-    rows_per_prompt: rows over which a prompt's answers are cut, each with the prompt again, for long answers.
+    tokens_per_micro_batch: tokens that each batch shard computes at a time, prompts included; 0: chosen.
     max_skipped_updates: updates in a row that are not finite which end the run.
   """
 
   updates_per_step: int = at_least(1)
-  micro_batches: int = at_least(1)
-  rows_per_prompt: int = at_least(1)
+  tokens_per_micro_batch: int = at_least(0)
   max_skipped_updates: int = at_least(1)
 
 
@@ -117,23 +114,15 @@ class GRPOSettings:
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
-    self.optimizer.check()
+    self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
-    if self.rollout.group_size % self.learner.rows_per_prompt:
-      raise InputError(
-        f"learner.rows_per_prompt: {self.learner.rows_per_prompt} does not divide rollout.group_size = "
-        f"{self.rollout.group_size}"
-      )
+    _ = self.division  # checks it
 
   @property
   def division(self) -> Division:
-    """Returns how a step's groups are cut into updates, micro-batches and rows."""
-    return Division(
-      prompts_per_update=self.rollout.groups // self.learner.updates_per_step,
-      micro_batches=self.learner.micro_batches,
-      rows_per_prompt=self.learner.rows_per_prompt,
-    )
+    """Returns how a step's groups are cut into updates and micro-batches."""
+    return self.rollout.division(self.learner.updates_per_step, self.learner.tokens_per_micro_batch)
 
   def needs_old(self, estimator: Estimator) -> bool:
     """Returns whether the learner's old logprobs are needed before the first update."""

@@ -19,22 +19,21 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.judges import (
   OverlongFilter,
   RewardSettings,
-  ScoreGroups,
   check_answer_style,
-  load_reward_model,
   make_judge,
   make_workers,
-  place_reward_model,
 )
-from posttrain_jax.assembly.model import ModelSettings, Policy, load_policy, save_description
+from posttrain_jax.assembly.model import ModelSettings, Policy, Vocabulary, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings
+from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
 from posttrain_jax.evaluation.own_data import OwnPrompts
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
-from posttrain_jax.parallel.memory import Kept, Memory
+from posttrain_jax.models.config import Remat
+from posttrain_jax.parallel.memory import Kept, Memory, check_host_memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.processes import is_main
 from posttrain_jax.pipelines import warm_up_inputs
@@ -42,7 +41,6 @@ from posttrain_jax.pipelines.supervised import WarmUp, WarmUpSettings
 from posttrain_jax.rewards.extract import WINDOW
 from posttrain_jax.rewards.failures import FailureLimit
 from posttrain_jax.rewards.judge import OverlongPenalty
-from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.settings import as_config
@@ -97,6 +95,8 @@ class MethodAssembly:
     if memory is not None:
       memory.check(self.mesh)
     self._optimizer_kept = Kept.DEVICE if memory is None else memory.optimizer
+    if settings.model.transformer.get("remat") == Remat.HOST:
+      check_host_memory(self.mesh, "model.remat")
     self.policy: Policy = load_policy(settings.model, scalar_head=scalar_head, symbols=symbols)
     self.digests = policy_digests(settings.model.path, self.policy.tokenizer)
     self.warm_up = WarmUp(warmup, self.policy, self.mesh, seed=settings.seed)
@@ -124,8 +124,9 @@ class MethodAssembly:
       evaluation: the config's `eval`, which may hold some prompts of a file out; None for all prompts.
 
     Raises:
-      InputError: if there are none, or if a row is not fit for use.
+      InputError: if there are none, if a row is not fit for use, or as `check_warm_up`.
     """
+    self.check_warm_up(section.path, f"{where}.path")
     own = OwnPrompts(section, evaluation, max_prompt_length=max_prompt_length)
     found, digests = own.training(self.policy.tokenizer, where=where)
     self.digests |= digests
@@ -134,6 +135,25 @@ class MethodAssembly:
       self.tell(own.told)
     self._prompts += found
     return found
+
+  def check_warm_up(self, path: str, where: str) -> None:
+    """Refuses a warm-up on the procedural task before data of one's own.
+
+    Only a model that reads bytes is refused: any other random one reads nothing but the procedural task.
+
+    Args:
+      path: of the data; empty for the procedural task.
+      where: the config field that has the path.
+
+    Raises:
+      InputError: if it would be.
+    """
+    bytes_model = not self._settings.model.path and self._settings.model.vocabulary == Vocabulary.BYTES
+    if path and bytes_model and self.warm_up.is_procedural:
+      raise InputError(
+        f"warmup: would train on the procedural task, while {where} is {path}; expected warmup.demonstrations.path "
+        "(demonstrations of your own), model.path (a model that is trained already), or warmup.steps=0"
+      )
 
   def tell(self, line: str) -> None:
     """Keeps a line for the user, who sees it once the run's directory is open."""
@@ -190,38 +210,31 @@ class MethodAssembly:
       by_model=by_model,
     )
 
-  def load_reward_model(self, path: str, where: str) -> Policy:
-    """Loads the reward model that a config field names, as a model with parameters.
-
-    Raises:
-      InputError: if it is no reward model, or has another tokeniser.
-    """
-    model, digests = load_reward_model(path, self.policy.tokenizer, where)
-    self.digests |= digests
-    return model
-
-  def reward_model(
-    self, path: str, where: str, *, mesh: Mesh | None = None, engine: Engine | None = None
-  ) -> ModelReward:
-    """Loads the reward model that a config field names, and places it on the mesh.
+  def load_reward_model(self, path: str, where: str, *, engine: Engine | None = None) -> Policy:
+    """Loads the reward model that a config field names, on the host.
 
     Args:
       path: PATH_OR_NAME.
       where: the config field.
-      mesh: devices and layout; one device if None.
       engine: draws the answers that it scores; None if they are the evaluation's.
 
     Raises:
-      InputError: if it is no reward model, has another tokeniser, does not fit the mesh, or has a shorter context than
-        the answers need.
+      InputError: if it is no reward model, has another tokeniser, or has a shorter context than the answers need.
     """
-    model = self.load_reward_model(path, where)
+    model, digests = load_reader(path, self.policy.tokenizer, where, scalar_head=True)
     if engine is not None:
       engine.check_reader(model.model, where)
-    return place_reward_model(model, where, mesh=mesh)
+    self.digests |= digests
+    return model
 
   def evaluator(
-    self, sets: SetsSettings, rewards: RewardSettings, judge: Judge, *, score: ScoreGroups | None = None
+    self,
+    sets: SetsSettings,
+    rewards: RewardSettings,
+    judge: Judge,
+    *,
+    reward_model: Policy | None = None,
+    where: str = "",
   ) -> Evaluator:
     """Makes the evaluations on held-out sets; the warm-up is evaluated by them too.
 
@@ -229,10 +242,12 @@ class MethodAssembly:
       sets: the config's `eval`.
       rewards: says how the verifier reads an answer; majority votes must read it alike.
       judge: the verifier.
-      score: a reward model's scores, reported too; None for none.
+      reward_model: what will score the answers too, as `Evaluator.reward`; None for none.
+      where: the config field that names it.
 
     Raises:
-      InputError: if a set is empty, or if votes and verifier read answers differently.
+      InputError: if a set is empty, if votes and verifier read answers differently, or if answers may outgrow the
+        reward model's context.
     """
     parts = {}
     if self._own is not None:
@@ -246,13 +261,15 @@ class MethodAssembly:
       judge,
       seed=self._settings.seed,
       mesh=self.mesh,
-      reward=score,
       parts=parts,
       window=window,
     )
+    if reward_model is not None:
+      for each in self._evaluator.sets.values():
+        each.engine.check_reader(reward_model.model, where)
     self.digests |= self._evaluator.digests
     self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
-    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=score is not None)
+    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=reward_model is not None)
     return self._evaluator
 
   def require_trained_policy(self) -> None:

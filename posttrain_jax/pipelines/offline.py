@@ -116,6 +116,7 @@ def fit(
   preemption: Preemption,
   evaluate_first: bool,
   facts: Mapping[str, float] | None = None,
+  ends: str = "",
 ) -> nnx.State:
   """Trains until `steps`, from wherever the last checkpoint is.
 
@@ -129,6 +130,7 @@ def fit(
     preemption: whether SIGTERM arrived.
     evaluate_first: also evaluates what training starts from, as step 0.
     facts: what is known of the data before training; written with the run's first row, which is in every checkpoint.
+    ends: words about what ends an answer, for the start line; empty where no answers are drawn.
 
   Returns:
     The trained parameters, in the learner's shardings.
@@ -139,7 +141,7 @@ def fit(
   """
   with contextlib.ExitStack() as stack:
     abstract = abstract_like(learner.state, learner.shardings)
-    data = describe_data(facts or {})
+    data = "; ".join(words for words in (describe_data(facts or {}), ends) if words)
     keeper = Keeper(stack, path, settings, abstract, title=title, preemption=preemption, data=data)
     first = 0 if evaluate_first and settings.eval.every else 1
     if keeper.restored is not None:

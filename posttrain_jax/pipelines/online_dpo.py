@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax import progress
+from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs, frozen_copy
 from posttrain_jax.learner.preference import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
@@ -57,7 +58,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       saved,
       title="online dpo",
       preemption=parts.preemption,
-      data=f"{len(stream)} prompts",
+      data=f"{len(stream)} prompts; {describe_ends(parts.policy.tokenizer, engine.sampling)}",
     )
     first, silent = 0, silent_steps.SilentSteps()
     find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import RewardSettings, judge_by_model
+from posttrain_jax.assembly.judges import RewardSettings, judge_by_model, place_reward_model
 from posttrain_jax.assembly.model import ModelSettings, Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.assembly.prompts import PromptSettings
@@ -79,7 +79,7 @@ class OnlineDPOSettings:
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
-    self.optimizer.check()
+    self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     if self.objective.unpaired:
       raise InputError(
@@ -143,12 +143,13 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   workers, by_model = run.workers(settings.rewards), bool(settings.online.reward_model)
   answers = settings.rollout.groups * settings.rollout.group_size
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
-  if settings.online.reward_model:
-    model = run.reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
-    judge = judge_by_model(verify, model.score_groups)
+  if by_model:
+    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
   evaluation = run.judge(settings.rewards, workers, by_model=by_model)
   evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
   run.check_references(workers, by_model=by_model)
+  if by_model:
+    judge = judge_by_model(verify, place_reward_model(reward_model, "online.reward_model").score_groups)
   directory, preemption = run.open(workdir)
   learner = pair_learner(
     run.policy,

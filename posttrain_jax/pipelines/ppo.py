@@ -26,6 +26,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
+from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
@@ -69,7 +70,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       title="ppo",
       preemption=parts.preemption,
       clock=parts.clock,
-      data=f"{len(stream)} prompts",
+      data=f"{len(stream)} prompts; {describe_ends(parts.policy.tokenizer, engine.sampling)}",
     )
     clock, silent = keeper.clock, silent_steps.SilentSteps()
     find_answer = functools.partial(extract.find_answer, style=settings.eval.answer_style)

@@ -125,8 +125,6 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   rollout, division, objective = settings.rollout, settings.division, settings.objective
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
   reference_mesh, reward_mesh, value_mesh = map(settings.mesh_of, ("reference", "reward", "value"))
-  for each in (run.mesh, reference_mesh, value_mesh):
-    division.check(each)
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   text = _load_text(settings, run)
   reward_model = None
@@ -140,13 +138,17 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
       engine.check_reader(model.model, where)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
-  score = None
-  if reward_model is not None:
-    score = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
-    judge = judge_by_model(verify, score)
-  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
-  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation, score=score)
+  evaluator = run.evaluator(
+    settings.eval,
+    settings.rewards,
+    run.judge(settings.rewards, workers, by_model=by_model),
+    reward_model=reward_model,
+    where="reward_model",
+  )
   run.check_references(workers, by_model=by_model)
+  if reward_model is not None:
+    evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
+    judge = judge_by_model(verify, evaluator.reward)
 
   directory, preemption = run.open(workdir)
   model = run.policy.model
@@ -205,15 +207,13 @@ def _answers(settings: PPOSettings) -> int:
 
 def _load_text(settings: PPOSettings, run: MethodAssembly) -> Text | None:
   """Loads the text of PPO-ptx; None if it has no weight."""
-  section, parts, shards = settings.ptx, settings.learner.micro_batches, batch_shards(run.mesh)
+  section, shards = settings.ptx, batch_shards(run.mesh)
   if not section.coefficient:
     return None
-  if section.rows % (parts * shards):
-    raise InputError(
-      f"ptx.rows: {section.rows} do not divide over learner.micro_batches={parts} x data x fsdp = {shards} shards"
-    )
+  if section.rows % shards:
+    raise InputError(f"ptx.rows: {section.rows} do not divide over data x fsdp = {shards} shards")
   seed = stream_seed(settings.seed, Stream.PRETRAINING)
   found, digests = load_pretraining(section, run.policy.tokenizer, batch_size=section.rows, seed=seed)
   run.digests |= digests
   run.policy.model.check_context(found.longest, "ptx, the longest text")
-  return Text(section.coefficient, found.batch)
+  return Text(section.coefficient, found.batch, section.micro_batches(shards, settings.division.tokens_per_micro_batch))

@@ -48,13 +48,13 @@ class EpochUpdates:
   Attributes:
     epochs: passes over a step's prompts, each in another order.
     minibatches: updates of policy and value model in an epoch.
-    micro_batches: parts in which an update's gradient is computed.
+    tokens_per_micro_batch: tokens that each batch shard computes at a time, prompts included; 0: chosen.
     max_skipped_updates: updates in a row that are not finite which end the run.
   """
 
   epochs: int = at_least(1)
   minibatches: int = at_least(1)
-  micro_batches: int = at_least(1)
+  tokens_per_micro_batch: int = at_least(0)
   max_skipped_updates: int = at_least(1)
 
 
@@ -121,8 +121,9 @@ class PPOSettings:
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
-    self.optimizer.check()
-    self.value.optimizer.check()
+    updates, trained = self.learner.epochs * self.learner.minibatches, max(self.steps - self.value.pretraining_steps, 0)
+    self.optimizer.check(updates=trained * updates)
+    self.value.optimizer.check("value.optimizer", updates=self.steps * updates)
     if not 0 <= self.average.decay < 1:
       raise InputError(f"average.decay: {self.average.decay}, expected 0 (none) to below 1")
     if self.ptx.coefficient < 0:
@@ -130,15 +131,12 @@ class PPOSettings:
     of_average = [f"{name}_average" for name in self.eval.sets] if self.average.decay and self.average.evaluate else []
     offline.check_best(self.eval, [*self.eval.sets, *of_average], epochs=False)
     self.rollout.check_updates(self.learner.minibatches, "learner.minibatches")
+    _ = self.division  # checks it
 
   @property
   def division(self) -> Division:
     """Returns how a step's prompts are cut into updates and micro-batches."""
-    return Division(
-      prompts_per_update=self.rollout.groups // self.learner.minibatches,
-      micro_batches=self.learner.micro_batches,
-      rows_per_prompt=1,
-    )
+    return self.rollout.division(self.learner.minibatches, self.learner.tokens_per_micro_batch)
 
   def mesh_of(self, name: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Makes the layout of one of the models besides the policy.

@@ -25,9 +25,8 @@ from posttrain_jax.evaluation.answer_records import scored_records
 from posttrain_jax.evaluation.calibration import pair_confidence
 from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.models import heads
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
@@ -82,6 +81,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
     check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
+    run.check_warm_up(settings.preferences.path, "preferences.path")
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
     run.digests |= data.digests
@@ -116,13 +116,11 @@ def _fit(
   if policy.params is not None:
     model, params = heads.to_scalar_head(policy.model, policy.params, seed=stream_seed(settings.seed, Stream.HEAD))
   save_description(Policy(model, policy.tokenizer), path)
-  graph, _ = abstract_transformer(model)
-  learner = BatchLearner(
+  learner = reward_model.make_learner(
     model,
-    reward_model.make_loss(graph, centering=settings.centering),
-    reward_model.totals,
     settings.optimizer,
     mesh,
+    centering=settings.centering,
     micro_batches=settings.micro_batches,
     max_skipped_updates=settings.max_skipped_updates,
     seed=stream_seed(settings.seed, Stream.PARAMS),

@@ -12,7 +12,7 @@ import ml_collections
 import rich.console
 
 from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
-from posttrain_jax.assembly.judges import RewardSettings
+from posttrain_jax.assembly.judges import RewardSettings, place_reward_model
 from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.data.inspection import inspect_examples
 from posttrain_jax.evaluation.evaluator import EvaluationSettings
@@ -78,11 +78,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
     judge = run.judge(settings.rewards, workers, by_model=by_model)
-    score = None
-    if settings.eval.reward_model:
-      score = run.reward_model(settings.eval.reward_model, "eval.reward_model").score_groups
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, score=score)
+    reward_model, where = None, "eval.reward_model"
+    if by_model:
+      reward_model = run.load_reward_model(settings.eval.reward_model, where)
+    evaluator = run.evaluator(settings.eval, settings.rewards, judge, reward_model=reward_model, where=where)
     run.check_references(workers, by_model=by_model)
+    if reward_model is not None:
+      evaluator.reward = place_reward_model(reward_model, where).score_groups
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

@@ -18,21 +18,20 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.demonstrations import DemonstrationData, DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.hand_over import hand_over_of_learner
 from posttrain_jax.assembly.model import Policy, save_description
+from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.data.supervised import Weighting
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.validation import Validation
 from posttrain_jax.learner import supervised
-from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.learner.supervised import DropoutRates
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import several
-from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import as_config
+from posttrain_jax.runs.settings import as_config, naming
 from posttrain_jax.runs.warmup_cache import WarmUpCache
 from posttrain_jax.types import Group
 
@@ -143,20 +142,13 @@ def fit(
     The trained parameters, in the learner's shardings.
   """
   save_description(policy, path)
-  graph, _ = abstract_transformer(policy.model)
-  loss = supervised.make_loss(
-    graph,
-    logprob_chunk=settings.logprob_chunk,
-    shards=batch_shards(mesh),
-    dropout=settings.dropout,
-    seed=stream_seed(seed, Stream.DROPOUT),
-  )
-  learner = BatchLearner(
+  learner = supervised.make_learner(
     policy.model,
-    loss,
-    supervised.total_weight,
     settings.optimizer,
     mesh,
+    logprob_chunk=settings.logprob_chunk,
+    dropout=settings.dropout,
+    dropout_seed=stream_seed(seed, Stream.DROPOUT),
     micro_batches=settings.micro_batches,
     max_skipped_updates=settings.max_skipped_updates,
     seed=stream_seed(seed, Stream.PARAMS),
@@ -184,6 +176,7 @@ def fit(
     preemption=preemption,
     evaluate_first=policy.params is not None,  # random parameters have nothing to say
     facts=data.facts,
+    ends=describe_ends(policy.tokenizer),
   )
 
 
@@ -196,6 +189,7 @@ class WarmUp:
   Attributes:
     digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
     is_wanted: whether there is a warm-up.
+    is_procedural: whether it trains on the procedural task.
   """
 
   def __init__(self, settings: WarmUpSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
@@ -215,8 +209,10 @@ class WarmUp:
     if self.is_wanted and policy.params is not None and not settings.given_model:
       logging.warning("warmup: left out, since model.path names a model; warmup.given_model=True warms it up as well")
       self.is_wanted = False
+    self.is_procedural = self.is_wanted and not settings.demonstrations.path
     if self.is_wanted:
-      self._settings, self._data = prepare(settings, policy, mesh, seed)
+      with naming("warmup", settings):
+        self._settings, self._data = prepare(settings, policy, mesh, seed)
       self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
 
   def __call__(

@@ -22,6 +22,8 @@ def facts(columns: Columns, warm_up: Columns) -> list[tuple[str, str, str]]:
   """
   result = []
   for name, k in evaluation_sets(warm_up).items():
+    if not k:
+      continue
     values = warm_up[f"eval/{name}/avg@{k}"]
     rounds = np.flatnonzero(np.isfinite(values))
     tail = rounds[-max(1, len(rounds) // 4) :]

@@ -80,8 +80,8 @@ def headlines(columns: Columns) -> list[Headline]:
   """
   result = []
   for name, k in evaluation_sets(columns).items():
-    metrics = [(f"avg@{k}", f"avg@{k}", 3), ("greedy", "greedy", 3), (f"maj@{k}", f"maj@{k}", 3)]
-    metrics += [(f"pass@{k}", f"pass@{k}", 3), ("reward", "reward model's score", 3)]
+    metrics = [(key, key, 3) for key in (f"avg@{k}", "greedy", f"maj@{k}", f"pass@{k}")] if k else []
+    metrics += [("reward", "reward model's score", 3)]
     metrics += [("length", "answer length, tokens", 1), ("truncated", "truncated", 3)]
     metrics += [("kl_to_reference", "KL to the reference, nats", 3), ("kl_to_start", "KL to the start, nats", 3)]
     result.append(_headline(columns, f"eval/{name}/", name, "problems", metrics))

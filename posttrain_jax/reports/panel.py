@@ -105,12 +105,16 @@ def with_interval(columns: Columns, key: str, label: str, color: int) -> PanelCu
 
 
 def evaluation_sets(columns: Columns) -> dict[str, int]:
-  """Maps each evaluation set, in order of appearance, to its largest k with an avg@k."""
+  """Maps each set of sampled answers to its largest k with an avg@k.
+
+  The sets are in order of appearance. k is 0 where no answer has a verdict, as with prompts that only a reward model
+  judges.
+  """
   found: dict[str, int] = {}
   for key in columns:
-    match = re.fullmatch(r"eval/([^/]+)/avg@(\d+)", key)
+    match = re.fullmatch(r"eval/([^/]+)/(?:avg@(\d+)|reward)", key)
     if match:
-      found[match[1]] = max(int(match[2]), found.get(match[1], 0))
+      found[match[1]] = max(int(match[2] or 0), found.get(match[1], 0))
   return found
 
 

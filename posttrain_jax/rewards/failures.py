@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from posttrain_jax.types import RunFailed
+
 _SHOWN = 300  # characters of a data row in the message
 
 
-class RewardsFailed(RuntimeError):
+class RewardsFailed(RunFailed):
   """Reports that a reward function failed on too many answers.
 
   The message has the function's own error and a data row.

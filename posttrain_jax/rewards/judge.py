@@ -200,7 +200,8 @@ def _warn_of_range(name: str, rewards: np.ndarray) -> None:
     logging.log_every_n_seconds(
       logging.WARNING,
       "reward function %s is the accuracy (rewards.accuracy) and gave %g: accuracies are clipped to [0, 1], so that "
-      "groups may count as all right; expected values from 0, wrong, to 1, right",
+      "groups may count as all right; expected values from 0, wrong, to 1, right, or another function there; "
+      "rewards stay as they are",
       60,
       name,
       outside[0],

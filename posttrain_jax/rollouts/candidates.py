@@ -50,13 +50,14 @@ def sample_candidates(
     preemption: whether SIGTERM arrived.
 
   Returns:
-    (candidates in the order of the prompts; counts of answers: "truncated" by the cap and "empty").
+    (candidates in the order of the prompts; counts of answers: "truncated" by the cap and "empty"; "tokens_generated",
+    those of all answers).
 
   Raises:
     Preempted: after SIGTERM and a finished round.
   """
   rounds = [prompts[start : start + round_size] for start in range(0, len(prompts), round_size)]
-  found, counts = [], {"truncated": 0, "empty": 0}
+  found, counts = [], {"truncated": 0, "empty": 0, "tokens_generated": 0}
   with Console("sampling", len(rounds), {"score": "score"}) as console:
     for number, asked in enumerate(rounds):
       file = directory / f"{number:06d}.jsonl"
@@ -67,7 +68,7 @@ def sample_candidates(
         atomic_files.write_text(file, "".join(json.dumps(_to_json(group, prompt_format)) + "\n" for group in groups))
       # Read back also what was just written, so that a collection that went on is the same as one that was never ended.
       lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-      counts = {name: count + sum(line.pop(name) for line in lines) for name, count in counts.items()}
+      counts = {name: count + sum(line.pop(name, 0) for line in lines) for name, count in counts.items()}
       latest = [Candidates(**{**line, "scores": [_number(score) for score in line["scores"]]}) for line in lines]
       scores = [score for each in latest for score in each.scores if not math.isnan(score)]
       console.update(number + 1, {"score": sum(scores) / len(scores)} if scores else {})
@@ -109,6 +110,7 @@ def _to_json(group: Group, prompt_format: PromptFormat) -> dict[str, Any]:
     "row": {name: value for name, value in group.prompt.row.items() if name not in _READ},
     "truncated": int(group.truncated.sum()),
     "empty": int((empty & ~group.truncated).sum()),
+    "tokens_generated": int(group.lengths.sum()),
   }
 
 

@@ -33,12 +33,12 @@ from posttrain_jax.rollouts.group_arrays import pack, unpack
 from posttrain_jax.rollouts.multi_process import add_up
 from posttrain_jax.rollouts.pass_rates import PassRates
 from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.types import Group, InputError, Judge
+from posttrain_jax.types import Group, InputError, Judge, RunFailed
 
 _GROUPS_FILE = "groups.safetensors"
 
 
-class SamplingCapReached(RuntimeError):
+class SamplingCapReached(RunFailed):
   """Reports that a step drew all prompts it may without finding enough groups."""
 
 

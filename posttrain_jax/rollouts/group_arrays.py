@@ -2,7 +2,8 @@
 
 What there is for each token is in arrays, the rest is JSON.
 
-Checkpoints keep carried groups so, and processes exchange groups so. `group_json` has the form for people and replays.
+Checkpoints keep carried groups so, runs keep groups for a replay so, and processes exchange groups so. `group_json`
+has the form for people.
 """
 
 import dataclasses

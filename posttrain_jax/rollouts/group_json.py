@@ -1,4 +1,4 @@
-"""Writes groups as JSON: exactly for a replay, readably for the records under rollouts/."""
+"""Writes groups as JSON: exactly as a part of `group_arrays`, readably for the records under rollouts/."""
 
 from collections.abc import Callable
 from typing import Any

@@ -53,6 +53,7 @@ def describe(
     "sampling/recomputed_tokens": stats.recomputed_tokens,
     "sampling/decode_steps": stats.decode_steps,
     "sampling/dispatches": stats.dispatches,
+    "sampling/preemptions": stats.preemptions,
   }
   if stats.slot_steps:
     metrics["sampling/idle_share"] = stats.idle_slot_steps / stats.slot_steps

@@ -1,7 +1,7 @@
 """Gives out another run's stored rollouts, so that losses can be compared on identical data.
 
 A run with `logging.groups_every = N` stores the groups that every N-th step trained on, bit for bit, in its rollouts/
-(`step_NNNNNN.groups.jsonl.gz`, one group a line). `--replay=DIR` trains on them without sampling: one stored step for
+(`step_NNNNNN.groups.safetensors.gz`). `--replay=DIR` trains on them without sampling: one stored step for
 each step, in order.
 
 A replay takes the stored prompts, tokens, sampler logprobs and rewards unchanged. So the stored run decided which
@@ -24,19 +24,22 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from safetensors import SafetensorError
+
 from posttrain_jax.data.prompts import file_digest
 from posttrain_jax.local_path import local_path
+from posttrain_jax.rollouts import group_arrays
 from posttrain_jax.rollouts import metrics as rollout_metrics
 from posttrain_jax.rollouts.collector import Collected
 from posttrain_jax.rollouts.dynamic_sampling import Outcome
-from posttrain_jax.rollouts.group_json import group_from_json
 from posttrain_jax.runs import rollout_files
 from posttrain_jax.runs.rollout_files import GROUPS_SUFFIX
 from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.sampling.requests import EngineStats
 from posttrain_jax.types import Group, InputError
 
-_BROKEN = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
+# What gzip, safetensors, and what reads their content raise.
+_BROKEN = (OSError, EOFError, zlib.error, SafetensorError, LookupError, ValueError, TypeError, StopIteration)
 
 
 class Replay:
@@ -94,7 +97,7 @@ class Replay:
       if len(stored) > self.groups:
         raise InputError(f"{file}: found {len(stored)} groups, expected at most rollout.groups = {self.groups}")
       for number, group in enumerate(stored, 1):
-        _check_sizes(group, f"{file}:{number}", self.group_size, prompt_width, answer_width)
+        _check_sizes(group, f"{file}, group {number}", self.group_size, prompt_width, answer_width)
 
   def digest(self) -> str:
     """Computes the sha256 over all stored steps, also those that the run does not need."""
@@ -155,12 +158,7 @@ def _check_sizes(group: Group, where: str, group_size: int, prompt_width: int, a
 
 def _read(file: pathlib.Path) -> list[Group]:
   """Reads the groups of a stored step; raises InputError if the file is broken."""
-  groups = []
   try:
-    with gzip.open(file, "rt", encoding="utf-8", newline="\n") as lines:
-      for line in lines:
-        groups.append(group_from_json(json.loads(line)))
+    return group_arrays.unpack(gzip.decompress(file.read_bytes()))
   except _BROKEN as error:
-    where = f"{file}:{len(groups) + 1}"
-    raise InputError(f"{where}: cannot be read ({type(error).__name__}: {error}), expected a stored group") from error
-  return groups
+    raise InputError(f"{file}: cannot be read ({type(error).__name__}: {error}), expected stored groups") from error

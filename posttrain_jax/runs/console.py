@@ -129,6 +129,6 @@ class Console:
     for name in list(self._missing):
       if (evaluated if name.startswith("eval/") else updated) or step == self._total:
         del self._missing[name]
-        near = difflib.get_close_matches(name, self._seen, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(name, self._seen, n=1)
         closest = f"; the closest one is {near[0]}" if near else ""
         self.say(f"warning: logging.console: this run has no metric {name}{closest}")

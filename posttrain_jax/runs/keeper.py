@@ -25,7 +25,7 @@ from posttrain_jax.runs.journal import Journal, NoJournal
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.sections import LoopSettings
 from posttrain_jax.runs.start_line import start_line
-from posttrain_jax.types import InputError
+from posttrain_jax.types import InputError, RunFailed
 
 
 class Keeper:
@@ -180,7 +180,7 @@ class Keeper:
   def _name_last_checkpoint(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     """Turns a disk's failure that ends the run into one line."""
     del kind, trace
-    failure = None if error is None or isinstance(error, DiskFailure | InputError) else disk_failure(error)
+    failure = None if error is None or isinstance(error, DiskFailure | InputError | RunFailed) else disk_failure(error)
     if failure is not None:
       steps = finished_steps(self._directory)
       good = (

@@ -31,6 +31,8 @@ class Preemption:
   The first signal of a kind sets `requested` and restores the default action, so that a second one ends the process at
   once. A SIGTERM after Ctrl-C is no second one: whoever started this process may pass its own Ctrl-C on.
 
+  Blocks may be nested: when the inner one ends, a request that it has heard is one to the outer one, too.
+
   Attributes:
     requested: True once a signal has arrived; with several processes, once they have agreed to stop.
   """
@@ -72,6 +74,9 @@ class Preemption:
     self._thread.join()  # it sets the default action, which must not come after the next lines
     for signum, previous in self._previous.items():
       signal.signal(signum, previous)
+      around = getattr(previous, "__self__", None)
+      if self.requested and isinstance(around, Preemption):  # a recipe's, around that of a stage
+        around.requested = True
 
   def _handle(self, signum: int, frame: FrameType | None) -> None:
     del frame

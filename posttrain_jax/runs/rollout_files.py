@@ -1,13 +1,13 @@
 """Names the files under rollouts/, and finds those of a run among others.
 
-`step_000012.jsonl` has the sampled records of step 12, `step_000012.groups.jsonl.gz` its groups for a replay.
+`step_000012.jsonl` has the sampled records of step 12, `step_000012.groups.safetensors.gz` its groups for a replay.
 """
 
 import pathlib
 import re
 
 SAMPLES_SUFFIX = ".jsonl"
-GROUPS_SUFFIX = ".groups.jsonl.gz"
+GROUPS_SUFFIX = ".groups.safetensors.gz"
 _NAME = re.compile(rf"step_([0-9]+)({re.escape(SAMPLES_SUFFIX)}|{re.escape(GROUPS_SUFFIX)})(\.tmp)?")
 
 

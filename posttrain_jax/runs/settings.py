@@ -5,12 +5,14 @@ the code that uses it. After `parse` nothing reads a `ConfigDict`. So a mistyped
 another method end the run before anything is loaded.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
@@ -66,6 +68,32 @@ def convert(expected: Any, value: Any, where: str) -> Any:
   return _convert(expected, value, where, {})
 
 
+@contextlib.contextmanager
+def naming(section: str, record: Any) -> Iterator[None]:
+  """Names the fields of a section in full in messages: `optimizer.b2` becomes `warmup.optimizer.b2`.
+
+  Args:
+    section: the section's dotted name.
+    record: the section. A message that does not begin with a field of it stays as it is.
+  """
+  try:
+    yield
+  except InputError as error:
+    if _names_field(re.match(r"[a-z_.]*", str(error))[0], record):
+      raise InputError(f"{section}.{error}") from None
+    raise
+
+
+def _names_field(name: str, record: Any) -> bool:
+  for part in name.split("."):
+    if not dataclasses.is_dataclass(record):
+      break
+    if part not in {field.name for field in dataclasses.fields(record)}:
+      return False
+    record = getattr(record, part)
+  return True
+
+
 def _build(record: type[Record], section: Any, where: str, config: Any) -> Record:
   if hasattr(record, "from_section"):
     return record.from_section(section, where)
@@ -87,7 +115,13 @@ def _build(record: type[Record], section: Any, where: str, config: Any) -> Recor
       values[name] = _convert(hints[name], _field_of(config, source), source, config)
     elif name not in values and field.default is field.default_factory is dataclasses.MISSING:
       raise InputError(f"{prefix}{name}: missing, expected {_name(hints[name])}")
-  return record(**values)
+  try:
+    return record(**values)
+  except InputError as error:  # a record names itself as it is named in most configs
+    outer, _, own = where.rpartition(".")
+    if outer and re.match(rf"{re.escape(own)}[.:]", str(error)):
+      raise InputError(f"{outer}.{error}") from None
+    raise
 
 
 def _convert(expected: Any, value: Any, where: str, config: Any) -> Any:

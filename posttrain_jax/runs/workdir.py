@@ -27,6 +27,9 @@ _LOCK_FILE = "lock"
 _DIGESTS = "digests"
 # These may differ when a run goes on: its length, its devices, and what only observes it.
 _FREE_FIELDS = ("steps", "mesh", "meshes", "memory", "checkpoint", "eval", "logging")
+# The last names of fields that hold a path. That of a reward function may be FILE.py:FUNCTION.
+_PATH_FIELDS = ("path", "replay", "reward_model", "cache", "function")
+_DERIVED = "optimizer.decay_updates"  # a field that may follow from the number of steps, though nobody set it
 _ABSENT = object()
 
 
@@ -163,7 +166,7 @@ def _refuse_disagreement(content: dict[str, Any]) -> None:
   for index, other in enumerate(others, 1):
     for name in [*first, *(name for name in other if name not in first)]:
       found, expected = other.get(name, _ABSENT), first.get(name, _ABSENT)
-      if not _same(found, expected):
+      if not _same_field(name, found, expected):
         raise InputError(
           f"{name}: process {index} has {_show(found)}, process 0 has {_show(expected)}; expected the same"
         )
@@ -223,6 +226,17 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
   return {key: leaf for part in value for key, leaf in _flatten(value[part], f"{name}.{part}".lstrip(".")).items()}
 
 
+def _same_field(name: str, a: Any, b: Any) -> bool:
+  """Tells whether two values of a field mean the same.
+
+  Two ways to write a path do, such as ~/x and /root/x.
+  """
+  if _same(a, b):
+    return True
+  named = isinstance(a, str) and isinstance(b, str) and a and b and name.rpartition(".")[2] in _PATH_FIELDS
+  return bool(named) and os.path.abspath(local_path(a, name)) == os.path.abspath(local_path(b, name))
+
+
 def _same(a: Any, b: Any) -> bool:
   if isinstance(a, list) and isinstance(b, list):
     return len(a) == len(b) and all(map(_same, a, b))
@@ -238,8 +252,11 @@ def _compare(file: pathlib.Path, started: dict[str, Any], now: dict[str, Any]) -
     if first in _FREE_FIELDS or (first in (_DIGESTS, "warmup") and rest and rest[0] in _FREE_FIELDS[1:]):
       continue
     before, after = started.get(name, _ABSENT), now.get(name, _ABSENT)
-    if not _same(before, after):
-      raise InputError(f"{file}: {name} was {_show(before)} when the run started, found {_show(after)} now")
+    if not _same_field(name, before, after):
+      hint = ""
+      if name.endswith(_DERIVED):
+        hint = f" (0 stands for the run's last update; --config.{name}={_show(before)} keeps the rate's course)"
+      raise InputError(f"{file}: {name} was {_show(before)} when the run started, found {_show(after)} now{hint}")
 
 
 def _show(value: Any) -> str:

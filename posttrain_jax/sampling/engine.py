@@ -9,6 +9,7 @@ Guarantees, each tested:
 - With the same parameters, number of slots and `share`, a request's tokens and logprobs depend only on the seed, the
   prompt (its tokens, index and attempt) and the sample's number. They are the same bits in any slot, in any order and
   with any other requests around it.
+- If pages run out, the youngest answers wait. Their bits stay the same, and the number of pages changes no bit.
 - With another number of slots or another `share` they agree to rounding.
 - If `suspend` interrupts an answer and `resume` continues it under the same parameters, it agrees to rounding with the
   uninterrupted answer. Where, in what order and with what other requests it continues changes no bit.
@@ -17,8 +18,11 @@ Which file to open:
 - `engine.py`: the public methods, and the order of one `step`: fill free slots, decode, store tokens, end answers.
 - `requests.py`: one request with what was drawn for it so far, and the engine's counts.
 - `ledger.py`: which requests wait, run or are finished, and whose prompts are prefilled.
-- `places.py`: which slot a request runs in, and which row of the device's memory holds its prompt.
-- `device.py`: the sizes and memory on the device; pads requests to fixed shapes and calls the compiled programs.
+- `places.py`: which slot a request runs in, and which pages of the device's memory hold its tokens and its prompt.
+- `pages.py`, `pool_size.py`: which pages are free, and how many there are.
+- `page_lists.py`: the lists by which a dispatch finds the pages that it reads and writes.
+- `device.py`: the memory on the device; pads requests to fixed shapes and calls the compiled programs.
+- `sizes.py`: the numbers that fix these shapes.
 - `programs.py`: the computation in those programs: prefill, fill, recompute, decode.
 - `state.py`: the arrays that stay on the device between programs.
 - `stop_strings.py`: where the text of an answer ends at a stop string.
@@ -37,10 +41,12 @@ from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.sampling.device import Device, Sizes, bucket_of
+from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.pages import pages_for
 from posttrain_jax.sampling.requests import EngineStats, Request
+from posttrain_jax.sampling.sizes import Sizes, bucket_of
 from posttrain_jax.sampling.stop_strings import Decode, tokens_to_stop
 from posttrain_jax.types import FinishReason, Group, InputError, NotFinite, Prompt
 
@@ -78,6 +84,8 @@ class Engine:
     steps_per_dispatch: int = STEPS_PER_DISPATCH,
     prefill_width: int = PREFILL_WIDTH,
     share: int = 1,
+    cache_tokens: int | None = None,
+    limit_of: LimitOf | None = None,
     mesh: Mesh | None = None,
     decode: Decode | None = None,
   ):
@@ -95,6 +103,10 @@ class Engine:
         kept until all their answers have begun.
       share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
         holds 3 S / T copies, at most S. When no copy is free, the answers to further prompts wait.
+      cache_tokens: tokens of prompts and answers that the caches hold together, on all devices. If they run out, the
+        youngest answers wait. None: as many as the devices' memory allows (`pool_size.pages_per_shard`), and no more
+        than the longest answers in all slots need.
+      limit_of: gives an answer's own cap from its prompt and sample number; None: `max_new_tokens` for all.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
       decode: turns ids into text; needed for stop strings.
 
@@ -116,6 +128,7 @@ class Engine:
       steps_per_dispatch=steps_per_dispatch,
       prefill_width=prefill_width,
       share=share,
+      cache_tokens=cache_tokens,
     )
     mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
     if slots % batch_shards(mesh):
@@ -124,7 +137,7 @@ class Engine:
     self.sampling, self.seed, self.slots, self.decode = sampling, seed, slots, decode
     self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
-    self._device = Device(self.model, sampling, mesh, sizes)
+    self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
     self._ledger = Ledger(prefill_width, self._places)
     self._ended = 0  # answers since the engine was last idle
@@ -133,6 +146,11 @@ class Engine:
   def busy(self) -> bool:
     """Says whether a submitted answer is unfinished."""
     return self._ledger.unfinished > 0
+
+  @property
+  def cache_bytes(self) -> int:
+    """Returns the size of the caches on all devices, in bytes."""
+    return self._device.cache_bytes
 
   @property
   def free_slots(self) -> int:
@@ -253,8 +271,9 @@ class Engine:
       raise RuntimeError("Engine.step before Engine.load")
     with jax.set_mesh(self.mesh):
       self._device.allocate()
+      self._preempt()
       self._refill()
-      drawn, still_active = self._device.decode(self.params)
+      drawn, still_active = self._device.decode(self.params, self._places)
     self.stats.dispatches += 1
     self.stats.decode_steps += int(drawn.steps)
     self.stats.slot_steps += int(drawn.steps) * self.slots
@@ -270,12 +289,15 @@ class Engine:
       )
 
     completed, kept, ended = [], 0, []
+    page, live = self._device.page, self._places.prompt_tokens
+    self.stats.most_paged_tokens = max(self.stats.most_paged_tokens, self._places.pages_in_use * page)
     for slot, request in sorted(self._ledger.running.items()):
       count = int(drawn.active[:, slot].sum())  # a slot is active in the first steps of a dispatch, then no more
       request.tokens.append(drawn.tokens[:count, slot])
       request.sampler_logprobs.append(drawn.sampler_logprobs[:count, slot])
       request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
       request.versions.append(np.full((count,), self.version, np.int32))
+      live += request.drawn
       stopped = self._cut_at_stop_string(request)
       kept += len(request.tokens[-1])
       if stopped and still_active[slot]:
@@ -284,6 +306,7 @@ class Engine:
         stopped = stopped or int(request.tokens[-1][-1]) in self.sampling.stop_ids
         completed += self._ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
         self._ended += 1
+    self.stats.most_live_tokens = max(self.stats.most_live_tokens, live)
     progress.report("answers", self._ended, self._ended + self._ledger.unfinished)
     if not self.busy:
       self._ended = 0
@@ -326,6 +349,25 @@ class Engine:
     for group in groups:
       self._ledger.add(group.prompt, group.answers)
 
+  def _preempt(self) -> None:
+    """Gives running answers the pages that they need next.
+
+    If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so
+    no answer changes.
+    """
+    places, slots = self._places, {request: slot for slot, request in self._ledger.running.items()}
+    ended = []
+    for request in places.victims():
+      ended.append(slots[request])
+      if request.drawn:
+        written = pages_for(request.drawn, self._device.page)
+        request.saved = self._device.save(places.pages_of(request)[:written])
+      self._ledger.preempt(slots[request])
+    if ended:
+      self._device.end(ended)
+      self.stats.preemptions += len(ended)
+    places.grow()
+
   def _refill(self) -> None:
     """Gives free slots to interrupted answers, then to the queue; prefills what they need."""
     ledger, device = self._ledger, self._device
@@ -338,6 +380,11 @@ class Engine:
       if not taken:
         return  # no row is free for the next prompt until other answers have ended
       device.fill(taken, self.seed)
-      resumed = [(request, place.slot) for request, place, _ in taken if request.drawn]
+      for request, place, _ in taken:
+        if request.saved is not None:
+          device.restore(request.saved, place.pages)
+      resumed = [(request, place) for request, place, _ in taken if request.drawn and request.saved is None]
       device.recompute(self.params, resumed)
+      for request, _, _ in taken:
+        request.saved = None
       self.stats.recomputed_tokens += sum(request.length - 1 for request, _ in resumed)

@@ -88,6 +88,16 @@ class Ledger:
     del self._finished[request.group], self._groups[request.group]
     return [Group(prompt=request.prompt, answers=tuple(answers[i] for i in range(len(answers))))]
 
+  def preempt(self, slot: int) -> None:
+    """Takes a request out of its slot.
+
+    It keeps its tokens and waits before all others that wait.
+    """
+    request = self.running.pop(slot)
+    self._places.give_back(request)
+    (self.interrupted if request.drawn else self.queue).appendleft(request)
+    self._waiting[request.group] += 1
+
   def take_all(self) -> list[Group]:
     """Removes all groups and returns them in the order of submission, unfinished answers as SUSPENDED."""
     for request in [*self.running.values(), *self.interrupted, *self.queue]:

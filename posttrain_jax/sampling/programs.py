@@ -3,22 +3,23 @@
 Every shape is fixed by the engine's sizes or by one request alone (its length bucket), never by the other requests.
 This is what makes a request's tokens and logprobs the same bits in any slot, in any order and next to any others.
 
-Keys and values lie in three places:
+Keys and values lie in pages (`models.paged_attention`), in two caches:
 - those of prompts that were just prefilled, in the W rows of the pool, from where `fill` copies them;
-- those of a prompt whose answers run, in one of the P rows of the prefixes, which all its answers read;
-- those of an answer, in its slot's row of the cache.
+- those of running answers and their prompts, in pages of the one big cache.
 
-W prefill width, Tb bucket length, S slots, L cache length, P rows of prefixes, T answers that share one, K key/value
-heads, H head dimension.
+W prefill width, Tb bucket length, S slots, K key/value heads, H head dimension.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 
 from posttrain_jax.models import attention
+from posttrain_jax.models.paged_attention import Reads, paged
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
@@ -33,29 +34,60 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Arr
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    pool: W rows of length Lp.
+    pool: W rows of equally many pages.
     tokens: int32 [W, Tb], prompts padded on the right to their bucket.
     rows: int32 [W], the pool's row for each prompt; rows out of range are dropped (a prefill that is not full).
 
   Returns:
     The pool. Entries after a prompt's length come from padding; they are never attended to.
   """
-  return _put(pool, rows, _keys_and_values(graph, params, tokens))
+  width, page = len(rows), pool[0][0].shape[2]
+  each = pool[0][0].shape[0] // width  # pages of a row; a bucket is longer where the last prompt token begins a page
+
+  def write(old, new):
+    new = _in_pages(new, page)[:, :each]
+    return old.reshape(width, each, *old.shape[1:]).at[rows, : new.shape[1]].set(new, mode="drop").reshape(old.shape)
+
+  return _each(write, pool, _keys_and_values(graph, params, tokens))
 
 
 def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
+  """Returns each layer's keys and values of rows, [W, Tb, K, H]."""
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
-  return [attention.cache_layout(keys, values) for keys, values in kept]
+  return kept
 
 
-def _put(cache: Cache, rows: jax.Array, kept: Cache) -> Cache:
-  """Writes to the beginning of some rows as much as fits; drops rows out of range."""
-  width = min(kept[0][0].shape[2], cache[0][0].shape[2])
-  return [
-    tuple(old.at[rows, :, :width].set(new[:, :, :width], mode="drop") for old, new in zip(layer, layer_kept))
-    for layer, layer_kept in zip(cache, kept)
-  ]
+def _in_pages(x: jax.Array, page: int) -> jax.Array:
+  """Cuts keys or values [W, T, K, H] into pages [W, n, K, page, H]."""
+  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % page), (0, 0), (0, 0)))
+  return rearrange(x, "w (n p) k h -> w n k p h", p=page)
+
+
+def _each(function: Callable[..., jax.Array], *caches: Cache) -> Cache:
+  """Applies a function to the arrays of caches."""
+  return [tuple(function(*arrays) for arrays in zip(*layers)) for layers in zip(*caches)]
+
+
+def put(cache: Cache, pages: jax.Array, kept: Cache) -> Cache:
+  """Writes whole pages of a cache.
+
+  Args:
+    cache: all pages.
+    pages: int32 [n], pages to write; those out of range are ignored.
+    kept: keys and values of n pages.
+  """
+  return _each(lambda old, new: old.at[pages].set(new, mode="drop"), cache, kept)
+
+
+def take(cache: Cache, pages: jax.Array) -> Cache:
+  """Reads whole pages of a cache.
+
+  Args:
+    cache: all pages.
+    pages: int32 [n], pages to read; one out of range gives the keys and values of any page.
+  """
+  return _each(lambda x: x.at[pages].get(mode="clip"), cache)
 
 
 def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
@@ -71,67 +103,60 @@ def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attem
 
 
 def fill(
-  prefixes: Cache,
+  cache: Cache,
   slots: Slots,
   pool: Cache,
-  rows: jax.Array,
+  pages: jax.Array,
   sources: jax.Array,
   indices: jax.Array,
   new: Slots,
   seed: jax.Array,
   requests: jax.Array,
 ) -> tuple[Cache, Slots]:
-  """Starts requests in slots: copies prompts to the prefixes and sets the slots' state.
+  """Starts requests in slots: copies prompts to their pages and sets the slots' state.
 
   Args:
-    prefixes: P rows of length Lp.
+    cache: all pages.
     slots: state of all S slots.
-    pool: keys and values of prefilled prompts, W rows of length Lp.
-    rows: int32 [P], rows of `prefixes` to write; those out of range are ignored.
-    sources: int32 [P], the pool's row to copy to each.
-    indices: int32 [R], slots to fill; those out of range are ignored.
-    new: state of the R requests; their keys are made here.
+    pool: pages of prefilled prompts.
+    pages: int32 [F], pages of `cache` to write; those out of range are ignored.
+    sources: int32 [F], the pool's page to copy to each.
+    indices: int32 [S], slots to fill; those out of range are ignored.
+    new: state of the S requests; their keys are made here.
     seed: uint32 [], of the engine.
-    requests: int32 [R, 3], prompt index, sample and attempt.
+    requests: int32 [S, 3], prompt index, sample and attempt.
 
   Returns:
-    (prefixes, slots).
+    (cache, slots).
   """
-  prefixes = _put(prefixes, rows, [(keys[sources], values[sources]) for keys, values in pool])
-  return prefixes, _begin(slots, indices, new, seed, requests)
+  return put(cache, pages, take(pool, sources)), _begin(slots, indices, new, seed, requests)
 
 
 def recompute(
-  graph: nnx.GraphDef,
-  params: nnx.State,
-  cache: Cache,
-  tokens: jax.Array,
-  starts: jax.Array,
-  indices: jax.Array,
+  graph: nnx.GraphDef, params: nnx.State, cache: Cache, tokens: jax.Array, starts: jax.Array, pages: jax.Array
 ) -> Cache:
-  """Computes the keys and values of resumed answers and writes them to their slots.
+  """Computes the keys and values of resumed answers and writes them to their pages.
 
-  Keys and values that decoding made before the interruption are never used again, even under the same parameters:
-  they differ in bits from these.
+  Keys and values that decoding made before `suspend` are never used again, even under the same parameters: they differ
+  in bits from these.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    cache: the slots' cache, S rows of length L.
+    cache: all pages.
     tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
-    starts: int32 [W], position of the prompt's last token, the first one that lies in the slot's row.
-    indices: int32 [W], slots to fill; those out of range are ignored.
+    starts: int32 [W], position of the prompt's last token, the first one that lies in the answer's pages.
+    pages: int32 [W, n], each answer's pages; those out of range are ignored.
 
   Returns:
     The cache.
   """
-  kept = _keys_and_values(graph, params, tokens)
-  length = min(cache[0][0].shape[2], tokens.shape[1])
-  places = (starts[:, None] + jnp.arange(length)[None])[
-    :, None, :, None
-  ]  # those after the answer are overwritten later
-  own = [tuple(jnp.take_along_axis(x, places, axis=2, mode="clip") for x in layer) for layer in kept]
-  return _put(cache, indices, own)
+  page = cache[0][0].shape[2]
+  # Entries after the answer are overwritten before they are read.
+  places = (starts[:, None] + jnp.arange(pages.shape[1] * page)[None])[:, :, None, None]
+  own = lambda x: _in_pages(jnp.take_along_axis(x, places, axis=1, mode="clip"), page)  # noqa: E731
+  kept = _each(lambda x: own(x).reshape(-1, *own(x).shape[2:]), _keys_and_values(graph, params, tokens))
+  return put(cache, pages.ravel(), kept)
 
 
 def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
@@ -150,12 +175,11 @@ def decode(
   params: nnx.State,
   cache: Cache,
   slots: Slots,
-  prefixes: Cache,
+  reads: Reads,
   *,
   steps: int,
   sampling: SamplingConfig,
-  share: int,
-) -> tuple[Cache, Slots, Drawn]:
+) -> tuple[Cache, Slots, Drawn, jax.Array]:
   """Draws up to `steps` tokens in every active slot, in one loop on the device.
 
   The loop ends early when no slot is active. A token's random numbers depend only on its request's key and on the
@@ -164,15 +188,14 @@ def decode(
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    cache: the slots' cache, S rows of length L.
+    cache: all pages.
     slots: state of all S slots.
-    prefixes: keys and values of the prompts, P rows of length Lp.
+    reads: which pages these steps read and write.
     steps: cap on the tokens to draw per slot.
     sampling: temperature, truncation, stop ids.
-    share: T, answers that read one row of the prefixes.
 
   Returns:
-    (cache, slots, what was drawn).
+    (cache, slots, what was drawn, bool [S] that is True where a slot is still active).
   """
   model = nnx.merge(graph, params)
   stop_ids = jnp.asarray(sampling.stop_ids, jnp.int32)
@@ -191,15 +214,8 @@ def decode(
 
   def one(carry):
     cache, slots, drawn = carry
-    before = attention.Prefixes(
-      lengths=slots.position - slots.drawn,
-      lanes=jnp.where(slots.active, slots.lane, prefixes[0][0].shape[0] * share),
-      share=share,
-    )
-    layers = [(*own, *shared) for own, shared in zip(cache, prefixes)]
-    attend = attention.cached(slots.drawn, before)
-    hidden, layers = model(slots.token[:, None], slots.position[:, None], attend, layers)
-    cache = [tuple(layer[:2]) for layer in layers]
+    attend = paged(reads, slots.drawn, slots.active)
+    hidden, cache = model(slots.token[:, None], slots.position[:, None], attend, cache)
     logits = model.logits(hidden[:, 0])
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(slots.key, impl=_GENERATOR), slots.drawn)
     uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(keys)
@@ -213,18 +229,18 @@ def decode(
       active=drawn.active.at[at].set(slots.active),
       steps=at + 1,
     )
-    # A finished or empty slot keeps its position, so that its writes to the cache stay in bounds.
     going_on = slots.active & ~stopped
     advance = going_on.astype(jnp.int32)
     slots = Slots(
       token=jnp.where(going_on, tokens, slots.token),
       position=slots.position + advance,
       drawn=slots.drawn + advance,
-      lane=slots.lane,
       limit=slots.limit,
       active=going_on,
       key=slots.key,
     )
     return cache, slots, drawn
 
-  return jax.lax.while_loop(more, one, (cache, slots, drawn))
+  cache, slots, drawn = jax.lax.while_loop(more, one, (cache, slots, drawn))
+  # The host gets an array of its own: if it had a view of the slots' memory, a CPU could not donate it any more.
+  return cache, slots, drawn, jnp.copy(slots.active)

@@ -19,6 +19,9 @@ class EngineStats:
     decode_steps: decode steps run.
     slot_steps: decode steps times slots.
     idle_slot_steps: those of slots without an active request.
+    preemptions: answers that left their slot because pages ran out, and went on later.
+    most_live_tokens: tokens of prompts and answers in the caches after the dispatch that had most of them.
+    most_paged_tokens: tokens that the pages in use have room for, in the dispatch that used most pages.
   """
 
   generated_tokens: int = 0
@@ -28,6 +31,9 @@ class EngineStats:
   decode_steps: int = 0
   slot_steps: int = 0
   idle_slot_steps: int = 0
+  preemptions: int = 0
+  most_live_tokens: int = 0
+  most_paged_tokens: int = 0
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,6 +50,7 @@ class Request:
     sampler_logprobs: float32 [n] each, as in `types.Answer`.
     drawn_logprobs: float32 [n] each.
     versions: int32 [n] each.
+    saved: its pages' keys and values, each layer's [pages, K, page, H], while it waits because pages ran out.
   """
 
   prompt: Prompt
@@ -52,6 +59,7 @@ class Request:
   sampler_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
   drawn_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
   versions: list[np.ndarray] = dataclasses.field(default_factory=list)
+  saved: list[tuple[np.ndarray, np.ndarray]] | None = None
 
   @property
   def group(self) -> tuple[int, int]:

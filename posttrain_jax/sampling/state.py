@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posttrain_jax.models.config import TransformerConfig
 
-# Per layer a pair: keys and values, each [rows, K, length, H] (`models.attention.cache_layout`).
+# Per layer a pair: keys and values, each [pages, K, page, H] (`models.paged_attention`).
 Cache = list[tuple[jax.Array, jax.Array]]
 
 
@@ -23,8 +23,7 @@ class Slots:
     token: int32 [S], the newest token, not yet in the cache.
     position: int32 [S], its position in prompt and answer.
     drawn: int32 [S], answer tokens drawn so far. It numbers the request's random draws. It is also the newest token's
-      place in the slot's cache: the last prompt token has place 0, the prompt tokens before it are in the prefixes.
-    lane: int32 [S], tells which prompt the slot reads (`models.attention.Prefixes`).
+      place in the answer's pages: the last prompt token has place 0, the tokens before it are in the prompt's pages.
     limit: int32 [S], answer tokens that the request may have.
     active: bool [S], False in an empty slot.
     key: uint32 [S, 2], the request's own random key.
@@ -33,7 +32,6 @@ class Slots:
   token: jax.Array
   position: jax.Array
   drawn: jax.Array
-  lane: jax.Array
   limit: jax.Array
   active: jax.Array
   key: jax.Array
@@ -59,9 +57,9 @@ class Drawn:
   steps: jax.Array
 
 
-def empty_cache(config: TransformerConfig, rows: int, length: int) -> Cache:
-  """Makes a cache of zeros, keys and values [rows, K, length, H] for each layer."""
-  shape = (rows, config.num_kv_heads, length, config.head_dim)
+def empty_cache(config: TransformerConfig, pages: int, page: int) -> Cache:
+  """Makes a cache of zeros, keys and values [pages, K, page, H] for each layer."""
+  shape = (pages, config.num_kv_heads, page, config.head_dim)
   return [
     (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
   ]
@@ -71,4 +69,4 @@ def empty_slots(slots: int) -> Slots:
   """Makes the state of slots that are all empty."""
   zeros = jnp.zeros((slots,), jnp.int32)
   key = jnp.zeros((slots, 2), jnp.uint32)
-  return Slots(token=zeros, position=zeros, drawn=zeros, lane=zeros, limit=zeros, active=zeros.astype(bool), key=key)
+  return Slots(token=zeros, position=zeros, drawn=zeros, limit=zeros, active=zeros.astype(bool), key=key)

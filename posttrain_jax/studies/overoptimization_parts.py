@@ -17,14 +17,12 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.models import heads
-from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
-from posttrain_jax.types import Group, Prompt
+from posttrain_jax.types import Group, Prompt, RunFailed
 
 _PROMPTS_A_ROUND = 256
 _ANSWERS = 2  # of a prompt that a pair is made of
@@ -74,7 +72,7 @@ def _generate(
   groups = parts.judge(engine.generate(prompts, samples))
   missing = sum(int((~group.valid).sum()) for group in groups)
   if missing:
-    raise RuntimeError(f"the gold reward gave no verdict on {missing} of {len(groups) * samples} answers")
+    raise RunFailed(f"the gold reward gave no verdict on {missing} of {len(groups) * samples} answers")
   return groups, np.array([group.rewards for group in groups], np.float64)
 
 
@@ -112,7 +110,7 @@ def draw_pairs(parts: StudyParts) -> Arrays:
       answers = [group.answers[i].tokens for i in order]
       found.append((group.prompt.tokens, answers, rewards[order], flipped))
     if len(found) == before:
-      raise RuntimeError(f"{len(groups)} prompts gave no two answers that differ in gold reward")
+      raise RunFailed(f"{len(groups)} prompts gave no two answers that differ in gold reward")
   prompts, answers, gold, flipped = zip(*found[:wanted])
   width = settings.rollout.max_new_tokens
   return {
@@ -148,13 +146,11 @@ class ProxyTrainer:
     self._parts, settings = parts, parts.settings.proxy
     seed = stream_seed(parts.settings.seed, Stream.HEAD)
     self.model, params = heads.to_scalar_head(parts.policy.model, parts.policy.params, seed=seed)
-    graph, _ = abstract_transformer(self.model)
-    self._learner = BatchLearner(
+    self._learner = reward_model.make_learner(
       self.model,
-      reward_model.make_loss(graph, centering=settings.centering),
-      reward_model.totals,
       settings.optimizer,
       parts.mesh,
+      centering=settings.centering,
       micro_batches=1,
       max_skipped_updates=settings.max_skipped_updates,
       seed=seed,

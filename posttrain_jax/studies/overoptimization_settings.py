@@ -90,4 +90,4 @@ class OveroptimizationSettings:
       raise InputError(f"proxy.sizes: {sizes}, expected ascending numbers of pairs")
     if not 0 <= self.pairs.noise < 0.5:
       raise InputError(f"pairs.noise: {self.pairs.noise}, expected a probability below 0.5")
-    self.proxy.optimizer.check()
+    self.proxy.optimizer.check("proxy.optimizer")

@@ -1,5 +1,6 @@
 """Tests PPO-ptx's text: documents are learned whole, demonstrations as elsewhere."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -20,6 +21,13 @@ def section(**changes):
   ptx.field = changes.pop("field", "")
   ptx.demonstrations.update(per_difficulty=5, **changes)
   return parse(PretrainingTextSettings, ptx, "ptx")
+
+
+def test_rows_of_a_micro_batch_fit_its_tokens():
+  ptx = dataclasses.replace(section(row_length=16, packed=False), rows=24)
+  # On 2 shards 12 rows of 16 tokens each: in parts of at most 3 rows, of 1 row where not even one fits.
+  assert ptx.micro_batches(2, 48) == 4 and ptx.micro_batches(2, 1000) == 1 and ptx.micro_batches(2, 5) == 12
+  assert ptx.micro_batches(2, 5 * 16) == 3  # 5 does not divide 12
 
 
 def load(**changes):

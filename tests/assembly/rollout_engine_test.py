@@ -8,7 +8,7 @@ import pytest
 from configs import tiny_dapo
 from posttrain_jax.assembly import rollout_engine as rollout_engine_module
 from posttrain_jax.assembly.model import ModelSettings, load_policy
-from posttrain_jax.assembly.rollout_engine import RolloutSettings, make_engine, rollout_engine
+from posttrain_jax.assembly.rollout_engine import RolloutSettings, describe_ends, make_engine, rollout_engine
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError, Prompt
@@ -43,23 +43,23 @@ def test_truncated_samples_are_trained_on_only_if_the_config_says_so(made, chang
   assert make_engine(settings(**change), *made, seed=0, max_prompt_length=5).sampling.truncates
 
 
-def test_the_configs_stops_are_added_to_the_models_and_logged_once(made, caplog):
-  rollout_engine_module._log_ends.cache_clear()
-  with caplog.at_level("INFO"):
-    for _ in range(2):
-      engine = make_engine(settings(**{"sampling.stop_ids": (7, 1)}), *made, seed=0, max_prompt_length=5)
+def test_the_configs_stops_are_added_to_the_models_and_named(made):
+  engine = make_engine(settings(**{"sampling.stop_ids": (7, 1)}), *made, seed=0, max_prompt_length=5)
   assert engine.sampling.stop_ids == (1, 7) and engine.sampling.greedy().stop_ids == (1, 7)
-  assert [record.message for record in caplog.records] == ["rollout.sampling: an answer ends at 1 '<eos>', 7 '5'"]
+  assert describe_ends(made[0].tokenizer, engine.sampling) == "answers end at 1 '<eos>', 7 '5'"
   engine = make_engine(settings(**{"sampling.stop_strings": ("Wait",)}), *made, seed=0, max_prompt_length=5)
   assert engine.decode(made[0].tokenizer.encode("5+2=")) == "5+2=" and engine.sampling.stop_strings == ("Wait",)
+  assert describe_ends(made[0].tokenizer, engine.sampling) == "answers end at 1 '<eos>', the text 'Wait'"
+  assert describe_ends(made[0].tokenizer) == "answers end at 1 '<eos>'"
   with pytest.raises(InputError, match=r"^rollout\.sampling\.stop_ids: 999, expected ids of the tokeniser"):
     make_engine(settings(**{"sampling.stop_ids": (999,)}), *made, seed=0, max_prompt_length=5)
 
 
 def test_a_model_that_nothing_stops_is_warned_about(made, caplog):
-  rollout_engine_module._log_ends.cache_clear()
+  rollout_engine_module._warn_of_no_end.cache_clear()
   policy = dataclasses.replace(made[0], tokenizer=dataclasses.replace(made[0].tokenizer, stop_ids=()))
-  make_engine(settings(), policy, made[1], seed=0, max_prompt_length=5)
+  engine = make_engine(settings(), policy, made[1], seed=0, max_prompt_length=5)
+  assert describe_ends(policy.tokenizer, engine.sampling) == "nothing ends an answer but its cap"
   assert "rollout.sampling: nothing ends an answer but its cap" in caplog.text
   assert caplog.records[-1].levelname == "WARNING"
 

@@ -13,6 +13,11 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
+from posttrain_jax.recipes.average import AverageOfModels
+from posttrain_jax.recipes.choice import ChoiceOfModel
+from posttrain_jax.recipes.evaluation import MeasurementSettings
+from posttrain_jax.recipes.preferences import ComparisonOfPolicies
+from posttrain_jax.recipes.prices import CostSettings
 from posttrain_jax.studies.forgetting_settings import ForgettingSettings
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
 
@@ -28,6 +33,11 @@ METHODS = (
   SampledCollection,
   ForgettingSettings,
   OveroptimizationSettings,
+  AverageOfModels,
+  ChoiceOfModel,
+  MeasurementSettings,
+  ComparisonOfPolicies,
+  CostSettings,
 )
 
 

@@ -94,18 +94,27 @@ def test_a_system_message_goes_before_chats_that_have_none():
     encoded({"prompt": "a", "completion": "b"}, chat=False, system="h")
 
 
-@pytest.mark.parametrize("is_chat", [True, False])
-def test_a_demonstration_begins_with_the_prompt_that_is_sampled_from(is_chat):
-  rows = [Row({"question": "{a}b", "answer": "c"}, "d.jsonl:3")]
+@pytest.mark.parametrize(
+  "prompt, is_chat",
+  [
+    ("{a}b", True),
+    ("{a}b", False),
+    ([said("user", "f"), said("assistant", "g"), said("user", "{a}b")], True),
+    ([said("user", "{a}b"), said("assistant", "g")], True),  # the answer goes on in the assistant's turn
+  ],
+)
+def test_a_demonstration_begins_with_the_prompt_that_is_sampled_from(prompt, is_chat):
+  rows = [Row({"question": prompt, "prompt": prompt, "answer": "c", "completion": "c"}, "d.jsonl:3")]
   tokenizer = tiny_tokenizer((*ROLES, *"abcdefgh{}"), chat_template=TEMPLATE)
   template = "d{prompt}e{"
   prompt_format = PromptFormat(template=template, chat=is_chat, system="h" if is_chat else None)
-  ((prompt,), _) = make_prompts(rows, tokenizer, max_length=20, prompt_format=prompt_format)
+  ((sampled,), _) = make_prompts(rows, tokenizer, max_length=30, prompt_format=prompt_format)
   (example,) = encoding.encode_demonstrations(
     rows, tokenizer, chat=is_chat, system=prompt_format.system, template=template
   )
-  learned = int(np.argmax(example.mask))
-  assert tuple(example.tokens[:learned]) == prompt.tokens
+  learned = int(np.flatnonzero(~example.mask)[-1]) + 1  # an earlier turn of the assistant is learned, too
+  assert tuple(example.tokens[:learned]) == sampled.tokens
+  assert tokenizer.decode(sampled.tokens).count("d{a}be{") == 1
   assert tokenizer.decode(example.tokens[learned:]) == ("c<end>" if is_chat else "c<eos>")
 
 

@@ -25,6 +25,10 @@ def message(path):
   return str(error.value).replace(str(path), "FILE")
 
 
+def test_a_directory_is_refused(tmp_path):
+  assert message(tmp_path) == "FILE: is a directory, expected a file"
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_a_byte_order_mark_is_read(tmp_path, name):
   assert [row.columns for row in prompts.read_jsonl(write(tmp_path, "\ufeff" + LINES, name))] == ROWS

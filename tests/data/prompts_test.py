@@ -190,7 +190,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: cannot be read"):
       prompts.read_jsonl(tmp_path / name)
-  with pytest.raises(InputError, match="cannot be read"):
+  with pytest.raises(InputError, match="is a directory, expected a file"):
     prompts.read_jsonl(tmp_path)
 
 

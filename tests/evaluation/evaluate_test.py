@@ -62,20 +62,20 @@ def test_procedural_problems_need_no_file(policy):
 
 def test_a_reward_function_of_ones_own_from_a_file(policy, tmp_path):
   source = tmp_path / "own.py"
-  source.write_text("def long(texts, rows, *, least):\n  return [0.5 * (len(text) >= least) for text in texts]\n")
+  source.write_text("def long(texts, rows, *, least):\n  return [2.5 * (len(text) >= least) for text in texts]\n")
   (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1="}\n{"prompt": "2+1="}\n')  # no answers: it needs none
   benchmark = Benchmark(
     "{prompt}", AnswerStyle.LAST_NUMBER, f"{source}:long", {"least": 0}, samples=2, max_new_tokens=12
   )
   metrics, groups = evaluate(policy, benchmark, str(tmp_path / "rows.jsonl"), slots=8, judges=0)
-  assert (metrics["avg@2"], metrics["greedy"]) == (0.5, 0.5)
+  assert (metrics["avg@2"], metrics["greedy"], metrics["reward"]) == (1.0, 1.0, 2.5)
   lines = answer_lines(groups, policy.tokenizer.decode, lambda text: text[:1])
   assert [(line["prompt"], line["problem"], line["sample"]) for line in lines] == [
     *(("1+1=", 0, 0), ("1+1=", 0, 1), ("2+1=", 1, 0), ("2+1=", 1, 1))
   ]
   for line, text in zip(lines, [text for group in groups for text in group.texts]):
     assert (line["answer"], line["extracted"], line["reference"]) == (text, text[:1], None)
-    assert (line["accuracy"], line["reward"]) == (0.5, 0.5) and line["ended_by"] in ("eos", "length")
+    assert (line["accuracy"], line["reward"]) == (1.0, 2.5) and line["ended_by"] in ("eos", "length")
     assert json.loads(json.dumps(line)) == line
 
 

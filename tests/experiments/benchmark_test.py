@@ -24,5 +24,6 @@ def test_an_unknown_model_is_one_line():
   done = run("--model=gpt")
   assert done.returncode == 2 and done.stdout == ""
   assert done.stderr.strip().splitlines() == [
-    "error: model: 'gpt', expected one of smol_4layer, smollm2_135m, llama3_2_1b, qwen2_5_0_5b, qwen2_5_7b, qwen2_5_32b"
+    "error: model: 'gpt', expected one of smol_4layer, smollm2_135m, llama3_2_1b, qwen2_5_0_5b, qwen2_5_1_5b, "
+    "qwen2_5_7b, qwen2_5_32b"
   ]

@@ -11,7 +11,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import config_entries, flags
+from experiments import arguments, config_entries
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines import collect, generative_reward, method_assembly
 from posttrain_jax.studies import ablation
@@ -20,7 +20,7 @@ from posttrain_jax.types import InputError
 DEFAULT = re.compile(r'flags\.run\(main, default="(\w+)"')
 PROGRAMS = {
   path.stem: match[1]
-  for path in sorted((flags._CONFIGS.parent / "experiments").glob("*.py"))
+  for path in sorted((arguments.CONFIGS.parent / "experiments").glob("*.py"))
   if (match := DEFAULT.search(path.read_text("utf-8")))
 }
 ROWS = ("best_of_8_sft",)
@@ -48,7 +48,7 @@ def default():
 
   def load(program, name=None):
     if (program, name) not in configs:
-      configs[program, name] = flags._load(str(flags._CONFIGS / f"{name or PROGRAMS[program]}.py")).unlock()
+      configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py"))[0].unlock()
     return configs[program, name]
 
   return load
@@ -117,6 +117,6 @@ def test_a_missing_field_is_named(program, default, tmp_path):
 @pytest.mark.parametrize("name", ["tiny_sft", "tiny_dapo", "tiny_ppo", "dapo_ablation", "tiny_edited"])
 def test_a_config_of_another_method_is_refused(program, name, default, tmp_path):
   same = {"tiny_dapo": {"dapo", "grpo", "quickstart", "compile"}, "tiny_ppo": {"ppo", "compile"}}
-  same |= {"tiny_sft": {"sft"}, "dapo_ablation": {"ablation"}, "tiny_edited": {"collect"}}
+  same |= {"tiny_sft": {"sft", "compile"}, "dapo_ablation": {"ablation"}, "tiny_edited": {"collect"}}
   line = outcome(program, default(program, name), tmp_path)
   assert bool(line) == (program not in same[name]), line

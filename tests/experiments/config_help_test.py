@@ -6,7 +6,7 @@ import pytest
 
 from configs import own_task, smollm2_dpo, tiny_dapo, tiny_dpo, tiny_ppo, tiny_reward_model, tiny_sft
 from experiments import config_help
-from experiments.flags import _flatten
+from experiments.arguments import flatten
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMED_BY_THE_USER = ("logging.console.", "warmup.logging.console.", "objective.options.", "meshes.")
@@ -18,7 +18,7 @@ NAMED_BY_THE_USER = ("logging.console.", "warmup.logging.console.", "objective.o
   + [(own_task, arg) for arg in ("sft", "dpo", "rl_smollm2")],
 )
 def test_every_field_is_explained(module, arg):
-  fields = _flatten(module.get_config(arg))
+  fields = flatten(module.get_config(arg))
   comments = config_help.of_file(module.__file__, arg)
   missing = [name for name in fields if config_help._find(comments, tuple(name.split("."))) is None]
   assert [name for name in missing if not name.startswith(NAMED_BY_THE_USER)] == []

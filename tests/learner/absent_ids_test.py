@@ -9,6 +9,7 @@ import pytest
 from posttrain_jax.data.comparison_batches import ComparisonBatch
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import policy_gradient, preference, supervised
+from posttrain_jax.learner.packing import Packing, sizes_of
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from tests.learner.settings import make_objective
 from tests.random_params import graph
@@ -54,8 +55,11 @@ def test_the_learners_logprobs_and_entropies_leave_them_out_too(sampled, expecte
   _, (tokens, lengths, answers), logprobs = sampled
   zeros = np.zeros(answers.shape, np.float32)
   batch = PolicyBatch(tokens, lengths, answers, mask, zeros[..., :1], zeros)
-  program = jax.jit(policy_gradient.answer_logprobs, static_argnums=(0, 1))
-  found, entropies = program(graph(PADDED), make_objective(), small_engine.stacked_params(CONFIG), batch)
+  packing = Packing(batch, sizes_of(batch, tokens=6 * (tokens.shape[1] + 3 * MAX_NEW), shards=1, whole_answers=False))
+  rows = jax.tree.map(lambda x: x[0], packing.rows)
+  program = jax.jit(policy_gradient.packed_logprobs, static_argnums=(0, 1))
+  both = program(graph(PADDED), make_objective(), small_engine.stacked_params(CONFIG), rows)
+  found, entropies = (packing.unpack(np.asarray(x)[None]) for x in both)
   np.testing.assert_allclose(np.where(mask, found, 0), np.where(mask, expected, 0), atol=1e-4)
   wanted = -np.where(ABSENT, 0, np.exp(logprobs) * np.where(ABSENT, 0, logprobs)).sum(-1)
   np.testing.assert_allclose(np.where(mask, entropies, 0), np.where(mask, wanted, 0), atol=1e-4)

@@ -1,25 +1,31 @@
 import jax
 import pytest
 
-from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.division import Division, tokens_or_default
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
-from tests.learner.small_policy import make_learner
 
 
-def test_divisions_that_do_not_work_out():
-  with pytest.raises(InputError, match=r"4 prompts an update do not divide over learner\.micro_batches=3"):
-    make_learner(micro_batches=3)
+def test_numbers_below_one():
+  for sizes in ((0, 1), (4, 0)):
+    with pytest.raises(InputError, match="expected at least 1"):
+      Division(*sizes)
 
 
-def test_rows_count_as_prompts_do():
-  one, four = (make_mesh({"fsdp": n}, jax.devices()[:n]) for n in (1, 4))
-  Division(4, 2, 2).check(four)  # 8 rows over 2 x 4
-  Division(4, 2, 1).check(one)
-  with pytest.raises(InputError, match=r"4 prompts an update do not .* x data x fsdp = 4 shards"):
-    Division(4, 2, 1).check(four)
-  with pytest.raises(InputError, match=r"an update x learner\.rows_per_prompt=3 do not"):
-    Division(4, 2, 3).check(four)
-  for sizes in ((0, 1, 1), (4, 0, 1), (4, 1, 0)):
-    with pytest.raises(InputError):
-      Division(*sizes).check(one)
+def test_a_row_for_each_batch_shard_divides_over_tensor():
+  mesh = make_mesh({"data": 2, "fsdp": 1, "tensor": 4})
+  assert Division(1, 30).row_tokens(mesh) == 32 and Division(1, 30).shards(mesh) == 2
+  assert Division(1, 30).row_tokens(make_mesh({}, jax.devices()[:1])) == 30
+
+
+def test_the_chosen_budget_is_a_quarter_of_an_update():
+  caps = dict(group=8, prompt=9, answer=24)  # a group has 8 + 8 · 24 = 200 tokens
+  assert tokens_or_default(0, prompts=16, **caps) == 16 * 200 // 4
+  assert tokens_or_default(0, prompts=1000, **caps) == 8192
+  assert tokens_or_default(0, prompts=1, group=1, prompt=9, answer=24) == 32  # a prompt with an answer
+  assert tokens_or_default(0, prompts=1, group=2, prompt=9, answer=9000) == 9008
+  assert tokens_or_default(33, prompts=16, **caps) == 33
+  with pytest.raises(
+    InputError, match=r"learner\.tokens_per_micro_batch: 31, expected 0 \(chosen\) or at least 32, wh"
+  ):
+    tokens_or_default(31, prompts=16, **caps)

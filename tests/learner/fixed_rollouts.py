@@ -53,7 +53,7 @@ def make_learner(mesh, **more):
     make_objective(correction=make_correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
     OPTIMIZER,
     mesh,
-    Division(PROMPTS, micro_batches=1, rows_per_prompt=1),
+    Division(PROMPTS, tokens_per_micro_batch=16),
     max_skipped_updates=3,
     seed=0,
     params=random_params(CONFIG),

@@ -11,10 +11,10 @@ import pytest
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import supervised
 from posttrain_jax.learner.division import Division
-from posttrain_jax.learner.mixture import Text, mix
+from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import TrainState
-from posttrain_jax.learner.update import LossOutput, apply_update
+from posttrain_jax.learner.update import LossOutput, Summand, apply_update
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_objective, make_optimizer_config
 from tests.learner.small_policy import MODEL, make_batch
@@ -34,11 +34,12 @@ def test_the_gradient_is_the_weighted_sum_of_the_two_however_the_update_is_cut()
   # By hand: ∇ mean sin(x·w) + γ ∇ mean (x·w)².
   expected = (np.cos(answers @ params)[:, None] * answers).mean(0)
   expected += GAMMA * (2 * (text @ params)[:, None] * text).mean(0)
-  both = mix(policy, likelihood, coefficient=GAMMA, name="ptx")
+  likelihood = weighted(likelihood, GAMMA, name="ptx")
   for parts in (1, 2, 4):
-    batch = tuple(jnp.asarray(x.reshape(parts, -1, 3), jnp.float32) for x in (answers, text))
+    answers_cut, text_cut = (jnp.asarray(x.reshape(parts, -1, 3), jnp.float32) for x in (answers, text))
     state = TrainState(jnp.int32(0), jnp.asarray(params, jnp.float32), ())
-    new, metrics = apply_update(both, optax.identity(), state, batch, (4, 8))
+    summands = [Summand(policy, answers_cut, 4), Summand(likelihood, text_cut, 8)]
+    new, metrics = apply_update(summands, optax.identity(), state)
     np.testing.assert_allclose(new.params - state.params, expected, rtol=1e-5)  # the gradient is the change
     loss = np.sin(answers @ params).mean() + GAMMA * np.square(text @ params).mean()
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
@@ -74,11 +75,11 @@ def test_every_update_of_a_policy_takes_the_next_text():
     make_objective(),
     make_optimizer_config(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
-    Division(prompts_per_update=2, micro_batches=2, rows_per_prompt=1),
+    Division(prompts_per_update=2, tokens_per_micro_batch=22),
     max_skipped_updates=3,
     seed=0,
     params=params,
-    text=Text(GAMMA, batch),
+    text=Text(GAMMA, batch, micro_batches=2),
   )
   nll, tokens = supervised.make_sums(graph(MODEL), logprob_chunk=64)(params, make_text(0))
   without = dataclasses.replace(make_batch(prompts=2), advantages=np.zeros((2, 3, 1), np.float32))

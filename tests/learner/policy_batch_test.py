@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from posttrain_jax.learner.policy_batch import TokenInputs, count_totals
-from posttrain_jax.learner.rows import split_rows
-from tests.learner.small_policy import TC, G, make_batch
+from posttrain_jax.learner.policy_batch import TokenInputs, count_totals, with_old_logprobs
+from tests.learner.small_policy import TC, TP, G, make_batch, pack
 
 
 def batch():
@@ -28,13 +27,17 @@ def test_totals_by_hand():
   assert count_totals(dataclasses.replace(batch(), correct=None)).correct_tokens is None
 
 
-def test_micro_batches_and_rows_do_not_change_them():
-  expected = jax.tree.map(int, count_totals(batch()))
-  cut = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), batch())
-  assert jax.tree.map(int, count_totals(cut)) == expected
-  rows = split_rows(batch(), 3)
-  assert jax.tree.map(int, count_totals(rows)) == expected
-  assert jax.tree.map(int, count_totals(jax.tree.map(lambda x: x.reshape(4, 3, *x.shape[1:]), rows))) == expected
+def test_packed_places_know_their_answer_and_prompt():
+  packed = pack(batch(), tokens=TP - 1 + TC)  # an answer of 6 tokens fills a row
+  assert packed.count > 1 and packed.totals.tokens == 12
+  parts, tokens = packed.parts, packed.parts.mask
+  assert tokens.sum() == 12
+  # Of prompt 0: two tokens of one answer, one of another; of prompt 2: six and three.
+  assert sorted(parts.row_tokens[tokens]) == [1, 2, 2, 3, 3, 3, 6, 6, 6, 6, 6, 6]
+  assert sorted(parts.prompt_tokens[tokens]) == [3] * 3 + [9] * 9
+  assert parts.correct[tokens].sum() == 5 and parts.old_logprobs is None
+  other = with_old_logprobs(packed, parts.advantages)
+  assert other.parts.old_logprobs is parts.advantages and other.parts.mask is tokens
 
 
 def test_on_policy_the_old_logprobs_are_the_learners_as_constants():

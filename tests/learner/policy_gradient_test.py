@@ -14,13 +14,15 @@ from flax import nnx
 from posttrain_jax import losses
 from posttrain_jax.learner import policy_gradient
 from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
-from posttrain_jax.learner.policy_batch import count_totals
+from posttrain_jax.learner.packing import Packing, sizes_of
+from posttrain_jax.learner.policy_batch import TokenInputs, count_totals, pack_policy
 from posttrain_jax.learner.policy_gradient import make_loss, objective_weights, token_inputs
+from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.losses import policy, token_surrogates
 from posttrain_jax.losses.surrogate import per_token_surrogate
 from posttrain_jax.models.config import TransformerConfig
 from tests.learner.settings import make_correction, make_objective
-from tests.learner.small_policy import TC, G, P, make_batch
+from tests.learner.small_policy import TC, TP, WHOLE, G, P, make_batch, pack
 from tests.random_params import graph, random_params
 
 SMALL = TransformerConfig(17, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
@@ -57,12 +59,17 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
 
   def outputs(on_policy):
     loss = make_loss(graph(SMALL), objective, on_policy=on_policy)
+    # Whole answers fit both ways to compute.
+    sizes = sizes_of(batch, tokens=2 * WHOLE, shards=1, whole_answers=False)
+    packed = pack_policy(batch, Packing(batch, sizes))
+    assert packed.count == 1
 
-    def scalar(params, batch):
-      output = loss(params, batch, count_totals(batch))
+    def scalar(params, part):
+      output = loss(params, part, packed.totals)
       return output.loss, (output.sums, output.maxima)
 
-    return jax.jit(jax.value_and_grad(scalar, has_aux=True))(random_params(SMALL), batch)
+    part = jax.tree.map(lambda x: x[0], packed.parts)
+    return jax.jit(jax.value_and_grad(scalar, has_aux=True))(random_params(SMALL), part)
 
   found = [outputs(on_policy) for on_policy in (True, False)]
   monkeypatch.setattr(Objective, "is_sum_over_tokens", False)
@@ -87,30 +94,115 @@ def off_policy_batch():
 def lookup(monkeypatch):
   """Replaces the transformer with a lookup of the token before, which compiles in a fraction of the time.
 
-  A chunk concerns only what follows the transformer.
+  What is tested here concerns only what follows the transformer.
   """
+  monkeypatch.setattr(policy_gradient, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
 
-  def hidden(model, prompts, prompt_lengths, answers):
-    last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)
-    before = jnp.concatenate([jnp.broadcast_to(last[..., None], (*answers.shape[:2], 1)), answers[..., :-1]], axis=-1)
-    return model.embed[...][before]
 
-  monkeypatch.setattr(policy_gradient, "answer_hidden", hidden)
-  return hidden
+def before(batch):
+  """Returns the token before each answer token, [P, G, Tc]."""
+  last = np.take_along_axis(batch.prompts, batch.prompt_lengths[:, None] - 1, axis=1)
+  return np.concatenate([np.broadcast_to(last[..., None], (*batch.answers.shape[:2], 1)), batch.answers[..., :-1]], -1)
+
+
+def of_packed(objective, batch, *, tokens=WHOLE, shards=1, on_policy=False):
+  """Returns the loss, its gradient and the metrics of an update in packed rows."""
+  packed, loss = (
+    pack(batch, objective, tokens=tokens, shards=shards),
+    make_loss(graph(SMALL), objective, on_policy=on_policy),
+  )
+
+  def scalar(params, part):
+    output = loss(params, part, packed.totals)
+    return output.loss, (output.sums, output.maxima)
+
+  compute = jax.jit(jax.value_and_grad(scalar, has_aux=True))
+  found = [compute(random_params(SMALL), jax.tree.map(lambda x, i=i: x[i], packed.parts)) for i in range(packed.count)]
+  loss, gradient = jax.tree.map(lambda *x: sum(x), *((each[0][0], each[1]) for each in found))
+  sums = jax.tree.map(lambda *x: sum(x), *(each[0][1][0] for each in found))
+  maxima = jax.tree.map(lambda *x: max(x), *(each[0][1][1] for each in found))
+  return (loss, gradient, sums, maxima), packed.count
 
 
 def loss_and_gradient(objective, batch):
-  loss = make_loss(graph(SMALL), objective, on_policy=False)
-  scalar = lambda params, batch: loss(params, batch, count_totals(batch)).loss  # noqa: E731
-  return jax.jit(jax.value_and_grad(scalar))(random_params(SMALL), batch)
+  return of_packed(objective, batch)[0][:2]
 
 
-def expected_loss_and_gradient(hidden, objective, batch):
+def of_padded(objective, batch, *, on_policy=False):
+  """Computes the same in the padded layout [P, G, Tc], with all logits at once."""
+  totals = count_totals(batch)
+  counts = {Aggregation.TOKEN_MEAN: totals.tokens, Aggregation.PROMPT_MEAN: totals.prompts}
+  weights = losses.aggregate.token_weights(
+    batch.mask,
+    objective.aggregation,
+    denominator=counts.get(objective.aggregation, totals.rows),
+    max_length=objective.max_new_tokens,
+  )
+  right = batch.mask & batch.correct[..., None]
+  tokens = TokenInputs(
+    mask=batch.mask,
+    advantages=np.broadcast_to(batch.advantages, batch.mask.shape),
+    sampler_logprobs=batch.sampler_logprobs,
+    old_logprobs=None if on_policy else batch.old_logprobs,
+    reference_logprobs=batch.reference_logprobs,
+    weights=weights,
+    nll_weights=right / totals.correct_tokens,
+  )
+
+  def scalar(params):
+    model = nnx.merge(graph(SMALL), params)
+    logprobs_of_all = jax.nn.log_softmax(model.embed[...][before(batch)] @ model.unembedding() / objective.temperature)
+    entropy = -(jnp.exp(logprobs_of_all) * logprobs_of_all).sum(-1)
+    logprobs = jnp.take_along_axis(logprobs_of_all, batch.answers[..., None], axis=-1)[..., 0]
+    loss = policy_gradient.loss_of_tokens(objective, logprobs, entropy, tokens).sum()
+    constants = jax.lax.stop_gradient((logprobs, entropy))
+    return loss, measure(objective, *constants, tokens, totals.tokens)
+
+  (loss, (sums, maxima)), gradient = jax.jit(jax.value_and_grad(scalar, has_aux=True))(random_params(SMALL))
+  return loss, gradient, sums, maxima
+
+
+@pytest.mark.parametrize(
+  "objective",
+  [
+    make_objective(aggregation=Aggregation.TOKEN_MEAN, kl_coefficient=0.1, entropy_coefficient=0.05, dual_clip=3.0),
+    make_objective(aggregation=Aggregation.PROMPT_MEAN, nll_on_correct=0.2, temperature=0.8),
+    make_objective(aggregation=Aggregation.SEQUENCE_MEAN, surrogate="sequence_clipped_surrogate"),
+    make_objective(aggregation=Aggregation.SEQUENCE_SUM, correction=make_correction(level="sequence", high=1.5)),
+    make_objective(
+      aggregation=Aggregation.FIXED_LENGTH,
+      max_new_tokens=TC,
+      surrogate="geometric_mean_surrogate",
+      correction=make_correction(level="geometric", mode="mask", low=0.5, high=2.0),
+    ),
+  ],
+  ids=lambda objective: f"{objective.aggregation}-{objective.surrogate}",
+)
+def test_packed_rows_give_loss_gradient_and_metrics_of_the_padded_layout(objective, lookup):
+  rng = np.random.default_rng(5)
+  made = off_policy_batch()
+  batch = dataclasses.replace(
+    made,
+    reference_logprobs=rng.normal(-2.8, 0.3, made.mask.shape).astype(np.float32),
+    correct=np.array([[True, False, True], [False, True, False]]),
+    advantages=rng.normal(size=made.mask.shape).astype(np.float32),  # of tokens
+  )
+  expected = of_padded(objective, batch)
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1])) > 1e-3
+  counts = []
+  for tokens, shards in ((WHOLE, 1), (TP - 1 + TC, 1), (TP - 1 + TC, 2)):
+    found, count = of_packed(objective, batch, tokens=tokens, shards=shards)
+    counts.append(count)
+    chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-6)
+  assert counts[0] == 1 and 1 < counts[2] < counts[1]
+
+
+def expected_loss_and_gradient(objective, batch):
   """Differentiates through all logits at once: no chunk, no other function of `learner`."""
 
   def loss(params):
     model = nnx.merge(graph(SMALL), params)
-    logits = hidden(model, batch.prompts, batch.prompt_lengths, batch.answers) @ model.unembedding()
+    logits = model.embed[...][before(batch)] @ model.unembedding()
     logprobs = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.answers[..., None], axis=-1)[..., 0]
     surrogate = getattr(policy, objective.surrogate)
     parameters = inspect.signature(surrogate).parameters
@@ -122,9 +214,9 @@ def expected_loss_and_gradient(hidden, objective, batch):
   return jax.jit(jax.value_and_grad(loss))(random_params(SMALL))
 
 
-def assert_right_whatever_the_chunk(hidden, **changes):
+def assert_right_whatever_the_chunk(**changes):
   batch, off = off_policy_batch(), make_correction(level="off")
-  expected, expected_gradient = expected_loss_and_gradient(hidden, make_objective(correction=off, **changes), batch)
+  expected, expected_gradient = expected_loss_and_gradient(make_objective(correction=off, **changes), batch)
   assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradient)) > 1e-3
   for chunk in (1, 7, 1024):  # a token, parts of rows, all tokens
     loss, gradient = loss_and_gradient(make_objective(correction=off, logprob_chunk=chunk, **changes), batch)
@@ -135,7 +227,7 @@ def assert_right_whatever_the_chunk(hidden, **changes):
 
 @pytest.mark.parametrize("surrogate", surrogates())
 def test_loss_and_gradient_do_not_depend_on_the_chunk(surrogate, lookup):
-  assert_right_whatever_the_chunk(lookup, surrogate=surrogate, surrogate_options=OPTIONS.get(surrogate, {}))
+  assert_right_whatever_the_chunk(surrogate=surrogate, surrogate_options=OPTIONS.get(surrogate, {}))
 
 
 def row_mixing(learner_logprobs, old_logprobs, advantages, mask):
@@ -149,7 +241,7 @@ def test_a_new_surrogate_that_mixes_a_rows_tokens_is_right_without_saying_anythi
   monkeypatch.setattr(token_surrogates, "row_mixing", row_mixing, raising=False)
   monkeypatch.setattr(policy, "row_mixing", row_mixing, raising=False)
   assert "row_mixing" in surrogates() and not make_objective(surrogate="row_mixing").is_sum_over_tokens
-  assert_right_whatever_the_chunk(lookup, surrogate="row_mixing")
+  assert_right_whatever_the_chunk(surrogate="row_mixing")
 
 
 def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch, lookup):
@@ -159,14 +251,18 @@ def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch, lookup):
 
   monkeypatch.setattr(policy, "marked", marked, raising=False)
   with pytest.raises(AssertionError, match="Not equal to tolerance"):
-    assert_right_whatever_the_chunk(lookup, surrogate="marked")
+    assert_right_whatever_the_chunk(surrogate="marked")
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_the_loss_is_divided_by_counts_of_the_whole_update(aggregation):
   batch = off_policy_batch()
-  totals = jax.tree.map(lambda count: 10 * count, count_totals(batch))
-  weights = np.asarray(objective_weights(make_objective(aggregation=aggregation), batch, totals), np.float64)
+  packed = pack(batch, tokens=12)
+  assert packed.count > 1
+  totals = jax.tree.map(lambda count: 10 * count, packed.totals)
+  objective = make_objective(aggregation=aggregation)
+  parts = [jax.tree.map(lambda x, i=i: x[i], packed.parts) for i in range(len(packed.parts.mask))]
+  found = np.stack([objective_weights(objective, part, totals) for part in parts]).astype(np.float64)
   mask = batch.mask
   expected = {
     "token_mean": np.full(mask.shape, 1 / (10 * mask.sum())),
@@ -175,50 +271,31 @@ def test_the_loss_is_divided_by_counts_of_the_whole_update(aggregation):
     "sequence_sum": np.full(mask.shape, 1 / (10 * mask.any(-1).sum())),
     "fixed_length": np.full(mask.shape, 1 / (10 * mask.any(-1).sum() * 6)),
   }[aggregation]
-  np.testing.assert_allclose(weights, np.where(mask, expected, 0), rtol=1e-6)
-
-
-def test_parts_of_an_update_add_up(lookup):
-  batch, found = make_batch(), {}
-  totals = count_totals(batch)
-  old = np.random.default_rng(4).normal(-2.8, 0.4, batch.mask.shape).astype(np.float32)
-  batch = dataclasses.replace(batch, old_logprobs=old)
-  parts = [jax.tree.map(lambda x, i=i: x[i : i + 1], batch) for i in range(P)]
-  for aggregation in Aggregation:
-    loss = make_loss(graph(SMALL), make_objective(aggregation=aggregation), on_policy=False)
-
-    def scalar(params, batch, totals, loss=loss):
-      output = loss(params, batch, totals)
-      return output.loss, output.sums
-
-    compute = jax.jit(jax.value_and_grad(scalar, has_aux=True))
-    whole = compute(random_params(SMALL), batch, totals)
-    of_parts = [compute(random_params(SMALL), part, totals) for part in parts]
-    chex.assert_trees_all_close(jax.tree.map(lambda *x: sum(x), *of_parts), whole, rtol=1e-4, atol=2e-6)
-    found[aggregation] = round(float(whole[0][0]), 6)
-  assert len(set(found.values())) == len(Aggregation)
+  sizes = sizes_of(batch, tokens=12, shards=1, whole_answers=False)
+  np.testing.assert_allclose(Packing(batch, sizes).unpack(found), np.where(mask, expected, 0), rtol=1e-6)
+  assert not found[~packed.parts.mask].any()
 
 
 def test_what_a_token_needs_and_no_more():
   batch = dataclasses.replace(off_policy_batch(), reference_logprobs=off_policy_batch().sampler_logprobs)
-  totals = count_totals(batch)
-  off = token_inputs(make_objective(), batch, totals, on_policy=False)
-  assert off.old_logprobs is batch.old_logprobs and off.reference_logprobs is off.nll_weights is None
-  assert off.advantages.shape == batch.mask.shape
-  on = token_inputs(make_objective(kl_coefficient=0.1), batch, totals, on_policy=True)
+  packed = pack(batch)
+  parts, totals = packed.parts, packed.totals
+  off = token_inputs(make_objective(), parts, totals, on_policy=False)
+  assert off.old_logprobs is parts.old_logprobs and off.reference_logprobs is off.nll_weights is None
+  assert off.advantages.shape == parts.mask.shape
+  on = token_inputs(make_objective(kl_coefficient=0.1), parts, totals, on_policy=True)
   assert on.old_logprobs is None and on.reference_logprobs is not None
   with pytest.raises(ValueError, match="old_logprobs: missing"):
-    token_inputs(make_objective(), dataclasses.replace(batch, old_logprobs=None), totals, on_policy=False)
+    token_inputs(make_objective(), dataclasses.replace(parts, old_logprobs=None), totals, on_policy=False)
 
 
 def test_the_likelihood_of_correct_answers_has_a_denominator_of_its_own():
   batch = off_policy_batch()
   correct = np.zeros((2, G), bool)
   correct[1, :2] = True
-  batch = dataclasses.replace(batch, correct=correct)
-  totals = count_totals(batch)
-  weights = token_inputs(make_objective(nll_on_correct=0.1), batch, totals, on_policy=False).nll_weights
+  packed = pack(dataclasses.replace(batch, correct=correct))
+  weights = token_inputs(make_objective(nll_on_correct=0.1), packed.parts, packed.totals, on_policy=False).nll_weights
   count = batch.mask[1, :2].sum()
-  assert int(totals.correct_tokens) == count
-  np.testing.assert_allclose(weights, np.where(batch.mask & correct[..., None], 1 / count, 0), rtol=1e-6)
+  assert int(packed.totals.correct_tokens) == count and (np.asarray(weights) > 0).sum() == count
+  np.testing.assert_allclose(weights, np.where(packed.parts.mask & packed.parts.correct, 1 / count, 0), rtol=1e-6)
   assert losses.aggregate.total(weights) == pytest.approx(1)

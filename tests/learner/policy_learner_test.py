@@ -10,7 +10,7 @@ from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.objective import Aggregation
 from posttrain_jax.learner.update import Diverged
 from tests.learner.settings import make_correction, make_objective
-from tests.learner.small_policy import TC, G, P, host, make_batch, make_learner
+from tests.learner.small_policy import TC, WHOLE, G, P, host, make_batch, make_learner, pack
 
 
 def with_sampler_logprobs(learner, batch):
@@ -48,7 +48,7 @@ def test_the_first_of_several_updates_may_use_its_own_old_logprobs():
 
   old = by_hand.score(half)
   by_hand.train(half)
-  part = next(by_hand.scorer.split(dataclasses.replace(half, old_logprobs=old)))
+  part = pack(dataclasses.replace(half, old_logprobs=old))
   with jax.set_mesh(by_hand.mesh):
     by_hand.state, _ = by_hand.update[False](by_hand.state, part)
   for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
@@ -59,7 +59,7 @@ def test_off_policy_program_agrees_with_the_on_policy_one_when_old_is_the_learne
   batch = make_batch()
   on, off = make_learner(), make_learner()
   on.train(batch)
-  part = next(off.scorer.split(dataclasses.replace(batch, old_logprobs=off.score(batch))))
+  part = pack(dataclasses.replace(batch, old_logprobs=off.score(batch)))
   with jax.set_mesh(off.mesh):
     off.state, metrics = off.update[False](off.state, part)
   assert float(metrics["ratio/max"]) == pytest.approx(1, abs=1e-5)
@@ -93,7 +93,7 @@ def test_kl_to_the_reference_is_zero_at_first_and_then_pulls_back():
 @pytest.mark.parametrize("aggregation", [Aggregation.TOKEN_MEAN, Aggregation.SEQUENCE_MEAN])
 def test_micro_batches_add_up(aggregation):
   objective = make_objective(aggregation=aggregation, max_new_tokens=TC)
-  whole, parts = make_learner(objective), make_learner(objective, micro_batches=4)
+  whole, parts = make_learner(objective), make_learner(objective, tokens=WHOLE // 4)
   one, other = whole.train(make_batch()), parts.train(make_batch())
   for name, value in one.items():
     assert other[name] == pytest.approx(value, abs=2e-6), name
@@ -195,7 +195,7 @@ def test_epochs_in_given_orders():
   batch = dataclasses.replace(batch, old_logprobs=by_hand.score(batch))
   for i, pair in enumerate(np.concatenate(orders).reshape(4, 2)):
     part = jax.tree.map(lambda x, pair=pair: x[pair], batch)
-    part = next(by_hand.scorer.split(dataclasses.replace(part, old_logprobs=None) if i == 0 else part))
+    part = pack(dataclasses.replace(part, old_logprobs=None) if i == 0 else part)
     with jax.set_mesh(by_hand.mesh):
       by_hand.state, _ = by_hand.update[i == 0](by_hand.state, part)
   for one, other in zip(host(learner.state.params), host(by_hand.state.params)):
@@ -266,7 +266,7 @@ def test_likelihood_of_correct_answers_is_a_mean_over_their_tokens_alone():
   found = learner.train(batch)
   assert found["nll/correct"] == pytest.approx(nll, rel=1e-5) and found["loss"] == pytest.approx(0.1 * nll, rel=1e-5)
   assert -learner.score(batch)[right].mean() < nll
-  parts = make_learner(objective, per_update=P, micro_batches=4).train(batch)
+  parts = make_learner(objective, per_update=P, tokens=WHOLE // 4).train(batch)
   assert parts["nll/correct"] == pytest.approx(nll, rel=1e-5)
   none_right = dataclasses.replace(batch, correct=np.zeros((P, G), bool))
   assert make_learner(objective, per_update=P).train(none_right)["loss"] == 0

@@ -1,6 +1,6 @@
 """Tests that scores of answers keep the prompts' order.
 
-This holds for any cut into updates, micro-batches and rows.
+This holds for any cut into updates and micro-batches.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_objective
-from tests.learner.small_policy import TC, G, make_batch
+from tests.learner.small_policy import TC, WHOLE, G, make_batch
 from tests.random_params import graph, names, random_params
 
 SMALL = TransformerConfig(17, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
@@ -33,12 +33,10 @@ def scores(division, devices=1):
 
 @functools.cache
 def expected():
-  return scores(Division(prompts_per_update=PROMPTS, micro_batches=1, rows_per_prompt=1))
+  return scores(Division(prompts_per_update=PROMPTS, tokens_per_micro_batch=WHOLE))
 
 
-@pytest.mark.parametrize(
-  ("division", "devices"), [(Division(2, 1, 1), 1), (Division(4, 2, 1), 2), (Division(2, 3, rows_per_prompt=3), 1)]
-)
+@pytest.mark.parametrize(("division", "devices"), [(Division(2, 60), 1), (Division(4, 22), 2), (Division(3, 10), 1)])
 def test_scores_do_not_depend_on_the_division(division, devices):
   found = scores(division, devices)
   assert found.shape == (PROMPTS, G, TC)
@@ -51,12 +49,14 @@ def test_a_score_is_the_logprob_at_the_sampling_temperature():
   row = np.concatenate([batch.prompts[1, : batch.prompt_lengths[1]], batch.answers[1, 2]])
   logits = np.asarray(row_hidden(model, row[None]) @ model.unembedding())[0, batch.prompt_lengths[1] - 1 : -1] / 0.7
   logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  np.testing.assert_allclose(expected()[1, 2], logprobs[np.arange(TC), batch.answers[1, 2]], atol=1e-5)
+  length = batch.mask[1, 2].sum()
+  found = expected()[1, 2, :length]
+  np.testing.assert_allclose(found, logprobs[np.arange(TC), batch.answers[1, 2]][:length], atol=1e-5)
 
 
 def test_frozen_parameters_are_a_copy_in_compute_dtype():
   config = dataclasses.replace(SMALL, compute_dtype="bfloat16")
-  scorer = Scorer(config, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 1, 1))
+  scorer = Scorer(config, lambda graph, params, rows: rows.tokens, make_mesh({}, jax.devices()[:1]), Division(2, 9))
   params = jax.tree.map(jnp.asarray, random_params(config))
   frozen = scorer.freeze(params)
   for name, leaf in names(frozen).items():
@@ -67,8 +67,19 @@ def test_frozen_parameters_are_a_copy_in_compute_dtype():
 
 
 def test_parts_of_a_batch():
-  scorer = Scorer(SMALL, lambda graph, params, batch: batch.mask, make_mesh({}, jax.devices()[:1]), Division(2, 3, 3))
+  scorer = Scorer(SMALL, lambda graph, params, rows: rows.tokens, make_mesh({}, jax.devices()[:1]), Division(3, 10))
   batch = make_batch(prompts=PROMPTS)
   parts = list(scorer.split(batch))
-  assert len(parts) == 2 and parts[0].answers.shape == (3, 2, 1, TC)  # M, P R / M, G / R
-  np.testing.assert_array_equal(parts[1].answers.reshape(2, G, TC), batch.answers[2:])
+  assert [len(part.prompts) for part, _ in parts] == [3, 1]
+  np.testing.assert_array_equal(parts[1][0].answers, batch.answers[3:])
+  for part, packing in parts:
+    np.testing.assert_array_equal(packing.unpack(packing.rows.targets), np.where(part.mask, part.answers, 0))
+
+
+def test_micro_batches_that_are_not_in_use_are_not_computed():
+  mesh = make_mesh({}, jax.devices()[:1])
+  scorer = Scorer(SMALL, lambda graph, params, rows: 1.0 + 0.0 * rows.tokens, mesh, Division(PROMPTS, 10))
+  ((_, packing),) = scorer.split(make_batch(prompts=PROMPTS))
+  found = np.asarray(scorer.run(random_params(SMALL), packing))
+  assert 1 < packing.count < len(found)  # the cap would need more
+  assert found[: packing.count].all() and not found[packing.count :].any()

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from posttrain_jax.learner.division import Division
-from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.packing import Packing, sizes_of
+from posttrain_jax.learner.policy_batch import PolicyBatch, pack_policy
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.update import SkippedUpdates
 from posttrain_jax.models.config import TransformerConfig
@@ -38,12 +39,21 @@ def make_batch(seed=0, prompts=P):
 _made, _start = {}, []
 
 
-def make_learner(objective=DEFAULT, *, per_update=P, micro_batches=1):
+WHOLE = P * (TP - 1 + G * TC)  # tokens of an update of greatest length
+
+
+def pack(batch, objective=DEFAULT, *, tokens=WHOLE, shards=1):
+  """Packs an update as `Scorer.split` does."""
+  sizes = sizes_of(batch, tokens=tokens, shards=shards, whole_answers=not objective.is_sum_over_tokens)
+  return pack_policy(batch, Packing(batch, sizes))
+
+
+def make_learner(objective=DEFAULT, *, per_update=P, tokens=WHOLE):
   """Makes a learner in its first state; learners of equal settings share their compiled programs."""
-  key = (objective, per_update, micro_batches)
+  key = (objective, per_update, tokens)
   if key not in _made:
     mesh = make_mesh({}, jax.devices()[:1])
-    division = Division(per_update, micro_batches, rows_per_prompt=1)
+    division = Division(per_update, tokens)
     # Making parameters compiles as long as an update, so one learner does it for all.
     start = _start[0] if _start else None
     made = PolicyLearner(MODEL, objective, OPTIMIZER, mesh, division, seed=0, max_skipped_updates=3, params=start)

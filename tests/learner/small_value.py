@@ -31,13 +31,13 @@ def make_batch(seed=0):
   )
 
 
-def make_learner(params=None, *, per_update=2, micro_batches=1, mesh=None, objective=OBJECTIVE):
+def make_learner(params=None, *, per_update=2, tokens=32, mesh=None, objective=OBJECTIVE):
   return ValueLearner(
     MODEL,
     objective,
     make_optimizer_config(learning_rate=1e-2, clip_norm=0.0),
     mesh or make_mesh({}, jax.devices()[:1]),
-    Division(per_update, micro_batches, rows_per_prompt=1),
+    Division(per_update, tokens),
     max_skipped_updates=3,
     params=random_params(MODEL) if params is None else params,
   )

@@ -11,12 +11,14 @@ from posttrain_jax.learner.update import (
   Diverged,
   LossOutput,
   SkippedUpdates,
+  Summand,
   apply_update,
   combine,
   micro_batches,
   update_program,
 )
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.parallel.sharding import batch_sharding
 
 ROWS = np.array([[1.0, 2], [3, 4], [-1, 1], [0, 2], [5, 5], [1, 0], [2, 2], [4, 1]], np.float32)
 
@@ -35,7 +37,7 @@ def state():
 def test_losses_and_gradients_of_micro_batches_add_up(parts):
   batch = micro_batches(jnp.asarray(ROWS), parts)
   assert batch.shape == (parts, 8 // parts, 2)
-  new, metrics = apply_update(loss_of, optax.sgd(0.1), state(), batch, 8)
+  new, metrics = apply_update([Summand(loss_of, batch, 8)], optax.sgd(0.1), state())
   products = ROWS @ np.array([1.0, -2.0])
   gradient = (products[:, None] * ROWS).mean(0)
   np.testing.assert_allclose(new.params, np.array([1.0, -2.0]) - 0.1 * gradient, rtol=1e-5)
@@ -45,12 +47,36 @@ def test_losses_and_gradients_of_micro_batches_add_up(parts):
   assert metrics["rows"] == 8 and metrics["most"] == products.max() and metrics["skipped_updates"] == 0
 
 
+def test_only_the_first_micro_batches_are_computed_if_a_count_says_so():
+  rows = ROWS.copy()
+  rows[4:] = np.nan  # what is not in use may hold anything
+  whole, _ = apply_update([Summand(loss_of, jnp.asarray(ROWS[None, :4]), 4)], optax.sgd(0.1), state())
+
+  def update(count):
+    return apply_update([Summand(loss_of, micro_batches(jnp.asarray(rows), 4), 4, count)], optax.sgd(0.1), state())
+
+  new, metrics = jax.jit(update)(2)
+  np.testing.assert_allclose(new.params, whole.params, rtol=1e-6)
+  assert metrics["rows"] == 4 and metrics["most"] == (ROWS[:4] @ np.array([1.0, -2.0])).max()
+
+
+def test_an_update_may_sum_several_losses():
+  text = lambda params, rows, total: LossOutput((rows @ params).sum() / total, {}, {})  # noqa: E731
+  rows = jnp.asarray(ROWS)
+  summands = [Summand(loss_of, rows[None], 8), Summand(text, rows.reshape(2, 4, 2), 8)]
+  new, metrics = apply_update(summands, optax.sgd(0.1), state())
+  products = ROWS @ np.array([1.0, -2.0])
+  gradient = (products[:, None] * ROWS).mean(0) + ROWS.mean(0)
+  np.testing.assert_allclose(new.params, np.array([1.0, -2.0]) - 0.1 * gradient, rtol=1e-5)
+  assert metrics["loss"] == pytest.approx(np.square(products).mean() / 2 + products.mean(), rel=1e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_update_that_is_not_finite_leaves_all_as_it_was(bad):
   rows = ROWS.copy()
   rows[3, 0] = bad
   before = state()
-  new, metrics = apply_update(loss_of, optax.sgd(0.1), before, micro_batches(jnp.asarray(rows), 2), 8)
+  new, metrics = apply_update([Summand(loss_of, micro_batches(jnp.asarray(rows), 2), 8)], optax.sgd(0.1), before)
   assert metrics["skipped_updates"] == 1 and int(new.updates) == 4
   np.testing.assert_array_equal(new.params, before.params)
 
@@ -58,11 +84,12 @@ def test_an_update_that_is_not_finite_leaves_all_as_it_was(bad):
 def test_the_program_counts_the_totals_of_the_whole_update_and_donates_the_state():
   mesh = make_mesh({}, jax.devices()[:1])
   shardings = jax.tree.map(lambda _: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()), state())
-  program = update_program(loss_of, lambda batch: batch.shape[0] * batch.shape[1], optax.sgd(0.1), shardings, mesh)
+  summands = lambda batch: [Summand(loss_of, batch, batch.shape[0] * batch.shape[1])]  # noqa: E731
+  program = update_program(summands, optax.sgd(0.1), shardings, batch_sharding(mesh, leading=1))
   given = jax.device_put(state(), shardings)
   with jax.set_mesh(mesh):
     new, metrics = program(given, micro_batches(ROWS, 4))
-  expected, _ = apply_update(loss_of, optax.sgd(0.1), state(), micro_batches(jnp.asarray(ROWS), 4), 8)
+  expected, _ = apply_update([Summand(loss_of, micro_batches(jnp.asarray(ROWS), 4), 8)], optax.sgd(0.1), state())
   np.testing.assert_allclose(new.params, expected.params, rtol=1e-6)
   assert given.params.is_deleted() and metrics["rows"] == 8
 
@@ -87,7 +114,7 @@ def test_metrics_of_several_updates():
 
 def test_a_finite_gradient_that_makes_a_parameter_infinite_changes_nothing():
   batch, before = micro_batches(jnp.asarray(ROWS), 2), state()
-  new, metrics = apply_update(loss_of, optax.sgd(3e38), before, batch, 8)
+  new, metrics = apply_update([Summand(loss_of, batch, 8)], optax.sgd(3e38), before)
   assert np.isfinite(metrics["grad_norm"]) and metrics["skipped_updates"] == 1
   np.testing.assert_array_equal(new.params, before.params)
   assert new.updates == before.updates

@@ -7,11 +7,12 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.learner import value
-from posttrain_jax.learner.value import ValueObjective
+from posttrain_jax.learner.packing import Packing, sizes_of
+from posttrain_jax.learner.value import ValueObjective, pack_values
 from posttrain_jax.models import heads
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.types import InputError
-from tests.learner.small_value import MODEL, P, make_batch, make_learner
+from tests.learner.small_value import MODEL, TC, TP, G, P, make_batch, make_learner
 from tests.random_params import graph, random_params
 
 
@@ -27,7 +28,8 @@ def test_a_value_is_the_score_of_what_comes_before_its_token(values):
     row = np.concatenate([prompt, batch.answers[p, g]])[None]
     model = nnx.merge(graph(MODEL), params)
     scores = np.asarray(heads.token_scores(model, row_hidden(model, row)))[0]
-    np.testing.assert_allclose(values[p, g], scores[len(prompt) - 1 : -1], atol=1e-5)
+    length = batch.mask[p, g].sum()  # values of masked tokens are not computed
+    np.testing.assert_allclose(values[p, g, :length], scores[len(prompt) - 1 : -1][:length], atol=1e-5)
 
 
 def test_the_loss_and_what_is_measured(values):
@@ -47,13 +49,21 @@ def test_the_loss_and_what_is_measured(values):
 def test_micro_batches_add_up_and_no_bound_is_a_square(values):
   batch, params = make_batch(), random_params(MODEL)
   loss = value.make_loss(graph(MODEL), ValueObjective(clip=0.0, coefficient=1.0))
-  total = value.total_tokens(batch)
-  part = jax.jit(jax.value_and_grad(lambda params, batch: loss(params, batch, total).loss))
-  whole, gradient = part(params, batch)
-  parts = [part(params, jax.tree.map(lambda x, p=p: x[p : p + 2], batch)) for p in (0, 2)]
-  assert sum(each for each, _ in parts) == pytest.approx(float(whole), rel=1e-5)
-  for one, *others in zip(jax.tree.leaves(gradient), *(jax.tree.leaves(each) for _, each in parts)):
-    np.testing.assert_allclose(one, sum(others), atol=1e-5)
+
+  @jax.jit
+  def part(params, rows, total):
+    return jax.value_and_grad(lambda params: loss(params, rows, total).loss)(params)
+
+  def summed(tokens):
+    packed = pack_values(batch, Packing(batch, sizes_of(batch, tokens=tokens, shards=1, whole_answers=False)))
+    found = [part(params, jax.tree.map(lambda x, i=i: x[i], packed.parts), packed.totals) for i in range(packed.count)]
+    return len(found), jax.tree.map(lambda *x: sum(x), *found)
+
+  (one, (whole, gradient)), (several, (found, of_parts)) = summed(P * (TP - 1 + G * TC)), summed(TP - 1 + TC)
+  assert one == 1 and several > 2
+  assert float(found) == pytest.approx(float(whole), rel=1e-5)
+  for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(of_parts)):
+    np.testing.assert_allclose(a, b, atol=1e-5)
   squares = np.square(values - batch.returns)[batch.mask]
   assert float(whole) == pytest.approx(squares.mean() / 2, rel=1e-5)
 

@@ -119,7 +119,7 @@ def by_definition(name, x, mask, *, denominator=None, prompt_tokens=None, max_le
   if name == "token_mean":
     parts, total = [x[mask].sum()], mask.sum()
   elif name == "prompt_mean":
-    counts = mask.sum((1, 2)) if prompt_tokens is None else prompt_tokens
+    counts = mask.sum((1, 2)) if prompt_tokens is None else prompt_tokens[:, 0]
     parts = [x[p][mask[p]].sum() / counts[p] for p in range(len(x)) if mask[p].any()]
     total = mask.any((1, 2)).sum()
   else:
@@ -147,6 +147,7 @@ def test_weights_are_those_of_the_definition(aggregation, total, spread, x64):
   options = dict(denominator=total)
   if aggregation == "prompt_mean" and spread:
     options = dict(denominator=9 if total is None else total, prompt_tokens=mask.sum((1, 2)) + np.array([4, 0, 3, 1]))
+    options["prompt_tokens"] = np.repeat(options["prompt_tokens"][:, None], 3, axis=1)  # of each answer's prompt
   expected = by_definition(aggregation, x, mask, **options)
   expected_gradient = np.zeros_like(x)
   for index in np.ndindex(*x.shape):  # linear: the gradient is the aggregate of each token alone
@@ -164,6 +165,25 @@ def test_weights_are_those_of_the_definition(aggregation, total, spread, x64):
   np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-14)
 
 
+@pytest.mark.parametrize("aggregation", aggregate.Aggregation)
+def test_tokens_cut_apart_weigh_as_in_their_answers(aggregation):
+  mask = np.random.default_rng(2).random((4, 3, 5)) < 0.6
+  mask[0, 0], mask[1] = False, False
+  totals = {"token_mean": mask.sum(), "prompt_mean": mask.any((1, 2)).sum()}
+  options = dict(denominator=int(totals.get(aggregation, mask.any(-1).sum())), max_length=7)
+  whole = aggregate.token_weights(mask, aggregation, **options)
+  places = np.random.default_rng(0).permutation(mask.size)  # each token is a row of its own
+  spread = lambda x: np.broadcast_to(x, mask.shape).ravel()[places].reshape(6, 10)  # noqa: E731
+  apart = aggregate.token_weights(
+    spread(mask)[..., None],
+    aggregation,
+    row_tokens=spread(mask.sum(-1, keepdims=True)),
+    prompt_tokens=spread(mask.sum((1, 2), keepdims=True)),
+    **options,
+  )
+  np.testing.assert_allclose(apart[..., 0], spread(np.asarray(whole)), rtol=1e-6)
+
+
 def test_weights_are_float32_and_need_what_they_divide_by():
   mask = np.ones((2, 3, 4), bool)
   for aggregation in aggregate.Aggregation:
@@ -173,7 +193,9 @@ def test_weights_are_float32_and_need_what_they_divide_by():
   with pytest.raises(ValueError, match="max_length: missing"):
     aggregate.token_weights(mask, "fixed_length")
   with pytest.raises(ValueError, match="denominator: missing"):
-    aggregate.token_weights(mask, "prompt_mean", prompt_tokens=np.array([12, 12]))
+    aggregate.token_weights(mask, "prompt_mean", prompt_tokens=np.full((2, 3), 12))
+  with pytest.raises(ValueError, match="denominator: missing"):
+    aggregate.token_weights(mask, "sequence_mean", row_tokens=np.full((2, 3), 4))
   with pytest.raises(ValueError, match="'mean' is not a valid Aggregation"):
     aggregate.token_weights(mask, "mean")
 

@@ -63,6 +63,30 @@ def test_loss_and_gradients_are_those_of_all_logits(shape, chunking, options, x6
   np.testing.assert_allclose(made, expected[0][1], atol=1e-11)
 
 
+@pytest.mark.parametrize(("needed", "chunking"), [(4, dict(chunk=8)), (0, dict(chunk=8)), (5, dict(chunk=2, shards=3))])
+def test_chunks_behind_the_tokens_that_are_needed_are_not_computed(needed, chunking, x64):
+  hidden, unembedding, targets = example((3, 7))
+  data = data_for(targets)
+  first = np.arange(7) < needed
+  data = data[0], data[1] & first
+  hidden = np.where((np.arange(7) < 6)[:, None], hidden, np.nan)  # not even read: 0 · NaN would be NaN
+
+  @jax.jit
+  def fused(hidden, unembedding, needed):
+    scalar = lambda h, w: summed_token_loss(loss_of_tokens, h, w, targets, data, needed=needed, **chunking)  # noqa: E731
+    return jax.value_and_grad(scalar, (0, 1), has_aux=True)(hidden, unembedding)
+
+  (loss, (logprobs, _)), gradients = fused(hidden, unembedding, needed)
+  whole = np.nan_to_num(hidden)
+  of_all = lambda h, w: (loss_of_tokens(*full(h, w, targets), data).sum(), full(h, w, targets)[0])  # noqa: E731
+  (expected, every), wanted = with_gradients(of_all, whole, unembedding)
+  np.testing.assert_allclose(loss, expected, atol=1e-11)
+  np.testing.assert_allclose(logprobs[:, :needed], every[:, :needed], atol=1e-11)
+  assert not np.asarray(logprobs)[:, 6:].any()
+  for ours, other in zip(gradients, wanted):
+    np.testing.assert_allclose(ours, other, atol=1e-11)
+
+
 def test_a_factor_on_the_loss_scales_the_gradients(x64):
   hidden, unembedding, targets = example()
   one, three = (

@@ -64,6 +64,21 @@ def test_shards_do_not_change_the_numbers(shards, chunk, x64):
   assert_equals_full((6, 5), {}, shards=shards, chunk=chunk)
 
 
+def test_only_needed_tokens_are_computed(x64):
+  hidden, unembedding, targets = example((3, 7))
+
+  @jax.jit
+  def summed(hidden, unembedding, needed):
+    logprobs = token_logprobs(hidden, unembedding, targets, chunk=6, needed=needed)
+    return jnp.where(np.arange(7) < 4, logprobs, 0).sum(), logprobs
+
+  of_all = lambda h, w: jnp.where(np.arange(7) < 4, full(h, w, targets)[0], 0).sum()  # noqa: E731
+  gradients, logprobs = jax.grad(summed, (0, 1), has_aux=True)(hidden, unembedding, 4)
+  for ours, wanted in zip(gradients, jax.grad(of_all, (0, 1))(hidden, unembedding)):
+    np.testing.assert_allclose(ours, wanted, atol=1e-11)
+  assert np.asarray(logprobs)[:, :4].all() and not np.asarray(logprobs)[:, 4:].any()  # chunks of 2 tokens of 3 rows
+
+
 def test_entropy_is_optional(x64):
   arrays = example()
   np.testing.assert_allclose(token_logprobs(*arrays, chunk=4), full(*arrays)[0], atol=1e-12)

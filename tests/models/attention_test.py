@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from posttrain_jax.models import attention
-from posttrain_jax.parallel.mesh import make_mesh
-from tests.models.empty_prompts import beside_no_prompts, no_prompts
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 6
 
@@ -72,77 +70,17 @@ def test_grouped(prefix_width):
   assert kept is None
 
 
-def test_cached_writes_its_own_and_sees_what_came_before():
-  slots, length = 3, 5
-  keys, values = projections(slots, length, seed=1)[1:]
-  query, key, value = projections(slots, 1)
-  positions = np.array([0, 2, 4])
-  cache = beside_no_prompts(*attention.cache_layout(keys, values))
-  attended, new = attention.cached(jnp.asarray(positions), no_prompts(slots))(query, key, value, cache)
-  expected_keys, expected_values = np.array(keys), np.array(values)
-  expected_keys[np.arange(slots), positions] = key[:, 0]
-  expected_values[np.arange(slots), positions] = value[:, 0]
-  for found, expected in zip(new, attention.cache_layout(expected_keys, expected_values)):
-    np.testing.assert_array_equal(found, expected)
-  allowed = (np.arange(length)[None] <= positions[:, None])[:, None]
-  np.testing.assert_allclose(attended, plain(query, expected_keys, expected_values, allowed), atol=1e-5)
-
-
-@pytest.mark.parametrize(("shards", "share"), [(1, 1), (1, 4), (2, 3)])
-def test_prompts_that_several_rows_share_are_as_good_as_their_own(shards, share):
-  """Covers rows in any order, unused rows, prompts of any length and one without a token.
-
-  The test runs on one device and on two.
-  """
-  rng = np.random.default_rng(share)
-  slots, rows, width, length = 4 * shards, 2 * shards, 6, 5
-  keys, values = projections(rows, width, seed=1)[1:]
-  own_keys, own_values = projections(slots, length, seed=2)[1:]
-  query, key, value = projections(slots, 1)
-  lengths = rng.integers(1, width + 1, rows)
-  lengths[0] = 0
-  positions = rng.integers(0, length, slots)
-  # Lanes of each device's two rows; number 2 · share is a row that is not in use.
-  lanes = np.stack([rng.permutation([*range(2 * share), 2 * share, 2 * share])[:4] for _ in range(shards)])
-  used = (lanes < 2 * share).ravel()
-  row_of = np.minimum(lanes // share + 2 * np.arange(shards)[:, None], rows - 1).ravel()
-  prefixes = attention.Prefixes(
-    lengths=jnp.asarray(lengths[row_of]),
-    lanes=jnp.asarray(lanes.ravel()),
-    share=share,
-  )
-  cache = (*attention.cache_layout(own_keys, own_values), *attention.cache_layout(keys, values))
-  mesh = make_mesh({"data": shards}, jax.devices()[:shards])
-  with jax.set_mesh(mesh):
-    attended, new = jax.jit(lambda *arrays: attention.cached(jnp.asarray(positions), prefixes)(*arrays))(
-      query, key, value, cache
-    )
-  np.testing.assert_array_equal(new[2], cache[2])
-  for slot in np.flatnonzero(used):
-    alone, n = slice(slot, slot + 1), lengths[row_of[slot]]
-    joined = [
-      np.concatenate([prompt[row_of[slot], :n], own[slot, : positions[slot]], token[slot]])[None]
-      for prompt, own, token in ((keys, own_keys, key), (values, own_values, value))
-    ]
-    allowed = np.ones((1, 1, joined[0].shape[1]), bool)
-    np.testing.assert_allclose(attended[alone], plain(query[alone], *joined, allowed), atol=1e-5)
-
-
 def test_no_kind_makes_nan_of_a_row_without_keys():
-  """Covers padding with a segment of its own, prompts without a token, and empty slots."""
+  """Covers padding with a segment of its own, and prompts without a token."""
   query, key, value = projections(1, 4)
   allowed_none = jax.nn.dot_product_attention(query, key, value, mask=jnp.zeros((1, 1, 4, 4), bool))
   np.testing.assert_allclose(allowed_none[0, :, 0], jnp.broadcast_to(value[0, :, 0].mean(0), (4, WIDTH)), atol=1e-5)
   attend = attention.grouped(jnp.zeros(1, jnp.int32), prefix_width=2, group_size=1)
   gradient = jax.jit(jax.grad(lambda *qkv: attend(*qkv, None)[0].sum(), (0, 1, 2)))(query, key, value)
   assert all(np.all(np.isfinite(x)) for x in gradient)
-  zeros = jnp.zeros((1, 3, KV_HEADS, WIDTH))
-  cache = beside_no_prompts(*attention.cache_layout(zeros, zeros))
-  empty, _ = attention.cached(jnp.zeros(1, jnp.int32), no_prompts(1))(query[:, :1], key[:, :1], value[:, :1], cache)
-  np.testing.assert_allclose(empty[0, 0, 0], value[0, 0, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["causal", "grouped", "cached"])
+@pytest.mark.parametrize("kind", ["causal", "grouped"])
 def test_scores_are_float32_under_bfloat16(kind):
   """Uses two keys whose scores differ by less than a bfloat16 step; float32 scores tell them apart."""
   scale = float(np.sqrt(WIDTH))
@@ -153,10 +91,7 @@ def test_scores_are_float32_under_bfloat16(kind):
   expected = np.e / (np.e + 2)
   if kind == "causal":
     attended, _ = attention.causal()(query, key, value, None)
-  elif kind == "grouped":
-    attended, _ = attention.grouped(jnp.array([2]), prefix_width=2, group_size=1)(query, key, value, None)
   else:
-    cache = beside_no_prompts(*attention.cache_layout(key, value))
-    attended, _ = attention.cached(jnp.array([2]), no_prompts(1))(query[:, 2:], key[:, 2:], value[:, 2:], cache)
+    attended, _ = attention.grouped(jnp.array([2]), prefix_width=2, group_size=1)(query, key, value, None)
   assert attended.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.asarray(attended[0, -1], np.float32), expected, atol=0.02)

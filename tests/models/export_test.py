@@ -26,7 +26,7 @@ ARRAYS = {
 
 def stored(arrays):
   return {
-    name: Stored(pathlib.Path("source"), array.shape, array.dtype.name, lambda array=array: array)
+    name: Stored(pathlib.Path("source"), name, array.shape, array.dtype.name, lambda array=array: array)
     for name, array in arrays.items()
   }
 
@@ -88,7 +88,7 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path):
     alive.append((name, weakref.ref(array)))
     return array
 
-  tensors = {n: Stored(tmp_path, (3, 3), "float32", lambda n=n: read(n)) for n in "abcd"}
+  tensors = {n: Stored(tmp_path, n, (3, 3), "float32", lambda n=n: read(n)) for n in "abcd"}
   write_weights(tensors, tmp_path, dtype="bfloat16", shard_bytes=40)
   assert len(alive) == 4
 

@@ -1,7 +1,5 @@
 """Tests the count of FLOPs, by hand and against the compiler's count."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,15 +21,6 @@ def test_by_hand():
   assert flops.forward(CONFIG, tokens=0, pairs=1, logits=0) == 2 * 2 * 2 * 4 * 16
   assert flops.forward(CONFIG, tokens=0, pairs=0, logits=1) == 2 * 64 * 512
   assert [flops.causal(n) for n in (0, 1, 2, 3)] == [0, 1, 3, 6]
-
-
-def test_groups():
-  """Counts a prompt of 3 with 2 answers of 4: 2 tokens before the last, which starts each answer."""
-  sizes = dict(prompts=5, prompt_length=3, answers=2, answer_length=4)
-  expected = flops.forward(CONFIG, tokens=5 * (2 + 2 * 4), pairs=5 * (3 + 2 * (2 * 4 + 10)), logits=5 * 2 * 4)
-  assert flops.groups(CONFIG, **sizes) == expected
-  reward = dataclasses.replace(CONFIG, scalar_head=True)
-  assert flops.groups(reward, **sizes) == expected - 2 * 64 * 512 * 5 * 2 * 4
 
 
 def test_the_compiler_counts_the_same():

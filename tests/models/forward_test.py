@@ -1,5 +1,6 @@
 """Tests packed and grouped forward passes against every row alone: values and gradients."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posttrain_jax.models.config import RopeScaling, TransformerConfig
-from posttrain_jax.models.forward import answer_hidden, row_hidden
+from posttrain_jax.learner.packing import Packing, sizes_of
+from posttrain_jax.models.config import Remat, RopeScaling, TransformerConfig
+from posttrain_jax.models.forward import answer_hidden, packed_hidden, row_hidden
 from tests.random_params import graph, random_params
 
 CONFIG = TransformerConfig(
@@ -41,6 +43,37 @@ def _grouped(config, params, prompts, answers, lengths):
 
   (_, hidden), gradient = jax.value_and_grad(scalar, has_aux=True)(params)
   return hidden, gradient
+
+
+class _Batch:
+  """Holds the answers for `Packing`."""
+
+  prompts, prompt_lengths, answers, mask = PROMPTS, PROMPT_LENGTHS, ANSWERS, COUNTED
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _packed(config, params, rows, weights):
+  def scalar(params):
+    hidden = packed_hidden(nnx.merge(graph(config), params), rows.tokens, rows.positions, rows.spans)
+    return jnp.sum(hidden * weights), hidden
+
+  (_, hidden), gradient = jax.value_and_grad(scalar, has_aux=True)(params)
+  return hidden, gradient
+
+
+@pytest.mark.parametrize(("tokens", "remat"), [(40, "none"), (15, "attention")])
+def test_packed_answers_equal_grouped_ones(tokens, remat, params, grouped):
+  packing = Packing(_Batch, sizes_of(_Batch, tokens=tokens, shards=1, whole_answers=False))
+  assert packing.count > 1
+  rows = jax.tree.map(lambda x: x[:, 0], packing.rows)  # several rows in one call
+  weights = np.stack([packing.pack(np.ascontiguousarray(WEIGHTS[..., i])) for i in range(12)], axis=-1)[:, 0]
+  hidden, gradient = _packed(dataclasses.replace(CONFIG, remat=Remat(remat)), params, rows, weights)
+  expected, expected_gradient = grouped
+  for i in range(12):
+    found = packing.unpack(np.asarray(hidden)[:, None, :, i])
+    np.testing.assert_allclose(found[COUNTED], np.asarray(expected)[..., i][COUNTED], atol=1e-4)
+  for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient)):
+    np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-3)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -147,6 +147,10 @@ def test_every_parameter_arrives(gguf, tmp_path, tied):
       {"extra": {"blk.0.attn_v.weight": np.ones((3, 12))}},
       r"tensor 'blk.0.attn_v.weight' has shape .3, 12., expected .4, 12.",
     ),
+    (
+      {"extra": {"blk.0.attn_v.weight": np.full((4, 12), np.nan)}},
+      "tensor 'blk.0.attn_v.weight' holds NaN or infinity, expected finite numbers",
+    ),
     ({"keys": {"expert_count": 8}}, "llama.expert_count is 8, supported is 0"),
     ({"keys": {"rope.dimension_count": 2}}, "llama.rope.dimension_count is 2, supported is 4"),
     ({"keys": {"attention.sliding_window": 64}}, "llama.attention.sliding_window is 64, a key that may change"),

@@ -16,9 +16,10 @@ from flax import nnx
 from posttrain_jax.models import attention
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.forward import row_hidden
+from posttrain_jax.models.paged_attention import paged
 from posttrain_jax.models.transformer import RMSNorm, Transformer, abstract_transformer
 from posttrain_jax.parallel.reshard import unstack_layers
-from tests.models.empty_prompts import beside_no_prompts, no_prompts
+from tests.models.own_pages import in_pages, own_pages
 from tests.random_params import graph, names, random_params
 
 CONFIG = TransformerConfig(
@@ -100,7 +101,7 @@ def test_the_architecture_by_hand():
 
 @pytest.mark.parametrize(
   "change",
-  [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"unroll": 3}],
+  [{"remat": Remat.DOTS}, {"remat": Remat.FULL}, {"remat": Remat.HOST}, {"unroll": 3}],
   ids=lambda change: str(next(iter(change.items()))),
 )
 def test_what_is_recomputed_or_unrolled_changes_nothing(change):
@@ -125,6 +126,7 @@ def test_remat_keeps_less(remat, kept, stacked):
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
   sizes = {each: saved(each) for each in Remat}
+  assert sizes.pop(Remat.HOST) == sizes[Remat.FULL]  # in another memory
   assert sorted(sizes.values(), reverse=True).index(sizes[remat]) == 3 - kept
   assert len(set(sizes.values())) == 3 and sizes[Remat.ATTENTION] == sizes[Remat.FULL]
 
@@ -150,7 +152,8 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
   @jax.jit
   def decode(params, token, position, cache):
     model = nnx.merge(graph(config), params)
-    hidden, cache = model(token[:, None], position[:, None], attention.cached(position, no_prompts(3)), cache)
+    attend = paged(own_pages(3, 2), position, jnp.ones(3, bool))
+    hidden, cache = model(token[:, None], position[:, None], attend, cache)
     return hidden[:, 0] @ model.unembedding(), cache
 
   @jax.jit
@@ -159,10 +162,10 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
     tokens = jnp.where(jnp.arange(7)[None] < cut[:, None], TOKENS, 0)  # the rest is padding, to be overwritten
     positions = jnp.broadcast_to(jnp.arange(7)[None], (3, 7))
     _, kept = model(tokens, positions, attention.causal(keep=True))
-    return [beside_no_prompts(*attention.cache_layout(*layer)) for layer in kept]
+    return [tuple(in_pages(jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))), 4) for x in layer) for layer in kept]
 
   expected = np.asarray(reference()[0])
-  cache = [beside_no_prompts(*attention.cache_layout(*jnp.zeros((2, 3, 7, 2, 6))))] * 3
+  cache = [(jnp.zeros((6, 2, 4, 6)),) * 2] * 3  # two pages of four tokens for each row
   for t in range(7):
     logits, cache = decode(model_params, TOKENS[:, t], jnp.full(3, t), cache)
     np.testing.assert_allclose(logits, expected[:, t], atol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.learner.state import abstract_like
-from posttrain_jax.parallel.memory import Kept, Memory, MemoryWithReference
+from posttrain_jax.parallel.memory import Kept, Memory, MemoryWithReference, check_host_memory
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
 from tests.learner.fixed_rollouts import make_learner, rollouts
@@ -61,3 +61,5 @@ def test_a_platform_without_host_memory_is_refused():
     MemoryWithReference(optimizer=Kept.DEVICE, reference=Kept.HOST).check(mesh)
   with pytest.raises(InputError, match=r"memory\.optimizer: host, but a abacus reaches"):
     Memory(optimizer=Kept.HOST).check(mesh)
+  with pytest.raises(InputError, match=r"model\.remat: host, but a abacus reaches"):
+    check_host_memory(mesh, "model.remat")

@@ -12,4 +12,5 @@ from posttrain_jax.performance import roofline
 def rates_measured_quickly(monkeypatch):
   monkeypatch.setattr(roofline, "_TRIES", 1)
   monkeypatch.setattr(roofline, "_LEAST_SECONDS", 0.0)
+  monkeypatch.setattr(roofline, "_LARGE", (64, 64, 64))
   monkeypatch.setattr(roofline, "_READ_BYTES", 2**22)

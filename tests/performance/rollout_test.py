@@ -26,3 +26,13 @@ def test_unequal_lengths_are_geometric_and_compared_with_waiting():
   assert 0.6 * 8 < found["tokens"] / work.answers < 1.2 * 8
   assert 0 < found["idle_share"] < 1
   assert found["waiting_tokens_per_second"] > 0
+
+
+def test_forced_lengths_do_not_depend_on_the_cap():
+  found = []
+  for cap in (24, 48):
+    work = Work(MODEL, prompts=8, group=4, prompt_length=3, new_tokens=cap, slots=16, mean_length=8, clip_length=20)
+    engine = rollout.loaded_engine(work)
+    groups = engine.generate(work.draw_prompts(), work.group)
+    found.append([len(answer.tokens) for group in groups for answer in group.answers])
+  assert found[0] == found[1] and max(found[0]) <= 20 and 4 < sum(found[0]) / 32 < 12

@@ -37,3 +37,8 @@ def test_limit_adds_up_products(monkeypatch):
 
 def test_rates_are_measured():
   assert roofline.limit_seconds([Product(8, 16, 32, count=1)], "bfloat16") > 0
+
+
+def test_the_machine_has_a_peak():
+  found = roofline.machine("float32")
+  assert found.flops_per_second > 0 and found.bytes_per_second > 0 and found.links is None

@@ -58,9 +58,9 @@ def test_mesh(tmp_path):
   assert "mesh: data=3 x fsdp=1 x tensor=1 needs 3 devices, there are 8" in refused(tmp_path, mesh__data=3)
 
 
-def test_batch_that_does_not_divide_over_the_mesh(tmp_path):
-  message = refused(tmp_path, mesh__data=8, rollout__groups=12, dynamic_sampling__max_prompts=64)
-  assert "6 prompts an update do not divide" in message
+def test_slots_that_do_not_divide_over_the_mesh(tmp_path):
+  message = refused(tmp_path, mesh__data=8, rollout__slots=60)
+  assert "rollout.slots: 60 slots do not divide over data x fsdp = 8 shards" in message
 
 
 def test_malformed_line(tmp_path):

@@ -76,7 +76,7 @@ def test_rejection_sampling_gives_what_sft_trains_on(tmp_path):
   assert (tmp_path / "demonstrations.jsonl").read_bytes() == before
 
 
-def test_distillation_gives_both_samples_of_a_problem(tmp_path):
+def test_distillation_gives_both_samples_of_a_problem(tmp_path, capsys):
   path = tmp_path / "problems.jsonl"
   path.write_text(
     "".join(json.dumps({"prompt": f"{i}+1=", "answer": f"={i + 1}", "final": i}) + "\n" for i in range(8))
@@ -91,6 +91,7 @@ def test_distillation_gives_both_samples_of_a_problem(tmp_path):
   assert plain == [f" Answer: ={i + 1}" for i in range(8)]  # the worked solution, not the reference
   assert not (tmp_path / "run" / "pairs.jsonl").exists()
   assert demonstrations(tmp_path / "run" / "demonstrations.jsonl").batches.num_examples == len(rows)
+  assert "answers end at 1 '<eos>'" in capsys.readouterr().err
 
 
 def test_edited_answers_need_no_model(tmp_path):

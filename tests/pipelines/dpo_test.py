@@ -47,13 +47,14 @@ def test_a_killed_run_goes_on_with_its_cached_reference_bit_for_bit(unbroken, tm
   assert found[6]["params_sha256"] != found[8]["params_sha256"]
 
 
-def test_sampled_answers_and_the_kl_to_the_reference(tmp_path):
+def test_sampled_answers_and_the_kl_to_the_reference(tmp_path, capsys):
   dpo.train(small(tiny_dpo, sampled=True, steps=2, **{"eval.best": "heldout/avg@2"}), str(tmp_path / "run"))
   zero, first, last = records(tmp_path / "run")
   assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
   assert zero["eval/heldout/kl_to_reference"] == pytest.approx(0, abs=1e-3)
   assert abs(last["eval/heldout/kl_to_reference"]) > 0.01
   assert last["eval/heldout/problems"] == zero["eval/heldout/problems"] > 0
+  assert "answers end at 1 '<eos>'" in capsys.readouterr().err
 
 
 def test_epochs_nothing_held_out_and_answers_to_other_prompts(tmp_path):

@@ -17,8 +17,8 @@ def settings(module=tiny_dapo, **changes):
 
 
 def test_a_step_is_divided_into_updates():
-  found = settings(**{"rollout.groups": 12, "learner.updates_per_step": 3, "learner.micro_batches": 2})
-  assert found.division == Division(4, 2, 1)
+  found = settings(**{"rollout.groups": 12, "learner.updates_per_step": 3, "learner.tokens_per_micro_batch": 50})
+  assert found.division == Division(4, 50)
 
 
 def test_the_objective_knows_temperature_and_cap():
@@ -52,9 +52,16 @@ def test_config_json_is_a_config_again():
   ("changes", "message"),
   [
     ({"learner.updates_per_step": 3}, "learner.updates_per_step: 3 does not divide rollout.groups = 16"),
-    ({"learner.rows_per_prompt": 3}, "learner.rows_per_prompt: 3 does not divide rollout.group_size = 8"),
+    (
+      {"learner.tokens_per_micro_batch": 30},
+      "learner.tokens_per_micro_batch: 30, expected 0 (chosen) or at least 31, which",
+    ),
     ({"eval.every": -1}, "eval.every: -1, expected at least 0"),
-    ({"optimizer.schedule": "cosine"}, "optimizer.decay_updates: 0, expected more than warmup_updates 5"),
+    (
+      {"optimizer.schedule": "cosine", "steps": 7, "learner.updates_per_step": 2},
+      "optimizer.decay_updates: 0, expected more than warmup_updates 5 for the cosine schedule; "
+      "optimizer.decay_updates=14 is the end of this run",
+    ),
     ({"rollout.sampling.temperature": 0.0}, "rollout.sampling.temperature: 0.0"),
   ],
 )

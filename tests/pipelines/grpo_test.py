@@ -166,13 +166,15 @@ def test_a_method_is_one_config_and_resumes_bit_for_bit(tmp_path, method):
   assert open_policy(str(tmp_path / "broken")).params is not None
 
 
-def test_when_the_reference_moves(tmp_path):
+def test_when_the_reference_moves(tmp_path, capsys):
   moved = {}
   for every in (0, 1, 2):
     changes = {"dynamic_sampling.enabled": False, "objective.kl_coefficient": 0.04, "reference.refresh_every": every}
     changes |= {"optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
     grpo.train(small(**changes, steps=3), str(tmp_path / str(every)))
     moved[every] = [record["kl/reference"] for record in read_metrics(tmp_path / str(every))[1:]]
+  start = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("train: 3 steps; "))
+  assert "prompts; answers end at 1 '<eos>'; compiling" in start
   # A step's only update starts where the reference is if it was refreshed before it.
   assert moved[1] == pytest.approx([0, 0, 0], abs=1e-6)
   assert moved[2][0] == pytest.approx(0, abs=1e-6) and moved[2][2] == pytest.approx(0, abs=1e-6)

@@ -114,8 +114,8 @@ def test_decoding_updates_its_cache_in_place(platform):
   text = text_of(platform, "decode")
   found = compiled.instructions(text)
   a_token = SLOTS // FSDP * 2 * K // TENSOR * H
-  cache = a_token * CACHED  # of keys, or of values, of a layer
-  prompts = a_token * PROMPTS_CACHED  # likewise: with two answers a prompt there is room for as many as slots
+  prompts = a_token * PROMPTS_CACHED  # with two answers a prompt there is room for as many as slots
+  cache = a_token * CACHED + prompts  # pages of keys, or of values, of a layer
   in_loop = [each for each in found if each.depth and any(array.size >= prompts for array in each.arrays)]
   assert in_loop  # the cache is in the loop
   parameters = [each for each in found if each.opcode == "parameter" and each.depth == 0]

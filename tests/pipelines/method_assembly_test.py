@@ -40,6 +40,25 @@ def test_a_random_policy_is_refused_unless_it_is_warmed_up():
     MethodAssembly(found, stack, warmup=warmup).require_trained_policy()
 
 
+def test_a_model_that_reads_any_text_is_not_warmed_up_on_arithmetic_for_data_of_ones_own(tmp_path):
+  rows = tmp_path / "rows.jsonl"
+  rows.write_text('{"prompt": "Name a colour.", "answer": "red", "completion": "red"}\n')
+  changes = {"mesh.data": 8, "model.vocabulary": "bytes", "warmup.steps": 1, "prompts.path": str(rows)}
+
+  def read(**more):
+    config = tiny_dapo.get_config()
+    config.update_from_flattened_dict(changes | more)
+    found = parse(GRPOSettings, config)
+    with contextlib.ExitStack() as stack:
+      return MethodAssembly(found, stack, warmup=found.warmup).prompts(found.prompts, max_prompt_length=40)
+
+  message = rf"^warmup: would train on the procedural task, while prompts\.path is {rows}; expected warmup\.demonstr"
+  with pytest.raises(InputError, match=message):
+    read()
+  assert len(read(**{"warmup.steps": 0})) == len(read(**{"warmup.demonstrations.path": str(rows)})) == 1
+  assert len(read(**{"prompts.path": "", "prompts.per_difficulty": 2})) > 1
+
+
 def test_config_json_keeps_the_settings_that_it_is_given(tmp_path):
   found = settings()
   with contextlib.ExitStack() as stack:

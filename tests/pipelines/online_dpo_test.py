@@ -71,11 +71,12 @@ def test_a_round(unbroken):
   assert first["sampling/tokens_generated"] == pytest.approx(first["length/mean"] * 64)
 
 
-def test_a_round_without_a_pair_trains_nothing(tmp_path):
+def test_a_round_without_a_pair_trains_nothing(tmp_path, capsys):
   changes = {"rewards.functions.correct.function": "posttrain_jax.rewards.verifiers:exact_answer", "steps": 1}
   zero, first = run(tmp_path / "run", **changes)  # a model that knows nothing: all answers are wrong
   assert first["pairs"] == 0 == first["updates"] == zero["updates"]
   assert "loss" not in first
+  assert "answers end at 1 '<eos>'" in capsys.readouterr().err
 
 
 def test_judged_by_a_reward_model(tmp_path):

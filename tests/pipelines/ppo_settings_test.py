@@ -4,7 +4,6 @@ import jax
 import pytest
 
 from configs import tiny_ppo
-from posttrain_jax.learner.division import Division
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -17,7 +16,7 @@ def settings(**changes):
 
 
 def test_a_step_is_divided_into_updates():
-  assert settings().division == Division(32, 1, 1)
+  assert settings().division.prompts_per_update == 32
 
 
 def test_a_model_without_a_layout_of_its_own_has_the_policys():
@@ -35,7 +34,16 @@ def test_a_model_without_a_layout_of_its_own_has_the_policys():
     ({"ptx.coefficient": -1.0}, "ptx.coefficient: -1.0, expected 0 (off) or more"),
     ({"learner.minibatches": 3}, "learner.minibatches: 3 does not divide rollout.groups = 64"),
     ({"eval.best": "heldout_average/avg@8"}, "eval.best: 'heldout_average/avg@8', expected SET/METRIC"),
-    ({"value.optimizer.schedule": "linear"}, "optimizer.decay_updates: 0"),
+    (
+      {"value.optimizer.schedule": "linear", "value.optimizer.warmup_updates": 5, "steps": 10, "learner.epochs": 3},
+      "value.optimizer.decay_updates: 0, expected more than warmup_updates 5 for the linear schedule; "
+      "value.optimizer.decay_updates=60 is the end of this run",
+    ),
+    (
+      {"optimizer.schedule": "cosine", "steps": 10, "learner.epochs": 3, "value.pretraining_steps": 2},
+      "optimizer.decay_updates: 0, expected more than warmup_updates 5 for the cosine schedule; "
+      "optimizer.decay_updates=48 is",
+    ),
   ],
 )
 def test_what_is_refused(changes, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import tiny_ppo, tiny_reward_model
-from posttrain_jax.assembly import judges, value_model
+from posttrain_jax.assembly import readers
 from posttrain_jax.assembly.model import Which, load_model
 from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
 from posttrain_jax.runs.workdir import read_json
@@ -111,7 +111,7 @@ def test_what_a_step_measures(whole):
     for name in (
       "prompts_drawn", "groups_trained", "tokens_generated", "tokens_trained", "generated_per_trained",
       "prefill_tokens", "recomputed_tokens", "decode_steps", "dispatches", "idle_share", "staleness_mean",
-      "staleness_max", "trained_nothing",
+      "staleness_max", "trained_nothing", "preemptions",
     )
   }  # fmt: skip
   record = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
@@ -137,11 +137,12 @@ def test_without_options_a_step_is_plain_ppo_whatever_each_models_layout(tmp_pat
   assert "ptx/loss" not in first and "nll/correct" not in first
 
 
-def test_answers_without_a_verdict_are_not_trained_on(tmp_path):
+def test_answers_without_a_verdict_are_not_trained_on(tmp_path, capsys):
   changes = {"rewards.functions.correct.function": "tests.pipelines.coin_reward:silent", "steps": 2}
   _, first, second = run(tmp_path / "run", **changes)
   assert first["reward/invalid"] == 32 and first["sampling/tokens_trained"] == 0
   assert second["updates"] == 0 and "loss" not in second and second["value/skipped_updates"] == 0
+  assert "answers end at 1 '<eos>'" in capsys.readouterr().err
 
 
 def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypatch):
@@ -167,8 +168,7 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
 
   loaded = []
   monkeypatch.setattr(ppo_parts, "place_reward_model", noted)
-  for module in (judges, value_model):
-    monkeypatch.setattr(module, "load_model", counted)
+  monkeypatch.setattr(readers, "load_model", counted)
   _, first = run(tmp_path / "run", **changes)
   assert loaded == [str(scorer)]  # once, for rewards and values
   digests = read_json(tmp_path / "run")["digests"]
@@ -183,7 +183,7 @@ def test_judged_by_a_reward_model_that_the_values_start_from(tmp_path, monkeypat
   [
     ({"learner.minibatches": 3}, "learner.minibatches: 3 does not divide rollout.groups = 16"),
     ({"learner.epochs": 0}, "learner.epochs: 0, expected at least 1"),
-    ({"learner.micro_batches": 2}, "do not divide"),
+    ({"learner.tokens_per_micro_batch": 2}, "learner.tokens_per_micro_batch: 2, expected 0"),
     ({"kl.coefficient": -0.1}, "kl.coefficient"),
     ({"gae.lam_critic": 1.5}, "gae.lam_critic: 1.5, expected 0 to 1"),
     ({"average.decay": 1.0}, "average.decay: 1.0"),

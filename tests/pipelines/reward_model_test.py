@@ -7,8 +7,9 @@ import pytest
 
 from configs import tiny_reward_model
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
-from posttrain_jax.assembly.judges import load_reward_model, place_reward_model
+from posttrain_jax.assembly.judges import place_reward_model
 from posttrain_jax.assembly.model import find_tokenizer, open_policy
+from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.pipelines import reward_model
@@ -60,7 +61,7 @@ def test_demonstrations_average_0_and_the_run_is_a_reward_model_by_its_path(unbr
   # The last evaluation was after the last update, and what it shifted is what was saved.
   assert np.mean(rewards) == pytest.approx(0, abs=1e-5) and np.std(rewards) > 1e-3
   assert np.std(rewards) == pytest.approx(records(unbroken)[-1]["eval/demonstrations/std"], rel=1e-4)
-  loaded, digests = load_reward_model(str(unbroken), find_tokenizer(str(unbroken)), "here")
+  loaded, digests = load_reader(str(unbroken), find_tokenizer(str(unbroken)), "here", scalar_head=True)
   model = place_reward_model(loaded, "here")
   np.testing.assert_allclose(model.score(rows), rewards, atol=1e-5)
   assert list(digests) == ["here"]

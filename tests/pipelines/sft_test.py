@@ -124,6 +124,9 @@ def test_what_is_no_reward_model_of_these_tokens_is_refused(unbroken, scorer, tm
   policy = open_policy(str(scorer))
   other = tokenizer.tiny_tokenizer(["a", "b"])
   try:
+    model = dataclasses.replace(policy.model, max_position_embeddings=6)
+    save_description(Policy(model, policy.tokenizer), scorer)
+    assert "eval.reward_model: prompts of up to " in (said := message(scorer)) and "context of 6" in said
     save_description(Policy(policy.model, other), scorer)
     assert "has another tokeniser than the policy, or none; expected the same" in message(scorer)
   finally:

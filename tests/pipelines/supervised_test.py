@@ -88,7 +88,9 @@ def test_a_warm_up_is_made_once_and_taken_with_the_same_bits(mesh, tmp_path, mon
     return params_sha256(params), rows, json.loads((tmp_path / name / "warmup" / "source.json").read_text())
 
   first, rows, source = made("a")
-  assert "taken_from" not in source and not capsys.readouterr().err.count("taken from")
+  said = capsys.readouterr().err
+  assert "taken_from" not in source and "taken from" not in said
+  assert "answers end at 1 '<eos>'" in said
   second, same, source = made("b")
   assert (second, same) == (first, rows) and len(rows) == 3
   assert source["taken_from"].startswith(str(tmp_path / "cache")) and source["made_in"] == str(

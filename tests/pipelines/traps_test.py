@@ -46,7 +46,7 @@ def first(model, per_update):
     make_objective(),
     make_optimizer_config(),
     mesh,
-    Division(per_update, micro_batches=1, rows_per_prompt=1),
+    Division(per_update, tokens_per_micro_batch=per_update * (TP - 1 + G * TC)),
     **settings,
   )
   return learner, jax.device_get(learner.state)

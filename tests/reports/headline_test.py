@@ -21,6 +21,21 @@ def test_headlines_are_one_table_a_held_out_set():
   assert [row.change for row in pairs.rows] == pytest.approx([0.4, 0.0, 4.0, -8.0])
 
 
+def test_a_set_that_only_a_reward_model_judges_is_headed_by_its_score():
+  scores = ((0.5, 0.4, 0.6), (0.9, 0.8, 1.0))
+  records = [
+    {"step": step, "eval/mine/avg@4": math.nan, "eval/mine/greedy": math.nan, "eval/mine/length": 9.0 + step}
+    | {f"eval/mine/reward{end}": value for end, value in zip(("", "_low", "_high"), each)}
+    for step, each in enumerate(scores)
+  ]
+  (table,) = headline.headlines(run_metrics.columns(records))
+  assert (table.name, table.steps, table.best) == ("mine", (0, 1), (1, 0.9))
+  assert [row.label for row in table.rows] == ["reward model's score", "answer length, tokens"]
+  assert table.rows[0].change == pytest.approx(0.4) and table.rows[0].after == pytest.approx((0.9, 0.8, 1.0))
+  both = run_metrics.columns([{**each, "eval/other/avg@4": 0.5} for each in records])
+  assert [table.rows[0].label for table in headline.headlines(both)] == ["reward model's score", "avg@4"]
+
+
 def test_best_validation_loss_is_the_lowest():
   (table,) = headline.headlines(run_metrics.columns(sft_run()))
   assert (table.best_is, table.best, table.steps) == ("Lowest", (4, 2.0), (2, 8))

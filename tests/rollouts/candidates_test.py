@@ -66,11 +66,11 @@ def test_rounds_are_kept_and_answers_that_are_cut_or_empty_have_no_verdict(tmp_p
   preemption.requested = False
   found, counts = sample_candidates(prompts, generate, judge, **options)
   assert calls == [[0, 1], [2]]
-  assert counts == {"truncated": 3, "empty": 3}
+  assert counts == {"truncated": 3, "empty": 3, "tokens_generated": 18}
   assert [each.prompt for each in found] == ["0+1=", "1+1=", "2+1="]
   assert found[0].row == {"answer": "2", "source": "mine"}
   np.testing.assert_array_equal([each.scores for each in found], [[1, 0, math.nan, math.nan]] * 3)
   (tmp_path / "000001.jsonl").unlink()
   again, counts = sample_candidates(prompts, generate, judge, **options)
-  assert calls == [[0, 1], [2], [2]] and counts == {"truncated": 3, "empty": 3}
+  assert calls == [[0, 1], [2], [2]] and counts == {"truncated": 3, "empty": 3, "tokens_generated": 18}
   assert [each.answers for each in again] == [["x", "y", "z", " "]] * 3

@@ -45,6 +45,7 @@ def test_what_was_generated_and_what_was_trained_on_are_two_things():
     "sampling/recomputed_tokens": 7,
     "sampling/decode_steps": 10,
     "sampling/dispatches": 3,
+    "sampling/preemptions": 0,
     "sampling/idle_share": 0.25,
     "sampling/informative_share": 3 / 4,
     "accuracy/mean": 5 / 8,

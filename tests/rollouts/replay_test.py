@@ -1,5 +1,6 @@
 """Tests that a replay trains on another run's rollouts, to the bit, without sampling."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from configs import tiny_dapo
 from posttrain_jax.pipelines import grpo
+from posttrain_jax.rollouts import group_arrays
 from posttrain_jax.runs.journal import read_metrics, reproducible
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import InputError
@@ -59,7 +61,7 @@ def digests(workdir):
 
 
 def stored(workdir):
-  return {path.name: path.read_bytes() for path in (workdir / "rollouts").glob("*.groups.jsonl.gz")}
+  return {path.name: path.read_bytes() for path in (workdir / "rollouts").glob("*.groups.safetensors.gz")}
 
 
 def test_the_run_is_worth_replaying(source):
@@ -104,7 +106,9 @@ def test_a_resume_with_other_rollouts_is_refused(source, tmp_path):
     grpo.train(small(replay=str(source), steps=0), str(tmp_path / "run"))
   with pytest.raises(InputError, match=r"config\.json: replay was .*other.*found \"\" now"):
     grpo.train(small(steps=0), str(tmp_path / "run"))
-  (other / "rollouts" / "step_000003.groups.jsonl.gz").write_bytes(stored(source)["step_000002.groups.jsonl.gz"])
+  (other / "rollouts" / "step_000003.groups.safetensors.gz").write_bytes(
+    stored(source)["step_000002.groups.safetensors.gz"]
+  )
   with pytest.raises(InputError, match=rf"config\.json: digests\.replay was \"{digest}\""):
     grpo.train(small(replay=str(other), steps=0), str(tmp_path / "run"))
 
@@ -136,7 +140,9 @@ def test_longer_prompts_than_the_learner_has_room_for(source, tmp_path):
   prompts = tmp_path / "prompts.jsonl"
   prompts.write_text('{"prompt": "1+2=", "answer": "3"}\n')
   message = refused(tmp_path, replay=str(source), **{"prompts.path": str(prompts)})
-  assert re.search(r"groups\.jsonl\.gz:\d+: found a prompt of \d tokens, expected at most 3, the longest in", message)
+  assert re.search(
+    r"groups\.safetensors\.gz, group \d+: found a prompt of \d tokens, expected at most 3, the longest in", message
+  )
 
 
 def test_no_run_no_groups_and_broken_ones(source, tmp_path):
@@ -144,19 +150,19 @@ def test_no_run_no_groups_and_broken_ones(source, tmp_path):
   assert "found no config.json" in refused(tmp_path, replay=str(tmp_path))
   run = tmp_path / "run"
   shutil.copytree(source, run)
-  first = run / "rollouts" / "step_000001.groups.jsonl.gz"
+  first = run / "rollouts" / "step_000001.groups.safetensors.gz"
   content = first.read_bytes()
-  text = gzip.decompress(content).decode()
-  for broken in (b"no gzip", content[:-20], gzip.compress(text.replace('"answers"', '"replies"', 1).encode())):
+  groups = group_arrays.unpack(gzip.decompress(content))
+  flipped = bytearray(content)
+  flipped[len(content) // 2] ^= 8
+  for broken in (b"no gzip", content[:-20], bytes(flipped), gzip.compress(b"no groups"), gzip.compress(b"")):
     first.write_bytes(broken)
-    assert "step_000001.groups.jsonl.gz:" in refused(tmp_path, replay=str(run))
-  more = gzip.compress((text * 2).encode())
-  first.write_bytes(more)
+    assert "step_000001.groups.safetensors.gz: cannot be read" in refused(tmp_path, replay=str(run))
+  first.write_bytes(gzip.compress(group_arrays.pack(groups * 2)))
   assert "found 32 groups, expected at most rollout.groups = 16" in refused(tmp_path, replay=str(run))
-  lines = [json.loads(line) for line in text.splitlines()]
-  lines[1]["answers"].pop()
-  first.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-  assert "gz:2: found 3 answers, expected rollout.group_size = 4" in refused(tmp_path, replay=str(run))
+  short = dataclasses.replace(groups[1], answers=groups[1].answers[:-1])
+  first.write_bytes(gzip.compress(group_arrays.pack([groups[0], short])))
+  assert "gz, group 2: found 3 answers, expected rollout.group_size = 4" in refused(tmp_path, replay=str(run))
   config = json.loads((run / "config.json").read_text())
   config["digests"]["tokenizer"] = "0" * 64
   (run / "config.json").write_text(json.dumps(config))
@@ -170,7 +176,7 @@ def test_no_run_no_groups_and_broken_ones(source, tmp_path):
 def test_a_step_without_any_group_is_replayed_as_one(source, tmp_path):
   run = tmp_path / "run"
   shutil.copytree(source, run)
-  (run / "rollouts" / "step_000001.groups.jsonl.gz").write_bytes(gzip.compress(b""))
+  (run / "rollouts" / "step_000001.groups.safetensors.gz").write_bytes(gzip.compress(group_arrays.pack([])))
   grpo.train(small(replay=str(run), steps=2), str(tmp_path / "replay"))
   _, first, second = read_metrics(tmp_path / "replay")
   assert first["sampling/groups_trained"] == first["updates"] == 0

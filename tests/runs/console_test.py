@@ -105,7 +105,7 @@ def test_a_bar_moves_within_a_step(capsys, now, monkeypatch):
 
 
 def test_a_metric_that_the_run_does_not_have_is_warned_of_once(capsys, now):
-  with Console("train", 9, {"eval/heldout/avg@8": "a", "los": "b", "entropy": "c"}) as shown:
+  with Console("train", 9, {"eval/heldout/avg@8": "a", "los": "b", "entropy": "c", "zzz": "d"}) as shown:
     found = []
     for step, metrics in (
       (0, {"eval/heldout/avg@4": 0.5}),  # before the first update
@@ -120,7 +120,7 @@ def test_a_metric_that_the_run_does_not_have_is_warned_of_once(capsys, now):
   assert found == [
     [],
     [],
-    [f"{start} los; the closest one is loss"],
+    [f"{start} los; the closest one is loss", f"{start} zzz"],  # nothing is like zzz
     [f"{start} eval/heldout/avg@8; the closest one is eval/heldout/avg@4"],
     [],
   ]

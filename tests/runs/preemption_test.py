@@ -39,6 +39,19 @@ def test_one_listener_after_another():
   signal.signal(signal.SIGINT, before)
 
 
+def test_a_listener_within_another_passes_the_request_on():
+  before = {each: signal.getsignal(each) for each in BOTH}
+  with Preemption() as outer:
+    with Preemption() as inner:
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert inner.requested and not outer.requested
+    assert outer.requested
+  with Preemption() as outer, Preemption():
+    pass
+  assert not outer.requested
+  assert {each: signal.getsignal(each) for each in BOTH} == before
+
+
 def run(program, **options):
   return subprocess.Popen(
     [sys.executable, "-c", "import os, signal\nfrom posttrain_jax.runs.preemption import Preemption\n" + program],

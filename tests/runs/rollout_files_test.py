@@ -3,7 +3,7 @@
 from posttrain_jax.runs import rollout_files
 from posttrain_jax.runs.rollout_files import GROUPS_SUFFIX, SAMPLES_SUFFIX
 
-OURS = ["step_000001.jsonl", "step_000002.jsonl", "step_000001.groups.jsonl.gz", "step_1000000.jsonl"]
+OURS = ["step_000001.jsonl", "step_000002.jsonl", "step_000001.groups.safetensors.gz", "step_1000000.jsonl"]
 STRAYS = ["step_abc.jsonl", "step_000001.jsonl.bak", "step_\u00b2.jsonl", "notes.txt", "step_.jsonl"]
 
 
@@ -24,7 +24,7 @@ def test_only_files_of_a_run_are_deleted(tmp_path):
   strays = rollout_files.cut_back(filled(tmp_path), 1)
   assert sorted(strays) == sorted([*STRAYS, "step_000003.jsonl"])
   kept = {path.name for path in tmp_path.iterdir()}
-  assert kept == {*STRAYS, "step_000003.jsonl.aside", "step_000001.jsonl", "step_000001.groups.jsonl.gz"}
+  assert kept == {*STRAYS, "step_000003.jsonl.aside", "step_000001.jsonl", "step_000001.groups.safetensors.gz"}
   (tmp_path / "step_000003.jsonl").mkdir()  # and once more
   rollout_files.cut_back(tmp_path, 1)
   assert (tmp_path / "step_000003.jsonl.aside-2").is_dir()

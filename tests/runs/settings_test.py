@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import ml_collections
 import pytest
 
-from posttrain_jax.runs.settings import as_config, at_least, convert, parse
+from posttrain_jax.runs.settings import as_config, at_least, convert, naming, parse
 from posttrain_jax.types import InputError
 
 
@@ -66,7 +66,7 @@ def test_optional_fields():
     ({"share": "half"}, "section.share: 'half', expected float"),
     ({"inner": {"lvel": "token"}}, "section.inner.lvel: unknown, the closest is level"),
     ({"inner": {"high": "much"}}, "section.inner.high: 'much', expected float"),
-    ({"inner": {"high": -1}}, "inner.high: -1.0, expected more than 0"),
+    ({"inner": {"high": -1}}, "section.inner.high: -1.0, expected more than 0"),
     ({"inner": 3}, "section.inner: 3, expected a group of fields (Inner)"),
     ({"scaling": {"level": 1}}, "section.scaling.level: 1, expected str"),
   ],
@@ -75,6 +75,24 @@ def test_what_does_not_fit_is_one_line(values, message):
   with pytest.raises(InputError) as error:
     made(**({"count": 1} | values))
   assert str(error.value) == message
+
+
+def test_a_nested_record_names_its_fields_in_full():
+  with pytest.raises(InputError, match=r"^section\.inner\.high: 0\.0, expected more than 0"):
+    made(count=1, inner={"high": 0.0})
+  with pytest.raises(InputError, match=r"^inner\.high: 0\.0, expected"):
+    parse(Record, {"count": 1, "inner": {"high": 0.0}})
+  record = made(count=1)
+  for said, expected in (
+    ("inner.level: 3", "warmup.inner.level: 3"),
+    ("count 3 does not divide", "warmup.count 3 does not divide"),
+    ("inner.jsonl:3: no JSON", "inner.jsonl:3: no JSON"),
+    ("/rows.jsonl:3: no JSON", "/rows.jsonl:3: no JSON"),
+    ("mesh: 3", "mesh: 3"),
+  ):
+    with pytest.raises(InputError) as error, naming("warmup", record):
+      raise InputError(said)
+    assert str(error.value) == expected
 
 
 def test_a_field_without_a_default_has_to_be_there():

@@ -82,6 +82,30 @@ def test_length_mesh_and_what_only_looks_may_differ(tmp_path):
   assert workdir.read_config(tmp_path).steps == 20
 
 
+def test_one_place_may_be_written_in_several_ways(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+
+  def again(path, text="~/rows.jsonl"):
+    with Workdir.open(tmp_path / "run", {**make_config(), "data": {"path": path, "text": text}}) as opened:
+      return opened.resumed
+
+  assert not again("~/rows.jsonl")
+  for path in (str(tmp_path / "home" / "rows.jsonl"), "home/rows.jsonl", "./home//rows.jsonl"):
+    assert again(path)
+  for changed in (("rows.jsonl",), ("",), ("~/rows.jsonl", str(tmp_path / "home" / "rows.jsonl"))):
+    with pytest.raises(InputError, match=r"data\.(path|text) was .* when the run started, found"):
+      again(*changed)
+
+
+def test_the_end_of_a_decay_that_was_not_set_is_explained(tmp_path):
+  first, longer = ({**make_config(), "optimizer": {"decay_updates": end}} for end in (4, 8))
+  Workdir.open(tmp_path, first).close()
+  message = r"decay_updates was 4 .* found 8 now \(0 stands .* --config\.optimizer\.decay_updates=4 keeps the rate's"
+  with pytest.raises(InputError, match=message):
+    Workdir.open(tmp_path, longer)
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.pages import Pages
 from posttrain_jax.sampling.places import Places
 from posttrain_jax.sampling.requests import Request
 from posttrain_jax.types import Answer, FinishReason, Prompt
@@ -22,8 +23,13 @@ def answer(count, reason):
   return Answer(np.arange(count, dtype=np.int32), zeros, zeros, np.zeros(count, np.int32), reason)
 
 
+def new_places(*, slots, rows):
+  pages = Pages(per_shard=100, shards=1, page=4)
+  return Places(slots=slots, slots_per_shard=8, rows=rows, shards=1, share=2, pages=pages, steps=2, cap=9)
+
+
 def new_ledger(*, slots=4, prefill_width=2):
-  places = Places(slots=slots, slots_per_shard=8, rows=8, shards=1, share=2)
+  places = new_places(slots=slots, rows=8)
   return Ledger(prefill_width, places), places
 
 
@@ -121,8 +127,26 @@ def test_a_group_cannot_be_here_twice():
   assert [request.group for request in ledger.queue] == [(3, 0), (3, 1)]
 
 
+def test_a_request_that_loses_its_place_goes_on_before_all_others():
+  """Its prompt, which had left the pool with the group's last request, is prefilled once more."""
+  ledger, places = new_ledger(slots=2)
+  ledger.add(prompt(0), [None] * 2)
+  ledger.add(prompt(1), [None])
+  begin(ledger, places)
+  ledger.running[1].tokens.append(np.arange(3, dtype=np.int32))
+  for slot in (0, 1):  # the first has no tokens yet
+    ledger.preempt(slot)
+  assert (ledger.waiting, ledger.unfinished, places.free) == (3, 3, 2)
+  assert [request.sample for request in ledger.interrupted] == [1]
+  assert [(request.prompt.index, request.sample) for request in ledger.queue] == [(0, 0), (1, 0)]
+  assert begin(ledger, places) == ([(0, 0)], [(0, 1, 0), (0, 0, 1)])
+  for slot in (0, 1):
+    groups = ledger.end(slot, FinishReason.LENGTH)
+  assert [len(each.tokens) for each in groups[0].answers] == [0, 3]
+
+
 def test_no_place_leaves_requests_waiting():
-  places = Places(slots=4, slots_per_shard=8, rows=1, shards=1, share=2)
+  places = new_places(slots=4, rows=1)
   ledger = Ledger(2, places)
   ledger.add(prompt(0), [None])
   ledger.add(prompt(1), [None])

@@ -1,4 +1,4 @@
-"""Tests each program by itself, on a cache of eight slots."""
+"""Tests each program by itself, with eight slots."""
 
 import dataclasses
 import functools
@@ -10,10 +10,13 @@ from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.sampling import programs
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.state import empty_cache, empty_slots
+from tests.models.own_pages import own_pages, page_list
 from tests.sampling.small_engine import CONFIG, MAX_NEW, MAX_PROMPT, params
 
 SMALL = dataclasses.replace(CONFIG, num_layers=1, stacked=False)
-SLOTS, ROWS, WIDTH, SHARE, STEPS = 8, 2, 3, 8, 6
+SLOTS, WIDTH, STEPS, PAGE = 8, 3, 6, 4
+OF_ANSWER = OF_PROMPT = 3  # pages
+PROMPT_PAGES, PAGES = (24, 25), 27  # the pages of slot s are 3 s to 3 s + 2
 PROMPT = np.array([9, 4, 60, 1, 33], np.int32)
 STOPS = tuple(range(0, 68, 6))
 GRAPH = abstract_transformer(SMALL)[0]
@@ -21,9 +24,7 @@ GRAPH = abstract_transformer(SMALL)[0]
 _prefill = jax.jit(functools.partial(programs.prefill, GRAPH))
 _recompute = jax.jit(functools.partial(programs.recompute, GRAPH))
 _fill = jax.jit(programs.fill)
-_decode = jax.jit(
-  functools.partial(programs.decode, GRAPH, steps=STEPS, sampling=SamplingConfig(stop_ids=STOPS), share=SHARE)
-)
+_decode = jax.jit(functools.partial(programs.decode, GRAPH, steps=STEPS, sampling=SamplingConfig(stop_ids=STOPS)))
 
 
 @functools.cache
@@ -35,14 +36,12 @@ def prefilled(rows):
   """Fills a pool: PROMPT's keys and values at rows[0], those of other prompts at rows[1] and rows[2]."""
   tokens = np.random.default_rng(0).integers(0, 68, (WIDTH, MAX_PROMPT)).astype(np.int32)
   tokens[0, : len(PROMPT)] = PROMPT
-  pool = empty_cache(SMALL, WIDTH, MAX_PROMPT)
+  pool = empty_cache(SMALL, WIDTH * OF_PROMPT, PAGE)
   return jax.device_get(_prefill(weights(), pool, tokens, np.array(rows, np.int32)))
 
 
 def filled(requests, indices):
-  """Returns (prefixes, slots) after requests (prompt, sample, attempt) began to answer PROMPT.
-
-  PROMPT is in row 1 of the prefixes.
+  """Returns (cache, slots) after requests (prompt, sample, attempt) began to answer PROMPT.
 
   Programs have one shape: there are eight requests always, which the last ones fill up; their slots are out of range.
   """
@@ -55,45 +54,59 @@ def filled(requests, indices):
     token=same(PROMPT[-1]),
     position=same(len(PROMPT) - 1),
     drawn=same(0),
-    lane=(SHARE + np.arange(SLOTS)).astype(np.int32),
     limit=same(MAX_NEW),
     active=np.ones(SLOTS, bool),
   )
-  into, sources = np.array([1, ROWS], np.int32), np.array([2, 0], np.int32)  # the second is out of range
-  prefixes, pool = empty_cache(SMALL, ROWS, MAX_PROMPT), prefilled([2, 0, 1])
-  return jax.device_get(_fill(prefixes, empty_slots(SLOTS), pool, into, sources, indices, new, np.uint32(0), requests))
+  into, sources = np.array([*PROMPT_PAGES, PAGES], np.int32), np.array([6, 7, 0], np.int32)  # the last is out of range
+  cache, pool = empty_cache(SMALL, PAGES, PAGE), prefilled([2, 0, 1])
+  return jax.device_get(_fill(cache, empty_slots(SLOTS), pool, into, sources, indices, new, np.uint32(0), requests))
 
 
-def decoded(prefixes, slots):
+def reads():
+  """Lists three pages of each slot, and the prompt that they all read."""
+  own = own_pages(SLOTS, OF_ANSWER)
+  return dataclasses.replace(
+    own,
+    prompts=page_list([(0, list(PROMPT_PAGES))]),
+    prompt_lengths=np.array([len(PROMPT) - 1], np.int32),
+    readers=np.arange(SLOTS, dtype=np.int32),
+    lanes=np.arange(SLOTS, dtype=np.int32),
+  )
+
+
+def decoded(cache, slots):
   """Runs one dispatch and returns (cache, slots, what was drawn)."""
-  return jax.device_get(_decode(weights(), empty_cache(SMALL, SLOTS, MAX_NEW), slots, prefixes))
+  cache, slots, drawn, active = jax.device_get(_decode(weights(), cache, slots, reads()))
+  np.testing.assert_array_equal(active, slots.active)
+  return cache, slots, drawn
 
 
 @functools.cache
 def eight_samples():
-  """Returns prefixes, slots before a dispatch, and its results.
+  """Returns cache and slots before a dispatch, and its results.
 
   There are eight samples in the order of the slots.
   """
-  prefixes, slots = filled([(7, sample, 0) for sample in range(SLOTS)], range(SLOTS))
-  return prefixes, slots, decoded(prefixes, slots)
+  cache, slots = filled([(7, sample, 0) for sample in range(SLOTS)], range(SLOTS))
+  return cache, slots, decoded(cache, slots)
 
 
 def test_prefill_writes_the_rows_that_it_is_told_and_drops_those_out_of_range():
   pool, others = prefilled([2, 0, WIDTH]), prefilled([0, WIDTH, WIDTH])
   for leaf, other in zip(jax.tree.leaves(pool), jax.tree.leaves(others)):
-    assert np.all(np.abs(leaf[[0, 2]]).sum((1, 3)) > 0)
-    assert not leaf[1].any() and not other[1:].any()
-    np.testing.assert_array_equal(leaf[2], other[0])  # the same bits in another row
+    rows, other = (x.reshape(WIDTH, OF_PROMPT, *x.shape[1:]) for x in (leaf, other))
+    assert np.all(np.abs(rows[[0, 2]]).sum((2, 4)) > 0)
+    assert not rows[1].any() and not other[1:].any()
+    np.testing.assert_array_equal(rows[2], other[0])  # the same bits in another row
 
 
 def test_fill_copies_prompts_and_sets_slots():
-  prefixes, slots = filled([(7, 0, 0)], [5])
-  for leaf, source in zip(jax.tree.leaves(prefixes), jax.tree.leaves(prefilled([2, 0, 1]))):
-    np.testing.assert_array_equal(leaf[1], source[2])
-    assert not leaf[0].any()
+  cache, slots = filled([(7, 0, 0)], [5])
+  for leaf, source in zip(jax.tree.leaves(cache), jax.tree.leaves(prefilled([2, 0, 1]))):
+    np.testing.assert_array_equal(leaf[list(PROMPT_PAGES)], source[6:8])
+    assert not leaf[: PROMPT_PAGES[0]].any() and not leaf[PAGES - 1].any()
   np.testing.assert_array_equal(slots.active, np.arange(SLOTS) == 5)
-  assert (slots.token[5], slots.position[5], slots.lane[5], slots.limit[5]) == (33, 4, SHARE, MAX_NEW)
+  assert (slots.token[5], slots.position[5], slots.limit[5]) == (33, 4, MAX_NEW)
 
 
 def test_a_requests_key_depends_on_prompt_sample_and_attempt_and_not_on_its_slot():
@@ -130,18 +143,20 @@ def test_recompute_makes_the_keys_and_values_that_decoding_left():
   sequence = np.concatenate([PROMPT, drawn.tokens[:, slot]])
   tokens = np.zeros((WIDTH, 16), np.int32)
   tokens[1, : len(sequence) - 1] = sequence[:-1]  # the newest token is not in the cache
-  starts, indices = np.array([0, len(PROMPT) - 1, 0], np.int32), np.array([SLOTS, slot, SLOTS], np.int32)
-  again = jax.device_get(_recompute(weights(), empty_cache(SMALL, SLOTS, MAX_NEW), tokens, starts, indices))
+  starts, pages = np.array([0, len(PROMPT) - 1, 0], np.int32), np.full((WIDTH, OF_ANSWER), PAGES, np.int32)
+  pages[1, :2] = own = [3 * slot, 3 * slot + 1]  # six tokens
+  again = jax.device_get(_recompute(weights(), empty_cache(SMALL, PAGES, PAGE), tokens, starts, pages))
   for left, made in zip(jax.tree.leaves(cache), jax.tree.leaves(again)):
-    np.testing.assert_allclose(left[slot, :, :STEPS], made[slot, :, :STEPS], atol=1e-5)
-    assert np.all(np.abs(made[slot, :, :STEPS]).sum((0, 2)) > 0)
-    assert not made[np.arange(SLOTS) != slot].any()
+    first, second = (np.concatenate(list(x[own]), axis=1)[:, :STEPS] for x in (left, made))
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert np.all(np.abs(second).sum((0, 2)) > 0)
+    assert not np.delete(made, own, axis=0).any()
 
 
 def test_the_cap_ends_answers_and_the_loop():
-  prefixes, slots, (_, _, whole) = eight_samples()
+  cache, slots, (_, _, whole) = eight_samples()
   cap = dataclasses.replace(slots, limit=np.array([1, 2, 3, 4] * 2, np.int32))
-  _, after, drawn = decoded(prefixes, cap)
+  _, after, drawn = decoded(cache, cap)
   counts = np.minimum(whole.active.sum(0), cap.limit)
   np.testing.assert_array_equal(drawn.active.sum(0), counts)
   assert drawn.steps == counts.max() < STEPS and not after.active.any()
@@ -151,6 +166,17 @@ def test_the_cap_ends_answers_and_the_loop():
 
 
 def test_empty_slots_run_no_step():
-  cache, _, drawn = decoded(empty_cache(SMALL, ROWS, MAX_PROMPT), empty_slots(SLOTS))
+  cache, _, drawn = decoded(empty_cache(SMALL, PAGES, PAGE), empty_slots(SLOTS))
   assert drawn.steps == 0 and not drawn.active.any()
   assert not any(leaf.any() for leaf in jax.tree.leaves(cache))
+
+
+def test_pages_are_read_and_written_back_as_they_were():
+  cache, _, _ = eight_samples()
+  taken = jax.device_get(jax.jit(programs.take)(cache, np.array([24, 25, PAGES], np.int32)))
+  again = jax.device_get(
+    jax.jit(programs.put)(empty_cache(SMALL, PAGES, PAGE), np.array([3, PAGES, 1], np.int32), taken)
+  )
+  for leaf, source in zip(jax.tree.leaves(again), jax.tree.leaves(cache)):
+    np.testing.assert_array_equal(leaf[3], source[24])
+    assert not leaf[[0, 2, *range(4, PAGES)]].any()

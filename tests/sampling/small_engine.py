@@ -10,7 +10,7 @@ from flax import nnx
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.parallel.reshard import unstack_layers
-from posttrain_jax.sampling import device
+from posttrain_jax.sampling import device, sizes
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
@@ -20,6 +20,7 @@ CONFIG = TransformerConfig(
   vocab_size=68, num_layers=2, embed_dim=32, mlp_dim=48, num_heads=4, num_kv_heads=2, head_dim=8, qkv_bias=True
 )
 MAX_PROMPT, MAX_NEW = 12, 10
+PAGE = 4  # tokens
 STOPS = (5, 17, 18, 40, 66)
 
 
@@ -34,7 +35,8 @@ def params(config=CONFIG) -> nnx.State:
 def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, **settings) -> Engine:
   """Makes a separate engine with its parameters loaded.
 
-  Buckets start at 3 tokens, so small prompts fill three of them: 3, 6 and 12.
+  Buckets start at 3 tokens, so small prompts fill three of them: 3, 6 and 12. Pages have 4 tokens, so prompts and
+  answers take one to three.
   """
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
@@ -46,7 +48,7 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
     prefill_width=3,
     share=3,
   )
-  with mock.patch.object(device, "SHORTEST_BUCKET", 3):
+  with mock.patch.object(sizes, "SHORTEST_BUCKET", 3), mock.patch.object(device, "PAGE", PAGE):
     engine = Engine(config, sampling, **(defaults | settings))
   engine.load(params(config), version=3)
   return engine

@@ -8,7 +8,7 @@ from tests.sampling.small_engine import CONFIG
 
 
 def test_an_empty_cache_has_keys_and_values_of_each_layer_in_compute_dtype():
-  cache = empty_cache(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), rows=5, length=7)
+  cache = empty_cache(dataclasses.replace(CONFIG, compute_dtype="bfloat16"), pages=5, page=7)
   assert [len(layer) for layer in cache] == [2] * CONFIG.num_layers
   for leaf in jax.tree.leaves(cache):
     assert leaf.shape == (5, CONFIG.num_kv_heads, 7, CONFIG.head_dim)
@@ -19,7 +19,7 @@ def test_empty_slots_draw_nothing():
   slots = empty_slots(3)
   assert slots.active.dtype == bool and not slots.active.any()
   assert slots.key.shape == (3, 2) and slots.key.dtype == np.uint32
-  assert {x.shape for x in (slots.token, slots.position, slots.drawn, slots.lane, slots.limit)} == {(3,)}
+  assert {x.shape for x in (slots.token, slots.position, slots.drawn, slots.limit)} == {(3,)}
 
 
 def test_records_cross_jit_as_what_they_are():

@@ -1,6 +1,7 @@
 """Builds the programs that GRPO and PPO share: updates, scoring, rollouts and the hand-over."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -10,14 +11,15 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
-from posttrain_jax.learner.policy_batch import PolicyBatch
+from posttrain_jax.learner.policy_batch import PolicyBatch, pack_policy
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
+from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.types import Prompt
 
@@ -39,44 +41,53 @@ def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> Po
   return dataclasses.replace(batch, advantages=advantages)
 
 
-def forward_flops(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int) -> int:
-  """Returns the FLOPs of a forward pass over `prompts` groups of the greatest length."""
-  return flops.groups(
+def forward_pass(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int, parts: int = 1) -> Pass:
+  """Counts a forward pass over `prompts` groups of the greatest length.
+
+  Args:
+    rollout: the config's section.
+    model: the transformer.
+    prompts: number of groups.
+    parts: micro-batches in which they run.
+  """
+  return group_pass(
     model,
     prompts=prompts,
-    answers=rollout.group_size,
     prompt_length=rollout.max_prompt_length,
+    answers=rollout.group_size,
     answer_length=rollout.max_new_tokens,
+    parts=parts,
   )
 
 
-def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: int) -> dict[str, Program]:
+def updates(learner: PolicyLearner, batch: PolicyBatch, *, count: int, forward: Pass) -> dict[str, Program]:
   """Returns the programs of a step's policy updates, of which the first is on-policy.
 
   Args:
     learner: with an abstract state.
     batch: of one update.
     count: updates in a step.
-    forward: FLOPs of a forward pass over the batch.
+    forward: a forward pass over the batch.
   """
   programs = {}
   for name, on_policy, calls in (("update_on_policy", True, 1), ("update_off_policy", False, count - 1)):
     if calls:
       given = batch if on_policy else dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
-      (part,) = learner.scorer.split(given)
+      ((part, packing),) = learner.scorer.split(given)
+      update = pack_policy(part, packing)
       programs[name] = Program(
         learner.update[on_policy],
-        (learner.state, shapes(learner.with_text(part, 0))),
+        (learner.state, shapes(learner.with_text(update, 0))),
         learner.mesh,
         calls=calls,
-        flops=3 * forward,  # the backward pass costs two forward passes
+        work=as_update(forward),
         takes=("policy", "optimizer"),
       )
   return programs
 
 
 def scoring(
-  scorer: Scorer, params: nnx.State, batch: PolicyBatch, mesh: Mesh, *, calls: int, forward: int, of: str
+  scorer: Scorer, params: nnx.State, batch: PolicyBatch, mesh: Mesh, *, calls: int, forward: Pass, of: str
 ) -> Program:
   """Returns the program of a scorer.
 
@@ -86,11 +97,17 @@ def scoring(
     batch: of one update.
     mesh: mesh under which the scorer runs.
     calls: calls in a step.
-    forward: FLOPs of a forward pass over the batch.
+    forward: a forward pass over the batch.
     of: name of the parameters among the run's arrays.
   """
-  (part,) = scorer.split(batch)
-  return Program(scorer.program, (params, shapes(part)), mesh, calls=calls, flops=forward, takes=(of,))
+  ((_, packing),) = scorer.split(batch)
+  return Program(scorer.program, (params, shapes(packing.forward())), mesh, calls=calls, work=forward, takes=(of,))
+
+
+def micro_batches_at_most(scorer: Scorer, batch: PolicyBatch) -> int:
+  """Returns the micro-batches of an update whose answers all reach the cap."""
+  ((_, packing),) = scorer.split(batch)
+  return packing.sizes.micro_batches
 
 
 def sampling(
@@ -123,25 +140,33 @@ def sampling(
     "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
   }
   drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch
-  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2  # tokens before each, on average
-  cost = {
-    "prefill": flops.forward(model, tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
-    "decode": flops.forward(model, tokens=drawn, pairs=drawn * seen, logits=drawn),
+  # Tokens before each, on average. A prompt's are read once for all answers of its group.
+  live = slots * (rollout.max_new_tokens // 2) + math.ceil(slots / rollout.group_size) * rollout.max_prompt_length
+  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
+  resumed = rollout.max_prompt_length + rollout.max_new_tokens
+  sample = functools.partial(Pass, model, PassKind.SAMPLE)
+  cache, _, pool, *_ = found["fill"][1]
+  work = {
+    "prefill": sample(tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
+    "fill": Copy(2 * bytes_per_device(pool)),
+    "recompute": sample(tokens=width * resumed, pairs=width * flops.causal(resumed), logits=0),
+    "decode": sample(
+      tokens=drawn, pairs=drawn * seen, logits=drawn, parts=rollout.steps_per_dispatch, cache_tokens=live
+    ),
   }
   takes = {
     "prefill": (holder, "pool"),
-    "fill": ("prefixes", "pool"),
+    "fill": ("caches", "pool"),
     "recompute": (holder, "caches"),
-    "decode": (holder, "caches", "prefixes"),
+    "decode": (holder, "caches"),
   }
   programs = {}
   for name, count in calls.items():
     if count:
       function, arguments = found[name]
-      programs[name] = Program(
-        function, arguments, mesh, calls=count, flops=cost.get(name, 0), takes=takes[name], frees=()
-      )
+      programs[name] = Program(function, arguments, mesh, calls=count, work=work[name], takes=takes[name], frees=())
   if copies:
-    programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, flops=0, takes=("policy",))
-  (prefixes, _, pool, *_), (_, cache, *_) = found["fill"][1], found["decode"][1]
-  return RunPrograms(programs, {holder: params, "caches": cache, "prefixes": prefixes, "pool": pool})
+    gathered = bytes_per_device(params)
+    moving = Copy(bytes_per_device(trained) + gathered, gathered=gathered)
+    programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, work=moving, takes=("policy",))
+  return RunPrograms(programs, {holder: params, "caches": cache, "pool": pool})

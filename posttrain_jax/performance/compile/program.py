@@ -1,11 +1,15 @@
 """Describes one program as the compiler needs it: a jitted function and abstract arguments."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+
+from posttrain_jax.performance.counts import Copy, Pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Program:
     arguments: of a call; the large arrays are abstract.
     mesh: mesh under which it is called.
     calls: number of calls in a step that drops no groups and whose answers all have the greatest length.
-    flops: FLOPs of a call (`models.flops`).
+    work: what a call has to compute, read and send.
     takes: names of the run's arrays among the arguments.
     frees: names of the run's arrays that the run frees before the call. All arrays in neither list stay on the devices
       during the call, in addition to the program's own memory.
@@ -27,9 +31,9 @@ class Program:
   arguments: tuple
   mesh: Mesh
   calls: int
-  flops: int
+  work: Pass | Copy
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches", "prefixes", "pool")
+  frees: tuple[str, ...] = ("caches", "pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +43,7 @@ class RunPrograms:
   Attributes:
     programs: name → program.
     arrays: name → pytree of jax.ShapeDtypeStruct: each model's parameters, the optimiser states, and the KV caches of
-      the answers ("caches"), of the prompts whose answers are in the slots ("prefixes"), and of prompts whose answers
-      wait for slots ("pool").
+      running answers with their prompts ("caches"), and of prompts whose answers wait for slots ("pool").
   """
 
   programs: Mapping[str, Program]
@@ -50,3 +53,10 @@ class RunPrograms:
 def shapes(batch: Any) -> Any:
   """Replaces each array of a pytree by its jax.ShapeDtypeStruct."""
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+
+
+def bytes_per_device(arrays: Any) -> int:
+  """Counts the bytes of sharded abstract arrays on each device that holds a shard."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays)
+  )

@@ -1,9 +1,10 @@
-"""Lists the programs that a run of GRPO, PPO or DPO executes, with abstract arguments.
+"""Lists the programs that a run of a method executes, with abstract arguments.
 
+The methods are GRPO and its kin, PPO, DPO, SFT and reward models.
 The programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
 these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
 its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
-`policy_programs` has the parts that GRPO and PPO share.
+`policy_programs` has the parts that GRPO and PPO share, `offline_programs` those of SFT and reward models.
 """
 
 import dataclasses
@@ -34,35 +35,52 @@ from posttrain_jax.models.buckets import bucket, rows_per_batch
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.performance.compile.policy_programs import forward_flops, sampling, scoring, updates, widest_batch
-from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
+from posttrain_jax.performance.compile.offline_programs import MANY_ROWS, of_reward_model, of_supervised
+from posttrain_jax.performance.compile.policy_programs import (
+  forward_pass,
+  micro_batches_at_most,
+  sampling,
+  scoring,
+  updates,
+  widest_batch,
+)
+from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
+from posttrain_jax.pipelines.reward_model import RewardModelSettings
+from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.rewards.model_reward import ModelReward, score_rows
 from posttrain_jax.rollouts.dynamic_sampling import Admission
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
+Settings = GRPOSettings | PPOSettings | DPOSettings | SFTSettings | RewardModelSettings
 
-def parse_method(config: ml_collections.ConfigDict) -> GRPOSettings | PPOSettings | DPOSettings:
-  """Parses the config of GRPO and its kin, PPO or DPO, which its fields tell.
+
+def parse_method(config: ml_collections.ConfigDict) -> Settings:
+  """Parses the config of a method that is compiled, which its fields tell.
 
   Raises:
     InputError: if it is a config of another method.
   """
+  if "demonstrations" in config and "rewards" in config:
+    return parse(SFTSettings, config)
+  if "preferences" in config and "margins" in config:
+    return parse(RewardModelSettings, config)
   if "online" in config or "objective" not in config or not ("preferences" in config or "rollout" in config):
-    raise InputError("compile: the config is none of GRPO and its kin, PPO or DPO on given pairs; expected one of them")
+    raise InputError(
+      "compile: the config is none of GRPO and its kin, PPO, DPO on given pairs, SFT or a reward model; expected one"
+    )
   if "preferences" in config:
     return parse(DPOSettings, config)
   return parse(PPOSettings if "value" in config else GRPOSettings, config)
 
 
-def programs_of_run(
-  settings: GRPOSettings | PPOSettings | DPOSettings, policy: Policy, devices: Sequence[jax.Device]
-) -> RunPrograms:
+def programs_of_run(settings: Settings, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
   """Returns the programs of a run.
 
   Args:
@@ -75,6 +93,10 @@ def programs_of_run(
   """
   mesh = make_mesh(settings.mesh, devices)
   match settings:
+    case SFTSettings():
+      return of_supervised(settings, policy, mesh)
+    case RewardModelSettings():
+      return of_reward_model(settings, policy, mesh)
     case DPOSettings():
       return _of_dpo(settings, policy, mesh)
     case PPOSettings():
@@ -85,7 +107,6 @@ def programs_of_run(
 
 def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   objective, division = settings.objective, settings.division
-  division.check(mesh)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   count = settings.learner.updates_per_step
   learner = PolicyLearner(
@@ -93,7 +114,8 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   )
   params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
-  forward = forward_flops(settings.rollout, policy.model, prompts=prompts)
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  forward = forward_pass(settings.rollout, policy.model, prompts=prompts, parts=micro_batches)
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
   # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
   # update is on-policy and computes them itself.
@@ -117,8 +139,6 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   objective, division = settings.objective, settings.division
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
-  for each in (mesh, reference_mesh, value_mesh):
-    division.check(each)
   scalar = dataclasses.replace(policy.model, scalar_head=True)  # value and reward model: of the policy's size
   _, scalar_params = abstract_transformer(scalar)
   learner = PolicyLearner(
@@ -128,7 +148,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     mesh,
     division,
     seed=0,
-    text=_text(settings),
+    text=_text(settings, mesh),
     max_skipped_updates=1,
     abstract=True,
   )
@@ -157,7 +177,10 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
-  forward, value_forward = (forward_flops(settings.rollout, model, prompts=prompts) for model in (policy.model, scalar))
+  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  forward, value_forward = (
+    forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
+  )
   parts, count = settings.learner.minibatches, settings.learner.epochs * settings.learner.minibatches
   programs = {
     "old_logprobs": scoring(learner.scorer, params, batch, mesh, calls=parts, forward=forward, of="policy"),
@@ -169,10 +192,10 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     ),
     "value_update": Program(
       value.update,
-      (value.state, shapes(value.split(value_batch))),
+      (value.state, shapes(value.packed(value_batch))),
       value_mesh,
       count,
-      3 * value_forward,
+      as_update(value_forward),
       ("value", "value_optimizer"),
     ),
   }
@@ -182,7 +205,9 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   if settings.average.decay:
     arrays["average"] = params
     average = make_average(settings.average.decay, learner.shardings.params)
-    programs["average"] = Program(average, (params, params), mesh, 1, 0, ("policy", "average"))
+    programs["average"] = Program(
+      average, (params, params), mesh, 1, Copy(3 * bytes_per_device(params)), ("policy", "average")
+    )
   if settings.reward_model:
     reward = ModelReward(scalar, scalar_params, mesh=reward_mesh, abstract=True)
     arrays["reward"] = reward.params
@@ -195,7 +220,7 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   section, size = settings.preferences, settings.batch_size
   check_batch_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   objective = settings.objective
-  settings = offline.with_length(settings, size)  # a decaying rate needs an end, but no program depends on it
+  settings = offline.with_length(settings, MANY_ROWS)
   learner = pair_learner(
     policy,
     objective,
@@ -215,28 +240,36 @@ def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
     pairs, batch_size=size, seed=0, prompt_length=prompt_length, answer_length=answer_length
   ).batch(0)
   answers = comparisons.answers.shape[1]
-  forward = flops.groups(
-    policy.model, prompts=size, answers=answers, prompt_length=prompt_length, answer_length=answer_length
+  forward = group_pass(
+    policy.model,
+    prompts=size,
+    prompt_length=prompt_length,
+    answers=answers,
+    answer_length=answer_length,
+    parts=settings.micro_batches,
   )
   params = learner.state.params
   batch = learner.split(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
   reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
   programs = {
-    "update": Program(learner.update, (learner.state, shapes(batch)), mesh, 1, 3 * forward, ("policy", "optimizer")),
+    "update": Program(
+      learner.update, (learner.state, shapes(batch)), mesh, 1, as_update(forward), ("policy", "optimizer")
+    ),
     # Called before the first step, with the parameters that training starts from.
     "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
   }
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
-def _text(settings: PPOSettings) -> Text | None:
+def _text(settings: PPOSettings, mesh: Mesh) -> Text | None:
   """Returns PPO-ptx's text with full rows; None if its coefficient is 0."""
   if not settings.ptx.coefficient:
     return None
   draws = np.zeros((settings.ptx.rows,), np.int32)
   tokens = np.zeros((settings.ptx.rows, settings.ptx.demonstrations.row_length), np.int32)
   batch = SupervisedBatch(tokens, tokens > 0, tokens, tokens, tokens.astype(np.float32), draws)
-  return Text(settings.ptx.coefficient, lambda version: batch)
+  parts = settings.ptx.micro_batches(batch_shards(mesh), settings.division.tokens_per_micro_batch)
+  return Text(settings.ptx.coefficient, lambda version: batch, parts)
 
 
 def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
@@ -247,5 +280,5 @@ def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
   rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))
   given = [jax.ShapeDtypeStruct(shape, np.int32, sharding=reward.row_sharding) for shape in ((rows, width), (rows,))]
   calls = math.ceil(rollout.groups * rollout.group_size / rows)
-  forward = flops.forward(reward.config, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
+  forward = Pass(reward.config, PassKind.FORWARD, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
   return Program(score_rows, (reward.config, reward.params, *given), reward.mesh, calls, forward, ("reward",))

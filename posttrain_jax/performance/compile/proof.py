@@ -6,7 +6,6 @@ first.
 """
 
 import dataclasses
-import math
 import pathlib
 import re
 import time
@@ -24,8 +23,10 @@ from posttrain_jax.data.tokenizer import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.performance.compile import compiled, topology
-from posttrain_jax.performance.compile.program import Program
+from posttrain_jax.performance.compile.at_best import program_at_best, step_at_best
+from posttrain_jax.performance.compile.program import Program, bytes_per_device
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method, programs_of_run
+from posttrain_jax.performance.timing import rounded
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -75,15 +76,16 @@ def prove(
     "mesh": dict(next(iter(run.programs.values())).mesh.shape),
     "parameters": policy.model.num_params,
     "hbm_gib": memory,
-    "arrays_gib": {name: _rounded(size) for name, size in held.items()},
+    "arrays_gib": {name: rounded(size) for name, size in held.items()},
     "programs": {},
-    "flops_per_step": sum(program.calls * program.flops for program in run.programs.values()),
+    "flops_per_step": sum(program.calls * program.work.flops for program in run.programs.values()),
+    "step_at_best": step_at_best(run.programs.values()),
     "refused": [],
   }
   for name in only or run.programs:
     program = run.programs[name]
     beside = sum(size for array, size in held.items() if array not in (*program.takes, *program.frees))
-    found = {"beside_gib": _rounded(beside), **compile_program(program)}
+    found = {"beside_gib": rounded(beside), **compile_program(program), "at_best": program_at_best(program)}
     needed = found.get("peak_gib", found.get("needs_gib"))
     if needed + beside > memory:
       largest = found["largest"] = _largest(program)
@@ -103,7 +105,7 @@ def compile_program(program: Program) -> dict[str, Any]:
     Seconds, calls, FLOPs, and "peak_gib" on a device with the arguments' part of it and the collectives. If the
     compiler refuses the program, "needs_gib" takes the place of the last three.
   """
-  facts = {"calls_per_step": program.calls, "flops": program.flops}
+  facts = {"calls_per_step": program.calls, "flops": program.work.flops}
   start = time.perf_counter()
   try:
     executable = lower(program).compile()
@@ -116,8 +118,8 @@ def compile_program(program: Program) -> dict[str, Any]:
   collectives = compiled.collectives(compiled.instructions(executable.as_text()))
   return {
     "seconds": round(seconds, 1),
-    "peak_gib": _rounded(analysis.peak_memory_in_bytes / _GIB),
-    "arguments_gib": _rounded(analysis.argument_size_in_bytes / _GIB),
+    "peak_gib": rounded(analysis.peak_memory_in_bytes / _GIB),
+    "arguments_gib": rounded(analysis.argument_size_in_bytes / _GIB),
     "collectives": compiled.summary(collectives),
     **facts,
   }
@@ -171,15 +173,3 @@ def policy_of(section: ModelSettings, name: str) -> Policy:
   compute = {field: section.transformer[field] for field in COMPUTE_FIELDS}
   fields = dataclasses.asdict(model) | compute
   return Policy(parse(TransformerConfig, fields, "model"), tiny_tokenizer(demonstrations.SYMBOLS))
-
-
-def bytes_per_device(arrays: Any) -> int:
-  """Counts the bytes of sharded abstract arrays on each device that holds a shard."""
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays)
-  )
-
-
-def _rounded(number: float) -> float:
-  """Rounds to four significant digits."""
-  return float(f"{number:.4g}")

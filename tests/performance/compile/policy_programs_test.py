@@ -1,7 +1,6 @@
 """Tests the programs that GRPO and PPO share, made of a small learner without arrays."""
 
 import jax
-import numpy as np
 import pytest
 
 from configs import tiny_dapo
@@ -9,7 +8,9 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import policy_programs, proof
+from posttrain_jax.performance.compile.program import bytes_per_device
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update
 from tests.learner.settings import make_objective, make_optimizer_config
 from tests.performance.compile.small_config import small
 
@@ -29,9 +30,14 @@ def policy(settings):
 @pytest.fixture(scope="module")
 def learner(policy):
   mesh = make_mesh(dict(fsdp=4, tensor=2))
-  division = Division(PROMPTS, micro_batches=1, rows_per_prompt=1)
+  division = Division(PROMPTS, tokens_per_micro_batch=64)
   objective, optimizer = make_objective(), make_optimizer_config()
   return PolicyLearner(policy.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
+
+
+@pytest.fixture(scope="module")
+def forward(policy):
+  return Pass(policy.model, PassKind.FORWARD, tokens=10, pairs=20, logits=5)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def test_the_widest_batch_is_padding(settings, per_token, last):
   assert not found.mask.any() and found.old_logprobs is None and found.reference_logprobs is None
 
 
-def test_forward_flops(settings, policy):
+def test_a_forward_pass_over_full_groups(settings, policy):
   model = policy.model
   d, f, heads = model.embed_dim, model.mlp_dim, 4 * 8  # 4 heads and 2 of keys and values, all of size 8
   weights = 2 * (2 * d * heads + 2 * d * 16 + 3 * d * f)  # of two layers
@@ -55,29 +61,32 @@ def test_forward_flops(settings, policy):
   tokens = 8 + 4 * 12
   pairs = 8 * 9 // 2 + 4 * (12 * 8 + 12 * 13 // 2)
   one = 2 * weights * tokens + 2 * (4 * heads * pairs) + 2 * d * 64 * 48
-  assert policy_programs.forward_flops(settings.rollout, model, prompts=3) == 3 * one
+  found = policy_programs.forward_pass(settings.rollout, model, prompts=3, parts=3)
+  assert (found.flops, found.tokens, found.parts) == (3 * one, 3 * tokens, 3)
 
 
 @pytest.mark.parametrize(
   ("count", "calls"), [(1, {"update_on_policy": 1}), (3, {"update_on_policy": 1, "update_off_policy": 2})]
 )
-def test_the_first_update_is_on_policy(learner, batch, count, calls):
-  found = policy_programs.updates(learner, batch, count=count, forward=10)
+def test_the_first_update_is_on_policy(learner, batch, forward, count, calls):
+  found = policy_programs.updates(learner, batch, count=count, forward=forward)
   assert {name: program.calls for name, program in found.items()} == calls
   for name, program in found.items():
-    assert program.flops == 30 and program.takes == ("policy", "optimizer")
+    assert program.work == as_update(forward) and program.takes == ("policy", "optimizer")
     (state, given) = program.arguments
-    assert state is learner.state and (given.old_logprobs is None) == (name == "update_on_policy")
+    assert state is learner.state and (given.parts.old_logprobs is None) == (name == "update_on_policy")
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(program.arguments))
 
 
-def test_scoring_gives_a_logprob_for_every_token(learner, batch):
+def test_scoring_gives_a_logprob_for_every_token(learner, batch, forward):
   params = learner.state.params
-  program = policy_programs.scoring(learner.scorer, params, batch, learner.mesh, calls=2, forward=10, of="reference")
-  assert (program.calls, program.flops, program.takes) == (2, 10, ("reference",))
+  program = policy_programs.scoring(
+    learner.scorer, params, batch, learner.mesh, calls=2, forward=forward, of="reference"
+  )
+  assert (program.calls, program.work, program.takes) == (2, forward, ("reference",))
   with jax.set_mesh(program.mesh):
     made = jax.tree.leaves(program.function.eval_shape(*program.arguments))
-  assert [int(np.prod(each.shape)) for each in made] == [8 * 4 * 12]
+  assert [each.shape for each in made] == [(2, 4, 64)]  # 8 groups of 56 tokens on 4 shards
 
 
 @pytest.mark.parametrize("carries", [False, True])
@@ -89,6 +98,24 @@ def test_what_a_rollout_calls(policy, learner, carries):
   calls = {name: program.calls for name, program in found.programs.items()}
   resumed = {"recompute": 4} if carries else {}  # 16 slots, 4 at a time
   assert calls == {"prefill": 2, "fill": 2, "decode": 4, "hand_over": 1} | resumed
-  assert set(found.arrays) == {"sampler", "caches", "prefixes", "pool"}
+  assert set(found.arrays) == {"sampler", "caches", "pool"}
   for name, program in found.programs.items():
-    assert program.frees == (("caches", "prefixes", "pool") if name == "hand_over" else ())
+    assert program.frees == (("caches", "pool") if name == "hand_over" else ())
+
+
+def test_what_a_rollout_reads_and_draws(policy, learner):
+  """Counts 16 slots at half of 12 tokens with the prompts of 4 groups, each of 9 tokens, in each of 8 decode steps."""
+  config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
+  rollout = parse_method(config).rollout
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=True)
+  work = {name: program.work for name, program in found.programs.items()}
+  assert work["decode"] == Pass(
+    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=16 * 6 + 4 * 9
+  )
+  assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 8, pairs=4 * 36, logits=0)
+  assert work["recompute"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 21, pairs=4 * 231, logits=0)
+  pool, sampler, policy_bytes = (
+    bytes_per_device(x) for x in (found.arrays["pool"], found.arrays["sampler"], learner.state.params)
+  )
+  assert work["fill"] == Copy(2 * pool)
+  assert work["hand_over"] == Copy(policy_bytes + sampler, gathered=sampler)

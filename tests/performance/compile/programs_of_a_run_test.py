@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from configs import tiny_dapo, tiny_dpo, tiny_ppo
+from posttrain_jax.learner.policy_batch import pack_policy
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines.grpo_parts import assemble
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
@@ -27,14 +28,15 @@ def test_a_run_lowers_the_same_programs(tmp_path):
     learner = parts.learner
     rollout = stack_groups([], parts.shape)
     batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
-    first, second = learner.scorer.split(batch)
+    (first, packing), (second, _) = learner.scorer.split(batch)
     with jax.set_mesh(learner.mesh):
       # From the host, as where an array lies changes the numbers of functions in the text.
       second = dataclasses.replace(second, old_logprobs=second.sampler_logprobs)
+      first, second = pack_policy(first, packing), pack_policy(second, packing)
       lowered = {
         "update_on_policy": learner.update[True].lower(learner.state, first),
         "update_off_policy": learner.update[False].lower(learner.state, second),
-        "old_logprobs": learner.scorer.program.lower(learner.state.params, first),
+        "old_logprobs": learner.scorer.program.lower(learner.state.params, packing.forward()),
         "hand_over": parts._hand_over.lower(learner.state.params),
       }
       for name, expected in lowered.items():
@@ -47,7 +49,7 @@ def test_what_a_step_of_dapo_calls():
   # 8 groups of 4 answers on 32 slots; 12 tokens, 8 a dispatch; two updates, the first of which scores itself.
   expected = dict(old_logprobs=1, update_on_policy=1, update_off_policy=1, prefill=1, fill=1, decode=2, hand_over=1)
   assert calls == expected
-  caches = ("caches", "prefixes", "pool")
+  caches = ("caches", "pool")
   assert set(run.arrays) == {"policy", "optimizer", "sampler", *caches}
   assert run.programs["decode"].frees == () and run.programs["update_on_policy"].frees == caches
   for name in ("prefill", "fill", "decode"):
@@ -66,7 +68,7 @@ def test_ppo_has_four_models():
   )
   run = programs(config)
   trained = {"policy", "optimizer", "value", "value_optimizer"}
-  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "prefixes", "pool"}
+  assert set(run.arrays) == trained | {"reference", "reward", "average", "sampler", "caches", "pool"}
   names = {"old_logprobs", "reference_logprobs", "values", "value_update", "reward", "average"}
   assert names <= set(run.programs)
   for name in names | {"update_off_policy"}:
@@ -75,7 +77,7 @@ def test_ppo_has_four_models():
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_dpo(method):
-  config = small(tiny_dpo)
+  config = small(tiny_dpo, **{"optimizer.schedule": "cosine"})  # whose end the data would say
   config.objective.update(loss=method)
   run = programs(config)
   assert set(run.programs) == {"update", "reference_logprobs"}
@@ -90,5 +92,5 @@ def test_a_config_that_does_not_fit_its_mesh_is_one_line():
     programs(small(tiny_dapo, **{"mesh.data": 1, "mesh.tensor": 4}))
   config = small(tiny_dapo)
   del config.rollout
-  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO or DPO"):
+  with pytest.raises(InputError, match="the config is none of GRPO and its kin, PPO, DPO on given pairs, SFT"):
     programs(config)

@@ -18,10 +18,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import tiny_dapo
 from posttrain_jax import losses
+from posttrain_jax.models.sizes import sizes
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.compile import proof, topology
 from posttrain_jax.performance.compile.program import Program, RunPrograms
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from posttrain_jax.performance.counts import Pass, PassKind
 from tests.performance.compile.small_config import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -40,6 +42,7 @@ TPU = {
   "rollout.slots": 16,
   "learner.updates_per_step": 1,
 }
+WORK = Pass(sizes("smol_4layer"), PassKind.FORWARD, tokens=1, pairs=0, logits=0)
 # The warning that XLA prints where it can only change a layout by gathering the whole array on every device.
 REMATERIALIZED = "Involuntary full rematerialization"
 
@@ -61,19 +64,25 @@ def test_report(monkeypatch):
   """
   mesh = make_mesh(dict(fsdp=8), jax.devices())
   rows = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
-  program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, flops=5, takes=("policy",))
+  program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, work=WORK, takes=("policy",))
   run = RunPrograms({"square": program}, {"policy": rows, "caches": (rows, rows), "reference": rows})
   monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: run)
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 1e-7)
   said = []
   report = proof.prove(small(tiny_dapo), topology_name="v5e:2x4", say=said.append)
-  assert len(said) == 1 and report["mesh"] == dict(data=1, fsdp=8, tensor=1) and report["flops_per_step"] == 15
+  assert (
+    len(said) == 1
+    and report["mesh"] == dict(data=1, fsdp=8, tensor=1)
+    and report["flops_per_step"] == 3 * WORK.flops > 0
+  )
+  assert report["step_at_best"] is None  # what this machine's devices can do is not in the table
   row = 64 * 4 / 2**30
   assert report["arrays_gib"] == pytest.approx({"policy": row, "caches": 2 * row, "reference": row}, rel=1e-3)
   found = report["programs"]["square"]
   assert found["beside_gib"] == pytest.approx(row, rel=1e-3)  # the reference; caches are freed before
   assert found["arguments_gib"] == pytest.approx(row, rel=1e-3) and found["peak_gib"] >= row
+  assert found["at_best"] is None
   assert found["collectives"]["all-reduce"]["count"] == [1]
   (refused,) = report["refused"]
   assert refused.startswith("square needs 0.00 GiB") and "its largest arrays: float32[64,8] " in refused
@@ -85,7 +94,7 @@ def test_an_array_that_does_not_fit_is_named_with_its_line(monkeypatch):
   mesh = make_mesh(dict(fsdp=8), jax.devices())
   x = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   function = jax.jit(lambda x: losses.kl.kl_estimate(x, 2 * x, estimator="k2").sum())
-  program = Program(function, (x,), mesh, calls=1, flops=0, takes=())
+  program = Program(function, (x,), mesh, calls=1, work=WORK, takes=())
   monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: RunPrograms({"kl": program}, {}))
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 0.0)
@@ -109,6 +118,11 @@ def test_the_command():
   assert (report["hbm_gib"], report["refused"]) == (15.75, [])
   assert set(report["programs"]) == {"update_on_policy", "prefill", "fill", "decode", "hand_over"}
   assert REMATERIALIZED not in child.stderr
+  for found in report["programs"].values():
+    assert found["at_best"]["bound"] in ("compute", "memory", "links") and found["at_best"]["seconds"] > 0
+  (few,) = report["programs"]["decode"]["at_best"]["warnings"]
+  assert few.startswith("8 rows a batch shard, expected at least 243 on v5e")
+  assert report["step_at_best"]["drawn_tokens_per_second_per_chip"] > 0
 
   child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=fill")
   last = child.stderr.splitlines()[-1]

@@ -1,0 +1,36 @@
+"""Loads models that read the policy's answers: reward models, value models, teachers.
+
+Their kind and their tokeniser are checked before the weights are read, which may take minutes.
+"""
+
+from posttrain_jax.assembly.model import Policy, digests, find_tokenizer, load_model, read_config
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.types import InputError
+
+
+def load_reader(
+  path: str, tokenizer: Tokenizer, where: str, *, scalar_head: bool | None = None
+) -> tuple[Policy, dict[str, str]]:
+  """Loads a model that reads answers in a policy's own tokens.
+
+  Args:
+    path: PATH_OR_NAME.
+    tokenizer: the policy's; the model's has to be the same, as answers are not tokenised again.
+    where: the config field that has the path.
+    scalar_head: whether it has to be a reward model (True) or a language model (False); None takes both.
+
+  Returns:
+    (model and float32 parameters, `where` to the digest of its weights).
+
+  Raises:
+    InputError: if there is no such model, if it is of the other kind, or if its tokeniser is another one.
+  """
+  config = read_config(path)
+  if scalar_head is not None and config.scalar_head != scalar_head:
+    found, expected = ("language", "reward") if scalar_head else ("reward", "language")
+    raise InputError(f"{where}: {path} is a {found} model, expected a {expected} model")
+  own = find_tokenizer(path)
+  if own is None or own.digest() != tokenizer.digest():
+    raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
+  config, params = load_model(path)
+  return Policy(config, tokenizer, params), {where: digests(path, tokenizer)["model"]}

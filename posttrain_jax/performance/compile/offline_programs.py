@@ -1,0 +1,98 @@
+"""Lists the programs of supervised fine-tuning and of reward models, with abstract arguments.
+
+Each has one, its update. Evaluations are left out.
+"""
+
+import dataclasses
+
+import numpy as np
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.comparisons import answers_of_a_prompt
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.comparison_batches import ComparisonBatches
+from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.data.supervised import SupervisedBatch
+from posttrain_jax.learner import reward_model, supervised
+from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.models import flops
+from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
+from posttrain_jax.performance.counts import Pass, PassKind, as_update, group_pass
+from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.reward_model import RewardModelSettings
+from posttrain_jax.pipelines.sft import SFTSettings
+
+# A decaying learning rate needs an end after its warm-up, and no data say where. No program's size depends on it.
+MANY_ROWS = 2**24
+
+
+def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+  """Returns the update of supervised fine-tuning, with full rows.
+
+  Raises:
+    InputError: if the batch does not divide over the mesh.
+  """
+  size, length = settings.batch_size, settings.demonstrations.row_length
+  check_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
+  settings = offline.with_length(settings, MANY_ROWS)
+  learner = supervised.make_learner(
+    policy.model,
+    settings.optimizer,
+    mesh,
+    logprob_chunk=settings.logprob_chunk,
+    dropout=settings.dropout,
+    dropout_seed=0,
+    micro_batches=settings.micro_batches,
+    max_skipped_updates=1,
+    seed=0,
+    abstract=True,
+    optimizer_kept=settings.memory.optimizer,
+  )
+  zeros, draws = np.zeros((size, length), np.int32), np.zeros((size,), np.int32)
+  batch = SupervisedBatch(zeros, zeros > 0, zeros, zeros, zeros.astype(np.float32), draws)
+  tokens = size * length
+  forward = Pass(policy.model, PassKind.FORWARD, tokens=tokens, pairs=size * flops.causal(length), logits=tokens)
+  return _of_learner(learner, batch, mesh, forward)
+
+
+def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+  """Returns the update of a reward model, with prompts and answers of the greatest length.
+
+  Comparisons of a file are taken to have two answers each.
+
+  Raises:
+    InputError: if the batch does not divide over the mesh.
+  """
+  section, size = settings.preferences, settings.batch_size
+  check_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
+  settings = offline.with_length(settings, MANY_ROWS)
+  model = dataclasses.replace(policy.model, scalar_head=True, absent_ids=())
+  learner = reward_model.make_learner(
+    model,
+    settings.optimizer,
+    mesh,
+    centering=settings.centering,
+    micro_batches=settings.micro_batches,
+    max_skipped_updates=1,
+    seed=0,
+    abstract=True,
+  )
+  asked, answered = section.max_prompt_length, section.max_answer_length
+  count = answers_of_a_prompt(section.path, section.form, section.answers)
+  ranked = Comparison((0,), tuple(np.array([rank]) for rank in range(count)), tuple(range(count)))
+  made = ComparisonBatches(
+    [ranked, dataclasses.replace(ranked, prompt=(1,))],
+    batch_size=size,
+    seed=0,
+    prompt_length=asked,
+    answer_length=answered,
+    margins=settings.margins,
+  )
+  forward = group_pass(model, prompts=size, prompt_length=asked, answers=count, answer_length=answered)
+  return _of_learner(learner, made.batch(0), mesh, forward)
+
+
+def _of_learner(learner: BatchLearner, batch, mesh: Mesh, forward: Pass) -> RunPrograms:
+  arguments = (learner.state, shapes(learner.split(batch)))
+  update = Program(learner.update, arguments, mesh, 1, as_update(forward), ("policy", "optimizer"))
+  return RunPrograms({"update": update}, {"policy": learner.state.params, "optimizer": learner.state.opt_state})

@@ -1,0 +1,84 @@
+"""Compiles the programs of a recipe's stages for a topology, in place of a run."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from posttrain_jax.performance.compile.programs_of_a_run import parse_method
+from posttrain_jax.performance.compile.proof import prove
+from posttrain_jax.recipes.recipe import Output, Stage
+from posttrain_jax.types import InputError
+
+
+def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
+  """Compiles the programs of each stage whose method `experiments.compile` knows.
+
+  A stage's model has the sizes of the base model that it comes from, in the end: a public model's name.
+
+  Args:
+    stages: of a recipe, checked.
+    topology: such as "v5p:4x4x8".
+    say: takes a line for each stage.
+
+  Returns:
+    Stage to the report of `performance.compile.proof.prove`; None for a stage that is not compiled.
+
+  Raises:
+    InputError: if libtpu is not installed, or the topology is unknown; or, once all are compiled, if a program does not
+      fit.
+  """
+  reports: dict[str, Any] = {}
+  known: dict[str, Stage] = {}
+  for stage in stages:
+    known[stage.name] = stage
+    config = with_base(stage, known)
+    if not _is_compiled(config):
+      say(f"stage {stage.name}: a stage of {stage.run.name} is not compiled")
+      reports[stage.name] = None
+      continue
+    report = prove(config, topology_name=topology)
+    largest = max((each.get("peak_gib", each.get("needs_gib")) for each in report["programs"].values()), default=0)
+    say(
+      f"stage {stage.name}: {len(report['programs'])} programs, the largest takes {largest} GiB of {report['hbm_gib']}"
+    )
+    reports[stage.name] = report
+  refused = [f"stage {name}: {line}" for name, each in reports.items() if each for line in each["refused"]]
+  if refused:
+    others = f" (and {len(refused) - 1} others)" if len(refused) > 1 else ""
+    raise InputError(f"topology {topology}: {refused[0]}{others}")
+  return reports
+
+
+def with_base(stage: Stage, known: Mapping[str, Stage]) -> ConfigDict:
+  """Returns a stage's config with the name of the base model in it."""
+  config = stage.config.copy_and_resolve_references().unlock()
+  for field, given in stage.inputs.items():
+    *groups, last = field.split(".")
+    section = config
+    for group in groups:
+      section = section[group]
+    section[last] = _base(given, known) if field == "model.path" else _named(given)
+  return config.lock()
+
+
+def _base(given: Output | str, known: Mapping[str, Stage]) -> str:
+  """Returns the name of the model from outside the recipe that an output comes from."""
+  while isinstance(given, Output):
+    stage = known[given.stage]
+    before = [each for field, each in stage.inputs.items() if re.fullmatch(r"model\.path|models\..*\.path", field)]
+    given = before[0] if before else stage.config.model.path
+  return given
+
+
+def _named(given: Output | str) -> str:
+  return f"{given.stage}/{given.file}".rstrip("/") if isinstance(given, Output) else given
+
+
+def _is_compiled(config: ConfigDict) -> bool:
+  try:
+    parse_method(config)
+  except InputError:
+    return False
+  return True

@@ -1,0 +1,132 @@
+"""Lists the kinds of stages: one for each pipeline, and what is needed between them.
+
+A function of one's own becomes a stage by `function`.
+"""
+
+import inspect
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from posttrain_jax.pipelines import collect, dpo, generative_reward, grpo, ppo, reward_model, sft
+from posttrain_jax.pipelines.collect_settings import DemonstrationSource, EditedCollection, SampledCollection
+from posttrain_jax.pipelines.dpo import DPOSettings
+from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
+from posttrain_jax.pipelines.grpo_settings import GRPOSettings
+from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
+from posttrain_jax.pipelines.ppo_settings import PPOSettings
+from posttrain_jax.pipelines.reward_model import RewardModelSettings
+from posttrain_jax.pipelines.sft import SFTSettings
+from posttrain_jax.recipes import average, choice, evaluation, forecasts, preferences
+from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.recipe import Effort, Runner
+from posttrain_jax.runs.journal import METRICS_FILE
+from posttrain_jax.runs.settings import parse
+
+
+def _training(
+  name: str,
+  train: Callable[[ConfigDict, str], None],
+  record: Callable[[ConfigDict], type],
+  forecast: Callable[[ConfigDict, Forecast], Effort],
+  *files: str,
+) -> Runner:
+  """Makes the runner of a pipeline that trains; `record` chooses the record that its config fills."""
+
+  def run(config: ConfigDict, folder: pathlib.Path) -> None:
+    train(config, str(folder))
+
+  def check(config: ConfigDict) -> None:
+    parse(record(config), config)
+
+  return Runner(name, run, check, forecast, has_model=True, files=files)
+
+
+def _collect(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
+  return collect.collect(config, str(folder))
+
+
+def _check_collection(config: ConfigDict) -> None:
+  parse(EditedCollection if config.get("source") == DemonstrationSource.EDITED else SampledCollection, config)
+
+
+def _dpo_record(config: ConfigDict) -> type:
+  return OnlineDPOSettings if "online" in config else DPOSettings
+
+
+# Policy or reward model from given data.
+SFT = _training("sft", sft.train, lambda config: SFTSettings, forecasts.supervised)
+REWARD_MODEL = _training("reward_model", reward_model.train, lambda config: RewardModelSettings, forecasts.reward_model)
+GENERATIVE_REWARD = _training(
+  "generative_reward", generative_reward.train, lambda config: GenerativeRewardSettings, forecasts.judgements
+)
+DPO = _training("dpo", dpo.train, _dpo_record, forecasts.preference_optimization)
+# Policy from its own answers; rollouts/ has the sampled answers.
+GRPO = _training("grpo", grpo.train, lambda config: GRPOSettings, forecasts.policy_gradient, "rollouts")
+PPO = _training("ppo", ppo.train, lambda config: PPOSettings, forecasts.policy_gradient, "rollouts")
+# Data from a policy's answers; candidates/ has all answers with their scores.
+COLLECT = Runner(
+  "collect",
+  _collect,
+  _check_collection,
+  forecasts.collection,
+  has_model=False,
+  files=(collect.DEMONSTRATIONS, collect.PAIRS, "candidates"),
+)
+# Pairs from the answers of several policies.
+PREFERENCES = Runner(
+  "preferences",
+  preferences.prefer,
+  preferences.check,
+  preferences.forecast,
+  has_model=False,
+  files=(collect.PAIRS,),
+  resumes=False,
+)
+# The average of models, or one chosen checkpoint of a run.
+AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
+# The best of several models by a measure.
+CHOOSE = Runner("choose", choice.choose, choice.check, forecasts.nothing, has_model=True, resumes=False)
+# Measures of a model.
+EVALUATE = Runner(
+  "evaluate",
+  evaluation.measure,
+  evaluation.check,
+  forecasts.evaluation,
+  has_model=False,
+  files=(METRICS_FILE, "rollouts"),
+)
+
+
+def function(
+  made: Callable[[ConfigDict, pathlib.Path], Mapping[str, Any] | None],
+  *files: str,
+  forecast: Callable[[ConfigDict, Forecast], Effort] = forecasts.nothing,
+) -> Runner:
+  """Makes a kind of stage from a function.
+
+  It is called with the stage's config, in which the inputs' paths are filled in, and with an empty folder. There it
+  writes its files. If it is killed it is called again, with an empty folder. Its source is part of the stage's digest,
+  that of functions which it calls is not.
+
+  Args:
+    made: the function; what it returns are numbers for the report.
+    *files: names of the files that it writes and later stages may take.
+    forecast: estimates its work; nothing by default.
+  """
+  try:
+    source = inspect.getsource(made)
+  except (OSError, TypeError):
+    source = made.__qualname__
+  return Runner(
+    made.__name__,
+    made,
+    lambda config: None,
+    forecast,
+    has_model=False,
+    files=files,
+    resumes=False,
+    source=source,
+  )

@@ -1,0 +1,37 @@
+import pytest
+
+from configs import tiny_reward_model, tiny_sft
+from posttrain_jax.performance.compile import proof
+from posttrain_jax.types import InputError
+from tests.performance.compile.small_config import programs, small
+
+
+@pytest.mark.parametrize(
+  ("base", "changes"),
+  [
+    (tiny_sft, {"optimizer.schedule": "cosine", "micro_batches": 2}),
+    (tiny_reward_model, {"preferences.form": "ranking", "preferences.answers": 4}),
+  ],
+)
+def test_the_update_of_fixed_data(base, changes):
+  run = programs(small(base, **changes))
+  assert set(run.programs) == {"update"} and set(run.arrays) == {"policy", "optimizer"}
+  update = run.programs["update"]
+  proof.lower(update)  # arguments that do not fit would be refused
+  assert update.work.flops > 0 and update.takes == ("policy", "optimizer")
+
+
+def test_rankings_are_as_wide_as_their_answers():
+  pair, ranking = (
+    programs(small(tiny_reward_model, **{"preferences.form": form, "preferences.answers": 4})).programs["update"]
+    for form in ("pair", "ranking")
+  )
+  (_, two), (_, four) = pair.arguments, ranking.arguments
+  assert two.answers.shape[-2:] == (2, 24) and four.answers.shape[-2:] == (4, 24)
+  assert pair.work.flops < ranking.work.flops < 2 * pair.work.flops
+
+
+@pytest.mark.parametrize("base", [tiny_sft, tiny_reward_model])
+def test_a_batch_that_does_not_divide(base):
+  with pytest.raises(InputError, match="batch_size: 6 rows do not divide"):
+    programs(small(base, batch_size=6))

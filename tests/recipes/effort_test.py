@@ -1,0 +1,39 @@
+import json
+
+from posttrain_jax.recipes.effort import Effort, counted, from_json
+
+ESTIMATE = Effort(examples=10, generated=100, trained=50, sampling_flops=1e3, training_flops=2e3, rows={"x": 3})
+
+
+def metrics(folder, *records):
+  lines = [json.dumps({"step": step, **record}) + "\n" for step, record in enumerate(records)]
+  (folder / "metrics.jsonl").write_text("".join(lines))
+
+
+def test_flops_are_in_proportion_to_tokens():
+  found = ESTIMATE.with_tokens(generated=200, trained=None)
+  assert (found.generated, found.trained, found.sampling_flops, found.training_flops) == (200, 50, 2e3, 2e3)
+  assert found.flops == 4e3
+  assert Effort(training_flops=5.0).with_tokens(generated=None, trained=7).training_flops == 5.0  # nothing to scale by
+
+
+def test_tokens_of_rollouts_are_counted(tmp_path):
+  metrics(tmp_path, {}, *[{"sampling/tokens_generated": 30, "sampling/tokens_trained": 20}] * 2)
+  found = counted(tmp_path, ESTIMATE, {})
+  assert (found.examples, found.generated, found.trained, found.sampling_flops) == (10, 60, 40, 600.0)
+
+
+def test_tokens_of_given_data_are_counted(tmp_path):
+  metrics(tmp_path, {"data/examples": 8, "tokens": 30.0}, {"tokens": 45.0})
+  assert (counted(tmp_path, ESTIMATE, {}).examples, counted(tmp_path, ESTIMATE, {}).trained) == (8, 75)
+  metrics(tmp_path, {"data/comparisons": 6})
+  assert counted(tmp_path, ESTIMATE, {}).examples == 6 and counted(tmp_path, ESTIMATE, {}).trained == 50
+
+
+def test_where_nothing_is_counted_the_estimate_stands(tmp_path):
+  assert counted(tmp_path, ESTIMATE, {"rows": 3}) == ESTIMATE
+  assert counted(tmp_path, ESTIMATE, {"tokens_generated": 30}).generated == 30
+
+
+def test_json_comes_back():
+  assert from_json(json.loads(json.dumps(ESTIMATE.to_json()))) == ESTIMATE

@@ -1,0 +1,29 @@
+import json
+
+from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.recipes.report import write_report
+from tests.recipes.made_recipe import chain
+
+
+def test_the_page_has_all_stages_with_measures_work_and_samples(tmp_path):
+  stages = chain("sft", "better")
+  folder = tmp_path / "better"
+  (folder / "rollouts").mkdir(parents=True)
+  sample = {"text": "Answer: <3>", "accuracy": 1.0, "valid": True}
+  record = {"step": 0, "verdict": "evaluated", "set": "heldout", "prompt": "1+2=", "samples": [sample]}
+  (folder / "rollouts" / "step_000000.jsonl").write_text(json.dumps(record) + "\n")
+  (folder / "report.html").write_text("")
+  found = {"sft": {"avg@8": Measured(0.5, 0.4, 0.6)}}
+  path = write_report(tmp_path, "arithmetic", stages, found, {"Actual work": (["stage"], [["made-up"]])})
+  assert path == tmp_path / "report.html"
+  page = path.read_text()
+  for text in (
+    "<h1>arithmetic</h1>", "0.500 [0.400, 0.600]", "made-up", "Answer: &lt;3&gt;", "rows.jsonl of sft",
+    'href="better/report.html"', "data:image/png;base64,",
+  ):  # fmt: skip
+    assert text in page, text
+  assert 'href="sft/report.html"' not in page
+
+
+def test_a_page_without_measures(tmp_path):
+  assert "<img" not in write_report(tmp_path, "x", chain("a"), {}, {}).read_text()
