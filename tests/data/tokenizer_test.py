@@ -208,6 +208,16 @@ def test_what_starts_a_text_is_not_written_twice():
   assert tokenizer.encode_pieces(["Ba", "a"], prompt=True) == [[2, 3], [3]]
 
 
+def test_what_ends_a_text_is_not_written_after_a_prompt():
+  tokenizer = tiny_tokenizer(["B", "a"])
+  special = [("B", 2), ("<eos>", 1)]
+  tokenizer.backend.post_processor = processors.TemplateProcessing(single="B $A <eos>", special_tokens=special)
+  assert tokenizer.encode_prompt("a") == tokenizer.encode_prompt("Ba") == [2, 3]
+  assert tokenizer.encode_prompt("a<eos>") == [2, 3, 1]  # as the text has it
+  assert tokenizer.encode_pieces(["a", "a<eos>"], prompt=True) == [[2, 3], [3, 1]]
+  assert tokenizer.encode("a", add_special_tokens=True) == [2, 3, 1]
+
+
 def test_end_tokens_at_an_answers_end_are_left_out():
   tokenizer = Tokenizer(tiny_tokenizer(["<end>", "a", " "]).backend, eos_id=1, stop_ids=(1, 2))
   for text in ("a", "a<eos>", "a<end>\n", "a<eos> <end><end> "):
