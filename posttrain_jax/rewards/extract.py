@@ -180,8 +180,8 @@ def reference_answer(reference: object) -> str:
   r"""Returns the final answer of a data row's reference.
 
   The reference is a number, a short answer, or a worked solution. A worked solution has GSM8K's `#### 72` as its last
-  line, MATH's `\boxed{72}`, `<answer>72</answer>` or `Answer: 72`. Any other reference is the answer itself. A `####` on
-  any other line is a heading.
+  line, MATH's `\boxed{72}`, `<answer>72</answer>` or `Answer: 72`. Any other reference is the answer itself. A `####`
+  on any other line is a heading.
 
   Raises:
     ValueError: if the reference is missing, empty, or neither text nor a number; or if it is a text of several lines or

@@ -42,7 +42,8 @@ _COLOR = r"\\(?:text)?color ?\{[^{}]*+\}"
 _SPACE = r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\hspace\*?\{[^{}]*+\}"
 _NOTHING = (
   r"(?<!\\)\\[!/] *+|\\(?:displaystyle|textstyle|scriptstyle|left|right|bf|rm|it|sf|tt|bfseries|itshape|tiny|small"
-  r"|normalsize|large|Large|LARGE|huge|Huge|limits|nolimits|[bB]igg?[lrm]?)(?![A-Za-z])|\\[hv]?phantom ?\{[^{}]*+\}|\{\}"
+  r"|normalsize|large|Large|LARGE|huge|Huge|limits|nolimits|[bB]igg?[lrm]?)(?![A-Za-z])"
+  r"|\\[hv]?phantom ?\{[^{}]*+\}|\{\}"
 )
 _DEGREE = (
   r"\^ ?\{ ?\\(?:circ|degree) ?\}|\^ ?\\(?:circ|degree)(?![A-Za-z])|\\(?:text)?degrees?(?![A-Za-z])|\^ ?\{? ?° ?\}?"
