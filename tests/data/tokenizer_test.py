@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, pre_tokenizers, processors
+from tokenizers import decoders, normalizers, pre_tokenizers, processors
 
 from posttrain_jax.data import chat
 from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
@@ -231,14 +231,17 @@ def metaspace(scheme="always"):
   backend = tokenizers.Tokenizer(
     tokenizers.models.BPE({token: i for i, token in enumerate(vocab)}, [("▁", "a"), ("a", "b"), ("▁", "b")])
   )
-  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-  backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+  if scheme == "normalizer":  # the same in another form, which older files have
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+  else:
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
   backend.add_special_tokens(["<s>", "</s>"])
   backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
   return Tokenizer(backend, bos_id=0, eos_id=1, stop_ids=(1,))
 
 
-@pytest.mark.parametrize("scheme", ["always", "first"])
+@pytest.mark.parametrize("scheme", ["always", "first", "normalizer"])
 @pytest.mark.parametrize(
   "pieces", [["a:", "b", "</s>"], ["a:", " b", ""], ["", "a:", "a"], ["a:\n", "b</s>", "a:\n", "a</s>"]]
 )
