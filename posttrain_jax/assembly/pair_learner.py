@@ -28,10 +28,10 @@ def pair_learner(
   """Makes a learner that minimises a preference loss on a policy.
 
   Args:
-    policy: the model that training starts from.
+    policy: what to start from.
     objective: the loss.
     optimizer: how to minimise it.
-    mesh: the devices that compute.
+    mesh: where.
     seed: the config's, for random parameters.
     micro_batches: parts in which an update's gradient is computed.
     max_skipped_updates: updates in a row that are not finite which end the training.

@@ -37,7 +37,7 @@ class BatchLearner(Generic[Batch]):
   Attributes:
     state: the train state. Every update donates it.
     shardings: its shardings.
-    mesh: the devices that hold its state.
+    mesh: where it lives.
     learning_rate: schedule by number of updates.
     update: the program: (state, batch as `split` cuts it) to (state, metrics).
     batch_shardings: of that batch.
@@ -67,7 +67,7 @@ class BatchLearner(Generic[Batch]):
       totals: a batch, cut into micro-batches on a leading axis, to the numbers that `loss` divides by. None if batches
         are packed.
       optimizer: optimiser and learning-rate schedule.
-      mesh: the devices that compute.
+      mesh: where.
       micro_batches: M, parts in which an update's gradient is computed. None if batches are packed
         (`learner.packing.Packed`).
       max_skipped_updates: training ends after this many updates in a row that are not finite.

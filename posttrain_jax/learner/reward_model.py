@@ -76,7 +76,7 @@ def make_learner(
   Args:
     model: a transformer with a scalar head, layers stacked.
     optimizer: how to minimise the loss.
-    mesh: the devices that compute.
+    mesh: where.
     centering: as in `make_loss`.
     micro_batches: parts in which an update's gradient is computed.
     max_skipped_updates: updates in a row that are not finite which end the training.
