@@ -9,7 +9,7 @@ Seed 0, 80 s on two shared cores, warm-up included; held-out avg@8 after 0, 10, 
 0.626, 0.777, 0.852, 0.880 [0.86, 0.90]; greedy 0.446 -> 0.979; KL to the policy before round 1: 1.06 nats.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import tiny_dpo, tiny_sft
 
@@ -28,6 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     groups=32,  # prompts of a round
     group_size=8,  # answers per prompt; the best and the worst of them make the pair
     slots=128,  # answers that are sampled at the same time
+    cache_tokens=config_dict.placeholder(int),  # tokens that the caches hold; None: from the device's free memory
     max_prompt_length=8,  # limit on prompts, in tokens
     max_new_tokens=24,  # limit on answers, in tokens, the stop token included
     steps_per_dispatch=16,  # tokens that each slot draws before the engine looks which answers have ended

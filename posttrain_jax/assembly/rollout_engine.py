@@ -29,6 +29,9 @@ class SamplingSettings:
   stop_ids: tuple[int, ...]
   stop_strings: tuple[str, ...]
 
+  def __post_init__(self):
+    self.with_stops(())  # refuses what is out of range, so that `runs.settings.parse` names the field in full
+
   def with_stops(self, stop_ids: tuple[int, ...]) -> SamplingConfig:
     """Returns the engine's record: these fields, and further ids that end an answer."""
     stop_ids = tuple(dict.fromkeys([*stop_ids, *self.stop_ids]))

@@ -151,7 +151,7 @@ class KLToReference:
     Args:
       model: the transformer, layers stacked.
       reference: its parameters; no program may donate them.
-      mesh: where they are.
+      mesh: the devices that hold them.
       chunk: most tokens whose logits exist at a time on a device.
     """
     self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk

@@ -96,7 +96,7 @@ def packed_shardings(mesh: Mesh) -> Packed:
 
 @dataclasses.dataclass(frozen=True)
 class PackedSizes:
-  """Names the sizes of packed arrays.
+  """Holds the sizes of packed arrays.
 
   Attributes:
     micro_batches: M, the most that an update of these sizes may need.

@@ -37,7 +37,7 @@ class PolicyLearner:
   Attributes:
     state: the train state. Every update donates it, so never keep a reference to its arrays across an update.
     shardings: its shardings.
-    mesh: where it lives.
+    mesh: the devices that hold its state.
     learning_rate: schedule by number of updates.
     update: the programs of an on-policy update (True) and of any other: (state, `PackedUpdate`, or a pair of it and
       text) to (state, metrics).
@@ -67,7 +67,7 @@ class PolicyLearner:
       model: the transformer, layers stacked.
       objective: what to minimise.
       optimizer: optimiser and learning-rate schedule.
-      mesh: where.
+      mesh: the devices that compute.
       division: P prompts of an optimiser update, and tokens of a micro-batch.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.

@@ -49,7 +49,7 @@ class Scorer:
     Args:
       model: the transformer, layers stacked.
       function: (graph, parameters, rows of one micro-batch) to a float32 array [R, N].
-      mesh: where.
+      mesh: the devices that compute.
       division: prompts scored at a time, and tokens of a micro-batch.
       whole_answers: whether updates with the same packing look at whole answers (`packing.sizes_of`).
     """
@@ -129,7 +129,7 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
   Args:
     model: the transformer, layers stacked.
     objective: temperature and chunk size, and what of a row is needed at once.
-    mesh: where.
+    mesh: the devices that compute.
     division: prompts scored at a time, and tokens of a micro-batch.
   """
   logprobs = _logprobs(objective, batch_shards(mesh))

@@ -117,7 +117,7 @@ def make_learner(
   Args:
     model: the transformer, layers stacked.
     optimizer: how to minimise the loss.
-    mesh: where.
+    mesh: the devices that compute.
     logprob_chunk: as in `make_loss`.
     dropout: rates; None for no dropout.
     dropout_seed: of dropout.

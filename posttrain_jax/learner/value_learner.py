@@ -48,7 +48,7 @@ class ValueLearner(BatchLearner):
       model: a transformer with a scalar head, layers stacked.
       objective: what to minimise.
       optimizer: optimiser and learning-rate schedule.
-      mesh: where.
+      mesh: the devices that compute.
       division: P prompts of an update and of a forward pass, and tokens of a micro-batch of both.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       params: parameters to start from.

@@ -32,7 +32,7 @@ _Unfinished = tuple[jax.Array, jax.Array, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PageList:
-  """Lists the pages to read, in the order of their owners' texts.
+  """Holds the pages to read, in the order of their owners' texts.
 
   Each device has a list of its own.
 

@@ -144,7 +144,7 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   answers = settings.rollout.groups * settings.rollout.group_size
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if by_model:
-    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
+    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engines=[engine])
   evaluation = run.judge(settings.rewards, workers, by_model=by_model)
   evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
   run.check_references(workers, by_model=by_model)

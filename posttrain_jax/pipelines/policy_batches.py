@@ -20,7 +20,7 @@ from posttrain_jax.types import FinishReason, Group, Judge, Rollout
 
 @dataclasses.dataclass(frozen=True)
 class RolloutShape:
-  """Names the sizes of a padded rollout.
+  """Holds the sizes of a padded rollout.
 
   Attributes:
     groups: P.

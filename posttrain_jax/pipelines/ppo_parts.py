@@ -127,25 +127,24 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   reference_mesh, reward_mesh, value_mesh = map(settings.mesh_of, ("reference", "reward", "value"))
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   text = _load_text(settings, run)
-  reward_model = None
-  if settings.reward_model:
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model")
-  value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
-  run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
-  for model, where in ((value_start, "value.path"), (reward_model, "reward_model")):
-    if model is not None:
-      engine.check_reader(model.model, where)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   evaluator = run.evaluator(
     settings.eval,
     settings.rewards,
     run.judge(settings.rewards, workers, by_model=by_model),
-    reward_model=reward_model,
-    where="reward_model",
+    scored=by_model,
   )
   run.check_references(workers, by_model=by_model)
+  reward_model = None
+  if by_model:
+    engines = [engine, *evaluator.engines]
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=engines)
+  value_start, digests = load_value_model(
+    settings.value.path, run.policy, "value.path", reward_model=reward_model, engines=[engine]
+  )
+  run.digests |= digests
   if reward_model is not None:
     evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
     judge = judge_by_model(verify, evaluator.reward)

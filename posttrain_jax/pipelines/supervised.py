@@ -129,8 +129,8 @@ def fit(
 
   Args:
     settings: from `prepare`, so that the number of steps is known.
-    policy: what to start from.
-    mesh: where.
+    policy: the model that training starts from.
+    mesh: the devices that compute.
     data: the demonstrations.
     path: an existing directory that the run owns.
     evaluator: draws and judges answers every `eval.every` steps; None for no answers.
@@ -197,8 +197,8 @@ class WarmUp:
 
     Args:
       settings: the config's `warmup`; None for a method without one.
-      policy: what it starts from.
-      mesh: where.
+      policy: the model that training starts from.
+      mesh: the devices that compute.
       seed: the config's.
 
     Raises:

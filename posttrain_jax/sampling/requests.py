@@ -9,7 +9,7 @@ from posttrain_jax.types import Answer, FinishReason, Prompt
 
 @dataclasses.dataclass
 class EngineStats:
-  """Counts what the engine did since the last `take_stats`.
+  """Holds counts of what the engine did since the last `take_stats`.
 
   Attributes:
     generated_tokens: answer tokens drawn.
