@@ -4,6 +4,7 @@ Killed and resumed, it equals a run that nothing interrupted until it was asked 
 """
 
 import json
+import shutil
 import signal
 import time
 
@@ -53,16 +54,21 @@ def wait_for(processes, condition, seconds=300):
   assert all(process.poll() is None for process in processes), "the run ended before its time"
 
 
+def copy_as_killed(processes, workdir, copy):
+  """Copies a workdir while its processes are stopped: the copy is what SIGKILL would leave at this moment."""
+  for process in processes:
+    process.send_signal(signal.SIGSTOP)
+  shutil.copytree(workdir, copy)
+  for process in processes:
+    process.send_signal(signal.SIGCONT)
+
+
 def test_killed_then_resumed_and_asked_to_stop(tmp_path):
   workdir, unbroken = tmp_path / "run", tmp_path / "unbroken"
-  killed = start(workdir, 1000)
-  wait_for(killed, lambda: (workdir / "checkpoints" / "2.manifest.json").exists())
-  for process in killed:
-    process.send_signal(signal.SIGKILL)
-  two_processes.finish(killed)
-
-  reached = last_checkpoint(workdir)
   stopped = start(unbroken, 1000)
+  wait_for(stopped, lambda: last_checkpoint(unbroken) > 0)
+  copy_as_killed(stopped, unbroken, workdir)
+  reached = last_checkpoint(workdir)
   wait_for(stopped, lambda: last_checkpoint(unbroken) > reached)
   stopped[1].send_signal(signal.SIGTERM)  # one of them is enough
   codes, _, errors = two_processes.finish(stopped)
