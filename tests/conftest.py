@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 import resource
 
 from tests import compiler_flags
@@ -21,6 +22,30 @@ from posttrain_jax import compiled_once
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
+
+
+# The files that take longest go first, so that no worker has one of them left when the other is done.
+_FIRST = (
+  "pipelines/two_process_test.py",
+  "pipelines/grpo_test.py",
+  "pipelines/ppo_test.py",
+  "learner/two_process_test.py",
+  "learner/policy_learner_test.py",
+  "sampling/engine_bits_test.py",
+  "sampling/engine_distribution_test.py",
+  "learner/mesh_test.py",
+  "pipelines/resume_test.py",
+  "learner/preference_test.py",
+  "learner/policy_gradient_test.py",
+  "pipelines/carry_run_test.py",
+  "docs/extending_test.py",
+  "docs/build_test.py",
+)
+_PLACES = {pathlib.Path(__file__).parent / name: place for place, name in enumerate(_FIRST)}
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: _PLACES.get(item.path, len(_FIRST)))
 
 
 def pytest_collection_finish():
