@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.packing import packed_shardings
+from posttrain_jax.learner.packed_rows import packed_shardings
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import (
   Batch,

@@ -28,7 +28,7 @@ from flax import nnx
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.packing import PackedRows, to_answers
+from posttrain_jax.learner.packed_rows import PackedRows, to_answers
 from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput

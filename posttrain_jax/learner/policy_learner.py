@@ -16,7 +16,7 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.packing import Packed
+from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.policy_batch import PackedPolicy, PolicyBatch, Totals, pack_policy, with_old_logprobs
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state

@@ -15,7 +15,8 @@ from posttrain_jax import compiled_once, progress
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.packing import Answers, Packed, PackedRows, Packing, packed_shardings, sizes_of
+from posttrain_jax.learner.packed_rows import Packed, PackedRows, packed_shardings
+from posttrain_jax.learner.packing import Answers, Packing, sizes_of
 from posttrain_jax.learner.policy_gradient import packed_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer

@@ -12,7 +12,7 @@ from posttrain_jax.learner import value
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
-from posttrain_jax.learner.packing import Packed
+from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.update import combine
