@@ -38,6 +38,17 @@ class Answers(Protocol):
   mask: np.ndarray
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AnswerTokens:
+  """Holds the arrays of `Answers` alone."""
+
+  prompts: np.ndarray
+  prompt_lengths: np.ndarray
+  answers: np.ndarray
+  mask: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class PackedSizes:
   """Names the sizes of packed arrays.

@@ -1,7 +1,7 @@
 """Scores answers under given parameters: logprobs of a policy, reference or teacher; values."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,9 +15,9 @@ from posttrain_jax import compiled_once, progress
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
+from posttrain_jax.learner.packed_logprobs import packed_logprobs
 from posttrain_jax.learner.packed_rows import Packed, PackedRows, packed_shardings
 from posttrain_jax.learner.packing import Answers, Packing, sizes_of
-from posttrain_jax.learner.policy_gradient import packed_logprobs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
@@ -85,13 +85,19 @@ class Scorer:
     Returns:
       [P, G, Tc], arbitrary where the mask is False.
     """
-    params = jax.device_put(params, self.shardings)  # they may be kept in other memory
     parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
-    with jax.set_mesh(self._mesh):
-      for _, packing in self.split(batch):
-        parts.append(packing.unpack(fetch(self.run(params, packing))))
-        progress.report("batches scored", len(parts), count)
+    for values in self.each(params, (packing for _, packing in self.split(batch))):
+      parts.append(values)
+      progress.report("batches scored", len(parts), count)
     return np.concatenate(parts)
+
+  def each(self, params: nnx.State, packings: Iterable[Packing]) -> Iterator[np.ndarray]:
+    """Scores the answers of one update after the other; yields [P, G, Tc] of each."""
+    params = jax.device_put(params, self.shardings)  # they may be kept in other memory
+    for packing in packings:
+      with jax.set_mesh(self._mesh):
+        values = fetch(self.run(params, packing))
+      yield packing.unpack(values)
 
   def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
     """Copies parameters; no update donates the copy.
@@ -133,10 +139,31 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
     mesh: where.
     division: prompts scored at a time, and tokens of a micro-batch.
   """
-  logprobs = _logprobs(objective, batch_shards(mesh))
+  # With entropies the forward pass is that of an update, so the logprobs have the same bits.
+  logprobs = _logprobs(objective.temperature, objective.logprob_chunk, batch_shards(mesh), entropy=True)
   return Scorer(model, logprobs, mesh, division, whole_answers=not objective.is_sum_over_tokens)
 
 
+def plain_logprob_scorer(model: TransformerConfig, mesh: Mesh, division: Division, *, chunk: int) -> Scorer:
+  """Makes a scorer of logprobs at temperature 1, such as those of compared answers.
+
+  Args:
+    model: the transformer, layers stacked.
+    mesh: where.
+    division: prompts scored at a time, and tokens of a micro-batch.
+    chunk: most tokens whose logits exist at a time on a device.
+  """
+  return Scorer(model, _logprobs(1.0, chunk, batch_shards(mesh), entropy=False), mesh, division)
+
+
 @made_once
-def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
-  return lambda graph, params, rows: packed_logprobs(graph, objective, params, rows, shards=shards)[0]
+def _logprobs(
+  temperature: float, chunk: int, shards: int, *, entropy: bool
+) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
+  options = dict(temperature=temperature, chunk=chunk, shards=shards, entropy=entropy)
+
+  def logprobs(graph, params, rows):
+    found = packed_logprobs(graph, params, rows, **options)
+    return found[0] if entropy else found
+
+  return logprobs

@@ -1,10 +1,12 @@
 """Computes the next-token loss of rows of examples, on the tokens to be learned."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -13,7 +15,9 @@ from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.losses import masking
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.dropout import ResidualDropout
@@ -97,6 +101,11 @@ def total_weight(batch: SupervisedRows) -> jax.Array:
   return batch.weights[..., 1:].sum()
 
 
+def cut_rows(parts: int, batch: SupervisedRows) -> Packed[SupervisedRows, jax.Array]:
+  """Cuts the host arrays of an update into as many micro-batches as `parts` says."""
+  return Packed(cut(batch, parts), count=np.int32(parts), totals=np.float32(total_weight(batch)))
+
+
 def make_learner(
   model: TransformerConfig,
   optimizer: OptimizerConfig,
@@ -133,10 +142,9 @@ def make_learner(
   return BatchLearner(
     model,
     make_loss(graph, logprob_chunk=logprob_chunk, shards=shards, dropout=dropout, seed=dropout_seed),
-    total_weight,
+    functools.partial(cut_rows, micro_batches),
     optimizer,
     mesh,
-    micro_batches=micro_batches,
     max_skipped_updates=max_skipped_updates,
     seed=seed,
     params=params,

@@ -59,10 +59,9 @@ class ValueLearner(BatchLearner):
     super().__init__(
       model,
       value.make_loss(graph, objective),
-      None,
+      self._pack,
       optimizer,
       mesh,
-      micro_batches=None,
       max_skipped_updates=max_skipped_updates,
       seed=0,  # not used: parameters are given
       params=params,
@@ -79,8 +78,8 @@ class ValueLearner(BatchLearner):
     """
     return self.scorer(self.state.params, batch)
 
-  def packed(self, part: ValueBatch) -> Packed[PackedValues, jax.Array]:
-    """Packs an update of P prompts for `train`."""
+  def _pack(self, part: ValueBatch) -> Packed[PackedValues, jax.Array]:
+    """Packs an update of P prompts."""
     ((part, packing),) = self.scorer.split(part)
     return pack_values(part, packing)
 
@@ -114,6 +113,6 @@ class ValueLearner(BatchLearner):
     for done, rows in enumerate(updates, 1):
       part = jax.tree.map(lambda x, rows=rows: x[rows], whole)
       if part.mask.any():
-        found.append(self.train(self.packed(part)))
+        found.append(self.train(part))
       progress.report("updates of the values", done, len(updates))
     return {f"value/{name}": metric for name, metric in combine(found).items()}

@@ -54,4 +54,4 @@ def test_sums_of_long_answers_keep_their_last_digits():
   packing = Packing(batch, sizes_of(batch, tokens=length, shards=1, whole_answers=False, together=True))
   values = -np.random.default_rng(0).exponential(size=length).astype(np.float32)
   found = to_sums(jax.tree.map(lambda x: x[0], packing.rows), values[None])
-  assert abs(float(found[0, 0]) - values.sum(dtype=np.float64)) < 4e-3  # one after the other: 0.03
+  assert abs(float(found[0, 0]) - values.sum(dtype=np.float64)) < 4e-3  # one after the other: 0.04
