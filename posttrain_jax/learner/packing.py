@@ -220,6 +220,29 @@ class Packing:
     return values
 
 
+class Packings:
+  """Keeps how the answers of a step are packed, as the same ones are scored several times and trained on.
+
+  Use one for one batch: only its advantages and logprobs may change.
+  """
+
+  def __init__(self):
+    self._made: dict[tuple[PackedSizes, bytes], Packing] = {}
+
+  def of(self, part: Answers, sizes: PackedSizes, rows: np.ndarray) -> Packing:
+    """Returns the packing of some prompts of the batch, made when it is first asked for.
+
+    Args:
+      part: these prompts.
+      sizes: from `sizes_of`.
+      rows: int [P], their indices in the batch.
+    """
+    key = (sizes, rows.tobytes())
+    if key not in self._made:
+      self._made[key] = Packing(part, sizes)
+    return self._made[key]
+
+
 def answer_lengths(mask: np.ndarray) -> np.ndarray:
   """Counts the tokens of answers up to the last that counts: int [...] of a mask [..., Tc]."""
   return np.where(mask.any(-1), mask.shape[-1] - mask[..., ::-1].argmax(-1), 0)

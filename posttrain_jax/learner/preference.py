@@ -138,11 +138,9 @@ def loss_of_sums(objective: PreferenceObjective, sums: jax.Array, pairs: Pairs, 
     pairs: the rest.
     total: pairs of the whole update.
   """
-  sums, counts, reference, real = (
+  sums, counts, of_reference, real = (
     x.reshape(-1, *x.shape[2:]) for x in (sums, pairs.counts, pairs.reference, pairs.real)
   )
-  # A place without a pair has logprobs at which every loss has a finite gradient; 0 is none for those of means.
-  sums, of_reference = (jnp.where(real[:, None], x, -1.0) for x in (sums, reference))
   counts = jnp.maximum(counts, 1)
   scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
   policy, reference = sums * scale, of_reference * scale

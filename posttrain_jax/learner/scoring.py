@@ -17,7 +17,7 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.packed_logprobs import packed_logprobs
 from posttrain_jax.learner.packed_rows import Packed, PackedRows, packed_shardings
-from posttrain_jax.learner.packing import Answers, Packing, sizes_of
+from posttrain_jax.learner.packing import Answers, Packing, Packings, sizes_of
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
@@ -67,26 +67,41 @@ class Scorer:
     )
     self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
-  def split(self, batch: Answers) -> Iterator[tuple[Any, Packing]]:
-    """Cuts a batch of host arrays into updates; yields each with its packing."""
+  def split(
+    self, batch: Answers, packings: Packings | None = None, order: np.ndarray | None = None
+  ) -> Iterator[tuple[Any, Packing]]:
+    """Cuts a batch of host arrays into updates; yields each with its packing.
+
+    Args:
+      batch: any number of prompts.
+      packings: of the batch, where those made before are found; None keeps none.
+      order: int, indices of the prompts in the order in which they are taken; None: all, as they stand.
+    """
     tokens, shards = self._division.row_tokens(self._mesh), self._division.shards(self._mesh)
-    for start in range(0, len(batch.prompts), self._division.prompts_per_update):
-      part = jax.tree.map(lambda x, s=start: x[s : s + self._division.prompts_per_update], batch)
+    order, packings = np.arange(len(batch.prompts)) if order is None else order, packings or Packings()
+    for start in range(0, len(order), self._division.prompts_per_update):
+      rows = order[start : start + self._division.prompts_per_update]
+      part = jax.tree.map(lambda x, rows=rows: x[rows], batch)
       sizes = sizes_of(part, tokens=tokens, shards=shards, whole_answers=self._whole_answers)
-      yield part, Packing(part, sizes)
+      yield part, packings.of(part, sizes, rows)
 
   def run(self, params: nnx.State, packing: Packing) -> jax.Array:
     """Scores the answers of one update, on the devices; to be called inside `jax.set_mesh`."""
     return self.program(params, spread(packing.forward(), self.batch_shardings))
 
-  def __call__(self, params: nnx.State, batch: Answers) -> np.ndarray:
+  def __call__(self, params: nnx.State, batch: Answers, packings: Packings | None = None) -> np.ndarray:
     """Scores a batch of host arrays with any number of prompts.
+
+    Args:
+      params: the parameters.
+      batch: the answers.
+      packings: as for `split`.
 
     Returns:
       [P, G, Tc], arbitrary where the mask is False.
     """
     parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
-    for values in self.each(params, (packing for _, packing in self.split(batch))):
+    for values in self.each(params, (packing for _, packing in self.split(batch, packings))):
       parts.append(values)
       progress.report("batches scored", len(parts), count)
     return np.concatenate(parts)

@@ -14,6 +14,7 @@ from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.data_batches import SupervisedRows
+from posttrain_jax.learner.dense_rows import dense_rows
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.update import LossFunction, LossOutput
@@ -101,9 +102,19 @@ def total_weight(batch: SupervisedRows) -> jax.Array:
   return batch.weights[..., 1:].sum()
 
 
-def cut_rows(parts: int, batch: SupervisedRows) -> Packed[SupervisedRows, jax.Array]:
-  """Cuts the host arrays of an update into as many micro-batches as `parts` says."""
-  return Packed(cut(batch, parts), count=np.int32(parts), totals=np.float32(total_weight(batch)))
+def pack_rows(parts: int, batch: SupervisedRows) -> Packed[SupervisedRows, jax.Array]:
+  """Cuts an update into micro-batches, of which those with an example are computed.
+
+  How examples are laid into rows depends on the batch alone. So the loss does not depend on the number of parts,
+  dropout included.
+
+  Args:
+    parts: M, divides B. Micro-batches have B / M rows.
+    batch: host arrays [B, T].
+  """
+  dense, used = dense_rows(batch)
+  size = len(batch.tokens) // parts
+  return Packed(cut(dense, parts), count=np.int32(-(-used // size)), totals=np.float32(total_weight(batch)))
 
 
 def make_learner(
@@ -130,7 +141,7 @@ def make_learner(
     logprob_chunk: as in `make_loss`.
     dropout: rates; None for no dropout.
     dropout_seed: of dropout.
-    micro_batches: parts in which an update's gradient is computed.
+    micro_batches: parts in which an update's gradient is computed; those without an example are left out.
     max_skipped_updates: updates in a row that are not finite which end the training.
     seed: of random parameters.
     params: parameters to start from; random ones if None.
@@ -142,7 +153,7 @@ def make_learner(
   return BatchLearner(
     model,
     make_loss(graph, logprob_chunk=logprob_chunk, shards=shards, dropout=dropout, seed=dropout_seed),
-    functools.partial(cut_rows, micro_batches),
+    functools.partial(pack_rows, micro_batches),
     optimizer,
     mesh,
     max_skipped_updates=max_skipped_updates,

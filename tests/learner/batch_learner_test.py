@@ -29,7 +29,7 @@ def learner():
   return BatchLearner(
     SMALL,
     supervised.make_loss(graph(SMALL), logprob_chunk=64),
-    functools.partial(supervised.cut_rows, 2),
+    functools.partial(supervised.pack_rows, 2),
     make_optimizer_config(warmup_updates=2),
     make_mesh({}, jax.devices()[:1]),
     max_skipped_updates=2,

@@ -175,6 +175,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
+  (value_update,) = value.scorer.split(value_batch)
   micro_batches = micro_batches_at_most(learner.scorer, batch)
   forward, value_forward = (
     forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
@@ -190,7 +191,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     ),
     "value_update": Program(
       value.update,
-      (value.state, shapes(value.pack(value_batch))),
+      (value.state, shapes(value.pack(value_update))),
       value_mesh,
       count,
       as_update(value_forward),
