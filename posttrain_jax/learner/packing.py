@@ -165,7 +165,7 @@ class Packing:
     )
 
   def _rows(self, value: int) -> np.ndarray:
-    """Makes an array of all rows that has a value in those that are computed, and 0 in the others."""
+    """Makes an array of all rows: a value in those that are computed, else 0."""
     rows = np.zeros((self.sizes.micro_batches * self.sizes.shards, self.sizes.tokens), np.int32)
     if value:
       rows[: self.count * self.sizes.shards] = value
@@ -221,9 +221,9 @@ class Packing:
 
 
 class Packings:
-  """Keeps how the answers of a step are packed, as the same ones are scored several times and trained on.
+  """Keeps the packings of a step's answers, which several programs read.
 
-  Use one for one batch: only its advantages and logprobs may change.
+  The answers are scored, by several models, and trained on. Use a new object for each batch.
   """
 
   def __init__(self):
@@ -244,5 +244,5 @@ class Packings:
 
 
 def answer_lengths(mask: np.ndarray) -> np.ndarray:
-  """Counts the tokens of answers up to the last that counts: int [...] of a mask [..., Tc]."""
+  """Counts tokens up to the last that counts: int [...] of bool [..., Tc]."""
   return np.where(mask.any(-1), mask.shape[-1] - mask[..., ::-1].argmax(-1), 0)

@@ -62,7 +62,7 @@ class PackedPairs:
 
 
 def counted_answers(comparisons: ComparedAnswers) -> AnswerTokens:
-  """Returns the tokens whose logprobs count; rows that only fill up the batch (index −1) have none."""
+  """Returns the answers without rows that only fill up the batch (index −1)."""
   real = comparisons.index >= 0
   return AnswerTokens(
     comparisons.prompts, comparisons.prompt_lengths, comparisons.answers, comparisons.mask & real[:, None, None]
@@ -70,7 +70,9 @@ def counted_answers(comparisons: ComparedAnswers) -> AnswerTokens:
 
 
 def pack_pairs(division: Division, mesh: Mesh, batch: ReferencedBatch) -> Packed[PackedPairs, jax.Array]:
-  """Packs the host arrays of an update; its total is the number of pairs, at least 1.
+  """Packs the host arrays of an update.
+
+  Its total is the number of pairs, at least 1.
 
   Args:
     division: tokens of a micro-batch.

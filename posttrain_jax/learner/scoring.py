@@ -78,12 +78,13 @@ class Scorer:
       order: int, indices of the prompts in the order in which they are taken; None: all, as they stand.
     """
     tokens, shards = self._division.row_tokens(self._mesh), self._division.shards(self._mesh)
-    order, packings = np.arange(len(batch.prompts)) if order is None else order, packings or Packings()
-    for start in range(0, len(order), self._division.prompts_per_update):
-      rows = order[start : start + self._division.prompts_per_update]
-      part = jax.tree.map(lambda x, rows=rows: x[rows], batch)
+    packings, rows = packings or Packings(), np.arange(len(batch.prompts)) if order is None else order
+    for start in range(0, len(rows), self._division.prompts_per_update):
+      place = slice(start, start + self._division.prompts_per_update)
+      chosen = place if order is None else rows[place]  # a slice copies nothing
+      part = jax.tree.map(lambda x, chosen=chosen: x[chosen], batch)
       sizes = sizes_of(part, tokens=tokens, shards=shards, whole_answers=self._whole_answers)
-      yield part, packings.of(part, sizes, rows)
+      yield part, packings.of(part, sizes, rows[place])
 
   def run(self, params: nnx.State, packing: Packing) -> jax.Array:
     """Scores the answers of one update, on the devices; to be called inside `jax.set_mesh`."""

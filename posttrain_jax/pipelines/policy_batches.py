@@ -146,7 +146,12 @@ class LogprobSources:
     self.reference = self.learner.scorer.freeze(self.learner.state.params, self.reference_kept)
 
   def __call__(self, batch: PolicyBatch, packings: Packings) -> Logprobs:
-    """Returns the logprobs of a batch that the method needs; how it is packed is kept for its updates."""
+    """Returns the logprobs of a batch that the method needs.
+
+    Args:
+      batch: host arrays.
+      packings: keeps how they are packed, for the step's updates.
+    """
     return Logprobs(
       old=self.learner.score(batch, packings) if self.old else None,
       reference=None if self.reference is None else self.learner.scorer(self.reference, batch, packings),
