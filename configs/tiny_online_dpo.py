@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.learner = dict(
     updates_per_step=2,  # optimiser updates of a round
-    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
+    tokens_per_micro_batch=0,  # tokens that a device computes at a time, for its part of a batch; 0: chosen
     max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
   )
   config.optimizer = base.optimizer

@@ -175,7 +175,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   if teacher is not None:
     scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
-    logprobs.teacher = lambda batch: scorer(teacher_params, batch)
+    logprobs.teacher = lambda batch, packings: scorer(teacher_params, batch, packings)
   drawn = f"{len(prompts)} prompts; {describe_ends(run.policy.tokenizer, engine.sampling)}"
   return GRPOParts(
     directory=directory,

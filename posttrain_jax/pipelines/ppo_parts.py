@@ -25,6 +25,7 @@ from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
@@ -58,7 +59,7 @@ class PPOParts:
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
-    reference_logprobs: logprobs [P, G, Tc] of a batch under the reference.
+    reference_logprobs: logprobs [P, G, Tc] of a batch under the reference, with its packings.
     into_average: takes the policy's parameters into their average; None if none is kept.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
   """
@@ -74,7 +75,7 @@ class PPOParts:
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
-  reference_logprobs: Callable[[PolicyBatch], np.ndarray]
+  reference_logprobs: Callable[[PolicyBatch, Packings], np.ndarray]
   into_average: Callable[[nnx.State, nnx.State], nnx.State] | None
   kl_to_start: KLToReference | None
   _hand_over: HandOver
@@ -193,7 +194,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     evaluator=evaluator,
     clock=Clock(),
     preemption=preemption,
-    reference_logprobs=lambda batch: reference(reference_params, batch),
+    reference_logprobs=lambda batch, packings: reference(reference_params, batch, packings),
     into_average=make_average(decay, learner.shardings.params) if decay else None,
     kl_to_start=run.kl_to_start(settings.eval, start, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, model, run.mesh),

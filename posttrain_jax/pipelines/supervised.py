@@ -44,11 +44,13 @@ class FittingSettings(OfflineSettings):
   """Holds what a config says of training without its data: `SupervisedSettings` has that too.
 
   Attributes:
+    micro_batches: parts in which an update's gradient is computed.
     loss_weighting: what weighs the same in the loss.
     dropout: on the residual branches.
     logprob_chunk: most tokens whose logits exist at a time on a device.
   """
 
+  micro_batches: int
   loss_weighting: Weighting
   dropout: DropoutRates
   logprob_chunk: int

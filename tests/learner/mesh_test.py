@@ -104,10 +104,9 @@ def train_supervised(sizes, micro_batches):
   learner = BatchLearner(
     CONFIG,
     supervised.make_loss(graph(CONFIG), logprob_chunk=7, shards=batch_shards(mesh), dropout=rates, seed=3),
-    supervised.total_weight,
+    functools.partial(supervised.pack_rows, micro_batches),
     OPTIMIZER,
     mesh,
-    micro_batches=micro_batches,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),

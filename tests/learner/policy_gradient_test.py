@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax import losses
-from posttrain_jax.learner import policy_gradient
+from posttrain_jax.learner import packed_logprobs, policy_gradient
 from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
 from posttrain_jax.learner.packing import Packing, sizes_of
 from posttrain_jax.learner.policy_batch import TokenInputs, count_totals, pack_policy
@@ -38,7 +38,7 @@ def lookup(monkeypatch):
 
   What is tested here concerns only what follows the transformer.
   """
-  monkeypatch.setattr(policy_gradient, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
+  monkeypatch.setattr(packed_logprobs, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
 
 
 @pytest.mark.parametrize(
