@@ -6,6 +6,8 @@ import numpy as np
 
 from posttrain_jax.types import Answer, FinishReason, Prompt
 
+GroupName = tuple[int, int]  # (prompt index, attempt)
+
 
 @dataclasses.dataclass
 class EngineStats:
@@ -14,7 +16,8 @@ class EngineStats:
   Attributes:
     generated_tokens: answer tokens drawn.
     prefill_tokens: prompt tokens run, padding left out.
-    recomputed_tokens: tokens of prompts and answers run again because an answer was resumed after `suspend`.
+    recomputed_tokens: answer tokens run again because an answer was resumed after `suspend`.
+    prefills: calls of the prefill program.
     dispatches: calls of the decode program.
     decode_steps: decode steps run.
     slot_steps: decode steps times slots.
@@ -27,6 +30,7 @@ class EngineStats:
   generated_tokens: int = 0
   prefill_tokens: int = 0
   recomputed_tokens: int = 0
+  prefills: int = 0
   dispatches: int = 0
   decode_steps: int = 0
   slot_steps: int = 0
@@ -62,7 +66,7 @@ class Request:
   saved: list[tuple[np.ndarray, np.ndarray]] | None = None
 
   @property
-  def group(self) -> tuple[int, int]:
+  def group(self) -> GroupName:
     """Names its group: (prompt index, attempt)."""
     return self.prompt.index, self.prompt.attempt
 
