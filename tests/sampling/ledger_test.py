@@ -64,7 +64,7 @@ def test_a_request_draws_when_it_begins():
 
 
 def test_resumed_answers_go_before_the_queue():
-  ledger, places = new_ledger(slots=1)
+  ledger, _ = new_ledger(slots=1)
   ledger.add(prompt(0), [None] * 2)
   assert begin(ledger) == [(0, 0, 0)]
   ledger.add(prompt(1), [answer(3, FinishReason.SUSPENDED)])
@@ -92,7 +92,7 @@ def test_a_prompt_is_kept_as_long_as_answers_of_its_group_wait():
 
 
 def test_a_group_that_is_taken_in_again_keeps_its_finished_answers():
-  ledger, places = new_ledger()
+  ledger, _ = new_ledger()
   ended = answer(2, FinishReason.EOS)
   ledger.add(prompt(0), [ended, answer(1, FinishReason.SUSPENDED), answer(0, FinishReason.SUSPENDED)])
   assert [request.sample for request in ledger.interrupted] == [1]

@@ -44,7 +44,9 @@ def test_the_lists_name_each_owners_pages_in_order():
   np.testing.assert_array_equal(reads.lanes.reshape(2, 8)[:, :2], [[0, 1], [1, 0]])
   np.testing.assert_array_equal(reads.readers.reshape(2, 6)[:, :2], [[0, 1], [0, 0]])
   np.testing.assert_array_equal(reads.first, np.zeros(16))
-  np.testing.assert_array_equal(reads.written.reshape(2, 8, 3)[:, :2], [[[2, 3, 4], [5, 6, -1]], [[0, 1, -1], [-1, -1, -1]]])
+  np.testing.assert_array_equal(
+    reads.written.reshape(2, 8, 3)[:, :2], [[[2, 3, 4], [5, 6, -1]], [[0, 1, -1], [-1, -1, -1]]]
+  )
 
 
 def test_writing_begins_at_the_page_of_the_newest_token():
