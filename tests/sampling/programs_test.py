@@ -130,9 +130,10 @@ def test_begin_sets_slots():
 
 
 def test_what_an_earlier_owner_left_changes_nothing():
-  """Fills all other pages with NaN before a dispatch."""
+  """Fills all pages but the prompt's with NaN before a dispatch."""
   cache, slots, (_, _, drawn) = eight_samples()
-  dirty = jax.tree.map(lambda x: np.where(np.arange(PAGES)[:, None, None, None] == PROMPT_PAGES[0], x, np.nan), cache)
+  kept = np.isin(np.arange(PAGES), PROMPT_PAGES)[:, None, None, None]
+  dirty = jax.tree.map(lambda x: np.where(kept, x, np.nan), cache)
   _, _, found = decoded(dirty, slots)
   for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(drawn)):
     np.testing.assert_array_equal(one, other)
