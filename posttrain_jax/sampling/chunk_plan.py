@@ -107,7 +107,7 @@ class ChunkPlan:
     filled: int,
     before: list[tuple[list[int], int]],
   ) -> int:
-    """Adds chunks of a sequence while there is room; returns how many of its tokens are filled then."""
+    """Adds chunks of a sequence while there is room; returns its filled tokens."""
     while filled < len(tokens) and self._room(shard):
       end = min(filled + self._chunk, len(tokens))
       (written, _) = self._cut(pages, end)[-1]

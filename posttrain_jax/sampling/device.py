@@ -1,6 +1,6 @@
 """Runs the engine's compiled programs and owns the memory that they work on.
 
-Pads the host's requests to the programs' fixed shapes. Which request runs when is decided in `admission.py`, and in
+Pads the host's requests to the programs' fixed shapes. Which request runs when is decided in `scheduler.py`, and in
 which slot in `places.py`.
 """
 
@@ -151,7 +151,9 @@ class Device:
       self.state = self._copy(cache, read, written), slots
 
   def begin(self, begun: Sequence[tuple[int, Request]], seed: int) -> None:
-    """Lets requests draw whose keys and values are all in their pages; one program serves any number of them.
+    """Lets requests draw whose keys and values are all in their pages.
+
+    One program serves any number of them.
 
     Args:
       begun: slots and requests.

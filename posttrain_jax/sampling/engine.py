@@ -13,23 +13,6 @@ Guarantees, each tested:
 - With other numbers of these they agree to rounding. How many prefills run between dispatches changes no bit.
 - If `suspend` interrupts an answer and `resume` continues it under the same parameters, it agrees to rounding with the
   uninterrupted answer. Where, in what order and with what other requests it continues changes no bit.
-
-Which file to open:
-- `engine.py`: the public methods, and the order of one `step`: admit, decode, store.
-- `admission.py`: which answers leave and begin before a dispatch, and how much is prefilled.
-- `results.py`: what is kept of a dispatch, and which answers have ended.
-- `requests.py`: one request with what was drawn for it so far, and the engine's counts.
-- `ledger.py`: which requests wait, begin, run or are finished.
-- `places.py`: which slot a request has, and which pages of the device's memory hold its tokens and its prompt.
-- `pages.py`, `pool_size.py`: which pages are free, and how many there are.
-- `chunk_plan.py`, `chunk_lists.py`: which chunks a prefill takes, and its arrays.
-- `page_lists.py`: the lists by which a dispatch finds the pages that it reads and writes.
-- `device.py`: the memory on the device; pads requests to fixed shapes and calls the compiled programs.
-- `sizes.py`: the numbers that fix these shapes.
-- `programs.py`: the computation in those programs: prefill, begin, decode, and copies of pages.
-- `state.py`: the arrays that stay on the device between programs.
-- `stop_strings.py`: where the text of an answer ends at a stop string.
-- `draw.py`: one token from logits: temperature, truncation and the random draw.
 """
 
 import dataclasses
@@ -43,12 +26,12 @@ from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import batch_shards
-from posttrain_jax.sampling.admission import Admission
 from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
-from posttrain_jax.sampling.requests import EngineStats
+from posttrain_jax.sampling.requests import EngineStats, check_prompt
 from posttrain_jax.sampling.results import not_finite, store
+from posttrain_jax.sampling.scheduler import Scheduler
 from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.sampling.stop_strings import Decode
 from posttrain_jax.types import Group, InputError, NotFinite, Prompt
@@ -101,19 +84,15 @@ class Engine:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
       sampling: temperature, truncation, stop ids.
       seed: fixes all random draws, together with prompt, sample and attempt.
-      slots: S, answers drawn at the same time.
-      max_prompt_length: length of the longest prompt in tokens.
-      max_new_tokens: cap on the tokens of an answer, the stop id included.
-      steps_per_dispatch: decode steps in one dispatch; a slot whose answer ends is idle for the rest of the dispatch.
-      prefill_chunk: C, tokens of a chunk, in which prompts and resumed answers are prefilled; a multiple of the page
-        of 32. A prompt's last chunk is padded to it. It is no larger than the longest prompt.
-      prefill_width: W, chunks in one prefill, of one or of several prompts; split over the mesh's batch shards.
-      prefills_per_dispatch: most prefills between two dispatches while answers run, so the most that they wait for.
-      share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
-        holds 3 S / T copies, at most S. When no copy is free, the answers to further prompts wait.
-      cache_tokens: tokens of prompts and answers that the caches hold together, on all devices. If they run out, the
-        youngest answers wait. None: as many as the devices' memory allows (`pool_size.pages_per_shard`), and no more
-        than the longest answers in all slots need.
+      slots: S; this and the next eight are explained in `sizes.Sizes`.
+      max_prompt_length: tokens.
+      max_new_tokens: tokens.
+      steps_per_dispatch: decode steps.
+      prefill_chunk: C, tokens.
+      prefill_width: W, chunks.
+      prefills_per_dispatch: calls.
+      share: T, answers.
+      cache_tokens: tokens; may be None.
       limit_of: gives an answer's own cap from its prompt and sample number; None: `max_new_tokens` for all.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
       decode: turns ids into text; needed for stop strings.
@@ -150,7 +129,7 @@ class Engine:
     self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
     self._ledger = Ledger(self._places)
-    self._admission = Admission(self._device, self._ledger, self._places, prefills_per_dispatch)
+    self._scheduler = Scheduler(self._device, self._ledger, self._places, prefills_per_dispatch)
     self._ended = 0  # answers since the engine was last idle
 
   @property
@@ -239,14 +218,7 @@ class Engine:
     """
     if group_size < 1:
       raise InputError(f"rollout.group_size: {group_size}, expected at least 1")
-    if not 0 < len(prompt.tokens) <= self.max_prompt_length:
-      raise InputError(
-        f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {self.max_prompt_length} "
-        "(rollout.max_prompt_length)"
-      )
-    if not 0 <= min(prompt.tokens) <= max(prompt.tokens) < self.model.vocab_size:
-      wrong = next(token for token in prompt.tokens if not 0 <= token < self.model.vocab_size)
-      raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {self.model.vocab_size - 1}")
+    check_prompt(prompt, longest=self.max_prompt_length, vocab_size=self.model.vocab_size)
     self._ledger.add(prompt, [None] * group_size)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
@@ -283,7 +255,7 @@ class Engine:
       raise RuntimeError("Engine.step before Engine.load")
     with jax.set_mesh(self.mesh):
       self._device.allocate()
-      self._admission.prepare(self.params, self.seed, self.stats)
+      self._scheduler.prepare(self.params, self.seed, self.stats)
       drawn, still_active = self._device.decode(self.params, self._places)
     self.stats.dispatches += 1
     self.stats.decode_steps += int(drawn.steps)

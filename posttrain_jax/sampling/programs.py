@@ -1,4 +1,4 @@
-"""Computes what the engine needs on the device: prefill, begin, decode, end, and copies of pages.
+"""Computes what the engine needs on the device: prefill, begin, decode, end, copies of pages.
 
 Every shape is fixed by the engine's sizes alone. This is what makes a request's tokens and logprobs the same bits in
 any slot, in any order and next to any others.
@@ -26,8 +26,9 @@ _GENERATOR = "threefry2x32"
 
 
 def prefill(graph: nnx.GraphDef, params: nnx.State, cache: Cache, chunks: Chunks) -> Cache:
-  """Computes the keys and values of chunks of prompts and of resumed answers, and writes them to their pages.
+  """Computes keys and values of chunks and writes them to their pages.
 
+  A chunk is a part of a prompt or of a resumed answer.
   Keys and values of an answer that decoding made before `suspend` are never used again, even under the same parameters:
   they differ in bits from these.
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from posttrain_jax.types import Answer, FinishReason, Prompt
+from posttrain_jax.types import Answer, FinishReason, InputError, Prompt
 
 GroupName = tuple[int, int]  # (prompt index, attempt)
 
@@ -100,6 +100,21 @@ class Request:
       versions=join(self.versions, np.int32),
       finish_reason=reason,
     )
+
+
+def check_prompt(prompt: Prompt, *, longest: int, vocab_size: int) -> None:
+  """Refuses a prompt that the engine cannot answer.
+
+  Raises:
+    InputError: if it is empty, has more than `longest` tokens, or an id that the model lacks.
+  """
+  if not 0 < len(prompt.tokens) <= longest:
+    raise InputError(
+      f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {longest} (rollout.max_prompt_length)"
+    )
+  if not 0 <= min(prompt.tokens) <= max(prompt.tokens) < vocab_size:
+    wrong = next(token for token in prompt.tokens if not 0 <= token < vocab_size)
+    raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {vocab_size - 1}")
 
 
 def resumed(prompt: Prompt, sample: int, answer: Answer) -> Request:

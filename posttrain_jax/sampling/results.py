@@ -13,7 +13,7 @@ from posttrain_jax.types import FinishReason, Group, Prompt
 
 
 @dataclasses.dataclass
-class Stored:
+class DispatchResult:
   """Counts what was stored.
 
   Attributes:
@@ -32,7 +32,7 @@ class Stored:
 
 
 def not_finite(drawn: Drawn, ledger: Ledger) -> Prompt | None:
-  """Returns a prompt for which a token was drawn from logits that are not finite; None if there is none."""
+  """Returns a prompt whose logits are not finite, if a token was drawn from them; else None."""
   # Not-a-number in any logit is one in the logprob of the token drawn from them.
   broken = drawn.active & ~np.isfinite(drawn.sampler_logprobs)
   return ledger.running[int(np.argwhere(broken)[0][1])].prompt if broken.any() else None
@@ -46,7 +46,7 @@ def store(
   version: int,
   sampling: SamplingConfig,
   decode: Decode | None,
-) -> Stored:
+) -> DispatchResult:
   """Gives running requests their new tokens, and ends those that are finished.
 
   Args:
@@ -57,7 +57,7 @@ def store(
     sampling: stop ids and stop strings.
     decode: turns ids into text; may be None without stop strings.
   """
-  found = Stored()
+  found = DispatchResult()
   for slot, request in sorted(ledger.running.items()):
     count = int(drawn.active[:, slot].sum())  # a slot is active in the first steps of a dispatch, then no more
     request.tokens.append(drawn.tokens[:count, slot])

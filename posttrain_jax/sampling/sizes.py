@@ -13,18 +13,22 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Holds the numbers that the caller chooses; `Engine` explains each.
+  """Holds the numbers that the caller of `Engine` chooses.
 
   Attributes:
     slots: S, answers drawn at the same time.
-    max_prompt_length: tokens of the longest prompt.
-    max_new_tokens: cap on the tokens of an answer.
-    steps_per_dispatch: decode steps in one dispatch.
-    prefill_chunk: C, tokens of a chunk.
-    prefill_width: W, chunks in one prefill.
-    prefills_per_dispatch: most prefills between two dispatches while answers run.
-    share: T, answers that read one copy of a prompt.
-    cache_tokens: tokens that the caches hold; None: from the devices' memory (`pool_size`).
+    max_prompt_length: length of the longest prompt in tokens.
+    max_new_tokens: cap on the tokens of an answer, the stop id included.
+    steps_per_dispatch: decode steps in one dispatch; a slot whose answer ends is idle for the rest of the dispatch.
+    prefill_chunk: C, tokens of a chunk, in which prompts and resumed answers are prefilled; a multiple of the page of
+      32. The last chunk of a text is padded. It is no larger than the longest prompt.
+    prefill_width: W, chunks in one prefill, of one or of several texts; split over the mesh's batch shards.
+    prefills_per_dispatch: most prefills between two dispatches while answers run, so the most that they wait for.
+    share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
+      holds 3 S / T copies, at most S. When no copy is free, the answers to further prompts wait.
+    cache_tokens: tokens of prompts and answers that the caches hold together, on all devices. If they run out, the
+      youngest answers wait. None: as many as the devices' memory allows (`pool_size.pages_per_shard`), and no more than
+      the longest answers in all slots need.
   """
 
   slots: int
@@ -38,7 +42,7 @@ class Sizes:
   cache_tokens: int | None
 
   def __post_init__(self):
-    """Raises InputError on a size below 1, and on a chunk that does not fill whole pages."""
+    """Raises InputError on a size below 1 or a chunk that does not fill whole pages."""
     for field in dataclasses.fields(self):
       size = getattr(self, field.name)
       if size is not None and size < 1:

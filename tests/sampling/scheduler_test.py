@@ -5,11 +5,11 @@ import types
 import numpy as np
 import pytest
 
-from posttrain_jax.sampling.admission import Admission
 from posttrain_jax.sampling.ledger import Ledger
 from posttrain_jax.sampling.pages import Pages
 from posttrain_jax.sampling.places import Places
 from posttrain_jax.sampling.requests import EngineStats
+from posttrain_jax.sampling.scheduler import Scheduler
 from posttrain_jax.types import FinishReason, Prompt
 
 
@@ -42,13 +42,13 @@ class Device:
 
 
 class Case:
-  """Holds an admission with all that it works on; a dispatch draws 4 tokens."""
+  """Holds a scheduler with all that it works on; a dispatch draws 4 tokens."""
 
   def __init__(self, *, per_shard=100, share=2, prefills=1, slots=6):
     pages = Pages(per_shard=per_shard, shards=1, page=4)
     self.places = Places(slots=slots, slots_per_shard=8, rows=6, shards=1, share=share, pages=pages, steps=4, cap=40)
     self.ledger, self.device, self.stats = Ledger(self.places), Device(), EngineStats()
-    self._admission = Admission(self.device, self.ledger, self.places, prefills)
+    self._scheduler = Scheduler(self.device, self.ledger, self.places, prefills)
 
   def submit(self, index, length, count=1):
     self.ledger.add(Prompt(index, tuple(range(100 * index, 100 * index + length)), {}), [None] * count)
@@ -56,7 +56,7 @@ class Case:
   def prepare(self):
     """Returns the device's calls before the next dispatch, which draws 4 tokens for all that run."""
     self.device.calls.clear()
-    self._admission.prepare(None, 0, self.stats)
+    self._scheduler.prepare(None, 0, self.stats)
     for request in self.ledger.running.values():
       request.tokens.append(np.arange(4, dtype=np.int32))
     return list(self.device.calls)

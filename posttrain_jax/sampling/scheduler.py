@@ -14,7 +14,7 @@ from posttrain_jax.sampling.places import Places
 from posttrain_jax.sampling.requests import EngineStats
 
 
-class Admission:
+class Scheduler:
   """Prepares dispatches."""
 
   def __init__(self, device: Device, ledger: Ledger, places: Places, prefills: int):
@@ -29,7 +29,9 @@ class Admission:
     self._device, self._ledger, self._places, self._prefills = device, ledger, places, prefills
 
   def prepare(self, params: nnx.State, seed: int, stats: EngineStats) -> None:
-    """Makes room for running answers, gives free slots to waiting ones, and lets those draw that can.
+    """Prepares a dispatch: room for running answers, slots for waiting ones, prefills.
+
+    Requests whose keys and values are complete draw from now on.
 
     Args:
       params: the sampler's parameters.
