@@ -32,7 +32,7 @@ class DispatchResult:
 
 
 def not_finite(drawn: Drawn, ledger: Ledger) -> Prompt | None:
-  """Returns a prompt whose logits are not finite, if a token was drawn from them; else None."""
+  """Returns a prompt whose drawn tokens come from logits that are not finite, or None."""
   # Not-a-number in any logit is one in the logprob of the token drawn from them.
   broken = drawn.active & ~np.isfinite(drawn.sampler_logprobs)
   return ledger.running[int(np.argwhere(broken)[0][1])].prompt if broken.any() else None
