@@ -62,7 +62,7 @@ class Reads:
     prompt_lengths: int32 [D · P], tokens in each prompt's pages.
     readers: int32 [D · P · A], the row that reads each prompt in each of its A lanes; any number in an empty lane.
     lanes: int32 [D · S], A · (the row's prompt) + the row's lane.
-    written: int32 [D · S, E], the row's pages from page `first` on.
+    written: int32 [D · S, E], the row's pages from page `first` on; -1 for none.
     first: int32 [D · S], number of the page that the first of the steps writes to.
   """
 
@@ -201,3 +201,32 @@ def _joined(one: _Unfinished, other: _Unfinished) -> _Unfinished:
   largest = jnp.maximum(one[2], other[2])
   first, second = jnp.exp(one[2] - largest), jnp.exp(other[2] - largest)
   return one[0] * first + other[0] * second, one[1] * first + other[1] * second, largest
+
+
+def cleared(values: jax.Array, reads: Reads, places: jax.Array, active: jax.Array) -> jax.Array:
+  """Writes zeros to the pages that rows begin in the next steps.
+
+  A weight of 0 does not hide a NaN: the values that an earlier owner left after a row's last token must be finite. Its
+  keys may be anything, since the scores of tokens that are not seen are replaced.
+
+  Args:
+    values: [D · n, K, page, H].
+    reads: of the next steps.
+    places: int [S], place of the first new token among the row's own tokens.
+    active: bool [S]; rows that are not active write nothing.
+
+  Returns:
+    The values.
+  """
+
+  def on_a_device(values, written, first, places, active):
+    begins = (first[:, None] + jnp.arange(written.shape[1])[None]) * values.shape[2]
+    fresh = active[:, None] & (written >= 0) & (begins >= places[:, None])
+    return values.at[jnp.where(fresh, written, values.shape[0]).ravel()].set(0, mode="drop")
+
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty and mesh.size > 1:
+    rows, pages = (partition_spec(axes, LEARNER_RULES) for axes in (("batch",), ("batch", "heads")))
+    specs = pages, rows, rows, rows, rows
+    on_a_device = jax.shard_map(on_a_device, in_specs=specs, out_specs=pages, check_vma=False)
+  return on_a_device(values, reads.written, reads.first, places, active)

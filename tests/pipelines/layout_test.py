@@ -43,7 +43,7 @@ def config() -> ml_collections.ConfigDict:
 def text_of(platform: str, name: str) -> str:
   devices = jax.devices()[:4] if platform == "cpu" else topology.devices("v5e:2x2")
   chosen = config()
-  if name == "decode":
+  if name in ("decode", "prefill"):
     chosen.rollout.update(max_new_tokens=CACHED, max_prompt_length=PROMPTS_CACHED)
     chosen.model.update(num_heads=2 * N, num_kv_heads=2 * K)  # two heads of keys on a device, and not one
   run = programs_of_run(parse_method(chosen), proof.policy_of(parse_method(chosen).model, ""), devices)
@@ -131,3 +131,13 @@ def test_decoding_updates_its_cache_in_place(platform):
     assert all(array.size <= 2 * SLOTS for array in whole), each
   # What is fetched ahead into fast memory is a copy-start; a copy changes the layout.
   assert [each for each in in_loop if each.opcode == "copy"] == []
+
+
+def test_a_prefill_updates_its_cache_in_place(platform):
+  text = text_of(platform, "prefill")
+  found = compiled.instructions(text)
+  cache = SLOTS // FSDP * 2 * K // TENSOR * H * (CACHED + PROMPTS_CACHED)  # pages of keys, or of values, of a layer
+  large = [each for each in found if any(array.size >= cache for array in each.arrays)]
+  assert len([each for each in large if each.opcode == "parameter" and each.depth == 0]) >= 2 * L
+  assert len(compiled.aliased_parameters(text)) >= 2 * L
+  assert [each for each in large if each.opcode in ("copy", "all-gather", "all-reduce")] == []
