@@ -113,8 +113,9 @@ class Device:
     self._take = jit(programs.take, out_shardings=pool)
     self._put = jit(programs.put, donate_argnums=0, out_shardings=cache)
     pages, pooled = self.pages * self._shards, sizes.prefill_width * max(1, self._of_prompt)
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
     self._allocate = jit(
-      partial(_empty, model, rows=self._rows, pages=pages, pooled=pooled, page=self.page),
+      partial(_empty, model, rows=self._rows, pages=pages, pooled=pooled, page=self.page, joined=on_tpu),
       out_shardings=(cache, rows, pool),
     )
 
@@ -277,8 +278,11 @@ class Device:
     return min(self._sizes.max_new_tokens, self._limit_of(request.prompt, request.sample))
 
 
-def _empty(model: TransformerConfig, *, rows: int, pages: int, pooled: int, page: int) -> tuple[Cache, Slots, Cache]:
-  return empty_cache(model, pages, page), empty_slots(rows), empty_cache(model, pooled, page)
+def _empty(
+  model: TransformerConfig, *, rows: int, pages: int, pooled: int, page: int, joined: bool
+) -> tuple[Cache, Slots, Cache]:
+  cache, pool = (empty_cache(model, count, page, joined=joined) for count in (pages, pooled))
+  return cache, empty_slots(rows), pool
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

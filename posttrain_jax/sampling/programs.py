@@ -19,7 +19,7 @@ from einops import rearrange
 from flax import nnx
 
 from posttrain_jax.models import attention
-from posttrain_jax.models.paged_attention import Reads, paged
+from posttrain_jax.models.paged_attention import Reads, paged, stored
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
@@ -48,14 +48,14 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Arr
     new = _in_pages(new, page)[:, :each]
     return old.reshape(width, each, *old.shape[1:]).at[rows, : new.shape[1]].set(new, mode="drop").reshape(old.shape)
 
-  return _each(write, pool, _keys_and_values(graph, params, tokens))
+  return _each(write, pool, _keys_and_values(graph, params, tokens, pool))
 
 
-def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
-  """Returns each layer's keys and values of rows, [W, Tb, K, H]."""
+def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array, cache: Cache) -> Cache:
+  """Returns each layer's keys and values of rows, [W, Tb, K, H], arranged like those of a cache."""
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
-  return kept
+  return [stored(*arrays, layer) for arrays, layer in zip(kept, cache)]
 
 
 def _in_pages(x: jax.Array, page: int) -> jax.Array:
@@ -155,7 +155,7 @@ def recompute(
   # Entries after the answer are overwritten before they are read.
   places = (starts[:, None] + jnp.arange(pages.shape[1] * page)[None])[:, :, None, None]
   own = lambda x: _in_pages(jnp.take_along_axis(x, places, axis=1, mode="clip"), page)  # noqa: E731
-  kept = _each(lambda x: own(x).reshape(-1, *own(x).shape[2:]), _keys_and_values(graph, params, tokens))
+  kept = _each(lambda x: own(x).reshape(-1, *own(x).shape[2:]), _keys_and_values(graph, params, tokens, cache))
   return put(cache, pages.ravel(), kept)
 
 
