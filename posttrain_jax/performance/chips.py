@@ -1,7 +1,12 @@
 """Lists what accelerators can do at most: arithmetic, memory, and links between chips.
 
 Sources: for TPUs the tables in "How to Scale Your Model" (https://jax-ml.github.io/scaling-book/tpus, read on
-2026-11-28); for GPUs NVIDIA's data sheets, dense figures without sparsity. Real programs reach less.
+2026-11-28); for GPUs NVIDIA's data sheets, whose figures with sparsity are halved:
+- A100: nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf, and the Ampere whitepaper for 40 GB;
+- H100: the table of "NVIDIA H100 Tensor Core GPU", SXM 1,979 and PCIe 1,513 TFLOPS with sparsity;
+- H200: "NVIDIA H200 Tensor Core GPU", the products of H100 SXM with 4.8 TB/s.
+They were compared on 2026-11-28 with copies of these tables, as NVIDIA's own pages could not be reached from here.
+Real programs reach less.
 """
 
 import dataclasses

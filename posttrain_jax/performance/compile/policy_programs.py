@@ -21,6 +21,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
 from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
+from posttrain_jax.sampling.pages import PAGE, pages_for
 from posttrain_jax.types import Prompt
 
 
@@ -140,8 +141,9 @@ def sampling(
     "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
   }
   drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch
-  # Tokens before each, on average. A prompt's are read once for all answers of its group.
-  live = slots * (rollout.max_new_tokens // 2) + math.ceil(slots / rollout.group_size) * rollout.max_prompt_length
+  # Tokens of the pages that each step reads, on average. A prompt's are read once for all answers of its group.
+  own = sum(pages_for(drawn, PAGE) for drawn in range(1, rollout.max_new_tokens + 1)) / rollout.max_new_tokens
+  live = PAGE * (slots * own + math.ceil(slots / rollout.group_size) * pages_for(prompt, PAGE))
   seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
   resumed = rollout.max_prompt_length + rollout.max_new_tokens
   sample = functools.partial(Pass, model, PassKind.SAMPLE)
