@@ -8,9 +8,9 @@ A step of the grid takes up to `_TOGETHER` consecutive pages of one owner, from 
 text. So the bits of an owner do not depend on its place in the list. Owners' steps stand together, and each owner has
 one at least, so every result is written, and once. The number of steps is known when the program runs.
 
-The pages of a step are too few bytes for the memory's bandwidth: with 4 heads of 128 a page has 32 KiB of keys, which
-v5e reads in 40 ns, while a copy takes about a microsecond to begin. So the pages of the next steps are under way too,
-as many as fit into `_UNDER_WAY` bytes.
+A page is too small for the memory's bandwidth: with 4 heads of 128 it has 64 KiB of keys and values, which v5e reads in
+80 ns, while a copy takes about a microsecond to begin (an estimate; no TPU has measured it). So the pages of the next
+steps are under way too, as many as fit into `_UNDER_WAY` bytes.
 
 O owners, n pages, K key/value heads, M query rows of each owner and head, H head dimension, L length of a list, G
 pages of a step, N steps at most.
