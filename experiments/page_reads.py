@@ -1,4 +1,6 @@
-r"""Compares what a TPU's decode step reads: a group's prompt once, or once an answer as JAX's own kernel does.
+r"""Compares what a decode step reads through our kernel and through JAX's.
+
+Ours reads a group's prompt once, JAX's once an answer.
 
     python -m experiments.page_reads --topology=v5e:2x2 --model=qwen2_5_0_5b --slots=64 --group=8 \
       --prompt_length=512 --answer_length=1024 [--tensor=1]

@@ -151,7 +151,7 @@ def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array
 
 
 def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> _Unfinished:
-  """Attends from owners' queries [O, K, M, H] to their pages, as far as lengths [O] reach."""
+  """Attends from queries [O, K, M, H] to each owner's pages."""
   if len(cache) == 2:
     return _by_formulas(query, *cache, listed, lengths)
   return read_pages(

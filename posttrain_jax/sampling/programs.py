@@ -52,7 +52,7 @@ def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Arr
 
 
 def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array, cache: Cache) -> Cache:
-  """Returns each layer's keys and values of rows, [W, Tb, K, H], arranged like those of a cache."""
+  """Returns each layer's keys and values [W, Tb, K, H], arranged like a cache."""
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
   return [stored(*arrays, layer) for arrays, layer in zip(kept, cache)]

@@ -1,4 +1,4 @@
-"""Compares two ways in which a TPU's decode step reads pages: ours, and JAX's ragged paged attention.
+"""Compares our kernel on pages with JAX's ragged paged attention.
 
 Ours reads a prompt's pages once for all answers of a group (`models.page_kernels`). JAX's kernel has a list of pages
 for each sequence, so each answer reads the prompt again. As it returns no log-sum-exp, it cannot be joined with a
