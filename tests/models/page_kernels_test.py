@@ -9,9 +9,8 @@ import pytest
 
 from posttrain_jax.models import page_kernels, paged_attention
 from posttrain_jax.models.page_kernels import read_pages
-from posttrain_jax.models.paged_attention import LIST_UNIT, PageList, _by_formulas, paged, stored
+from posttrain_jax.models.paged_attention import LIST_UNIT, PageList, _by_formulas, stored
 from tests.models.attention_example import traced_for
-from tests.models.paged_attention_test import case
 
 PAGE, KV_HEADS, PAGES = 8, 2, 48
 LENGTHS = np.array([70, 0, 9, 0, 160], np.int32)
@@ -48,7 +47,6 @@ def read(query, keys, values, listed, lengths):
     (64, 3, jnp.float32, 1e-5),
     (64, 12, jnp.bfloat16, 0.02),
     (128, 3, jnp.bfloat16, 0.02),
-    (128, 12, jnp.float32, 1e-5),
   ],
 )
 def test_unfinished_attention_is_that_of_the_formulas(width, rows, dtype, tolerance):
@@ -102,17 +100,6 @@ def test_steps_hold_the_live_pages_of_one_owner_from_a_fixed_multiple():
   steps = [(0, 0, 8, 0), (0, 8, 1, 8), (1, 10, 0, 0), (2, 10, 2, 0), (3, 12, 0, 0), (4, 13, 8, 0), (4, 21, 8, 8)]
   steps.append((4, 29, 4, 16))
   assert list(zip(*(np.asarray(x)[: int(number)].tolist() for x in (owners, entries, counts, firsts)))) == steps
-
-
-def test_rows_and_shared_prompts():
-  """Decodes with both lists, in a cache of one array and in one of two."""
-  (*arguments, cache), _ = case()
-  joined = stored(*cache, (None,))
-  attend = lambda reads, places, active, *arrays: paged(reads, places, active)(*arrays)  # noqa: E731
-  found, kept = jax.jit(attend)(*arguments, joined)
-  expected, (keys, values) = jax.jit(attend)(*arguments, cache)
-  np.testing.assert_allclose(found, expected, atol=1e-5)
-  np.testing.assert_array_equal(kept[0], jnp.concatenate([keys, values], axis=-1))
 
 
 @pytest.mark.parametrize("width", [64, 128])

@@ -180,3 +180,32 @@ def test_pages_are_read_and_written_back_as_they_were():
   for leaf, source in zip(jax.tree.leaves(again), jax.tree.leaves(cache)):
     np.testing.assert_array_equal(leaf[3], source[24])
     assert not leaf[[0, 2, *range(4, PAGES)]].any()
+
+
+def joined(cache):
+  """Puts keys and values into one array, as they lie on a TPU."""
+  return [(np.concatenate(layer, axis=-1),) for layer in jax.device_get(cache)]
+
+
+def test_a_cache_of_one_array_is_filled_and_read_alike():
+  """Prefills, recomputes and decodes; the kernel that reads such a cache is interpreted."""
+  cache, slots, (after, _, drawn) = eight_samples()
+  found, _, again = decoded(joined(cache), slots)
+  np.testing.assert_array_equal(again.tokens, drawn.tokens)
+  np.testing.assert_allclose(again.sampler_logprobs, drawn.sampler_logprobs, atol=1e-5)
+  np.testing.assert_allclose(found[0][0], joined(after)[0][0], atol=1e-5)
+
+  tokens = np.tile(np.arange(MAX_PROMPT, dtype=np.int32), (WIDTH, 1))
+  rows, starts, pages = (
+    np.arange(WIDTH, dtype=np.int32),
+    np.ones(WIDTH, np.int32),
+    np.zeros((WIDTH, OF_ANSWER), np.int32),
+  )
+  pages[:] = np.arange(WIDTH * OF_ANSWER).reshape(pages.shape)
+  for program, *arguments in ((_prefill, tokens, rows), (_recompute, tokens, starts, pages)):
+    one, two = (
+      jax.device_get(program(weights(), empty_cache(SMALL, WIDTH * OF_PROMPT, PAGE, joined=each), *arguments))
+      for each in (True, False)
+    )
+    np.testing.assert_array_equal(one[0][0], joined(two)[0][0])
+    assert one[0][0].any()
