@@ -2,7 +2,7 @@
 
 It computes what the formulas of `models.paged_attention` compute, and its scores stay in the chip's vector memory. Each
 listed page is copied there once, for all query rows of its owner: the heads of a row, or those of all answers that read
-a prompt.
+a prompt. Only rows that do not fit into vector memory together read it again.
 
 A step of the grid takes up to `_TOGETHER` consecutive pages of one owner, from a multiple of `_TOGETHER` in the owner's
 text. So the bits of an owner do not depend on its place in the list. Owners' steps stand together, and each owner has
@@ -28,6 +28,7 @@ _LANES = 128  # numbers of a vector
 _TOGETHER = 8  # pages of a step: 256 tokens, two tiles of scores
 _UNDER_WAY = 2**22  # bytes of vector memory for pages that are copied; a quarter of what a kernel may have
 _MOST_STEPS = 16  # whose pages are copied at the same time
+_OF_ROWS = 7 * 2**20  # bytes of vector memory for an owner's queries and results, of 16 MiB on v4 and v5p
 
 
 def read_pages(
@@ -54,6 +55,10 @@ def read_pages(
   """
   owners, pages, count = listed
   (_, heads, rows, width), page = query.shape, cache.shape[2]
+  if rows > (most := _most_rows(heads, width)):
+    cut = [query[:, :, first : first + most] for first in range(0, rows, most)]
+    parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in cut]
+    return tuple(jnp.concatenate(arrays, axis=2) for arrays in zip(*parts))
   scale, apart = width**-0.5, width % _LANES == 0
   if not apart:  # zeros instead of values: half a vector of lanes cannot be read alone
     query = jnp.pad(query, ((0, 0), (0, 0), (0, 0), (0, width)))
@@ -83,6 +88,13 @@ def read_pages(
     interpret=interpret,
   )(*steps, pages, lengths, query, cache)
   return attended[..., -width:], *sums
+
+
+def _most_rows(heads: int, width: int) -> int:
+  """Returns M of one call; more rows are read in several, each of which reads the pages."""
+  lanes = width if width % _LANES == 0 else 2 * width
+  row = 2 * (2 * lanes + 4 * lanes + 2 * 4 * _LANES)  # two buffers of a bfloat16 query and of float32 results
+  return max(8, _OF_ROWS // row // heads // 8 * 8)
 
 
 def _steps(owners: jax.Array, count: jax.Array, lengths: jax.Array, *, page: int, together: int) -> tuple:

@@ -61,6 +61,17 @@ def test_unfinished_attention_is_that_of_the_formulas(width, rows, dtype, tolera
   np.testing.assert_allclose(found[2], expected[2], atol=1e-4)
 
 
+def test_many_rows_are_read_in_several_calls(monkeypatch):
+  """Reads 12 rows, at most 8 a call. A v5p holds 64 answers of 28 heads, and a prompt is read once for them."""
+  arrays = inputs(64, 12, jnp.float32)
+  expected = read(*arrays, LENGTHS)
+  monkeypatch.setattr(page_kernels, "_OF_ROWS", 1)
+  for one, other in zip(jax.jit(read.__wrapped__)(*arrays, LENGTHS), expected):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+  monkeypatch.undo()
+  assert 64 * 7 <= page_kernels._most_rows(4, 128) < 128 * 7
+
+
 def test_an_owner_without_pages_has_nothing():
   attended, total, largest = read(*inputs(64, 3, jnp.float32), LENGTHS)
   for owner in (1, 3):
