@@ -55,7 +55,7 @@ def read_pages(
   """
   owners, pages, count = listed
   (_, heads, rows, width), page = query.shape, cache.shape[2]
-  if rows > (most := _most_rows(heads, width)):
+  if rows > (most := _most_rows(heads, width)):  # each part reads the pages
     cut = [query[:, :, first : first + most] for first in range(0, rows, most)]
     parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in cut]
     return tuple(jnp.concatenate(arrays, axis=2) for arrays in zip(*parts))
@@ -90,7 +90,7 @@ def read_pages(
   return attended[..., -width:], *sums
 
 
-def _most_rows(heads: int, width: int) -> int:
+  """Returns the most rows M of one call."""
   """Returns M of one call; more rows are read in several, each of which reads the pages."""
   lanes = width if width % _LANES == 0 else 2 * width
   row = 2 * (2 * lanes + 4 * lanes + 2 * 4 * _LANES)  # two buffers of a bfloat16 query and of float32 results
