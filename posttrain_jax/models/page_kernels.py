@@ -90,8 +90,8 @@ def read_pages(
   return attended[..., -width:], *sums
 
 
+def _most_rows(heads: int, width: int) -> int:
   """Returns the most rows M of one call."""
-  """Returns M of one call; more rows are read in several, each of which reads the pages."""
   lanes = width if width % _LANES == 0 else 2 * width
   row = 2 * (2 * lanes + 4 * lanes + 2 * 4 * _LANES)  # two buffers of a bfloat16 query and of float32 results
   return max(8, _OF_ROWS // row // heads // 8 * 8)
