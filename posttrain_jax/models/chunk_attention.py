@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models.attention import Attend
+from posttrain_jax.models.paged_attention import apart, stored
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
 _MASKED = -1e30
@@ -57,7 +58,7 @@ class Chunks:
 def chunked(chunks: Chunks) -> Attend:
   """Lets each token attend to itself, to earlier tokens of its chunk and to earlier chunks.
 
-  The cache has two arrays, keys and values [D · n, K, page, H]. The rows' own are written first. A page is written
+  The cache has one array or two, with D · n pages. The rows' own keys and values are written first. A page is written
   whole, with zeros after the last real token, so nothing of its earlier owner is left in it.
 
   Args:
@@ -74,21 +75,20 @@ def chunked(chunks: Chunks) -> Attend:
       rows, heads, pages = (partition_spec(each, LEARNER_RULES) for each in axes)
       on_a_device = jax.shard_map(
         on_a_device,
-        in_specs=(heads, heads, heads, pages, pages, rows),
-        out_specs=(heads, pages, pages),
+        in_specs=(heads, heads, heads, pages, rows),
+        out_specs=(heads, pages),
         check_vma=False,  # each device runs its own number of steps in the loop over earlier chunks
       )
-    attended, *cache = on_a_device(query, key, value, *cache, chunks)
-    return attended, tuple(cache)
+    return on_a_device(query, key, value, cache, chunks)
 
   return attend
 
 
-def _on_a_device(query, key, value, keys, values, chunks: Chunks) -> tuple[jax.Array, jax.Array, jax.Array]:
-  length, heads = key.shape[1:3]
+def _on_a_device(query, key, value, cache, chunks: Chunks) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+  (length, heads), dtype = key.shape[1:3], cache[0].dtype
   real = jnp.arange(length)[None] < chunks.counts[:, None]
-  key, value = (jnp.where(real[..., None, None], x, 0).astype(keys.dtype) for x in (key, value))
-  keys, values = (_write(kept, new, chunks.written) for kept, new in ((keys, key), (values, value)))
+  key, value = (jnp.where(real[..., None, None], x, 0).astype(dtype) for x in (key, value))
+  cache = tuple(_write(kept, new, chunks.written) for kept, new in zip(cache, stored(key, value, cache)))
 
   query = rearrange(query, "w t (k r) h -> w k (t r) h", k=heads)
   place = jnp.arange(query.shape[2]) // (query.shape[2] // length)
@@ -98,20 +98,20 @@ def _on_a_device(query, key, value, keys, values, chunks: Chunks) -> tuple[jax.A
   def one(entry, found):
     owner, pages, seen = (x[entry] for x in (chunks.owners, chunks.earlier, chunks.seen))
     seen = (jnp.arange(length) < seen)[None]
-    earlier = [rearrange(x.at[pages].get(mode="clip"), "c k p h -> k (c p) h") for x in (keys, values)]
+    keys, values = apart([rearrange(x.at[pages].get(mode="clip"), "c k p h -> k (c p) h") for x in cache])
     # A weight of 0 does not hide a NaN that an earlier owner left in the last page.
-    earlier[1] = jnp.where(seen[..., None], earlier[1], 0)
+    values = jnp.where(seen[..., None], values, 0)
     row = lambda x: jax.lax.dynamic_index_in_dim(x, owner, keepdims=False)  # noqa: E731
-    new = _add(tuple(row(x) for x in found), row(query), *earlier, seen[:, None])
+    new = _add(tuple(row(x) for x in found), row(query), keys, values, seen[:, None])
     return tuple(jax.lax.dynamic_update_index_in_dim(x, y, owner, 0) for x, y in zip(found, new))
 
   attended, total, _ = jax.lax.fori_loop(0, chunks.count[0], one, found)
-  attended = (attended / total).astype(values.dtype)
-  return rearrange(attended, "w k (t r) h -> w t (k r) h", t=length), keys, values
+  attended = (attended / total).astype(dtype)
+  return rearrange(attended, "w k (t r) h -> w t (k r) h", t=length), cache
 
 
 def _write(kept: jax.Array, new: jax.Array, written: jax.Array) -> jax.Array:
-  """Writes the rows' keys or values [W, C, K, H] to whole pages."""
+  """Writes what is kept of the rows, [W, C, K, ..], to whole pages."""
   pages = rearrange(new, "w (c p) k h -> (w c) k p h", p=kept.shape[2])
   return kept.at[written.ravel()].set(pages, mode="drop")
 

@@ -33,7 +33,7 @@ class Pass:
     pairs: pairs (query token, key token) in attention.
     logits: tokens whose logits are made.
     parts: how often all weights are needed: micro-batches of an update, decode steps of a dispatch.
-    cache_tokens: tokens whose keys and values attention reads from a cache, in each part.
+    cache_tokens: tokens whose keys and values attention reads from a cache, in each part. Programs read whole pages.
   """
 
   model: TransformerConfig

@@ -88,8 +88,10 @@ class Device:
     self._copy = jit(programs.copy, donate_argnums=0, out_shardings=cache)
     self._take = jit(programs.take, out_shardings=sharding(None, "tensor"))
     self._put = jit(programs.put, donate_argnums=0, out_shardings=cache)
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
     self._allocate = jit(
-      partial(_empty, model, rows=self._rows, pages=self._pages, page=layout.page), out_shardings=(cache, rows)
+      partial(_empty, model, rows=self._rows, pages=self._pages, page=layout.page, joined=on_tpu),
+      out_shardings=(cache, rows),
     )
 
   def places(self) -> Places:
@@ -222,8 +224,8 @@ class Device:
     return min(self._sizes.max_new_tokens, self._limit_of(request.prompt, request.sample))
 
 
-def _empty(model: TransformerConfig, *, rows: int, pages: int, page: int) -> tuple[Cache, Slots]:
-  return empty_cache(model, pages, page), empty_slots(rows)
+def _empty(model: TransformerConfig, *, rows: int, pages: int, page: int, joined: bool) -> tuple[Cache, Slots]:
+  return empty_cache(model, pages, page, joined=joined), empty_slots(rows)
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

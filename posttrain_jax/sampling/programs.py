@@ -185,7 +185,7 @@ def decode(
     )
     return cache, slots, drawn
 
-  cache = [(keys, cleared(values, reads, slots.drawn, slots.active)) for keys, values in cache]
+  cache = [(*keys, cleared(values, reads, slots.drawn, slots.active)) for *keys, values in cache]
   cache, slots, drawn = jax.lax.while_loop(more, one, (cache, slots, drawn))
   # The host gets an array of its own: if it had a view of the slots' memory, a CPU could not donate it any more.
   return cache, slots, drawn, jnp.copy(slots.active)

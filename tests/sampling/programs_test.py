@@ -218,3 +218,23 @@ def test_pages_are_copied():
     np.testing.assert_array_equal(leaf[25], source[24])
     np.testing.assert_array_equal(leaf[:25], source[:25])
     assert source[24].any()
+
+
+def joined(cache):
+  """Puts keys and values into one array, as they lie on a TPU."""
+  return [(np.concatenate(layer, axis=-1),) for layer in jax.device_get(cache)]
+
+
+def test_a_cache_of_one_array_is_filled_and_read_alike():
+  """Prefills and decodes; the kernel that reads such a cache is interpreted."""
+  cache, slots, (after, _, drawn) = eight_samples()
+  found, _, again = decoded(joined(cache), slots)
+  np.testing.assert_array_equal(again.tokens, drawn.tokens)
+  np.testing.assert_allclose(again.sampler_logprobs, drawn.sampler_logprobs, atol=1e-5)
+  np.testing.assert_allclose(found[0][0], joined(after)[0][0], atol=1e-5)
+
+  text = np.arange(16) * 7 % 68
+  rows = [(text[:8], 0, (1, 2), []), (text[8:], 8, (3, 4), [((1, 2), 8)])]
+  one, two = (prefill(empty_cache(SMALL, PAGES, PAGE, joined=each), rows) for each in (True, False))
+  np.testing.assert_array_equal(one[0][0], joined(two)[0][0])
+  assert one[0][0][1:5].any()

@@ -22,6 +22,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
 from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
+from posttrain_jax.sampling.pages import PAGE, pages_for
 from posttrain_jax.types import Prompt
 
 
@@ -134,9 +135,10 @@ def sampling(
 
   waves = math.ceil(rollout.groups * rollout.group_size / rollout.slots)
   drawn = rollout.slots * rollout.steps_per_dispatch  # tokens of a dispatch
-  # Tokens before each, on average. A prompt's are read once for all answers of its group.
+  # Tokens of the pages that each step reads, on average. A prompt's are read once for all answers of its group.
+  own = sum(pages_for(drawn, PAGE) for drawn in range(1, rollout.max_new_tokens + 1)) / rollout.max_new_tokens
   prompts = math.ceil(rollout.slots / rollout.group_size)
-  live = rollout.slots * (rollout.max_new_tokens // 2) + prompts * rollout.max_prompt_length
+  live = PAGE * (rollout.slots * own + prompts * pages_for(rollout.max_prompt_length - 1, PAGE))
   sample = functools.partial(Pass, model, PassKind.SAMPLE)
   decode = sample(
     tokens=drawn,

@@ -104,13 +104,16 @@ def test_what_a_rollout_calls(policy, learner, carries):
 
 
 def test_what_a_rollout_reads_and_draws(policy, learner):
-  """Counts 16 slots at half of 12 tokens with the prompts of 4 groups, each of 9 tokens, in each of 8 decode steps."""
+  """Counts 16 slots and the prompts of 4 groups in each of 8 decode steps.
+
+  Answers of up to 12 tokens and prompts of 9 have one page of 32 tokens each.
+  """
   config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
   rollout = parse_method(config).rollout
   found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=True)
   work = {name: program.work for name, program in found.programs.items()}
   assert work["decode"] == Pass(
-    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=16 * 6 + 4 * 9
+    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=(16 + 4) * 32
   )
   # Four rows of 32; 8 prompts of 8 tokens and 16 resumed answers of 12 after such a prompt, in 6 prefills.
   pairs = (8 * 36 + 16 * (8 * 12 + 78)) // 6
