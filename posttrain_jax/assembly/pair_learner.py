@@ -35,7 +35,7 @@ def pair_learner(
     policy: what to start from.
     objective: the loss.
     optimizer: how to minimise it.
-    mesh: where.
+    mesh: the devices that compute.
     division: pairs of an update, and tokens of a micro-batch.
     seed: the config's, for random parameters.
     max_skipped_updates: updates in a row that are not finite which end the training.

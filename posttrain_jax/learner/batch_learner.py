@@ -58,7 +58,7 @@ class BatchLearner(Generic[Batch]):
       loss: of one micro-batch.
       pack: a batch of host arrays to its micro-batches and the numbers that `loss` divides by.
       optimizer: optimiser and learning-rate schedule.
-      mesh: where.
+      mesh: the devices that compute.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
       params: parameters to start from; random ones if None.

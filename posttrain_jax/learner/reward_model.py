@@ -144,7 +144,7 @@ def make_learner(
   Args:
     model: a transformer with a scalar head, layers stacked.
     optimizer: how to minimise the loss.
-    mesh: where.
+    mesh: the devices that compute.
     division: prompts of an update, and tokens of a micro-batch.
     centering: as in `make_loss`.
     max_skipped_updates: updates in a row that are not finite which end the training.

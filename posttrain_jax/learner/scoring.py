@@ -165,7 +165,7 @@ def plain_logprob_scorer(model: TransformerConfig, mesh: Mesh, division: Divisio
 
   Args:
     model: the transformer, layers stacked.
-    mesh: where.
+    mesh: the devices that compute.
     division: prompts scored at a time, and tokens of a micro-batch.
     chunk: most tokens whose logits exist at a time on a device.
   """
