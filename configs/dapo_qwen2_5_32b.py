@@ -82,6 +82,7 @@ def get_config(arg: str = "32b") -> ConfigDict:
     max_prompt_length=2048,
     max_new_tokens=20480,
     steps_per_dispatch=64,
+    prefill_chunk=256,
     prefill_width=16,
   )
   config.dynamic_sampling.update(

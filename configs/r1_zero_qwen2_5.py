@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards.functions.correct.update(function="posttrain_jax.rewards.symbolic:math_equal", weight=1.0)
   config.rewards.functions.correct.options = dict(style=style)
   config.rewards.functions.format = dict(
-    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict()
+    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict(), lowest=0.0
   )
   config.rewards.workers = 16
 

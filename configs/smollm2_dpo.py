@@ -20,7 +20,6 @@ def get_config(arg: str = "") -> ConfigDict:
   config = tiny_dpo.get_config(arg)
   config.epochs = 1
   config.batch_size = 16
-  config.micro_batches = 2
   config.model.path = "smollm2-135m-instruct"
   config.model.unroll = 1
   config.warmup.steps = 0

@@ -24,7 +24,6 @@ def get_config(arg: str = "") -> ConfigDict:
   config = tiny_reward_model.get_config()
   config.epochs = 2
   config.batch_size = 16
-  config.micro_batches = 2
   config.model.path = "smollm2-135m-instruct"
   config.model.unroll = 1
   config.warmup.steps = 0

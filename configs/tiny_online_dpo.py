@@ -9,7 +9,7 @@ Seed 0, 80 s on two shared cores, warm-up included; held-out avg@8 after 0, 10, 
 0.626, 0.777, 0.852, 0.880 [0.86, 0.90]; greedy 0.446 -> 0.979; KL to the policy before round 1: 1.06 nats.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import tiny_dpo, tiny_sft
 
@@ -28,10 +28,13 @@ def get_config(arg: str = "") -> ConfigDict:
     groups=32,  # prompts of a round
     group_size=8,  # answers per prompt; the best and the worst of them make the pair
     slots=128,  # answers that are sampled at the same time
+    cache_tokens=config_dict.placeholder(int),  # tokens that the caches hold; None: from the device's free memory
     max_prompt_length=8,  # limit on prompts, in tokens
     max_new_tokens=24,  # limit on answers, in tokens, the stop token included
     steps_per_dispatch=16,  # tokens that each slot draws before the engine looks which answers have ended
-    prefill_width=8,  # prompts that one prefill program runs
+    prefill_chunk=32,  # prompts are prefilled in chunks of so many tokens, a multiple of 32; the last one is padded
+    prefill_width=8,  # chunks in one prefill, of one prompt or of several
+    prefills_per_dispatch=4,  # running answers wait for at most so many prefills, then they draw again
     sampling=dict(  # the distribution that tokens are drawn from
       temperature=1.0,  # 0: always the most likely token
       top_k=0,  # draw from the k most likely tokens only; 0: off
@@ -44,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.learner = dict(
     updates_per_step=2,  # optimiser updates of a round
-    micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
+    tokens_per_micro_batch=0,  # tokens that a device computes at a time, for its part of a batch; 0: chosen
     max_skipped_updates=5,  # the run ends after so many updates in a row with a NaN or infinite gradient
   )
   config.optimizer = base.optimizer

@@ -37,7 +37,9 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.warmup = tiny_reward_model.warmup()  # supervised training before the study; steps=0: none
   config.rewards = tiny_sft.rewards()  # the gold reward is the weighted sum of the functions
-  config.rewards.functions.work = dict(function="posttrain_jax.rewards.shown_work:shown_work", weight=0.5, options={})
+  config.rewards.functions.work = dict(
+    function="posttrain_jax.rewards.shown_work:shown_work", weight=0.5, options={}, lowest=0.0
+  )
   config.prompts = tiny_sft.task("train", 1000)  # prompts of the pairs
   config.held_out = tiny_sft.task("held_out", 10)  # prompts of best-of-n, same fields as `prompts`
   config.rollout = dict(

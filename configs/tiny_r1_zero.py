@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards.functions.correct.update(weight=1.0)
   config.rewards.functions.correct.options.style = style
   config.rewards.functions.format = dict(
-    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict()
+    function="posttrain_jax.rewards.verifiers:think_answer_format", weight=1.0, options=dict(), lowest=0.0
   )
 
   config.rollout.update(groups=16, group_size=16, max_new_tokens=32)

@@ -121,7 +121,7 @@ def training() -> ConfigDict:
       steps=900,  # optimiser updates; 0 with epochs above 0: as many as the epochs take
       epochs=0,  # passes over the data; 0: only `steps` counts
       batch_size=32,  # rows of an update; a packed row has several examples
-      micro_batches=1,  # parts of an update whose gradients are added up; more of them need less memory
+      micro_batches=1,  # equal parts of an update, whose gradients are added up; those without an example are left out
       loss_weighting="token",  # what has equal weight in the loss: token, or sequence (every example, however long)
       dropout=dict(first=0.0, last=0.0),  # residual dropout at the first and the last layer, linear in between
       logprob_chunk=4096,  # most tokens whose logits a device holds at once; fewer need less memory

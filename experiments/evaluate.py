@@ -47,7 +47,7 @@ _ANSWERS = absl_flags.DEFINE_string("answers", None, "JSONL file to write, a lin
 _SETTINGS = [
   absl_flags.DEFINE_integer("samples", None, "answers per problem; without it the task's", lower_bound=1),
   absl_flags.DEFINE_integer("max_new_tokens", None, "cap on an answer; without it the task's", lower_bound=1),
-  absl_flags.DEFINE_float("temperature", None, "of sampling; without it the task's"),
+  absl_flags.DEFINE_float("temperature", None, "of sampling; without it the task's", lower_bound=0.0),
   absl_flags.DEFINE_float("top_p", None, "nucleus of sampling; without it the task's"),
 ]
 _STOP_IDS = absl_flags.DEFINE_list("stop_ids", [], "ids that end an answer, besides those that the model names")
@@ -68,6 +68,7 @@ _GROUPS = {
   "how answers are drawn": [*_SETTINGS, _STOP_IDS, _STOP_STRINGS, _SLOTS, _SEED],
   "how answers are judged, and where they are kept": [_REWARD, _REWARD_OPTIONS, _ANSWERS],
 }
+absl_flags.register_validator("top_p", lambda p: p is None or 0 < p <= 1, "expected a number in (0, 1]")
 
 
 def main():

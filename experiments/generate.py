@@ -34,6 +34,7 @@ _GROUPS = {
   "what is asked, and in which form": [_PROMPT, _PROMPTS, _SYSTEM, _CHAT, _TEMPLATE],
   "how answers are drawn": [_SAMPLES, _TEMPERATURE, _TOP_P, _TOP_K, _MAX_NEW_TOKENS, _STOP_STRINGS, _SEED],
 }
+absl_flags.register_validator("top_p", lambda p: p is None or 0 < p <= 1, "expected a number in (0, 1]")
 
 
 def main():

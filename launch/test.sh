@@ -22,5 +22,8 @@ fi
 # Tests start many processes that compile the same programs, so they share a cache.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR-$PWD/.pytest_cache/xla}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS-0}"
+# Each process that a test starts would compile the package's sources anew.
+unset PYTHONDONTWRITEBYTECODE
 # Two processes run the tests. The tests of a file stay in one process, because they share compiled programs.
-.venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@" </dev/null
+# tests/conftest.py orders the files.
+.venv/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@" </dev/null

@@ -1,10 +1,11 @@
 """Starts a job of two CPU processes on this machine, joined over a free port."""
 
-import os
 import pathlib
 import socket
 import subprocess
 import sys
+
+from tests import compiler_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -14,8 +15,8 @@ def start(*command, devices):
   with socket.socket() as found:
     found.bind(("127.0.0.1", 0))
     port = found.getsockname()[1]
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+  environment = compiler_flags.one_device()
+  environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
   job = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
   return [
     subprocess.Popen(

@@ -11,6 +11,7 @@ from posttrain_jax.data.graded_answers import GradingForm
 from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.learner.division import Division, tokens_or_default
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
@@ -49,6 +50,30 @@ class PreferenceSettings(FormatSettings):
   max_answer_length: int
   bad_rows: BadRows
   too_long: TooLongComparison
+
+  def division(self, tokens_per_micro_batch: int, *, comparisons: int, answers: int, read: bool = False) -> Division:
+    """Returns how comparisons are cut into micro-batches; all answers to a prompt share a row.
+
+    Args:
+      tokens_per_micro_batch: the config's field; 0 for a chosen number.
+      comparisons: of an update.
+      answers: K, most answers to a prompt.
+      read: whether a reward is read after each answer, which needs one more place.
+
+    Raises:
+      InputError: if a micro-batch cannot hold the longest prompt with K of the longest answers.
+    """
+    tokens = tokens_or_default(
+      tokens_per_micro_batch,
+      prompts=comparisons,
+      group=answers,
+      prompt=self.max_prompt_length,
+      answer=self.max_answer_length + read,
+      together=True,
+      field="tokens_per_micro_batch",
+      limits=("preferences.max_prompt_length", f"preferences.max_answer_length{' + 1' * read}"),
+    )
+    return Division(comparisons, tokens)
 
 
 def answers_of_a_prompt(path: str, form: str, answers: int) -> int:

@@ -199,7 +199,7 @@ def rejudge_by_model(score: ScoreGroups) -> Judge:
 
 
 def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
-  """Makes a judge by a verifier and then by a reward model; see `rejudge_by_model`."""
+  """Makes a judge that asks a verifier, then a reward model; see `rejudge_by_model`."""
   rejudge = rejudge_by_model(score)
   return lambda groups: rejudge(verify(groups))
 

@@ -75,7 +75,7 @@ class ModelSettings:
         raise InputError(f"{where}.{name}: unknown, expected one of {', '.join(sorted(known | own))}")
     for name in ("path", *COMPUTE_FIELDS):
       if name not in section:
-        raise InputError(f"{where}.{name}: missing")
+        raise InputError(f"{where}.{name}: missing, expected as in configs/tiny_sft.py")
     sizes = {name: value for name, value in section.items() if name in known}
     vocabulary = convert(Vocabulary | None, section.get("vocabulary"), f"{where}.vocabulary")
     return cls(section["path"], sizes, section.get("tags"), vocabulary)

@@ -1,12 +1,16 @@
 """Makes the learner of preference pairs, given (`pipelines.dpo`) or sampled (`pipelines.online_dpo`)."""
 
+import functools
+
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
+from posttrain_jax.learner.preference_batch import pack_pairs
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.sharding import batch_shards
@@ -18,9 +22,9 @@ def pair_learner(
   objective: PreferenceObjective,
   optimizer: OptimizerConfig,
   mesh: Mesh,
+  division: Division,
   *,
   seed: int,
-  micro_batches: int,
   max_skipped_updates: int,
   optimizer_kept: Kept = Kept.DEVICE,
   abstract: bool = False,
@@ -31,9 +35,9 @@ def pair_learner(
     policy: what to start from.
     objective: the loss.
     optimizer: how to minimise it.
-    mesh: where.
+    mesh: the devices that compute.
+    division: pairs of an update, and tokens of a micro-batch.
     seed: the config's, for random parameters.
-    micro_batches: parts in which an update's gradient is computed.
     max_skipped_updates: updates in a row that are not finite which end the training.
     optimizer_kept: in whose memory the optimiser's state is between updates.
     abstract: make the programs and no array, to be compiled only.
@@ -42,10 +46,9 @@ def pair_learner(
   return BatchLearner(
     policy.model,
     preference.make_loss(graph, objective, shards=batch_shards(mesh)),
-    preference.total_pairs,
+    functools.partial(pack_pairs, division, mesh),
     optimizer,
     mesh,
-    micro_batches=micro_batches,
     max_skipped_updates=max_skipped_updates,
     seed=stream_seed(seed, Stream.PARAMS),
     params=policy.params,

@@ -86,7 +86,7 @@ def own_format(path: str, tokenizer: Tokenizer) -> PromptFormat:
 
 
 def with_flags(asked: PromptFormat, flags: Mapping[str, Any]) -> PromptFormat:
-  """Returns a format that flags change.
+  """Returns a format with the values that flags give.
 
   Args:
     asked: the format without flags.

@@ -48,7 +48,7 @@ class PromptSettings(FormatSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """Names a part of a file's prompts; a hash of the prompt decides (`data.preferences.split_by_prompt`).
+  """Describes a part of a file's prompts; a hash of the prompt decides (`data.preferences.split_by_prompt`).
 
   Attributes:
     share: of the prompts that are held out.

@@ -6,6 +6,7 @@ A reference that its verifier reads differently, such as a whole sentence in pla
 its prompt wrong, in silence.
 """
 
+import re
 from collections.abc import Sequence
 
 from absl import logging
@@ -78,15 +79,20 @@ def check_references(workers: RewardWorkers, prompts: Sequence[Prompt], *, requi
 
 
 def _warn_of_sentences(prompts: Sequence[Prompt], references: Sequence[str]) -> None:
-  long = [i for i, reference in enumerate(references) if len(reference.split()) > _MANY_WORDS and "\\" not in reference]
+  long = [i for i, reference in enumerate(references) if _is_sentence(reference)]
   if long:
     logging.warning(
-      "%s: the reference %s has many words, and only these very words are right (%d references of %d are like it)",
+      "%s: the reference %s is a sentence, and only these very words are right (%d references of %d are like it)",
       prompts[long[0]].source,
       _shown(references[long[0]]),
       len(long),
       len(references),
     )
+
+
+def _is_sentence(reference: str) -> bool:
+  said = re.search(r"(?i)\banswer\b.*\b(?:is|are|equals)\b", reference)  # The answer is 5.
+  return "\\" not in reference and (said is not None or len(reference.split()) > _MANY_WORDS)
 
 
 def _shown(text: str) -> str:

@@ -14,7 +14,13 @@ from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import PREFILL_WIDTH, STEPS_PER_DISPATCH, Engine
+from posttrain_jax.sampling.engine import (
+  PREFILL_CHUNK,
+  PREFILL_WIDTH,
+  PREFILLS_PER_DISPATCH,
+  STEPS_PER_DISPATCH,
+  Engine,
+)
 from posttrain_jax.types import InputError, Prompt
 
 
@@ -28,6 +34,9 @@ class SamplingSettings:
   min_p: float
   stop_ids: tuple[int, ...]
   stop_strings: tuple[str, ...]
+
+  def __post_init__(self):
+    self.with_stops(())  # refuses what is out of range, so that `runs.settings.parse` names the field in full
 
   def with_stops(self, stop_ids: tuple[int, ...]) -> SamplingConfig:
     """Returns the engine's record: these fields, and further ids that end an answer."""
@@ -142,13 +151,17 @@ class RolloutSettings(GroupSettings):
 
   Attributes:
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
-    prefill_width: prompts in one prefill.
+    prefill_chunk: tokens of a chunk, in which prompts are prefilled.
+    prefill_width: chunks in one prefill.
+    prefills_per_dispatch: most prefills that running answers wait for between two dispatches.
     train_on_truncated: whether answers drawn with top_k, top_p or min_p may be trained on.
     cache_tokens: tokens of prompts and answers that the caches hold together; None: from the devices' memory.
   """
 
   steps_per_dispatch: int
+  prefill_chunk: int
   prefill_width: int
+  prefills_per_dispatch: int
   train_on_truncated: bool
   cache_tokens: int | None = None
 
@@ -162,7 +175,9 @@ def make_engine(
   max_prompt_length: int,
   share: int = 1,
   steps_per_dispatch: int = STEPS_PER_DISPATCH,
+  prefill_chunk: int = PREFILL_CHUNK,
   prefill_width: int = PREFILL_WIDTH,
+  prefills_per_dispatch: int = PREFILLS_PER_DISPATCH,
   cache_tokens: int | None = None,
 ) -> Engine:
   """Makes an engine from a config's section about one.
@@ -175,7 +190,9 @@ def make_engine(
     max_prompt_length: tokens of the longest prompt that it will be given; its caches are no longer than that needs.
     share: answers that read one copy of their prompt.
     steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
-    prefill_width: prompts in one prefill.
+    prefill_chunk: tokens of a chunk, in which prompts are prefilled.
+    prefill_width: chunks in one prefill.
+    prefills_per_dispatch: most prefills that running answers wait for between two dispatches.
     cache_tokens: tokens that the caches of all processes hold together; None: from the devices' memory.
 
   Raises:
@@ -192,7 +209,9 @@ def make_engine(
     share=share,
     mesh=local_mesh(mesh),
     steps_per_dispatch=steps_per_dispatch,
+    prefill_chunk=prefill_chunk,
     prefill_width=prefill_width,
+    prefills_per_dispatch=prefills_per_dispatch,
     cache_tokens=None if cache_tokens is None else part_of(cache_tokens, "rollout.cache_tokens"),
   )
 
@@ -227,7 +246,9 @@ def rollout_engine(
     max_prompt_length=longest(prompts),
     share=settings.group_size,
     steps_per_dispatch=settings.steps_per_dispatch,
+    prefill_chunk=settings.prefill_chunk,
     prefill_width=settings.prefill_width,
+    prefills_per_dispatch=settings.prefills_per_dispatch,
     cache_tokens=settings.cache_tokens,
   )
 

@@ -1,6 +1,7 @@
 """Loads PPO's initial value model: by path, from the reward model, or from the policy."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from flax import nnx
 
@@ -8,10 +9,11 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.models import heads
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.sampling.engine import Engine
 
 
 def load_value_model(
-  path: str, policy: Policy, where: str, *, reward_model: Policy | None = None
+  path: str, policy: Policy, where: str, *, reward_model: Policy | None = None, engines: Iterable[Engine] = ()
 ) -> tuple[Policy, dict[str, str]]:
   """Loads a model that values will start from.
 
@@ -21,15 +23,16 @@ def load_value_model(
     policy: whose tokens the value model is given, and which says how to compute.
     where: the config field that has the path.
     reward_model: the run's, which is loaded already; its parameters are shared with the result, not copied.
+    engines: draw the answers that it reads; its context must hold them.
 
   Returns:
     (model and parameters, `where` to the digest of the weights that were read here).
 
   Raises:
-    InputError: if there is no such model, or if its tokeniser is another one.
+    InputError: if there is no such model, if its tokeniser is another one, or if answers may outgrow its context.
   """
   if path:
-    found, read = load_reader(path, policy.tokenizer, where)
+    found, read = load_reader(path, policy.tokenizer, where, engines=engines)
   elif reward_model is not None:
     found, read = reward_model, {}
   else:

@@ -124,6 +124,11 @@ class ComparisonBatches:
     """Counts the comparisons of an epoch."""
     return len(self._rows.index)
 
+  @property
+  def num_answers(self) -> int:
+    """Counts the answers of the prompt that has most, K."""
+    return self._rows.answers.shape[1]
+
   def batch(self, step: int) -> ComparisonBatch:
     """Returns the batch of a step, counted from 0."""
     rows = [self._order[i] for i in range(step * self.batch_size, (step + 1) * self.batch_size)]

@@ -98,16 +98,20 @@ class Tokenizer:
       ) from None
 
   def encode_prompt(self, text: str) -> list[int]:
-    """Encodes a prompt, with the tokens that the tokeniser puts around a text.
+    """Encodes a prompt, with the tokens that the tokeniser puts before a text.
 
-    A token that the text itself begins with, such as BOS, is not put before it again.
+    A token that the text itself begins with, such as BOS, is not put before it again. What the tokeniser puts after a
+    text, such as an end token, is left out, because the answer goes on there.
 
     Raises:
       InputError: as in `encode`.
     """
     ids, own = self.encode(text, add_special_tokens=True), self.encode(text)
-    added = ids[: len(ids) - len(own)]
-    return own if added and ids[len(added) :] == own and own[: len(added)] == added else ids
+    starts = range(len(ids) - len(own) + 1)
+    start = next((i for i in starts if ids[i : i + len(own)] == own), None)
+    if start is None:
+      return ids
+    return own if start and own[:start] == ids[:start] else ids[: start + len(own)]
 
   def encode_pieces(self, pieces: Sequence[str], *, prompt: bool = False) -> list[list[int]]:
     """Encodes pieces of one text, such as a prompt and its answer.

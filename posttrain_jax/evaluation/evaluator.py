@@ -188,6 +188,11 @@ class Evaluator:
         prompts, settings.samples, engine(sampling, settings.samples), greedy, bool(settings.per_problem)
       )
 
+  @property
+  def engines(self) -> list[Engine]:
+    """Returns an engine of each set; greedy answers are as long as its answers."""
+    return [each.engine for each in self.sets.values()]
+
   def __call__(self, params: nnx.State, version: int) -> tuple[dict[str, Any], Mapping[str, list[Group]]]:
     """Evaluates parameters on all sets.
 

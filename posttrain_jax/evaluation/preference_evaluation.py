@@ -11,7 +11,9 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation import metrics as bootstrap
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceObjective, pair_metrics
+from posttrain_jax.learner.scoring import plain_logprob_scorer
 from posttrain_jax.models.config import TransformerConfig
 
 
@@ -25,8 +27,8 @@ class PreferenceEvaluation:
     objective: PreferenceObjective,
     reference: nnx.State,
     mesh: Mesh,
+    division: Division,
     *,
-    batch_size: int,
     pad_id: int,
     count_end: bool,
   ):
@@ -38,16 +40,18 @@ class PreferenceEvaluation:
       objective: whose β scales the rewards.
       reference: the reference's parameters, in the learner's shardings.
       mesh: where parameters are.
-      batch_size: pairs a batch.
+      division: pairs of a batch, and tokens of a micro-batch.
       pad_id: fills up rows.
       count_end: whether end tokens count.
     """
+    batch_size = division.prompts_per_update
     batches = ComparisonBatches(pairs, batch_size=batch_size, seed=0, pad_id=pad_id, count_end=count_end)
     self._batches = list(batches.in_order(batch_size))
     self._beta = objective.options.get("beta", 1.0)
     self._counts = np.concatenate([batch.mask.sum(-1)[batch.index >= 0] for batch in self._batches])
+    scorer = plain_logprob_scorer(model, mesh, division, chunk=objective.logprob_chunk)
     self._logprobs: Callable[[nnx.State], np.ndarray] = lambda params: compute_logprobs(
-      model, params, self._batches, batches.num_rows, mesh, chunk=objective.logprob_chunk
+      scorer, params, self._batches, batches.num_rows
     )
     self._reference = self._logprobs(reference)
 

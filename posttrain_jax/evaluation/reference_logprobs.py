@@ -5,7 +5,6 @@ shared between runs and never answers for another model or other data.
 """
 
 import dataclasses
-import functools
 import hashlib
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +18,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax import atomic_files, progress
-from posttrain_jax.compiled_once import made_once
-from posttrain_jax.learner import preference
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.preference_batch import counted_answers
+from posttrain_jax.learner.scoring import Scorer, plain_logprob_scorer
 from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import Remat, TransformerConfig
-from posttrain_jax.models.transformer import abstract_transformer
-from posttrain_jax.parallel.processes import exchange, fetch, is_main, several, spread
-from posttrain_jax.parallel.rounding import AS_WRITTEN
-from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.parallel.processes import exchange, is_main, several
 from posttrain_jax.rollouts.sampled_pairs import stack_answers
 from posttrain_jax.types import Group
 
@@ -41,6 +38,7 @@ def reference_logprobs(
   batches: Iterable[ComparedAnswers],
   num_rows: int,
   mesh: Mesh,
+  division: Division,
   *,
   chunk: int,
   cache: pathlib.Path | None,
@@ -53,6 +51,7 @@ def reference_logprobs(
     batches: `ComparisonBatch`es of one shape that cover the rows; index −1 on filling.
     num_rows: R, number of rows.
     mesh: where the parameters are.
+    division: comparisons of a batch, and tokens of a micro-batch.
     chunk: most tokens whose logits exist at a time on a device.
     cache: directory of cached files; None keeps nothing.
 
@@ -69,7 +68,8 @@ def reference_logprobs(
       found = np.frombuffer(sent, np.float32).reshape(num_rows, -1) if sent else None
     if found is not None:
       return found
-  values = compute_logprobs(model, params, batches, num_rows, mesh, chunk=chunk)
+  scorer = plain_logprob_scorer(model, mesh, division, chunk=chunk)
+  values = compute_logprobs(scorer, params, batches, num_rows)
   if path is not None and is_main():
     cache.mkdir(parents=True, exist_ok=True)
     atomic_files.write_bytes(path, safetensors.numpy.save({_TENSOR: values}))
@@ -77,20 +77,20 @@ def reference_logprobs(
 
 
 def compute_logprobs(
-  model: TransformerConfig,
-  params: nnx.State,
-  batches: Iterable[ComparedAnswers],
-  num_rows: int,
-  mesh: Mesh,
-  *,
-  chunk: int,
+  scorer: Scorer, params: nnx.State, batches: Iterable[ComparedAnswers], num_rows: int
 ) -> np.ndarray:
-  """Computes the same without a cache."""
-  program = logprob_program(model, mesh, chunk)
-  rows, values, done = batch_sharding(mesh), None, 0
-  for batch in batches:
-    with jax.set_mesh(mesh):
-      sums = fetch(program(params, spread(batch, rows)))
+  """Computes the same without a cache.
+
+  Args:
+    scorer: from `plain_logprob_scorer`; scores as many comparisons at a time as a batch has.
+    params: the parameters.
+    batches: as for `reference_logprobs`, like `num_rows`.
+    num_rows: R.
+  """
+  batches, values, done = list(batches), None, 0
+  packings = (packing for batch in batches for _, packing in scorer.split(counted_answers(batch)))
+  for batch, logprobs in zip(batches, scorer.each(params, packings)):
+    sums = np.where(batch.mask, logprobs, 0).sum(-1, dtype=np.float64)
     if values is None:
       values = np.full((num_rows, sums.shape[1]), np.nan, np.float32)
     real = batch.index >= 0
@@ -99,18 +99,6 @@ def compute_logprobs(
     progress.report("comparisons", done, num_rows)
   assert values is not None and np.isfinite(values).all()
   return values
-
-
-@made_once
-def logprob_program(model: TransformerConfig, mesh: Mesh, chunk: int) -> jax.stages.Wrapped:
-  """Makes the jitted program from (parameters, `ComparisonBatch`) to sums of logprobs [N, K].
-
-  It is called under `jax.set_mesh`.
-  """
-  graph, _ = abstract_transformer(model)
-  one = functools.partial(preference.answer_logprobs, graph, chunk=chunk, shards=batch_shards(mesh))
-  rows = batch_sharding(mesh)
-  return jax.jit(one, in_shardings=(None, rows), out_shardings=rows, compiler_options=AS_WRITTEN)
 
 
 def _digest(batches: list[ComparedAnswers], model: TransformerConfig) -> str:
@@ -151,7 +139,7 @@ class KLToReference:
     Args:
       model: the transformer, layers stacked.
       reference: its parameters; no program may donate them.
-      mesh: where they are.
+      mesh: the devices that hold them.
       chunk: most tokens whose logits exist at a time on a device.
     """
     self._model, self._reference, self._mesh, self._chunk = model, reference, mesh, chunk
@@ -171,14 +159,16 @@ class KLToReference:
     # Powers of two, so that the next answers, a little longer, do not compile anew.
     prompt_width = bucket(max(len(group.prompt.tokens) for group in groups))
     answer_width = bucket(max(int(group.lengths.max()) for group in groups))
+    division = Division(
+      _ROWS, tokens_or_default(0, prompts=_ROWS, group=size, prompt=prompt_width, answer=answer_width)
+    )
+    scorer = plain_logprob_scorer(self._model, self._mesh, division, chunk=self._chunk)
     batches = []
     for start in range(0, len(groups), _ROWS):
       part = [(group, range(size)) for group in groups[start : start + _ROWS]]
       batch = stack_answers(part, count=_ROWS, answers=size, prompt_width=prompt_width, answer_width=answer_width)
       batch.index[: len(part)] += start
       batches.append(batch)
-    reference = compute_logprobs(
-      self._model, self._reference, batches, len(groups), self._mesh, chunk=self._chunk
-    )  # [N, G]
+    reference = compute_logprobs(scorer, self._reference, batches, len(groups))  # [N, G]
     policy = [[answer.sampler_logprobs.sum(dtype=np.float64) for answer in group.answers] for group in groups]
     return float(np.mean(np.array(policy) - reference))

@@ -14,8 +14,11 @@ from posttrain_jax import compiled_once, progress
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.preference_metrics import pair_metrics
-from posttrain_jax.learner import reward_model
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.reward_model import read_answers
+from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import TrainState
+from posttrain_jax.learner.value import packed_values
 from posttrain_jax.models import heads
 from posttrain_jax.models.buckets import map_rows
 from posttrain_jax.models.config import TransformerConfig
@@ -38,8 +41,8 @@ class RewardEvaluation:
     comparisons: Sequence[Comparison],
     demonstrations: Sequence[np.ndarray],
     mesh: Mesh,
+    division: Division,
     *,
-    batch_size: int,
     pad_id: int,
   ):
     """Lays the data out and makes the programs.
@@ -49,20 +52,19 @@ class RewardEvaluation:
       comparisons: held-out; may be none.
       demonstrations: int32 [n] each, prompt and answer; may be none.
       mesh: where the parameters are.
-      batch_size: comparisons a batch.
+      division: comparisons a batch, and tokens of a micro-batch.
       pad_id: fills up rows.
     """
     self._comparisons, self._demonstrations, self._mesh = comparisons, demonstrations, mesh
     self.scores: list[np.ndarray] = []
     self._batches = []
     if comparisons:
-      laid_out = ComparisonBatches(comparisons, batch_size=batch_size, seed=0, pad_id=pad_id)
-      self._batches = list(laid_out.in_order(batch_size))
+      size = division.prompts_per_update
+      laid_out = ComparisonBatches(comparisons, batch_size=size, seed=0, pad_id=pad_id)
+      self._batches = list(laid_out.in_order(size))
     graph, _ = abstract_transformer(model)
     rows = batch_sharding(mesh)
-    self._answers = compiled_once.jit(
-      functools.partial(reward_model.answer_scores, graph), in_shardings=(None, rows), out_shardings=rows
-    )
+    self._scorer = Scorer(model, packed_values, mesh, division)
     self._rows = compiled_once.jit(
       functools.partial(_row_scores, graph),
       in_shardings=(None, rows, rows),
@@ -111,9 +113,9 @@ class RewardEvaluation:
   def _pairs(self, params: nnx.State) -> tuple[np.ndarray, np.ndarray, list, tuple[np.ndarray, np.ndarray], list]:
     """Returns all pairs: scores of winners and losers, strengths, lengths, and their comparison."""
     self.scores = []
-    for done, batch in enumerate(self._batches, 1):
-      with jax.set_mesh(self._mesh):
-        scores = np.asarray(self._answers(params, batch))
+    packings = (packing for batch in self._batches for _, packing in self._scorer.split(read_answers(batch)))
+    for done, (batch, scores) in enumerate(zip(self._batches, self._scorer.each(params, packings)), 1):
+      scores = np.take_along_axis(scores, batch.lengths[..., None], axis=-1)[..., 0]
       self.scores.extend(scores[batch.index >= 0])
       progress.report("batches", done, len(self._batches))
     rows = [

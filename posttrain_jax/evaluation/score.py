@@ -179,7 +179,6 @@ def greedy_continuations(
     max_prompt_length=longest,
     max_new_tokens=count,
     steps_per_dispatch=min(count, 16),
-    prefill_width=min(slots, 8),
   )
   engine.load(jax.jit(lambda params: unstack_layers(params, config.num_layers, config.compute_dtype))(params), 0)
   groups = engine.generate([Prompt(index, tuple(row), {}) for index, row in enumerate(rows)], 1)

@@ -13,21 +13,13 @@ from jax.sharding import Mesh
 
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.packing import packed_shardings
+from posttrain_jax.learner.packed_rows import Packed, Parts, packed_shardings
 from posttrain_jax.learner.state import make_train_state
-from posttrain_jax.learner.update import (
-  Batch,
-  Divisors,
-  LossFunction,
-  SkippedUpdates,
-  Summand,
-  micro_batches,
-  update_program,
-)
+from posttrain_jax.learner.update import Batch, Divisors, LossFunction, SkippedUpdates, Summand, update_program
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
-from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.types import InputError
 
 
@@ -39,20 +31,20 @@ class BatchLearner(Generic[Batch]):
     shardings: its shardings.
     mesh: where it lives.
     learning_rate: schedule by number of updates.
-    update: the program: (state, batch as `split` cuts it) to (state, metrics).
-    batch_shardings: of that batch.
+    pack: turns a batch of host arrays into micro-batches.
+    update: the program: (state, micro-batches) to (state, metrics).
+    batch_shardings: of the micro-batches.
     skipped: counts updates that were not finite and changed nothing.
   """
 
   def __init__(
     self,
     model: TransformerConfig,
-    loss: LossFunction[Batch, Divisors],
-    totals: Callable[[Batch], Divisors] | None,
+    loss: LossFunction[Parts, Divisors],
+    pack: Callable[[Batch], Packed[Parts, Divisors]],
     optimizer: OptimizerConfig,
     mesh: Mesh,
     *,
-    micro_batches: int | None,
     max_skipped_updates: int,
     seed: int,
     params: nnx.State | None = None,
@@ -64,42 +56,31 @@ class BatchLearner(Generic[Batch]):
     Args:
       model: the transformer, layers stacked.
       loss: of one micro-batch.
-      totals: a batch, cut into micro-batches on a leading axis, to the numbers that `loss` divides by. None if batches
-        are packed.
+      pack: a batch of host arrays to its micro-batches and the numbers that `loss` divides by.
       optimizer: optimiser and learning-rate schedule.
-      mesh: where.
-      micro_batches: M, parts in which an update's gradient is computed. None if batches are packed
-        (`learner.packing.Packed`).
+      mesh: the devices that compute.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
       params: parameters to start from; random ones if None.
       abstract: make the programs and no array (`make_train_state`): such a learner is compiled and cannot train.
       optimizer_kept: in which memory the optimiser's state is between updates.
     """
-    self.mesh, self._micro_batches, self.skipped = mesh, micro_batches, SkippedUpdates(max_skipped_updates)
+    self.mesh, self.pack, self.skipped = mesh, pack, SkippedUpdates(max_skipped_updates)
     transformation = make_optimizer(optimizer)
     self.learning_rate: Callable[[int], float] = learning_rate_schedule(optimizer)
     self.state, self.shardings = make_train_state(
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
-
-    self.batch_shardings = packed_shardings(mesh) if micro_batches is None else batch_sharding(mesh, leading=1)
-    self.update = update_program(_summands(loss, totals), transformation, self.shardings, self.batch_shardings)
+    self.batch_shardings = packed_shardings(mesh)
+    self.update = update_program(_summands(loss), transformation, self.shardings, self.batch_shardings)
 
   @property
   def version(self) -> int:
     """Counts the updates applied so far."""
     return int(self.state.updates)
 
-  def split(self, batch: Batch) -> Batch:
-    """Cuts a batch [B, ...] into micro-batches [M, B / M, ...].
-
-    A packed batch stays as it is.
-    """
-    return batch if self._micro_batches is None else micro_batches(batch, self._micro_batches)
-
   def train(self, batch: Batch) -> dict[str, float]:
-    """Runs one optimiser update on a batch of host arrays, [B, ...] or packed.
+    """Runs one optimiser update on a batch of host arrays.
 
     Returns:
       Metrics: the learning rate and those of `learner.update.apply_update`.
@@ -109,7 +90,7 @@ class BatchLearner(Generic[Batch]):
     """
     learning_rate = float(self.learning_rate(self.version))
     with jax.set_mesh(self.mesh):
-      self.state, metrics = self.update(self.state, spread(self.split(batch), self.batch_shardings))
+      self.state, metrics = self.update(self.state, spread(self.pack(batch), self.batch_shardings))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     self.skipped.count(bool(metrics["skipped_updates"]))
     return {"learning_rate": learning_rate, **metrics}
@@ -129,10 +110,6 @@ def check_division(mesh: Mesh, *, batch_size: int, micro_batches: int) -> None:
 
 
 @made_once
-def _summands(
-  loss: LossFunction[Batch, Divisors], totals: Callable[[Batch], Divisors] | None
-) -> Callable[[Batch], list[Summand]]:
-  """Makes the function from an update's batch to its loss; without `totals` batches are packed."""
-  if totals is None:
-    return lambda batch: [Summand(loss, batch.parts, batch.totals, batch.count)]
-  return lambda batch: [Summand(loss, batch, totals(batch))]
+def _summands(loss: LossFunction[Parts, Divisors]) -> Callable[[Packed[Parts, Divisors]], list[Summand]]:
+  """Makes the function from an update's micro-batches to its loss."""
+  return lambda batch: [Summand(loss, batch.parts, batch.totals, batch.count)]

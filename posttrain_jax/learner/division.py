@@ -44,26 +44,41 @@ class Division:
     return batch_shards(mesh)
 
 
-def tokens_or_default(tokens: int, *, prompts: int, group: int, prompt: int, answer: int) -> int:
+def tokens_or_default(
+  tokens: int,
+  *,
+  prompts: int,
+  group: int,
+  prompt: int,
+  answer: int,
+  together: bool = False,
+  field: str = "learner.tokens_per_micro_batch",
+  limits: tuple[str, str] = ("rollout.max_prompt_length", "rollout.max_new_tokens"),
+) -> int:
   """Returns the token budget of a micro-batch, chosen if it is 0.
 
   The choice is a quarter of what an update has if all answers reach the cap, but at most 8,192 tokens. A row holds at
-  least one prompt with one answer.
+  least one prompt with one answer, or with all its answers if a loss compares them.
 
   Args:
-    tokens: the config's `learner.tokens_per_micro_batch`.
+    tokens: the config's field.
     prompts: P, of an update.
     group: G, answers to a prompt.
     prompt: most tokens of a prompt.
     answer: most tokens of an answer.
+    together: whether all answers to a prompt share a row.
+    field: name of the config's field, for the message.
+    limits: the fields that limit prompts and answers, for the message.
 
   Raises:
-    InputError: if the budget is too small for a prompt with an answer.
+    InputError: if the budget is too small for a prompt with an answer, or with all of them.
   """
-  longest, update = prompt - 1 + answer, prompts * (prompt - 1 + group * answer)
+  count = group if together else 1
+  longest, update = prompt - 1 + count * answer, prompts * (prompt - 1 + group * answer)
   if 0 < tokens < longest:
+    answers = f"{count} answers" if together else "an answer"
     raise InputError(
-      f"learner.tokens_per_micro_batch: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of "
-      f"{prompt} tokens (rollout.max_prompt_length) and an answer of {answer} (rollout.max_new_tokens)"
+      f"{field}: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of {prompt} tokens "
+      f"({limits[0]}) and {answers} of {answer} ({limits[1]})"
     )
   return tokens or max(longest, min(update // 4, _ENOUGH))

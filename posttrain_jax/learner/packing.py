@@ -12,15 +12,14 @@ P prompts, G answers a prompt, Tp prompt tokens, Tc answer tokens, M micro-batch
 """
 
 import dataclasses
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posttrain_jax.learner.packed_rows import Packed, PackedRows
 from posttrain_jax.learner.row_plan import most_rows, plan_rows
 from posttrain_jax.models.tile_plan import Spans
-from posttrain_jax.parallel.sharding import batch_sharding
 
 
 class Answers(Protocol):
@@ -41,93 +40,56 @@ class Answers(Protocol):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class PackedRows:
-  """Holds what a model reads of packed rows.
+class AnswerTokens:
+  """Holds the arrays of `Answers` alone."""
 
-  Arrays are [M, R, N], or [R, N] in one micro-batch.
-
-  Attributes:
-    tokens: int32, what the model reads.
-    positions: int32, of each token in its prompt and answer.
-    targets: int32, the answer token that a place predicts; 0 where it predicts none.
-    answers: int32, number of the place's answer in its row; A where the place predicts nothing.
-    spans: what each token attends to.
-    predicting: int32 [M, R], places at the start of each row that predict a token.
-    answer_shape: (A, Tc), most answers of a row and most tokens of an answer.
-  """
-
-  tokens: jax.Array
-  positions: jax.Array
-  targets: jax.Array
-  answers: jax.Array
-  spans: Spans
-  predicting: jax.Array
-  answer_shape: tuple[int, int] = dataclasses.field(metadata=dict(static=True))
-
-
-Parts = TypeVar("Parts")  # a pytree of arrays [M, R, ...]
-Totals = TypeVar("Totals")  # a pytree of scalars
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Packed(Generic[Parts, Totals]):
-  """Holds an update in packed rows: what a program takes.
-
-  Attributes:
-    parts: arrays [M, R, ...].
-    count: int32 [], micro-batches in use, the first ones.
-    totals: scalars over the whole update, by which the loss divides; None for a forward pass.
-  """
-
-  parts: Parts
-  count: jax.Array
-  totals: Totals | None = None
-
-
-def packed_shardings(mesh: Mesh) -> Packed:
-  """Returns the shardings of a `Packed`.
-
-  Rows are split over batch shards; all devices have the rest.
-  """
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return Packed(batch_sharding(mesh, leading=1), everywhere, everywhere)
+  prompts: np.ndarray
+  prompt_lengths: np.ndarray
+  answers: np.ndarray
+  mask: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class PackedSizes:
-  """Names the sizes of packed arrays.
+  """Holds the sizes of packed arrays.
 
   Attributes:
     micro_batches: M, the most that an update of these sizes may need.
     shards: R.
     tokens: N.
     answers: A, most answers of a row.
+    groups: C, most prompts of a row if all answers to a prompt share it; 0 if they need not.
   """
 
   micro_batches: int
   shards: int
   tokens: int
   answers: int
+  groups: int
 
 
-def sizes_of(batch: Answers, *, tokens: int, shards: int, whole_answers: bool) -> PackedSizes:
+def sizes_of(batch: Answers, *, tokens: int, shards: int, whole_answers: bool, together: bool = False) -> PackedSizes:
   """Returns the sizes for a batch of one update; they depend on its padded shape alone.
 
   Args:
     batch: its P, G, Tp and Tc are the largest of a run.
-    tokens: N; holds the longest prompt with the longest answer.
+    tokens: N; holds the longest prompt with the longest answer. If answers stay together, it holds G of them.
     shards: R.
     whole_answers: whether arrays [R, A, Tc] will be made (`to_answers`). Then A is bounded, so that they are at most
       about four times as large as the rows.
+    together: whether all answers to a prompt share a row, for losses that compare them. Then A is C · G.
   """
   (prompts, group, length), prefix = batch.answers.shape, batch.prompts.shape[1] - 1
-  assert tokens >= prefix + length, (tokens, prefix, length)  # `division.tokens_or_default` refuses it
-  answers = prompts * group
+  # `division` refuses a smaller budget.
+  assert tokens >= prefix + length * (group if together else 1), (tokens, prefix, group, length)
+  answers, groups = prompts * group, 0
   if whole_answers:
     answers = min(answers, max(group, 4 * tokens // length))
   rows = most_rows(prompts=prompts, group=group, prefix=prefix, length=length, tokens=tokens, most_answers=answers)
-  return PackedSizes(-(-rows // shards), shards, tokens, answers)
+  if together:
+    groups = min(prompts, tokens)  # each has a token at least
+    answers = groups * group
+  return PackedSizes(-(-rows // shards), shards, tokens, answers, groups)
 
 
 class Packing:
@@ -135,7 +97,7 @@ class Packing:
 
   Attributes:
     sizes: of the packed arrays.
-    count: micro-batches that hold an answer; the others are never computed.
+    count: micro-batches that hold an answer. The others are never computed; their arrays are zeros.
     rows: what a model reads.
   """
 
@@ -146,8 +108,8 @@ class Packing:
       batch: host arrays of one update.
       sizes: from `sizes_of`.
     """
-    self.sizes, self._shape = sizes, batch.mask.shape
-    lengths = np.where(batch.mask.any(-1), batch.mask.shape[-1] - batch.mask[..., ::-1].argmax(-1), 0)
+    self.sizes, self._shape, of_prompts = sizes, batch.mask.shape, batch.prompts.shape[1]
+    lengths = answer_lengths(batch.mask)
     prefixes = np.asarray(batch.prompt_lengths) - 1
     plan = plan_rows(
       prefixes,
@@ -156,48 +118,61 @@ class Packing:
       most_answers=sizes.answers,
       shards=sizes.shards,
       most_rows=sizes.micro_batches * sizes.shards,
+      together=bool(sizes.groups),
     )
     self.count = -(-len(plan) // sizes.shards)
-    shape = (sizes.micro_batches * sizes.shards, sizes.tokens)
-    filled = lambda value: np.full(shape, value, np.int32)  # noqa: E731
-    tokens, positions, targets, answers = filled(0), filled(0), filled(0), filled(sizes.answers)
-    spans = Spans(own=filled(sizes.tokens), prefix_start=filled(0), prefix_end=filled(0))
-    # Of each place the index of its answer token in [P · G · Tc]; -1 where it predicts none.
-    self._source = filled(-1)
-    predicting = np.zeros((shape[0],), np.int32)
+    tokens, positions, targets, answers = self._rows(0), self._rows(0), self._rows(0), self._rows(sizes.answers)
+    spans = Spans(own=self._rows(sizes.tokens), prefix_start=self._rows(0), prefix_end=self._rows(0))
+    source = self._rows(-1)  # of each place the index of its answer token in [P · G · Tc]; -1 where it predicts none
+    predicting = np.zeros((len(tokens),), np.int32)
+    prompts, of_answers, counted = batch.prompts, batch.answers.reshape(-1), np.arange(max(of_prompts, self._shape[2]))
+    lengths, prefixes = lengths.tolist(), prefixes.tolist()
     for row, pieces in enumerate(plan):
       at, number = 0, 0
-      behind = sizes.tokens - int(sum(prefixes[piece.prompt] for piece in pieces))
-      for piece in pieces:
-        p, prefix = piece.prompt, int(prefixes[piece.prompt])
-        prompt = slice(behind, behind + prefix)
-        tokens[row, prompt], positions[row, prompt] = batch.prompts[p, :prefix], np.arange(prefix)
-        spans.own[row, prompt] = behind
+      behind = sizes.tokens - sum(prefixes[piece.prompt] for piece in pieces)
+      for rank, piece in enumerate(pieces):
+        p, prefix = piece.prompt, prefixes[piece.prompt]
+        prompt = (row, slice(behind, behind + prefix))
+        tokens[prompt], positions[prompt] = prompts[p, :prefix], counted[:prefix]
+        spans.own[prompt] = behind
         for g in piece.answers:
-          length = int(lengths[p, g])
-          answer = slice(at, at + length)
-          tokens[row, at] = batch.prompts[p, prefix]
-          tokens[row, at + 1 : at + length] = batch.answers[p, g, : length - 1]
-          targets[row, answer] = batch.answers[p, g, :length]
-          positions[row, answer] = prefix + np.arange(length)
-          answers[row, answer] = number
-          spans.own[row, answer] = at
-          spans.prefix_start[row, answer], spans.prefix_end[row, answer] = behind, behind + prefix
-          self._source[row, answer] = (p * self._shape[1] + g) * self._shape[2] + np.arange(length)
+          length, first = lengths[p][g], (p * self._shape[1] + g) * self._shape[2]
+          answer = (row, slice(at, at + length))
+          tokens[row, at] = prompts[p, prefix]
+          tokens[row, at + 1 : at + length] = of_answers[first : first + length - 1]
+          targets[answer] = of_answers[first : first + length]
+          positions[answer] = counted[:length] + prefix
+          answers[answer] = rank * self._shape[1] + g if sizes.groups else number
+          spans.own[answer], spans.prefix_start[answer], spans.prefix_end[answer] = at, behind, behind + prefix
+          source[answer] = counted[:length] + first
           at, number = at + length, number + 1
         behind += prefix
       predicting[row] = at
-    cut = lambda x: x.reshape(sizes.micro_batches, sizes.shards, *x.shape[1:])  # noqa: E731
+    source = source[: self.count * sizes.shards].reshape(-1)
+    self._place = np.flatnonzero(source >= 0)
+    self._source = source[self._place]
+    # Of each group the index of its prompt, and its row and number in it.
+    groups = [(piece.prompt, row, rank) for row, pieces in enumerate(plan) for rank, piece in enumerate(pieces)]
+    self._groups = np.array(groups, np.int64).reshape(-1, 3).T
     self.rows = PackedRows(
-      tokens=cut(tokens),
-      positions=cut(positions),
-      targets=cut(targets),
-      answers=cut(answers),
-      spans=jax.tree.map(cut, spans),
-      predicting=cut(predicting),
+      tokens=self._cut(tokens),
+      positions=self._cut(positions),
+      targets=self._cut(targets),
+      answers=self._cut(answers),
+      spans=jax.tree.map(self._cut, spans),
+      predicting=self._cut(predicting),
       answer_shape=(sizes.answers, self._shape[2]),
     )
-    self._source = cut(self._source)
+
+  def _rows(self, value: int) -> np.ndarray:
+    """Makes an array of all rows: a value in those that are computed, else 0."""
+    rows = np.zeros((self.sizes.micro_batches * self.sizes.shards, self.sizes.tokens), np.int32)
+    if value:
+      rows[: self.count * self.sizes.shards] = value
+    return rows
+
+  def _cut(self, rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(self.sizes.micro_batches, self.sizes.shards, *rows.shape[1:])
 
   def forward(self) -> Packed[PackedRows, None]:
     """Returns what a forward pass without a loss takes."""
@@ -216,8 +191,24 @@ class Packing:
     width = self._shape[2] if values.ndim == 3 and values.shape[2] == self._shape[2] else 1
     per_answer = self._shape[1] if values.ndim > 1 else 1
     index = self._source // (self._shape[2] // width) // (self._shape[1] // per_answer)
-    packed = values.reshape(-1)[np.maximum(index, 0)]
-    return np.where(self._source < 0, np.zeros((), values.dtype), packed)
+    packed = np.zeros(self.rows.tokens.shape, values.dtype)
+    packed.put(self._place, values.reshape(-1)[index])
+    return packed
+
+  def pack_groups(self, values: np.ndarray) -> np.ndarray:
+    """Packs an array of prompts whose answers share a row.
+
+    Args:
+      values: [P, ...].
+
+    Returns:
+      [M, R, C, ...], 0 where a row has no such prompt. Answer g to prompt c of a row is its answer c · G + g.
+    """
+    shape = (self.sizes.micro_batches * self.sizes.shards, self.sizes.groups, *values.shape[1:])
+    packed = np.zeros(shape, values.dtype)
+    prompts, rows, ranks = self._groups
+    packed[rows, ranks] = values[prompts]
+    return self._cut(packed)
 
   def unpack(self, packed: np.ndarray) -> np.ndarray:
     """Turns an array [M, R, N] back into [P, G, Tc].
@@ -225,25 +216,33 @@ class Packing:
     It is 0 where no place predicts the token.
     """
     values = np.zeros(self._shape, packed.dtype)
-    real = self._source >= 0
-    values.reshape(-1)[self._source[real]] = packed[real]
+    values.put(self._source, packed.reshape(-1)[self._place])
     return values
 
 
-def to_answers(rows: PackedRows, packed: jax.Array) -> jax.Array:
-  """Moves numbers of places to their answers.
+class Packings:
+  """Keeps the packings of a step's answers, which several programs read.
 
-  Args:
-    rows: of one micro-batch.
-    packed: [R, N].
-
-  Returns:
-    [R, A, Tc]: one answer a row, as losses that look at a whole answer need it. 0 where there is no token.
+  The answers are scored, by several models, and trained on. Use a new object for each batch.
   """
-  count, length = rows.answer_shape
-  inside = jax.numpy.arange(packed.shape[1])[None] - rows.spans.own
 
-  def of_row(answers, inside, values):
-    return jax.numpy.zeros((count, length), values.dtype).at[answers, inside].set(values, mode="drop")
+  def __init__(self):
+    self._made: dict[tuple[PackedSizes, bytes], Packing] = {}
 
-  return jax.vmap(of_row)(rows.answers, inside, packed)
+  def of(self, part: Answers, sizes: PackedSizes, rows: np.ndarray) -> Packing:
+    """Returns the packing of some prompts of the batch, made when it is first asked for.
+
+    Args:
+      part: these prompts.
+      sizes: from `sizes_of`.
+      rows: int [P], their indices in the batch.
+    """
+    key = (sizes, rows.tobytes())
+    if key not in self._made:
+      self._made[key] = Packing(part, sizes)
+    return self._made[key]
+
+
+def answer_lengths(mask: np.ndarray) -> np.ndarray:
+  """Counts tokens up to the last that counts: int [...] of bool [..., Tc]."""
+  return np.where(mask.any(-1), mask.shape[-1] - mask[..., ::-1].argmax(-1), 0)

@@ -9,7 +9,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from posttrain_jax.learner.packing import Packed, PackedRows, Packing
+from posttrain_jax.learner.packed_rows import Packed, PackedRows
+from posttrain_jax.learner.packing import Packing
 
 
 @jax.tree_util.register_dataclass
@@ -130,8 +131,8 @@ def with_old_logprobs(
 class TokenInputs:
   """Holds what a token's loss needs besides its logprob and entropy.
 
-  Each array is [R, N] for packed rows, or [R, A, Tc] with one answer a row (`packing.to_answers`). It is None if the
-  objective does not need it.
+  Each array is [R, N] for packed rows, or [R, A, Tc] with one answer a row (`packed_rows.to_answers`). It is None if
+  the objective does not need it.
 
   Attributes:
     mask: bool, True where the token counts.

@@ -28,12 +28,11 @@ from flax import nnx
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.objective import Aggregation, Objective
-from posttrain_jax.learner.packing import PackedRows, to_answers
+from posttrain_jax.learner.packed_logprobs import packed_logprobs, packed_states
+from posttrain_jax.learner.packed_rows import to_answers
 from posttrain_jax.learner.policy_batch import PackedPolicy, TokenInputs, Totals
 from posttrain_jax.learner.policy_metrics import measure
 from posttrain_jax.learner.update import LossFunction, LossOutput
-from posttrain_jax.losses.vocabulary import Ranges
-from posttrain_jax.models.forward import packed_hidden
 
 
 @made_once
@@ -54,7 +53,7 @@ def make_loss(
   def loss_function(params: nnx.State, batch: PackedPolicy, totals: Totals) -> LossOutput:
     tokens = token_inputs(objective, batch, totals, on_policy=on_policy)
     if objective.is_sum_over_tokens:
-      hidden, unembedding, absent = _hidden(graph, params, batch.rows)
+      hidden, unembedding, absent = packed_states(graph, params, batch.rows)
       loss, (learner_logprobs, entropy) = losses.fused_loss.summed_token_loss(
         loss_of,
         hidden,
@@ -68,7 +67,15 @@ def make_loss(
         needed=batch.rows.predicting.max(),
       )
     else:
-      found = packed_logprobs(graph, objective, params, batch.rows, shards=shards)
+      found = packed_logprobs(
+        graph,
+        params,
+        batch.rows,
+        temperature=objective.temperature,
+        chunk=objective.logprob_chunk,
+        entropy=True,
+        shards=shards,
+      )
       learner_logprobs, entropy, tokens = jax.tree.map(lambda x: to_answers(batch.rows, x), (*found, tokens))
       loss = losses.aggregate.total(loss_of(learner_logprobs, entropy, tokens))
       learner_logprobs, entropy = jax.lax.stop_gradient((learner_logprobs, entropy))
@@ -155,38 +162,3 @@ def loss_of_tokens(
     nll = losses.supervised.next_token_nll(learner_logprobs, mask)
     loss += objective.nll_on_correct * tokens.nll_weights * nll
   return loss
-
-
-def packed_logprobs(
-  graph: nnx.GraphDef, objective: Objective, params: nnx.State, rows: PackedRows, *, shards: int = 1
-) -> tuple[jax.Array, jax.Array]:
-  """Returns logprobs of the answers' tokens, and the entropies where they were drawn.
-
-  Args:
-    graph: graph of the stacked transformer.
-    objective: temperature and chunk size.
-    params: the parameters.
-    rows: of one micro-batch.
-    shards: parts into which the row axis is split over the mesh.
-
-  Returns:
-    Two float32 arrays [R, N]; arbitrary where no answer token is predicted.
-  """
-  hidden, unembedding, absent = _hidden(graph, params, rows)
-  return losses.logprobs.token_logprobs(
-    hidden,
-    unembedding,
-    rows.targets,
-    temperature=objective.temperature,
-    absent=absent,
-    chunk=objective.logprob_chunk,
-    entropy=True,
-    shards=shards,
-    needed=rows.predicting.max(),
-  )
-
-
-def _hidden(graph: nnx.GraphDef, params: nnx.State, rows: PackedRows) -> tuple[jax.Array, jax.Array, Ranges]:
-  """Returns the states [R, N, D] that predict the tokens, the unembedding, and absent ids."""
-  model = nnx.merge(graph, params)
-  return packed_hidden(model, rows.tokens, rows.positions, rows.spans), model.unembedding(), model.config.absent_ids

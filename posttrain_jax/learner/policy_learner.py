@@ -16,17 +16,17 @@ from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.objective import Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
-from posttrain_jax.learner.packing import Packed
+from posttrain_jax.learner.packed_rows import Packed
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.policy_batch import PackedPolicy, PolicyBatch, Totals, pack_policy, with_old_logprobs
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import SkippedUpdates, Summand, combine, update_program
-from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.parallel.processes import spread
-from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
+from posttrain_jax.parallel.sharding import batch_shards
 
 PackedUpdate = Packed[PackedPolicy, Totals]
 
@@ -37,7 +37,7 @@ class PolicyLearner:
   Attributes:
     state: the train state. Every update donates it, so never keep a reference to its arrays across an update.
     shardings: its shardings.
-    mesh: where it lives.
+    mesh: the devices that hold its state.
     learning_rate: schedule by number of updates.
     update: the programs of an on-policy update (True) and of any other: (state, `PackedUpdate`, or a pair of it and
       text) to (state, metrics).
@@ -67,7 +67,7 @@ class PolicyLearner:
       model: the transformer, layers stacked.
       objective: what to minimise.
       optimizer: optimiser and learning-rate schedule.
-      mesh: where.
+      mesh: the devices that compute.
       division: P prompts of an optimiser update, and tokens of a micro-batch.
       max_skipped_updates: training ends after this many updates in a row that are not finite.
       seed: of random parameters.
@@ -87,7 +87,7 @@ class PolicyLearner:
     self.scorer = logprob_scorer(model, objective, mesh, division)
     self.batch_shardings = self.scorer.batch_shardings
     if text is not None:
-      self.batch_shardings = (self.batch_shardings, batch_sharding(mesh, leading=1))
+      self.batch_shardings = (self.batch_shardings, self.batch_shardings)
 
     graph, _ = abstract_transformer(model)
     coefficient = None if text is None else text.coefficient
@@ -103,7 +103,9 @@ class PolicyLearner:
     """Counts the optimiser updates applied so far."""
     return int(self.state.updates)
 
-  def train(self, batch: PolicyBatch, *, order: Sequence[np.ndarray] | None = None) -> dict[str, float]:
+  def train(
+    self, batch: PolicyBatch, *, order: Sequence[np.ndarray] | None = None, packings: Packings | None = None
+  ) -> dict[str, float]:
     """Trains on a batch whose old logprobs come from the current parameters.
 
     Each update takes P prompts. The first is on-policy, the others are off-policy.
@@ -114,6 +116,7 @@ class PolicyLearner:
         update without a counted token is left out.
       order: for each epoch the indices of the prompts to train on, in their order. None: one epoch, in the order of
         the batch.
+      packings: those of the batch, if it was scored before.
 
     Returns:
       Metrics: means over the updates, largest values, and counts of skipped updates.
@@ -128,9 +131,8 @@ class PolicyLearner:
       raise ValueError("correct: missing, the objective has nll_on_correct")
     if order is not None:
       if batch.old_logprobs is None:
-        batch = dataclasses.replace(batch, old_logprobs=self.score(batch))
-      batch = jax.tree.map(lambda x: np.concatenate([x[indices] for indices in order]), batch)
-    parts = list(self.scorer.split(batch))
+        batch = dataclasses.replace(batch, old_logprobs=self.score(batch, packings))
+    parts = list(self.scorer.split(batch, packings, None if order is None else np.concatenate(order)))
     updates = [pack_policy(part, packing) for part, packing in parts]
     with jax.set_mesh(self.mesh):
       if batch.old_logprobs is None:
@@ -153,15 +155,17 @@ class PolicyLearner:
       self.skipped.count(bool(metrics["skipped_updates"]))
     return combine(found)
 
-  def with_text(self, update: PackedUpdate, version: int) -> PackedUpdate | tuple[PackedUpdate, SupervisedRows]:
+  def with_text(
+    self, update: PackedUpdate, version: int
+  ) -> PackedUpdate | tuple[PackedUpdate, Packed[SupervisedRows, jax.Array]]:
     """Returns an update's answers, with its text if there is any."""
     if self._text is None:
       return update
-    return update, cut(self._text.batch(version), self._text.micro_batches)
+    return update, supervised.pack_rows(self._text.micro_batches, self._text.batch(version))
 
-  def score(self, batch: PolicyBatch) -> np.ndarray:
+  def score(self, batch: PolicyBatch, packings: Packings | None = None) -> np.ndarray:
     """Returns a batch's logprobs [P, G, Tc] under the current parameters, arbitrary where masked."""
-    return self.scorer(self.state.params, batch)
+    return self.scorer(self.state.params, batch, packings)
 
 
 @made_once
@@ -178,6 +182,5 @@ def _summands(
   of_text = supervised.make_loss(graph, logprob_chunk=objective.logprob_chunk, shards=shards)
   of_text = weighted(of_text, text_coefficient, name="ptx")
   return lambda batch: [
-    Summand(loss, batch[0].parts, batch[0].totals, batch[0].count),
-    Summand(of_text, batch[1], supervised.total_weight(batch[1])),
+    Summand(each, packed.parts, packed.totals, packed.count) for each, packed in zip((loss, of_text), batch)
   ]

@@ -1,7 +1,10 @@
 """Computes the losses of DPO and its kin, with cached reference logprobs.
 
-KTO estimates the KL, and AOT sorts pairs, within a micro-batch. So these two losses, unlike all others, depend on how a
-batch is cut.
+An update's pairs are packed into rows (`learner.packing`), all answers of a pair into the same row. So a micro-batch
+has whole pairs, as many as its tokens hold. KTO estimates the KL, and AOT sorts pairs, within a micro-batch. So these
+two losses, unlike all others, depend on how a batch is cut: on the token budget and on the number of shards.
+
+R rows, C pairs of a row at most, K answers of a pair.
 """
 
 import dataclasses
@@ -15,9 +18,10 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
-from posttrain_jax.learner.data_batches import ComparedAnswers
+from posttrain_jax.learner.packed_logprobs import packed_logprobs
+from posttrain_jax.learner.packed_rows import to_sums
+from posttrain_jax.learner.preference_batch import PackedPairs, Pairs
 from posttrain_jax.learner.update import LossFunction, LossOutput
-from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.types import InputError
 
 _FAR = 1e6  # in nats; further than any logprob
@@ -103,100 +107,76 @@ class PreferenceObjective:
     return "desirable" in self.inputs
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ReferencedBatch:
-  """Holds pairs and the reference's logprobs of them.
-
-  Attributes:
-    comparisons: [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched.
-    reference: float32 [N, K], sums of the reference's logprobs over counted tokens.
-  """
-
-  comparisons: ComparedAnswers
-  reference: jax.Array
-
-
-def answer_logprobs(
-  graph: nnx.GraphDef, params: nnx.State, batch: ComparedAnswers, *, chunk: int, shards: int = 1
-) -> jax.Array:
-  """Sums logprobs over the counted tokens of each answer: float32 [N, K].
-
-  Args:
-    graph: graph of a stacked transformer.
-    params: the parameters.
-    batch: the answers.
-    chunk: most tokens whose logits exist at a time on a device.
-    shards: parts into which the pair axis is split over the mesh.
-  """
-  model = nnx.merge(graph, params)
-  hidden = answer_hidden(model, batch.prompts, batch.prompt_lengths, batch.answers)
-  logprobs = losses.logprobs.token_logprobs(
-    hidden, model.unembedding(), batch.answers, absent=model.config.absent_ids, chunk=chunk, shards=shards
-  )
-  return jnp.sum(jnp.where(batch.mask, logprobs, 0), axis=-1)
-
-
 @made_once
 def make_loss(
   graph: nnx.GraphDef, objective: PreferenceObjective, *, shards: int = 1
-) -> LossFunction[ReferencedBatch, jax.Array]:
-  """Makes the loss of one micro-batch.
+) -> LossFunction[PackedPairs, jax.Array]:
+  """Makes the loss of one micro-batch: (parameters, `PackedPairs`, number of the update's pairs) to `LossOutput`.
 
   It is the micro-batch's part of the mean over the update's pairs (KTO: answers).
 
   Args:
     graph: graph of a stacked transformer.
     objective: what to minimise.
-    shards: parts into which the pair axis is split over the mesh.
+    shards: parts into which the row axis is split over the mesh.
   """
-  function = getattr(losses.preference, objective.loss)
 
-  def loss_function(params: nnx.State, batch: ReferencedBatch, pairs: jax.Array) -> LossOutput:
-    comparisons = batch.comparisons
-    real = comparisons.index >= 0
-    sums = answer_logprobs(graph, params, comparisons, chunk=objective.logprob_chunk, shards=shards)
-    counts = jnp.maximum(comparisons.mask.sum(-1), 1)
-    scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
-    policy, reference = sums * scale, batch.reference * scale
-    if objective.loss in (PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED):
-      # Rows that only fill up the batch are sorted behind all others.
-      policy = jnp.where(real[:, None], policy, jnp.array([[2 * _FAR, _FAR]], policy.dtype))
-      reference = jnp.where(real[:, None], reference, jnp.array([[_FAR, 0.0]], reference.dtype))
-    given = {
-      "policy_chosen": policy[:, 0],
-      "policy_rejected": policy[:, 1],
-      "reference_chosen": reference[:, 0],
-      "reference_rejected": reference[:, 1],
-      "chosen_mean": sums[:, 0] / counts[:, 0],
-      "rejected_mean": sums[:, 1] / counts[:, 1],
-    }
-    if objective.unpaired:
-      given = {
-        "policy": policy[:, :2].T.ravel(),
-        "reference": reference[:, :2].T.ravel(),
-        "desirable": jnp.repeat(jnp.array([True, False]), len(policy)),
-        "kl": jnp.maximum(_mean(policy[:, 2] - reference[:, 2], real, jnp.maximum(real.sum(), 1)), 0),
-      }
-    per_row = function(**{name: given[name] for name in objective.inputs}, **objective.options)
-    if objective.unpaired:
-      per_row = per_row.reshape(2, -1).mean(axis=0)
-    loss = _mean(per_row, real, pairs)
-    if objective.nll_weight:
-      nll = -sums[:, 0] / (counts[:, 0] if objective.nll_mean else 1)
-      loss += objective.nll_weight * _mean(nll, real, pairs)
-    metrics = pair_metrics(sums, batch.reference, counts, beta=objective.options.get("beta", 1.0))
-    return LossOutput(loss=loss, sums={name: _mean(x, real, pairs) for name, x in metrics.items()}, maxima={})
+  def loss_function(params: nnx.State, batch: PackedPairs, total: jax.Array) -> LossOutput:
+    logprobs = packed_logprobs(graph, params, batch.rows, chunk=objective.logprob_chunk, shards=shards)
+    sums = to_sums(batch.rows, jnp.where(batch.mask, logprobs, 0))
+    return loss_of_sums(objective, sums.reshape(batch.pairs.counts.shape), batch.pairs, total)
 
   return loss_function
 
 
-def total_pairs(batch: ReferencedBatch) -> jax.Array:
-  """Counts the pairs of an update, over all its micro-batches; at least 1.
+def loss_of_sums(objective: PreferenceObjective, sums: jax.Array, pairs: Pairs, total: jax.Array) -> LossOutput:
+  """Computes the loss of a micro-batch from the logprobs of its answers.
 
-  Rows that only fill up a batch (index −1) do not count.
+  Args:
+    objective: what to minimise.
+    sums: float32 [R, C, K], the policy's logprob of each answer: a sum over its counted tokens.
+    pairs: the rest.
+    total: pairs of the whole update.
   """
-  return jnp.maximum((batch.comparisons.index >= 0).sum(), 1)
+  sums, counts, of_reference, real = (
+    x.reshape(-1, *x.shape[2:]) for x in (sums, pairs.counts, pairs.reference, pairs.real)
+  )
+  counts = jnp.maximum(counts, 1)
+  scale = 1 / counts if objective.length_averaged else jnp.ones_like(sums)
+  policy, reference = sums * scale, of_reference * scale
+  if objective.loss in (PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED):
+    # The loss sorts: places without a pair end up behind all pairs, so they must stand there.
+    order = jnp.argsort(~real, stable=True)
+    sums, counts, of_reference, policy, reference, real = (
+      x[order] for x in (sums, counts, of_reference, policy, reference, real)
+    )
+    policy = jnp.where(real[:, None], policy, jnp.array([[2 * _FAR, _FAR]], policy.dtype))
+    reference = jnp.where(real[:, None], reference, jnp.array([[_FAR, 0.0]], reference.dtype))
+  given = {
+    "policy_chosen": policy[:, 0],
+    "policy_rejected": policy[:, 1],
+    "reference_chosen": reference[:, 0],
+    "reference_rejected": reference[:, 1],
+    "chosen_mean": sums[:, 0] / counts[:, 0],
+    "rejected_mean": sums[:, 1] / counts[:, 1],
+  }
+  if objective.unpaired:
+    given = {
+      "policy": policy[:, :2].T.ravel(),
+      "reference": reference[:, :2].T.ravel(),
+      "desirable": jnp.repeat(jnp.array([True, False]), len(policy)),
+      "kl": jnp.maximum(_mean(policy[:, 2] - reference[:, 2], real, jnp.maximum(real.sum(), 1)), 0),
+    }
+  function = getattr(losses.preference, objective.loss)
+  per_pair = function(**{name: given[name] for name in objective.inputs}, **objective.options)
+  if objective.unpaired:
+    per_pair = per_pair.reshape(2, -1).mean(axis=0)
+  loss = _mean(per_pair, real, total)
+  if objective.nll_weight:
+    nll = -sums[:, 0] / (counts[:, 0] if objective.nll_mean else 1)
+    loss += objective.nll_weight * _mean(nll, real, total)
+  metrics = pair_metrics(sums, of_reference, counts, beta=objective.options.get("beta", 1.0))
+  return LossOutput(loss=loss, sums={name: _mean(x, real, total) for name, x in metrics.items()}, maxima={})
 
 
 def pair_metrics(policy: jax.Array, reference: jax.Array, counts: jax.Array, *, beta: float) -> dict[str, jax.Array]:

@@ -3,12 +3,14 @@
 A row holds at most N tokens: answers, and each of their prompts once. Groups are placed whole where they fit, largest
 first, in the row that they fill best. A group that fits nowhere is cut: its largest answers fill a row with space, and
 the prompt is repeated in each row that has some of its answers. A repeated prompt takes the place of padding, which
-would cost the same.
+would cost the same. If a loss compares the answers to a prompt, groups are never cut.
 
 The plan depends on lengths alone, and on the groups' order only between groups of the same size.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,7 +31,6 @@ class Piece:
 Row = list[Piece]
 
 
-@dataclasses.dataclass
 class _Space:
   """Holds rows while they are filled.
 
@@ -37,43 +38,54 @@ class _Space:
     tokens: N, of a row.
     most_answers: of a row.
     rows: their pieces.
-    free: tokens that are free in each row.
-    answers: answers in each row.
   """
 
-  tokens: int
-  most_answers: int
-  rows: list[Row] = dataclasses.field(default_factory=list)
-  free: list[int] = dataclasses.field(default_factory=list)
-  answers: list[int] = dataclasses.field(default_factory=list)
+  def __init__(self, tokens: int, most_answers: int):
+    self.tokens, self.most_answers = tokens, most_answers
+    self.rows: list[Row] = []
+    # Free tokens of each row, and how many answers it may still take. The arrays are longer than `rows`.
+    self._free, self._left = np.zeros((64,), np.int64), np.zeros((64,), np.int64)
 
   def open(self) -> int:
     """Adds an empty row and returns its index."""
+    row = len(self.rows)
+    if row == len(self._free):
+      self._free, self._left = (np.concatenate([x, np.zeros_like(x)]) for x in (self._free, self._left))
     self.rows.append([])
-    self.free.append(self.tokens)
-    self.answers.append(0)
-    return len(self.rows) - 1
+    self._free[row], self._left[row] = self.tokens, self.most_answers
+    return row
 
   def put(self, row: int, piece: Piece, tokens: int) -> None:
     """Puts a piece in a row."""
     self.rows[row].append(piece)
-    self.free[row] -= tokens
-    self.answers[row] += len(piece.answers)
+    self._free[row] -= tokens
+    self._left[row] -= len(piece.answers)
+
+  def room(self, row: int) -> tuple[int, int]:
+    """Returns (free tokens of a row, answers that it may still take)."""
+    return int(self._free[row]), int(self._left[row])
 
   def best(self, tokens: int, answers: int) -> int | None:
     """Returns the fullest row that still holds a piece; None if none does."""
-    free = np.array(self.free, np.int64)
-    fits = (free >= tokens) & (np.array(self.answers, np.int64) + answers <= self.most_answers)
-    return int(np.where(fits, free, self.tokens + 1).argmin()) if fits.any() else None
+    free, left = self._free[: len(self.rows)], self._left[: len(self.rows)]
+    fits = np.flatnonzero((free >= tokens) & (left >= answers))
+    return int(fits[free[fits].argmin()]) if len(fits) else None
 
   def emptiest(self) -> int | None:
     """Returns the emptiest row that may take an answer; None if none may."""
-    free = np.where(np.array(self.answers, np.int64) < self.most_answers, np.array(self.free, np.int64), 0)
+    free = np.where(self._left[: len(self.rows)] > 0, self._free[: len(self.rows)], 0)
     return int(free.argmax()) if free.any() else None
 
 
 def plan_rows(
-  prefixes: np.ndarray, lengths: np.ndarray, *, tokens: int, most_answers: int, shards: int = 1, most_rows: int
+  prefixes: np.ndarray,
+  lengths: np.ndarray,
+  *,
+  tokens: int,
+  most_answers: int,
+  shards: int = 1,
+  most_rows: int,
+  together: bool = False,
 ) -> list[Row]:
   """Places all answers that have a token.
 
@@ -84,13 +96,20 @@ def plan_rows(
     most_answers: of a row.
     shards: S, rows that are computed at the same time. Their number of tokens is made about equal.
     most_rows: what `plain_rows` needs at most.
+    together: whether all answers to a prompt share a row. Then a row must hold the longest prompt with a whole group of
+      the longest answers.
 
   Returns:
     Rows, those with the most work first.
   """
-  rows = _fill(prefixes, lengths, tokens, most_answers)
+  fill = functools.partial(
+    _fill, np.asarray(prefixes), np.asarray(lengths), most_answers=most_answers, together=together
+  )
+  rows = fill(tokens=tokens)
   if shards > 1:
-    rows = _even(rows, prefixes, lengths, tokens, most_answers, allowed=-(-len(rows) // shards) * shards)
+    piece = prefixes + lengths.sum(1) if together else np.where(lengths > 0, prefixes[:, None] + lengths, 0)
+    least = int(piece.max(initial=1))
+    rows = _even(rows, fill, least=least, most=tokens, allowed=-(-len(rows) // shards) * shards)
   if len(rows) > most_rows:
     rows = plain_rows(prefixes, lengths, tokens=tokens, most_answers=most_answers)
   # Rows that are computed at the same time take about the same time.
@@ -134,47 +153,50 @@ def _plain(prefix: int, length: int, group: int, tokens: int, most_answers: int)
   return max(whole, 1), part
 
 
-def _fill(prefixes: np.ndarray, lengths: np.ndarray, tokens: int, most_answers: int) -> list[Row]:
+def _fill(prefixes: np.ndarray, lengths: np.ndarray, *, tokens: int, most_answers: int, together: bool) -> list[Row]:
   space = _Space(tokens, most_answers)
-  sizes = prefixes + lengths.sum(1)
-  for p in np.argsort(-sizes, kind="stable"):
-    left = [int(g) for g in np.argsort(-lengths[p], kind="stable") if lengths[p, g]]
-    prefix, of = int(prefixes[p]), lengths[p]
+  sizes, order = prefixes + lengths.sum(1), np.argsort(-lengths, axis=1, kind="stable").tolist()
+  prefixes, lengths = prefixes.tolist(), lengths.tolist()  # whose elements are read faster
+  for p in np.argsort(-sizes, kind="stable").tolist():
+    prefix, of = prefixes[p], lengths[p]
+    left = [g for g in order[p] if of[g]]
     while left:
-      needs = prefix + int(of[left].sum())
-      row = space.best(needs, len(left))
-      if row is None:
+      row = space.best(prefix + sum(of[g] for g in left), len(left))
+      if row is None and not together:
         row = space.emptiest()
         # A copy of the prompt must be worth it.
-        if row is None or sum(_chosen(of, left, space, row, prefix)[1]) < max(prefix, 1):
-          row = space.open()
-      chosen, taken = _chosen(of, left, space, row, prefix)
-      space.put(row, Piece(int(p), tuple(chosen)), prefix + sum(taken))
+        if row is not None and _tokens(of, _chosen(of, left, space, row, prefix)) < max(prefix, 1):
+          row = None
+      if row is None:
+        row = space.open()
+      chosen = _chosen(of, left, space, row, prefix)
+      space.put(row, Piece(p, tuple(chosen)), prefix + _tokens(of, chosen))
       left = [g for g in left if g not in chosen]
   return space.rows
 
 
-def _chosen(lengths: np.ndarray, left: list[int], space: _Space, row: int, prefix: int) -> tuple[list[int], list[int]]:
-  """Returns the answers, largest first, that fit in a row with their prompt; and their lengths."""
-  free, most = space.free[row] - prefix, space.most_answers - space.answers[row]
-  chosen, taken = [], []
+def _tokens(lengths: list[int], answers: list[int]) -> int:
+  return sum(lengths[g] for g in answers)
+
+
+def _chosen(lengths: list[int], left: list[int], space: _Space, row: int, prefix: int) -> list[int]:
+  """Returns the answers, largest first, that fit in a row with their prompt."""
+  free, most = space.room(row)
+  free -= prefix
+  chosen = []
   for g in left:
     if len(chosen) < most and lengths[g] <= free:
       chosen.append(g)
-      taken.append(int(lengths[g]))
-      free -= int(lengths[g])
-  return chosen, taken
+      free -= lengths[g]
+  return chosen
 
 
-def _even(
-  rows: list[Row], prefixes: np.ndarray, lengths: np.ndarray, tokens: int, most_answers: int, *, allowed: int
-) -> list[Row]:
+def _even(rows: list[Row], fill: Callable[..., list[Row]], *, least: int, most: int, allowed: int) -> list[Row]:
   """Fills rows less, as long as no more than the allowed number is needed."""
-  low = int(np.where(lengths > 0, prefixes[:, None] + lengths, 0).max(initial=1))
-  high = tokens
+  low, high = least, most
   for _ in range(6):  # a 64th of the difference is even enough
     middle = (low + high) // 2
-    found = _fill(prefixes, lengths, middle, most_answers)
+    found = fill(tokens=middle)
     if len(found) <= allowed:
       rows, high = found, middle
     else:

@@ -1,7 +1,7 @@
 """Scores answers under given parameters: logprobs of a policy, reference or teacher; values."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,8 +15,9 @@ from posttrain_jax import compiled_once, progress
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.packing import Answers, Packed, PackedRows, Packing, packed_shardings, sizes_of
-from posttrain_jax.learner.policy_gradient import packed_logprobs
+from posttrain_jax.learner.packed_logprobs import packed_logprobs
+from posttrain_jax.learner.packed_rows import Packed, PackedRows, packed_shardings
+from posttrain_jax.learner.packing import Answers, Packing, Packings, sizes_of
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.memory import Kept, keep
@@ -49,7 +50,7 @@ class Scorer:
     Args:
       model: the transformer, layers stacked.
       function: (graph, parameters, rows of one micro-batch) to a float32 array [R, N].
-      mesh: where.
+      mesh: the devices that compute.
       division: prompts scored at a time, and tokens of a micro-batch.
       whole_answers: whether updates with the same packing look at whole answers (`packing.sizes_of`).
     """
@@ -66,31 +67,53 @@ class Scorer:
     )
     self.freeze_program = compiled_once.jit(functools.partial(_cast, model.compute_dtype), out_shardings=self.shardings)
 
-  def split(self, batch: Answers) -> Iterator[tuple[Any, Packing]]:
-    """Cuts a batch of host arrays into updates; yields each with its packing."""
+  def split(
+    self, batch: Answers, packings: Packings | None = None, order: np.ndarray | None = None
+  ) -> Iterator[tuple[Any, Packing]]:
+    """Cuts a batch of host arrays into updates; yields each with its packing.
+
+    Args:
+      batch: any number of prompts.
+      packings: of the batch, where those made before are found; None keeps none.
+      order: int, indices of the prompts in the order in which they are taken; None: all, as they stand.
+    """
     tokens, shards = self._division.row_tokens(self._mesh), self._division.shards(self._mesh)
-    for start in range(0, len(batch.prompts), self._division.prompts_per_update):
-      part = jax.tree.map(lambda x, s=start: x[s : s + self._division.prompts_per_update], batch)
+    packings, rows = packings or Packings(), np.arange(len(batch.prompts)) if order is None else order
+    for start in range(0, len(rows), self._division.prompts_per_update):
+      place = slice(start, start + self._division.prompts_per_update)
+      chosen = place if order is None else rows[place]  # a slice copies nothing
+      part = jax.tree.map(lambda x, chosen=chosen: x[chosen], batch)
       sizes = sizes_of(part, tokens=tokens, shards=shards, whole_answers=self._whole_answers)
-      yield part, Packing(part, sizes)
+      yield part, packings.of(part, sizes, rows[place])
 
   def run(self, params: nnx.State, packing: Packing) -> jax.Array:
     """Scores the answers of one update, on the devices; to be called inside `jax.set_mesh`."""
     return self.program(params, spread(packing.forward(), self.batch_shardings))
 
-  def __call__(self, params: nnx.State, batch: Answers) -> np.ndarray:
+  def __call__(self, params: nnx.State, batch: Answers, packings: Packings | None = None) -> np.ndarray:
     """Scores a batch of host arrays with any number of prompts.
+
+    Args:
+      params: the parameters.
+      batch: the answers.
+      packings: as for `split`.
 
     Returns:
       [P, G, Tc], arbitrary where the mask is False.
     """
-    params = jax.device_put(params, self.shardings)  # they may be kept in other memory
     parts, count = [], -(-len(batch.prompts) // self._division.prompts_per_update)
-    with jax.set_mesh(self._mesh):
-      for _, packing in self.split(batch):
-        parts.append(packing.unpack(fetch(self.run(params, packing))))
-        progress.report("batches scored", len(parts), count)
+    for values in self.each(params, (packing for _, packing in self.split(batch, packings))):
+      parts.append(values)
+      progress.report("batches scored", len(parts), count)
     return np.concatenate(parts)
+
+  def each(self, params: nnx.State, packings: Iterable[Packing]) -> Iterator[np.ndarray]:
+    """Scores the answers of one update after the other; yields [P, G, Tc] of each."""
+    params = jax.device_put(params, self.shardings)  # they may be kept in other memory
+    for packing in packings:
+      with jax.set_mesh(self._mesh):
+        values = fetch(self.run(params, packing))
+      yield packing.unpack(values)
 
   def freeze(self, params: nnx.State, kept: Kept = Kept.DEVICE) -> nnx.State:
     """Copies parameters; no update donates the copy.
@@ -129,13 +152,34 @@ def logprob_scorer(model: TransformerConfig, objective: Objective, mesh: Mesh, d
   Args:
     model: the transformer, layers stacked.
     objective: temperature and chunk size, and what of a row is needed at once.
-    mesh: where.
+    mesh: the devices that compute.
     division: prompts scored at a time, and tokens of a micro-batch.
   """
-  logprobs = _logprobs(objective, batch_shards(mesh))
+  # With entropies the forward pass is that of an update, so the logprobs have the same bits.
+  logprobs = _logprobs(objective.temperature, objective.logprob_chunk, batch_shards(mesh), entropy=True)
   return Scorer(model, logprobs, mesh, division, whole_answers=not objective.is_sum_over_tokens)
 
 
+def plain_logprob_scorer(model: TransformerConfig, mesh: Mesh, division: Division, *, chunk: int) -> Scorer:
+  """Makes a scorer of logprobs at temperature 1, such as those of compared answers.
+
+  Args:
+    model: the transformer, layers stacked.
+    mesh: the devices that compute.
+    division: prompts scored at a time, and tokens of a micro-batch.
+    chunk: most tokens whose logits exist at a time on a device.
+  """
+  return Scorer(model, _logprobs(1.0, chunk, batch_shards(mesh), entropy=False), mesh, division)
+
+
 @made_once
-def _logprobs(objective: Objective, shards: int) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
-  return lambda graph, params, rows: packed_logprobs(graph, objective, params, rows, shards=shards)[0]
+def _logprobs(
+  temperature: float, chunk: int, shards: int, *, entropy: bool
+) -> Callable[[nnx.GraphDef, nnx.State, PackedRows], jax.Array]:
+  options = dict(temperature=temperature, chunk=chunk, shards=shards, entropy=entropy)
+
+  def logprobs(graph, params, rows):
+    found = packed_logprobs(graph, params, rows, **options)
+    return found[0] if entropy else found
+
+  return logprobs

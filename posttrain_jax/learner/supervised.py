@@ -1,10 +1,12 @@
 """Computes the next-token loss of rows of examples, on the tokens to be learned."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -12,8 +14,11 @@ from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.data_batches import SupervisedRows
+from posttrain_jax.learner.dense_rows import dense_rows
 from posttrain_jax.learner.optimizer import OptimizerConfig
+from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.update import LossFunction, LossOutput
+from posttrain_jax.learner.update import micro_batches as cut
 from posttrain_jax.losses import masking
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.dropout import ResidualDropout
@@ -97,6 +102,21 @@ def total_weight(batch: SupervisedRows) -> jax.Array:
   return batch.weights[..., 1:].sum()
 
 
+def pack_rows(parts: int, batch: SupervisedRows) -> Packed[SupervisedRows, jax.Array]:
+  """Cuts an update into micro-batches, of which those with an example are computed.
+
+  How examples are laid into rows depends on the batch alone. So the loss does not depend on the number of parts,
+  dropout included.
+
+  Args:
+    parts: M, divides B. Micro-batches have B / M rows.
+    batch: host arrays [B, T].
+  """
+  dense, used = dense_rows(batch)
+  size = len(batch.tokens) // parts
+  return Packed(cut(dense, parts), count=np.int32(-(-used // size)), totals=np.float32(total_weight(batch)))
+
+
 def make_learner(
   model: TransformerConfig,
   optimizer: OptimizerConfig,
@@ -117,11 +137,11 @@ def make_learner(
   Args:
     model: the transformer, layers stacked.
     optimizer: how to minimise the loss.
-    mesh: where.
+    mesh: the devices that compute.
     logprob_chunk: as in `make_loss`.
     dropout: rates; None for no dropout.
     dropout_seed: of dropout.
-    micro_batches: parts in which an update's gradient is computed.
+    micro_batches: parts in which an update's gradient is computed; those without an example are left out.
     max_skipped_updates: updates in a row that are not finite which end the training.
     seed: of random parameters.
     params: parameters to start from; random ones if None.
@@ -133,10 +153,9 @@ def make_learner(
   return BatchLearner(
     model,
     make_loss(graph, logprob_chunk=logprob_chunk, shards=shards, dropout=dropout, seed=dropout_seed),
-    total_weight,
+    functools.partial(pack_rows, micro_batches),
     optimizer,
     mesh,
-    micro_batches=micro_batches,
     max_skipped_updates=max_skipped_updates,
     seed=seed,
     params=params,

@@ -15,7 +15,8 @@ from flax import nnx
 
 from posttrain_jax import losses
 from posttrain_jax.compiled_once import made_once
-from posttrain_jax.learner.packing import Packed, PackedRows, Packing
+from posttrain_jax.learner.packed_rows import Packed, PackedRows
+from posttrain_jax.learner.packing import Packing
 from posttrain_jax.learner.update import LossFunction, LossOutput
 from posttrain_jax.models import heads
 from posttrain_jax.models.forward import packed_hidden

@@ -7,17 +7,24 @@ answers of a group read their prompt's pages together.
 The bits of a row do not depend on other rows: the products of a page have a fixed shape, whatever the page's place in
 the list, and a row's pages are joined one after the other in the order of its text.
 
+On CPU and GPU, a cache has two arrays, keys and values [n, K, page, H], and the formulas below read it. On TPU it has
+one array [n, K, page, 2 H], each token's keys followed by its values, and a kernel reads it (`page_kernels`). Heads of
+64 then fill the 128 lanes of a vector. Two arrays of them would be laid out with the pages last, and each decode step
+would copy the whole cache for the kernel.
+
 D devices that the rows are split over, S rows, P prompts, A answers that read one prompt, L length of a list, n pages,
 K key/value heads, R query heads for each of them, H head dimension, M query rows of one owner of pages.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models.attention import Attend
+from posttrain_jax.models.page_kernels import read_pages
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
@@ -32,7 +39,7 @@ _Unfinished = tuple[jax.Array, jax.Array, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PageList:
-  """Lists the pages to read, in the order of their owners' texts.
+  """Holds the pages to read, in the order of their owners' texts.
 
   Each device has a list of its own.
 
@@ -62,7 +69,7 @@ class Reads:
     prompt_lengths: int32 [D · P], tokens in each prompt's pages.
     readers: int32 [D · P · A], the row that reads each prompt in each of its A lanes; any number in an empty lane.
     lanes: int32 [D · S], A · (the row's prompt) + the row's lane.
-    written: int32 [D · S, E], the row's pages from page `first` on.
+    written: int32 [D · S, E], the row's pages from page `first` on; -1 for none.
     first: int32 [D · S], number of the page that the first of the steps writes to.
   """
 
@@ -78,7 +85,7 @@ class Reads:
 def paged(reads: Reads, places: jax.Array, active: jax.Array) -> Attend:
   """Lets one new token a row (T = 1) attend to its prompt and row.
 
-  The cache has two arrays, keys and values [D · n, K, page, H]. The new token is written first.
+  The cache has one array or two, with D · n pages. The new token is written first.
 
   Args:
     reads: which pages are read and written.
@@ -95,42 +102,53 @@ def paged(reads: Reads, places: jax.Array, active: jax.Array) -> Attend:
       rows, heads = (partition_spec(axes, LEARNER_RULES) for axes in (("batch",), ("batch", "heads")))
       on_a_device = jax.shard_map(
         on_a_device,
-        in_specs=(heads, heads, heads, heads, heads, rows, rows, rows),
-        out_specs=(heads, heads, heads),
+        in_specs=(heads, heads, heads, heads, rows, rows, rows),
+        out_specs=(heads, heads),
         check_vma=False,  # each device runs its own number of steps in the loop over its pages
       )
-    attended, *cache = on_a_device(query[:, 0], key[:, 0], value[:, 0], *cache, reads, places, active)
-    return attended[:, None], tuple(cache)
+    attended, cache = on_a_device(query[:, 0], key[:, 0], value[:, 0], cache, reads, places, active)
+    return attended[:, None], cache
 
   return attend
 
 
-def _on_a_device(query, key, value, keys, values, reads: Reads, places, active) -> tuple[jax.Array, ...]:
-  page, rows = keys.shape[2], query.shape[0]
+def stored(keys: jax.Array, values: jax.Array, cache: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+  """Arranges keys and values [..., H] like the arrays of a cache."""
+  return (keys, values) if len(cache) == 2 else (jnp.concatenate([keys, values], axis=-1),)
+
+
+def apart(arrays: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+  """Returns the keys and values [..., H] of what `stored` arranged."""
+  return tuple(arrays) if len(arrays) == 2 else tuple(jnp.split(arrays[0], 2, axis=-1))
+
+
+def _on_a_device(query, key, value, cache, reads: Reads, places, active) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+  pages, heads, page, _ = cache[0].shape
   column = jnp.clip(places // page - reads.first, 0, reads.written.shape[1] - 1)
   into = jnp.take_along_axis(reads.written, column[:, None], axis=1)[:, 0]
-  into = jnp.where(active, into, keys.shape[0] + jnp.arange(rows))  # out of range: dropped
-  keys, values = (_write(kept, new, into, places % page) for kept, new in ((keys, key), (values, value)))
+  into = jnp.where(active, into, pages + jnp.arange(query.shape[0]))  # out of range: dropped
+  new = stored(key, value, cache)
+  cache = tuple(_write(kept, token, into, places % page) for kept, token in zip(cache, new))
 
-  query = rearrange(query, "s (k r) h -> s k r h", k=keys.shape[1])
-  own = _read(query, keys, values, reads.own, places + 1)
+  query = rearrange(query, "s (k r) h -> s k r h", k=heads)
+  own = _read(query, cache, reads.own, places + 1)
   share = reads.readers.shape[0] // reads.prompt_lengths.shape[0]
   together = rearrange(query.at[reads.readers].get(mode="clip"), "(p a) k r h -> p k (a r) h", a=share)
-  of_prompts = _read(together, keys, values, reads.prompts, reads.prompt_lengths)
+  of_prompts = _read(together, cache, reads.prompts, reads.prompt_lengths)
   of_prompt = [rearrange(x, "p k (a r) h -> (p a) k r h", a=share).at[reads.lanes].get(mode="clip") for x in of_prompts]
   attended, total, _ = _joined(of_prompt, own)
   attended = attended / jnp.where(total == 0, 1, total)  # 0 in a row that reads nothing
-  return rearrange(attended.astype(values.dtype), "s k r h -> s (k r) h"), keys, values
+  return rearrange(attended.astype(cache[0].dtype), "s k r h -> s (k r) h"), cache
 
 
 def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array) -> jax.Array:
-  """Writes one token's keys or values of each row.
+  """Writes what is kept of one token of each row.
 
   Heads are indices. If they were a part of what is written, a TPU would copy the cache.
 
   Args:
-    pages: [n, K, page, H].
-    new: [S, K, H].
+    pages: [n, K, page, W].
+    new: [S, K, W].
     into: int [S], all different; rows out of range write nothing.
     offsets: int [S], place of the token in its page.
   """
@@ -138,7 +156,18 @@ def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array
   return place.set(new.astype(pages.dtype), mode="drop", unique_indices=True)
 
 
-def _read(query: jax.Array, keys: jax.Array, values: jax.Array, listed: PageList, lengths: jax.Array) -> _Unfinished:
+def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> _Unfinished:
+  """Attends from queries [O, K, M, H] to each owner's pages."""
+  if len(cache) == 2:
+    return _by_formulas(query, *cache, listed, lengths)
+  return read_pages(
+    query, *cache, (listed.owners, listed.pages, listed.count[0]), lengths, interpret=platform() != "tpu"
+  )
+
+
+def _by_formulas(
+  query: jax.Array, keys: jax.Array, values: jax.Array, listed: PageList, lengths: jax.Array
+) -> _Unfinished:
   """Attends from owners' queries to their pages, in a loop over chunks of the list.
 
   Args:
@@ -201,3 +230,32 @@ def _joined(one: _Unfinished, other: _Unfinished) -> _Unfinished:
   largest = jnp.maximum(one[2], other[2])
   first, second = jnp.exp(one[2] - largest), jnp.exp(other[2] - largest)
   return one[0] * first + other[0] * second, one[1] * first + other[1] * second, largest
+
+
+def cleared(values: jax.Array, reads: Reads, places: jax.Array, active: jax.Array) -> jax.Array:
+  """Writes zeros to the pages that rows begin in the next steps.
+
+  A weight of 0 does not hide a NaN: the values that an earlier owner left after a row's last token must be finite. Its
+  keys may be anything, since the scores of tokens that are not seen are replaced.
+
+  Args:
+    values: [D · n, K, page, H], or keys and values [D · n, K, page, 2 H].
+    reads: of the next steps.
+    places: int [S], place of the first new token among the row's own tokens.
+    active: bool [S]; rows that are not active write nothing.
+
+  Returns:
+    The values.
+  """
+
+  def on_a_device(values, written, first, places, active):
+    begins = (first[:, None] + jnp.arange(written.shape[1])[None]) * values.shape[2]
+    fresh = active[:, None] & (written >= 0) & (begins >= places[:, None])
+    return values.at[jnp.where(fresh, written, values.shape[0]).ravel()].set(0, mode="drop")
+
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty and mesh.size > 1:
+    rows, pages = (partition_spec(axes, LEARNER_RULES) for axes in (("batch",), ("batch", "heads")))
+    specs = pages, rows, rows, rows, rows
+    on_a_device = jax.shard_map(on_a_device, in_specs=specs, out_specs=pages, check_vma=False)
+  return on_a_device(values, reads.written, reads.first, places, active)

@@ -18,7 +18,7 @@ _NO_TILE = -1
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Spans:
-  """Says which tokens of its row each token attends to.
+  """Describes which tokens of its row each token attends to.
 
   Token q attends to key k if own[q] <= k <= q, or if k > q and prefix_start[q] <= k < prefix_end[q].
 

@@ -10,7 +10,8 @@ their own can be found. It ends them all, whichever comes first:
 - the process that started it calls `end`, ends, or is killed (SIGKILL included).
 
 Elsewhere than on Linux it ends the program's process group only. A descendant that ends the supervisor itself takes the
-program with it, but its other relatives stay.
+program with it, but its other relatives stay. A cgroup would find these, too. It is not used, because a program may
+make one only where a cgroup (version 2) was handed over to its user, which containers and batch systems rarely do.
 """
 
 import contextlib

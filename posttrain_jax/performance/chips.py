@@ -1,7 +1,15 @@
 """Lists what accelerators can do at most: arithmetic, memory, and links between chips.
 
 Sources: for TPUs the tables in "How to Scale Your Model" (https://jax-ml.github.io/scaling-book/tpus, read on
-2026-11-28); for GPUs NVIDIA's data sheets, dense figures without sparsity. Real programs reach less.
+2026-11-28). For GPUs NVIDIA's data sheets, without sparsity, compared on 2026-11-28 with reprints of their tables, and
+not with NVIDIA's own pages:
+
+- A100 SXM4: https://glennklockwood.com/garden/processors/A100, from nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf;
+  A100 80GB PCIe: https://www.thundercompute.com/blog/nvidia-a100-specs-full-guide.
+- H100 SXM and PCIe: https://archive-lib.hpctech.co.jp/gpuproduct/nvidia-h100.html (with sparsity: twice).
+- H200: https://itkb.uw.cz/2026/06/nvidia-h200-vs-b300-precisions-cores.html (the products of H100 SXM).
+
+Real programs reach less.
 """
 
 import dataclasses

@@ -24,7 +24,7 @@ class PassKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-  """Counts what one call of a program has to do, on all chips together.
+  """Describes what one call of a program has to do, on all chips together.
 
   Attributes:
     model: the transformer.
@@ -33,7 +33,7 @@ class Pass:
     pairs: pairs (query token, key token) in attention.
     logits: tokens whose logits are made.
     parts: how often all weights are needed: micro-batches of an update, decode steps of a dispatch.
-    cache_tokens: tokens whose keys and values attention reads from a cache, in each part.
+    cache_tokens: tokens whose keys and values attention reads from a cache, in each part. Programs read whole pages.
   """
 
   model: TransformerConfig
@@ -104,7 +104,7 @@ def as_update(forward: Pass) -> Pass:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-  """Counts the bytes of a program that moves arrays without products, on each chip.
+  """Describes a program that moves arrays without products, by its bytes on each chip.
 
   Attributes:
     moved: bytes that are read and bytes that are written.

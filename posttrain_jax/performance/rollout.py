@@ -71,7 +71,6 @@ def loaded_engine(work: Work) -> Engine:
     max_prompt_length=work.prompt_length,
     max_new_tokens=work.new_tokens,
     steps_per_dispatch=work.steps_per_dispatch,
-    prefill_width=min(work.prompts, 16),
     share=work.group,
     limit_of=work.limit_of if work.clip_length else None,
     mesh=mesh,

@@ -94,7 +94,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   run.check_references(workers, by_model=by_model)
   run.require_trained_policy()
   if by_model:
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engine=engine)
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=[engine])
     judge = judge_by_model(judge, place_reward_model(reward_model, "reward_model").score_groups)
   run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 

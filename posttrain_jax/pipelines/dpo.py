@@ -29,8 +29,10 @@ from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.own_data import without_procedural
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
-from posttrain_jax.learner.batch_learner import BatchLearner, check_division
-from posttrain_jax.learner.preference import PreferenceObjective, ReferencedBatch
+from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.preference import PreferenceObjective
+from posttrain_jax.learner.preference_batch import ReferencedBatch
 from posttrain_jax.local_path import local_path
 from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.parallel.processes import refuse_several
@@ -41,7 +43,7 @@ from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
-from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.settings import at_least, parse
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ class DPOSettings(OfflineSettings):
   """Holds the config of a run; `configs/tiny_dpo.py` says what its fields mean."""
 
   seed: int
+  tokens_per_micro_batch: int = at_least(0)
   model: ModelSettings
   mesh: Mapping[str, int]
   memory: Memory
@@ -106,7 +109,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings = parse(DPOSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
-    check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     run.check_warm_up(settings.preferences.path, "preferences.path")
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
@@ -126,6 +128,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       pad_id=run.policy.tokenizer.pad_id or 0,
       count_end=settings.preferences.count_end,
     )
+    division = settings.preferences.division(
+      settings.tokens_per_micro_batch, comparisons=settings.batch_size, answers=batches.num_answers
+    )
     settings = offline.with_length(settings, batches.num_rows)
     workers = run.workers(settings.rewards)
     evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers))
@@ -136,8 +141,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       settings.objective,
       settings.optimizer,
       run.mesh,
+      division,
       seed=settings.seed,
-      micro_batches=settings.micro_batches,
       max_skipped_updates=settings.max_skipped_updates,
       optimizer_kept=settings.memory.optimizer,
     )
@@ -148,6 +153,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       batches.in_order(settings.batch_size),
       batches.num_rows,
       run.mesh,
+      division,
       chunk=settings.objective.logprob_chunk,
       cache=local_path(cache) if cache else directory.path / "reference",
     )
@@ -162,7 +168,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       batch,
       directory.path,
       title="dpo",
-      evaluate=_evaluation(settings, run, learner, evaluator, held_out),
+      evaluate=_evaluation(settings, run, learner, division, evaluator, held_out),
       preemption=preemption,
       evaluate_first=True,
       facts=data.facts,
@@ -175,6 +181,7 @@ def _evaluation(
   settings: DPOSettings,
   run: MethodAssembly,
   learner: BatchLearner,
+  division: Division,
   evaluator: Evaluator,
   held_out: Sequence[Comparison],
 ) -> Callable[[], offline.Evaluated]:
@@ -188,7 +195,7 @@ def _evaluation(
       objective,
       learner.state.params,
       run.mesh,
-      batch_size=settings.batch_size,
+      division,
       pad_id=run.policy.tokenizer.pad_id or 0,
       count_end=settings.preferences.count_end,
     )

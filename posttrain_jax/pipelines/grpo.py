@@ -28,6 +28,7 @@ import ml_collections
 import numpy as np
 
 from posttrain_jax.assembly.judges import OverlongFilter
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.parallel.memory import keep
 from posttrain_jax.pipelines.advantages import step_advantages
@@ -83,7 +84,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           rollout = stack_groups(collected.trained, parts.shape)
           mask = training_mask(rollout, overlong_filter=settings.overlong.filter == OverlongFilter.LOSS)
           batch = policy_batch(rollout, mask, right_above=settings.dynamic_sampling.right_above)
-          found = logprobs(batch)
+          packings = Packings()
+          found = logprobs(batch, packings)
           advantages = step_advantages(
             parts.estimator,
             rollout,
@@ -98,7 +100,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           metrics[silent_steps.TRAINED_NOTHING] = float(silent_steps.trained_nothing(advantages, mask))
           metrics |= token_cost(metrics["sampling/tokens_generated"], int(mask.sum()))
           metrics["learning_rate"] = float(learner.learning_rate(learner.version))
-          metrics |= learner.train(batch)
+          metrics |= learner.train(batch, packings=packings)
         with clock.phase("handover"):
           parts.hand_over()
         judged = [group for group, _ in collected.judged]

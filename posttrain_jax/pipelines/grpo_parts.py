@@ -101,12 +101,12 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
   estimator = Estimator(settings.advantage, settings.advantage_options)
   wanted = "teacher_logprobs" in estimator.inputs
-  teacher, digests = load_teacher(settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name)
-  run.digests |= digests
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
-  if teacher is not None:
-    engine.check_reader(teacher.model, "teacher.path")
+  teacher, digests = load_teacher(
+    settings.teacher.path, run.policy.tokenizer, wanted=wanted, advantage=estimator.name, engines=[engine]
+  )
+  run.digests |= digests
 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
@@ -119,20 +119,19 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     answers=rollout.groups * rollout.group_size,
     by_model=by_model,
   )
-  reward_model = rejudge = None
-  if by_model:
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engine=engine)
   evaluator = run.evaluator(
     settings.eval,
     settings.rewards,
     run.judge(settings.rewards, workers, by_model=by_model),
-    reward_model=reward_model,
-    where="reward_model",
+    scored=by_model,
   )
   run.check_references(workers, by_model=by_model)
   if settings.dynamic_sampling.enabled and not settings.replay:
     check_verdicts(prompts, workers)
-  if reward_model is not None:
+  rejudge = None
+  if by_model:
+    engines = [engine, *evaluator.engines]
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=engines)
     score = evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=run.mesh).score_groups
     judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
   if settings.replay:
@@ -176,7 +175,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   if teacher is not None:
     scorer = logprob_scorer(teacher.model, objective, run.mesh, division)
     teacher_params = scorer.freeze(teacher.params)
-    logprobs.teacher = lambda batch: scorer(teacher_params, batch)
+    logprobs.teacher = lambda batch, packings: scorer(teacher_params, batch, packings)
   drawn = f"{len(prompts)} prompts; {describe_ends(run.policy.tokenizer, engine.sampling)}"
   return GRPOParts(
     directory=directory,

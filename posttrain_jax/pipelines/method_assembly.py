@@ -8,7 +8,7 @@ config.json, and a run does not go on over data that have changed.
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -210,20 +210,18 @@ class MethodAssembly:
       by_model=by_model,
     )
 
-  def load_reward_model(self, path: str, where: str, *, engine: Engine | None = None) -> Policy:
+  def load_reward_model(self, path: str, where: str, *, engines: Iterable[Engine]) -> Policy:
     """Loads the reward model that a config field names, on the host.
 
     Args:
       path: PATH_OR_NAME.
       where: the config field.
-      engine: draws the answers that it scores; None if they are the evaluation's.
+      engines: draw the answers that it scores.
 
     Raises:
       InputError: if it is no reward model, has another tokeniser, or has a shorter context than the answers need.
     """
-    model, digests = load_reader(path, self.policy.tokenizer, where, scalar_head=True)
-    if engine is not None:
-      engine.check_reader(model.model, where)
+    model, digests = load_reader(path, self.policy.tokenizer, where, scalar_head=True, engines=engines)
     self.digests |= digests
     return model
 
@@ -233,8 +231,7 @@ class MethodAssembly:
     rewards: RewardSettings,
     judge: Judge,
     *,
-    reward_model: Policy | None = None,
-    where: str = "",
+    scored: bool = False,
   ) -> Evaluator:
     """Makes the evaluations on held-out sets; the warm-up is evaluated by them too.
 
@@ -242,12 +239,10 @@ class MethodAssembly:
       sets: the config's `eval`.
       rewards: says how the verifier reads an answer; majority votes must read it alike.
       judge: the verifier.
-      reward_model: what will score the answers too, as `Evaluator.reward`; None for none.
-      where: the config field that names it.
+      scored: whether a reward model will score the answers too, as `Evaluator.reward`.
 
     Raises:
-      InputError: if a set is empty, if votes and verifier read answers differently, or if answers may outgrow the
-        reward model's context.
+      InputError: if a set is empty, or if votes and verifier read answers differently.
     """
     parts = {}
     if self._own is not None:
@@ -264,12 +259,9 @@ class MethodAssembly:
       parts=parts,
       window=window,
     )
-    if reward_model is not None:
-      for each in self._evaluator.sets.values():
-        each.engine.check_reader(reward_model.model, where)
     self.digests |= self._evaluator.digests
     self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]
-    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=reward_model is not None)
+    self._evaluated = warm_up_inputs.evaluated_on(sets, rewards, scored=scored)
     return self._evaluator
 
   def require_trained_policy(self) -> None:

@@ -33,7 +33,6 @@ class UpdateSettings:
     steps: updates; 0 with `epochs` set for as many as they take.
     epochs: how often each row is trained on; 0 where `steps` counts.
     batch_size: rows of an update.
-    micro_batches: parts in which an update's gradient is computed.
     max_skipped_updates: updates in a row that are not finite which end the run.
     optimizer: the optimiser; `decay_updates` of 0 is the last update.
   """
@@ -41,7 +40,6 @@ class UpdateSettings:
   steps: int = at_least(0)
   epochs: int = at_least(0)
   batch_size: int
-  micro_batches: int
   max_skipped_updates: int = at_least(1)
   optimizer: OptimizerConfig
 

@@ -19,7 +19,7 @@ from flax import nnx
 from posttrain_jax import progress
 from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs, frozen_copy
-from posttrain_jax.learner.preference import ReferencedBatch
+from posttrain_jax.learner.preference_batch import ReferencedBatch
 from posttrain_jax.learner.state import abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOParts, OnlineDPOSettings, assemble
 from posttrain_jax.reports.end import end_run
@@ -121,14 +121,7 @@ def _update(
       answer_width=parts.engine.max_new_tokens,
     )
     logprobs = np.zeros(batch.lengths.shape, np.float32)
-    logprobs[: len(dealt)] = compute_logprobs(
-      parts.policy.model,
-      reference,
-      [batch],
-      len(dealt),
-      parts.learner.mesh,
-      chunk=settings.objective.logprob_chunk,
-    )
+    logprobs[: len(dealt)] = compute_logprobs(parts.scorer, reference, [batch], len(dealt))
     metrics.append(parts.learner.train(ReferencedBatch(batch, logprobs)))
     progress.report("updates", update + 1, updates)
   means = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]} if metrics else {}

@@ -13,9 +13,11 @@ from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engin
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.reference_logprobs import KLToReference
-from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division, tokens_or_default
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
+from posttrain_jax.learner.scoring import Scorer, plain_logprob_scorer
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.supervised import WarmUpSettings
@@ -48,12 +50,12 @@ class PairUpdates:
 
   Attributes:
     updates_per_step: updates on a round's pairs.
-    micro_batches: parts in which an update's gradient is computed.
+    tokens_per_micro_batch: tokens that each batch shard computes at a time, prompts included; 0: chosen.
     max_skipped_updates: updates in a row that are not finite which end the run.
   """
 
   updates_per_step: int = at_least(1)
-  micro_batches: int
+  tokens_per_micro_batch: int = at_least(0)
   max_skipped_updates: int = at_least(1)
 
 
@@ -88,11 +90,29 @@ class OnlineDPOSettings:
     if self.rollout.group_size < 2:
       raise InputError(f"rollout.group_size: {self.rollout.group_size}, expected at least 2")
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
+    _ = self.division  # refuses a budget that is too small
 
   @property
   def pairs_per_update(self) -> int:
     """Returns N, the pairs of one optimiser update."""
     return self.rollout.groups // self.learner.updates_per_step
+
+  @property
+  def division(self) -> Division:
+    """Returns how pairs are cut into updates and micro-batches.
+
+    Raises:
+      InputError: if a micro-batch cannot hold the longest prompt with two of the longest answers.
+    """
+    tokens = tokens_or_default(
+      self.learner.tokens_per_micro_batch,
+      prompts=self.pairs_per_update,
+      group=2,
+      prompt=self.rollout.max_prompt_length,
+      answer=self.rollout.max_new_tokens,
+      together=True,
+    )
+    return Division(self.pairs_per_update, tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +123,7 @@ class OnlineDPOParts:
     directory: the open workdir.
     policy: model and tokeniser; `params` are those that training started from.
     learner: holds the train state.
+    scorer: computes the reference's logprobs of pairs.
     stream: the prompts.
     engine: draws the answers.
     judge: fills in rewards.
@@ -114,6 +135,7 @@ class OnlineDPOParts:
   directory: Workdir
   policy: Policy
   learner: BatchLearner
+  scorer: Scorer
   stream: PromptStream
   engine: Engine
   judge: Judge
@@ -135,7 +157,6 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
     Preempted: if SIGTERM arrives in the warm-up; a checkpoint of it is there.
   """
   run = MethodAssembly(settings, stack, warmup=settings.warmup)
-  check_division(run.mesh, batch_size=settings.pairs_per_update, micro_batches=settings.learner.micro_batches)
   prompts = run.prompts(
     settings.prompts, max_prompt_length=settings.rollout.max_prompt_length, evaluation=settings.eval
   )
@@ -144,7 +165,7 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   answers = settings.rollout.groups * settings.rollout.group_size
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if by_model:
-    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engine=engine)
+    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engines=[engine])
   evaluation = run.judge(settings.rewards, workers, by_model=by_model)
   evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
   run.check_references(workers, by_model=by_model)
@@ -156,14 +177,15 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
     settings.objective,
     settings.optimizer,
     run.mesh,
+    settings.division,
     seed=settings.seed,
-    micro_batches=settings.learner.micro_batches,
     max_skipped_updates=settings.learner.max_skipped_updates,
   )
   return OnlineDPOParts(
     directory=directory,
     policy=run.policy,
     learner=learner,
+    scorer=plain_logprob_scorer(run.policy.model, run.mesh, settings.division, chunk=settings.objective.logprob_chunk),
     stream=PromptStream(prompts, stream_seed(settings.seed, Stream.PROMPTS)),
     engine=engine,
     judge=judge,

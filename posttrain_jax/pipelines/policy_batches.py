@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from flax import nnx
 
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.memory import Kept
@@ -20,7 +21,7 @@ from posttrain_jax.types import FinishReason, Group, Judge, Rollout
 
 @dataclasses.dataclass(frozen=True)
 class RolloutShape:
-  """Names the sizes of a padded rollout.
+  """Holds the sizes of a padded rollout.
 
   Attributes:
     groups: P.
@@ -131,25 +132,30 @@ class LogprobSources:
     old: whether they are needed here. If not, the learner computes those of an on-policy update in that update.
     reference: the reference's frozen parameters, in the learner's layout; None if nothing needs them.
     reference_kept: in whose memory they are between steps.
-    teacher: computes logprobs under the teacher; None without one.
+    teacher: computes logprobs of a batch under the teacher, with its packings; None without one.
   """
 
   learner: PolicyLearner
   old: bool = False
   reference: nnx.State | None = None
   reference_kept: Kept = Kept.DEVICE
-  teacher: Callable[[PolicyBatch], np.ndarray] | None = None
+  teacher: Callable[[PolicyBatch, Packings], np.ndarray] | None = None
 
   def refresh_reference(self) -> None:
     """Makes the learner's current parameters the reference."""
     self.reference = self.learner.scorer.freeze(self.learner.state.params, self.reference_kept)
 
-  def __call__(self, batch: PolicyBatch) -> Logprobs:
-    """Returns the logprobs of a batch that the method needs."""
+  def __call__(self, batch: PolicyBatch, packings: Packings) -> Logprobs:
+    """Returns the logprobs of a batch that the method needs.
+
+    Args:
+      batch: host arrays.
+      packings: keeps how they are packed, for the step's updates.
+    """
     return Logprobs(
-      old=self.learner.score(batch) if self.old else None,
-      reference=None if self.reference is None else self.learner.scorer(self.reference, batch),
-      teacher=None if self.teacher is None else self.teacher(batch),
+      old=self.learner.score(batch, packings) if self.old else None,
+      reference=None if self.reference is None else self.learner.scorer(self.reference, batch, packings),
+      teacher=None if self.teacher is None else self.teacher(batch, packings),
     )
 
 

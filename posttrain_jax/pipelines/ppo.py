@@ -27,6 +27,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax.assembly.rollout_engine import describe_ends
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.state import TrainState, abstract_like, train_state_of, with_more
 from posttrain_jax.pipelines.ppo_advantages import estimate
 from posttrain_jax.pipelines.ppo_parts import PPOParts, assemble
@@ -95,8 +96,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
         with clock.phase("train"):
           batch, scores = parts.batch(groups)
-          old_logprobs, reference_logprobs = policy.score(batch), parts.reference_logprobs(batch)
-          values = value.values(batch)
+          packings = Packings()
+          old_logprobs = policy.score(batch, packings)
+          reference_logprobs = parts.reference_logprobs(batch, packings)
+          values = value.values(batch, packings)
           advantages, returns, found = estimate(
             scores,
             old_logprobs,
@@ -113,13 +116,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           metrics |= {"kl/coefficient": kl_coefficient, "learning_rate": float(policy.learning_rate(policy.version))}
 
           order = epoch_orders(len(groups), epochs=settings.learner.epochs, seed=minibatch_seed, step=step)
-          metrics |= value.fit(batch, old_values=values, returns=returns, order=order)
+          metrics |= value.fit(batch, old_values=values, returns=returns, order=order, packings=packings)
           if step > settings.value.pretraining_steps:
             batch = dataclasses.replace(batch, advantages=advantages, old_logprobs=old_logprobs)
             if settings.objective.kl_coefficient:
               batch = dataclasses.replace(batch, reference_logprobs=reference_logprobs)
             # `kl/reference` is that of the step's answers also if the loss has a KL term, which reports one by updates.
-            metrics |= policy.train(batch, order=order) | {"kl/reference": found["kl/reference"]}
+            metrics |= policy.train(batch, order=order, packings=packings) | {"kl/reference": found["kl/reference"]}
             answers = int(batch.mask.any(-1).sum())
             kl_coefficient = settings.kl.adapted(kl_coefficient, found["kl/answer"], answers)
             if average is not None:

@@ -22,7 +22,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-  """Says what is whitened.
+  """Describes what is whitened.
 
   Attributes:
     rewards: token rewards get a standard deviation of 1; their mean is left where it is.

@@ -25,6 +25,7 @@ from posttrain_jax.evaluation.evaluator import Evaluator
 from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
+from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.policy_batch import PolicyBatch
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
@@ -58,7 +59,7 @@ class PPOParts:
     evaluator: evaluates on held-out sets.
     clock: seconds by phase.
     preemption: whether SIGTERM arrived.
-    reference_logprobs: logprobs [P, G, Tc] of a batch under the reference.
+    reference_logprobs: logprobs [P, G, Tc] of a batch under the reference, with its packings.
     into_average: takes the policy's parameters into their average; None if none is kept.
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
   """
@@ -74,7 +75,7 @@ class PPOParts:
   evaluator: Evaluator
   clock: Clock
   preemption: Preemption
-  reference_logprobs: Callable[[PolicyBatch], np.ndarray]
+  reference_logprobs: Callable[[PolicyBatch, Packings], np.ndarray]
   into_average: Callable[[nnx.State, nnx.State], nnx.State] | None
   kl_to_start: KLToReference | None
   _hand_over: HandOver
@@ -127,25 +128,24 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   reference_mesh, reward_mesh, value_mesh = map(settings.mesh_of, ("reference", "reward", "value"))
   prompts = run.prompts(settings.prompts, max_prompt_length=rollout.max_prompt_length, evaluation=settings.eval)
   text = _load_text(settings, run)
-  reward_model = None
-  if settings.reward_model:
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model")
-  value_start, digests = load_value_model(settings.value.path, run.policy, "value.path", reward_model=reward_model)
-  run.digests |= digests
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
-  for model, where in ((value_start, "value.path"), (reward_model, "reward_model")):
-    if model is not None:
-      engine.check_reader(model.model, where)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   evaluator = run.evaluator(
     settings.eval,
     settings.rewards,
     run.judge(settings.rewards, workers, by_model=by_model),
-    reward_model=reward_model,
-    where="reward_model",
+    scored=by_model,
   )
   run.check_references(workers, by_model=by_model)
+  reward_model = None
+  if by_model:
+    engines = [engine, *evaluator.engines]
+    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=engines)
+  value_start, digests = load_value_model(
+    settings.value.path, run.policy, "value.path", reward_model=reward_model, engines=[engine]
+  )
+  run.digests |= digests
   if reward_model is not None:
     evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=reward_mesh).score_groups
     judge = judge_by_model(verify, evaluator.reward)
@@ -194,7 +194,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     evaluator=evaluator,
     clock=Clock(),
     preemption=preemption,
-    reference_logprobs=lambda batch: reference(reference_params, batch),
+    reference_logprobs=lambda batch, packings: reference(reference_params, batch, packings),
     into_average=make_average(decay, learner.shardings.params) if decay else None,
     kl_to_start=run.kl_to_start(settings.eval, start, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, model, run.mesh),

@@ -25,7 +25,7 @@ from posttrain_jax.evaluation.answer_records import scored_records
 from posttrain_jax.evaluation.calibration import pair_confidence
 from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.batch_learner import check_division
+from posttrain_jax.learner.division import Division
 from posttrain_jax.models import heads
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
@@ -36,7 +36,7 @@ from posttrain_jax.reports.reliability_figure import plot_reliability
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
-from posttrain_jax.runs.settings import parse
+from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
 
@@ -46,6 +46,7 @@ class RewardModelSettings(OfflineSettings):
   """Holds the config of a run; `configs/tiny_reward_model.py` says what its fields mean."""
 
   seed: int
+  tokens_per_micro_batch: int = at_least(0)
   model: ModelSettings
   mesh: Mapping[str, int]
   warmup: WarmUpSettings
@@ -80,7 +81,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings = parse(RewardModelSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
-    check_division(run.mesh, batch_size=settings.batch_size, micro_batches=settings.micro_batches)
     run.check_warm_up(settings.preferences.path, "preferences.path")
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
@@ -92,6 +92,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       pad_id=run.policy.tokenizer.pad_id or 0,
       margins=settings.margins,
     )
+    division = settings.preferences.division(
+      settings.tokens_per_micro_batch, comparisons=settings.batch_size, answers=batches.num_answers, read=True
+    )
     settings = offline.with_length(settings, batches.num_rows)
     demonstrations: list[Sequence[int]] = []
     if settings.shift_to_demonstrations:
@@ -99,12 +102,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       examples = encode(settings.demonstrations, rows, run.policy.tokenizer).examples
       demonstrations = [example.tokens for example in examples]
     directory, preemption = run.open(workdir, settings, save_model=False)
-    _fit(settings, run, batches, data, demonstrations, directory, preemption)
+    _fit(settings, run, division, batches, data, demonstrations, directory, preemption)
 
 
 def _fit(
   settings: RewardModelSettings,
   run: MethodAssembly,
+  division: Division,
   batches: ComparisonBatches,
   data: ComparisonData,
   demonstrations: list[Sequence[int]],
@@ -120,14 +124,14 @@ def _fit(
     model,
     settings.optimizer,
     mesh,
+    division,
     centering=settings.centering,
-    micro_batches=settings.micro_batches,
     max_skipped_updates=settings.max_skipped_updates,
     seed=stream_seed(settings.seed, Stream.PARAMS),
     params=params,
   )
   evaluation = RewardEvaluation(
-    model, data.held_out, demonstrations, mesh, batch_size=settings.batch_size, pad_id=policy.tokenizer.pad_id or 0
+    model, data.held_out, demonstrations, mesh, division, pad_id=policy.tokenizer.pad_id or 0
   )
 
   def evaluate() -> offline.Evaluated:

@@ -78,12 +78,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
     judge = run.judge(settings.rewards, workers, by_model=by_model)
-    reward_model, where = None, "eval.reward_model"
-    if by_model:
-      reward_model = run.load_reward_model(settings.eval.reward_model, where)
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, reward_model=reward_model, where=where)
+    evaluator = run.evaluator(settings.eval, settings.rewards, judge, scored=by_model)
     run.check_references(workers, by_model=by_model)
-    if reward_model is not None:
+    if by_model:
+      where = "eval.reward_model"
+      reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
       evaluator.reward = place_reward_model(reward_model, where).score_groups
     directory, preemption = run.open(workdir, settings)
     supervised.fit(

@@ -44,11 +44,13 @@ class FittingSettings(OfflineSettings):
   """Holds what a config says of training without its data: `SupervisedSettings` has that too.
 
   Attributes:
+    micro_batches: parts in which an update's gradient is computed.
     loss_weighting: what weighs the same in the loss.
     dropout: on the residual branches.
     logprob_chunk: most tokens whose logits exist at a time on a device.
   """
 
+  micro_batches: int
   loss_weighting: Weighting
   dropout: DropoutRates
   logprob_chunk: int
@@ -129,8 +131,8 @@ def fit(
 
   Args:
     settings: from `prepare`, so that the number of steps is known.
-    policy: what to start from.
-    mesh: where.
+    policy: the model that training starts from.
+    mesh: the devices that compute.
     data: the demonstrations.
     path: an existing directory that the run owns.
     evaluator: draws and judges answers every `eval.every` steps; None for no answers.
@@ -197,8 +199,8 @@ class WarmUp:
 
     Args:
       settings: the config's `warmup`; None for a method without one.
-      policy: what it starts from.
-      mesh: where.
+      policy: the model that training starts from.
+      mesh: the devices that compute.
       seed: the config's.
 
     Raises:

@@ -25,7 +25,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AveragedModel:
-  """Names one of the models that are averaged.
+  """Describes one of the models that are averaged.
 
   Attributes:
     path: PATH_OR_NAME.

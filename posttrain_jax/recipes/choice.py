@@ -15,7 +15,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredModel:
-  """Names one of the models that are compared.
+  """Describes one of the models that are compared.
 
   Attributes:
     path: PATH_OR_NAME.

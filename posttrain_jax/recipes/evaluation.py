@@ -76,11 +76,11 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     run.require_trained_policy()
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
     judge = run.judge(settings.rewards, workers, by_model=by_model)
-    where = "eval.reward_model"
-    reward_model = run.load_reward_model(settings.eval.reward_model, where) if by_model else None
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, reward_model=reward_model, where=where)
+    evaluator = run.evaluator(settings.eval, settings.rewards, judge, scored=by_model)
     run.check_references(workers, by_model=by_model)
-    if reward_model is not None:
+    if by_model:
+      where = "eval.reward_model"
+      reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
       evaluator.reward = place_reward_model(reward_model, where).score_groups
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)

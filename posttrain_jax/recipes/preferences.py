@@ -29,7 +29,7 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolicyAnswers:
-  """Names the candidates of one policy.
+  """Describes the candidates of one policy.
 
   Attributes:
     path: the folder candidates/ of a collection.

@@ -47,7 +47,7 @@ class Runner:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-  """Names what a stage gives to later ones.
+  """Describes what a stage gives to later ones.
 
   Attributes:
     stage: the stage's name.

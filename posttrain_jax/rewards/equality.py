@@ -56,7 +56,7 @@ def same_stated(one: Stated, two: Stated, *, tolerance: float = 0.0) -> bool:
 def parts_agree(one: Stated, two: Stated) -> bool:
   """Says whether no name, unit or label of one answer contradicts the other's."""
   if one.label and two.label:
-    return one.label == two.label
+    return one.label.upper() == two.label.upper()
   names_agree = not one.name or not two.name or one.name == two.name
   return names_agree and units.agree(one.unit, two.unit)
 

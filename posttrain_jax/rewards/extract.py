@@ -180,7 +180,8 @@ def reference_answer(reference: object) -> str:
   r"""Returns the final answer of a data row's reference.
 
   The reference is a number, a short answer, or a worked solution. A worked solution has GSM8K's `#### 72` as its last
-  line or MATH's `\boxed{72}`; any other reference is the answer itself. A `####` on any other line is a heading.
+  line, MATH's `\boxed{72}`, `<answer>72</answer>` or `Answer: 72`. Any other reference is the answer itself. A `####`
+  on any other line is a heading.
 
   Raises:
     ValueError: if the reference is missing, empty, or neither text nor a number; or if it is a text of several lines or
@@ -193,8 +194,11 @@ def reference_answer(reference: object) -> str:
   marked = "####" in last_line
   if marked and (not _BOX.search(text) or any(character.isdigit() for character in last_line)):
     answer = last_line.rsplit("####", 1)[1].strip()
+    answer = answer_line(answer) or answer
   elif _BOX.search(text):
     answer = boxed(text) or ""
+  elif tag(text) is not None or _ANSWER_MARKER.search(text):
+    answer = tag(text) or answer_line(text, window=0) or ""
   elif "####" in text:
     raise ValueError(
       f"reference answer {text[-60:]!r} has '####' as a heading; expected '#### ANSWER' as the last line"

@@ -29,6 +29,8 @@ _CHARACTERS = str.maketrans(
     "\u202f": " ",  # narrow no-break space
     "’": "'",
     "º": "°",
+    "˚": "°",  # ring above
+    "∘": "\\circ ",  # ring operator
   }
   | {character: " " + unicodedata.normalize("NFKC", character).replace("⁄", "/") for character in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 )
@@ -40,7 +42,8 @@ _COLOR = r"\\(?:text)?color ?\{[^{}]*+\}"
 _SPACE = r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\hspace\*?\{[^{}]*+\}"
 _NOTHING = (
   r"(?<!\\)\\[!/] *+|\\(?:displaystyle|textstyle|scriptstyle|left|right|bf|rm|it|sf|tt|bfseries|itshape|tiny|small"
-  r"|normalsize|large|Large|LARGE|huge|Huge|limits|nolimits|[bB]igg?[lrm]?)(?![A-Za-z])|\{\}"
+  r"|normalsize|large|Large|LARGE|huge|Huge|limits|nolimits|[bB]igg?[lrm]?)(?![A-Za-z])"
+  r"|\\[hv]?phantom ?\{[^{}]*+\}|\{\}"
 )
 _DEGREE = (
   r"\^ ?\{ ?\\(?:circ|degree) ?\}|\^ ?\\(?:circ|degree)(?![A-Za-z])|\\(?:text)?degrees?(?![A-Za-z])|\^ ?\{? ?° ?\}?"
@@ -82,10 +85,11 @@ _ARGUMENT = r"(?:\([^()=<>]*+\))?"
 _NAME = re.compile(
   r"(?:(?:m ?)?\\(?:angle|triangle|overline) ?\{?)?"
   rf"(?:[A-Za-z]+(?: [A-Za-z]+){{0,5}}|{_GREEK}) ?{_INDEX} ?{_ARGUMENT}\}}?"
+  r"|\|[A-Za-z]+\|"
 )
 _NOT_IN_NAMES = re.compile(r"(?i)\b(?:and|or|not|if|when|neither|either|no|than)\b")
 _LABEL = re.compile(
-  r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?(?:\(([A-Ja-j])\)|([A-J])(?:[.):]|$))[.:]? *(.*)", re.DOTALL
+  r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J])(?:[.):]|$))[.:]? *(.*)", re.DOTALL
 )
 _LONE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\([a-j]\)")
 
@@ -123,12 +127,14 @@ def read(text: str) -> Stated:
     return Stated(plain(text), text)
   rest, name, label = _working(text), "", ""
   found = _LABEL.fullmatch(_MARKS.sub("", rest).strip())
-  if found and not _LONE_LETTER.search(found[3]):
-    label = found[1] or found[2]
-    rest = found[3] or label
+  if found and not _LONE_LETTER.search(found[4]):
+    label = found[1] or found[2] or found[3]
+    rest = found[4] or label
   left, relation, right = _equation(rest)
-  if relation and _NAME.fullmatch(left) and not _NOT_IN_NAMES.search(left):
+  if relation and _is_name(left):
     name, rest = _finish(left), right
+  elif relation == "=" and _is_name(right):  # 5 = x
+    name, rest = _finish(right), left
   value, unit = units.split(rest, opening=_OPEN, closing=_CLOSE)
   if not _finish(value):
     value, unit = rest, ""
@@ -170,6 +176,10 @@ def _closes_at_end(text: str) -> bool:
     if depth == 0:
       return position == len(text) - 1
   return False
+
+
+def _is_name(text: str) -> bool:
+  return bool(_NAME.fullmatch(text)) and not _NOT_IN_NAMES.search(text)
 
 
 def _equation(text: str) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from posttrain_jax.runs.settings import at_least
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationTimes:
-  """Says when a run evaluates, and which checkpoint is the best one.
+  """Describes when a run evaluates, and which checkpoint is the best one.
 
   Attributes:
     every: steps between two evaluations; 0 for none. Where the config counts epochs, −1 is one after each epoch.
@@ -23,7 +23,7 @@ class EvaluationTimes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-  """Says when a run saves.
+  """Describes when a run saves.
 
   Attributes:
     every: steps between two checkpoints.
@@ -38,7 +38,7 @@ class CheckpointSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingSettings:
-  """Says what a run shows while it goes on.
+  """Describes what a run shows while it goes on.
 
   Attributes:
     tensorboard: whether TensorBoard events are written.
@@ -51,7 +51,7 @@ class LoggingSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportSettings(LoggingSettings):
-  """Says what a run shows, its report included.
+  """Describes what a run shows, its report included.
 
   Attributes:
     report: whether report.html is written when the run ends.
@@ -62,10 +62,10 @@ class ReportSettings(LoggingSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutLogging(ReportSettings):
-  """Says what a run with rollouts shows.
+  """Describes what a run with rollouts shows.
 
   Attributes:
-    rollouts_every: steps between two whose sampled answers are written to rollouts/.
+    rollouts_every: the sampled answers of every so many steps are written to rollouts/.
   """
 
   rollouts_every: int = at_least(1)

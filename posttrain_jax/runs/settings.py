@@ -102,6 +102,8 @@ def _build(record: type[Record], section: Any, where: str, config: Any) -> Recor
   known = [name for name, field in fields.items() if _TAKEN_FROM not in field.metadata]
   prefix = f"{where}." if where else ""
   values = {}
+  if not where:
+    _check_method(record, section, fields)
   for name, value in section.items():
     if name in fields and name not in known:
       raise InputError(f"{prefix}{name}: unknown, it is the field {fields[name].metadata[_TAKEN_FROM]}")
@@ -122,6 +124,17 @@ def _build(record: type[Record], section: Any, where: str, config: Any) -> Recor
     if outer and re.match(rf"{re.escape(own)}[.:]", str(error)):
       raise InputError(f"{outer}.{error}") from None
     raise
+
+
+def _check_method(record: type[Record], config: Any, fields: Mapping[str, dataclasses.Field]) -> None:
+  """Refuses a whole config that has other groups than the record, as another method's has."""
+  needed = {name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING}
+  unknown, missing = set(config) - set(fields), needed - set(config)
+  if len(unknown) > 1 and len(missing) > 1:
+    raise InputError(
+      f"{', '.join(sorted(unknown))}: unknown, and {', '.join(sorted(missing))}: missing; the config seems to be of "
+      f"another method, expected one of {record.__name__}"
+    )
 
 
 def _convert(expected: Any, value: Any, where: str, config: Any) -> Any:

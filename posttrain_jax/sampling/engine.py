@@ -1,39 +1,24 @@
 """Draws groups of answers to prompts in a fixed number of slots.
 
 A slot draws one answer at a time. When its answer ends, the slot takes the next request from the queue at the next
-dispatch, so no slot waits for the longest answer of a batch. A prompt is prefilled once. Its G answers share its keys
-and values, which a decode step reads once for all of them. A dispatch is one call of the decode program: it draws up to
-`steps_per_dispatch` tokens in every slot without returning to the host.
+dispatch, so no slot waits for the longest answer of a batch. A prompt is prefilled once, in chunks. Its G answers
+share its keys and values, which a decode step reads once for all of them. A dispatch is one call of the decode program:
+it draws up to `steps_per_dispatch` tokens in every slot without returning to the host.
 
 Guarantees, each tested:
-- With the same parameters, number of slots and `share`, a request's tokens and logprobs depend only on the seed, the
-  prompt (its tokens, index and attempt) and the sample's number. They are the same bits in any slot, in any order and
-  with any other requests around it.
+- With the same parameters, number of slots, `share`, `prefill_chunk` and `prefill_width`, a request's tokens and
+  logprobs depend only on the seed, the prompt (its tokens, index and attempt) and the sample's number. They are the
+  same bits in any slot, in any order and with any other requests around it.
 - If pages run out, the youngest answers wait. Their bits stay the same, and the number of pages changes no bit.
-- With another number of slots or another `share` they agree to rounding.
+- With other numbers of these they agree to rounding. How many prefills run between dispatches changes no bit.
 - If `suspend` interrupts an answer and `resume` continues it under the same parameters, it agrees to rounding with the
   uninterrupted answer. Where, in what order and with what other requests it continues changes no bit.
-
-Which file to open:
-- `engine.py`: the public methods, and the order of one `step`: fill free slots, decode, store tokens, end answers.
-- `requests.py`: one request with what was drawn for it so far, and the engine's counts.
-- `ledger.py`: which requests wait, run or are finished, and whose prompts are prefilled.
-- `places.py`: which slot a request runs in, and which pages of the device's memory hold its tokens and its prompt.
-- `pages.py`, `pool_size.py`: which pages are free, and how many there are.
-- `page_lists.py`: the lists by which a dispatch finds the pages that it reads and writes.
-- `device.py`: the memory on the device; pads requests to fixed shapes and calls the compiled programs.
-- `sizes.py`: the numbers that fix these shapes.
-- `programs.py`: the computation in those programs: prefill, fill, recompute, decode.
-- `state.py`: the arrays that stay on the device between programs.
-- `stop_strings.py`: where the text of an answer ends at a stop string.
-- `draw.py`: one token from logits: temperature, truncation and the random draw.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -44,13 +29,15 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
-from posttrain_jax.sampling.pages import pages_for
-from posttrain_jax.sampling.requests import EngineStats, Request
-from posttrain_jax.sampling.sizes import Sizes, bucket_of
-from posttrain_jax.sampling.stop_strings import Decode, tokens_to_stop
-from posttrain_jax.types import FinishReason, Group, InputError, NotFinite, Prompt
+from posttrain_jax.sampling.requests import EngineStats, check_prompt
+from posttrain_jax.sampling.results import not_finite, store
+from posttrain_jax.sampling.scheduler import Scheduler
+from posttrain_jax.sampling.sizes import Sizes
+from posttrain_jax.sampling.stop_strings import Decode
+from posttrain_jax.types import Group, InputError, NotFinite, Prompt
 
-STEPS_PER_DISPATCH, PREFILL_WIDTH = 16, 8  # unless a config says otherwise
+# Unless a config says otherwise.
+STEPS_PER_DISPATCH, PREFILL_CHUNK, PREFILL_WIDTH, PREFILLS_PER_DISPATCH = 16, 64, 8, 4
 
 
 class Engine:
@@ -82,7 +69,9 @@ class Engine:
     max_prompt_length: int,
     max_new_tokens: int,
     steps_per_dispatch: int = STEPS_PER_DISPATCH,
+    prefill_chunk: int = PREFILL_CHUNK,
     prefill_width: int = PREFILL_WIDTH,
+    prefills_per_dispatch: int = PREFILLS_PER_DISPATCH,
     share: int = 1,
     cache_tokens: int | None = None,
     limit_of: LimitOf | None = None,
@@ -95,17 +84,15 @@ class Engine:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
       sampling: temperature, truncation, stop ids.
       seed: fixes all random draws, together with prompt, sample and attempt.
-      slots: S, answers drawn at the same time.
-      max_prompt_length: length of the longest prompt in tokens.
-      max_new_tokens: cap on the tokens of an answer, the stop id included.
-      steps_per_dispatch: decode steps in one dispatch; a slot whose answer ends is idle for the rest of the dispatch.
-      prefill_width: W, how many prompts (or resumed answers) one prefill takes. Also how many prefilled prompts are
-        kept until all their answers have begun.
-      share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
-        holds 3 S / T copies, at most S. When no copy is free, the answers to further prompts wait.
-      cache_tokens: tokens of prompts and answers that the caches hold together, on all devices. If they run out, the
-        youngest answers wait. None: as many as the devices' memory allows (`pool_size.pages_per_shard`), and no more
-        than the longest answers in all slots need.
+      slots: S; this and the next eight are explained in `sizes.Sizes`.
+      max_prompt_length: tokens.
+      max_new_tokens: tokens.
+      steps_per_dispatch: decode steps.
+      prefill_chunk: C, tokens.
+      prefill_width: W, chunks.
+      prefills_per_dispatch: calls.
+      share: T, answers.
+      cache_tokens: tokens; may be None.
       limit_of: gives an answer's own cap from its prompt and sample number; None: `max_new_tokens` for all.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
       decode: turns ids into text; needed for stop strings.
@@ -126,7 +113,9 @@ class Engine:
       max_prompt_length=max_prompt_length,
       max_new_tokens=max_new_tokens,
       steps_per_dispatch=steps_per_dispatch,
+      prefill_chunk=prefill_chunk,
       prefill_width=prefill_width,
+      prefills_per_dispatch=prefills_per_dispatch,
       share=share,
       cache_tokens=cache_tokens,
     )
@@ -139,7 +128,8 @@ class Engine:
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
     self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
-    self._ledger = Ledger(prefill_width, self._places)
+    self._ledger = Ledger(self._places)
+    self._scheduler = Scheduler(self._device, self._ledger, self._places, prefills_per_dispatch)
     self._ended = 0  # answers since the engine was last idle
 
   @property
@@ -175,7 +165,9 @@ class Engine:
     )
 
   def load(self, params: nnx.State, version: int) -> None:
-    """Takes the parameters for all tokens drawn from now on; drops the caches.
+    """Takes the parameters for all tokens drawn from now on.
+
+    The caches keep their memory. Nothing that is in them is read again: pages are written whole before they are read.
 
     To continue unfinished answers under other parameters, call `suspend` before it and `resume` after it.
 
@@ -189,7 +181,6 @@ class Engine:
     if self.busy:
       raise RuntimeError("Engine.load while answers are under way")
     self.params, self.version = params, version
-    self._device.state = None  # a NaN in a cache would outlive the parameters that made it
 
   def release(self) -> None:
     """Frees the caches until the next use, so that other programs can have the memory.
@@ -227,14 +218,7 @@ class Engine:
     """
     if group_size < 1:
       raise InputError(f"rollout.group_size: {group_size}, expected at least 1")
-    if not 0 < len(prompt.tokens) <= self.max_prompt_length:
-      raise InputError(
-        f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {self.max_prompt_length} "
-        "(rollout.max_prompt_length)"
-      )
-    if not 0 <= min(prompt.tokens) <= max(prompt.tokens) < self.model.vocab_size:
-      wrong = next(token for token in prompt.tokens if not 0 <= token < self.model.vocab_size)
-      raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {self.model.vocab_size - 1}")
+    check_prompt(prompt, longest=self.max_prompt_length, vocab_size=self.model.vocab_size)
     self._ledger.add(prompt, [None] * group_size)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
@@ -271,62 +255,36 @@ class Engine:
       raise RuntimeError("Engine.step before Engine.load")
     with jax.set_mesh(self.mesh):
       self._device.allocate()
-      self._preempt()
-      self._refill()
+      self._scheduler.prepare(self.params, self.seed, self.stats)
       drawn, still_active = self._device.decode(self.params, self._places)
     self.stats.dispatches += 1
     self.stats.decode_steps += int(drawn.steps)
     self.stats.slot_steps += int(drawn.steps) * self.slots
-
-    # Not-a-number in any logit is one in the logprob of the token drawn from them.
-    broken = drawn.active & ~np.isfinite(drawn.sampler_logprobs)
-    if broken.any():
-      prompt = self._ledger.running[int(np.argwhere(broken)[0][1])].prompt.index
+    broken = not_finite(drawn, self._ledger)
+    if broken is not None:
       self.suspend()
       raise NotFinite(
-        f"rollout: prompt {prompt} has logits that are not finite, under parameters of version {self.version}; "
+        f"rollout: prompt {broken.index} has logits that are not finite, under parameters of version {self.version}; "
         "no answer was kept"
       )
-
-    completed, kept, ended = [], 0, []
-    page, live = self._device.page, self._places.prompt_tokens
-    self.stats.most_paged_tokens = max(self.stats.most_paged_tokens, self._places.pages_in_use * page)
-    for slot, request in sorted(self._ledger.running.items()):
-      count = int(drawn.active[:, slot].sum())  # a slot is active in the first steps of a dispatch, then no more
-      request.tokens.append(drawn.tokens[:count, slot])
-      request.sampler_logprobs.append(drawn.sampler_logprobs[:count, slot])
-      request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
-      request.versions.append(np.full((count,), self.version, np.int32))
-      live += request.drawn
-      stopped = self._cut_at_stop_string(request)
-      kept += len(request.tokens[-1])
-      if stopped and still_active[slot]:
-        ended.append(slot)
-      if stopped or not still_active[slot]:
-        stopped = stopped or int(request.tokens[-1][-1]) in self.sampling.stop_ids
-        completed += self._ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
-        self._ended += 1
-    self.stats.most_live_tokens = max(self.stats.most_live_tokens, live)
+    live = self._places.prompt_tokens + sum(request.drawn for request in self._ledger.beginning.values())
+    paged = self._places.pages_in_use * self._device.layout.page
+    found = store(drawn, still_active, self._ledger, version=self.version, sampling=self.sampling, decode=self.decode)
+    if found.cut:
+      with jax.set_mesh(self.mesh):
+        self._device.end(found.cut)
+    self.stats.most_paged_tokens = max(self.stats.most_paged_tokens, paged)
+    self.stats.most_live_tokens = max(self.stats.most_live_tokens, live + found.live)
+    self.stats.idle_slot_steps += int(drawn.steps) * self.slots - found.kept
+    self.stats.generated_tokens += found.kept
+    self._ended += found.ended
     progress.report("answers", self._ended, self._ended + self._ledger.unfinished)
     if not self.busy:
       self._ended = 0
-    if ended:
-      with jax.set_mesh(self.mesh):
-        self._device.end(ended)
-    self.stats.idle_slot_steps += int(drawn.steps) * self.slots - kept
-    self.stats.generated_tokens += kept
-    return completed
-
-  def _cut_at_stop_string(self, request: Request) -> bool:
-    """Drops tokens after a stop string among the newest ones; says whether there is one."""
-    strings = self.sampling.stop_strings
-    kept = tokens_to_stop(request.tokens, strings, self.decode) if strings else None
-    if kept is not None:
-      request.keep(kept)
-    return kept is not None
+    return found.completed
 
   def suspend(self) -> list[Group]:
-    """Takes all unfinished groups out of the engine and drops the caches.
+    """Takes all unfinished groups out of the engine.
 
     The engine is idle afterwards, so `load` and `release` may follow. `resume` recomputes the keys and values.
 
@@ -334,7 +292,10 @@ class Engine:
       the unfinished groups in the order of their submission. Their unfinished answers are SUSPENDED and hold the tokens
       drawn so far, possibly none.
     """
-    self._device.state, self._ended = None, 0
+    if self._ledger.running:
+      with jax.set_mesh(self.mesh):
+        self._device.end(list(self._ledger.running))
+    self._ended = 0
     return self._ledger.take_all()
 
   def resume(self, groups: Sequence[Group]) -> None:
@@ -348,43 +309,3 @@ class Engine:
     """
     for group in groups:
       self._ledger.add(group.prompt, group.answers)
-
-  def _preempt(self) -> None:
-    """Gives running answers the pages that they need next.
-
-    If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so
-    no answer changes.
-    """
-    places, slots = self._places, {request: slot for slot, request in self._ledger.running.items()}
-    ended = []
-    for request in places.victims():
-      ended.append(slots[request])
-      if request.drawn:
-        written = pages_for(request.drawn, self._device.page)
-        request.saved = self._device.save(places.pages_of(request)[:written])
-      self._ledger.preempt(slots[request])
-    if ended:
-      self._device.end(ended)
-      self.stats.preemptions += len(ended)
-    places.grow()
-
-  def _refill(self) -> None:
-    """Gives free slots to interrupted answers, then to the queue; prefills what they need."""
-    ledger, device = self._ledger, self._device
-    while ledger.waiting and self._places.free:
-      prompts = ledger.take_unfilled(lambda length: bucket_of(device.buckets, length))
-      if prompts:
-        device.prefill(self.params, prompts)
-        self.stats.prefill_tokens += sum(len(prompt.tokens) - 1 for _, prompt in prompts)
-      taken = ledger.take_next()
-      if not taken:
-        return  # no row is free for the next prompt until other answers have ended
-      device.fill(taken, self.seed)
-      for request, place, _ in taken:
-        if request.saved is not None:
-          device.restore(request.saved, place.pages)
-      resumed = [(request, place) for request, place, _ in taken if request.drawn and request.saved is None]
-      device.recompute(self.params, resumed)
-      for request, _, _ in taken:
-        request.saved = None
-      self.stats.recomputed_tokens += sum(request.length - 1 for request, _ in resumed)

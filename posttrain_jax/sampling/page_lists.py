@@ -37,21 +37,26 @@ class Shape:
   def reads(self, places: Places) -> Reads:
     """Lists the pages for the next dispatch, int32 arrays on the host, as `Reads` describes them."""
     lanes, first = np.zeros((2, self.shards, self.slots), np.int32)
-    written = np.zeros((self.shards, self.slots, (self.steps - 1) // self.page + 2), np.int32)
+    written = np.full((self.shards, self.slots, (self.steps - 1) // self.page + 2), -1, np.int32)
     readers = np.zeros((self.shards, self.rows * self.share), np.int32)
     lengths = np.zeros((self.shards, self.rows), np.int32)
     own: list[list[tuple[int, list[int]]]] = [[] for _ in range(self.shards)]
     of_prompts: list[list[tuple[int, list[int]]]] = [[] for _ in range(self.shards)]
-    for request, has in places.running.items():
+    read = set()
+    for request, has in places.placed.items():
+      if not has.begun:
+        continue
+      read.add(has.copy)
       begin = request.drawn // self.page
       lanes[has.shard, has.slot], first[has.shard, has.slot] = has.lane, begin
       pages = has.pages[begin:]
       written[has.shard, has.slot, : len(pages)] = pages
       readers[has.shard, has.lane] = has.slot
       own[has.shard].append((has.slot, has.pages))
-    for (shard, _, _), copy in places.copies.items():
-      lengths[shard, copy.row] = copy.length
-      of_prompts[shard].append((copy.row, copy.pages))
+    for name in read:
+      copy = places.copies[name]
+      lengths[name[0], copy.row] = len(copy.tokens)
+      of_prompts[name[0]].append((copy.row, copy.pages))
     return Reads(
       own=_page_list(own, self.own),
       prompts=_page_list(of_prompts, self.of_prompts),

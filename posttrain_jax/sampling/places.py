@@ -1,8 +1,10 @@
-"""Assigns running requests to slots, and their tokens and prompts to pages of the device's memory.
+"""Assigns requests to slots, and their tokens and prompts to pages of the device's memory.
 
 A request has a slot and the pages of its answer. Its prompt lies in pages of its own, which up to T answers of a group
 read together; such a copy of a prompt has one of P rows, by which a decode step finds its readers. All of these are on
 the same device; a prompt whose answers run on several devices has a copy on each.
+
+A copy without readers is idle. It stays while answers of its group wait, and gives way if its pages are needed.
 """
 
 import dataclasses
@@ -10,27 +12,10 @@ import heapq
 from collections.abc import Iterator
 
 from posttrain_jax.sampling.pages import Pages, pages_for
-from posttrain_jax.sampling.requests import Request
+from posttrain_jax.sampling.requests import GroupName, Request
 
 # A prompt's copy: (shard, group, sample // share). Samples of equal sample // share read the same copy.
-_Name = tuple[int, tuple[int, int], int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-  """Holds where a request begins to run.
-
-  Numbers count from the first slot or page of all devices.
-
-  Attributes:
-    slot: the answer's slot.
-    pages: pages for the answer's tokens so far and for those of the next dispatch.
-    fresh: pages that the prompt has to be copied to; empty if another answer has its copy there already.
-  """
-
-  slot: int
-  pages: tuple[int, ...]
-  fresh: tuple[int, ...]
+Name = tuple[int, GroupName, int]
 
 
 @dataclasses.dataclass
@@ -38,21 +23,28 @@ class PromptCopy:
   """Holds a prompt's copy. Its numbers count on its shard.
 
   Attributes:
-    row: its row among the shard's prompts.
+    tokens: the prompt without its last token, which is the first that a slot feeds to the model.
     pages: its pages.
-    length: tokens in them: those of the prompt without the last one.
+    filled: tokens whose keys and values are in the pages.
+    row: its row among the shard's prompts; None while it is idle.
     readers: answers that read it.
   """
 
-  row: int
+  tokens: tuple[int, ...]
   pages: list[int]
-  length: int
+  filled: int = 0
+  row: int | None = None
   readers: int = 0
+
+  @property
+  def complete(self) -> bool:
+    """Says whether all its keys and values are in its pages."""
+    return self.filled == len(self.tokens)
 
 
 @dataclasses.dataclass
-class Running:
-  """Holds what a running request has. Its numbers count on its shard.
+class Placed:
+  """Holds what a request in a slot has. Its numbers count on its shard.
 
   Attributes:
     shard: its shard.
@@ -60,22 +52,27 @@ class Running:
     lane: T · (the prompt's row) + sample mod T. It depends on the sample's number alone within the row, so the bits of
       an answer cannot depend on it.
     copy: its prompt's copy.
-    pages: pages of its answer.
+    pages: pages of its answer, for its tokens so far and those of the next dispatch.
+    filled: tokens that were drawn before it got this slot, and whose keys and values are in its pages.
+    begun: whether it draws tokens; before that, keys and values are computed.
   """
 
   shard: int
   slot: int
   lane: int
-  copy: _Name
+  copy: Name
   pages: list[int]
+  filled: int = 0
+  begun: bool = False
 
 
 class Places:
   """Tracks which slots, rows and pages are free, and who has the others.
 
   Attributes:
-    running: each running request with what it has, in the order in which they began.
-    copies: the copies of prompts.
+    placed: each request in a slot with what it has, in the order in which they came.
+    copies: the copies of prompts, the oldest first.
+    shards: groups of devices that slots, rows and pages are split over.
   """
 
   def __init__(
@@ -93,69 +90,89 @@ class Places:
       steps: most tokens that a dispatch draws in a slot.
       cap: most tokens of an answer.
     """
-    self._slots, self._share, self._shards = slots, share, shards
+    self._slots, self._share, self.shards = slots, share, shards
     self._slots_per_shard, self._pages, self._steps, self._cap = slots_per_shard, pages, steps, cap
     self._free_slots = [list(range(slots // shards)) for _ in range(shards)]  # heaps: always the lowest
     self._free_rows = [list(range(rows // shards)) for _ in range(shards)]
-    self.copies: dict[_Name, PromptCopy] = {}
-    self.running: dict[Request, Running] = {}
+    self._idle: list[dict[Name, PromptCopy]] = [{} for _ in range(shards)]
+    self.copies: dict[Name, PromptCopy] = {}
+    self.placed: dict[Request, Placed] = {}
 
   @property
   def free(self) -> int:
     """Counts the free slots."""
-    return self._slots - len(self.running)
+    return self._slots - len(self.placed)
 
   @property
   def prompt_tokens(self) -> int:
-    """Counts the tokens of prompts that lie in pages."""
-    return sum(copy.length for copy in self.copies.values())
+    """Counts the tokens of prompts that answers in slots read."""
+    return sum(len(copy.tokens) for copy in self.copies.values() if copy.readers)
 
   @property
   def pages_in_use(self) -> int:
-    """Counts the pages in use."""
-    return self._pages.in_use
+    """Counts the pages of answers in slots and of their prompts."""
+    return self._pages.in_use - sum(self._idle_pages(shard) for shard in range(self.shards))
 
-  def take(self, request: Request) -> Place | None:
+  def name_of(self, request: Request, shard: int) -> Name:
+    """Names the copy of its prompt that a request reads on a shard."""
+    return shard, request.group, request.sample // self._share
+
+  def take(self, request: Request) -> int | None:
     """Assigns a place to a request.
 
-    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages that running
-    answers need for one more dispatch stay free, so that it need not stop one of them.
+    A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages that the
+    others need for one more dispatch stay free, so that it need not stop one of them.
 
     Returns:
-      the place; None if no shard has a free slot, room for the prompt, and pages for the answer's beginning.
+      the slot, counted from the first of all devices; None if no shard has a free slot, room for the prompt, and pages
+      for the answer's beginning.
     """
-    group, part = request.group, request.sample // self._share
-    length = len(request.prompt.tokens) - 1  # the last prompt token is the first that a slot feeds to the model
-    own, of_prompt = self._needed(request), pages_for(length, self._pages.page)
+    tokens, own = request.prompt.tokens[:-1], self._needed(request)
 
     def fits(shard: int) -> bool:
-      has_copy = (shard, group, part) in self.copies
-      left = self._pages.free(shard) - own - (0 if has_copy else of_prompt)
-      return bool(has_copy or self._free_rows[shard]) and left >= 0 and left >= self._reserve(shard, left)
+      copy = self.copies.get(self.name_of(request, shard))
+      more = own + (len(copy.pages) if copy and not copy.readers else 0)  # an idle copy is kept
+      more += 0 if copy else pages_for(len(tokens), self._pages.page)
+      left = self._pages.free(shard) + self._idle_pages(shard) - more
+      has_row = bool(copy and copy.readers) or bool(self._free_rows[shard])
+      return has_row and left >= 0 and left >= self._reserve(shard, left)
 
     candidates = [shard for shard, slots in enumerate(self._free_slots) if slots and fits(shard)]
     if not candidates:
       return None
-    shard = max(candidates, key=lambda each: ((each, group, part) in self.copies, len(self._free_slots[each])))
-    name, fresh = (shard, group, part), []
+    shard = max(candidates, key=lambda each: (self.name_of(request, each) in self.copies, len(self._free_slots[each])))
+    name = self.name_of(request, shard)
+    self._idle[shard].pop(name, None)
     if name not in self.copies:
-      fresh = self._pages.take(shard, of_prompt)
-      self.copies[name] = PromptCopy(heapq.heappop(self._free_rows[shard]), fresh, length)
+      self.copies[name] = PromptCopy(tokens, self._claim(shard, pages_for(len(tokens), self._pages.page)))
     copy = self.copies[name]
+    if copy.row is None:
+      copy.row = heapq.heappop(self._free_rows[shard])
     copy.readers += 1
     lane = copy.row * self._share + request.sample % self._share
     slot = heapq.heappop(self._free_slots[shard])
-    self.running[request] = Running(shard, slot, lane, name, self._pages.take(shard, own))
-    return Place(
-      slot=shard * self._slots_per_shard + slot,
-      pages=self.pages_of(request),
-      fresh=tuple(shard * self._pages.per_shard + page for page in fresh),
-    )
+    self.placed[request] = Placed(shard, slot, lane, name, self._claim(shard, own))
+    return shard * self._slots_per_shard + slot
+
+  def take_ahead(self, request: Request, shard: int) -> bool:
+    """Makes an idle copy of a waiting request's prompt, if free pages are left for it."""
+    tokens = request.prompt.tokens[:-1]
+    left = self._pages.free(shard) - pages_for(len(tokens), self._pages.page)
+    if left < 0 or left < self._reserve(shard, left):
+      return False
+    name = self.name_of(request, shard)
+    copy = PromptCopy(tokens, self._pages.take(shard, pages_for(len(tokens), self._pages.page)))
+    self.copies[name] = self._idle[shard][name] = copy
+    return True
 
   def pages_of(self, request: Request) -> tuple[int, ...]:
-    """Returns a running answer's pages, counted from the first page of all devices."""
-    has = self.running[request]
-    return tuple(has.shard * self._pages.per_shard + page for page in has.pages)
+    """Returns an answer's pages, counted from the first page of all devices."""
+    has = self.placed[request]
+    return self.on_all(has.shard, has.pages)
+
+  def on_all(self, shard: int, pages: list[int]) -> tuple[int, ...]:
+    """Returns pages of a shard, counted from the first page of all devices."""
+    return tuple(shard * self._pages.per_shard + page for page in pages)
 
   def victims(self) -> Iterator[Request]:
     """Chooses the answers that have to leave before the next dispatch, because pages run out.
@@ -163,33 +180,58 @@ class Places:
     These are the ones with the fewest tokens of their shard. The one with the most tokens always stays, so all end.
     The caller gives each one back before it asks for the next.
     """
-    for shard in range(self._shards):
+    for shard in range(self.shards):
       while True:
-        here = [request for request, has in self.running.items() if has.shard == shard]
-        missing = sum(self._needed(request) - len(self.running[request].pages) for request in here)
-        if missing <= self._pages.free(shard):
+        here = [request for request, has in self.placed.items() if has.shard == shard]
+        missing = sum(self._needed(request) - len(self.placed[request].pages) for request in here)
+        if missing <= self._pages.free(shard) + self._idle_pages(shard):
           break
         yield min(reversed(here), key=lambda request: request.drawn)
 
   def grow(self) -> None:
-    """Gives each running answer the pages for the tokens of the next dispatch."""
-    for request, has in self.running.items():
-      has.pages += self._pages.take(has.shard, max(0, self._needed(request) - len(has.pages)))
+    """Gives each answer the pages for the tokens of the next dispatch."""
+    for request, has in self.placed.items():
+      has.pages += self._claim(has.shard, max(0, self._needed(request) - len(has.pages)))
 
-  def give_back(self, request: Request) -> None:
+  def give_back(self, request: Request, *, keep: bool) -> None:
     """Frees a request's slot and pages.
 
-    If no other request reads its prompt, the prompt's row and pages become free, too.
+    If no other request reads its prompt, the prompt's row becomes free, too.
+
+    Args:
+      request: the request.
+      keep: whether other requests of its group wait, for which the prompt's pages are kept.
     """
-    has = self.running.pop(request)
+    has = self.placed.pop(request)
     heapq.heappush(self._free_slots[has.shard], has.slot)
     self._pages.give_back(has.shard, has.pages)
     copy = self.copies[has.copy]
     copy.readers -= 1
     if not copy.readers:
-      del self.copies[has.copy]
       heapq.heappush(self._free_rows[has.shard], copy.row)
-      self._pages.give_back(has.shard, copy.pages)
+      copy.row = None
+      self._idle[has.shard][has.copy] = copy
+      if not keep:
+        self._drop(has.copy)
+
+  def forget(self, group: GroupName) -> None:
+    """Frees the pages of a group's idle copies."""
+    for idle in self._idle:
+      for name in [name for name in idle if name[1] == group]:
+        self._drop(name)
+
+  def _drop(self, name: Name) -> None:
+    self._pages.give_back(name[0], self._idle[name[0]].pop(name).pages)
+    del self.copies[name]
+
+  def _idle_pages(self, shard: int) -> int:
+    return sum(len(copy.pages) for copy in self._idle[shard].values())
+
+  def _claim(self, shard: int, count: int) -> list[int]:
+    """Takes pages of a shard; idle copies give way, the one of the last prompt first."""
+    while self._pages.free(shard) < count and self._idle[shard]:
+      self._drop(next(reversed(self._idle[shard])))
+    return self._pages.take(shard, count)
 
   def _needed(self, request: Request, dispatches: int = 1) -> int:
     """Counts the pages that an answer needs for some more dispatches."""
@@ -201,8 +243,8 @@ class Places:
     If `left` is enough for any answers, it does not count and returns 0.
     """
     most = 2 * pages_for(self._steps, self._pages.page) + 1
-    if most * len(self.running) <= left:
+    if most * len(self.placed) <= left:
       return 0
     return sum(
-      max(0, self._needed(request, 2) - len(has.pages)) for request, has in self.running.items() if has.shard == shard
+      max(0, self._needed(request, 2) - len(has.pages)) for request, has in self.placed.items() if has.shard == shard
     )

@@ -1,13 +1,11 @@
-"""Computes what the engine needs on the device: prefill, fill slots, recompute resumed answers, decode.
+"""Computes what the engine needs on the device: prefill, begin, decode, end, copies of pages.
 
-Every shape is fixed by the engine's sizes or by one request alone (its length bucket), never by the other requests.
-This is what makes a request's tokens and logprobs the same bits in any slot, in any order and next to any others.
+Every shape is fixed by the engine's sizes alone. This is what makes a request's tokens and logprobs the same bits in
+any slot, in any order and next to any others.
 
-Keys and values lie in pages (`models.paged_attention`), in two caches:
-- those of prompts that were just prefilled, in the W rows of the pool, from where `fill` copies them;
-- those of running answers and their prompts, in pages of the one big cache.
+Keys and values lie in pages of one cache (`models.paged_attention`). Prefill and decoding write them in place.
 
-W prefill width, Tb bucket length, S slots, K key/value heads, H head dimension.
+D devices that the rows are split over, S slots, K key/value heads, H head dimension.
 """
 
 import dataclasses
@@ -15,11 +13,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 
-from posttrain_jax.models import attention
-from posttrain_jax.models.paged_attention import Reads, paged
+from posttrain_jax.models.chunk_attention import Chunks, chunked
+from posttrain_jax.models.paged_attention import Reads, cleared, paged
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
@@ -28,40 +25,25 @@ from posttrain_jax.sampling.state import Cache, Drawn, Slots
 _GENERATOR = "threefry2x32"
 
 
-def prefill(graph: nnx.GraphDef, params: nnx.State, pool: Cache, tokens: jax.Array, rows: jax.Array) -> Cache:
-  """Computes the keys and values of prompts and writes them to the pool.
+def prefill(graph: nnx.GraphDef, params: nnx.State, cache: Cache, chunks: Chunks) -> Cache:
+  """Computes keys and values of chunks and writes them to their pages.
+
+  A chunk is a part of a prompt or of a resumed answer.
+  Keys and values of an answer that decoding made before `suspend` are never used again, even under the same parameters:
+  they differ in bits from these.
 
   Args:
     graph: graph of the unstacked transformer.
     params: its parameters.
-    pool: W rows of equally many pages.
-    tokens: int32 [W, Tb], prompts padded on the right to their bucket.
-    rows: int32 [W], the pool's row for each prompt; rows out of range are dropped (a prefill that is not full).
+    cache: all pages.
+    chunks: the chunks.
 
   Returns:
-    The pool. Entries after a prompt's length come from padding; they are never attended to.
+    The cache.
   """
-  width, page = len(rows), pool[0][0].shape[2]
-  each = pool[0][0].shape[0] // width  # pages of a row; a bucket is longer where the last prompt token begins a page
-
-  def write(old, new):
-    new = _in_pages(new, page)[:, :each]
-    return old.reshape(width, each, *old.shape[1:]).at[rows, : new.shape[1]].set(new, mode="drop").reshape(old.shape)
-
-  return _each(write, pool, _keys_and_values(graph, params, tokens))
-
-
-def _keys_and_values(graph: nnx.GraphDef, params: nnx.State, tokens: jax.Array) -> Cache:
-  """Returns each layer's keys and values of rows, [W, Tb, K, H]."""
-  positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  _, kept = nnx.merge(graph, params)(tokens, positions, attention.causal(keep=True))
-  return kept
-
-
-def _in_pages(x: jax.Array, page: int) -> jax.Array:
-  """Cuts keys or values [W, T, K, H] into pages [W, n, K, page, H]."""
-  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % page), (0, 0), (0, 0)))
-  return rearrange(x, "w (n p) k h -> w n k p h", p=page)
+  positions = chunks.starts[:, None] + jnp.arange(chunks.tokens.shape[1])[None]
+  _, cache = nnx.merge(graph, params)(chunks.tokens, positions, chunked(chunks), cache)
+  return cache
 
 
 def _each(function: Callable[..., jax.Array], *caches: Cache) -> Cache:
@@ -90,6 +72,17 @@ def take(cache: Cache, pages: jax.Array) -> Cache:
   return _each(lambda x: x.at[pages].get(mode="clip"), cache)
 
 
+def copy(cache: Cache, sources: jax.Array, targets: jax.Array) -> Cache:
+  """Copies pages of a cache to other pages.
+
+  Args:
+    cache: all pages.
+    sources: int32 [n], pages to read.
+    targets: int32 [n], pages to write; those out of range are ignored.
+  """
+  return put(cache, targets, take(cache, sources))
+
+
 def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attempts: jax.Array) -> jax.Array:
   """Makes keys uint32 [R, 2] from the seed and prompt, sample, attempt, each int32 [R]."""
 
@@ -102,65 +95,16 @@ def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attem
   return jax.vmap(one)(prompts, samples, attempts)
 
 
-def fill(
-  cache: Cache,
-  slots: Slots,
-  pool: Cache,
-  pages: jax.Array,
-  sources: jax.Array,
-  indices: jax.Array,
-  new: Slots,
-  seed: jax.Array,
-  requests: jax.Array,
-) -> tuple[Cache, Slots]:
-  """Starts requests in slots: copies prompts to their pages and sets the slots' state.
+def begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
+  """Sets the state of slots whose requests begin to draw.
 
   Args:
-    cache: all pages.
     slots: state of all S slots.
-    pool: pages of prefilled prompts.
-    pages: int32 [F], pages of `cache` to write; those out of range are ignored.
-    sources: int32 [F], the pool's page to copy to each.
-    indices: int32 [S], slots to fill; those out of range are ignored.
+    indices: int32 [S], slots to set; those out of range are ignored.
     new: state of the S requests; their keys are made here.
     seed: uint32 [], of the engine.
     requests: int32 [S, 3], prompt index, sample and attempt.
-
-  Returns:
-    (cache, slots).
   """
-  return put(cache, pages, take(pool, sources)), _begin(slots, indices, new, seed, requests)
-
-
-def recompute(
-  graph: nnx.GraphDef, params: nnx.State, cache: Cache, tokens: jax.Array, starts: jax.Array, pages: jax.Array
-) -> Cache:
-  """Computes the keys and values of resumed answers and writes them to their pages.
-
-  Keys and values that decoding made before `suspend` are never used again, even under the same parameters: they differ
-  in bits from these.
-
-  Args:
-    graph: graph of the unstacked transformer.
-    params: its parameters.
-    cache: all pages.
-    tokens: int32 [W, Tb], prompts and answers without their newest token, padded on the right to their bucket.
-    starts: int32 [W], position of the prompt's last token, the first one that lies in the answer's pages.
-    pages: int32 [W, n], each answer's pages; those out of range are ignored.
-
-  Returns:
-    The cache.
-  """
-  page = cache[0][0].shape[2]
-  # Entries after the answer are overwritten before they are read.
-  places = (starts[:, None] + jnp.arange(pages.shape[1] * page)[None])[:, :, None, None]
-  own = lambda x: _in_pages(jnp.take_along_axis(x, places, axis=1, mode="clip"), page)  # noqa: E731
-  kept = _each(lambda x: own(x).reshape(-1, *own(x).shape[2:]), _keys_and_values(graph, params, tokens))
-  return put(cache, pages.ravel(), kept)
-
-
-def _begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
-  """Sets the state and keys of some slots; indices out of range are dropped."""
   new = dataclasses.replace(new, key=_request_keys(seed, *requests.T))
   return jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
@@ -241,6 +185,7 @@ def decode(
     )
     return cache, slots, drawn
 
+  cache = [(*keys, cleared(values, reads, slots.drawn, slots.active)) for *keys, values in cache]
   cache, slots, drawn = jax.lax.while_loop(more, one, (cache, slots, drawn))
   # The host gets an array of its own: if it had a view of the slots' memory, a CPU could not donate it any more.
   return cache, slots, drawn, jnp.copy(slots.active)

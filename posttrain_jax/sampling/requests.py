@@ -4,17 +4,20 @@ import dataclasses
 
 import numpy as np
 
-from posttrain_jax.types import Answer, FinishReason, Prompt
+from posttrain_jax.types import Answer, FinishReason, InputError, Prompt
+
+GroupName = tuple[int, int]  # (prompt index, attempt)
 
 
 @dataclasses.dataclass
 class EngineStats:
-  """Counts what the engine did since the last `take_stats`.
+  """Holds counts of what the engine did since the last `take_stats`.
 
   Attributes:
     generated_tokens: answer tokens drawn.
     prefill_tokens: prompt tokens run, padding left out.
-    recomputed_tokens: tokens of prompts and answers run again because an answer was resumed after `suspend`.
+    recomputed_tokens: answer tokens run again because an answer was resumed after `suspend`.
+    prefills: calls of the prefill program.
     dispatches: calls of the decode program.
     decode_steps: decode steps run.
     slot_steps: decode steps times slots.
@@ -27,6 +30,7 @@ class EngineStats:
   generated_tokens: int = 0
   prefill_tokens: int = 0
   recomputed_tokens: int = 0
+  prefills: int = 0
   dispatches: int = 0
   decode_steps: int = 0
   slot_steps: int = 0
@@ -62,7 +66,7 @@ class Request:
   saved: list[tuple[np.ndarray, np.ndarray]] | None = None
 
   @property
-  def group(self) -> tuple[int, int]:
+  def group(self) -> GroupName:
     """Names its group: (prompt index, attempt)."""
     return self.prompt.index, self.prompt.attempt
 
@@ -96,6 +100,21 @@ class Request:
       versions=join(self.versions, np.int32),
       finish_reason=reason,
     )
+
+
+def check_prompt(prompt: Prompt, *, longest: int, vocab_size: int) -> None:
+  """Refuses a prompt that the engine cannot answer.
+
+  Raises:
+    InputError: if it is empty, has more than `longest` tokens, or an id that the model lacks.
+  """
+  if not 0 < len(prompt.tokens) <= longest:
+    raise InputError(
+      f"prompt {prompt.index}: {len(prompt.tokens)} tokens, expected 1 to {longest} (rollout.max_prompt_length)"
+    )
+  if not 0 <= min(prompt.tokens) <= max(prompt.tokens) < vocab_size:
+    wrong = next(token for token in prompt.tokens if not 0 <= token < vocab_size)
+    raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {vocab_size - 1}")
 
 
 def resumed(prompt: Prompt, sample: int, answer: Answer) -> Request:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from posttrain_jax.models.config import TransformerConfig
 
-# Per layer a pair: keys and values, each [pages, K, page, H] (`models.paged_attention`).
-Cache = list[tuple[jax.Array, jax.Array]]
+# Per layer keys and values, each [pages, K, page, H], or one array [pages, K, page, 2 H] (`models.paged_attention`).
+Cache = list[tuple[jax.Array, ...]]
 
 
 @jax.tree_util.register_dataclass
@@ -57,12 +57,22 @@ class Drawn:
   steps: jax.Array
 
 
-def empty_cache(config: TransformerConfig, pages: int, page: int) -> Cache:
-  """Makes a cache of zeros, keys and values [pages, K, page, H] for each layer."""
-  shape = (pages, config.num_kv_heads, page, config.head_dim)
-  return [
-    (jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype)) for _ in range(config.num_layers)
-  ]
+def empty_cache(config: TransformerConfig, pages: int, page: int, *, joined: bool = False) -> Cache:
+  """Makes a cache of zeros.
+
+  Args:
+    config: the transformer's.
+    pages: number of pages.
+    page: tokens of a page.
+    joined: whether keys and values lie in one array, as on TPU.
+
+  Returns:
+    For each layer keys and values [pages, K, page, H], or one array [pages, K, page, 2 H].
+  """
+  arrays, width = (1, 2 * config.head_dim) if joined else (2, config.head_dim)
+  shape = (pages, config.num_kv_heads, page, width)
+  zeros = lambda: tuple(jnp.zeros(shape, config.compute_dtype) for _ in range(arrays))  # noqa: E731
+  return [zeros() for _ in range(config.num_layers)]
 
 
 def empty_slots(slots: int) -> Slots:

@@ -55,7 +55,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-  """Compares two rows by the primary measure, paired by seed and problem.
+  """Holds a comparison of two rows by the primary measure, paired by seed and problem.
 
   Attributes:
     row: the row with the technique.

@@ -26,7 +26,6 @@ import numpy as np
 import rich.console
 
 from posttrain_jax import atomic_files
-from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -61,7 +60,6 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   settings = parse(OveroptimizationSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup)
-    check_division(run.mesh, batch_size=settings.proxy.batch_size, micro_batches=1)
     length = settings.rollout.max_prompt_length
     prompts = run.prompts(settings.prompts, max_prompt_length=length)
     held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")

@@ -41,7 +41,7 @@ class ProxySettings:
   sizes: tuple[int, ...]
   repeats: int = at_least(1)
   updates: int = at_least(1)
-  batch_size: int
+  batch_size: int = at_least(1)
   centering: float
   max_skipped_updates: int = at_least(1)
   optimizer: OptimizerConfig

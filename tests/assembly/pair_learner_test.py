@@ -3,6 +3,7 @@ import jax
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
@@ -19,8 +20,8 @@ def test_an_abstract_learner_has_programs_and_no_array():
     objective,
     make_optimizer_config(learning_rate=0.25),
     make_mesh({}, jax.devices()[:1]),
+    Division(prompts_per_update=2, tokens_per_micro_batch=10),
     seed=0,
-    micro_batches=2,
     max_skipped_updates=3,
     abstract=True,
   )

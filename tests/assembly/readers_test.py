@@ -15,10 +15,18 @@ from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.types import InputError
 from tests.random_params import random_params
+from tests.sampling.small_engine import new_engine
 
 TOKENIZER, OTHER = tiny_tokenizer("ab"), tiny_tokenizer("ba")
 MODEL = TransformerConfig(
-  vocab_size=TOKENIZER.vocab_size, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4
+  vocab_size=TOKENIZER.vocab_size,
+  num_layers=1,
+  embed_dim=8,
+  mlp_dim=16,
+  num_heads=2,
+  num_kv_heads=1,
+  head_dim=4,
+  max_position_embeddings=20,
 )
 
 
@@ -53,3 +61,18 @@ def test_no_weights_are_read_of_a_model_that_is_refused(paths, monkeypatch):
   for path in paths.values():
     with pytest.raises(InputError, match=r"^value\.path: \S+ has another tokeniser than the policy, or none"):
       load_value_model(path, Policy(MODEL, OTHER), "value.path")
+
+
+def test_no_weights_are_read_of_a_model_that_answers_outgrow(paths, monkeypatch):
+  long = new_engine(max_prompt_length=9, max_new_tokens=12)
+  message = "prompts of up to 9 and answers of 12 tokens: 21 tokens are more than the model's context of 20 "
+  with monkeypatch.context() as unread:
+    unread.setattr(readers, "load_model", lambda path: pytest.fail("weights are read"))
+    with pytest.raises(InputError, match=f"^here: {message}"):
+      readers.load_reader(paths["reward"], TOKENIZER, "here", scalar_head=True, engines=[long])
+    with pytest.raises(InputError, match=rf"^teacher\.path: {message}"):
+      load_teacher(paths["language"], TOKENIZER, wanted=True, advantage="distillation", engines=[long])
+    with pytest.raises(InputError, match=rf"^value\.path: {message}"):
+      load_value_model(paths["language"], Policy(MODEL, TOKENIZER), "value.path", engines=[long])
+  short = new_engine(max_prompt_length=9, max_new_tokens=11)
+  assert readers.load_reader(paths["reward"], TOKENIZER, "here", engines=[short])[0].model.scalar_head

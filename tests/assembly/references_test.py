@@ -82,6 +82,8 @@ def test_whole_sentences_are_said(monkeypatch):
   assert len(lines) == 1 and lines[0].startswith("sums.jsonl:2: the reference 'The two halves")
   check(GOOD)
   assert len(lines) == 1
+  check([{"answer": "3"}, {"answer": "The answer is 5."}])
+  assert len(lines) == 2 and lines[1].startswith("sums.jsonl:2: the reference 'The answer is 5.' is a sentence")
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the data in ../shared/data")

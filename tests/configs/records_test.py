@@ -1,10 +1,15 @@
 """Numbers stand in the configs: the records that a config fills have none of their own."""
 
 import dataclasses
+import importlib
+import types
 import typing
+from collections.abc import Mapping
 
+import ml_collections
 import pytest
 
+from configs import tiny_dapo
 from posttrain_jax.pipelines.collect_settings import EditedCollection, SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
@@ -41,8 +46,33 @@ METHODS = (
 )
 
 
+# A config of each method, and the fields that only a few configs need.
+CONFIGS = {
+  "tiny_sft": SFTSettings,
+  "tiny_reward_model": RewardModelSettings,
+  "tiny_dpo": DPOSettings,
+  "tiny_online_dpo": OnlineDPOSettings,
+  "tiny_dapo": GRPOSettings,
+  "tiny_ppo": PPOSettings,
+  "tiny_generative_reward": GenerativeRewardSettings,
+  "tiny_edited": EditedCollection,
+  "tiny_distillation": SampledCollection,
+  "tiny_forgetting": ForgettingSettings,
+  "tiny_overoptimization": OveroptimizationSettings,
+}
+NEEDED_BY_FEW = {
+  "DemonstrationSettings.crowd",
+  "DemonstrationSettings.difficulties",
+  "DemonstrationSettings.tagged",
+  "PromptSettings.difficulties",
+  "SetSettings.per_problem",
+}
+
+
 def records(kind) -> set[type]:
   """Returns the records that a field of this type holds, with those in them."""
+  if hasattr(kind, "from_section"):  # reads its section itself
+    return set()
   if not dataclasses.is_dataclass(kind):
     return {record for argument in typing.get_args(kind) for record in records(argument)}
   return {kind}.union(*map(records, typing.get_type_hints(kind).values()))
@@ -78,3 +108,32 @@ def test_a_default_is_found_however_deep():
   Outer = dataclasses.make_dataclass("Outer", [("inner", typing.Mapping[str, Inner] | None)])
   assert records(Outer) == {Inner, Outer}
   assert defaults(Inner) == ["Inner.zero", "Inner.names"]
+
+
+def left_out(kind, section) -> set[str]:
+  """Names the fields of a record, and of the records in it, that a section does not have."""
+  if not isinstance(section, Mapping | ml_collections.ConfigDict):
+    return set()
+  if hasattr(kind, "from_section"):  # reads its section itself
+    return set()
+  if not dataclasses.is_dataclass(kind):
+    sections = section.values() if typing.get_origin(kind) not in (None, typing.Union, types.UnionType) else [section]
+    return {name for each in sections for argument in typing.get_args(kind) for name in left_out(argument, each)}
+  hints = typing.get_type_hints(kind)
+  fields = [field for field in dataclasses.fields(kind) if not field.metadata.get("taken_from")]
+  missing = {f"{kind.__name__}.{field.name}" for field in fields if field.name not in section}
+  present = [field.name for field in fields if field.name in section]
+  return missing.union(*(left_out(hints[name], section[name]) for name in present))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_names_every_field_that_its_method_takes(name):
+  config = importlib.import_module(f"configs.{name}").get_config()
+  assert left_out(CONFIGS[name], config) - NEEDED_BY_FEW == set()
+
+
+def test_a_field_that_is_left_out_is_found_however_deep():
+  config = tiny_dapo.get_config()
+  del config.rollout.cache_tokens, config.eval.sets.heldout.prompts.limit
+  found = left_out(GRPOSettings, config) - NEEDED_BY_FEW
+  assert found == {"RolloutSettings.cache_tokens", "PromptSettings.limit"}

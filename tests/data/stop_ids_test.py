@@ -15,7 +15,7 @@ CHATML = (
 
 def base_tokenizer(tmp_path, template=CHATML, *, eos="<|endoftext|>"):
   """Writes a base model's tokeniser, whose end token is not the one of the template."""
-  special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom|>", "</s>"]
+  special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom|>", "<|eot|>", "</s>"]
   made = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate("abuv\n")}, []))
   made.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in special])
   made.save(str(tmp_path / "tokenizer.json"))
@@ -40,10 +40,10 @@ def test_the_end_of_turn_of_the_template_is_added_to_the_tokenisers(tmp_path):
 
 def test_all_files_count(tmp_path):
   ids = base_tokenizer(tmp_path, template=None)
-  write(tmp_path / "generation_config.json", eos_token_id=[ids["<|eom|>"]])
+  write(tmp_path / "generation_config.json", eos_token_id=[ids["<|eom|>"], ids["<|eot|>"]])  # as Llama 3.1's
   write(tmp_path / "config.json", eos_token_id=ids["<|im_end|>"])
   write(tmp_path / "special_tokens_map.json", eos_token={"content": "</s>"})
-  assert stops(tmp_path) == {ids[token] for token in ("<|endoftext|>", "<|eom|>", "<|im_end|>", "</s>")}
+  assert stops(tmp_path) == {ids[token] for token in ("<|endoftext|>", "<|eom|>", "<|eot|>", "<|im_end|>", "</s>")}
 
 
 def test_special_tokens_map_gives_the_end_token_that_the_config_lacks(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, pre_tokenizers, processors
+from tokenizers import decoders, normalizers, pre_tokenizers, processors
 
 from posttrain_jax.data import chat
 from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer, word_tokenizer
@@ -208,6 +208,16 @@ def test_what_starts_a_text_is_not_written_twice():
   assert tokenizer.encode_pieces(["Ba", "a"], prompt=True) == [[2, 3], [3]]
 
 
+def test_what_ends_a_text_is_not_written_after_a_prompt():
+  tokenizer = tiny_tokenizer(["B", "a"])
+  special = [("B", 2), ("<eos>", 1)]
+  tokenizer.backend.post_processor = processors.TemplateProcessing(single="B $A <eos>", special_tokens=special)
+  assert tokenizer.encode_prompt("a") == tokenizer.encode_prompt("Ba") == [2, 3]
+  assert tokenizer.encode_prompt("a<eos>") == [2, 3, 1]  # as the text has it
+  assert tokenizer.encode_pieces(["a", "a<eos>"], prompt=True) == [[2, 3], [3, 1]]
+  assert tokenizer.encode("a", add_special_tokens=True) == [2, 3, 1]
+
+
 def test_end_tokens_at_an_answers_end_are_left_out():
   tokenizer = Tokenizer(tiny_tokenizer(["<end>", "a", " "]).backend, eos_id=1, stop_ids=(1, 2))
   for text in ("a", "a<eos>", "a<end>\n", "a<eos> <end><end> "):
@@ -221,14 +231,17 @@ def metaspace(scheme="always"):
   backend = tokenizers.Tokenizer(
     tokenizers.models.BPE({token: i for i, token in enumerate(vocab)}, [("▁", "a"), ("a", "b"), ("▁", "b")])
   )
-  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-  backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+  if scheme == "normalizer":  # the same in another form, which older files have
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+  else:
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
   backend.add_special_tokens(["<s>", "</s>"])
   backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
   return Tokenizer(backend, bos_id=0, eos_id=1, stop_ids=(1,))
 
 
-@pytest.mark.parametrize("scheme", ["always", "first"])
+@pytest.mark.parametrize("scheme", ["always", "first", "normalizer"])
 @pytest.mark.parametrize(
   "pieces", [["a:", "b", "</s>"], ["a:", " b", ""], ["", "a:", "a"], ["a:\n", "b</s>", "a:\n", "a</s>"]]
 )

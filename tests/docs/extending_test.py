@@ -13,6 +13,8 @@ import sys
 
 import pytest
 
+from tests import compiler_flags
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 # The line before a block says what is to be done with it.
@@ -60,7 +62,7 @@ def checkout(tmp_path_factory):
 
 def run(command, checkout, **environment):
   # The copy's package comes first, and no other checkout is found.
-  environment = {**os.environ, "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment}
+  environment = {**compiler_flags.one_device(), "PYTHONPATH": str(checkout), **environment}
   done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
   return done.stdout

@@ -50,6 +50,27 @@ def complaints(path: pathlib.Path, most: int = MOST_WORDS) -> list[str]:
   return found
 
 
+def verbs_of_class(node: ast.ClassDef) -> tuple[str, ...]:
+  """Returns the verbs for a record without methods or for an enum; none for other classes."""
+  marks = " ".join(ast.unparse(mark) for mark in node.decorator_list + node.bases)
+  if "Enum" in marks:
+    return ("Names", "Lists")
+  functions = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+  methods = any(name == "__call__" or not name.startswith("_") for name in functions)
+  return ("Holds", "Describes") if re.search("dataclass|NamedTuple", marks) and not methods else ()
+
+
+def unlike_their_kind(path: pathlib.Path) -> list[str]:
+  """Returns a line for each record and enum that does not begin with the verb of its kind."""
+  found = []
+  for node in definitions(ast.parse(path.read_text("utf-8"))):
+    verbs = verbs_of_class(node) if isinstance(node, ast.ClassDef) else ()
+    text = ast.get_docstring(node) if verbs else None
+    if text and text.split()[0] not in verbs:
+      found.append(f"{path}:{node.lineno}: expected {' or '.join(verbs)}: {text.splitlines()[0]}")
+  return found
+
+
 @pytest.mark.parametrize("folder", PACKAGE + ELSEWHERE)
 def test_first_lines_of_docstrings(folder):
   sources = sorted((ROOT / folder).rglob("*.py"))
@@ -66,6 +87,27 @@ def test_a_first_line_against_the_rule_is_found(text, tmp_path):
   path = tmp_path / "bad.py"
   path.write_text(f'"""{text}"""')
   assert len(complaints(path)) == 1
+
+
+@pytest.mark.parametrize("folder", PACKAGE)
+def test_records_hold_or_describe_and_enums_name_or_list(folder):
+  assert [line for path in (ROOT / folder).rglob("*.py") for line in unlike_their_kind(path)] == []
+
+
+@pytest.mark.parametrize(
+  ("text", "count"),
+  [
+    ('@dataclasses.dataclass(frozen=True)\nclass A:\n  """Says a."""', 1),
+    ('class A(NamedTuple):\n  """Lists a."""', 1),
+    ('class A(enum.StrEnum):\n  """Holds a."""', 1),
+    ('@dataclass\nclass A:\n  """Holds a."""', 0),
+    ('@dataclass\nclass A:\n  """Makes a."""\n  def a(self): ...', 0),
+  ],
+)
+def test_a_record_with_another_verb_is_found(text, count, tmp_path):
+  path = tmp_path / "bad.py"
+  path.write_text(text)
+  assert len(unlike_their_kind(path)) == count
 
 
 def test_only_tests_may_begin_otherwise(tmp_path):

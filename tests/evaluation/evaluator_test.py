@@ -146,7 +146,7 @@ def test_digests_say_what_each_set_was_read_from(make):
   [
     ({"sets.heldout.samples": 0}, "eval.sets.heldout.samples: 0, expected at least 1"),
     ({"sets.heldout.prompts.split": "heldout"}, "eval.sets.heldout.prompts.split: 'heldout', expected one of"),
-    ({"sets.heldout.sampling.top_p": 0.0}, "sampling.top_p: 0.0, expected in (0, 1]"),
+    ({"sets.heldout.sampling.top_p": 0.0}, "eval.sets.heldout.sampling.top_p: 0.0, expected in (0, 1]"),
     ({"answer_style": "line"}, "eval.answer_style: 'line', expected one of"),
     ({"max_prompt_length": 2}, "prompt of 3 tokens, the limit is 2 (eval.max_prompt_length)"),
   ],

@@ -8,7 +8,9 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceLoss
+from posttrain_jax.learner.scoring import plain_logprob_scorer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.settings import make_preference_objective
@@ -17,6 +19,8 @@ from tests.random_params import random_params
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)
 OBJECTIVE = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=8)
 
+DIVISION = Division(prompts_per_update=2, tokens_per_micro_batch=13)
+
 
 def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():
   rng = np.random.default_rng(0)
@@ -24,14 +28,15 @@ def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():
   pairs = [Comparison(tuple(rng.integers(3, 24, 4).tolist()), each, (0, 1)) for each in answers]
   mesh = make_mesh({}, jax.devices()[:1])
   reference, policy = random_params(MODEL), random_params(MODEL, seed=1)
-  evaluation = PreferenceEvaluation(MODEL, pairs, OBJECTIVE, reference, mesh, batch_size=2, pad_id=0, count_end=False)
+  evaluation = PreferenceEvaluation(MODEL, pairs, OBJECTIVE, reference, mesh, DIVISION, pad_id=0, count_end=False)
 
   start = evaluation(reference)
   assert start["reward/margin"] == start["logprob/chosen_moved"] == start["logprob/rejected_moved"] == 0
   assert start["reward/accuracy"] == 0.5 and start["pairs"] == 5
 
   batches = list(ComparisonBatches(pairs, batch_size=2, seed=0, count_end=False).in_order(2))
-  sums = [compute_logprobs(MODEL, params, batches, 5, mesh, chunk=8) for params in (policy, reference)]
+  scorer = plain_logprob_scorer(MODEL, mesh, DIVISION, chunk=8)
+  sums = [compute_logprobs(scorer, params, batches, 5) for params in (policy, reference)]
   moved = (sums[0] - sums[1]).astype(np.float64)
   found = evaluation(policy)
   assert found["reward/chosen"] == pytest.approx(0.5 * moved[:, 0].mean(), rel=1e-5)

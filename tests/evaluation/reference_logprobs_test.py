@@ -9,11 +9,14 @@ import pytest
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation import reference_logprobs
+from posttrain_jax.learner.division import Division
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.random_params import random_params
 
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)
+
+DIVISION = Division(prompts_per_update=2, tokens_per_micro_batch=13)
 
 
 def batches(seed=0, **options):
@@ -36,7 +39,7 @@ def ask(tmp_path, monkeypatch):
     mesh = make_mesh({}, jax.devices()[:1])
     data = batches() if data is None else data
     values = reference_logprobs.reference_logprobs(
-      model, random_params(model, seed=seed), data, 5, mesh, chunk=8, cache=cache
+      model, random_params(model, seed=seed), data, 5, mesh, DIVISION, chunk=8, cache=cache
     )
     return values, bool(calls)
 

@@ -8,6 +8,7 @@ import pytest
 
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.reward_evaluation import RewardEvaluation
+from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.state import TrainState
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
@@ -22,7 +23,7 @@ ROWS = [np.array([1, 2, 3], np.int32), np.array([4, 5], np.int32)]
 
 
 def evaluation(pairs, rows):
-  return RewardEvaluation(MODEL, pairs, rows, make_mesh({}, jax.devices()[:1]), batch_size=2, pad_id=0)
+  return RewardEvaluation(MODEL, pairs, rows, make_mesh({}, jax.devices()[:1]), Division(2, 9), pad_id=0)
 
 
 def test_a_shift_leaves_margins_and_makes_demonstrations_average_0():

@@ -1,14 +1,15 @@
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
+from tests import compiler_flags
+
 
 def run(*arguments):
   command = [sys.executable, "-m", "experiments.benchmark", *arguments]
-  return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": ""})
+  return subprocess.run(command, capture_output=True, text=True, env=compiler_flags.one_device())
 
 
 def test_the_last_line_is_json():

@@ -28,7 +28,7 @@ def test_a_field_has_the_comment_of_its_own_section():
   comments = config_help.of_file(str(ROOT / "configs" / "tiny_dapo.py"))
   assert comments[("steps",)] == "a step is one rollout and the updates on it"
   assert comments[("warmup", "steps")].startswith("optimiser updates; 0 with epochs")
-  assert "none, dots, attention or full" in comments[("model", "remat")]
+  assert "none, dots, attention, full, or host" in comments[("model", "remat")]
   assert comments[("mesh",)].startswith("devices along each axis")
   by_arg = [config_help.of_file(str(ROOT / "configs" / "own_task.py"), arg)[("steps",)] for arg in ("sft", "rl")]
   assert by_arg[0].startswith("optimiser updates") and by_arg[1].startswith("a step is one rollout")

@@ -15,6 +15,7 @@ def generate(*flags):
     (("--model=m",), "error: --prompt, --prompts: expected one of the two\n"),
     (("--model=m", "--prompt=a", "--prompts=b"), "error: --prompt, --prompts: expected one of the two\n"),
     (("--model=m", "--prompt=a", "--samples=0"), "error: flag --samples=0: 0 is not a positive integer\n"),
+    (("--model=m", "--prompt=a", "--top_p=0"), "error: flag --top_p=0.0: expected a number in (0, 1]\n"),
   ],
 )
 def test_bad_flags_end_with_one_line(flags, message):

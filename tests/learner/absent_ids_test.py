@@ -1,6 +1,7 @@
 """Tests that ids without a token have probability 0 for the sampler and for every loss alike."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 
 from posttrain_jax.data.comparison_batches import ComparisonBatch
 from posttrain_jax.data.supervised import SupervisedBatch
-from posttrain_jax.learner import policy_gradient, preference, supervised
+from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner import supervised
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.packed_logprobs import packed_logprobs
 from posttrain_jax.learner.packing import Packing, sizes_of
 from posttrain_jax.learner.policy_batch import PolicyBatch
-from tests.learner.settings import make_objective
+from posttrain_jax.learner.scoring import plain_logprob_scorer
+from posttrain_jax.parallel.mesh import make_mesh
 from tests.random_params import graph
 from tests.sampling import small_engine
 from tests.sampling.small_engine import CONFIG, MAX_NEW, new_engine, prompts
@@ -57,8 +62,8 @@ def test_the_learners_logprobs_and_entropies_leave_them_out_too(sampled, expecte
   batch = PolicyBatch(tokens, lengths, answers, mask, zeros[..., :1], zeros)
   packing = Packing(batch, sizes_of(batch, tokens=6 * (tokens.shape[1] + 3 * MAX_NEW), shards=1, whole_answers=False))
   rows = jax.tree.map(lambda x: x[0], packing.rows)
-  program = jax.jit(policy_gradient.packed_logprobs, static_argnums=(0, 1))
-  both = program(graph(PADDED), make_objective(), small_engine.stacked_params(CONFIG), rows)
+  program = jax.jit(functools.partial(packed_logprobs, graph(PADDED), chunk=1024, entropy=True))
+  both = program(small_engine.stacked_params(CONFIG), rows)
   found, entropies = (packing.unpack(np.asarray(x)[None]) for x in both)
   np.testing.assert_allclose(np.where(mask, found, 0), np.where(mask, expected, 0), atol=1e-4)
   wanted = -np.where(ABSENT, 0, np.exp(logprobs) * np.where(ABSENT, 0, logprobs)).sum(-1)
@@ -67,9 +72,11 @@ def test_the_learners_logprobs_and_entropies_leave_them_out_too(sampled, expecte
 
 def test_the_reference_of_comparisons_leaves_them_out_too(sampled, expected, mask):
   _, (tokens, lengths, answers), _ = sampled
-  fields = dict.fromkeys((field.name for field in dataclasses.fields(ComparisonBatch)), np.zeros((6,), np.int32))
+  fields = dict.fromkeys((field.name for field in dataclasses.fields(ComparisonBatch)), np.arange(6))
   batch = ComparisonBatch(**fields | dict(prompts=tokens, prompt_lengths=lengths, answers=answers, mask=mask))
-  found = preference.answer_logprobs(graph(PADDED), small_engine.stacked_params(CONFIG), batch, chunk=64)
+  mesh, division = make_mesh({}, jax.devices()[:1]), Division(6, tokens.shape[1] + 3 * MAX_NEW)
+  scorer = plain_logprob_scorer(PADDED, mesh, division, chunk=64)
+  found = compute_logprobs(scorer, small_engine.stacked_params(CONFIG), [batch], 6)
   np.testing.assert_allclose(found, np.where(mask, expected, 0).sum(-1), atol=1e-4)
 
 

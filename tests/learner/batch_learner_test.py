@@ -29,10 +29,9 @@ def learner():
   return BatchLearner(
     SMALL,
     supervised.make_loss(graph(SMALL), logprob_chunk=64),
-    supervised.total_weight,
+    functools.partial(supervised.pack_rows, 2),
     make_optimizer_config(warmup_updates=2),
     make_mesh({}, jax.devices()[:1]),
-    micro_batches=2,
     max_skipped_updates=2,
     seed=0,
   )
@@ -49,7 +48,7 @@ def batch():
 
 def test_training():
   one = learner()
-  parts = one.split(batch())
+  parts = one.pack(batch()).parts
   assert parts.tokens.shape == (2, 2, 6) and parts.draws.tolist() == [[0, 1], [2, 3]]
   found = [one.train(batch()) for _ in range(3)]
   assert one.version == 3

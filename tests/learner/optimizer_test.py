@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -72,6 +73,15 @@ def test_clipping_is_by_the_global_norm():
   # With such an epsilon Adam divides by it: what is left is the clipped gradient / 1e8, of norm 1e-8.
   norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(changes)))
   assert norm == pytest.approx(1e-8, rel=1e-4)
+
+
+def test_the_norm_of_a_large_gradient_is_right():
+  # Four million numbers of one size: added one after the other in float32, their squares are off by 1e-3 and more.
+  gradient = {"a": jnp.full((2048, 2048), 0.1), "b": jnp.full((3,), 0.1)}
+  expected = float(np.float32(0.1)) * np.sqrt(2048**2 + 3)
+  clipped, _ = optax.clip_by_global_norm(1.0).update(gradient, optax.EmptyState())
+  assert jax.jit(optax.tree.norm)(gradient) == pytest.approx(expected, rel=2e-6)
+  assert clipped["b"][0] == pytest.approx(0.1 / expected, rel=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.learner.packing import Packing, packed_shardings, sizes_of, to_answers
-from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.learner.packing import Packing, answer_lengths, sizes_of
 from tests.learner.small_policy import TC, TP, G, P, make_batch
+
+WIDEST = TP - 1 + G * TC  # tokens of the longest prompt with its answers
 
 
 def holed():
@@ -19,14 +19,16 @@ def holed():
   return dataclasses.replace(made, mask=mask)
 
 
-def packing_of(batch, tokens, shards=1, whole_answers=False):
-  return Packing(batch, sizes_of(batch, tokens=tokens, shards=shards, whole_answers=whole_answers))
+def packing_of(batch, tokens, shards=1, **options):
+  return Packing(batch, sizes_of(batch, tokens=tokens, shards=shards, **{"whole_answers": False} | options))
 
 
-@pytest.mark.parametrize(("tokens", "shards"), [(10, 1), (25, 2), (88, 1)])
-def test_every_counted_token_is_predicted_once_after_what_comes_before_it(tokens, shards):
+@pytest.mark.parametrize(
+  ("tokens", "shards", "together"), [(10, 1, False), (25, 2, False), (88, 1, False), (30, 2, True)]
+)
+def test_every_counted_token_is_predicted_once_after_what_comes_before_it(tokens, shards, together):
   batch = holed()
-  packing = packing_of(batch, tokens, shards)
+  packing = packing_of(batch, tokens, shards, together=together)
   rows, found = packing.rows, {}
   for m, r in np.ndindex(*rows.predicting.shape):
     if m >= packing.count:
@@ -71,28 +73,31 @@ def test_the_sizes_depend_on_the_padded_shape_alone():
   assert packing_of(long, 20).sizes == packing_of(short, 20).sizes
   assert packing_of(short, 20).count < packing_of(long, 20).count <= packing_of(long, 20).sizes.micro_batches
   nothing = packing_of(dataclasses.replace(long, mask=np.zeros_like(long.mask)), 20)
-  assert nothing.count == 0 and (nothing.rows.spans.own == 20).all()
+  assert nothing.count == 0 and not nothing.rows.predicting.any()
 
 
-def test_places_move_to_their_answers():
+@pytest.mark.parametrize(("tokens", "shards"), [(WIDEST, 1), (2 * WIDEST, 2)])
+def test_answers_to_a_prompt_share_a_row_where_a_loss_compares_them(tokens, shards):
   batch = holed()
-  packing = packing_of(batch, TP - 1 + 3 * TC, whole_answers=True)
-  # A row of 22 tokens may have 4 · 22 / 6 answers, but a step has 12.
-  assert packing.rows.answer_shape == (12, TC)
-  values = np.random.default_rng(0).normal(size=batch.mask.shape).astype(np.float32)
-  packed, mask = packing.pack(values), packing.pack(batch.mask)
-  found, expected = [], []
-  for i in range(packing.count):
-    rows = jax.tree.map(lambda x, i=i: x[i], packing.rows)
-    of_answers, of_mask = (np.asarray(to_answers(rows, x[i])) for x in (packed, mask))
-    found += [tuple(x[m]) for x, m in zip(of_answers[0], of_mask[0]) if m.any()]
-  expected = [tuple(values[p, g][batch.mask[p, g]]) for p, g in np.ndindex(P, G) if batch.mask[p, g].any()]
-  assert sorted(found) == sorted(expected)
+  packing = packing_of(batch, tokens, shards, together=True)
+  count = packing.sizes.groups
+  assert packing.sizes.answers == count * G and count == min(P, tokens)
+  prompts = packing.pack_groups(np.arange(1, P + 1))
+  assert prompts.shape == (packing.sizes.micro_batches, shards, count)
+  assert sorted(prompts[prompts > 0]) == list(range(1, P + 1))  # each prompt in one row
+  answer = packing.pack(np.arange(P * G).reshape(P, G) + 1)
+  seen = set()
+  for m, r, place in np.argwhere(answer > 0):
+    number = int(packing.rows.answers[m, r, place])
+    p, g = divmod(int(answer[m, r, place]) - 1, G)
+    assert number % G == g and prompts[m, r, number // G] == p + 1
+    seen.add((p, g))
+  assert len(seen) == (answer_lengths(batch.mask) > 0).sum()
+  lengths = packing.pack_groups(batch.mask.sum(-1))
+  assert lengths.shape == (*prompts.shape, G) and lengths.sum() == batch.mask.sum()
+  assert not lengths[prompts == 0].any()
 
 
-def test_rows_are_split_over_batch_shards():
-  mesh = make_mesh(dict(data=2, fsdp=2), jax.devices()[:4])
-  shardings, packing = packed_shardings(mesh), packing_of(make_batch(), 20, shards=4)
-  placed = jax.device_put(packing.forward().parts.tokens, shardings.parts)
-  assert {shard.data.shape for shard in placed.addressable_shards} == {(packing.sizes.micro_batches, 1, 20)}
-  assert shardings.count.is_fully_replicated
+def test_the_length_of_an_answer_is_that_up_to_its_last_counted_token():
+  mask = np.array([[[0, 0, 0], [1, 0, 0]], [[0, 1, 0], [1, 0, 1]]], bool)
+  assert answer_lengths(mask).tolist() == [[0, 1], [2, 3]]

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax import losses
-from posttrain_jax.learner import policy_gradient
+from posttrain_jax.learner import packed_logprobs, policy_gradient
 from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
 from posttrain_jax.learner.packing import Packing, sizes_of
 from posttrain_jax.learner.policy_batch import TokenInputs, count_totals, pack_policy
@@ -32,6 +32,15 @@ OPTIONS = {
 }
 
 
+@pytest.fixture
+def lookup(monkeypatch):
+  """Replaces the transformer with a lookup of the token before, which compiles in a fraction of the time.
+
+  What is tested here concerns only what follows the transformer.
+  """
+  monkeypatch.setattr(packed_logprobs, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
+
+
 @pytest.mark.parametrize(
   "objective",
   [
@@ -46,7 +55,7 @@ OPTIONS = {
     ),
   ],
 )
-def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch):
+def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch, lookup):
   """Losses that are sums over tokens: one computation of the logits against two, on and off policy, all metrics."""
   assert objective.is_sum_over_tokens
   rng = np.random.default_rng(5)
@@ -88,15 +97,6 @@ def off_policy_batch():
   mask[0, 0], mask[1, 1] = False, True
   old = rng.normal(-2.8, 0.4, mask.shape).astype(np.float32)
   return dataclasses.replace(made, mask=mask, old_logprobs=old)
-
-
-@pytest.fixture
-def lookup(monkeypatch):
-  """Replaces the transformer with a lookup of the token before, which compiles in a fraction of the time.
-
-  What is tested here concerns only what follows the transformer.
-  """
-  monkeypatch.setattr(policy_gradient, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
 
 
 def before(batch):

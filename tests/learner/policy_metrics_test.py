@@ -60,3 +60,14 @@ def test_a_broken_logprob_leaves_every_metric_finite():
   sums, maxima = measure(make_objective(kl_coefficient=0.1), learner, -learner, tokens, jnp.int32(TOTAL))
   assert all(np.isfinite(value) for value in (sums | maxima).values())
   assert sums["kl/reference"] < 1000 and maxima["ratio/max"] == pytest.approx(math.exp(20))
+
+
+def test_float32_sums_over_a_million_tokens_are_right():
+  rng, count = np.random.default_rng(0), 1 << 20
+  learner, entropy = -rng.random(count, np.float32) - 0.1, rng.random(count, np.float32) + 0.1
+  old, mask = learner - 0.25, rng.random(count) < 0.9
+  arrays = (np.ones(count), old - 0.5, old, old, mask / mask.sum(), mask / mask.sum())
+  tokens = TokenInputs(mask[None, None], *(jnp.asarray(x, jnp.float32)[None, None] for x in arrays))
+  sums, _ = measure(make_objective(), learner[None, None], entropy[None, None], tokens, jnp.int32(mask.sum()))
+  assert sums["entropy"] == pytest.approx(np.where(mask, entropy, np.float64(0)).sum() / mask.sum(), rel=2e-6)
+  assert sums["mismatch/mean_abs_logprob"] == pytest.approx(0.5, rel=2e-6)

@@ -13,11 +13,14 @@ import pytest
 from flax import nnx
 
 from configs.tiny_dpo import OPTIONS
+from posttrain_jax import losses
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.preference import PreferenceLoss, ReferencedBatch
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.preference import PreferenceLoss
+from posttrain_jax.learner.preference_batch import Pairs, ReferencedBatch, pack_pairs
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
@@ -78,20 +81,30 @@ def referenced(**options) -> ReferencedBatch:
   return ReferencedBatch(batch_of(pairs(), **options), policy_and_reference()[1].astype(np.float32))
 
 
+ONE = make_mesh({}, jax.devices()[:1])
+WIDEST = 3 + 2 * 5  # tokens of the longest prompt with its longest answers
+
+
+def packed(batch, tokens=8 * WIDEST, mesh=ONE):
+  return pack_pairs(Division(len(batch.reference), tokens), mesh, batch)
+
+
 def output(objective, batch):
+  """Returns loss and metrics of an update in one micro-batch."""
   loss = jax.jit(preference.make_loss(graph(CONFIG), objective))
-  return loss(random_params(CONFIG), batch, preference.total_pairs(batch))
+  update = packed(batch, tokens=8 * (3 + 3 * 5))
+  assert update.count == 1
+  return loss(random_params(CONFIG), jax.tree.map(lambda x: x[0], update.parts), update.totals)
 
 
-def train(batch, sizes=None, micro_batches=1):
+def train(batch, sizes=None, tokens=8 * WIDEST):
   mesh = make_mesh(sizes or {}, jax.devices()[: math.prod((sizes or {}).values())])
   learner = BatchLearner(
     CONFIG,
     preference.make_loss(graph(CONFIG), DPO, shards=batch_shards(mesh)),
-    preference.total_pairs,
+    functools.partial(packed, tokens=tokens, mesh=mesh),
     OPTIMIZER,
     mesh,
-    micro_batches=micro_batches,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),
@@ -111,13 +124,6 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found[1][name], leaf, atol=2e-6, err_msg=name)
 
 
-def test_logprobs_are_those_of_rows_run_one_by_one():
-  found = jax.jit(functools.partial(preference.answer_logprobs, graph(CONFIG), chunk=7))
-  params, without_end = random_params(CONFIG), row_logprobs(pairs(), count_end=False)
-  np.testing.assert_allclose(found(params, batch_of(pairs())), policy_and_reference()[0], rtol=1e-4)
-  np.testing.assert_allclose(found(params, batch_of(pairs(), count_end=False)), without_end, rtol=1e-4)
-
-
 def test_dpo_and_its_metrics_by_hand():
   metrics, _ = reference()
   policy, of_reference = policy_and_reference()
@@ -132,9 +138,10 @@ def test_dpo_and_its_metrics_by_hand():
   assert metrics["length/chosen"] == np.mean([len(each.answers[0]) for each in pairs()])
 
 
-@pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches(micro_batches):
-  assert_same(train(referenced(), micro_batches=micro_batches), reference())
+@pytest.mark.parametrize(("tokens", "count"), [(WIDEST, 8), (30, 3)])
+def test_token_budgets(tokens, count):
+  assert packed(referenced(), tokens).count == count and packed(referenced()).count == 1
+  assert_same(train(referenced(), tokens=tokens), reference())
 
 
 def test_on_a_mesh():
@@ -150,14 +157,109 @@ def filled_up() -> ReferencedBatch:
 
 
 def test_rows_that_fill_up_have_no_influence():
-  assert_same(train(filled_up(), micro_batches=2), reference())
+  assert packed(filled_up(), WIDEST).count == 8
+  assert_same(train(filled_up(), tokens=WIDEST), reference())
 
 
-@pytest.mark.parametrize("loss", [PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED])
-def test_rows_that_fill_up_have_no_influence_on_losses_that_sort(loss):
-  objective = make_preference_objective(loss, OPTIONS[loss])
-  found, expected = output(objective, filled_up()), output(objective, referenced())
-  assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-5)
+def test_the_gradient_of_packed_pairs_is_that_of_rows_run_one_by_one():
+  batch, objective = referenced(count_end=False), make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5})
+  rows = [(each.prompt, answer) for each in pairs() for answer in each.answers]
+  tokens = np.array([np.pad(np.concatenate(row), (0, 12 - len(row[0]) - len(row[1]))) for row in rows], np.int32)
+  starts, lengths = (np.array([len(row[i]) for row in rows])[:, None] for i in (0, 1))
+  learned = (np.arange(11) >= starts - 1) & (np.arange(11) < starts + lengths - 2)  # place t predicts token t + 1
+
+  def slow(params):
+    logprobs = jax.nn.log_softmax(_logits(params, tokens))[:, :-1]
+    sums = jnp.where(learned, jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=2)[..., 0], 0).sum(1)
+    moved = sums.reshape(8, 2) - batch.reference
+    return jax.nn.softplus(-0.5 * (moved[:, 0] - moved[:, 1])).mean()
+
+  loss = preference.make_loss(graph(CONFIG), objective)
+
+  @jax.jit
+  def fast(params, part, total):
+    return jax.value_and_grad(lambda params: loss(params, part, total).loss)(params)
+
+  update = packed(batch, tokens=20)
+  parts = [jax.tree.map(lambda x, i=i: x[i], update.parts) for i in range(update.count)]
+  found = [fast(random_params(CONFIG), part, update.totals) for part in parts]
+  assert len(found) == 3
+  expected = jax.jit(jax.value_and_grad(slow))(random_params(CONFIG))
+  assert float(sum(value for value, _ in found)) == pytest.approx(float(expected[0]), rel=1e-5)
+  gradient = jax.tree.map(lambda *parts: sum(parts), *(gradient for _, gradient in found))
+  expected = names(expected[1])
+  for name, leaf in names(gradient).items():
+    np.testing.assert_allclose(leaf, expected[name], atol=1e-5, err_msg=name)
+    assert np.abs(np.asarray(leaf)).max() > 1e-4, name
+
+
+TABLE = -1.0 - np.random.default_rng(3).random(24).astype(np.float32)  # a "model": a logprob for each token id
+CHANGES = [
+  {"options": {"beta": 0.1, "label_smoothing": 0.1}},
+  {"nll_weight": 0.2},
+  {"nll_weight": 0.2, "nll_mean": True},
+  {"length_averaged": True},
+]
+
+
+def slow_loss(objective, comparisons, of_reference, table):
+  """Computes a loss of pairs from the logprobs of their tokens; no array has padding."""
+  sums = [[sum(table[int(i)] for i in answer) for answer in each.answers] for each in comparisons]
+  sums = jnp.stack([jnp.stack(each) for each in sums])
+  counts = np.array([[len(answer) for answer in each.answers] for each in comparisons])
+  scale = 1 / counts if objective.length_averaged else 1.0
+  policy, of_reference = sums * scale, of_reference * scale
+  (policy_chosen, policy_rejected, *_), (reference_chosen, reference_rejected, *_) = policy.T, of_reference.T
+  means = sums / counts
+  given = dict(
+    policy_chosen=policy_chosen,
+    policy_rejected=policy_rejected,
+    reference_chosen=reference_chosen,
+    reference_rejected=reference_rejected,
+    chosen_mean=means[:, 0],
+    rejected_mean=means[:, 1],
+  )
+  if objective.loss == PreferenceLoss.KTO:
+    given = dict(
+      policy=policy[:, :2].ravel(),
+      reference=of_reference[:, :2].ravel(),
+      desirable=np.tile([True, False], len(policy)),
+      kl=jnp.maximum((policy[:, 2] - of_reference[:, 2]).mean(), 0),
+    )
+  function = getattr(losses.preference, objective.loss)
+  nll = -(means if objective.nll_mean else sums)[:, 0].mean()
+  each = function(**{name: given[name] for name in objective.inputs}, **objective.options)
+  return each.mean() + objective.nll_weight * nll, policy
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize(
+  ("loss", "changes"), [*((loss, {}) for loss in PreferenceLoss), *((PreferenceLoss.DPO, each) for each in CHANGES)]
+)
+def test_every_loss_and_its_gradient_are_those_of_pairs_computed_one_by_one(loss, changes, shards, monkeypatch):
+  objective = make_preference_objective(loss, **{"options": OPTIONS[loss], **changes})
+  comparisons = with_mismatched(pairs()) if objective.unpaired else pairs()
+  of_reference = -np.random.default_rng(1).uniform(2, 9, (8, len(comparisons[0].answers))).astype(np.float32)
+  filled = ReferencedBatch(batch_of(comparisons, size=11), np.pad(of_reference, [(0, 3), (0, 0)], constant_values=1e4))
+  monkeypatch.setattr(preference, "packed_logprobs", lambda graph, table, rows, **_: table[rows.targets])
+  cut = loss not in (PreferenceLoss.KTO, PreferenceLoss.AOT, PreferenceLoss.AOT_UNPAIRED)
+  update = packed(filled, 18 if cut else 200, make_mesh({"data": shards}, jax.devices()[:shards]))
+  assert (update.count > 2 // shards) if cut else update.count == 1
+  loss_of = preference.make_loss(shards, objective)  # no graph is needed; a number keeps `made_once` apart
+
+  def fast(table):
+    parts = [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), update.parts) for i in range(update.count)]
+    found = [loss_of(table, part, update.totals) for part in parts]
+    return sum(each.loss for each in found), sum(each.sums["logprob/rejected"] for each in found)
+
+  (found, rejected), gradient = jax.jit(jax.value_and_grad(fast, has_aux=True))(TABLE)
+  slow = functools.partial(slow_loss, objective, comparisons, of_reference)
+  (expected, policy), wanted = jax.value_and_grad(slow, has_aux=True)(jnp.asarray(TABLE))
+  assert float(found) == pytest.approx(float(expected), rel=1e-5)
+  np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
+  assert np.abs(wanted).max() > 1e-3
+  if not objective.length_averaged:
+    assert float(rejected) == pytest.approx(float(policy[:, 1].mean()), rel=1e-5)
 
 
 def test_at_the_reference_the_loss_of_dpo_is_log_2():
@@ -169,17 +271,17 @@ def test_at_the_reference_the_loss_of_dpo_is_log_2():
 
 
 @pytest.mark.parametrize("loss", PreferenceLoss)
-def test_every_loss_runs_and_pulls_the_right_way_at_the_reference(loss, monkeypatch):
+def test_every_loss_runs_and_pulls_the_right_way_at_the_reference(loss):
   comparisons = with_mismatched(pairs()) if loss == PreferenceLoss.KTO else pairs()
   objective = make_preference_objective(loss, OPTIONS[loss])
   assert objective.unpaired == (loss == PreferenceLoss.KTO)
   at_reference = row_logprobs(pairs())
   at_reference = np.pad(at_reference, [(0, 0), (0, len(comparisons[0].answers) - 2)]).astype(np.float32)
-  batch = ReferencedBatch(batch_of(comparisons), at_reference)
-  monkeypatch.setattr(preference, "answer_logprobs", lambda graph, params, *_, **__: params)
+  counts = np.array([[len(answer) for answer in each.answers] for each in comparisons])
+  given = Pairs(jnp.ones((1, 8), bool), counts[None], at_reference[None])
 
   def value(logprobs):
-    return preference.make_loss(None, objective)(logprobs, batch, preference.total_pairs(batch)).loss
+    return preference.loss_of_sums(objective, logprobs[None], given, 8).loss
 
   slopes = np.asarray(jax.grad(value)(jnp.asarray(at_reference)))
   chosen, rejected = slopes[:, 0], slopes[:, 1]
@@ -206,10 +308,9 @@ def test_a_few_updates_of_the_model_raise_chosen_above_rejected(loss):
   learner = BatchLearner(
     CONFIG,
     preference.make_loss(graph(CONFIG), objective),
-    preference.total_pairs,
+    functools.partial(packed, tokens=8 * (3 + 3 * 5)),
     make_optimizer_config(learning_rate=0.01, weight_decay=0.0),
-    make_mesh({}, jax.devices()[:1]),
-    micro_batches=1,
+    ONE,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),

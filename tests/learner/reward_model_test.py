@@ -8,6 +8,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,7 +16,9 @@ from flax import nnx
 from posttrain_jax.data.comparison_batches import ComparisonBatch, ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, Margins, Strength
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.batch_learner import BatchLearner
+from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.scoring import Scorer
+from posttrain_jax.learner.value import packed_values
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
@@ -79,15 +82,21 @@ def expected_loss(margins=None) -> tuple[float, float, float]:
   return float(np.mean(losses)), float(np.mean(won)), float(np.mean(leads))
 
 
-def train(batch, sizes=None, micro_batches=1):
+WIDEST = 4 + 3 * 6  # tokens of the longest prompt with its longest answers, each with the place that has read it
+
+
+def division(tokens):
+  return Division(prompts_per_update=8, tokens_per_micro_batch=tokens)
+
+
+def train(batch, sizes=None, tokens=8 * WIDEST):
   mesh = make_mesh(sizes or {}, jax.devices()[: math.prod((sizes or {}).values())])
-  learner = BatchLearner(
+  learner = reward_model.make_learner(
     CONFIG,
-    reward_model.make_loss(graph(CONFIG), centering=CENTERING),
-    reward_model.totals,
     OPTIMIZER,
     mesh,
-    micro_batches=micro_batches,
+    division(tokens),
+    centering=CENTERING,
     seed=0,
     max_skipped_updates=5,
     params=random_params(CONFIG),
@@ -125,14 +134,52 @@ def test_margins_enter_the_loss():
   leads = [s[i] - s[j] for each, s in zip(comparisons(), row_scores()) if len(s) == 2 for i, j in each.beaten()]
   centered = [CENTERING * sum(s) ** 2 for s in row_scores() if len(s) == 2]
   wanted = np.mean(np.logaddexp(0, 2.0 - np.array(leads)) + centered)  # a margin of 2 for "better"
+  update = packed(batch)
   loss = jax.jit(reward_model.make_loss(graph(CONFIG), centering=CENTERING))
-  found = loss(random_params(CONFIG), batch, reward_model.totals(batch))
-  assert float(found.loss) == pytest.approx(wanted, rel=1e-5)
+  found = loss(random_params(CONFIG), jax.tree.map(lambda x: x[0], update.parts), update.totals)
+  assert update.count == 1 and float(found.loss) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches(micro_batches):
-  assert_same(train(whole_batch(), micro_batches=micro_batches), reference())
+def packed(batch, tokens=8 * WIDEST):
+  return reward_model.pack_rankings(division(tokens), make_mesh({}, jax.devices()[:1]), batch)
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(WIDEST, 7), (60, 2)])
+def test_token_budgets(tokens, count):
+  assert packed(whole_batch(), tokens).count == count and packed(whole_batch()).count == 1
+  assert_same(train(whole_batch(), tokens=tokens), reference())
+
+
+def test_the_gradient_is_that_of_rows_scored_one_by_one():
+  rows = [np.concatenate([each.prompt, answer]) for each in comparisons() for answer in each.answers]
+  tokens = np.array([np.pad(row, (0, 12 - len(row))) for row in rows], np.int32)
+  last = np.array([len(row) - 1 for row in rows])
+  starts = np.cumsum([0, *(len(each.answers) for each in comparisons())])
+
+  def slow(params):
+    model = nnx.merge(graph(CONFIG), params)
+    hidden = row_hidden(model, tokens)[np.arange(len(rows)), last]
+    scores = hidden @ model.score[...] + model.score_bias[...]
+    of_prompts = []
+    for start, each in zip(starts, comparisons()):
+      pairs = [(scores[start + i], scores[start + j]) for i, j in each.beaten()]
+      of_pairs = [jnp.logaddexp(0, -(won - lost)) + CENTERING * (won + lost) ** 2 for won, lost in pairs]
+      of_prompts.append(sum(of_pairs) / len(pairs))
+    return sum(of_prompts) / len(of_prompts)
+
+  loss = reward_model.make_loss(graph(CONFIG), centering=CENTERING)
+
+  @jax.jit
+  def fast(params, part, totals):
+    return jax.grad(lambda params: loss(params, part, totals).loss)(params)
+
+  update = packed(whole_batch(), 30)
+  parts = [jax.tree.map(lambda x, i=i: x[i], update.parts) for i in range(update.count)]
+  found = [fast(random_params(CONFIG), part, update.totals) for part in parts]
+  assert len(found) > 3
+  gradient = names(jax.tree.map(lambda *parts: sum(parts), *found))
+  for name, leaf in names(jax.jit(jax.grad(slow))(random_params(CONFIG))).items():
+    np.testing.assert_allclose(gradient[name], leaf, atol=1e-5, err_msg=name)
 
 
 def test_on_a_mesh():
@@ -140,9 +187,11 @@ def test_on_a_mesh():
 
 
 def test_a_reward_is_read_at_the_last_real_token_where_the_pad_is_the_end_token():
-  scores = jax.jit(functools.partial(reward_model.answer_scores, graph(CONFIG)))
+  scorer = Scorer(CONFIG, packed_values, make_mesh({}, jax.devices()[:1]), division(30))
   for pad_id in (EOS, 7):
-    found = np.asarray(scores(random_params(CONFIG), whole_batch(pad_id)))
+    batch = whole_batch(pad_id)
+    found = scorer(random_params(CONFIG), reward_model.read_answers(batch))
+    found = np.take_along_axis(found, batch.lengths[..., None], axis=-1)[..., 0]
     for row, wanted in zip(found, row_scores()):
       np.testing.assert_allclose(row[: len(wanted)], wanted, rtol=1e-4, atol=1e-5)
   lengths = whole_batch(EOS).lengths
@@ -162,7 +211,7 @@ def test_rows_that_fill_up_and_answers_that_are_missing_have_no_influence():
     preferred=np.pad(longer.preferred, [(0, 0), (0, 1), (0, 1)]),
     margins=np.pad(longer.margins, [(0, 0), (0, 1), (0, 1)]),
   )
-  assert_same(train(wider, micro_batches=2), reference())
+  assert_same(train(wider, tokens=4 + 4 * 6), reference())
 
 
 def test_a_batch_without_any_pair_has_a_gradient_of_zero():

@@ -79,6 +79,24 @@ def test_the_plan_falls_back_to_plain_rows():
   assert_whole(rows, prefixes, lengths, 10)
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+def test_groups_that_are_kept_together(shards):
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    prefixes, lengths = rng.integers(0, 30, 30), rng.integers(0, 20, (30, 3))
+    bound = most_rows(prompts=30, group=3, prefix=29, length=19, tokens=90, most_answers=ANY)
+    options = dict(tokens=90, most_answers=ANY, shards=shards, most_rows=bound)
+    rows = plan_rows(prefixes, lengths, together=True, **options)
+    assert_whole(rows, prefixes, lengths, 90)
+    pieces = [piece.prompt for row in rows for piece in row]
+    assert len(set(pieces)) == len(pieces) and len(rows) <= bound
+  # Rows of 10: the second group of 6 would be cut to fill the first row.
+  prefixes, lengths = np.zeros(2, int), np.array([[3, 3], [3, 3]])
+  cut = plan_rows(prefixes, lengths, tokens=10, most_answers=ANY, most_rows=2)
+  whole = plan_rows(prefixes, lengths, tokens=10, most_answers=ANY, most_rows=2, together=True)
+  assert loads(cut, prefixes, lengths) == [9, 3] and loads(whole, prefixes, lengths) == [6, 6]
+
+
 def test_rows_with_the_most_work_come_first_and_nothing_gives_no_row():
   prefixes, lengths = np.array([0, 50]), np.array([[30, 30], [10, 0]])
   rows = plan_rows(prefixes, lengths, tokens=60, most_answers=ANY, most_rows=4)

@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.learner.division import Division
+from posttrain_jax.learner.packing import Packing, Packings
 from posttrain_jax.learner.scoring import Scorer, logprob_scorer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
@@ -74,6 +75,25 @@ def test_parts_of_a_batch():
   np.testing.assert_array_equal(parts[1][0].answers, batch.answers[3:])
   for part, packing in parts:
     np.testing.assert_array_equal(packing.unpack(packing.rows.targets), np.where(part.mask, part.answers, 0))
+
+
+def test_a_batch_is_packed_once_for_all_that_read_it(monkeypatch):
+  made = []
+  monkeypatch.setattr("posttrain_jax.learner.packing.Packing", lambda *args: made.append(args) or Packing(*args))
+  one, four = (make_mesh({"data": count}, jax.devices()[:count]) for count in (1, 4))
+  function = lambda graph, params, rows: rows.tokens  # noqa: E731
+  first, second, other = (Scorer(SMALL, function, mesh, Division(2, 10)) for mesh in (one, one, four))
+  batch, packings = make_batch(prompts=PROMPTS), Packings()
+  expected = [found for _, found in first.split(batch, packings)]
+  assert len(made) == 2 and [found for _, found in second.split(batch, packings)] == expected and len(made) == 2
+  # In another order, of which the first part is known; on another number of shards.
+  order = np.array([0, 1, 3, 2, 2, 3])
+  assert [found for _, found in second.split(batch, packings, order)][::2] == expected and len(made) == 3
+  parts = list(other.split(batch, packings, order))
+  assert len(made) == 6
+  for (part, found), rows in zip(parts, ([0, 1], [3, 2], [2, 3])):
+    np.testing.assert_array_equal(part.answers, batch.answers[rows])
+    np.testing.assert_array_equal(found.unpack(found.rows.targets), np.where(part.mask, part.answers, 0))
 
 
 def test_micro_batches_that_are_not_in_use_are_not_computed():

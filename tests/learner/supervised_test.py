@@ -104,6 +104,20 @@ def test_micro_batches_add_up(parts, weighting):
   assert_as_expected(loss, gradient, weighting)
 
 
+@pytest.mark.parametrize("weighting", Weighting)
+def test_rows_of_short_examples_cost_what_their_tokens_cost(weighting):
+  batch = jax.tree.map(np.asarray, rows(weighting, packed=False))
+  wide = lambda x: np.pad(x, [(0, 0), (0, ROW - x.shape[1])]) if x.ndim == 2 else x  # noqa: E731
+  update = supervised.pack_rows(8, jax.tree.map(wide, batch))
+  assert update.count == 4  # of 8 rows with one example each
+  found = [
+    program()(random_params(CONFIG), jax.tree.map(lambda x, i=i: x[i], update.parts), update.totals) for i in range(4)
+  ]
+  gradient = jax.tree.map(lambda *leaves: sum(leaves), *[gradient for _, gradient in found])
+  assert sum(int(output.sums["tokens"]) for (_, output), _ in found) == sum(LEARNED)
+  assert_as_expected(sum(loss for (loss, _), _ in found), gradient, weighting)
+
+
 def test_what_a_row_drops_depends_on_its_draw_and_the_seed_not_on_the_rows_around_it():
   batch = rows(Weighting.TOKEN, packed=True)
   total = supervised.total_weight(batch)

@@ -20,6 +20,6 @@ def test_two_processes_agree_with_one_and_each_layout_repeats_itself(tmp_path):
     np.testing.assert_array_equal(first[name], second[name], err_msg=name)  # every process knows the same
     tolerance = dict(rtol=1e-4, atol=1e-6) if name.startswith("metric") else dict(rtol=0, atol=5e-6)
     np.testing.assert_allclose(first[name], value, err_msg=name, **tolerance)
-  assert len(expected["metric loss"]) == 20 and not expected["metric skipped_updates"].any()
+  assert len(expected["metric loss"]) == fixed_rollouts.STEPS and not expected["metric skipped_updates"].any()
   moved = expected["metric kl/reference"]
   assert moved[-1] > 10 * moved[0]  # the policy has moved: else agreement would say nothing

@@ -40,7 +40,8 @@ def test_every_epoch_trains_on_every_prompt_once_and_on_nothing_that_is_masked(m
   learner.fit(masked, old_values=batch.old_values, returns=batch.returns, order=order)
   expected = [(3, 1), (0, 2), (0, 2), (1, 3)]
   assert len(seen) == len(expected)
-  for packed, rows in zip(seen, expected):
+  for update, rows in zip(seen, expected):
+    packed = learner.pack(update)
     wanted, mask = batch.returns[list(rows)], masked.mask[list(rows)]
     assert packed.totals == mask.sum()
     np.testing.assert_array_equal(np.sort(packed.parts.returns[packed.parts.mask]), np.sort(wanted[mask]))

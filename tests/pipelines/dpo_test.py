@@ -83,7 +83,13 @@ def test_epochs_nothing_held_out_and_answers_to_other_prompts(tmp_path):
     ({"preferences.path": "s3://b/c.jsonl"}, "s3://b/c.jsonl: only paths of this machine's file system"),
     ({"steps": -1}, "steps: -1, expected at least 0"),
     ({"epochs": -2}, "epochs: -2, expected at least 0"),
-    ({"batch_size": 4}, "4 rows do not divide"),
+    ({"batch_size": 0}, "in batches of 0, expected at least one"),
+    (
+      {"tokens_per_micro_batch": 54},
+      "tokens_per_micro_batch: 54, expected 0 (chosen) or at least 55, which hold a prompt of 8 tokens "
+      "(preferences.max_prompt_length) and 2 answers of 24 (preferences.max_answer_length)",
+    ),
+    ({"tokens_per_micro_batch": -1}, "tokens_per_micro_batch: -1, expected at least 0"),
     ({"warmup.steps": -1}, "warmup.steps: -1, expected at least 0"),
   ],
 )

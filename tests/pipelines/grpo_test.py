@@ -26,11 +26,14 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+MODEL = {name: value for name, value in small_offline.SMALL.items() if name.startswith("model.")}
+
+
 def small(base=None, **changes):
   config = base or tiny_dapo.get_config()
   overrides = {**OVERRIDES, "mesh.data": 8, "rollout.groups": 8, "learner.updates_per_step": 1, "eval.every": 0}
   overrides |= {"warmup.steps": 0, "rollout.slots": 32, "steps": 2}
-  overrides |= {"model.num_layers": 1, "model.embed_dim": 16, "model.mlp_dim": 32, "model.head_dim": 8}
+  overrides |= MODEL
   for name, value in {**overrides, **changes}.items():
     *groups, field = name.split(".")
     section = config
@@ -198,8 +201,7 @@ def test_the_rewards_of_greedy_answers(tmp_path):
 
 
 def test_a_reward_model_judges_and_the_verdict_stays_the_accuracy(tmp_path):
-  sizes = {name: value for name, value in OVERRIDES.items() if name.startswith("model.")}
-  scorer = small_offline.small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **sizes, **{"eval.every": 0})
+  scorer = small_offline.small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0})
   reward_model.train(scorer, str(tmp_path / "scorer"))
   changes = {"reward_model": str(tmp_path / "scorer"), "dynamic_sampling.enabled": False, "eval.every": 1, "steps": 1}
   changes |= {"eval.kl": True, "optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
@@ -329,7 +331,7 @@ def test_the_third_step_compiles_nothing_and_steps_are_not_updates(tmp_path, mon
 
 def test_the_third_step_of_supervised_fine_tuning_compiles_nothing(tmp_path, monkeypatch):
   config = tiny_sft.get_config()
-  config.update_from_flattened_dict({name: value for name, value in OVERRIDES.items() if name.startswith("model.")})
+  config.update_from_flattened_dict(MODEL)
   config.steps, config.batch_size, config.mesh.data, config.demonstrations.per_difficulty = 4, 8, 8, 50
   config.eval.every, config.eval.max_new_tokens, config.eval.slots, config.checkpoint.every = 1, 12, 32, 1
   config.eval.sets.heldout.prompts.per_difficulty, config.logging.tensorboard = 4, False

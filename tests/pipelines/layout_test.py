@@ -40,12 +40,13 @@ def config() -> ml_collections.ConfigDict:
 
 
 @functools.cache
-def text_of(platform: str, name: str) -> str:
+def text_of(platform: str, name: str, width: int = H) -> str:
   devices = jax.devices()[:4] if platform == "cpu" else topology.devices("v5e:2x2")
   chosen = config()
-  if name == "decode":
+  if name in ("decode", "prefill"):
     chosen.rollout.update(max_new_tokens=CACHED, max_prompt_length=PROMPTS_CACHED)
-    chosen.model.update(num_heads=2 * N, num_kv_heads=2 * K)  # two heads of keys on a device, and not one
+    # Two heads of keys on a device, and not one.
+    chosen.model.update(num_heads=2 * N, num_kv_heads=2 * K, head_dim=width)
   run = programs_of_run(parse_method(chosen), proof.policy_of(parse_method(chosen).model, ""), devices)
   return proof.lower(run.programs[name]).compile().as_text()
 
@@ -110,19 +111,23 @@ def test_an_update(platform, capfd):
   assert max(array.size for array in arrays) < tokens * V // TENSOR
 
 
-def test_decoding_updates_its_cache_in_place(platform):
-  text = text_of(platform, "decode")
+@pytest.mark.parametrize("width", [H, H // 2])
+def test_decoding_updates_its_cache_in_place(platform, width):
+  if platform == "cpu" and width != H:
+    return  # only for the lanes of a TPU's vectors is there a difference
+  text = text_of(platform, "decode", width)
   found = compiled.instructions(text)
-  a_token = SLOTS // FSDP * 2 * K // TENSOR * H
+  arrays = 2 * L if platform == "cpu" else L  # keys and values of a layer, or both in one
+  a_token = SLOTS // FSDP * 2 * K // TENSOR * 2 * width * L // arrays
   prompts = a_token * PROMPTS_CACHED  # with two answers a prompt there is room for as many as slots
-  cache = a_token * CACHED + prompts  # pages of keys, or of values, of a layer
+  cache = a_token * CACHED + prompts  # pages of an array
   in_loop = [each for each in found if each.depth and any(array.size >= prompts for array in each.arrays)]
   assert in_loop  # the cache is in the loop
   parameters = [each for each in found if each.opcode == "parameter" and each.depth == 0]
   entry = parameters[-1].computation
   numbered = [each for each in parameters if each.computation == entry and each.arrays[0].size == cache]
-  assert len(numbered) == 2 * L
-  assert len(compiled.aliased_parameters(text)) >= 2 * L + 5  # and the slots' state
+  assert len(numbered) == arrays
+  assert len(compiled.aliased_parameters(text)) >= arrays + 5  # and the slots' state
   collectives = compiled.collectives(found)
   assert collectives  # sums over heads: the mesh is real
   # Keys are written and prompts are found on the device of the slot: of all slots, only a few numbers each travel.
@@ -131,3 +136,18 @@ def test_decoding_updates_its_cache_in_place(platform):
     assert all(array.size <= 2 * SLOTS for array in whole), each
   # What is fetched ahead into fast memory is a copy-start; a copy changes the layout.
   assert [each for each in in_loop if each.opcode == "copy"] == []
+  # Both lists of pages of each layer are read by the kernel.
+  kernels = [each for each in found if each.depth and each.opcode == "custom-call" and "read_pages" in each.operation]
+  assert len(kernels) == (0 if platform == "cpu" else 2 * L)
+
+
+def test_a_prefill_updates_its_cache_in_place(platform):
+  text = text_of(platform, "prefill")
+  found = compiled.instructions(text)
+  arrays = 2 * L if platform == "cpu" else L  # keys and values of a layer, or both in one
+  a_token = SLOTS // FSDP * 2 * K // TENSOR * 2 * H * L // arrays
+  cache = a_token * (CACHED + PROMPTS_CACHED)  # pages of an array
+  large = [each for each in found if any(array.size >= cache for array in each.arrays)]
+  assert len([each for each in large if each.opcode == "parameter" and each.depth == 0]) >= arrays
+  assert len(compiled.aliased_parameters(text)) >= arrays
+  assert [each for each in large if each.opcode in ("copy", "all-gather", "all-reduce")] == []

@@ -21,7 +21,6 @@ def with_length(*, decay=0, every=5, warmup=0, **values):
   schedule = values.pop("schedule", Schedule.CONSTANT)
   settings = OfflineSettings(
     **{"epochs": 0, "steps": 0, "batch_size": 8, **values},
-    micro_batches=1,
     max_skipped_updates=1,
     optimizer=make_optimizer_config(decay_updates=decay, schedule=schedule, warmup_updates=warmup),
     eval=EvaluationTimes(every=every, best="heldout/x"),

@@ -97,7 +97,7 @@ def test_judged_by_a_reward_model(tmp_path):
     ({"rollout.group_size": 1}, "rollout.group_size: 1, expected at least 2"),
     ({"online.refresh_every": -1}, "online.refresh_every: -1, expected at least 0"),
     ({"online.reward_model": "no/such/model"}, "no/such/model"),
-    ({"rollout.groups": 8}, "do not divide"),
+    ({"learner.tokens_per_micro_batch": 9}, "learner.tokens_per_micro_batch: 9, expected 0 (chosen) or at least"),
     ({"eval.every": 1, "eval.best": "held/avg@2"}, "eval.best: 'held/avg@2'"),
   ],
 )

@@ -98,7 +98,11 @@ def test_rankings_and_no_demonstrations(tmp_path):
     ({"eval.best": "preferences/reward/accuracy"}, "expected SET/METRIC with one of heldout"),
     ({"epochs": -1}, "epochs: -1, expected at least 0"),
     ({"steps": -1}, "steps: -1, expected at least 0"),
-    ({"batch_size": 12}, "12 rows do not divide"),
+    (
+      {"tokens_per_micro_batch": 56},
+      "tokens_per_micro_batch: 56, expected 0 (chosen) or at least 57, which hold a prompt of 8 tokens "
+      "(preferences.max_prompt_length) and 2 answers of 25 (preferences.max_answer_length + 1)",
+    ),
     ({"max_skipped_updates": 0}, "max_skipped_updates: 0, expected at least 1"),
     ({"preferences.answers": 3}, "3 answers for the form pair"),
     ({"margins": "small", "preferences.form": "edited"}, "no strength says by how much"),

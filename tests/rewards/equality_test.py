@@ -107,6 +107,8 @@ def test_not_a_number(text):
     ("p-q", "p - q"),
     ("(1 \\\\ 2)", "(1 \\\\2)"),
     ("9" * 2000, "9" * 2000),
+    ("(b)", "B"),
+    ("(b) 12", "(B)"),
   ],
 )
 def test_same(answer, other):
@@ -123,6 +125,7 @@ def test_same(answer, other):
     ("٣", "3"),
     ("5", "x"),
     ("a", "A"),
+    ("(c)", "B"),
     ("\\leftarrow", "arrow"),
     ("", "0"),
     ("$", "."),

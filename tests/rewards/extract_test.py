@@ -179,6 +179,9 @@ def test_any_takes_the_conventions_in_order():
     ("We add, so \\boxed 7.", "7"),
     ("#### Step 1\nWe find \\fbox{7}.", "7"),
     ("We find \\boxed{7}.\n#### The end", "7"),
+    ("It is 3 + 4.\n\n**Answer:** 7", "7"),
+    ("<think>3 + 4</think> <answer>7</answer>", "7"),
+    ("3 + 4 = 7\n#### Answer: 7", "7"),
     ("\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}", "\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}"),
   ],
 )
@@ -200,6 +203,7 @@ def test_reference_answer(reference, expected):
     {},
     "#### Solution\nIt is 7.",
     "It is 7.\nSo.",
+    "It is 7.\nAnswer:",
   ],
 )
 def test_reference_answer_refuses(reference):

@@ -58,7 +58,7 @@ def test_bfloat16_keeps_norms_and_head_in_float32():
 
 
 def test_parameters_are_copied():
-  given = ModelReward(CONFIG, random_params(CONFIG)).params  # lie already where they are to lie
+  given = ModelReward(CONFIG, random_params(CONFIG)).params  # are in their layout already
   reward = ModelReward(CONFIG, given, tokens_per_batch=64)
   before = reward.score(ROWS)
   # What a learner's next update does: it writes over the parameters that it is given.

@@ -21,6 +21,12 @@ from posttrain_jax.rewards import notation
     ("2x = 5", "2x=5", "", "", ""),
     ("x or y = 5", "xory=5", "", "", ""),
     ("(A) or (B)", "(A)or(B)", "", "", ""),
+    ("5 = x", "5", "x", "", ""),  # the name may stand on either side
+    ("|AB| = 5", "5", "|AB|", "", ""),
+    ("5 = 2x", "5=2x", "", "", ""),
+    ("(b)", "b", "", "", "b"),
+    ("[B] 12", "12", "", "", "B"),
+    ("[0, 1]", "[0,1]", "", "", ""),
     ("36\\pi\\text{ cm}^3", "36\\pi", "", "cm^3", ""),
   ],
 )
@@ -35,6 +41,9 @@ def test_read(text, value, name, unit, label):
     ("\\left( 3,\\, \\dfrac12 \\right)", "(3,\\frac{1}{2})"),
     ("{\\bf 7}", "7"),
     ("\\textcolor{red}{\\mathbf{7}}", "7"),
+    ("\\phantom{-}7", "7"),
+    ("45˚", "45"),
+    ("45^{∘}", "45"),
     ("**7**.", "7"),
     ("7** apples", "7apples"),
     ("\\{\\}", "\\{\\}"),  # the empty set is not typesetting

@@ -175,3 +175,16 @@ def test_what_is_refused_in_a_whole_config(changes, message):
   with pytest.raises(InputError) as error:
     parse(Whole, whole(**changes))
   assert str(error.value) == message
+
+
+def test_a_config_of_another_method_is_told_as_one():
+  @dataclasses.dataclass(frozen=True)
+  class Method:
+    steps: int
+    rollout: int
+    eval: int | None = None
+
+  with pytest.raises(InputError, match=r"^batch, epochs: unknown, and rollout, steps: missing; .* another method"):
+    parse(Method, {"batch": 1, "epochs": 2})
+  with pytest.raises(InputError, match=r"^step: unknown, expected|^step: unknown, the closest is steps"):
+    parse(Method, {"step": 1, "rollout": 2})  # a typo

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from posttrain_jax.sampling import engine as engine_module
+from posttrain_jax.sampling import results
 from posttrain_jax.types import FinishReason
 from tests.sampling.small_engine import CONFIG, by_request, new_engine, params, prompts, shared_engine
 
 COUNT, GROUP = 9, 4
-# Those of the longest bucket, where each other setting of the engine would compile three prefills for little more.
+# A part is enough where each setting of the engine compiles its programs.
 LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
 
 
@@ -22,7 +22,7 @@ LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
 def reference():
   """Answers all requests at once.
 
-  36 answers go through 6 slots, three or one beside each other; prompts fill three buckets.
+  36 answers go through 6 slots, three or one beside each other; prompts have one chunk or two.
   """
   return by_request(shared_engine().generate(prompts(COUNT), GROUP))
 
@@ -116,7 +116,7 @@ def test_the_cache_of_earlier_parameters_leaves_no_trace(monkeypatch):
   engine = shared_engine()
   engine.load(jax.tree.map(lambda x: x * np.nan, params()), version=4)
   with monkeypatch.context() as patch:
-    patch.setattr(engine_module, "np", Unchecked())  # the engine would refuse these logits and drop the cache
+    patch.setattr(results, "np", Unchecked())  # the engine would refuse these logits
     poisoned = engine.generate(prompts(COUNT), GROUP)
   assert np.isnan(poisoned[0].answers[0].sampler_logprobs).all()
   engine.load(params(), version=3)

@@ -176,6 +176,6 @@ def test_eight_devices_agree_with_one():
       np.testing.assert_allclose(a.sampler_logprobs[:n], b.sampler_logprobs[:n], atol=1e-5)
       compared, total = compared + n, total + len(b.tokens)
   assert compared > 0.95 * total
-  cache, _, _ = engine._device.state
+  cache, _ = engine._device.state
   # Each of the 4 batch shards has 3 pages for each of its 2 answers and 6 prompts, and one of the 2 key/value heads.
   assert {shard.data.shape for shard in cache[0][0].addressable_shards} == {(2 * 3 + 6 * 3, 1, 4, 8)}

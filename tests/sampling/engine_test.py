@@ -124,11 +124,8 @@ def test_a_group_is_returned_when_its_last_answer_ends(engine):
   assert sum(sizes) == 6 and len([size for size in sizes if size]) > 1
 
 
-def test_more_prompts_of_mixed_buckets_than_the_pool_holds(engine):
-  """Queues prompts so that the bucket changes at every one.
-
-  The pool of 3 fills up with prompts that have to wait.
-  """
+def test_short_and_long_prompts_by_turns(engine):
+  """Queues prompts of one and of two chunks, so that long ones are cut in the middle of a prefill of three chunks."""
   short, long = (1, 2), tuple(range(12))
   mixed = [Prompt(index, short if index % 2 else long, {}) for index in range(20)]
   groups = engine.generate(mixed, 7)
@@ -163,11 +160,17 @@ def test_stepping_without_parameters_says_so():
 
 
 @pytest.mark.parametrize(
-  "field", ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_width", "share"]
+  "field",
+  ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_chunk", "prefill_width", "share"],
 )
 def test_sizes_below_one_are_refused(field):
   with pytest.raises(InputError, match=rf"rollout\.{field}: 0, expected at least 1"):
     new_engine(SMALL, **{field: 0})
+
+
+def test_a_chunk_that_does_not_fill_its_pages_is_refused():
+  with pytest.raises(InputError, match=r"rollout\.prefill_chunk: 6 tokens, expected a multiple of 4"):
+    new_engine(SMALL, prefill_chunk=6)
 
 
 def test_slots_have_to_divide_over_the_mesh():
@@ -194,9 +197,9 @@ def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
     return len(found)
 
   everything = [*prompts(9), *prompts(9, seed=1, attempt=1)]
-  names = ("prefill", "fill", "decode", "_empty")  # the last takes memory
-  assert compiled(names, lambda: engine.generate(everything, 3)) == 3 + 3  # prefill has a program a bucket
-  assert compiled((), lambda: engine.generate(prompts(14, seed=2), 5)) == 0
+  names = ("prefill", "begin", "decode", "_empty")  # the last takes memory
+  assert compiled(names, lambda: engine.generate(everything, 3)) == 4  # whatever lengths the prompts have
+  assert compiled(("copy",), lambda: engine.generate(prompts(14, seed=2), 5)) == 1  # five share no copy of three
   engine.load(jax.tree.map(lambda x: x + 1, params(SMALL)), version=9)
   assert compiled((), lambda: engine.generate(prompts(3), 1)) == 0
 
@@ -206,7 +209,17 @@ def test_a_bounded_number_of_programs_and_none_the_second_time(caplog):
     engine.suspend()
     engine.generate(prompts(2), 2)
 
-  assert compiled((), suspend) == 0
+  assert compiled(("end",), suspend) == 1  # no other program for resumed answers
+  groups = []
+
+  def resume():
+    engine.submit(prompts(1)[0], 9)
+    groups.extend(engine.step())
+    engine.resume(engine.suspend())
+    while engine.busy:
+      groups.extend(engine.step())
+
+  assert compiled((), resume) == 0 and engine.take_stats().recomputed_tokens > 0
 
 
 def test_caches_are_donated_and_parameters_are_not(engine):

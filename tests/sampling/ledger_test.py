@@ -10,10 +10,6 @@ from posttrain_jax.sampling.requests import Request
 from posttrain_jax.types import Answer, FinishReason, Prompt
 
 
-def bucket_of(length):
-  return 4 if length <= 4 else 12
-
-
 def prompt(index, length=2):
   return Prompt(index, (1,) * length, {})
 
@@ -28,24 +24,17 @@ def new_places(*, slots, rows):
   return Places(slots=slots, slots_per_shard=8, rows=rows, shards=1, share=2, pages=pages, steps=2, cap=9)
 
 
-def new_ledger(*, slots=4, prefill_width=2):
+def new_ledger(*, slots=4):
   places = new_places(slots=slots, rows=8)
-  return Ledger(prefill_width, places), places
+  return Ledger(places), places
 
 
-def begin(ledger, places):
-  """Prepares a dispatch as the engine does.
-
-  Returns (rows and prompts prefilled, (prompt, sample, slot) begun).
-  """
-  filled, begun = [], []
-  while ledger.waiting and places.free:
-    filled += [(row, prompt.index) for row, prompt in ledger.take_unfilled(bucket_of)]
-    taken = ledger.take_next()
-    if not taken:
-      break
-    begun += [(request.prompt.index, request.sample, place.slot) for request, place, _ in taken]
-  return filled, begun
+def begin(ledger):
+  """Prepares a dispatch as the engine does if nothing has to be computed; returns (prompt, sample, slot) begun."""
+  ledger.place()
+  begun = dict(ledger.beginning)
+  ledger.begin(list(begun))
+  return [(request.prompt.index, request.sample, slot) for slot, request in begun.items()]
 
 
 def test_requests_begin_in_order_and_a_group_comes_back_with_its_last_answer():
@@ -53,49 +42,62 @@ def test_requests_begin_in_order_and_a_group_comes_back_with_its_last_answer():
   ledger.add(prompt(0), [None] * 3)
   ledger.add(prompt(1), [None] * 2)
   assert (ledger.waiting, ledger.unfinished) == (5, 5)
-  assert begin(ledger, places) == ([(0, 0), (1, 1)], [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3)])
+  assert begin(ledger) == [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3)]
   assert (ledger.waiting, ledger.unfinished, places.free) == (1, 5, 0)
   assert ledger.end(2, FinishReason.EOS) == [] and ledger.end(0, FinishReason.LENGTH) == []
-  assert begin(ledger, places) == ([], [(1, 1, 0)])  # the prompt was kept in the pool
+  assert begin(ledger) == [(1, 1, 0)]
   (group,) = ledger.end(1, FinishReason.EOS)
   assert group.prompt == prompt(0)
   assert [each.finish_reason for each in group.answers] == [FinishReason.LENGTH, FinishReason.EOS, FinishReason.EOS]
   assert ledger.unfinished == 2
 
 
-def test_one_prefill_takes_prompts_of_one_bucket():
-  ledger, _ = new_ledger(slots=8, prefill_width=3)
-  for index, length in enumerate((2, 9, 3, 4, 1)):
-    ledger.add(prompt(index, length), [None])
-  assert [(row, each.index) for row, each in ledger.take_unfilled(bucket_of)] == [(0, 0), (1, 2), (2, 3)]
-  assert ledger.take_unfilled(bucket_of) == []  # the first waiting prompt is there
-  assert [(request.prompt.index, row) for request, _, row in ledger.take_next()] == [(0, 0)]  # prompt 1 is not
-  assert [(row, each.index) for row, each in ledger.take_unfilled(bucket_of)] == [(0, 1)]
-  taken = ledger.take_next()
-  assert [(request.prompt.index, row) for request, _, row in taken] == [(1, 0), (2, 1), (3, 2)]
-  assert ledger.pool == {}
+def test_a_request_draws_when_it_begins():
+  ledger, places = new_ledger(slots=2)
+  ledger.add(prompt(0), [None] * 3)
+  placed = ledger.place()
+  assert [request.sample for request in placed] == [0, 1] and ledger.place() == []
+  assert (list(ledger.beginning), ledger.running, ledger.waiting, ledger.unfinished) == ([0, 1], {}, 1, 3)
+  ledger.begin([1])
+  assert (list(ledger.beginning), list(ledger.running)) == ([0], [1])
+  assert [places.placed[request].begun for request in placed] == [False, True]
 
 
-def test_resumed_answers_go_before_the_queue_and_may_need_the_rows_of_its_prompts():
-  ledger, places = new_ledger(slots=1, prefill_width=1)
+def test_resumed_answers_go_before_the_queue():
+  ledger, _ = new_ledger(slots=1)
   ledger.add(prompt(0), [None] * 2)
-  assert begin(ledger, places) == ([(0, 0)], [(0, 0, 0)])
+  assert begin(ledger) == [(0, 0, 0)]
   ledger.add(prompt(1), [answer(3, FinishReason.SUSPENDED)])
   assert [request.prompt.index for request in ledger.interrupted] == [1]
+  assert [request.prompt.index for request in ledger.in_line()] == [1, 0]
   ledger.end(0, FinishReason.EOS)
-  assert begin(ledger, places) == ([(0, 1)], [(1, 0, 0)])
+  assert begin(ledger) == [(1, 0, 0)]
   (group,) = ledger.end(0, FinishReason.EOS)
   np.testing.assert_array_equal(group.answers[0].tokens, [0, 1, 2])
-  assert begin(ledger, places) == ([(0, 0)], [(0, 1, 0)])  # prefilled once more
+  assert begin(ledger) == [(0, 1, 0)]
+
+
+def test_a_prompt_is_kept_as_long_as_answers_of_its_group_wait():
+  ledger, places = new_ledger(slots=1)
+  ledger.add(prompt(0), [None] * 2)
+  ledger.add(prompt(1), [None])
+  begin(ledger)
+  (first,) = places.copies.values()
+  ledger.end(0, FinishReason.EOS)
+  assert list(places.copies.values()) == [first]
+  begin(ledger)
+  assert list(places.copies.values()) == [first] and first.readers == 1
+  ledger.end(0, FinishReason.EOS)
+  assert places.copies == {}
 
 
 def test_a_group_that_is_taken_in_again_keeps_its_finished_answers():
-  ledger, places = new_ledger()
+  ledger, _ = new_ledger()
   ended = answer(2, FinishReason.EOS)
   ledger.add(prompt(0), [ended, answer(1, FinishReason.SUSPENDED), answer(0, FinishReason.SUSPENDED)])
   assert [request.sample for request in ledger.interrupted] == [1]
   assert [request.sample for request in ledger.queue] == [2]
-  assert begin(ledger, places)[1] == [(0, 1, 0), (0, 2, 1)]
+  assert begin(ledger) == [(0, 1, 0), (0, 2, 1)]
   assert ledger.end(1, FinishReason.LENGTH) == []
   (group,) = ledger.end(0, FinishReason.LENGTH)
   assert group.answers[0] is ended
@@ -106,13 +108,14 @@ def test_all_is_given_back_in_the_order_of_submission():
   ledger, places = new_ledger(slots=2)
   for index in (5, 3, 4):
     ledger.add(prompt(index), [None] * 2)
-  begin(ledger, places)
+  begin(ledger)
   ledger.end(0, FinishReason.EOS)
   groups = ledger.take_all()
   assert [group.prompt.index for group in groups] == [5, 3, 4]
   reasons = [[each.finish_reason for each in group.answers] for group in groups]
   assert reasons == [[FinishReason.EOS, FinishReason.SUSPENDED]] + [[FinishReason.SUSPENDED] * 2] * 2
-  assert (ledger.unfinished, ledger.running, ledger.pool, places.free) == (0, {}, {}, 2)
+  assert (ledger.unfinished, ledger.running, ledger.beginning, places.free) == (0, {}, {}, 2)
+  assert places.copies == {} and places.pages_in_use == 0
   assert ledger.take_all() == []
   ledger.add(prompt(5), groups[0].answers)  # no trace of it was left
   assert ledger.unfinished == 1
@@ -128,18 +131,19 @@ def test_a_group_cannot_be_here_twice():
 
 
 def test_a_request_that_loses_its_place_goes_on_before_all_others():
-  """Its prompt, which had left the pool with the group's last request, is prefilled once more."""
+  """Its prompt's pages stay."""
   ledger, places = new_ledger(slots=2)
   ledger.add(prompt(0), [None] * 2)
   ledger.add(prompt(1), [None])
-  begin(ledger, places)
+  begin(ledger)
   ledger.running[1].tokens.append(np.arange(3, dtype=np.int32))
   for slot in (0, 1):  # the first has no tokens yet
     ledger.preempt(slot)
   assert (ledger.waiting, ledger.unfinished, places.free) == (3, 3, 2)
   assert [request.sample for request in ledger.interrupted] == [1]
   assert [(request.prompt.index, request.sample) for request in ledger.queue] == [(0, 0), (1, 0)]
-  assert begin(ledger, places) == ([(0, 0)], [(0, 1, 0), (0, 0, 1)])
+  (copy,) = places.copies.values()
+  assert copy.readers == 0 and begin(ledger) == [(0, 1, 0), (0, 0, 1)] and copy.readers == 2
   for slot in (0, 1):
     groups = ledger.end(slot, FinishReason.LENGTH)
   assert [len(each.tokens) for each in groups[0].answers] == [0, 3]
@@ -147,42 +151,11 @@ def test_a_request_that_loses_its_place_goes_on_before_all_others():
 
 def test_no_place_leaves_requests_waiting():
   places = new_places(slots=4, rows=1)
-  ledger = Ledger(2, places)
+  ledger = Ledger(places)
   ledger.add(prompt(0), [None])
   ledger.add(prompt(1), [None])
-  assert begin(ledger, places) == ([(0, 0), (1, 1)], [(0, 0, 0)])  # one row, which prompt 0 has
-  assert begin(ledger, places) == ([], []) and places.free == 3
+  assert begin(ledger) == [(0, 0, 0)]  # one row, which prompt 0 has
+  assert begin(ledger) == [] and places.free == 3
   ledger.end(0, FinishReason.EOS)
-  assert begin(ledger, places) == ([], [(1, 0, 0)])
+  assert begin(ledger) == [(1, 0, 0)]
   assert isinstance(ledger.running[0], Request)
-
-
-def looks(count, length_of):
-  """Counts how often a length was looked at while `count` answers of one token ran."""
-  ledger, places = new_ledger(prefill_width=4)
-  for index in range(count):
-    ledger.add(prompt(index, length_of(index)), [None] * 2)
-  seen = 0
-
-  def counting(length):
-    nonlocal seen
-    seen += 1
-    return bucket_of(length)
-
-  while ledger.waiting:
-    while ledger.waiting and places.free:
-      ledger.take_unfilled(counting)
-      ledger.take_next()
-    for slot in list(ledger.running):
-      ledger.end(slot, FinishReason.LENGTH)
-  return seen
-
-
-@pytest.mark.parametrize(
-  "length_of",
-  [lambda index: 2, lambda index: 2 + 10 * (index % 2), lambda index: 2 + 10 * (index % 50 == 0)],
-  ids=["one bucket", "two by turns", "a rare one"],
-)
-def test_the_work_grows_with_the_number_of_prompts_and_not_with_its_square(length_of):
-  few, many = looks(200, length_of), looks(800, length_of)
-  assert many < 5 * few and many < 10 * 800

@@ -29,7 +29,10 @@ def test_the_lists_name_each_owners_pages_in_order():
   long = [Request(Prompt(0, (1,) * 6, {}), sample) for sample in range(2)]
   long[0].tokens.append(np.arange(3, dtype=np.int32))
   for request in (*long, Request(Prompt(1, (1,), {}), 1)):
-    assert places.take(request)
+    assert places.take(request) is not None
+    places.placed[request].begun = True
+  late = Request(Prompt(2, (1, 2), {}), 0)
+  places.take(late)  # it does not draw yet, so it reads nothing
   reads = SHAPE.reads(places)
   np.testing.assert_array_equal(reads.own.count, [5, 2])
   np.testing.assert_array_equal(reads.own.owners.reshape(2, 64)[:, :5], [[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]])
@@ -41,7 +44,9 @@ def test_the_lists_name_each_owners_pages_in_order():
   np.testing.assert_array_equal(reads.lanes.reshape(2, 8)[:, :2], [[0, 1], [1, 0]])
   np.testing.assert_array_equal(reads.readers.reshape(2, 6)[:, :2], [[0, 1], [0, 0]])
   np.testing.assert_array_equal(reads.first, np.zeros(16))
-  np.testing.assert_array_equal(reads.written.reshape(2, 8, 3)[:, :2], [[[2, 3, 4], [5, 6, 0]], [[0, 1, 0], [0, 0, 0]]])
+  np.testing.assert_array_equal(
+    reads.written.reshape(2, 8, 3)[:, :2], [[[2, 3, 4], [5, 6, -1]], [[0, 1, -1], [-1, -1, -1]]]
+  )
 
 
 def test_writing_begins_at_the_page_of_the_newest_token():
@@ -49,6 +54,8 @@ def test_writing_begins_at_the_page_of_the_newest_token():
   places = Places(slots=1, slots_per_shard=8, rows=1, shards=1, share=1, pages=pages, steps=6, cap=11)
   request = Request(Prompt(0, (1, 2), {}), 0)
   request.tokens.append(np.arange(9, dtype=np.int32))
-  assert places.take(request).pages == (1, 2, 3)  # places 0 to 10: the cap is 11
+  places.take(request)
+  assert places.pages_of(request) == (1, 2, 3)  # places 0 to 10: the cap is 11
+  places.placed[request].begun = True
   reads = Shape(shards=1, slots=8, rows=1, share=1, page=4, steps=6, own=3, of_prompts=1).reads(places)
-  assert reads.first[0] == 2 and reads.written[0].tolist() == [3, 0, 0]
+  assert reads.first[0] == 2 and reads.written[0].tolist() == [3, -1, -1]

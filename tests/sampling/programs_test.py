@@ -6,24 +6,24 @@ import functools
 import jax
 import numpy as np
 
+from posttrain_jax.models.chunk_attention import Chunks
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.sampling import programs
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.state import empty_cache, empty_slots
 from tests.models.own_pages import own_pages, page_list
-from tests.sampling.small_engine import CONFIG, MAX_NEW, MAX_PROMPT, params
+from tests.sampling.small_engine import CONFIG, MAX_NEW, params
 
 SMALL = dataclasses.replace(CONFIG, num_layers=1, stacked=False)
-SLOTS, WIDTH, STEPS, PAGE = 8, 3, 6, 4
-OF_ANSWER = OF_PROMPT = 3  # pages
+SLOTS, WIDTH, CHUNK, STEPS, PAGE = 8, 3, 8, 6, 4
+OF_ANSWER = 3  # pages
 PROMPT_PAGES, PAGES = (24, 25), 27  # the pages of slot s are 3 s to 3 s + 2
 PROMPT = np.array([9, 4, 60, 1, 33], np.int32)
 STOPS = tuple(range(0, 68, 6))
 GRAPH = abstract_transformer(SMALL)[0]
 
 _prefill = jax.jit(functools.partial(programs.prefill, GRAPH))
-_recompute = jax.jit(functools.partial(programs.recompute, GRAPH))
-_fill = jax.jit(programs.fill)
+_begin = jax.jit(programs.begin)
 _decode = jax.jit(functools.partial(programs.decode, GRAPH, steps=STEPS, sampling=SamplingConfig(stop_ids=STOPS)))
 
 
@@ -32,12 +32,20 @@ def weights():
   return params(dataclasses.replace(SMALL, stacked=True))
 
 
-def prefilled(rows):
-  """Fills a pool: PROMPT's keys and values at rows[0], those of other prompts at rows[1] and rows[2]."""
-  tokens = np.random.default_rng(0).integers(0, 68, (WIDTH, MAX_PROMPT)).astype(np.int32)
-  tokens[0, : len(PROMPT)] = PROMPT
-  pool = empty_cache(SMALL, WIDTH * OF_PROMPT, PAGE)
-  return jax.device_get(_prefill(weights(), pool, tokens, np.array(rows, np.int32)))
+def prefill(cache, rows):
+  """Prefills up to three chunks, each (tokens, start, pages to write, [(pages, tokens) of each earlier chunk])."""
+  tokens, written = np.zeros((WIDTH, CHUNK), np.int32), np.full((WIDTH, 2), PAGES, np.int32)
+  counts, starts = np.zeros((2, WIDTH), np.int32)
+  owners, seen, earlier = np.zeros(6, np.int32), np.zeros(6, np.int32), np.zeros((6, 2), np.int32)
+  count = 0
+  for row, (text, start, pages, before) in enumerate(rows):
+    tokens[row, : len(text)], counts[row], starts[row] = text, len(text), start
+    written[row, : len(pages)] = pages
+    for of_chunk, number in before:
+      owners[count], seen[count], earlier[count, : len(of_chunk)] = row, number, of_chunk
+      count += 1
+  chunks = Chunks(tokens, counts, starts, written, owners, earlier, seen, np.array([count], np.int32))
+  return jax.device_get(_prefill(weights(), cache, chunks))
 
 
 def filled(requests, indices):
@@ -57,9 +65,8 @@ def filled(requests, indices):
     limit=same(MAX_NEW),
     active=np.ones(SLOTS, bool),
   )
-  into, sources = np.array([*PROMPT_PAGES, PAGES], np.int32), np.array([6, 7, 0], np.int32)  # the last is out of range
-  cache, pool = empty_cache(SMALL, PAGES, PAGE), prefilled([2, 0, 1])
-  return jax.device_get(_fill(cache, empty_slots(SLOTS), pool, into, sources, indices, new, np.uint32(0), requests))
+  slots = jax.device_get(_begin(empty_slots(SLOTS), indices, new, np.uint32(0), requests))
+  return prefill(empty_cache(SMALL, PAGES, PAGE), [(PROMPT[:-1], 0, PROMPT_PAGES[:1], [])]), slots
 
 
 def reads():
@@ -91,22 +98,45 @@ def eight_samples():
   return cache, slots, decoded(cache, slots)
 
 
-def test_prefill_writes_the_rows_that_it_is_told_and_drops_those_out_of_range():
-  pool, others = prefilled([2, 0, WIDTH]), prefilled([0, WIDTH, WIDTH])
-  for leaf, other in zip(jax.tree.leaves(pool), jax.tree.leaves(others)):
-    rows, other = (x.reshape(WIDTH, OF_PROMPT, *x.shape[1:]) for x in (leaf, other))
-    assert np.all(np.abs(rows[[0, 2]]).sum((2, 4)) > 0)
-    assert not rows[1].any() and not other[1:].any()
-    np.testing.assert_array_equal(rows[2], other[0])  # the same bits in another row
+def test_prefill_writes_the_pages_that_it_is_told_and_no_others():
+  """A chunk of five tokens fills a page and a token of the next one. The rest of that page becomes zeros."""
+  dirty = jax.tree.map(lambda x: x + np.nan, empty_cache(SMALL, PAGES, PAGE))
+  for leaf in jax.tree.leaves(prefill(dirty, [(PROMPT, 0, (7, 3), []), ([4], 0, (5,), [])])):
+    assert np.all(np.abs(leaf[7]).sum((0, 2)) > 0) and np.all(np.abs(leaf[[3, 5], :, :1]).sum((1, 3)) > 0)
+    assert not leaf[[3, 5], :, 1:].any()
+    assert np.isnan(np.delete(leaf, [3, 5, 7], axis=0)).all()
 
 
-def test_fill_copies_prompts_and_sets_slots():
-  cache, slots = filled([(7, 0, 0)], [5])
-  for leaf, source in zip(jax.tree.leaves(cache), jax.tree.leaves(prefilled([2, 0, 1]))):
-    np.testing.assert_array_equal(leaf[list(PROMPT_PAGES)], source[6:8])
-    assert not leaf[: PROMPT_PAGES[0]].any() and not leaf[PAGES - 1].any()
+def test_a_row_has_the_same_bits_in_any_place_and_call():
+  """Runs a text of three chunks in one call, and in two calls beside another text."""
+  text, other = np.arange(20) * 7 % 68, np.arange(8)
+  pages = [(1, 2), (3, 4), (5, 6)]
+  first, second, third = (
+    (text[8 * i : 8 * i + 8], 8 * i, pages[i], [(each, 8) for each in pages[:i]]) for i in range(3)
+  )
+  empty = empty_cache(SMALL, PAGES, PAGE)
+  once = prefill(empty, [first, second, third])
+  again = prefill(empty, [(other, 0, (9, 10), []), first])
+  again = prefill(again, [second, (other, 8, (11, 12), [((9, 10), 8)]), third])
+  for leaf, same in zip(jax.tree.leaves(once), jax.tree.leaves(again)):
+    np.testing.assert_array_equal(leaf[1:6], same[1:6])
+    assert np.all(np.abs(leaf[1:6]).sum((1, 3)) > 0)
+
+
+def test_begin_sets_slots():
+  _, slots = filled([(7, 0, 0)], [5])
   np.testing.assert_array_equal(slots.active, np.arange(SLOTS) == 5)
   assert (slots.token[5], slots.position[5], slots.limit[5]) == (33, 4, MAX_NEW)
+
+
+def test_what_an_earlier_owner_left_changes_nothing():
+  """Fills all pages but the prompt's with NaN before a dispatch."""
+  cache, slots, (_, _, drawn) = eight_samples()
+  kept = np.isin(np.arange(PAGES), PROMPT_PAGES)[:, None, None, None]
+  dirty = jax.tree.map(lambda x: np.where(kept, x, np.nan), cache)
+  _, _, found = decoded(dirty, slots)
+  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(drawn)):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_requests_key_depends_on_prompt_sample_and_attempt_and_not_on_its_slot():
@@ -137,20 +167,19 @@ def test_the_state_follows_the_answer():
   np.testing.assert_array_equal(after.key, before.key)
 
 
-def test_recompute_makes_the_keys_and_values_that_decoding_left():
+def test_prefill_makes_the_keys_and_values_that_decoding_left():
+  """Prefills a prompt and the answer to it in one call; the answer's first chunk sees the prompt's four tokens."""
   _, _, (cache, after, drawn) = eight_samples()
   slot = int(np.argmax(after.active))
-  sequence = np.concatenate([PROMPT, drawn.tokens[:, slot]])
-  tokens = np.zeros((WIDTH, 16), np.int32)
-  tokens[1, : len(sequence) - 1] = sequence[:-1]  # the newest token is not in the cache
-  starts, pages = np.array([0, len(PROMPT) - 1, 0], np.int32), np.full((WIDTH, OF_ANSWER), PAGES, np.int32)
-  pages[1, :2] = own = [3 * slot, 3 * slot + 1]  # six tokens
-  again = jax.device_get(_recompute(weights(), empty_cache(SMALL, PAGES, PAGE), tokens, starts, pages))
+  answer = np.concatenate([PROMPT[-1:], drawn.tokens[:-1, slot]])  # the newest token is not in the cache
+  own = (3 * slot, 3 * slot + 1)  # six tokens
+  prompt = (PROMPT[:-1], 0, PROMPT_PAGES[:1], [])
+  again = prefill(empty_cache(SMALL, PAGES, PAGE), [prompt, (answer, len(PROMPT) - 1, own, [(PROMPT_PAGES[:1], 4)])])
   for left, made in zip(jax.tree.leaves(cache), jax.tree.leaves(again)):
-    first, second = (np.concatenate(list(x[own]), axis=1)[:, :STEPS] for x in (left, made))
+    first, second = (np.concatenate(list(x[list(own)]), axis=1)[:, :STEPS] for x in (left, made))
     np.testing.assert_allclose(first, second, atol=1e-5)
     assert np.all(np.abs(second).sum((0, 2)) > 0)
-    assert not np.delete(made, own, axis=0).any()
+    assert not np.delete(made, [*own, PROMPT_PAGES[0]], axis=0).any()
 
 
 def test_the_cap_ends_answers_and_the_loop():
@@ -180,3 +209,32 @@ def test_pages_are_read_and_written_back_as_they_were():
   for leaf, source in zip(jax.tree.leaves(again), jax.tree.leaves(cache)):
     np.testing.assert_array_equal(leaf[3], source[24])
     assert not leaf[[0, 2, *range(4, PAGES)]].any()
+
+
+def test_pages_are_copied():
+  cache, _, _ = eight_samples()
+  copied = jax.device_get(jax.jit(programs.copy)(cache, np.array([24, 24], np.int32), np.array([25, PAGES], np.int32)))
+  for leaf, source in zip(jax.tree.leaves(copied), jax.tree.leaves(cache)):
+    np.testing.assert_array_equal(leaf[25], source[24])
+    np.testing.assert_array_equal(leaf[:25], source[:25])
+    assert source[24].any()
+
+
+def joined(cache):
+  """Puts keys and values into one array, as they lie on a TPU."""
+  return [(np.concatenate(layer, axis=-1),) for layer in jax.device_get(cache)]
+
+
+def test_a_cache_of_one_array_is_filled_and_read_alike():
+  """Prefills and decodes; the kernel that reads such a cache is interpreted."""
+  cache, slots, (after, _, drawn) = eight_samples()
+  found, _, again = decoded(joined(cache), slots)
+  np.testing.assert_array_equal(again.tokens, drawn.tokens)
+  np.testing.assert_allclose(again.sampler_logprobs, drawn.sampler_logprobs, atol=1e-5)
+  np.testing.assert_allclose(found[0][0], joined(after)[0][0], atol=1e-5)
+
+  text = np.arange(16) * 7 % 68
+  rows = [(text[:8], 0, (1, 2), []), (text[8:], 8, (3, 4), [((1, 2), 8)])]
+  one, two = (prefill(empty_cache(SMALL, PAGES, PAGE, joined=each), rows) for each in (True, False))
+  np.testing.assert_array_equal(one[0][0], joined(two)[0][0])
+  assert one[0][0][1:5].any()

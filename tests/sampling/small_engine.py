@@ -10,7 +10,7 @@ from flax import nnx
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import answer_hidden
 from posttrain_jax.parallel.reshard import unstack_layers
-from posttrain_jax.sampling import device, sizes
+from posttrain_jax.sampling import sizes
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
@@ -35,8 +35,7 @@ def params(config=CONFIG) -> nnx.State:
 def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, **settings) -> Engine:
   """Makes a separate engine with its parameters loaded.
 
-  Buckets start at 3 tokens, so small prompts fill three of them: 3, 6 and 12. Pages have 4 tokens, so prompts and
-  answers take one to three.
+  Pages have 4 tokens, so prompts and answers take one to three. Chunks have 8, so a prompt has one or two.
   """
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
@@ -45,10 +44,12 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
     max_prompt_length=MAX_PROMPT,
     max_new_tokens=MAX_NEW,
     steps_per_dispatch=4,
+    prefill_chunk=8,
     prefill_width=3,
+    prefills_per_dispatch=2,
     share=3,
   )
-  with mock.patch.object(sizes, "SHORTEST_BUCKET", 3), mock.patch.object(device, "PAGE", PAGE):
+  with mock.patch.object(sizes, "PAGE", PAGE):
     engine = Engine(config, sampling, **(defaults | settings))
   engine.load(params(config), version=3)
   return engine
@@ -59,7 +60,7 @@ shared_engine = functools.cache(new_engine)
 
 
 def prompts(count, *, vocab=CONFIG.vocab_size, longest=MAX_PROMPT, seed=0, attempt=0) -> list[Prompt]:
-  """Makes prompts of all lengths, bucket edges and 1 included."""
+  """Makes prompts of all lengths, edges of chunks and 1 included."""
   rng = np.random.default_rng(seed)
   return [
     Prompt(index, tuple(int(x) for x in rng.integers(0, vocab, size=1 + (index * 5) % longest)), {}, attempt)

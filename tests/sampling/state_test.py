@@ -29,3 +29,8 @@ def test_records_cross_jit_as_what_they_are():
   zeros = np.zeros((4, 2), np.float32)
   drawn = Drawn(zeros.astype(np.int32), zeros, zeros, zeros.astype(bool), np.int32(0))
   assert isinstance(jax.tree.map(lambda x: x, drawn), Drawn) and len(jax.tree.leaves(drawn)) == 5
+
+
+def test_keys_and_values_may_lie_in_one_array():
+  (layer, *_) = empty_cache(CONFIG, pages=5, page=7, joined=True)
+  assert [leaf.shape for leaf in layer] == [(5, CONFIG.num_kv_heads, 7, 2 * CONFIG.head_dim)]

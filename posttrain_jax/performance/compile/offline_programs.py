@@ -61,24 +61,24 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
   Comparisons of a file are taken to have two answers each.
 
   Raises:
-    InputError: if the batch does not divide over the mesh.
+    InputError: if a micro-batch cannot hold the longest answers to a prompt.
   """
   section, size = settings.preferences, settings.batch_size
-  check_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   settings = offline.with_length(settings, MANY_ROWS)
   model = dataclasses.replace(policy.model, scalar_head=True, absent_ids=())
+  asked, answered = section.max_prompt_length, section.max_answer_length
+  count = answers_of_a_prompt(section.path, section.form, section.answers)
+  division = section.division(settings.tokens_per_micro_batch, comparisons=size, answers=count, read=True)
   learner = reward_model.make_learner(
     model,
     settings.optimizer,
     mesh,
+    division,
     centering=settings.centering,
-    micro_batches=settings.micro_batches,
     max_skipped_updates=1,
     seed=0,
     abstract=True,
   )
-  asked, answered = section.max_prompt_length, section.max_answer_length
-  count = answers_of_a_prompt(section.path, section.form, section.answers)
   ranked = Comparison((0,), tuple(np.array([rank]) for rank in range(count)), tuple(range(count)))
   made = ComparisonBatches(
     [ranked, dataclasses.replace(ranked, prompt=(1,))],
@@ -88,11 +88,13 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
     answer_length=answered,
     margins=settings.margins,
   )
-  forward = group_pass(model, prompts=size, prompt_length=asked, answers=count, answer_length=answered)
-  return _of_learner(learner, made.batch(0), mesh, forward)
+  batch = made.batch(0)
+  parts = learner.pack(batch).parts.rows.tokens.shape[0]
+  forward = group_pass(model, prompts=size, prompt_length=asked, answers=count, answer_length=answered + 1, parts=parts)
+  return _of_learner(learner, batch, mesh, forward)
 
 
 def _of_learner(learner: BatchLearner, batch, mesh: Mesh, forward: Pass) -> RunPrograms:
-  arguments = (learner.state, shapes(learner.split(batch)))
+  arguments = (learner.state, shapes(learner.pack(batch)))
   update = Program(learner.update, arguments, mesh, 1, as_update(forward), ("policy", "optimizer"))
   return RunPrograms({"update": update}, {"policy": learner.state.params, "optimizer": learner.state.opt_state})

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
 from posttrain_jax.performance.counts import Copy, Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
+from posttrain_jax.sampling.pages import PAGE, pages_for
 from posttrain_jax.types import Prompt
 
 
@@ -131,42 +133,51 @@ def sampling(
   params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   found = engine.abstract_calls(params)
 
-  slots, width, prompt = rollout.slots, rollout.prefill_width, rollout.max_prompt_length - 1
-  waves = math.ceil(rollout.groups * rollout.group_size / slots)
-  calls = {
-    "prefill": math.ceil(rollout.groups / width),
-    "fill": waves,
-    "recompute": math.ceil(slots / width) if carries else 0,
-    "decode": waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch),
-  }
-  drawn = slots * rollout.steps_per_dispatch  # tokens of a dispatch
-  # Tokens before each, on average. A prompt's are read once for all answers of its group.
-  live = slots * (rollout.max_new_tokens // 2) + math.ceil(slots / rollout.group_size) * rollout.max_prompt_length
-  seen = rollout.max_prompt_length + rollout.max_new_tokens // 2
-  resumed = rollout.max_prompt_length + rollout.max_new_tokens
+  waves = math.ceil(rollout.groups * rollout.group_size / rollout.slots)
+  drawn = rollout.slots * rollout.steps_per_dispatch  # tokens of a dispatch
+  # Tokens of the pages that each step reads, on average. A prompt's are read once for all answers of its group.
+  own = sum(pages_for(drawn, PAGE) for drawn in range(1, rollout.max_new_tokens + 1)) / rollout.max_new_tokens
+  prompts = math.ceil(rollout.slots / rollout.group_size)
+  live = PAGE * (rollout.slots * own + prompts * pages_for(rollout.max_prompt_length - 1, PAGE))
   sample = functools.partial(Pass, model, PassKind.SAMPLE)
-  cache, _, pool, *_ = found["fill"][1]
-  work = {
-    "prefill": sample(tokens=width * prompt, pairs=width * flops.causal(prompt), logits=0),
-    "fill": Copy(2 * bytes_per_device(pool)),
-    "recompute": sample(tokens=width * resumed, pairs=width * flops.causal(resumed), logits=0),
-    "decode": sample(
-      tokens=drawn, pairs=drawn * seen, logits=drawn, parts=rollout.steps_per_dispatch, cache_tokens=live
-    ),
-  }
-  takes = {
-    "prefill": (holder, "pool"),
-    "fill": ("caches", "pool"),
-    "recompute": (holder, "caches"),
-    "decode": (holder, "caches"),
+  decode = sample(
+    tokens=drawn,
+    pairs=drawn * (rollout.max_prompt_length + rollout.max_new_tokens // 2),
+    logits=drawn,
+    parts=rollout.steps_per_dispatch,
+    cache_tokens=live,
+  )
+  calls = {
+    "prefill": _prefills(rollout, sample, found["prefill"][1][2].tokens.shape, carries=carries),
+    "decode": (waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch), decode),
   }
   programs = {}
-  for name, count in calls.items():
-    if count:
-      function, arguments = found[name]
-      programs[name] = Program(function, arguments, mesh, calls=count, work=work[name], takes=takes[name], frees=())
+  for name, (count, work) in calls.items():
+    function, arguments = found[name]
+    programs[name] = Program(function, arguments, mesh, calls=count, work=work, takes=(holder, "caches"), frees=())
   if copies:
     gathered = bytes_per_device(params)
     moving = Copy(bytes_per_device(trained) + gathered, gathered=gathered)
     programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, work=moving, takes=("policy",))
-  return RunPrograms(programs, {holder: params, "caches": cache, "pool": pool})
+  return RunPrograms(programs, {holder: params, "caches": found["decode"][1][1]})
+
+
+def _prefills(
+  rollout: RolloutSettings, sample: Callable[..., Pass], shape: tuple[int, int], *, carries: bool
+) -> tuple[int, Pass]:
+  """Counts the prefills of a step, and the work of an average one.
+
+  Args:
+    rollout: the config's section.
+    sample: makes the count.
+    shape: chunks in one prefill, and tokens of a chunk.
+    carries: whether a step may begin with unfinished answers in all slots, up to the cap each.
+  """
+  width, chunk = shape
+  prompt, answer = rollout.max_prompt_length - 1, rollout.max_new_tokens
+  chunks, pairs = rollout.groups * math.ceil(prompt / chunk), rollout.groups * flops.causal(prompt)
+  if carries:
+    chunks += rollout.slots * math.ceil(answer / chunk)
+    pairs += rollout.slots * (prompt * answer + flops.causal(answer))
+  calls = max(1, math.ceil(chunks / width))
+  return calls, sample(tokens=width * chunk, pairs=pairs // calls, logits=0)

@@ -33,7 +33,7 @@ class Program:
   calls: int
   work: Pass | Copy
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches", "pool")
+  frees: tuple[str, ...] = ("caches",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RunPrograms:
   Attributes:
     programs: name → program.
     arrays: name → pytree of jax.ShapeDtypeStruct: each model's parameters, the optimiser states, and the KV caches of
-      running answers with their prompts ("caches"), and of prompts whose answers wait for slots ("pool").
+      answers and their prompts ("caches").
   """
 
   programs: Mapping[str, Program]

@@ -21,13 +21,11 @@ from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.data.supervised import SupervisedBatch
-from posttrain_jax.evaluation.reference_logprobs import logprob_program
-from posttrain_jax.learner.batch_learner import check_division as check_batch_division
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
 from posttrain_jax.learner.policy_learner import PolicyLearner
-from posttrain_jax.learner.preference import ReferencedBatch
-from posttrain_jax.learner.scoring import logprob_scorer
+from posttrain_jax.learner.preference_batch import ReferencedBatch, counted_answers
+from posttrain_jax.learner.scoring import logprob_scorer, plain_logprob_scorer
 from posttrain_jax.learner.value import ValueBatch
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.models import flops
@@ -177,6 +175,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   value_batch = ValueBatch(
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
+  (value_update,) = value.scorer.split(value_batch)
   micro_batches = micro_batches_at_most(learner.scorer, batch)
   forward, value_forward = (
     forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
@@ -192,7 +191,7 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     ),
     "value_update": Program(
       value.update,
-      (value.state, shapes(value.packed(value_batch))),
+      (value.state, shapes(value.pack(value_update))),
       value_mesh,
       count,
       as_update(value_forward),
@@ -218,45 +217,48 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
 
 def _of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   section, size = settings.preferences, settings.batch_size
-  check_batch_division(mesh, batch_size=size, micro_batches=settings.micro_batches)
   objective = settings.objective
   settings = offline.with_length(settings, MANY_ROWS)
+  pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
+  pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
+  if objective.unpaired:
+    pairs = with_mismatched(pairs)
+  answers = len(pairs[0].answers)
+  division = section.division(settings.tokens_per_micro_batch, comparisons=size, answers=answers)
   learner = pair_learner(
     policy,
     objective,
     settings.optimizer,
     mesh,
+    division,
     seed=0,
-    micro_batches=settings.micro_batches,
     max_skipped_updates=1,
     abstract=True,
   )
-  pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
-  pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
-  if objective.unpaired:
-    pairs = with_mismatched(pairs)
   prompt_length, answer_length = section.max_prompt_length, section.max_answer_length
   comparisons = ComparisonBatches(
     pairs, batch_size=size, seed=0, prompt_length=prompt_length, answer_length=answer_length
   ).batch(0)
-  answers = comparisons.answers.shape[1]
+  packed = learner.pack(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
   forward = group_pass(
     policy.model,
     prompts=size,
     prompt_length=prompt_length,
     answers=answers,
     answer_length=answer_length,
-    parts=settings.micro_batches,
+    parts=packed.parts.rows.tokens.shape[0],
   )
   params = learner.state.params
-  batch = learner.split(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
-  reference = logprob_program(policy.model, mesh, objective.logprob_chunk)
+  reference = plain_logprob_scorer(policy.model, mesh, division, chunk=objective.logprob_chunk)
+  ((_, packing),) = reference.split(counted_answers(comparisons))
   programs = {
     "update": Program(
-      learner.update, (learner.state, shapes(batch)), mesh, 1, as_update(forward), ("policy", "optimizer")
+      learner.update, (learner.state, shapes(packed)), mesh, 1, as_update(forward), ("policy", "optimizer")
     ),
     # Called before the first step, with the parameters that training starts from.
-    "reference_logprobs": Program(reference, (params, shapes(comparisons)), mesh, 0, forward, ("policy",)),
+    "reference_logprobs": Program(
+      reference.program, (params, shapes(packing.forward())), mesh, 0, forward, ("policy",)
+    ),
   }
   return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 

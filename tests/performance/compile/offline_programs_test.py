@@ -27,11 +27,12 @@ def test_rankings_are_as_wide_as_their_answers():
     for form in ("pair", "ranking")
   )
   (_, two), (_, four) = pair.arguments, ranking.arguments
-  assert two.answers.shape[-2:] == (2, 24) and four.answers.shape[-2:] == (4, 24)
+  assert two.parts.given.shape[-1] == 2 and four.parts.given.shape[-1] == 4
   assert pair.work.flops < ranking.work.flops < 2 * pair.work.flops
 
 
-@pytest.mark.parametrize("base", [tiny_sft, tiny_reward_model])
-def test_a_batch_that_does_not_divide(base):
+def test_what_does_not_fit():
   with pytest.raises(InputError, match="batch_size: 6 rows do not divide"):
-    programs(small(base, batch_size=6))
+    programs(small(tiny_sft, batch_size=6))
+  with pytest.raises(InputError, match=r"^tokens_per_micro_batch: 9, expected 0 \(chosen\) or at least 57, which hold"):
+    programs(small(tiny_reward_model, tokens_per_micro_batch=9))

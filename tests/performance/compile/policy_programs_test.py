@@ -96,26 +96,27 @@ def test_what_a_rollout_calls(policy, learner, carries):
   rollout = parse_method(config).rollout
   found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=carries)
   calls = {name: program.calls for name, program in found.programs.items()}
-  resumed = {"recompute": 4} if carries else {}  # 16 slots, 4 at a time
-  assert calls == {"prefill": 2, "fill": 2, "decode": 4, "hand_over": 1} | resumed
-  assert set(found.arrays) == {"sampler", "caches", "pool"}
+  # 8 prompts and 16 resumed answers have one chunk each; 4 at a time.
+  assert calls == {"prefill": 6 if carries else 2, "decode": 4, "hand_over": 1}
+  assert set(found.arrays) == {"sampler", "caches"}
   for name, program in found.programs.items():
-    assert program.frees == (("caches", "pool") if name == "hand_over" else ())
+    assert program.frees == (("caches",) if name == "hand_over" else ())
 
 
 def test_what_a_rollout_reads_and_draws(policy, learner):
-  """Counts 16 slots at half of 12 tokens with the prompts of 4 groups, each of 9 tokens, in each of 8 decode steps."""
+  """Counts 16 slots and the prompts of 4 groups in each of 8 decode steps.
+
+  Answers of up to 12 tokens and prompts of 9 have one page of 32 tokens each.
+  """
   config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
   rollout = parse_method(config).rollout
   found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=True)
   work = {name: program.work for name, program in found.programs.items()}
   assert work["decode"] == Pass(
-    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=16 * 6 + 4 * 9
+    policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=(16 + 4) * 32
   )
-  assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 8, pairs=4 * 36, logits=0)
-  assert work["recompute"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 21, pairs=4 * 231, logits=0)
-  pool, sampler, policy_bytes = (
-    bytes_per_device(x) for x in (found.arrays["pool"], found.arrays["sampler"], learner.state.params)
-  )
-  assert work["fill"] == Copy(2 * pool)
+  # Four rows of 32; 8 prompts of 8 tokens and 16 resumed answers of 12 after such a prompt, in 6 prefills.
+  pairs = (8 * 36 + 16 * (8 * 12 + 78)) // 6
+  assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 32, pairs=pairs, logits=0)
+  sampler, policy_bytes = (bytes_per_device(x) for x in (found.arrays["sampler"], learner.state.params))
   assert work["hand_over"] == Copy(policy_bytes + sampler, gathered=sampler)

@@ -18,7 +18,7 @@ def test_shapes_hold_no_values():
 def test_a_program_frees_the_rollouts_caches_unless_it_says_otherwise():
   mesh = make_mesh({"fsdp": -1})
   program = Program(jax.jit(lambda x: x), (), mesh, calls=1, work=Copy(0), takes=("policy",))
-  assert program.frees == ("caches", "pool")
+  assert program.frees == ("caches",)
   assert not set(program.frees) & set(program.takes)
 
 

@@ -116,7 +116,7 @@ def test_the_command():
   assert child.returncode == 0, child.stderr
   report = json.loads(child.stdout.splitlines()[-1])
   assert (report["hbm_gib"], report["refused"]) == (15.75, [])
-  assert set(report["programs"]) == {"update_on_policy", "prefill", "fill", "decode", "hand_over"}
+  assert set(report["programs"]) == {"update_on_policy", "prefill", "decode", "hand_over"}
   assert REMATERIALIZED not in child.stderr
   for found in report["programs"].values():
     assert found["at_best"]["bound"] in ("compute", "memory", "links") and found["at_best"]["seconds"] > 0

@@ -1,0 +1,39 @@
+"""Chooses how programs of tests are compiled: quickly, or as a user's are."""
+
+import contextlib
+import functools
+import os
+
+import jaxlib
+import pytest
+from jax._src import compiler
+
+# From jaxlib 0.11 on, XLA has no such flag. It ends a process that has a flag which it does not know.
+QUICK = "--xla_cpu_use_fusion_emitters=false" if jaxlib.version.__version_info__ < (0, 11) else ""
+
+
+def one_device():
+  """Returns the environment of a process with one device, as a user has it.
+
+  It takes compiled programs from the same cache as this process.
+  """
+  flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "xla_force_host_platform_device_count" not in flag]
+  return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
+
+
+@contextlib.contextmanager
+def as_for_users():
+  """Compiles programs as a user's are, in this process and those that it starts."""
+  make_options = compiler.get_compile_options  # JAX has no setting for flags of XLA after its start
+
+  @functools.wraps(make_options)
+  def with_fusion_emitters(*args, **kwargs):
+    options = make_options(*args, **kwargs)
+    options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", True)]
+    return options
+
+  with pytest.MonkeyPatch.context() as patch:
+    if QUICK:
+      patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(QUICK, ""))
+      patch.setattr(compiler, "get_compile_options", with_fusion_emitters)
+    yield
