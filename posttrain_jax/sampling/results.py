@@ -14,7 +14,7 @@ from posttrain_jax.types import FinishReason, Group, Prompt
 
 @dataclasses.dataclass
 class DispatchResult:
-  """Counts what was stored.
+  """Holds what was stored.
 
   Attributes:
     completed: the groups whose last answer ended, in the order of the slots.

@@ -38,7 +38,7 @@ def checkout(tmp_path_factory):
   copy = tmp_path_factory.mktemp("extended")
   for folder in ("posttrain_jax", "configs", "experiments"):
     shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-  for file in ("pyproject.toml", "tests/conftest.py"):
+  for file in ("pyproject.toml", "tests/conftest.py", "tests/compiler_flags.py"):
     (copy / file).parent.mkdir(exist_ok=True)
     shutil.copy(ROOT / file, copy / file)
   for verb, path, language, text in steps():

@@ -80,5 +80,7 @@ def test_typos_and_configs_of_other_methods_are_named():
   config.rollout.max_tokens = 7
   with pytest.raises(InputError, match=r"^rollout\.max_tokens: unknown, the closest is max_new_tokens$"):
     parse(GRPOSettings, config)
-  with pytest.raises(InputError, match=r"^batch_size: unknown"):
+  with pytest.raises(
+    InputError, match=r"^batch_size, demonstrations, .*: missing; the config seems to be of another method"
+  ):
     parse(GRPOSettings, tiny_sft.get_config())
