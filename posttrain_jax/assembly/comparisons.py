@@ -11,7 +11,7 @@ from posttrain_jax.data.graded_answers import GradingForm
 from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
@@ -63,7 +63,7 @@ class PreferenceSettings(FormatSettings):
     Raises:
       InputError: if a micro-batch cannot hold the longest prompt with K of the longest answers.
     """
-    tokens = tokens_or_default(
+    return division_of(
       tokens_per_micro_batch,
       prompts=comparisons,
       group=answers,
@@ -73,7 +73,6 @@ class PreferenceSettings(FormatSettings):
       field="tokens_per_micro_batch",
       limits=("preferences.max_prompt_length", f"preferences.max_answer_length{' + 1' * read}"),
     )
-    return Division(comparisons, tokens)
 
 
 def answers_of_a_prompt(path: str, form: str, answers: int) -> int:

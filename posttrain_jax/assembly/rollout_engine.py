@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.tokenizer import Tokenizer
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
@@ -135,14 +135,13 @@ class GroupSettings(EngineSettings):
       InputError: if a micro-batch cannot hold the longest prompt with the longest answer.
     """
     prompts = self.groups // updates
-    tokens = tokens_or_default(
+    return division_of(
       tokens_per_micro_batch,
       prompts=prompts,
       group=self.group_size,
       prompt=self.max_prompt_length,
       answer=self.max_new_tokens,
     )
-    return Division(prompts, tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

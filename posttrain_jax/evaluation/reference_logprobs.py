@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from posttrain_jax import atomic_files, progress
 from posttrain_jax.learner.data_batches import ComparedAnswers
 from posttrain_jax.learner.digest import params_sha256
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.learner.preference_batch import counted_answers
 from posttrain_jax.learner.scoring import Scorer, plain_logprob_scorer
 from posttrain_jax.models.buckets import bucket
@@ -159,9 +159,7 @@ class KLToReference:
     # Powers of two, so that the next answers, a little longer, do not compile anew.
     prompt_width = bucket(max(len(group.prompt.tokens) for group in groups))
     answer_width = bucket(max(int(group.lengths.max()) for group in groups))
-    division = Division(
-      _ROWS, tokens_or_default(0, prompts=_ROWS, group=size, prompt=prompt_width, answer=answer_width)
-    )
+    division = division_of(0, prompts=_ROWS, group=size, prompt=prompt_width, answer=answer_width)
     scorer = plain_logprob_scorer(self._model, self._mesh, division, chunk=self._chunk)
     batches = []
     for start in range(0, len(groups), _ROWS):

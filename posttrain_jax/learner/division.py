@@ -44,7 +44,7 @@ class Division:
     return batch_shards(mesh)
 
 
-def tokens_or_default(
+def division_of(
   tokens: int,
   *,
   prompts: int,
@@ -54,11 +54,11 @@ def tokens_or_default(
   together: bool = False,
   field: str = "learner.tokens_per_micro_batch",
   limits: tuple[str, str] = ("rollout.max_prompt_length", "rollout.max_new_tokens"),
-) -> int:
-  """Returns the token budget of a micro-batch, chosen if it is 0.
+) -> Division:
+  """Returns how an update is cut, with a chosen token budget if it is 0.
 
-  The choice is a quarter of what an update has if all answers reach the cap, but at most 8,192 tokens. A row holds at
-  least one prompt with one answer, or with all its answers if a loss compares them.
+  The chosen budget is a quarter of what an update has if all answers reach the cap, but at most 8,192 tokens. A row
+  holds at least one prompt with one answer, or with all its answers if a loss compares them.
 
   Args:
     tokens: the config's field.
@@ -81,4 +81,4 @@ def tokens_or_default(
       f"{field}: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of {prompt} tokens "
       f"({limits[0]}) and {answers} of {answer} ({limits[1]})"
     )
-  return tokens or max(longest, min(update // 4, _ENOUGH))
+  return Division(prompts, tokens or max(longest, min(update // 4, _ENOUGH)))

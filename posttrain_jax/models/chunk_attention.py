@@ -18,13 +18,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.paged_attention import apart, stored
+from posttrain_jax.models.paged_attention import MASKED, Unfinished, apart, nothing, stored
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
-
-_MASKED = -1e30
-
-# The weighted values [.., K, M, H], the sum of the weights and the largest score, both [.., K, M, 1], all float32.
-_Sums = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -93,7 +88,7 @@ def _on_a_device(query, key, value, cache, chunks: Chunks) -> tuple[jax.Array, t
   query = rearrange(query, "w t (k r) h -> w k (t r) h", k=heads)
   place = jnp.arange(query.shape[2]) // (query.shape[2] // length)
   own = [rearrange(x, "w t k h -> w k t h") for x in (key, value)]
-  found = _add(_nothing(query), query, *own, (jnp.arange(length)[None] <= place[:, None])[None, None])
+  found = _add(nothing(query), query, *own, (jnp.arange(length)[None] <= place[:, None])[None, None])
 
   def one(entry, found):
     owner, pages, seen = (x[entry] for x in (chunks.owners, chunks.earlier, chunks.seen))
@@ -116,12 +111,7 @@ def _write(kept: jax.Array, new: jax.Array, written: jax.Array) -> jax.Array:
   return kept.at[written.ravel()].set(pages, mode="drop")
 
 
-def _nothing(query: jax.Array) -> _Sums:
-  sums = jnp.zeros((*query.shape[:-1], 1), jnp.float32)
-  return jnp.zeros(query.shape, jnp.float32), sums, jnp.full_like(sums, _MASKED)
-
-
-def _add(found: _Sums, query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> _Sums:
+def _add(found: Unfinished, query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> Unfinished:
   """Adds the attention to further keys.
 
   Args:
@@ -133,7 +123,7 @@ def _add(found: _Sums, query: jax.Array, keys: jax.Array, values: jax.Array, see
   """
   attended, total, largest = found
   scores = jnp.einsum("...mh,...th->...mt", query, keys, preferred_element_type=jnp.float32)
-  scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, _MASKED)
+  scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, MASKED)
   new_largest = jnp.maximum(largest, scores.max(-1, keepdims=True))
   weights, shrink = jnp.where(seen, jnp.exp(scores - new_largest), 0), jnp.exp(largest - new_largest)
   new = jnp.einsum("...mt,...th->...mh", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)

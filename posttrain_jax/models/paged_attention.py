@@ -30,10 +30,10 @@ from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
 LIST_UNIT = 32  # a list's length is a multiple of it
 _FEW_ROWS, _CHUNK_OF_MANY = 8, 8  # with more than 8 query rows, 8 pages are read at once and not 32
-_MASKED = -1e30
+MASKED = -1e30  # the score of a token that is not seen
 
 # The weighted values [.., K, M, H], the sum of the weights and the largest score, both [.., K, M, 1], all float32.
-_Unfinished = tuple[jax.Array, jax.Array, jax.Array]
+Unfinished = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -156,7 +156,7 @@ def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array
   return place.set(new.astype(pages.dtype), mode="drop", unique_indices=True)
 
 
-def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> _Unfinished:
+def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> Unfinished:
   """Attends from queries [O, K, M, H] to each owner's pages."""
   if len(cache) == 2:
     return _by_formulas(query, *cache, listed, lengths)
@@ -167,7 +167,7 @@ def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, leng
 
 def _by_formulas(
   query: jax.Array, keys: jax.Array, values: jax.Array, listed: PageList, lengths: jax.Array
-) -> _Unfinished:
+) -> Unfinished:
   """Attends from owners' queries to their pages, in a loop over chunks of the list.
 
   Args:
@@ -203,12 +203,16 @@ def _by_formulas(
 
     return start + chunk, jax.lax.fori_loop(0, jnp.minimum(chunk, count - start), one_page, found)
 
-  sums = jnp.zeros((*query.shape[:3], 1), jnp.float32)
-  nothing = jnp.zeros(query.shape, jnp.float32), sums, jnp.full_like(sums, _MASKED)
-  return jax.lax.while_loop(lambda carry: carry[0] < count, one_chunk, (jnp.int32(0), nothing))[1]
+  return jax.lax.while_loop(lambda carry: carry[0] < count, one_chunk, (jnp.int32(0), nothing(query)))[1]
 
 
-def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> _Unfinished:
+def nothing(query: jax.Array) -> Unfinished:
+  """Returns the unfinished attention of queries [.., K, M, H] to no key."""
+  sums = jnp.zeros((*query.shape[:-1], 1), jnp.float32)
+  return jnp.zeros(query.shape, jnp.float32), sums, jnp.full_like(sums, MASKED)
+
+
+def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array) -> Unfinished:
   """Computes attention up to the division.
 
   Args:
@@ -218,14 +222,14 @@ def _unfinished(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.
     seen: bool, broadcasts to [B, K, M, T]; a query without a seen key gets zeros.
   """
   scores = jnp.einsum("bkmh,bkth->bkmt", query, keys, preferred_element_type=jnp.float32)
-  scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, _MASKED)
+  scores = jnp.where(seen, scores * query.shape[-1] ** -0.5, MASKED)
   largest = scores.max(-1, keepdims=True)
   weights = jnp.where(seen, jnp.exp(scores - largest), 0)
   attended = jnp.einsum("bkmt,bkth->bkmh", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
   return attended, weights.sum(-1, keepdims=True), largest
 
 
-def _joined(one: _Unfinished, other: _Unfinished) -> _Unfinished:
+def _joined(one: Unfinished, other: Unfinished) -> Unfinished:
   """Joins the unfinished attention to two sets of keys."""
   largest = jnp.maximum(one[2], other[2])
   first, second = jnp.exp(one[2] - largest), jnp.exp(other[2] - largest)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import division_of
 from posttrain_jax.learner.objective import Correction, Objective
 from posttrain_jax.learner.optimizer import OptimizerConfig, Schedule
 from posttrain_jax.learner.policy_batch import PolicyBatch
@@ -74,14 +74,14 @@ def make_learner(work: Work) -> PolicyLearner:
     weight_decay=0.0,
     clip_norm=1.0,
   )
-  tokens = tokens_or_default(
+  division = division_of(
     work.tokens_per_micro_batch,
     prompts=work.prompts,
     group=work.group,
     prompt=work.prompt_length,
     answer=work.new_tokens,
   )
-  mesh, division = make_mesh({"fsdp": -1}), Division(work.prompts, tokens)
+  mesh = make_mesh({"fsdp": -1})
   return PolicyLearner(work.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=work.seed)
 
 

@@ -14,7 +14,7 @@ from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.reference_logprobs import KLToReference
 from posttrain_jax.learner.batch_learner import BatchLearner
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
 from posttrain_jax.learner.scoring import Scorer, plain_logprob_scorer
@@ -104,7 +104,7 @@ class OnlineDPOSettings:
     Raises:
       InputError: if a micro-batch cannot hold the longest prompt with two of the longest answers.
     """
-    tokens = tokens_or_default(
+    return division_of(
       self.learner.tokens_per_micro_batch,
       prompts=self.pairs_per_update,
       group=2,
@@ -112,7 +112,6 @@ class OnlineDPOSettings:
       answer=self.rollout.max_new_tokens,
       together=True,
     )
-    return Division(self.pairs_per_update, tokens)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.learner import reward_model
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.models import heads
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -179,10 +179,7 @@ class ProxyTrainer:
 def _division(settings: OveroptimizationSettings) -> Division:
   rollout, size = settings.rollout, settings.proxy.batch_size
   answer = rollout.max_new_tokens + 1  # a reward is read after it
-  tokens = tokens_or_default(
-    0, prompts=size, group=_ANSWERS, prompt=rollout.max_prompt_length, answer=answer, together=True
-  )
-  return Division(size, tokens)
+  return division_of(0, prompts=size, group=_ANSWERS, prompt=rollout.max_prompt_length, answer=answer, together=True)
 
 
 def _comparison(pairs: Arrays, row: int) -> Comparison:

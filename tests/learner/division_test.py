@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from posttrain_jax.learner.division import Division, tokens_or_default
+from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import InputError
 
@@ -20,12 +20,12 @@ def test_a_row_for_each_batch_shard_divides_over_tensor():
 
 def test_the_chosen_budget_is_a_quarter_of_an_update():
   caps = dict(group=8, prompt=9, answer=24)  # a group has 8 + 8 · 24 = 200 tokens
-  assert tokens_or_default(0, prompts=16, **caps) == 16 * 200 // 4
-  assert tokens_or_default(0, prompts=1000, **caps) == 8192
-  assert tokens_or_default(0, prompts=1, group=1, prompt=9, answer=24) == 32  # a prompt with an answer
-  assert tokens_or_default(0, prompts=1, group=2, prompt=9, answer=9000) == 9008
-  assert tokens_or_default(33, prompts=16, **caps) == 33
+  assert division_of(0, prompts=16, **caps) == Division(16, 16 * 200 // 4)
+  assert division_of(0, prompts=1000, **caps) == Division(1000, 8192)
+  assert division_of(0, prompts=1, group=1, prompt=9, answer=24) == Division(1, 32)  # a prompt with an answer
+  assert division_of(0, prompts=1, group=2, prompt=9, answer=9000) == Division(1, 9008)
+  assert division_of(33, prompts=16, **caps) == Division(16, 33)
   with pytest.raises(
     InputError, match=r"learner\.tokens_per_micro_batch: 31, expected 0 \(chosen\) or at least 32, wh"
   ):
-    tokens_or_default(31, prompts=16, **caps)
+    division_of(31, prompts=16, **caps)
