@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from posttrain_jax.pipelines import collect, dpo, generative_reward, grpo, ppo, reward_model, sft
+from posttrain_jax.pipelines import assistant_base, collect, dpo, generative_reward, grpo, ppo, reward_model, sft
 from posttrain_jax.pipelines.collect_settings import DemonstrationSource, EditedCollection, SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
@@ -44,6 +44,10 @@ def _training(
   return Runner(name, run, check, forecast, has_model=True, files=files)
 
 
+def _build_base(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, float]:
+  return assistant_base.build(config, str(folder))
+
+
 def _collect(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
   return collect.collect(config, str(folder))
 
@@ -56,6 +60,8 @@ def _dpo_record(config: ConfigDict) -> type:
   return OnlineDPOSettings if "online" in config else DPOSettings
 
 
+# The assistant world's base model, which is made once and kept for other recipes.
+ASSISTANT_BASE = Runner("assistant_base", _build_base, assistant_base.check, forecasts.supervised, has_model=True)
 # Policy or reward model from given data.
 SFT = _training("sft", sft.train, lambda config: SFTSettings, forecasts.supervised)
 REWARD_MODEL = _training("reward_model", reward_model.train, lambda config: RewardModelSettings, forecasts.reward_model)
