@@ -23,6 +23,9 @@ from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.pipelines.collect import PAIRS
+from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import convert
 from posttrain_jax.types import InputError
 
@@ -117,6 +120,20 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
   """
   rows = [{"text": row["completion"]} for row in corpus(_world(config), config.documents, seed=config.seed)]
   return {"documents": _write(folder / DOCUMENTS, rows)}
+
+
+def forecast(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the rows of demonstrations and of prompts: those that are asked for."""
+  del known
+  count = sum(config.kinds.values())
+  return Effort(examples=count, rows={DEMONSTRATIONS: count, PROMPTS: count})
+
+
+def forecast_comparisons(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the rows of comparisons: one for each prompt of the first policy."""
+  path = next(iter(config.policies.values())).path
+  count = known.count(str(pathlib.Path(path).parent / PAIRS))
+  return Effort(examples=count, rows={COMPARISONS: count})
 
 
 def _world(config: ConfigDict) -> World:

@@ -19,7 +19,7 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
-from posttrain_jax.recipes import average, choice, evaluation, forecasts, preferences
+from posttrain_jax.recipes import average, choice, evaluation, forecasts, gains, joining, preferences
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
@@ -91,6 +91,10 @@ PREFERENCES = Runner(
   files=(collect.PAIRS,),
   resumes=False,
 )
+# The rows of several files as one.
+JOIN = Runner(
+  "join", joining.join, joining.check, joining.forecast, has_model=False, files=(joining.ROWS,), resumes=False
+)
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
 # The best of several models by a measure.
@@ -103,6 +107,10 @@ EVALUATE = Runner(
   forecasts.evaluation,
   has_model=False,
   files=(METRICS_FILE, "rollouts"),
+)
+# What models gain over others in the assistant world, and what they lose.
+GAINS = Runner(
+  "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
 )
 
 
