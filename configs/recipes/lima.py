@@ -118,6 +118,6 @@ def _paper(config: ConfigDict) -> list[Stage]:
   for name, (size, rows) in PAPER.items():
     own = seeded(config.sft, config.seed).unlock()
     own.model = dict(path=f"Qwen2.5-{size}", compute_dtype="bfloat16", remat="full", unroll=1)
-    own.demonstrations.path = f"{name}.jsonl"
-    stages.append(Stage(name, run=SFT, config=own, labels="demonstration", rows={"demonstrations.path": rows}))
+    inputs, counts = {"demonstrations.path": f"{name}.jsonl"}, {"demonstrations.path": rows}
+    stages.append(Stage(name, run=SFT, config=own, inputs=inputs, labels="demonstration", rows=counts))
   return stages
