@@ -136,6 +136,18 @@ def forecast_comparisons(config: ConfigDict, known: Forecast) -> Effort:
   return Effort(examples=count, rows={COMPARISONS: count})
 
 
+def forecast_rankings(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the rows of rankings: one for each prompt of the collection."""
+  count = known.count(str(pathlib.Path(config.candidates).parent / PAIRS))
+  return Effort(examples=count, rows={RANKINGS: count})
+
+
+def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the documents."""
+  del known
+  return Effort(rows={DOCUMENTS: config.documents})
+
+
 def _world(config: ConfigDict) -> World:
   return make_world(convert(WorldSettings, config.world, "world"))
 

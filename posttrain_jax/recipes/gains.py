@@ -5,7 +5,6 @@ its interval is narrower than those of the two models: whether a stage has an ef
 """
 
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import SHARES
 from posttrain_jax.evaluation.metrics import estimate
-from posttrain_jax.recipes import report
+from posttrain_jax.recipes import alignment, report
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -117,14 +116,7 @@ def _scores(path: str) -> dict[tuple[str, str], dict[str, float]]:
   Returns:
     (part, prompt) to the mean of each measure over the answers to this request.
   """
-  try:
-    lines = [json.loads(line) for line in pathlib.Path(path).read_text("utf-8").splitlines()]
-    return {
-      key: _means(list(answers))
-      for key, answers in itertools.groupby(lines, key=lambda line: (line["part"], line["prompt"]))
-    }
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise InputError(f"{path}: cannot be read ({error}), expected the answers.jsonl of a measurement") from None
+  return {asked: _means(answers) for asked, answers in alignment.read_answers(path).items()}
 
 
 def _means(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:

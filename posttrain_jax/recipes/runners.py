@@ -19,7 +19,17 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
-from posttrain_jax.recipes import average, choice, evaluation, forecasts, gains, joining, preferences
+from posttrain_jax.recipes import (
+  alignment,
+  average,
+  choice,
+  comparison,
+  evaluation,
+  forecasts,
+  gains,
+  joining,
+  preferences,
+)
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
@@ -108,9 +118,29 @@ EVALUATE = Runner(
   has_model=False,
   files=(METRICS_FILE, "rollouts"),
 )
+# Measures in the assistant world of how helpful, harmless and honest a model is.
+ALIGNMENT = Runner(
+  "alignment",
+  alignment.measure,
+  alignment.check,
+  alignment.forecast,
+  has_model=False,
+  files=(METRICS_FILE, alignment.ANSWERS, "rollouts"),
+  resumes=False,
+)
 # What models gain over others in the assistant world, and what they lose.
 GAINS = Runner(
   "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
+)
+# How often a rater of the assistant world prefers one model's answers to another's.
+COMPARE = Runner(
+  "compare",
+  comparison.compare,
+  comparison.check,
+  forecasts.nothing,
+  has_model=False,
+  files=(comparison.COMPARISON,),
+  resumes=False,
 )
 
 
