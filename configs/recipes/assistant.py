@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_collect, tiny_dpo, tiny_reward_model, tiny_sft
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes import alignment, assistant_data, gains
+from posttrain_jax.recipes import alignment, assistant_data, comparison, gains
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, GAINS, function
+from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, COMPARE, GAINS, function
 
 DEMONSTRATIONS = function(
   assistant_data.write_demonstrations, assistant_data.DEMONSTRATIONS, forecast=assistant_data.forecast
@@ -21,7 +21,11 @@ PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecas
 COMPARISONS = function(
   assistant_data.write_comparisons, assistant_data.COMPARISONS, forecast=assistant_data.forecast_comparisons
 )
-_LONGEST = dict(max_prompt_length=32, max_new_tokens=48)  # in the world, in tokens
+RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_rankings)
+DOCUMENTS = function(
+  assistant_data.write_documents, assistant_data.DOCUMENTS, forecast=assistant_data.forecast_documents
+)
+LONGEST = dict(max_prompt_length=32, max_new_tokens=48)  # in the world, in tokens
 
 
 def world() -> ConfigDict:
@@ -29,14 +33,18 @@ def world() -> ConfigDict:
   return assistant_base.get_config().demonstrations.corpus.world
 
 
-def base(path: str) -> tuple[list[Stage], Output | str]:
+def base(path: str, width: str = "") -> tuple[list[Stage], Output | str]:
   """Returns the stage of the base model, and the model; no stage if a path names it.
 
   The base model does not depend on a recipe's seed, so all seeds and all recipes share the kept one.
+
+  Args:
+    path: PATH of a base model; empty to build it.
+    width: argument of configs/assistant_base.py.
   """
   if path:
     return [], path
-  stage = Stage("base", run=ASSISTANT_BASE, config=assistant_base.get_config())
+  stage = Stage("_".join(filter(None, (width, "base"))), run=ASSISTANT_BASE, config=assistant_base.get_config(width))
   return [stage], stage.model
 
 
@@ -71,6 +79,24 @@ def comparisons() -> ConfigDict:
   )
 
 
+def rankings() -> ConfigDict:
+  """Returns the config of rankings by the second rater."""
+  return ConfigDict(
+    dict(
+      candidates="",
+      seed=0,
+      least=4,  # fewest answers to a prompt that it sees
+      most=9,  # most of them
+      shuffled=False,  # True: the ranks are drawn by chance, to see what a stage gains from them
+    )
+  )
+
+
+def documents(count: int) -> ConfigDict:
+  """Returns the config of new documents of the corpus."""
+  return ConfigDict(dict(world=world(), seed=1, documents=count))
+
+
 def sft() -> ConfigDict:
   """Returns the config of SFT from a model of the world, on prompts in its template."""
   config = tiny_sft.get_config()
@@ -85,7 +111,7 @@ def reward_model() -> ConfigDict:
   """Returns the config of a reward model from the base model, on comparisons and edits."""
   config = tiny_reward_model.get_config()
   config.model = assistant_base.get_config().model
-  config.preferences.update(max_prompt_length=_LONGEST["max_prompt_length"], max_answer_length=49)
+  config.preferences.update(max_prompt_length=LONGEST["max_prompt_length"], max_answer_length=49)
   config.preferences.strengths = ("significantly", "better")
   config.centering = 0.0
   config.shift_to_demonstrations = False
@@ -100,7 +126,7 @@ def dpo() -> ConfigDict:
   """Returns the config of DPO as in Llama 3: without end tokens, and with a likelihood term."""
   config = tiny_dpo.get_config()
   config.model = assistant_base.get_config().model
-  config.preferences.update(max_prompt_length=_LONGEST["max_prompt_length"], max_answer_length=49, count_end=False)
+  config.preferences.update(max_prompt_length=LONGEST["max_prompt_length"], max_answer_length=49, count_end=False)
   config.preferences.strengths = ("significantly", "better")
   config.preferences.held_out = 0.0
   config.objective.nll_weight = 0.2
@@ -116,7 +142,7 @@ def collection() -> ConfigDict:
   config.model = assistant_base.get_config().model
   config.warmup.steps = 0
   config.prompts.template = TEMPLATE
-  config.rollout.update(prompts=512, slots=64, **_LONGEST)
+  config.rollout.update(prompts=512, slots=64, **LONGEST)
   config.rewards = rewards()
   config.selection.threshold = float("-inf")
   return config
@@ -138,6 +164,33 @@ def measured(name: str, model: Output | str, config: ConfigDict, reference: Outp
   """Returns the stage that measures a model; the KL is that to the reference."""
   inputs = {"model.path": model, "reference": reference}
   return Stage(f"{name}_measures", run=ALIGNMENT, config=config, inputs=inputs)
+
+
+def measured_few_shot(
+  name: str, model: Output | str, config: ConfigDict, demonstrations: Output | str, kinds: Sequence[str]
+) -> Stage:
+  """Returns the stage that measures a model with answered requests of some kinds before each request."""
+  config = config.copy_and_resolve_references().unlock()
+  config.shots = dict(path="", kinds=tuple(kinds))
+  return Stage(
+    f"{name}_measures", run=ALIGNMENT, config=config, inputs={"model.path": model, "shots.path": demonstrations}
+  )
+
+
+def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
+  """Returns the stage in which the first rater compares models' answers.
+
+  Args:
+    pairs: (name, our model, their model).
+    measured: model to the stage that measures it.
+    seed: of the rater's noise and of the intervals.
+  """
+  inputs = {}
+  for name, ours, theirs in pairs:
+    inputs[f"pairs.{name}.ours"] = measured[ours].file(alignment.ANSWERS)
+    inputs[f"pairs.{name}.theirs"] = measured[theirs].file(alignment.ANSWERS)
+  config = comparison.pairs(*(name for name, _, _ in pairs))
+  return Stage("comparison", run=COMPARE, config=seeded(config, seed), inputs=inputs)
 
 
 def compared(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:

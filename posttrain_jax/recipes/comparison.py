@@ -1,8 +1,8 @@
-"""Lets a rater of the assistant world compare models pair by pair, as people compared those of InstructGPT (2203.02155).
+"""Lets a rater of the assistant world compare models pair by pair.
 
-The models have answered the same requests (`recipes.alignment`). The first rater compares their answers: its taste is
-not that of the second one, whose rankings reward models learn from, as InstructGPT's held-out labelers were others than
-those of its data. `evaluation.pairwise` says how order and length are dealt with.
+The models have answered the same requests (`recipes.alignment`). The first rater compares their answers. Its taste is
+not that of the second one, whose rankings reward models learn from. So were the held-out labelers of InstructGPT
+(2203.02155) others than those who wrote its data. `evaluation.pairwise` says how order and length are dealt with.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from tests.recipes import small_recipe
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
-PAPERS = ("lima", "llama3")
+PAPERS = ("instructgpt", "lima", "llama3")
 
 
 def recipe_of(name, arg=""):
@@ -62,6 +62,34 @@ def test_the_variants_of_lima_have_equally_many_demonstrations():
   assert count["uncurated"] == count["narrow"] == count["new_facts"] == full
   assert (count["half"], count["quarter"], count["eighth"]) == (full // 2, full // 4, full // 8)
   assert len({stages[name].steps for name in count}) == 1
+
+
+def test_instructgpt_goes_from_the_base_model_to_the_average_of_ppo():
+  stages = {stage.name: stage for stage in recipe_of("instructgpt").stages}
+  assert stages["reward"].inputs["model.path"] == stages["answers"].inputs["model.path"] == Output("first")
+  assert stages["rankings"].inputs["candidates"] == Output("answers", "candidates")
+  assert stages["epochs"].inputs["model.path"] == Output("base")
+  assert stages["epochs"].inputs["eval.reward_model"] == stages["ppo"].inputs["reward_model"] == Output("reward")
+  assert stages["sft"].config.models.one.checkpoint == "best" and stages["sft"].needs() == ["epochs"]
+  assert stages["rlhf"].config.models.one.checkpoint == "average" and stages["rlhf"].needs() == ["ppo"]
+  ppo = stages["ppo"].config
+  assert (ppo.kl.coefficient, ppo.average.decay, ppo.value.path) == (
+    0.02,
+    0.992,
+    "",
+  )  # the value model: the reward model
+  assert ppo.ptx.coefficient > 0 and stages["ppo"].needs() == ["sft", "reward", "asked", "documents"]
+  assert set(stages["comparison"].needs()) == {f"{name}_measures" for name in ("base", "sft", "rlhf", "wide_few_shot")}
+
+
+def test_given_base_models_are_not_built():
+  module = importlib.import_module("configs.recipes.instructgpt")
+  config = module.get_config()
+  config.update(base="runs/base", wide_base="runs/wide")
+  stages = {stage.name: stage for stage in module.get_stages(config)}
+  assert "base" not in stages and "wide_base" not in stages
+  assert stages["first"].inputs["model.path"] == "runs/base"
+  assert stages["wide_few_shot_measures"].inputs["model.path"] == "runs/wide"
 
 
 def bits(directory):
