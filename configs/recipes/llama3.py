@@ -23,6 +23,8 @@ A few demonstrations of people make the first model. Then each round has these s
 3.1 405B. The paper gives neither batch sizes nor lengths nor the reward model's rate: those are ours.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs.recipes import assistant
@@ -220,12 +222,14 @@ def _best(name: str, models: dict[str, Stage], measured: dict[str, Stage]) -> St
 def _paper(config: ConfigDict) -> list[Stage]:
   """Returns the rounds with files of people's prompts, comparisons and demonstrations."""
   people = "demonstrations.jsonl"
-  best = _trained(config, "first", SFT, "first", config.base, people)
+  best = dataclasses.replace(_trained(config, "first", SFT, "first", config.base, people), labels="demonstration")
   stages, comparisons = [best], []
   for number in range(1, config.rounds + 1):
     comparisons.append(f"comparisons_{number}.jsonl")
     prompts = f"prompts_{number}.jsonl"
     made = _round(config, number, config.base, best.model, prompts, comparisons, people)
+    latest = f"dpo_latest_{number}"
+    made[latest] = dataclasses.replace(made[latest], labels="comparison")
     stages += made.values()
     best = made[f"dpo_{number}"]
   return stages

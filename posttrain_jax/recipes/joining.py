@@ -42,7 +42,7 @@ class JoinSettings:
   """Holds the config of a join.
 
   Attributes:
-    files: the files by name, in their order.
+    files: the files by name, joined in the order of their names.
   """
 
   files: Mapping[str, JoinedFile]

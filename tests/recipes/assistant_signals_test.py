@@ -66,8 +66,8 @@ def compared(folder, policies, **changes):
 def test_two_answers_of_different_policies_are_compared(tmp_path):
   one = collected(tmp_path / "one", [RIGHT, RIGHT, CUT])
   other = collected(tmp_path / "other", [WRONG, CUT])
-  counts, rows = compared(tmp_path / "made", {"one": one, "other": other})
-  assert counts == {"prompts": 40, "comparisons": 40, "edited": 0}  # no edit is better than a right answer
+  counts, rows = compared(tmp_path / "made", {"one": one, "other": other}, edits=0.0)
+  assert counts == {"prompts": 40, "comparisons": 40, "edited": 0}
   for row in rows:
     assert WRONG in (row["chosen"], row["rejected"])  # one answer of each
     assert CUT not in (row["chosen"], row["rejected"]) and row["prompt"].startswith("user : ")

@@ -1,4 +1,4 @@
-"""Tests that files are joined in order, each with its template."""
+"""Tests that files are joined in the order of their names, each with its template."""
 
 import json
 
@@ -19,14 +19,14 @@ def config_of(tmp_path, **templates):
   return config
 
 
-def test_rows_come_in_the_order_of_the_files(tmp_path):
+def test_rows_come_in_the_order_of_their_names(tmp_path):
   config = config_of(tmp_path, people="user : {prompt} assistant :", chosen="{prompt}")
   joining.check(config)
   assert joining.join(config, tmp_path / "made") == {"rows": 2, "people": 1, "chosen": 1}
   rows = [json.loads(line) for line in (tmp_path / "made" / joining.ROWS).read_text().splitlines()]
   assert rows == [
-    {"prompt": "user : ask people assistant :", "completion": "people"},
     {"prompt": "ask chosen", "completion": "chosen"},
+    {"prompt": "user : ask people assistant :", "completion": "people"},
   ]
 
 
