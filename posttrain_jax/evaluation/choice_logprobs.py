@@ -8,6 +8,8 @@ from jax.sharding import Mesh
 
 from posttrain_jax.data.comparison_batches import ComparisonBatch
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
+from posttrain_jax.learner.division import division_of
+from posttrain_jax.learner.scoring import plain_logprob_scorer
 from posttrain_jax.models.buckets import bucket
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.sharding import batch_shards
@@ -38,14 +40,19 @@ def choice_logprobs(
     float32 [N, K].
   """
   size = -(-_ROWS // batch_shards(mesh)) * batch_shards(mesh)
-  return compute_logprobs(model, params, _batches(prompts, choices, size), len(prompts), mesh, chunk=_CHUNK)
-
-
-def _batches(prompts: Sequence[Tokens], choices: Sequence[Sequence[Tokens]], size: int) -> Iterator[ComparisonBatch]:
-  count = len(choices[0])
   # Widths in steps, so that other prompts of about this length do not compile anew.
   prompt_width = bucket(max(map(len, prompts)))
   answer_width = bucket(max(len(answer) for answers in choices for answer in answers))
+  division = division_of(0, prompts=size, group=len(choices[0]), prompt=prompt_width, answer=answer_width)
+  scorer = plain_logprob_scorer(model, mesh, division, chunk=_CHUNK)
+  batches = _batches(prompts, choices, size, prompt_width, answer_width)
+  return compute_logprobs(scorer, params, batches, len(prompts))
+
+
+def _batches(
+  prompts: Sequence[Tokens], choices: Sequence[Sequence[Tokens]], size: int, prompt_width: int, answer_width: int
+) -> Iterator[ComparisonBatch]:
+  count = len(choices[0])
   for start in range(0, len(prompts), size):
     batch = ComparisonBatch(
       index=np.full(size, -1, np.int32),

@@ -20,6 +20,9 @@ from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.pipelines.collect import PAIRS
+from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import convert
 from posttrain_jax.types import InputError
 
@@ -36,8 +39,9 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
     config: `world`; `seed`; `kinds`, number of requests of each kind; `author`, a value of `Author`.
     folder: gets demonstrations.jsonl.
   """
-  requests = _requests(config)
-  rows = answered(_world(config), requests, Author(config.author), seed=config.seed)
+  if config.author not in list(Author):
+    raise InputError(f"author: {config.author!r}, expected one of {', '.join(Author)}")
+  rows = answered(_world(config), _requests(config), Author(config.author), seed=config.seed)
   random.Random(f"order/{config.seed}").shuffle(rows)
   return {"examples": _write(folder / DEMONSTRATIONS, rows)}
 
@@ -63,6 +67,8 @@ def write_rankings(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
     config: `candidates`, the folder of a collection; `seed`; `least` and `most`, answers to a prompt.
     folder: gets rankings.jsonl.
   """
+  if not 2 <= config.least <= config.most:
+    raise InputError(f"least: {config.least} to most: {config.most}, expected at least 2 answers, least ≤ most")
   rng, rows = random.Random(f"rankings/{config.seed}"), []
   for request, answers in _candidates(config.candidates):
     shown = answers[: rng.randint(config.least, config.most)]
@@ -100,6 +106,25 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
   """
   rows = [{"text": row["completion"]} for row in corpus(_world(config), config.documents, seed=config.seed)]
   return {"documents": _write(folder / DOCUMENTS, rows)}
+
+
+def forecast_requests(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the requests that are drawn, and answered if they are demonstrations."""
+  del known
+  count = sum(config.kinds.values())
+  return Effort(examples=count, rows={DEMONSTRATIONS: count, PROMPTS: count})
+
+
+def forecast_ratings(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the prompts whose answers are rated: all of the collection."""
+  count = known.count(str(pathlib.Path(config.candidates).parent / PAIRS))
+  return Effort(examples=count, rows={RANKINGS: count, COMPARISONS: count})
+
+
+def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the documents."""
+  del known
+  return Effort(rows={DOCUMENTS: config.documents})
 
 
 def _world(config: ConfigDict) -> World:
