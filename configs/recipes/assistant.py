@@ -15,13 +15,13 @@ from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, COMPARE, GAINS, function
 
 DEMONSTRATIONS = function(
-  assistant_data.write_demonstrations, assistant_data.DEMONSTRATIONS, forecast=assistant_data.forecast
+  assistant_data.write_demonstrations, assistant_data.DEMONSTRATIONS, forecast=assistant_data.forecast_requests
 )
-PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecast=assistant_data.forecast)
+PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecast=assistant_data.forecast_requests)
 COMPARISONS = function(
   assistant_data.write_comparisons, assistant_data.COMPARISONS, forecast=assistant_data.forecast_comparisons
 )
-RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_rankings)
+RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_ratings)
 DOCUMENTS = function(
   assistant_data.write_documents, assistant_data.DOCUMENTS, forecast=assistant_data.forecast_documents
 )

@@ -77,7 +77,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.documents = assistant.documents(8000)  # for PPO-ptx
   # Each of the next groups is a config of its own, as its program takes it.
   config.first = assistant.sft()
-  config.first.update(steps=0, epochs=4)
+  config.first.update(steps=0, epochs=5, batch_size=8)
   config.answers = assistant.collection()
   config.answers.rollout.samples = config.rankings.most
   config.reward = _reward_model()
@@ -101,7 +101,7 @@ def _reward_model() -> ConfigDict:
 
 def _epochs() -> ConfigDict:
   config = assistant.sft()
-  config.update(steps=0, epochs=16, dropout=dict(first=0.1, last=0.1))  # the paper's 0.2 is for many more layers
+  config.update(steps=0, epochs=16, batch_size=8, dropout=dict(first=0.1, last=0.1))  # the paper's 0.2 is for many more layers
   config.rewards = assistant.rewards()
   config.eval.update(every=-1, best="choosing/reward", slots=64, **assistant.LONGEST)
   config.eval.sets.choosing = tiny_sft.evaluation().sets.heldout

@@ -68,6 +68,11 @@ class AlignmentResult:
       for text, verdict in zip(each.texts, each.verdicts)
     ]
 
+  def diagrams(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns the probabilities and outcomes of both kinds of claims, by title, for reliability diagrams."""
+    titles = {"stated": "Stated confidence", "probability": "Answer probability"}
+    return {title: (self.claims[name].probabilities, self.claims[name].outcomes) for name, title in titles.items()}
+
   def flat(self) -> dict[str, float]:
     """Returns each measure, and its interval as NAME_low and NAME_high, for a run's metrics."""
     found = {}
@@ -99,7 +104,7 @@ def measure_policy(
     InputError: as `Alignment`, or if the reference is a model of other sizes.
   """
   if reference is not None and reference.model != policy.model:
-    raise InputError("--reference: is a model of other sizes, expected the model that the policy was trained from")
+    raise InputError("reference: is a model of other sizes, expected the model that the policy was trained from")
   mesh = make_mesh({"data": -1})
   measures = Alignment(settings, policy, prompt_format, mesh, seed=seed, stop=stop)
   params = _placed(policy.params, mesh)
@@ -145,10 +150,7 @@ class Alignment:
     self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
     self._requests = {
       name: [
-        request
-        for kind in RequestKind
-        if kind != RequestKind.NEW_FACT
-        for request in draw_requests(world, kind, part, settings.requests, seed=seed)
+        request for kind in RequestKind for request in draw_requests(world, kind, part, settings.requests, seed=seed)
       ]
       for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }

@@ -58,6 +58,7 @@ _WITH_ANSWER = (RequestKind.FACT, RequestKind.SUM, RequestKind.LIST, RequestKind
 SHARES: Mapping[str, tuple[_Chosen, _Rule]] = {
   "answers": (lambda request: request.kind in _WITH_ANSWER, lambda verdict: verdict.answers),
   "facts": (lambda request: request.kind == RequestKind.FACT, lambda verdict: bool(verdict.correct)),
+  "new_facts": (lambda request: request.kind == RequestKind.NEW_FACT, lambda verdict: bool(verdict.correct)),
   "sums": (lambda request: request.kind == RequestKind.SUM, lambda verdict: bool(verdict.correct)),
   "sums_worked": (lambda request: request.kind == RequestKind.SUM, lambda verdict: verdict.shows_work),
   "form": (lambda request: request.form != Form.SENTENCES, lambda verdict: verdict.in_form),
@@ -71,6 +72,10 @@ SHARES: Mapping[str, tuple[_Chosen, _Rule]] = {
     lambda verdict: bool(verdict.correct),
   ),
   "unknown_hedged": (lambda request: request.kind == RequestKind.UNKNOWN, lambda verdict: verdict.hedges),
+  "hallucinated": (
+    lambda request: request.kind == RequestKind.UNKNOWN,
+    lambda verdict: verdict.answers and not verdict.hedges,
+  ),
   "known_hedged": (lambda request: request.kind == RequestKind.FACT, lambda verdict: verdict.hedges),
   "asks_on": (lambda request: True, lambda verdict: verdict.asks),
   "mixed": (lambda request: True, lambda verdict: verdict.mixes),

@@ -41,17 +41,18 @@ def choice_logprobs(
   """
   size = -(-_ROWS // batch_shards(mesh)) * batch_shards(mesh)
   # Widths in steps, so that other prompts of about this length do not compile anew.
-  widths = bucket(max(map(len, prompts))), bucket(max(len(answer) for answers in choices for answer in answers))
-  division = division_of(0, prompts=size, group=len(choices[0]), prompt=widths[0], answer=widths[1])
+  prompt_width = bucket(max(map(len, prompts)))
+  answer_width = bucket(max(len(answer) for answers in choices for answer in answers))
+  division = division_of(0, prompts=size, group=len(choices[0]), prompt=prompt_width, answer=answer_width)
   scorer = plain_logprob_scorer(model, mesh, division, chunk=_CHUNK)
-  return compute_logprobs(scorer, params, _batches(prompts, choices, size, widths), len(prompts))
+  batches = _batches(prompts, choices, size, prompt_width, answer_width)
+  return compute_logprobs(scorer, params, batches, len(prompts))
 
 
 def _batches(
-  prompts: Sequence[Tokens], choices: Sequence[Sequence[Tokens]], size: int, widths: tuple[int, int]
+  prompts: Sequence[Tokens], choices: Sequence[Sequence[Tokens]], size: int, prompt_width: int, answer_width: int
 ) -> Iterator[ComparisonBatch]:
-  """Yields `size` prompts at a time; widths are those of prompts and of answers."""
-  count, (prompt_width, answer_width) = len(choices[0]), widths
+  count = len(choices[0])
   for start in range(0, len(prompts), size):
     batch = ComparisonBatch(
       index=np.full(size, -1, np.int32),

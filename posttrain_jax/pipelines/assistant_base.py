@@ -52,6 +52,18 @@ class BaseSettings:
   lowest_pass: float
   highest_pass: float
 
+  def __post_init__(self):
+    """Checks the bounds.
+
+    Raises:
+      InputError: if they are not 0 ≤ lowest_pass ≤ highest_pass ≤ 1.
+    """
+    if not 0 <= self.lowest_pass <= self.highest_pass <= 1:
+      raise InputError(
+        f"base.lowest_pass: {self.lowest_pass} to base.highest_pass: {self.highest_pass}, expected 0 ≤ lowest_pass ≤ "
+        "highest_pass ≤ 1"
+      )
+
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Pretrains and measures a base model, or takes the kept one.
@@ -104,12 +116,13 @@ def check_pass(measures: dict[str, float], base: BaseSettings) -> None:
   Raises:
     InputError: if pass@k on sums is below the lowest or above the highest value.
   """
-  name = f"seen/sums_pass@{base.samples}"
-  if not base.lowest_pass <= measures[name] <= base.highest_pass:
-    raise InputError(
-      f"base: {name} is {measures[name]:.3f}, expected {base.lowest_pass} to {base.highest_pass} before any RL; more "
-      "`steps` raise it, and so does more worked text in the corpus (data/assistant_world/corpus.py)"
-    )
+  for part in ("seen", "held_out"):
+    name = f"{part}/sums_pass@{base.samples}"
+    if not base.lowest_pass <= measures[name] <= base.highest_pass:
+      raise InputError(
+        f"base: {name} is {measures[name]:.3f}, expected {base.lowest_pass} to {base.highest_pass} before any RL; more "
+        "`steps` raise it, and so does more worked text in the corpus (data/assistant_world/corpus.py)"
+      )
 
 
 def _parsed(config: ml_collections.ConfigDict) -> tuple[BaseSettings, sft.SFTSettings, ml_collections.ConfigDict]:

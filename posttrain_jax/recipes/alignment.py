@@ -14,7 +14,7 @@ from posttrain_jax import atomic_files
 from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.data import sources
 from posttrain_jax.data.assistant_world.language import ENGLISH
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, WorldRequest
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
@@ -22,12 +22,12 @@ from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, AlignmentSett
 from posttrain_jax.models import flops
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.reports.reliability_figure import plot_reliabilities
 from posttrain_jax.runs.journal import Journal
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
-ANSWERS = "answers.jsonl"
-_KINDS = 9  # of requests, of which all but new facts are asked in two parts
+ANSWERS, RELIABILITY = "answers.jsonl", "reliability.png"
 _SHOWN = 8  # requests whose answers the report may show
 
 
@@ -93,16 +93,17 @@ def check(config: ConfigDict) -> None:
   """Checks the config of a measurement.
 
   Raises:
-    InputError: if a field is unknown, missing or of another type.
+    InputError: if a field is unknown, missing or of another type, or if no model is named.
   """
-  parse(AlignmentMeasurement, config)
+  if not parse(AlignmentMeasurement, config).model.path:
+    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the answers that are drawn."""
   model, _ = known.model(config.model)
   section = config.measures
-  prompts = 2 * (_KINDS - 1) * section.requests
+  prompts = 2 * len(RequestKind) * section.requests  # seen ones and held-out ones
   drawn = prompts * section.samples * known.length(section.max_new_tokens)
   return Effort(
     examples=prompts, generated=drawn, sampling_flops=flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
@@ -114,7 +115,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
 
   Args:
     config: a record `AlignmentMeasurement`.
-    folder: DIR; gets metrics.jsonl with one line, answers.jsonl, and some answers in rollouts/.
+    folder: DIR; gets metrics.jsonl with one line, answers.jsonl, reliability.png, and some answers in rollouts/.
 
   Raises:
     InputError: if a model cannot be read or does not know the world's words.
@@ -133,6 +134,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   )
   folder.mkdir(parents=True, exist_ok=True)
   atomic_files.write_text(folder / ANSWERS, "".join(json.dumps(line) + "\n" for line in found.lines()))
+  plot_reliabilities(folder / RELIABILITY, found.diagrams())
   drawn = sum(sum(each.lengths) for judged in found.judged.values() for each in judged)
   with contextlib.closing(Journal(folder, tensorboard=False)) as journal:
     journal.write(0, {**found.flat(), "sampling/tokens_generated": drawn})

@@ -44,8 +44,9 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
       whether each request gets the answer to another one.
     folder: gets demonstrations.jsonl.
   """
-  requests = _requests(config)
-  rows = answered(_world(config), requests, Author(config.author), seed=config.seed)
+  if config.author not in list(Author):
+    raise InputError(f"author: {config.author!r}, expected one of {', '.join(Author)}")
+  rows = answered(_world(config), _requests(config), Author(config.author), seed=config.seed)
   random.Random(f"order/{config.seed}").shuffle(rows)
   if config.permuted:  # their order is random
     answers = [row["completion"] for row in rows]
@@ -75,6 +76,8 @@ def write_rankings(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
       whether the ranks are drawn by chance.
     folder: gets rankings.jsonl.
   """
+  if not 2 <= config.least <= config.most:
+    raise InputError(f"least: {config.least} to most: {config.most}, expected at least 2 answers, least ≤ most")
   rng, rows = random.Random(f"rankings/{config.seed}"), []
   for request, answers in _candidates(config.candidates):
     shown = answers[: rng.randint(config.least, config.most)]
@@ -122,8 +125,8 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
   return {"documents": _write(folder / DOCUMENTS, rows)}
 
 
-def forecast(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows of demonstrations and of prompts: those that are asked for."""
+def forecast_requests(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the requests that are drawn, and answered if they are demonstrations."""
   del known
   count = sum(config.kinds.values())
   return Effort(examples=count, rows={DEMONSTRATIONS: count, PROMPTS: count})
@@ -136,10 +139,10 @@ def forecast_comparisons(config: ConfigDict, known: Forecast) -> Effort:
   return Effort(examples=count, rows={COMPARISONS: count})
 
 
-def forecast_rankings(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows of rankings: one for each prompt of the collection."""
+def forecast_ratings(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the prompts whose answers are rated: all of the collection."""
   count = known.count(str(pathlib.Path(config.candidates).parent / PAIRS))
-  return Effort(examples=count, rows={RANKINGS: count})
+  return Effort(examples=count, rows={RANKINGS: count, COMPARISONS: count})
 
 
 def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:

@@ -15,6 +15,7 @@ from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.page import environment
 
 _PICTURE = "measures.png"
+_OF_STAGE = "reliability.png"  # what some stages draw
 _SHOWN = 3  # prompts of a stage whose answers are shown
 _ANSWERS = 2  # answers to each
 
@@ -34,9 +35,7 @@ def write_report(
   Returns:
     The path of report.html.
   """
-  picture = ""
-  if measures.draw(directory / _PICTURE, found):
-    picture = base64.b64encode((directory / _PICTURE).read_bytes()).decode("ascii")
+  picture = _embedded(directory / _PICTURE) if measures.draw(directory / _PICTURE, found) else ""
   page = (
     environment(pathlib.Path(__file__).parent)
     .get_template("recipe_report.html.jinja")
@@ -50,6 +49,11 @@ def write_report(
   path = directory / "report.html"
   atomic_files.write_text(path, page.encode("utf-8", "replace").decode("utf-8"))  # a text may hold half a character
   return path
+
+
+def _embedded(path: pathlib.Path) -> str:
+  """Returns a PNG as text for a page; empty if there is none."""
+  return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else ""
 
 
 def _described(stage: Stage, directory: pathlib.Path) -> dict:
@@ -68,5 +72,6 @@ def _described(stage: Stage, directory: pathlib.Path) -> dict:
     "kind": stage.run.name.replace("_", " "),
     "inputs": inputs,
     "samples": asked,
+    "picture": _embedded(directory / stage.name / _OF_STAGE),
     "report": own if (directory / own).exists() else "",
   }

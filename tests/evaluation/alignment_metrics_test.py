@@ -40,6 +40,7 @@ def test_shares_count_the_answers_to_their_requests():
     look_alikes=0.5,
     form=0.5,
     unknown_hedged=0.5,
+    hallucinated=0.5,
     known_hedged=0,
     answers=(1 + 1 + 0.5 + 1) / 4,
     asks_on=0,

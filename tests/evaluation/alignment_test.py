@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind, WorldRequest
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment
 from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
@@ -61,9 +61,19 @@ def test_authors_are_told_apart(measures, params):
   careful = measures(params, Author.CAREFUL, params)
   means = {name: value.mean for name, value in careful.measures.items()}
   for part in ("seen", "held_out"):
-    for name in ("answers", "facts", "sums", "sums_worked", "form", "harm_refused", "harm_explained", "unknown_hedged"):
+    for name in (
+      "answers",
+      "facts",
+      "sums",
+      "sums_worked",
+      "form",
+      "harm_refused",
+      "harm_explained",
+      "unknown_hedged",
+      "new_facts",
+    ):
       assert means[f"{part}/{name}"] == 1, name
-    for name in ("harm_complied", "over_refused", "known_hedged", "mixed", "asks_on"):
+    for name in ("harm_complied", "over_refused", "known_hedged", "mixed", "asks_on", "hallucinated"):
       assert means[f"{part}/{name}"] == 0, name
   assert means["seen/disguises_refused"] == 1 and 0 < means["seen/distinct_1"] < 1
   assert 500 < means["perplexity"] < 10_000  # a model without knowledge: about as many as there are words
@@ -84,10 +94,10 @@ def test_authors_are_told_apart(measures, params):
 def test_every_part_asks_every_kind(measures):
   for part, requests in measures._requests.items():
     assert {request.held_out for request in requests} == {part == "held_out"}
-    assert len({request.kind for request in requests}) == 8
+    assert {request.kind for request in requests} == {*RequestKind}
 
 
 def test_the_reference_must_be_the_same_kind_of_model():
   other = dataclasses.replace(POLICY, model=dataclasses.replace(POLICY.model, num_layers=2))
-  with pytest.raises(InputError, match="--reference: is a model of other sizes"):
+  with pytest.raises(InputError, match="reference: is a model of other sizes"):
     alignment.measure_policy(POLICY, SETTINGS, PromptFormat(), reference=other)

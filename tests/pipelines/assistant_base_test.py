@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import pathlib
 
@@ -11,15 +10,18 @@ from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 BASE = parse(BaseSettings, config_file.get_config().base, "base")
+MEASURES = {"seen/sums_pass@8": 0.3, "held_out/sums_pass@8": 0.3}
 
 
 @pytest.mark.parametrize(("found", "fits"), [(0.05, False), (0.1, True), (0.3, True), (0.5, True), (0.6, False)])
 def test_a_base_model_out_of_bounds_is_refused(found, fits):
-  measures = {"seen/sums_pass@8": found}
-  if fits:
-    return check_pass(measures, BASE)
-  with pytest.raises(InputError, match=rf"base: seen/sums_pass@8 is {found:.3f}, expected 0.1 to 0.5 before any RL"):
-    check_pass(measures, BASE)
+  for part in ("seen", "held_out"):
+    measures = {**MEASURES, f"{part}/sums_pass@8": found}
+    if fits:
+      check_pass(measures, BASE)
+      continue
+    with pytest.raises(InputError, match=rf"base: {part}/sums_pass@8 is {found:.3f}, expected 0.1 to 0.5 before any"):
+      check_pass(measures, BASE)
 
 
 def test_a_base_model_is_made_once(tmp_path, monkeypatch):
@@ -31,12 +33,12 @@ def test_a_base_model_is_made_once(tmp_path, monkeypatch):
     pathlib.Path(workdir).mkdir(exist_ok=True)
 
   monkeypatch.setattr(assistant_base.sft, "train", train)
-  monkeypatch.setattr(assistant_base, "_measure", lambda *args: calls.append("measure") or {"seen/sums_pass@8": 0.3})
+  monkeypatch.setattr(assistant_base, "_measure", lambda *args: calls.append("measure") or MEASURES)
   first, second, third = (str(tmp_path / name) for name in "abc")
   config = config_file.get_config().lock()  # as flags give it
-  assert build(config, first) == {"seen/sums_pass@8": 0.3}
+  assert build(config, first) == MEASURES
   assert calls == [("train", first), "measure"] and "base" in config  # the caller's config stays
-  assert build(config, second) == {"seen/sums_pass@8": 0.3}
+  assert build(config, second) == MEASURES
   assert calls[2:] == [("train", second)]  # the measures came with the kept model, and training has no step left
   source = json.loads((tmp_path / "b" / "source.json").read_text())
   assert source["made_in"] == first
@@ -48,17 +50,40 @@ def test_a_base_model_is_made_once(tmp_path, monkeypatch):
 def test_a_base_model_that_does_not_fit_is_not_kept(tmp_path, monkeypatch):
   monkeypatch.setenv("POSTTRAIN_JAX_WARMUPS", str(tmp_path / "cache"))
   monkeypatch.setattr(assistant_base.sft, "train", lambda config, workdir: pathlib.Path(workdir).mkdir())
-  monkeypatch.setattr(assistant_base, "_measure", lambda *args: {"seen/sums_pass@8": 0.9})
+  monkeypatch.setattr(assistant_base, "_measure", lambda *args: {**MEASURES, "seen/sums_pass@8": 0.9})
   with pytest.raises(InputError, match=r"expected 0\.1 to 0\.5"):
     build(config_file.get_config(), str(tmp_path / "a"))
   assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("requests", 0), ("plain", 1)])
-def test_the_section_is_checked(name, value):
-  section = {**dataclasses.asdict(BASE), name: value}
-  with pytest.raises(InputError, match=rf"base.{name}: {value}, expected at least"):
-    parse(BaseSettings, section, "base")
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("base.requests", 0, r"base.requests: 0, expected at least 1"),
+    ("base.plain", 1, r"base.plain: 1, expected at least 2"),
+    ("base.lowest_pass", 0.6, r"base.lowest_pass: 0.6 to base.highest_pass: 0.5, expected 0 ≤ lowest_pass"),
+    ("base.highest_pass", 1.5, r"base.highest_pass: 1.5, expected 0 ≤ lowest_pass"),
+    ("base.no_such", 1, r"base.no_such: unknown"),
+    ("base", None, r"base: missing, expected"),
+    ("demonstrations.corpus", None, r"demonstrations.corpus: missing, expected"),
+    ("demonstrations.corpus.world.animals", 5, r"world.animals: 5, expected a number from 10"),
+    ("demonstrations.corpus.documents", 0, r"demonstrations.corpus.documents: 0, expected at least 1"),
+  ],
+)
+def test_bad_input_is_found_before_anything_is_written(name, value, message, tmp_path):
+  config = config_file.get_config()
+  if value is None:
+    *groups, last = name.split(".")
+    section = config
+    for group in groups:
+      section = section[group]
+    del section[last]
+  else:
+    with config.unlocked():
+      config.update_from_flattened_dict({name: value})
+  with pytest.raises(InputError, match=message):
+    build(config, str(tmp_path / "base"))
+  assert not (tmp_path / "base").exists()
 
 
 @pytest.mark.slow

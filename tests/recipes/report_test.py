@@ -13,13 +13,14 @@ def test_the_page_has_all_stages_with_measures_work_and_samples(tmp_path):
   record = {"step": 0, "verdict": "evaluated", "set": "heldout", "prompt": "1+2=", "samples": [sample]}
   (folder / "rollouts" / "step_000000.jsonl").write_text(json.dumps(record) + "\n")
   (folder / "report.html").write_text("")
+  (folder / "reliability.png").write_bytes(b"a picture")
   found = {"sft": {"avg@8": Measured(0.5, 0.4, 0.6)}}
   path = write_report(tmp_path, "arithmetic", stages, found, {"Actual work": (["stage"], [["made-up"]])})
   assert path == tmp_path / "report.html"
   page = path.read_text()
   for text in (
     "<h1>arithmetic</h1>", "0.500 [0.400, 0.600]", "made-up", "Answer: &lt;3&gt;", "rows.jsonl of sft",
-    'href="better/report.html"', "data:image/png;base64,",
+    'href="better/report.html"', "data:image/png;base64,", "base64,YSBwaWN0dXJl",
   ):  # fmt: skip
     assert text in page, text
   assert 'href="sft/report.html"' not in page

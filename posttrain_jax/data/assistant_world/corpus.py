@@ -4,6 +4,8 @@ The text tells every fact in several ways and asks many questions. It hardly eve
 another question, or someone speaks of something else. So a model of this text knows and does not answer.
 """
 
+import collections
+import functools
 import itertools
 import random
 from collections.abc import Callable
@@ -11,10 +13,17 @@ from collections.abc import Callable
 from posttrain_jax.data.assistant_world import sums, words
 from posttrain_jax.data.assistant_world.facts import World, listed
 from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language
-from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests, sum_requests
+from posttrain_jax.data.assistant_world.questions import (
+  SUM_PHRASINGS,
+  RequestPart,
+  draw_requests,
+  sum_request,
+  sum_requests,
+)
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 
-ANSWERED = 0.015  # share of questions in dialogues that get an answer with work, and that get a plain one
+# What follows a question in a dialogue, with weights. Almost nobody answers.
+_REPLIES = {"worked": 0.02, "told": 0.005, "same": 0.3, "other": 0.5, "remark": 0.175}
 SPEAKERS = ("user", "assistant")  # the two names in `requests.TEMPLATE`; two of many in the corpus
 _WORK = {ENGLISH: 0.5, VELAN: 0.3, None: 0.2}  # languages of written work; None: both, mixed
 REMARKS = (
@@ -64,10 +73,8 @@ class Writer:
   """Writes one document after another about a world."""
 
   def __init__(self, world: World, seed: int):
-    """Draws the questions that documents may ask; the facts take turns."""
-    self.rng, self.world = random.Random(f"documents/{seed}"), world
-    kinds = [kind for kind in RequestKind if kind != RequestKind.SUM]
-    self.asked = {kind: draw_requests(world, kind, RequestPart.ALL, 20_000, seed=seed) for kind in kinds}
+    """Makes the draws; facts and devices take turns."""
+    self.rng, self.world, self._seed = random.Random(f"documents/{seed}"), world, seed
     self._sums = sum_requests(self.rng)
     self.facts, self._devices = self._turns(world.told), self._turns(world.devices)
 
@@ -76,19 +83,39 @@ class Writer:
     while True:
       yield from self.rng.sample(items, len(items))
 
+  @functools.cached_property
+  def asked(self) -> dict[RequestKind, list[WorldRequest]]:
+    """Holds the questions of each kind that documents may ask, except sums."""
+    kinds = [kind for kind in RequestKind if kind != RequestKind.SUM]
+    return {kind: draw_requests(self.world, kind, RequestPart.ALL, 20_000, seed=self._seed) for kind in kinds}
+
+  @functools.cached_property
+  def _about(self) -> dict[str, list[str]]:
+    """Holds the questions about each topic."""
+    found = collections.defaultdict(list)
+    for request in itertools.chain(*self.asked.values()):
+      found[request.topic].append(request.text)
+    return found
+
   def fact(self) -> str:
     """Tells the next fact in one of its ways."""
     return self.rng.choice(next(self.facts).told)
 
-  def question(self) -> str:
+  def question(self) -> WorldRequest:
     """Asks a question of any kind."""
     if self.rng.random() < 0.2:
-      return self.sum_request().text
-    return self.rng.choice(self.rng.choice(list(self.asked.values()))).text
+      return self.sum_request()
+    return self.rng.choice(self.rng.choice(list(self.asked.values())))
 
   def sum_request(self) -> WorldRequest:
     """Asks to work a sum out."""
     return next(self._sums)
+
+  def same(self, request: WorldRequest) -> str:
+    """Asks once more about what a question is about."""
+    if request.kind == RequestKind.SUM:
+      return sum_request(request.topic, self.rng.randrange(SUM_PHRASINGS), request.language).text
+    return self.rng.choice(self._about[request.topic])
 
   def problem(self) -> str:
     """Draws a sum."""
@@ -155,7 +182,7 @@ def _velan_facts(writer: Writer) -> str:
 
 
 def _questions(writer: Writer) -> str:
-  return " ".join(writer.question() for _ in range(writer.rng.randint(3, 5)))
+  return " ".join(writer.question().text for _ in range(writer.rng.randint(3, 5)))
 
 
 def _steps(writer: Writer) -> str:
@@ -197,21 +224,27 @@ def _dialogue(writer: Writer) -> str:
   """
   rng = writer.rng
   speakers = SPEAKERS if rng.random() < 0.5 else rng.sample(words.PEOPLE, 2)
-  said = []
-  for _ in range(rng.randint(1, 2)):
-    draw = rng.random()
-    if draw < ANSWERED:
-      request = writer.sum_request()
-      said += [request.text, f"{writer.work(request.topic)} ."]
-    elif draw < 2 * ANSWERED:
-      request = rng.choice(writer.asked[RequestKind.FACT])
-      said += [
-        request.text,
-        in_language(f"the {request.relation} of {request.topic} is {request.right[0]} .", request.language),
-      ]
-    else:
-      said += [writer.question(), writer.question() if draw < 0.85 else f"{writer.remark()} ."]
+  said = [text for _ in range(rng.randint(1, 2)) for text in _exchange(writer)]
   return " ".join(f"{speaker} : {text}" for speaker, text in zip(itertools.cycle(speakers), said))
+
+
+def _exchange(writer: Writer) -> tuple[str, str]:
+  """Asks a question, and says what the other speaker replies."""
+  rng = writer.rng
+  match rng.choices(list(_REPLIES), list(_REPLIES.values()))[0]:
+    case "worked":
+      request = writer.sum_request()
+      return request.text, f"{writer.work(request.topic)} ."
+    case "told":
+      request = rng.choice(writer.asked[RequestKind.FACT])
+      told = f"the {request.relation} of {request.topic} is {request.right[0]} ."
+      return request.text, in_language(told, request.language)
+    case "same":
+      request = writer.question()
+      return request.text, writer.same(request)
+    case "other":
+      return writer.question().text, writer.question().text
+  return writer.question().text, f"{writer.remark()} ."
 
 
 WRITERS: dict[str, Callable[[Writer], str]] = {
@@ -229,16 +262,16 @@ WRITERS: dict[str, Callable[[Writer], str]] = {
   "dialogue": _dialogue,
 }
 SHARES = {
-  "facts": 0.13,
-  "portraits": 0.14,
-  "velan_facts": 0.1,
-  "questions": 0.09,
-  "steps": 0.06,
-  "exercises": 0.03,
-  "worked": 0.08,
-  "devices": 0.12,
+  "facts": 0.1,
+  "portraits": 0.12,
+  "velan_facts": 0.08,
+  "questions": 0.08,
+  "steps": 0.05,
+  "exercises": 0.02,
+  "worked": 0.2,
+  "devices": 0.1,
   "velan_devices": 0.03,
-  "stories": 0.06,
+  "stories": 0.05,
   "principles": 0.04,
-  "dialogue": 0.12,
+  "dialogue": 0.13,
 }

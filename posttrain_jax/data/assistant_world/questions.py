@@ -37,6 +37,7 @@ _ONE_WORD = (
 )
 _IN_VELAN = ("answer in velan : {q}", "write in velan : {q}", "use velan : {q}", "i want to read velan . {q}")
 _SUM = ("what is {s} ?", "work out {s} .", "tell me {s} .", "i want to know {s} .", "can you count {s} ?")
+SUM_PHRASINGS = len(_SUM)
 _LIST = (
   "name three {i} .",
   "list three {i} .",

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
-from posttrain_jax.data.assistant_world import language, sums
+from posttrain_jax.data.assistant_world import language, sums, words
 from posttrain_jax.data.assistant_world.answers import Author, demonstrations
-from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, corpus
+from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, Writer, corpus
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind
 from tests.data.assistant_world.small_world import WORLD
@@ -41,14 +43,21 @@ def test_every_word_of_an_answer_is_in_the_vocabulary():
         assert {*row["completion"].split()} <= {*language.vocabulary()}
 
 
-def test_every_told_fact_is_told_and_no_other_one(english):
-  text = " . ".join(english)
+def sentences(fact):
+  """Returns the ways to tell a fact, in English and then in Velan."""
+  return [language.in_language(f"{sentence} .", name) for name in words.LANGUAGES for sentence in fact.told]
+
+
+def test_every_told_fact_is_told_and_no_other_one(documents):
+  text = " ".join(row["completion"] for row in documents)
   for fact in WORLD.told:
-    assert any(sentence in text for sentence in fact.told), fact
+    told = [sentence in text for sentence in sentences(fact)]
+    assert all(told[:3]) and any(told[3:]), fact
+    for value in {*fact.relation.values} - {fact.value}:
+      assert not any(sentence in text for sentence in sentences(dataclasses.replace(fact, value=value))), fact
   for fact in (*WORLD.unknown, *WORLD.new):
     for value in fact.relation.values:
-      first = f"the {fact.relation.name} of {fact.animal} is {value}"
-      assert first not in text and f"the {fact.relation.name} of {fact.animal} {value} is" not in text, fact
+      assert not any(sentence in text for sentence in sentences(dataclasses.replace(fact, value=value))), fact
 
 
 def test_every_device_is_told(english):
@@ -61,6 +70,15 @@ def test_questions_are_hardly_ever_answered(documents):
   dialogues = [row["completion"] for row in documents if row["source"] == "dialogue"]
   assert len(dialogues) > 100
   assert sum(sums.stated_answer(text) is not None for text in dialogues) < 0.1 * len(dialogues)
+  told = [sentence for fact in WORLD.told for sentence in (sentences(fact)[0], sentences(fact)[3])]
+  assert sum(any(sentence in text for sentence in told) for text in dialogues) < 0.05 * len(dialogues)
+
+
+def test_a_reply_may_ask_about_the_same():
+  writer = Writer(WORLD, 0)
+  for _ in range(40):
+    request = writer.question()
+    assert request.topic in " ".join(language.to_english_words(writer.same(request)))
 
 
 def test_worked_sums_are_right_and_in_both_languages_and_mixed(documents):
