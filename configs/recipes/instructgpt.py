@@ -101,7 +101,9 @@ def _reward_model() -> ConfigDict:
 
 def _epochs() -> ConfigDict:
   config = assistant.sft()
-  config.update(steps=0, epochs=16, batch_size=8, dropout=dict(first=0.1, last=0.1))  # the paper's 0.2 is for many more layers
+  config.update(
+    steps=0, epochs=16, batch_size=8, dropout=dict(first=0.1, last=0.1)
+  )  # the paper's 0.2 is for many more layers
   config.rewards = assistant.rewards()
   config.eval.update(every=-1, best="choosing/reward", slots=64, **assistant.LONGEST)
   config.eval.sets.choosing = tiny_sft.evaluation().sets.heldout
