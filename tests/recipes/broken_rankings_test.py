@@ -7,7 +7,7 @@ import pytest
 from configs.recipes import assistant, instructgpt
 from posttrain_jax.recipes import assistant_data
 from posttrain_jax.recipes.recipe import Stage
-from posttrain_jax.recipes.runners import PPO, REWARD_MODEL, SFT
+from posttrain_jax.recipes.runners import PPO, REWARD_MODEL, SFT, function
 from tests.data.assistant_world.small_world import SETTINGS
 from tests.recipes.broken_signal_test import KINDS, candidates, of_small_world
 from tests.recipes.made_recipe import run
@@ -29,7 +29,7 @@ def stages():
   sft.steps = 60
   inputs = {"model.path": base.model, "demonstrations.path": demonstrations}
   model = Stage("sft", run=SFT, config=sft, inputs=inputs)
-  written = Stage("written", run=assistant.function(candidates, "candidates"), config=plain)
+  written = Stage("written", run=function(candidates, "candidates"), config=plain)
   measures = assistant.measures(requests=24, samples=2)
   measures.measures.world = dataclasses.asdict(SETTINGS)
   measured = {"sft": assistant.measured("sft", model.model, measures, base.model)}
