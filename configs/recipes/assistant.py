@@ -19,7 +19,10 @@ DEMONSTRATIONS = function(
 )
 PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecast=assistant_data.forecast_requests)
 COMPARISONS = function(
-  assistant_data.write_comparisons, assistant_data.COMPARISONS, forecast=assistant_data.forecast_comparisons
+  assistant_data.write_comparisons,
+  assistant_data.COMPARISONS,
+  assistant_data.EDITED,
+  forecast=assistant_data.forecast_comparisons,
 )
 RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_ratings)
 DOCUMENTS = function(
@@ -72,8 +75,9 @@ def comparisons() -> ConfigDict:
     dict(
       world=world(),
       seed=0,
+      pairs=8,  # comparisons of each prompt at most
       edits=0.3,  # share of the comparisons in which people write a better answer
-      samples=2,  # answers of each model to each prompt, from which those that people compare are drawn
+      samples=8,  # answers of each model to each prompt, from which those that people compare are drawn
       shuffled=False,  # True: chance decides what is preferred, to see what a stage gains from the preferences
     )
   )
