@@ -11,18 +11,19 @@ from ml_collections import ConfigDict
 
 from configs import tiny_sft
 
-WIDTHS = {"": 1, "wide": 2}
+# Width, updates and learning rate. The wider model learns more from each update, and must not work out too many sums.
+SIZES = {"": (1, 1600, 3e-3), "wide": (2, 1000, 2e-3)}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in WIDTHS:
+  if arg not in SIZES:
     raise ValueError(f"{arg!r}, expected nothing or wide")
   config = tiny_sft.get_config()
-  width = WIDTHS[arg]
+  width, steps, learning_rate = SIZES[arg]
   config.model.update(vocabulary="words", num_layers=3, embed_dim=96 * width, mlp_dim=256 * width, unroll=3)
   config.model.update(num_heads=4 * width, num_kv_heads=4 * width)
-  config.steps, config.batch_size = 600, 32
-  config.optimizer.update(learning_rate=3e-3, decay_updates=0)
+  config.steps, config.batch_size = steps, 16
+  config.optimizer.update(learning_rate=learning_rate, decay_updates=0)
   config.demonstrations.update(row_length=96, max_completion=0, held_out=0.0)
   config.demonstrations.corpus = dict(
     documents=40_000,  # documents of a few sentences
@@ -37,7 +38,8 @@ def get_config(arg: str = "") -> ConfigDict:
   )
   config.eval.every, config.eval.sets = 0, dict()  # `pipelines.assistant_base` measures what was made
   config.base = dict(  # what is measured of the base model, and what it must be
-    requests=24,  # of each kind and part
+    requests=24,  # of each kind and part, except sums
+    sums=200,  # requests to work out a sum, of each part
     samples=8,  # answers to each request; the 8 of pass@8
     max_new_tokens=48,  # limit on an answer, in tokens
     slots=64,  # answers that are drawn at the same time

@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
     fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=16, history=48
   )
   # Requests whose answers are ranked, that choose the epoch, and that PPO draws answers to.
-  config.ranked = assistant.prompts(fact=200, unknown=80, sum=200, list=18, writing=40, harm=100, build=24, history=64)
+  config.ranked = assistant.prompts(fact=700, unknown=200, sum=500, list=18, writing=60, harm=100, build=30, history=80)
   config.choosing = assistant.prompts(fact=60, unknown=30, sum=60, list=12, writing=15, harm=30, build=12, history=20)
   config.asked = assistant.prompts(fact=600, unknown=200, sum=600, list=18, writing=60, harm=200, build=24, history=80)
   for number, name in enumerate(("ranked", "choosing", "asked"), start=1):
@@ -93,7 +93,8 @@ def _reward_model() -> ConfigDict:
   config.preferences.strengths = ()  # rankings have none
   config.preferences.held_out = 0.1
   config.batch_size = 16
-  config.epochs = 3
+  config.epochs = 2
+  config.optimizer.learning_rate = 5e-4
   config.shift_to_demonstrations = True
   config.demonstrations.update(template=TEMPLATE, row_length=96, max_completion=0)
   return config
@@ -101,7 +102,9 @@ def _reward_model() -> ConfigDict:
 
 def _epochs() -> ConfigDict:
   config = assistant.sft()
-  config.update(steps=0, epochs=16, batch_size=8, dropout=dict(first=0.1, last=0.1))  # the paper's 0.2 is for many more layers
+  config.update(
+    steps=0, epochs=16, batch_size=8, dropout=dict(first=0.1, last=0.1)
+  )  # the paper's 0.2 is for many more layers
   config.rewards = assistant.rewards()
   config.eval.update(every=-1, best="choosing/reward", slots=64, **assistant.LONGEST)
   config.eval.sets.choosing = tiny_sft.evaluation().sets.heldout

@@ -148,10 +148,9 @@ class Alignment:
     self._format, self._stop = prompt_format, stop
     world = make_world(settings.world)
     self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
+    count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
     self._requests = {
-      name: [
-        request for kind in RequestKind for request in draw_requests(world, kind, part, settings.requests, seed=seed)
-      ]
+      name: [request for kind in RequestKind for request in draw_requests(world, kind, part, count[kind], seed=seed)]
       for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])

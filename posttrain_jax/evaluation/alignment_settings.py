@@ -19,7 +19,8 @@ class AlignmentSettings:
 
   Attributes:
     world: which world.
-    requests: of each kind and part; fewer where there are not as many.
+    requests: of each kind and part, except sums; fewer where there are not as many.
+    sums: requests to work out a sum, of each part.
     samples: answers to each request.
     max_new_tokens: cap on an answer in tokens.
     slots: answers drawn at the same time.
@@ -29,6 +30,7 @@ class AlignmentSettings:
 
   world: WorldSettings
   requests: int = at_least(1)
+  sums: int = at_least(1)
   samples: int = at_least(1)
   max_new_tokens: int = at_least(1)
   slots: int = at_least(1)
@@ -51,6 +53,7 @@ def usual_settings(
   return AlignmentSettings(
     world=USUAL_WORLD,
     requests=requests or 32,
+    sums=requests or 32,
     samples=samples,
     max_new_tokens=max_new_tokens,
     slots=slots,

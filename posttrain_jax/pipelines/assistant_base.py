@@ -35,7 +35,8 @@ class BaseSettings:
   """Holds a config's section `base`: what a base model must be.
 
   Attributes:
-    requests: of each kind and part.
+    requests: of each kind and part, except sums.
+    sums: requests to work out a sum, of each part.
     samples: answers to each request; k of pass@k.
     max_new_tokens: cap on an answer in tokens.
     slots: answers drawn at the same time.
@@ -45,6 +46,7 @@ class BaseSettings:
   """
 
   requests: int = at_least(1)
+  sums: int = at_least(1)
   samples: int = at_least(1)
   max_new_tokens: int = at_least(1)
   slots: int = at_least(1)
@@ -142,6 +144,7 @@ def _measure(base: BaseSettings, world: WorldSettings, path: pathlib.Path, seed:
   settings = AlignmentSettings(
     world=world,
     requests=base.requests,
+    sums=base.sums,
     samples=base.samples,
     max_new_tokens=base.max_new_tokens,
     slots=base.slots,

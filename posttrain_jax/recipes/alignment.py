@@ -84,7 +84,14 @@ def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: 
     seed: of requests, draws and intervals.
   """
   measures = dict(
-    world=dict(world), requests=requests, samples=samples, max_new_tokens=48, slots=64, plain=128, prose=False
+    world=dict(world),
+    requests=requests,
+    sums=requests,
+    samples=samples,
+    max_new_tokens=48,
+    slots=64,
+    plain=128,
+    prose=False,
   )
   return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures))
 
@@ -103,7 +110,7 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the answers that are drawn."""
   model, _ = known.model(config.model)
   section = config.measures
-  prompts = 2 * len(RequestKind) * section.requests  # seen ones and held-out ones
+  prompts = 2 * ((len(RequestKind) - 1) * section.requests + section.sums)  # seen ones and held-out ones
   drawn = prompts * section.samples * known.length(section.max_new_tokens)
   return Effort(
     examples=prompts, generated=drawn, sampling_flops=flops.forward(model, tokens=drawn, pairs=0, logits=drawn)

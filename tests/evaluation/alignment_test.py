@@ -1,5 +1,6 @@
 """Tests the measures with an engine that says what an author writes, and a model that knows nothing."""
 
+import collections
 import dataclasses
 
 import jax
@@ -20,7 +21,7 @@ from tests.pipelines.made_groups import answer
 from tests.random_params import random_params
 
 SETTINGS = AlignmentSettings(
-  world=WORLD_SETTINGS, requests=6, samples=2, max_new_tokens=48, slots=8, plain=6, prose=False
+  world=WORLD_SETTINGS, requests=6, sums=5, samples=2, max_new_tokens=48, slots=8, plain=6, prose=False
 )
 TOKENIZER = POLICY.tokenizer
 
@@ -94,10 +95,32 @@ def test_authors_are_told_apart(measures, params):
 def test_every_part_asks_every_kind(measures):
   for part, requests in measures._requests.items():
     assert {request.held_out for request in requests} == {part == "held_out"}
-    assert {request.kind for request in requests} == {*RequestKind}
+    count = collections.Counter(request.kind for request in requests)
+    assert count == {kind: 5 if kind == RequestKind.SUM else 6 for kind in RequestKind}
 
 
 def test_the_reference_must_be_the_same_kind_of_model():
   other = dataclasses.replace(POLICY, model=dataclasses.replace(POLICY.model, num_layers=2))
   with pytest.raises(InputError, match="reference: is a model of other sizes"):
     alignment.measure_policy(POLICY, SETTINGS, PromptFormat(), reference=other)
+
+
+def test_what_follows_a_stop_is_no_part_of_an_answer(monkeypatch, params):
+  made = []
+
+  class Talking(Engine):
+    def __init__(self, model, sampling, **settings):
+      super().__init__(model, sampling, **settings)
+      made.append((sampling, settings["decode"]))
+
+    def generate(self, prompts, samples):
+      tokens = TOKENIZER.encode("i do not know . user : what is 3 + 4 ?")
+      return [Group(prompt, (answer([*tokens]),) * samples) for prompt in prompts]
+
+  monkeypatch.setattr(alignment, "Engine", Talking)
+  mesh = make_mesh({}, jax.devices()[:1])
+  for stop, text in (("user :", "i do not know ."), ("", "i do not know . user : what is 3 + 4 ?")):
+    given = alignment.Alignment(SETTINGS, POLICY, PromptFormat(template=TEMPLATE), mesh, seed=0, stop=stop)
+    assert made[-1][0].stop_strings == ((stop,) if stop else ()) and made[-1][1] is not None
+    found = given._judge(given._engine.generate(given._prompts, 1))
+    assert {each.texts for part in found.values() for each in part} == {(text,)}

@@ -43,6 +43,7 @@ def test_what_is_known_and_what_is_not(knowledge, monkeypatch):
   found, claims = knowledge("params")
   means = {name: value.mean for name, value in found.items()}
   assert means["known_seen"] == means["known_held_out"] == means["known_asked"] == 1
+  assert means["known_nll"] == pytest.approx(-np.log(0.9))
   assert means["perplexity"] == pytest.approx(2)
   count = len(WORLD.told)
   np.testing.assert_allclose(claims.probabilities[:count], 0.9)

@@ -92,7 +92,7 @@ def test_a_tiny_base_model_is_trained_and_measured(tmp_path):
   config.steps, config.optimizer.warmup_updates, config.optimizer.decay_updates = 3, 1, 3
   config.demonstrations.corpus.documents = 300
   config.model.num_layers = config.model.unroll = 1
-  config.base.update(requests=1, samples=2, plain=2, max_new_tokens=4, lowest_pass=0.0, highest_pass=1.0)
+  config.base.update(requests=1, sums=1, samples=2, plain=2, max_new_tokens=4, lowest_pass=0.0, highest_pass=1.0)
   found = build(config, str(tmp_path / "base"))
   assert found == json.loads((tmp_path / "base" / "base.json").read_text())
   assert {"perplexity", "known_seen", "seen/asks_on", "held_out/facts"} <= found.keys()
