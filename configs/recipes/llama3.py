@@ -139,7 +139,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
 
 
 def _compared_answers(config: ConfigDict, number: int, models: dict[str, Stage]) -> list[Stage]:
-  """Returns the stages of new prompts, of the models' answers to them, and of comparisons of these."""
+  """Returns the stages of new prompts, of answers to them, and of comparisons."""
   own = seeded(config.prompts, config.seed).unlock()
   own.round = number
   prompts = Stage(f"prompts_{number}", run=assistant.PROMPTS, config=own)

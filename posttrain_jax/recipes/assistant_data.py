@@ -188,7 +188,10 @@ def _check_same_prompts(names: Iterable[str], found: Sequence[Sequence[tuple[Wor
 
 
 def _two_answers(answers: Sequence[Sequence[str]], rng: random.Random) -> tuple[str, str]:
-  """Draws two answers of two policies, or of the only one; equal ones if no others are there."""
+  """Draws two answers, of two policies if there are several.
+
+  They are equal if there are no others.
+  """
   one, other = rng.sample(answers, 2) if len(answers) > 1 else (answers[0], answers[0])
   if not one or not other:
     return "", ""
