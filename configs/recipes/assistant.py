@@ -1,4 +1,6 @@
-"""Holds what recipes in the assistant world have in common: the base model, data stages and tiny configs.
+"""Holds what recipes in the assistant world have in common.
+
+That is the base model, stages of data, measures, and tiny configs.
 
 Fields without a comment are explained in configs/tiny_sft.py, configs/tiny_reward_model.py, configs/tiny_dpo.py and
 configs/tiny_collect.py. docs/assistant_world.md describes the world.
@@ -19,7 +21,10 @@ DEMONSTRATIONS = function(
 )
 PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecast=assistant_data.forecast_requests)
 COMPARISONS = function(
-  assistant_data.write_comparisons, assistant_data.COMPARISONS, forecast=assistant_data.forecast_comparisons
+  assistant_data.write_comparisons,
+  assistant_data.COMPARISONS,
+  assistant_data.EDITED,
+  forecast=assistant_data.forecast_comparisons,
 )
 RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_ratings)
 DOCUMENTS = function(
@@ -34,7 +39,9 @@ def world() -> ConfigDict:
 
 
 def base(path: str, width: str = "") -> tuple[list[Stage], Output | str]:
-  """Returns the stage of the base model, and the model; no stage if a path names it.
+  """Returns the stage of the base model, and the model.
+
+  There is no stage if a path names it.
 
   The base model does not depend on a recipe's seed, so all seeds and all recipes share the kept one.
 
@@ -72,8 +79,9 @@ def comparisons() -> ConfigDict:
     dict(
       world=world(),
       seed=0,
+      pairs=8,  # comparisons of each prompt at most
       edits=0.3,  # share of the comparisons in which people write a better answer
-      samples=2,  # answers of each model to each prompt, from which those that people compare are drawn
+      samples=8,  # answers of each model to each prompt, from which those that people compare are drawn
       shuffled=False,  # True: chance decides what is preferred, to see what a stage gains from the preferences
     )
   )
@@ -123,7 +131,7 @@ def reward_model() -> ConfigDict:
 
 
 def dpo() -> ConfigDict:
-  """Returns the config of DPO as in Llama 3: without end tokens, and with a likelihood term."""
+  """Returns the config of DPO as in Llama 3: no end tokens, and a likelihood term."""
   config = tiny_dpo.get_config()
   config.model = assistant_base.get_config().model
   config.preferences.update(max_prompt_length=LONGEST["max_prompt_length"], max_answer_length=49, count_end=False)
@@ -137,7 +145,10 @@ def dpo() -> ConfigDict:
 
 
 def collection() -> ConfigDict:
-  """Returns the config of a collection of answers to the world's prompts, all of which are kept as candidates."""
+  """Returns the config of a collection of answers to the world's prompts.
+
+  All of them are kept as candidates.
+  """
   config = tiny_collect.get_config()
   config.model = assistant_base.get_config().model
   config.warmup.steps = 0
@@ -149,7 +160,7 @@ def collection() -> ConfigDict:
 
 
 def rewards() -> ConfigDict:
-  """Returns the rewards by the world's rules: the first rater's taste, and whether an answer is right."""
+  """Returns the rewards by the world's rules: taste of the first rater, and accuracy."""
   config = tiny_sft.rewards()
   config.workers = 0
   own = "posttrain_jax.data.assistant_world.rewards"

@@ -3,7 +3,7 @@
     python -m experiments.recipe --recipe=configs/recipes/llama3.py --workdir=runs/llama3 [--config.rounds=6]
     python -m experiments.recipe --recipe=configs/recipes/llama3.py:paper
 
-A few demonstrations of people make the first model. Then each round has these stages, with its number at their names:
+A crowd's demonstrations make the first model. Then each round has these stages, with its number at their names:
 
     prompts      new prompts
     by_MODEL     answers of several models to them: the best so far, and both DPO models of the round before
@@ -11,7 +11,7 @@ A few demonstrations of people make the first model. Then each round has these s
     reward       a reward model from the base model, on the comparisons of all rounds, upper two strengths only
     chosen       the best of K answers of the best model so far, by the reward model
     sft          the average of two models from the base model: `sft_chosen` on these answers, and `sft_joined` on them
-                 and people's demonstrations, with a lower rate
+                 and people's edits of all rounds, with a lower rate
     dpo          the average of two models from `sft`: `dpo_latest` on the round's comparisons, and `dpo_joined` on
                  those of the round before, too, with a lower rate
     best         the best of the first model and all `dpo` so far, as the first rater finds on requests that are not
@@ -34,7 +34,7 @@ from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, JOIN, REWARD_MODEL, SFT
 
 Source = Output | str  # what an earlier stage makes, or a path or name
-_AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
+_AS_ASKED = "{prompt}"  # rows that come from a collection have their prompts in the template already
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -47,10 +47,11 @@ def get_config(arg: str = "") -> ConfigDict:
   config.topology = ""  # a run
   config.costs = costs()
   config.demonstrations = assistant.demonstrations(  # what people write before the first round
-    fact=30, unknown=12, sum=24, list=6, writing=8, harm=16, build=8, history=8
+    fact=120, unknown=48, sum=96, list=16, writing=32, harm=48, build=16, history=24
   )
+  config.demonstrations.author = "crowd"
   config.prompts = assistant.prompts(  # of each round
-    fact=100, unknown=40, sum=80, list=16, writing=24, harm=64, build=24, history=40
+    fact=200, unknown=80, sum=200, list=16, writing=48, harm=96, build=32, history=64
   )
   config.comparisons = assistant.comparisons()
   config.samples = 10  # K of rejection sampling; 10 to 30 in the paper
@@ -61,11 +62,15 @@ def get_config(arg: str = "") -> ConfigDict:
   config.first.steps = 120
   config.collect = assistant.collection()
   config.reward_model = assistant.reward_model()
-  config.reward_model.epochs = 4
+  config.reward_model.epochs, config.reward_model.batch_size = 2, 32
+  config.reward_model.optimizer.update(learning_rate=5e-4, warmup_updates=5)
   config.sft = assistant.sft()
   config.sft.steps = 200
+  for name in ("first", "sft"):
+    config[name].batch_size = 8
   config.dpo = assistant.dpo()
-  config.dpo.epochs = 2
+  config.dpo.epochs, config.dpo.batch_size = 1, 32
+  config.dpo.optimizer.warmup_updates = 5
   config.measures = assistant.measures(requests=32, samples=4)
   if arg == "paper":
     _set_paper(config)
@@ -102,19 +107,19 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   people = Stage(
     "people", run=assistant.DEMONSTRATIONS, config=seeded(config.demonstrations, config.seed), labels="demonstration"
   )
-  written = people.file("demonstrations.jsonl")
-  first = _trained(config, "first", SFT, "first", base, written)
+  first = _trained(config, "first", SFT, "first", base, people.file("demonstrations.jsonl"))
   measured = {
     name: assistant.measured(name, model, seeded(config.measures, config.seed), base)
     for name, model in (("base", base), ("first", first.model))
   }
   stages += [people, first, *measured.values()]
   pairs = [("first_over_base", "base", "first")]
-  best, models, comparisons, asked = first, {"first": first}, [], {"best": first}
+  best, models, compared, asked = first, {"first": first}, [], {"best": first}
   for number in range(1, config.rounds + 1):
     new = _compared_answers(config, number, asked)
-    comparisons.append(new[-1].file("comparisons.jsonl"))
-    made = _round(config, number, base, best.model, new[0].file("prompts.jsonl"), comparisons, written)
+    compared.append(new[-1])
+    every = {name: [each.file(f"{name}.jsonl") for each in compared] for name in ("comparisons", "edited")}
+    made = _round(config, number, base, best.model, new[0].file("prompts.jsonl"), **every)
     stages += [*new, *made.values()]
     for name in (f"sft_{number}", f"dpo_{number}"):
       measured[name] = assistant.measured(name, made[name].model, seeded(config.measures, config.seed), base)
@@ -134,7 +139,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
 
 
 def _compared_answers(config: ConfigDict, number: int, models: dict[str, Stage]) -> list[Stage]:
-  """Returns the stages of new prompts, of the models' answers to them, and of comparisons of these."""
+  """Returns the stages of new prompts, of answers to them, and of comparisons."""
   own = seeded(config.prompts, config.seed).unlock()
   own.round = number
   prompts = Stage(f"prompts_{number}", run=assistant.PROMPTS, config=own)
@@ -168,7 +173,7 @@ def _round(
   best: Source,
   prompts: Source,
   comparisons: list[Source],
-  people: Source,
+  edited: list[Source],
 ) -> dict[str, Stage]:
   """Returns the stages of a round by name, from its reward model to its DPO."""
   every = {f"round_{i}": each for i, each in enumerate(comparisons, start=1)}
@@ -179,9 +184,8 @@ def _round(
   inputs = {"model.path": best, "prompts.path": prompts, "reward_model": reward.model}
   answers = Stage(f"chosen_{number}", run=COLLECT, config=own, inputs=inputs)
   chosen = answers.file("demonstrations.jsonl")
-  demonstrations = _joined(
-    f"demonstrations_{number}", {"chosen": chosen, "people": people}, people=config.first.demonstrations.template
-  )
+  edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)}
+  demonstrations = _joined(f"demonstrations_{number}", {"chosen": chosen, **edits})
   latest = _joined(f"latest_{number}", dict(list(every.items())[-2:]))
   alone = _trained(config, f"sft_chosen_{number}", SFT, "sft", base, chosen)
   joined = _trained(config, f"sft_joined_{number}", SFT, "sft", base, demonstrations.file(joining.ROWS), config.lower)
@@ -203,8 +207,8 @@ def _trained(config: ConfigDict, name: str, run, section: str, model: Source, da
   return Stage(name, run=run, config=own, inputs={"model.path": model, field: data})
 
 
-def _joined(name: str, files: dict[str, Source], **templates: str) -> Stage:
-  config = joining.files(**{file: templates.get(file, _AS_ASKED) for file in files})
+def _joined(name: str, files: dict[str, Source]) -> Stage:
+  config = joining.files(**dict.fromkeys(files, _AS_ASKED))
   return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})
 
 
@@ -221,13 +225,13 @@ def _best(name: str, models: dict[str, Stage], measured: dict[str, Stage]) -> St
 
 def _paper(config: ConfigDict) -> list[Stage]:
   """Returns the rounds with files of people's prompts, comparisons and demonstrations."""
-  people = "demonstrations.jsonl"
-  best = dataclasses.replace(_trained(config, "first", SFT, "first", config.base, people), labels="demonstration")
-  stages, comparisons = [best], []
+  best = _trained(config, "first", SFT, "first", config.base, "demonstrations.jsonl")
+  best = dataclasses.replace(best, labels="demonstration")
+  stages, comparisons, edited = [best], [], []
   for number in range(1, config.rounds + 1):
     comparisons.append(f"comparisons_{number}.jsonl")
-    prompts = f"prompts_{number}.jsonl"
-    made = _round(config, number, config.base, best.model, prompts, comparisons, people)
+    edited.append(f"edited_{number}.jsonl")
+    made = _round(config, number, config.base, best.model, f"prompts_{number}.jsonl", comparisons, edited)
     latest = f"dpo_latest_{number}"
     made[latest] = dataclasses.replace(made[latest], labels="comparison")
     stages += made.values()

@@ -33,6 +33,8 @@ DEMONSTRATIONS, PROMPTS, RANKINGS, COMPARISONS = (
   f"{name}.jsonl" for name in ("demonstrations", "prompts", "rankings", "comparisons")
 )
 DOCUMENTS = "documents.jsonl"
+EDITED = "edited.jsonl"
+_COMPARED = ("chosen", "rejected", "edited", "strength")  # columns of comparisons
 _ROUND = 1000  # distance of the seeds of two rounds
 
 
@@ -95,9 +97,9 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
 
   Args:
     config: `world`; `policies`, by name, each with `path`, the folder of a collection from the same prompts; `seed` and
-      `round`, of the noise; `edits`, share of the pairs that are edited; `shuffled`, whether chance decides which
-      answer is edited, chosen and rejected.
-    folder: gets comparisons.jsonl.
+      `round`, of the noise; `pairs`, comparisons of each prompt, of which equal ones count once; `edits`, share of the
+      comparisons that are edited; `shuffled`, whether chance decides which answer is edited, chosen and rejected.
+    folder: gets comparisons.jsonl, and edited.jsonl with the edited answers as demonstrations.
   """
   world, stream = _world(config), f"comparisons/{config.seed}/{config.round}"
   rng, editor, rows = random.Random(stream), AnswerWriter(world, config.seed + config.round), []
@@ -105,13 +107,16 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   _check_same_prompts(config.policies, found)
   for each in zip(*found):
     request, texts = each[0][0], [answers for _, answers in each]
-    first, second = _two_answers(texts, rng)
-    if first != second:
-      rows.append(raters.compare(request, (first, second), rng, editor=editor if rng.random() < config.edits else None))
-  edited = sum("edited" in row for row in rows)
+    for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(config.pairs)):
+      rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < config.edits else None))
+  rows = [row for row in rows if row is not None]
   if config.shuffled:
     rows = [_shuffled(row, rng) for row in rows]
-  return {"prompts": len(found[0]), "comparisons": _write(folder / COMPARISONS, rows), "edited": edited}
+  edited = [{**row, "completion": row["edited"]} for row in rows if "edited" in row]
+  edited = [{name: value for name, value in row.items() if name not in _COMPARED} for row in edited]
+  if edited:
+    _write(folder / EDITED, edited)
+  return {"prompts": len(found[0]), "comparisons": _write(folder / COMPARISONS, rows), "edited": len(edited)}
 
 
 def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
@@ -183,17 +188,21 @@ def _check_same_prompts(names: Iterable[str], found: Sequence[Sequence[tuple[Wor
 
 
 def _two_answers(answers: Sequence[Sequence[str]], rng: random.Random) -> tuple[str, str]:
-  """Draws two answers of two policies, or of the only one; equal ones if no others are there."""
+  """Draws two answers, of two policies if there are several.
+
+  They are equal if there are no others.
+  """
   one, other = rng.sample(answers, 2) if len(answers) > 1 else (answers[0], answers[0])
   if not one or not other:
     return "", ""
   first = rng.choice(one)
-  return first, rng.choice([text for text in other if text != first] or [first])
+  second = rng.choice([text for text in other if text != first] or [first])
+  return min(first, second), max(first, second)
 
 
 def _shuffled(row: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
   """Returns a row of comparisons whose answers have changed places by chance."""
-  names = [name for name in ("edited", "chosen", "rejected") if name in row]
+  names = [name for name in _COMPARED[:3] if name in row]
   texts = [row[name] for name in names]
   return {**row, **dict(zip(names, rng.sample(texts, len(texts))))}
 

@@ -1,6 +1,6 @@
-"""Says what one model has over another in the assistant world: what a stage or a round gains, and what it loses.
+"""Says what a stage or a round gains and loses in the assistant world.
 
-Both models have answered the same requests (`recipes.alignment`). So the difference is taken request by request, and
+The models before and after it have answered the same requests (`recipes.alignment`). So the difference is taken request by request, and
 its interval is narrower than those of the two models: whether a stage has an effect is seen here.
 """
 
@@ -30,7 +30,7 @@ _RATED = "rated"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComparedModels:
-  """Names the answers of two models.
+  """Describes where the answers of two models are.
 
   Attributes:
     before: answers.jsonl of the measurement of the first model.
@@ -70,7 +70,9 @@ def check(config: ConfigDict) -> None:
 
 
 def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
-  """Writes the difference of each pair of models by each measure, with its 95 % interval over requests.
+  """Writes the difference of each pair of models by each measure.
+
+  Intervals are 95 % bootstrap intervals over requests.
 
   Args:
     config: a record `GainSettings`.

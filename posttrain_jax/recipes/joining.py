@@ -1,4 +1,4 @@
-"""Joins the rows of several files, such as demonstrations of two sources or the comparisons of all rounds."""
+"""Joins the rows of several files, such as the comparisons of all rounds."""
 
 import dataclasses
 import json

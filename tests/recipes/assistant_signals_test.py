@@ -56,7 +56,7 @@ RIGHT, WRONG, CUT = "the {r} of {e} is {v} .", "good morning to you .", "the the
 
 def compared(folder, policies, **changes):
   folder.mkdir()
-  config = ConfigDict(dict(world=SMALL, seed=0, round=1, edits=0.5, shuffled=False, policies={}))
+  config = ConfigDict(dict(world=SMALL, seed=0, round=1, pairs=1, edits=0.5, shuffled=False, policies={}))
   config.policies = {name: dict(path=path) for name, path in policies.items()}
   config.update(changes)
   counts = assistant_data.write_comparisons(config, folder)
@@ -78,6 +78,12 @@ def test_one_policy_is_compared_with_itself(tmp_path):
   one = collected(tmp_path / "one", [RIGHT, WRONG, CUT])
   _, rows = compared(tmp_path / "made", {"one": one})
   assert len(rows) == 40 and all(WRONG in (row["chosen"], row["rejected"]) for row in rows)
+
+
+def test_a_prompt_has_several_comparisons_but_none_twice(tmp_path):
+  one = collected(tmp_path / "one", [RIGHT, WRONG, "wait , check that .", CUT])
+  _, rows = compared(tmp_path / "made", {"one": one}, pairs=50)
+  assert len(rows) == 3 * 40  # all pairs of three answers
 
 
 def test_equal_answers_are_not_compared(tmp_path):

@@ -1,4 +1,4 @@
-"""Tests that what stages gain in the assistant world comes from their data: with a broken signal the gain is gone."""
+"""Tests that with a broken signal the gain of a stage is gone."""
 
 import dataclasses
 import json
