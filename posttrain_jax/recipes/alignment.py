@@ -1,5 +1,6 @@
 """Measures in the assistant world how helpful, harmless and honest a model is, as a stage between others."""
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -24,7 +25,7 @@ from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 ANSWERS, RELIABILITY = "answers.jsonl", "reliability.png"
-_SHOWN = 8  # requests whose answers the report may show
+_SHOWN = 2  # requests of each kind and part whose answers the report may show
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,8 +127,12 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
 def _records(found: AlignmentResult) -> list[dict[str, Any]]:
   """Returns some requests with their answers, as a report shows them."""
   records = []
-  for part, judged in found.judged.items():
-    for each in judged[:: max(1, len(judged) // _SHOWN)]:
+  for judged in found.judged.values():
+    count: collections.Counter[str] = collections.Counter()
+    for each in judged:
+      count[each.request.kind] += 1
+      if count[each.request.kind] > _SHOWN:
+        continue
       samples = [
         {
           "text": text,
@@ -143,7 +148,7 @@ def _records(found: AlignmentResult) -> list[dict[str, Any]]:
       records.append(
         {
           "step": 0,
-          "set": part,
+          "set": each.request.kind.value,
           "prompt": each.request.text,
           "answer": answer,
           "verdict": "evaluated",
