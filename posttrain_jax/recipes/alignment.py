@@ -1,4 +1,7 @@
-"""Measures in the assistant world how helpful, harmless and honest a model is, as a stage between others."""
+"""Measures a model in the assistant world, as a stage between others.
+
+The measures tell how helpful, harmless and honest it is (docs/assistant_world.md).
+"""
 
 import collections
 import contextlib
@@ -29,8 +32,8 @@ _SHOWN = 2  # requests of each kind and part whose answers the report may show
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeasuredModel:
-  """Names a model.
+class AskedModel:
+  """Describes which model is asked.
 
   Attributes:
     path: PATH_OR_NAME.
@@ -51,7 +54,7 @@ class AlignmentMeasurement:
   """
 
   seed: int
-  model: MeasuredModel
+  model: AskedModel
   reference: str
   measures: AlignmentSettings
 
