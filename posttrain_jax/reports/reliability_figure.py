@@ -30,8 +30,8 @@ def plot_reliabilities(
 ) -> None:
   """Writes the reliability diagrams of several kinds of claims as PNG.
 
-  Histograms of the claims stand below them. Vertical lines are Wilson intervals that take the entries as independent. If every claim is at least ½, as those of
-  `pair_confidence` are, the x axis begins at ½.
+  Histograms of the claims stand below them. Vertical lines are Wilson intervals that take the entries as independent.
+  If every claim is at least ½, as those of `pair_confidence` are, the x axis begins at ½.
 
   Args:
     path: of the PNG; an existing one is replaced.
