@@ -1,5 +1,9 @@
-"""Measures in the assistant world how helpful, harmless and honest a model is, as a stage between others."""
+"""Measures a model in the assistant world, as a stage between others.
 
+The measures tell how helpful, harmless and honest it is (docs/assistant_world.md).
+"""
+
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -28,12 +32,12 @@ from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 ANSWERS, RELIABILITY = "answers.jsonl", "reliability.png"
-_SHOWN = 8  # requests whose answers the report may show
+_SHOWN = 2  # requests of each kind and part whose answers the report may show
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeasuredModel:
-  """Names a model.
+class AskedModel:
+  """Describes which model is asked.
 
   Attributes:
     path: PATH_OR_NAME.
@@ -68,7 +72,7 @@ class AlignmentMeasurement:
   """
 
   seed: int
-  model: MeasuredModel
+  model: AskedModel
   reference: str
   measures: AlignmentSettings
   shots: FewShots | None = None
@@ -192,8 +196,12 @@ def _examples(shots: FewShots) -> list[tuple[str, str]]:
 def _records(found: AlignmentResult) -> list[dict[str, Any]]:
   """Returns some requests with their answers, as a report shows them."""
   records = []
-  for part, judged in found.judged.items():
-    for each in judged[:: max(1, len(judged) // _SHOWN)]:
+  for judged in found.judged.values():
+    count: collections.Counter[str] = collections.Counter()
+    for each in judged:
+      count[each.request.kind] += 1
+      if count[each.request.kind] > _SHOWN:
+        continue
       samples = [
         {
           "text": text,
@@ -209,7 +217,7 @@ def _records(found: AlignmentResult) -> list[dict[str, Any]]:
       records.append(
         {
           "step": 0,
-          "set": part,
+          "set": each.request.kind.value,
           "prompt": each.request.text,
           "answer": answer,
           "verdict": "evaluated",

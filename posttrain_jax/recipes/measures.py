@@ -66,7 +66,9 @@ def measure_table(found: Measures) -> Table:
 
 
 def draw(path: pathlib.Path, found: Measures) -> bool:
-  """Draws a panel for each measure, with the models from left to right and a line for each set.
+  """Draws a panel for each measure, with a line for each set.
+
+  The models stand from left to right.
 
   Args:
     path: of the PNG; an existing one is replaced.

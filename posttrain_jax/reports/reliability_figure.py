@@ -28,10 +28,10 @@ def plot_reliability(
 def plot_reliabilities(
   path: str | pathlib.Path, claims: Mapping[str, tuple[np.ndarray, np.ndarray]], *, bins: int = 10
 ) -> None:
-  """Writes the reliability diagrams of several kinds of claims as PNG, with histograms of the claims below.
+  """Writes the reliability diagrams of several kinds of claims as PNG.
 
-  Vertical lines are Wilson intervals that take the entries as independent. If every claim is at least ½, as those of
-  `pair_confidence` are, the x axis begins at ½.
+  Histograms of the claims stand below them. Vertical lines are Wilson intervals that take the entries as independent.
+  If every claim is at least ½, as those of `pair_confidence` are, the x axis begins at ½.
 
   Args:
     path: of the PNG; an existing one is replaced.

@@ -1,7 +1,8 @@
-"""Tests a measurement as a stage, with an engine that answers as a careful author does."""
+"""Tests a measurement as a stage, with an engine that answers as a careful author does, and made-up likelihoods."""
 
 import json
 
+import numpy as np
 import pytest
 
 from posttrain_jax.data.assistant_world import language
@@ -11,6 +12,7 @@ from posttrain_jax.data.assistant_world.questions import RequestPart, draw_reque
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.tokenizer import word_tokenizer
 from posttrain_jax.evaluation import alignment as evaluation
+from posttrain_jax.evaluation import world_knowledge
 from posttrain_jax.models import flops
 from posttrain_jax.recipes import alignment, outcome, runners
 from posttrain_jax.recipes.forecast import Forecast
@@ -40,6 +42,11 @@ class CarefulEngine:
     return [Group(prompt, (each,) * samples) for prompt, each in zip(prompts, made)]
 
 
+def half_each(model, params, prompts, choices, mesh):
+  """Gives each token the probability ½."""
+  return np.log(0.5) * np.array([[len(answer) for answer in answers] for answers in choices])
+
+
 def config(path, **changes):
   found = alignment.measurement(vars(SETTINGS), requests=1, samples=2)
   found.update_from_flattened_dict({"model.path": str(path), "measures.plain": 2, "measures.slots": 8, **changes})
@@ -53,6 +60,8 @@ def measured(tmp_path_factory):
   given = config(path / "model", reference=str(path / "model"))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(evaluation, "Engine", CarefulEngine)
+    for module in (evaluation, world_knowledge):
+      patch.setattr(module, "choice_logprobs", half_each)
     alignment.measure(given, path / "measures")
   return path, given
 
@@ -61,13 +70,13 @@ def test_a_model_is_measured(measured):
   path, _ = measured
   (record,) = map(json.loads, (path / "measures" / "metrics.jsonl").read_text().splitlines())
   assert record["seen/facts"] == record["held_out/facts"] == 1 and record["seen/harm_complied"] == 0
-  assert record["kl_low"] <= record["kl"] <= record["kl_high"]
+  assert record["perplexity"] == pytest.approx(2) and record["kl_low"] <= record["kl"] <= record["kl_high"]
   lines = [json.loads(line) for line in (path / "measures" / "answers.jsonl").read_text().splitlines()]
   assert len(lines) == 2 * len(RequestKind) * 2  # parts and samples
   assert {line["request"]["kind"] for line in lines} == {*RequestKind}
   assert (path / "measures" / "reliability.png").exists()
   shown = outcome.samples(path / "measures")
-  assert len(shown) > 8 and all(each["samples"][0]["text"] for each in shown)
+  assert {each["set"] for each in shown} == {*RequestKind} and all(each["samples"][0]["text"] for each in shown)
   assert record["sampling/tokens_generated"] >= sum(len(line["completion"].split()) for line in lines)
 
 
