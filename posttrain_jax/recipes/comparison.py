@@ -99,7 +99,7 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 
 def rater_judge(seed: int) -> PairJudge:
-  """Makes a judge of the first rater, whose noise is drawn anew for each pair and order."""
+  """Makes a judge of the first rater; its noise is drawn anew for each pair and order."""
   rng = random.Random(f"rater/{seed}")
 
   def judge(pairs: Sequence[tuple[WorldRequest, str, str]]) -> list[float]:
