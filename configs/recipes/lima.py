@@ -66,7 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sft.steps = 360  # updates of every model; with the curated demonstrations about 15 epochs
   config.sft.batch_size = 8
   config.sft.optimizer.update(schedule="linear", b2=0.95, weight_decay=0.1)
-  config.measures = assistant.measures(requests=32, samples=4)
+  config.measures = assistant.measures(requests=24, samples=2)
   return config
 
 

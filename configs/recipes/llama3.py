@@ -71,7 +71,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.dpo = assistant.dpo()
   config.dpo.epochs, config.dpo.batch_size = 1, 32
   config.dpo.optimizer.warmup_updates = 5
-  config.measures = assistant.measures(requests=32, samples=4)
+  config.measures = assistant.measures(requests=24, samples=2)
   if arg == "paper":
     _set_paper(config)
   return config
