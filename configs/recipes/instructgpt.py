@@ -77,7 +77,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.documents = assistant.documents(8000)  # for PPO-ptx
   # Each of the next groups is a config of its own, as its program takes it.
   config.first = assistant.sft()
-  config.first.update(steps=0, epochs=5, batch_size=8)
+  config.first.update(steps=0, epochs=9, batch_size=8)
   config.answers = assistant.collection()
   config.answers.rollout.samples = config.rankings.most
   config.reward = _reward_model()
@@ -93,7 +93,7 @@ def _reward_model() -> ConfigDict:
   config.preferences.strengths = ()  # rankings have none
   config.preferences.held_out = 0.1
   config.batch_size = 16
-  config.epochs = 4
+  config.epochs = 3
   config.optimizer.learning_rate = 5e-4
   config.shift_to_demonstrations = True
   config.demonstrations.update(template=TEMPLATE, row_length=96, max_completion=0)
@@ -125,7 +125,7 @@ def _ppo() -> ConfigDict:
   config.learner.update(minibatches=2, tokens_per_micro_batch=0)
   for optimizer in (config.optimizer, config.value.optimizer):
     optimizer.update(learning_rate=1e-4, warmup_updates=10, b2=0.98)
-  config.ptx.update(coefficient=0.5, rows=16)  # the paper's 27.8 and 8 rows for an answer would be most of the work
+  config.ptx.update(coefficient=0.05, rows=16)  # the corpus does not answer questions: much of it undoes SFT
   config.ptx.demonstrations.update(row_length=96, packed=True)
   config.eval.update(every=0, own_share=0.0)
   config.eval.sets = ConfigDict()
