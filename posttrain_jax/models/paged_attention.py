@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from posttrain_jax.models import page_kernels, page_kernels_gpu
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.page_kernels import read_pages
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
@@ -158,11 +158,12 @@ def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array
 
 def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> Unfinished:
   """Attends from queries [O, K, M, H] to each owner's pages."""
-  if len(cache) == 2:
-    return _by_formulas(query, *cache, listed, lengths)
-  return read_pages(
-    query, *cache, (listed.owners, listed.pages, listed.count[0]), lengths, interpret=platform() != "tpu"
-  )
+  entries = (listed.owners, listed.pages, listed.count[0])
+  if len(cache) == 1:
+    return page_kernels.read_pages(query, *cache, entries, lengths, interpret=platform() != "tpu")
+  if platform() == "gpu" and page_kernels_gpu.fits(cache):
+    return page_kernels_gpu.read_pages(query, cache, entries, lengths)
+  return _by_formulas(query, *cache, listed, lengths)
 
 
 def _by_formulas(
