@@ -56,8 +56,8 @@ def read_pages(
   owners, pages, count = listed
   (_, heads, rows, width), page = query.shape, cache.shape[2]
   if rows > (most := _most_rows(heads, width)):  # each part reads the pages
-    cut = [query[:, :, first : first + most] for first in range(0, rows, most)]
-    parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in cut]
+    blocks = [query[:, :, first : first + most] for first in range(0, rows, most)]
+    parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in blocks]
     return tuple(jnp.concatenate(arrays, axis=2) for arrays in zip(*parts))
   scale, apart = width**-0.5, width % _LANES == 0
   if not apart:  # zeros instead of values: half a vector of lanes cannot be read alone

@@ -28,8 +28,8 @@ from posttrain_jax.models.page_kernels import cut
 _MASKED = -1e30
 _TOGETHER = 8  # pages of a step
 _LEAST_ROWS, _MOST_ROWS = 16, 64  # query rows of a program; tensor cores multiply 16 at least
-_AT_ONCE = 2**14  # bytes of keys, and of values, that a program loads at once
-_STAGES = 2  # loads under way: 64 KiB of shared memory, which GPUs since Ampere have
+_AT_ONCE = 2**13  # bytes of keys, and of values, that a program loads at once, if a page is not larger
+_STAGES = 2  # loads that are under way together
 
 
 def fits(cache: tuple[jax.Array, ...]) -> bool:

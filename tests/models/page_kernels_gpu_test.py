@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posttrain_jax.models import page_kernels_gpu, paged_attention
+from posttrain_jax.models import paged_attention
 from posttrain_jax.models.page_kernels_gpu import fits, read_pages
 from posttrain_jax.models.paged_attention import _by_formulas
 from tests.models.attention_example import traced_for
 from tests.models.page_example import LENGTHS, OWNED, PAGE, assert_same, inputs, listing
+from tests.models.paged_attention_test import attend, case
 
 
 @jax.jit
@@ -19,25 +20,32 @@ def read(query, keys, values, listed, lengths):
 
 
 def lowered_for_cuda(query, keys, values, listed):
-  attend = lambda query, listed, lengths, *cache: paged_attention._read(query, cache, listed, lengths)  # noqa: E731
+  reading = lambda query, listed, lengths, *cache: paged_attention._read(query, cache, listed, lengths)  # noqa: E731
   with traced_for("gpu"):
-    traced = jax.jit(attend).trace(query, listed, LENGTHS, keys, values)
+    traced = jax.jit(reading).trace(query, listed, LENGTHS, keys, values)
     return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize(
   ("width", "rows", "dtype", "tolerance"),
   [
-    (64, 3, jnp.float32, 1e-5),
-    (128, 70, jnp.bfloat16, 0.02),  # two blocks of rows
+    (64, 3, jnp.float32, 1e-5),  # a step's pages are loaded in two parts
+    (128, 70, jnp.bfloat16, 0.02),  # in two parts, too; two blocks of rows
   ],
 )
-def test_unfinished_attention_is_that_of_the_formulas(monkeypatch, width, rows, dtype, tolerance):
-  """Loads two pages of a step at once, or eight."""
-  if dtype == jnp.bfloat16:
-    monkeypatch.setattr(page_kernels_gpu, "_AT_ONCE", 2 * PAGE * width * 2)
+def test_unfinished_attention_is_that_of_the_formulas(width, rows, dtype, tolerance):
   arrays = inputs(width, rows, dtype)
   assert_same(read(*arrays, LENGTHS), jax.jit(_by_formulas)(*arrays, LENGTHS), tolerance)
+
+
+def test_rows_that_share_prompts_read_through_the_kernels(monkeypatch):
+  arguments, _ = case()
+  expected, _ = attend(*arguments)
+  calls = []
+  monkeypatch.setattr(paged_attention, "_by_formulas", lambda *given: calls.append(given) or read(*given))
+  found, _ = jax.jit(lambda *given: attend.__wrapped__(*given))(*arguments)
+  assert len(calls) == 2  # for the rows' own pages and for the prompts'
+  np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_no_bit_depends_on_other_owners_or_on_where_pages_lie():
