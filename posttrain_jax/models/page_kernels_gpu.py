@@ -12,8 +12,9 @@ no other owner.
 A step of 256 tokens and H numbers, in bfloat16, loads 1,024 H bytes. Its result, which is written and read, has 128 H
 bytes for 16 rows, and 512 H bytes for 64. They are fresh, so a cache of some ten MiB on the chip may hold them.
 
-O owners, n pages, K key/value heads, M query rows of each owner and head, B rows of a program, H head dimension, L
-length of a list, G pages of a step, N steps at most, P pages that a program loads at once, T tokens in them.
+Float32 is multiplied as TF32, as elsewhere on GPU, unless `jax_default_matmul_precision` says otherwise.
+
+O owners, n pages, K key/value heads, M query rows of each owner and head, H head dimension, L length of a list.
 """
 
 import functools

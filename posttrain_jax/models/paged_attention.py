@@ -7,10 +7,10 @@ answers of a group read their prompt's pages together.
 The bits of a row do not depend on other rows: the products of a page have a fixed shape, whatever the page's place in
 the list, and a row's pages are joined one after the other in the order of its text.
 
-On CPU and GPU, a cache has two arrays, keys and values [n, K, page, H], and the formulas below read it. On TPU it has
-one array [n, K, page, 2 H], each token's keys followed by its values, and a kernel reads it (`page_kernels`). Heads of
-64 then fill the 128 lanes of a vector. Two arrays of them would be laid out with the pages last, and each decode step
-would copy the whole cache for the kernel.
+On CPU and GPU, a cache has two arrays, keys and values [n, K, page, H]. On CPU the formulas below read it. On GPU,
+kernels do (`page_kernels_gpu`). On TPU it has one array [n, K, page, 2 H], each token's keys followed by its values,
+and a kernel reads it (`page_kernels`). Heads of 64 then fill the 128 lanes of a vector. Two arrays of them would be
+laid out with the pages last, and each decode step would copy the whole cache for the kernel.
 
 D devices that the rows are split over, S rows, P prompts, A answers that read one prompt, L length of a list, n pages,
 K key/value heads, R query heads for each of them, H head dimension, M query rows of one owner of pages.
