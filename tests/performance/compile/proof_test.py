@@ -124,9 +124,9 @@ def test_the_command():
   assert few.startswith("8 rows a batch shard, expected at least 243 on v5e")
   assert report["step_at_best"]["drawn_tokens_per_second_per_chip"] > 0
 
-  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=fill")
+  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=prefill")
   last = child.stderr.splitlines()[-1]
-  assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: fill needs "), child.stderr
+  assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: prefill needs "), child.stderr
   assert "its largest arrays: bfloat16[16777216," in last
   child = compile_for("--topology=v5e:2x2", *flags, "--programs=train")
   assert child.stderr.splitlines()[-1].startswith("error: --programs: 'train', expected some of update_on_policy, ")
