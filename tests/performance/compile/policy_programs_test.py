@@ -100,9 +100,7 @@ def test_what_a_rollout_calls(policy, learner, carries):
   # 8 groups of 4 answers on 16 slots are two waves; 12 tokens at 8 a dispatch are two dispatches a wave.
   config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
   rollout = parse_method(config).rollout
-  found = policy_programs.sampling(
-    rollout, policy, learner, learner.mesh, prompts=8, answer_length=12, carries=carries
-  )
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, prompts=8, answer_length=12, carries=carries)
   calls = {name: program.calls for name, program in found.programs.items()}
   # 8 prompts and 16 resumed answers have one chunk each; 4 at a time.
   assert calls == {"prefill": 6 if carries else 2, "decode": 4, "hand_over": 1}
