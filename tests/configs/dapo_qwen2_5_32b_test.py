@@ -107,7 +107,7 @@ def test_the_loop_takes_it(tmp_path, size):
   with contextlib.ExitStack() as stack:
     parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
     assert (parts.collector.groups, parts.collector.group_size) == (config.rollout.groups, 16)
-    assert parts.engine.max_new_tokens == config.rollout.max_new_tokens
+    assert parts.engine.sizes.max_new_tokens == config.rollout.max_new_tokens
     assert len(parts.evaluator.sets["aime2024"].prompts) == 30
     prompt = parts.evaluator.sets["aime2024"].prompts[4]
     text = parts.policy.tokenizer.decode(prompt.tokens)

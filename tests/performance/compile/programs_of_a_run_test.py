@@ -22,8 +22,8 @@ def test_a_run_lowers_the_same_programs(tmp_path):
   config = small(tiny_dapo, **{"eval.every": 0})
   with contextlib.ExitStack() as stack:
     parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
-    assert parts.engine.max_prompt_length <= 9
-    config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
+    assert parts.engine.sizes.max_prompt_length <= 9
+    config.rollout.max_prompt_length = parts.engine.sizes.max_prompt_length  # as wide as the data
     run = programs(config)
     learner = parts.learner
     rollout = stack_groups([], parts.shape)
