@@ -19,7 +19,8 @@ from tests.performance.compile.small_config import programs, small
 
 def test_a_run_lowers_the_same_programs(tmp_path):
   """Compares texts of programs: updates, scoring and the hand-over of a run that was assembled."""
-  config = small(tiny_dapo, **{"eval.every": 0})
+  # A chosen budget would follow the limit on prompts, which is changed below.
+  config = small(tiny_dapo, **{"eval.every": 0, "learner.tokens_per_micro_batch": 64})
   with contextlib.ExitStack() as stack:
     parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
     assert parts.engine.sizes.max_prompt_length <= 9
