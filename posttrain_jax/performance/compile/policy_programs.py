@@ -47,7 +47,9 @@ def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> Po
 def forward_pass(
   rollout: RolloutSettings, model: TransformerConfig, *, prompts: int, answer_length: int, parts: int = 1
 ) -> Pass:
-  """Counts a forward pass over `prompts` groups with prompts of the greatest length.
+  """Counts a forward pass over groups.
+
+  Prompts have the greatest length.
 
   Args:
     rollout: the config's section.
@@ -111,7 +113,9 @@ def scoring(
 
 
 def micro_batches(scorer: Scorer, batch: PolicyBatch, answer_length: int) -> int:
-  """Returns the micro-batches of an update with prompts of the greatest length and answers of a given one.
+  """Returns the micro-batches of an update.
+
+  Prompts have the greatest length, and all answers a given one.
 
   Args:
     scorer: cuts the batch into rows.
@@ -194,7 +198,7 @@ def sampling(
 
 
 def _running(rollout: RolloutSettings, *, held: int, answer_length: int) -> tuple[int, float]:
-  """Counts the answers that run at the same time, and the cache tokens that a step reads for them on average.
+  """Counts the answers that run at the same time, and what they read.
 
   All answers have one length and begin at different times. If the caches cannot hold an answer in each slot, fewer run.
 
@@ -204,7 +208,8 @@ def _running(rollout: RolloutSettings, *, held: int, answer_length: int) -> tupl
     answer_length: tokens of each answer.
 
   Returns:
-    (answers, tokens of the pages that each step reads). A prompt's pages are read once for all answers of its group.
+    (answers, tokens of the pages that each step reads on average). A prompt's pages are read once for all answers of
+    its group.
   """
   own = sum(pages_for(drawn, PAGE) for drawn in range(1, answer_length + 1)) / answer_length
   of_prompt = pages_for(rollout.max_prompt_length - 1, PAGE)

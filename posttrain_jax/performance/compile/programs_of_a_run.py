@@ -108,7 +108,7 @@ def programs_of_run(
 
 
 def _counted_length(settings: Settings, asked: int) -> int:
-  """Returns the answers' length in the counts of work; 0 if the method draws none."""
+  """Returns the answers' length for counts; 0 if none are drawn."""
   if not isinstance(settings, GRPOSettings | PPOSettings):
     if asked:
       raise InputError(f"--answer_length: {asked}, expected none, as the method draws no answers")
