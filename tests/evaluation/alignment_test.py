@@ -29,7 +29,7 @@ TOKENIZER = POLICY.tokenizer
 class Engine:
   """Answers as the author of `params` does."""
 
-  def __init__(self, model, sampling, **settings):
+  def __init__(self, model, sampling, sizes, **settings):
     self.settings, self.writer = settings, AnswerWriter(WORLD, 0)
 
   def load(self, params, version):
