@@ -12,6 +12,11 @@ template, chat, system message and variables of the chat template. --template, -
 `reward`; accuracies are its values, cut to [0, 1]. `--answers=OUT.jsonl` stores every sampled answer with its prompt,
 reference, extracted answer, accuracy and reward.
 
+`--task=alignment` asks requests of the assistant world and judges the answers by rules: how helpful, harmless and
+honest a model is (`posttrain_jax.evaluation.alignment`). --limit is then the number of requests of each kind,
+--reference the model to which the KL is measured, and --picture=OUT.png gets the reliability diagrams of the stated
+confidences and of the answer probabilities. Answers are drawn at temperature 1, for every model.
+
 Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else.
 """
@@ -28,7 +33,9 @@ from experiments import flags
 
 _MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face directory, GGUF file or known name")
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
-_TASK = absl_flags.DEFINE_string("task", None, "gsm8k, math, aime, jsonl (any file), chains or facts (procedural)")
+_TASK = absl_flags.DEFINE_string(
+  "task", None, "gsm8k, math, aime, jsonl (any file), chains or facts (procedural), alignment"
+)
 _PATH = absl_flags.DEFINE_string("path", "", "problems: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
 _LIMIT = absl_flags.DEFINE_integer("limit", 0, "the first so many problems only; 0: all", lower_bound=0)
 _SLOTS = absl_flags.DEFINE_integer("slots", 64, "answers drawn at the same time", lower_bound=1)
@@ -54,7 +61,13 @@ _FORMAT = [
   absl_flags.DEFINE_string("chat_arguments", None, "variables of the chat template, as a JSON object"),
   absl_flags.DEFINE_enum("left_out", None, ["error", "allow"], "action on words that the chat template leaves out"),
 ]
+_REFERENCE = absl_flags.DEFINE_string("reference", None, "alignment: model to which the KL is measured; None: no KL")
+_PICTURE = absl_flags.DEFINE_string(
+  "picture", None, "alignment: PNG of the reliability of stated confidences and answer probabilities"
+)
 _BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow texts longer than the model's context")
+_OF_ALIGNMENT = [_REFERENCE, _PICTURE]
+_NOT_OF_ALIGNMENT = [_PATH, _REWARD, _REWARD_OPTIONS, *_SETTINGS[2:], _STOP_IDS, _STOP_STRINGS, _BEYOND_CONTEXT]
 _GROUPS = {
   "how problems are asked": [*_FORMAT, _BEYOND_CONTEXT],
   "how answers are drawn": [*_SETTINGS, _STOP_IDS, _STOP_STRINGS, _SLOTS, _SEED],
@@ -64,6 +77,7 @@ absl_flags.register_validator("top_p", lambda p: p is None or 0 < p <= 1, "expec
 
 
 def main():
+  _check_task()
   import rich.console
 
   from posttrain_jax import atomic_files
@@ -78,8 +92,10 @@ def main():
   from posttrain_jax.types import InputError
 
   start = time.perf_counter()
-  if _TASK.value not in BENCHMARKS:
-    raise InputError(f"--task={_TASK.value}: expected one of {', '.join(BENCHMARKS)}")
+  if _TASK.value not in (*BENCHMARKS, "alignment"):
+    raise InputError(f"--task={_TASK.value}: expected one of {', '.join(BENCHMARKS)} or alignment")
+  if _TASK.value == "alignment":
+    return _alignment(start)
   settings = {flag.name: flag.value for flag in _SETTINGS if flag.value is not None}
   if _REWARD.value is not None:
     settings |= {"verifier": _REWARD.value, "options": _reward_options()}
@@ -109,6 +125,47 @@ def main():
   rich.console.Console().print(metrics_table(metrics))
   values = {name: None if math.isnan(value) else value for name, value in metrics.items()}
   print(json.dumps({"task": _TASK.value, **values, "seconds": round(time.perf_counter() - start, 2)}))
+
+
+def _check_task() -> None:
+  """Refuses flags that the task does not use."""
+  from posttrain_jax.types import InputError
+
+  for flag in _NOT_OF_ALIGNMENT if _TASK.value == "alignment" else _OF_ALIGNMENT:
+    if flag.present:
+      raise InputError(f"--{flag.name}: --task={_TASK.value} does not use it, expected it left out")
+
+
+def _alignment(start: float) -> None:
+  import rich.console
+
+  from posttrain_jax import atomic_files
+  from posttrain_jax.assembly.model import Which, is_run, open_policy
+  from posttrain_jax.assembly.prompt_format import format_of_run, with_flags
+  from posttrain_jax.evaluation.alignment import measure_policy
+  from posttrain_jax.evaluation.alignment_settings import usual_settings, world_format
+  from posttrain_jax.local_path import output_file
+  from posttrain_jax.reports.reliability_figure import plot_reliabilities
+  from posttrain_jax.runs.summary import metrics_table
+
+  stored = None if _ANSWERS.value is None else output_file(_ANSWERS.value, "--answers")
+  picture = None if _PICTURE.value is None else output_file(_PICTURE.value, "--picture")
+  given = {flag.name: flag.value for flag in _SETTINGS[:2] if flag.value is not None}
+  policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
+  reference = None if _REFERENCE.value is None else open_policy(_REFERENCE.value)
+  settings = usual_settings(policy, requests=_LIMIT.value, slots=_SLOTS.value, **given)
+  asked = format_of_run(_MODEL.value) if is_run(_MODEL.value) else None
+  asked = with_flags(world_format(policy, asked), {flag.name: flag.value for flag in _FORMAT})
+  found = measure_policy(policy, settings, asked, seed=_SEED.value, reference=reference)
+  if stored is not None:
+    atomic_files.write_text(stored, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found.lines()))
+  if picture is not None:
+    plot_reliabilities(picture, found.diagrams())
+  values = found.flat()
+  print(f"alignment, {settings.requests} requests of each kind, {settings.samples} samples each: {_MODEL.value}")
+  rich.console.Console().print(metrics_table(values))
+  values = {name: None if math.isnan(value) else value for name, value in values.items()}
+  print(json.dumps({"task": "alignment", **values, "seconds": round(time.perf_counter() - start, 2)}))
 
 
 def _reward_options() -> dict:

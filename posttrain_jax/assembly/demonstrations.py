@@ -8,6 +8,8 @@ from absl import logging
 
 from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, demonstrations, preferences, prompts, sources, supervised, tagged
+from posttrain_jax.data.assistant_world import corpus
+from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations, has_empty_answer
@@ -37,6 +39,19 @@ class EncodingSettings(FormatSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusSettings:
+  """Holds what a config says of the assistant world's plain text.
+
+  Attributes:
+    documents: number of documents, each a few sentences.
+    world: what they tell.
+  """
+
+  documents: int = at_least(1)
+  world: WorldSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DemonstrationSettings(EncodingSettings):
   """Holds a config's group of fields about demonstrations.
 
@@ -50,6 +65,7 @@ class DemonstrationSettings(EncodingSettings):
     tagged: share of the procedural demonstrations that is put into R1's template; None for none.
     crowd: who writes the procedural demonstrations; None for the usual crowd.
     difficulties: numbers of steps of the procedural problems; None for all.
+    corpus: the assistant world's plain text, in place of the procedural demonstrations; None for none.
   """
 
   path: str
@@ -61,6 +77,7 @@ class DemonstrationSettings(EncodingSettings):
   tagged: float | None = None
   crowd: Crowd | None = None
   difficulties: tuple[int, ...] | None = None
+  corpus: CorpusSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +205,9 @@ def read_demonstrations(section: DemonstrationSettings) -> tuple[list[Row], str]
   """Reads the rows that the section names; returns them and the sha256 of their source."""
   if section.path:
     rows, digest = sources.read_rows(section.path)
+  elif section.corpus:
+    documents = corpus.corpus(make_world(section.corpus.world), section.corpus.documents, seed=section.seed)
+    rows, digest = prompts.named_rows(documents, "corpus"), prompts.rows_digest(documents)
   else:
     counts = {
       arithmetic.Split.TRAIN: section.per_difficulty,

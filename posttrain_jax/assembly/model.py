@@ -16,7 +16,8 @@ import jax
 from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
-from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.data.assistant_world import language as assistant_language
+from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer, word_tokenizer
 from posttrain_jax.learner import checkpoint, checkpoint_folder, stored_params
 from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like
@@ -43,6 +44,7 @@ class Vocabulary(enum.StrEnum):
 
   SYMBOLS = "symbols"  # one token for each term of the procedural task; other text is refused
   BYTES = "bytes"  # any text, a token for each byte of UTF-8
+  WORDS = "words"  # one token for each word of the assistant world; other text is refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +144,8 @@ def load_policy(
   if not path:
     if section.vocabulary == Vocabulary.BYTES:
       tokenizer = byte_tokenizer()
+    elif section.vocabulary == Vocabulary.WORDS:
+      tokenizer = word_tokenizer(assistant_language.vocabulary())
     else:
       tokenizer = tiny_tokenizer((*symbols, *tagged.TAGS) if section.tags else symbols)
     sizes["vocab_size"] = sizes.get("vocab_size") or tokenizer.vocab_size

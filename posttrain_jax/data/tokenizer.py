@@ -313,6 +313,28 @@ def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) 
   return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template).with_taught_stops()
 
 
+def word_tokenizer(words: Sequence[str]) -> Tokenizer:
+  """Makes a tokeniser whose tokens are the given words, with white space between them.
+
+  `<pad>` (id 0) and `<eos>` (id 1) come before them. Decoding puts one space between two words. So encoding and
+  decoding a text gives the same text with single spaces. `encode` refuses any other word.
+
+  Args:
+    words: the tokens in order of their ids, from 2 on.
+
+  Raises:
+    InputError: if there are no words, one is empty or has white space, or one is given twice.
+  """
+  vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", *words])}
+  if not words or len(vocab) < len(words) + 2 or any(word.split() != [word] for word in words):
+    raise InputError(f"word_tokenizer: words is {_shorten(list(words), 120)}, expected different words without spaces")
+  backend = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # not in vocab: unknown words are an error
+  backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  backend.decoder = decoders.WordPiece(prefix="\0", cleanup=False)  # joins with spaces; no word begins so
+  backend.add_special_tokens(["<pad>", "<eos>"])
+  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,))
+
+
 # Turns start with their role's token and end with the end token.
 _BYTE_ROLES = ("system", "user", "assistant", "tool")
 _BYTE_TEMPLATE = (

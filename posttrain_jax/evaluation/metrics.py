@@ -12,7 +12,7 @@ A problem without enough judgements has the score NaN and is left out of the mea
 import collections
 import dataclasses
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -161,6 +161,31 @@ def estimate(scores: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> Est
   return Estimate(
     mean=float(scores.mean()), standard_error=float(error), low=float(low), high=float(high), problems=count
   )
+
+
+def bootstrap(
+  statistic: Callable[[np.ndarray], float], count: int, *, seed: int = 0, resamples: int = 1000
+) -> Estimate:
+  """Estimates a statistic that is no mean, such as an ECE, with its interval.
+
+  The interval is the 95 % percentile bootstrap interval over units.
+
+  Args:
+    statistic: computes the value from the positions of the units that are used, int [n], each any number of times.
+    count: number of units.
+    seed: of the resampling; equal statistics and seeds give equal intervals.
+    resamples: how often `count` units are drawn with replacement.
+
+  Returns:
+    The statistic of all units as the mean, its deviation over the resamples as the standard error, and the interval.
+  """
+  if count == 0:
+    return Estimate(*[math.nan] * 4, problems=0)
+  rng = np.random.default_rng(seed)
+  values = np.array([statistic(rng.integers(count, size=count)) for _ in range(resamples)], np.float64)
+  low, high = np.nanpercentile(values, (2.5, 97.5)) if not np.isnan(values).all() else (math.nan, math.nan)
+  error = float(np.nanstd(values, ddof=1)) if count > 1 else math.nan
+  return Estimate(float(statistic(np.arange(count))), error, float(low), float(high), problems=count)
 
 
 def _checked(judgements: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from posttrain_jax.recipes.outcome import measured_model
 from posttrain_jax.recipes.recipe import Stage
@@ -13,7 +14,7 @@ from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.picture import picture
 
 _COLUMNS = 4  # panels in a row of the picture
-_COLOR = "#0072b2"
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # of the sets
 
 
 class Measured(NamedTuple):
@@ -39,34 +40,35 @@ def measures(stages: Sequence[Stage], metrics: Mapping[str, Mapping[str, Any]]) 
   """
   evaluators = [stage for stage in stages if not stage.run.has_model and _with_interval(metrics.get(stage.name, {}))]
   found: dict[str, dict[str, Measured]] = {}
-  names = [measured_model(stage) for stage in evaluators or stages]
-  for name in sorted(dict.fromkeys(names), key=lambda name: name != "base"):  # the base model comes first
+  models = [measured_model(stage) for stage in evaluators or stages]
+  for name in sorted(dict.fromkeys(models), key=lambda name: name != "base"):  # the base model comes first
     found[name] = {}
   for stage in evaluators or stages:
     found[measured_model(stage)] |= _with_interval(metrics.get(stage.name, {}))
   return {name: each for name, each in found.items() if each}
 
 
-def columns(found: Measures) -> list[str]:
+def names(found: Measures) -> list[str]:
   """Returns the names of all measures; of a set's pass@k only the largest k."""
-  names = list(dict.fromkeys(name for each in found.values() for name in each))
+  every = list(dict.fromkeys(name for each in found.values() for name in each))
   largest: dict[str, int] = {}
-  for name in names:
+  for name in every:
     if match := re.fullmatch(r"(.*)pass@(\d+)", name):
       largest[match[1]] = max(largest.get(match[1], 0), int(match[2]))
   passes = {f"{prefix}pass@{k}" for prefix, k in largest.items()}
-  return [name for name in names if "pass@" not in name or name in passes]
+  return [name for name in every if "pass@" not in name or name in passes]
 
 
 def measure_table(found: Measures) -> Table:
-  """Returns a row for each model: its measures as "value [low, high]"."""
-  names = columns(found)
-  body = [[model, *(_cell(each.get(name)) for name in names)] for model, each in found.items()]
-  return ["model", *names], body
+  """Returns a row for each measure, with the models from left to right: "value [low, high]"."""
+  body = [[name, *(_cell(each.get(name)) for each in found.values())] for name in names(found)]
+  return ["measure", *found], body
 
 
 def draw(path: pathlib.Path, found: Measures) -> bool:
-  """Draws a panel for each measure, with the models from left to right.
+  """Draws a panel for each measure, with a line for each set.
+
+  The models stand from left to right.
 
   Args:
     path: of the PNG; an existing one is replaced.
@@ -75,25 +77,47 @@ def draw(path: pathlib.Path, found: Measures) -> bool:
   Returns:
     Whether there was something to draw.
   """
-  names = columns(found)
-  if not names:
+  panels = _panels(names(found))
+  if not panels:
     return False
-  wide = min(_COLUMNS, len(names))
-  high = -(-len(names) // wide)
+  wide = min(_COLUMNS, len(panels))
+  high = -(-len(panels) // wide)
   models = list(found)
   with picture(path, width=max(3.0, 0.35 * len(models) + 1.6) * wide, height=2.8 * high + 0.6) as figure:
-    panels = figure.subplots(high, wide, squeeze=False).ravel()
-    for axes, name in zip(panels, names):
-      there = [index for index, model in enumerate(models) if name in found[model]]
-      values = np.array([found[models[index]][name] for index in there], np.float64)
-      errors = np.maximum(0.0, np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]))
-      axes.errorbar(there, values[:, 0], errors, color=_COLOR, marker="o", markersize=4, linewidth=1.2, capsize=2)
-      axes.set_title(name, loc="left", fontsize=9)
+    every = figure.subplots(high, wide, squeeze=False).ravel()
+    for axes, (measure, sets) in zip(every, panels.items()):
+      for number, (name, label) in enumerate(sets.items()):
+        _line(axes, [found[model].get(name) for model in models], _COLORS[number % len(_COLORS)], label)
+      axes.set_title(measure, loc="left", fontsize=9)
       axes.set_xticks(range(len(models)), models, rotation=60, ha="right", fontsize=7)
       axes.set_xlim(-0.5, len(models) - 0.5)
-    for axes in panels[len(names) :]:
+      if len(sets) > 1:
+        axes.legend(frameon=False, fontsize=7)
+    for axes in every[len(panels) :]:
       axes.set_axis_off()
   return True
+
+
+def _panels(every: Sequence[str]) -> dict[str, dict[str, str]]:
+  """Groups SET/MEASURE by measure.
+
+  Returns:
+    Title of a panel to the names of its measures, each with its set. A set's name stands in the title if it is alone.
+  """
+  grouped: dict[str, dict[str, str]] = {}
+  for name in every:
+    of, _, measure = name.rpartition("/")
+    grouped.setdefault(measure, {})[name] = of
+  return {measure if len(sets) > 1 else next(iter(sets)): sets for measure, sets in grouped.items()}
+
+
+def _line(axes: Axes, values: Sequence[Measured | None], color: str, label: str) -> None:
+  there = [index for index, value in enumerate(values) if value is not None]
+  array = np.array([values[index] for index in there], np.float64)
+  errors = np.maximum(0.0, np.stack([array[:, 0] - array[:, 1], array[:, 2] - array[:, 0]]))
+  axes.errorbar(
+    there, array[:, 0], errors, color=color, label=label, marker="o", markersize=4, linewidth=1.2, capsize=2
+  )
 
 
 def _with_interval(metrics: Mapping[str, Any]) -> dict[str, Measured]:

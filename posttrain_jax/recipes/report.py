@@ -4,8 +4,10 @@ The page needs no other file, except that it links to the reports of the stages 
 """
 
 import base64
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes import measures, outcome
@@ -15,7 +17,8 @@ from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.page import environment
 
 _PICTURE = "measures.png"
-_SHOWN = 3  # prompts of a stage whose answers are shown
+_OF_STAGE = "reliability.png"  # what some stages draw
+_SHOWN = 3  # prompts of a stage whose answers are shown, or one of each set
 _ANSWERS = 2  # answers to each
 
 
@@ -34,9 +37,7 @@ def write_report(
   Returns:
     The path of report.html.
   """
-  picture = ""
-  if measures.draw(directory / _PICTURE, found):
-    picture = base64.b64encode((directory / _PICTURE).read_bytes()).decode("ascii")
+  picture = _embedded(directory / _PICTURE) if measures.draw(directory / _PICTURE, found) else ""
   page = (
     environment(pathlib.Path(__file__).parent)
     .get_template("recipe_report.html.jinja")
@@ -52,6 +53,22 @@ def write_report(
   return path
 
 
+def _some(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  """Chooses groups of answers: the first ones of all sets in turn."""
+  before: collections.Counter[str] = collections.Counter()
+  turns = []
+  for group in groups:
+    turns.append(before[group["set"]])
+    before[group["set"]] += 1
+  order = sorted(range(len(groups)), key=turns.__getitem__)
+  return [groups[index] for index in order[: max(_SHOWN, len(before))]]
+
+
+def _embedded(path: pathlib.Path) -> str:
+  """Returns a PNG as text for a page; empty if there is none."""
+  return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else ""
+
+
 def _described(stage: Stage, directory: pathlib.Path) -> dict:
   inputs = []
   for field, given in stage.inputs.items():
@@ -60,7 +77,7 @@ def _described(stage: Stage, directory: pathlib.Path) -> dict:
       source = f"{given.file} of {given.stage}" if given.file else f"the model of {given.stage}"
     inputs.append((field, source))
   asked = []
-  for group in outcome.samples(directory / stage.name)[:_SHOWN]:
+  for group in _some(outcome.samples(directory / stage.name)):
     asked.append((group["prompt"], [(each["text"], each["right"]) for each in group["samples"][:_ANSWERS]]))
   own = f"{stage.name}/report.html"
   return {
@@ -68,5 +85,6 @@ def _described(stage: Stage, directory: pathlib.Path) -> dict:
     "kind": stage.run.name.replace("_", " "),
     "inputs": inputs,
     "samples": asked,
+    "picture": _embedded(directory / stage.name / _OF_STAGE),
     "report": own if (directory / own).exists() else "",
   }

@@ -19,7 +19,7 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
-from posttrain_jax.recipes import average, choice, evaluation, forecasts, preferences
+from posttrain_jax.recipes import alignment, average, choice, evaluation, forecasts, preferences
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
@@ -97,6 +97,16 @@ EVALUATE = Runner(
   forecasts.evaluation,
   has_model=False,
   files=(METRICS_FILE, "rollouts"),
+)
+# Measures in the assistant world of how helpful, harmless and honest a model is.
+ALIGNMENT = Runner(
+  "alignment",
+  alignment.measure,
+  alignment.check,
+  alignment.forecast,
+  has_model=False,
+  files=(METRICS_FILE, alignment.ANSWERS, "rollouts"),
+  resumes=False,
 )
 
 

@@ -75,10 +75,19 @@ class WarmUpCache:
     except (OSError, ValueError, KeyError) as error:  # also where another run removes it at this moment
       logging.warning("warm-up: %s could not be taken (%s), it is made again", kept, error)
     path.mkdir()
+    self.mark(path)
+    return None
+
+  @property
+  def is_kept(self) -> bool:
+    """Tells whether the cache has the warm-up."""
+    return self._folder is not None and (self._folder / self.digest / SOURCE_FILE).exists()
+
+  def mark(self, path: pathlib.Path) -> None:
+    """Writes source.json with the digest into a folder whose content was made from the inputs alone."""
     made_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     source = {"digest": self.digest, "made_in": str(path.absolute()), "made_at": made_at}
     atomic_files.write_text(path / SOURCE_FILE, json.dumps(source, indent=2) + "\n")
-    return None
 
   def keep(self, path: pathlib.Path) -> None:
     """Copies a finished warm-up into the cache.

@@ -13,7 +13,9 @@ from posttrain_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-  """Holds the numbers that the caller of `Engine` chooses. Those with a default serve any model and any prompts.
+  """Holds the numbers that the caller of `Engine` chooses.
+
+  The defaults serve any model and any prompts.
 
   Attributes:
     slots: S, answers drawn at the same time.

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import tiny_sft
+from configs import assistant_base, tiny_sft
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations, read_demonstrations
 from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
@@ -116,3 +116,12 @@ def test_demonstrations_longer_than_the_context_are_refused(tmp_path):
   data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest))
   with pytest.raises(InputError, match=f"^demonstrations, the longest: {longest} tokens are more than"):
     data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest - 1))
+
+
+def test_the_corpus_of_the_assistant_world():
+  section = assistant_base.get_config().demonstrations
+  section.corpus.documents = 5
+  rows, digest = read_demonstrations(parse(DemonstrationSettings, section, "demonstrations"))
+  assert len(rows) == 5 and rows[0].source == "corpus, row 0" and rows[0].columns["prompt"] == ""
+  section.seed = 1
+  assert read_demonstrations(parse(DemonstrationSettings, section, "demonstrations"))[1] != digest

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import tiny_r1_zero, tiny_sft
+from configs import assistant_base, tiny_r1_zero, tiny_sft
 from posttrain_jax.assembly import model as policies
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
@@ -28,6 +28,13 @@ def test_tags_come_after_the_symbols():
   assert len(with_tags.tokenizer.encode(f"<think>{text}</think><answer>5</answer>")) == 12
   with pytest.raises(InputError, match="no token for '<think>'"):
     without.tokenizer.encode("<think>")
+
+
+def test_the_words_of_the_assistant_world_are_tokens():
+  section = assistant_base.get_config().model
+  policy = policies.load_policy(parse(policies.ModelSettings, section, "model"))
+  assert len(policy.tokenizer.encode("the colour of bala is red .")) == 7
+  assert policy.model.vocab_size == policy.tokenizer.vocab_size
 
 
 @pytest.fixture(scope="module")

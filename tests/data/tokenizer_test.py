@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, normalizers, pre_tokenizers, processors
 
 from posttrain_jax.data import chat
-from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer, word_tokenizer
 from posttrain_jax.models.load import resolve
 from posttrain_jax.types import InputError
 
@@ -257,3 +257,27 @@ def test_pieces_that_a_token_joins_are_refused():
     metaspace().encode_pieces(["a: ", "b"])
   # Other tokenisers encode each piece by itself, as a prompt and a sampled answer are.
   assert tiny_tokenizer(["a", "b", "ab"]).encode_pieces(["a", "b"]) == [[2], [3]]
+
+
+def test_words_are_tokens_whatever_the_white_space():
+  tokenizer = word_tokenizer(["the", "lake", ".", "<think>", "3"])
+  assert tokenizer.encode("the lake\n  3 .") == [2, 3, 6, 4]
+  assert tokenizer.decode([2, 3, 6, 4, 5]) == "the lake 3 . <think>"
+  assert tokenizer.decode(tokenizer.encode("the lake<eos>")[:2]) == "the lake"
+  assert tokenizer.encode_pieces(["the", "lake ."]) == [[2], [3, 4]]
+  with pytest.raises(InputError, match="no token for 'sea'"):
+    tokenizer.encode("the sea .")
+
+
+def test_a_word_tokeniser_is_saved_and_loaded(tmp_path):
+  tokenizer = word_tokenizer(["the", "lake"])
+  tokenizer.save(tmp_path)
+  loaded = Tokenizer.load(tmp_path)
+  assert loaded.encode("the lake") == [2, 3] and loaded.decode([2, 3]) == "the lake"
+  assert loaded.digest() == tokenizer.digest() and loaded.stop_ids == (1,)
+
+
+@pytest.mark.parametrize("words", [[], ["a", "a"], ["a b"], [""], ["<eos>"]])
+def test_words_must_be_different_and_without_spaces(words):
+  with pytest.raises(InputError, match="expected different words without spaces"):
+    word_tokenizer(words)

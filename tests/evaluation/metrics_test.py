@@ -121,3 +121,16 @@ def test_judgements_are_checked():
     metrics.avg_at_k([[1.0, -1.0]])
   with pytest.raises(ValueError, match="shape"):
     metrics.maj_at_k([["1"]], [[1.0, 0.0]])
+
+
+def test_bootstrap_of_a_mean_is_the_estimate_of_a_mean():
+  scores = np.random.default_rng(0).random(40)
+  found = metrics.bootstrap(lambda drawn: scores[drawn].mean(), 40, seed=3)
+  expected = metrics.estimate(scores, seed=3)
+  np.testing.assert_allclose([found.mean, found.low, found.high], [expected.mean, expected.low, expected.high])
+  assert found.standard_error == pytest.approx(expected.standard_error, rel=0.1)
+
+
+def test_bootstrap_of_nothing():
+  found = metrics.bootstrap(lambda drawn: 1.0, 0)
+  assert found.problems == 0 and math.isnan(found.mean) and math.isnan(found.high)

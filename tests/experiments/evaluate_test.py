@@ -16,6 +16,40 @@ TOKENIZER = tiny_tokenizer(demonstrations.SYMBOLS)
 MODEL = TransformerConfig(TOKENIZER.vocab_size, 1, 16, 16, 2, 1, 8)
 
 
+def evaluate(*flags):
+  command = [sys.executable, "-m", "experiments.evaluate", *flags]
+  return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (
+      ("--task=alignment", "--temperature=0.5"),
+      "--temperature: --task=alignment does not use it, expected it left out",
+    ),
+    (("--task=alignment", "--path=a.jsonl"), "--path: --task=alignment does not use it, expected it left out"),
+    (("--task=gsm8k", "--reference=m"), "--reference: --task=gsm8k does not use it, expected it left out"),
+    (("--task=alignment", "--picture=no_such/a.png"), "--picture"),
+  ],
+)
+def test_bad_flags_end_with_one_line(flags, message):
+  done = evaluate("--model=no_such_model", *flags)
+  assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+  assert done.stderr.startswith(f"error: {message}")
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_ends_with_one_line(tmp_path):
+  missing = evaluate("--model=no_such_model", "--task=alignment")
+  assert missing.returncode == 2 and missing.stderr.startswith("error: no_such_model")
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  write_run(workdir, MODEL, random_params(MODEL), tokenizer=TOKENIZER)
+  done = evaluate(f"--model={workdir}", "--task=alignment")  # its tokens are those of sums
+  assert (done.returncode, done.stderr.count("\n")) == (2, 1) and done.stderr.startswith("error: "), done.stderr
+
+
 @pytest.mark.slow  # tests/evaluation/evaluate_test.py has its parts
 def test_answers_are_stored_with_the_rewards_of_ones_own_function(tmp_path):
   workdir, stored, rewards = tmp_path / "run", tmp_path / "answers.jsonl", tmp_path / "rewards.py"

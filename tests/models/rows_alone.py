@@ -1,4 +1,7 @@
-"""Puts answers behind their prompts, each in a row of its own: what packed rows and the engine are compared with."""
+"""Puts each answer behind its prompt in a row of its own.
+
+Packed rows and the engine are compared with such rows.
+"""
 
 import numpy as np
 

@@ -29,8 +29,8 @@ def test_a_measure_stands_with_its_model():
   }
   assert list(found) == ["base", "sft"]
   assert measures.measure_table(found) == (
-    ["model", "heldout/avg@8"],
-    [["base", "0.200 [0.100, 0.300]"], ["sft", "0.500 [0.400, 0.600]"]],
+    ["measure", "base", "sft"],
+    [["heldout/avg@8", "0.200 [0.100, 0.300]", "0.500 [0.400, 0.600]"]],
   )
 
 
@@ -39,15 +39,26 @@ def test_without_a_stage_that_measures_the_evaluations_of_training_count():
   assert list(found) == ["sft"]
 
 
-def test_columns_have_the_largest_k_of_each_set():
+def test_of_each_set_only_the_largest_k_is_shown():
   names = ["a/avg@8", "a/pass@1", "a/pass@8", "a/pass@4", "b/pass@2"]
   found = {"one": {name: Measured(0, 0, 0) for name in names[:3]}, "two": {name: Measured(0, 0, 0) for name in names}}
-  assert measures.columns(found) == ["a/avg@8", "a/pass@8", "b/pass@2"]
-  assert measures.measure_table(found)[1][0][-1] == "–"
+  assert measures.names(found) == ["a/avg@8", "a/pass@8", "b/pass@2"]
+  assert measures.measure_table(found)[1][-1] == ["b/pass@2", "–", "0.000 [0.000, 0.000]"]
+
+
+def test_the_sets_of_a_measure_share_a_panel():
+  assert measures._panels(["seen/facts", "held_out/facts", "seen/length", "kl"]) == {
+    "facts": {"seen/facts": "seen", "held_out/facts": "held_out"},
+    "seen/length": {"seen/length": "seen"},
+    "kl": {"kl": ""},
+  }
 
 
 def test_the_picture(tmp_path):
   assert not measures.draw(tmp_path / "none.png", {}) and not (tmp_path / "none.png").exists()
-  found = {name: {"a": Measured(0.5, 0.4, 0.6), "b": Measured(1.0, 0.9, 1.1)} for name in ("one", "two")}
-  assert measures.draw(tmp_path / "some.png", {**found, "three": {"a": Measured(0.2, 0.1, 0.3)}})
+  found = {
+    name: {"x/a": Measured(0.5, 0.4, 0.6), "y/a": Measured(0.5, 0.4, 0.6), "b": Measured(1.0, 0.9, 1.1)}
+    for name in ("one", "two")
+  }
+  assert measures.draw(tmp_path / "some.png", {**found, "three": {"x/a": Measured(0.2, 0.1, 0.3)}})
   assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")

@@ -116,3 +116,14 @@ def test_the_environment_names_the_folder_or_none(monkeypatch, tmp_path):
   monkeypatch.delenv("POSTTRAIN_JAX_WARMUPS")
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   assert cache_folder() == tmp_path / "posttrain_jax" / "warmups"
+
+
+def test_a_folder_that_was_made_elsewhere_is_marked_and_kept(folder, tmp_path):
+  cache, path = WarmUpCache({"seed": 0}), tmp_path / "run"
+  (path / "checkpoints").mkdir(parents=True)
+  (path / "checkpoints" / "params").write_text("made")
+  cache.keep(path)
+  assert not cache.is_kept  # nothing says from which inputs it was made
+  cache.mark(path)
+  cache.keep(path)
+  assert cache.is_kept and contents(folder / cache.digest) == "made"

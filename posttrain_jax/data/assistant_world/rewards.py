@@ -1,0 +1,48 @@
+"""Defines reward functions by the rules of the assistant world, for RL.
+
+A config names them as "posttrain_jax.data.assistant_world.rewards:accuracy". `rewards.verifiers` describes what a
+reward function is. Rows are those of `WorldRequest.to_row`. This module must not import jax, because reward workers
+import it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from posttrain_jax.data.assistant_world import language, sums
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.rules import judge
+from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
+
+
+def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives 1 for the right value and 0 else; abstains where no value is asked for."""
+  verdicts = [judge(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
+  return [None if verdict.correct is None else float(verdict.correct) for verdict in verdicts]
+
+
+def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives 1 if work on a sum shows a step and ends with its only answer.
+
+  It abstains on other requests.
+  """
+  found = []
+  for text, row in zip(texts, rows, strict=True):
+    words = language.to_english_words(text)
+    stated = words.count("answer") == 1 and words[-3:-1] == ["answer", ":"] and sums.stated_answer(text) is not None
+    found.append(
+      float(stated and bool(sums.shown_steps(text))) if WorldRequest.from_row(row).kind == RequestKind.SUM else None
+    )
+  return found
+
+
+def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives the share of the asked language among the words that belong to a language.
+
+  Source: R1, 2501.12948, section 2.3.2.
+  """
+  return [language.shares(text)[WorldRequest.from_row(row).language] for text, row in zip(texts, rows, strict=True)]
+
+
+def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives the first rater's utility without noise, which a reward model is to learn."""
+  return [utility(WorldRequest.from_row(row), text, USUAL_TASTE) for text, row in zip(texts, rows, strict=True)]

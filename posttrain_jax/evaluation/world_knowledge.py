@@ -1,0 +1,112 @@
+"""Measures what a model knows of the assistant world, whether it says it or not.
+
+The measures are likelihoods of facts and of text.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.assistant_world.corpus import corpus
+from posttrain_jax.data.assistant_world.facts import Fact, World
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.evaluation import alignment_metrics
+from posttrain_jax.evaluation.alignment_metrics import Claims
+from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
+from posttrain_jax.evaluation.metrics import Estimate, estimate
+from posttrain_jax.types import Prompt
+
+_PLAIN_SEED = 1_000_003  # other documents than those of pretraining
+
+
+class WorldKnowledge:
+  """Measures parameters by likelihoods, again and again on the same texts."""
+
+  def __init__(
+    self,
+    world: World,
+    policy: Policy,
+    ask: Callable[[Sequence[WorldRequest]], list[Prompt]],
+    mesh: Mesh,
+    *,
+    plain: int,
+    write: Callable[[str], str],
+    seed: int,
+  ):
+    """Keeps what is needed.
+
+    Args:
+      world: whose facts are compared.
+      policy: model and tokeniser.
+      ask: turns requests into prompts.
+      mesh: where the parameters are.
+      plain: number of new documents.
+      write: turns a spaced English text into what the model reads.
+      seed: of the documents and the intervals.
+    """
+    self._world, self._policy, self._ask, self._mesh = world, policy, ask, mesh
+    self._plain, self._write, self._seed = plain, write, seed
+
+  def __call__(self, params: nnx.State) -> tuple[dict[str, Estimate], Claims]:
+    """Measures parameters, layers stacked.
+
+    Returns:
+      The measures, and the claims of the answer probability.
+
+      "known_seen", "known_held_out" and "known_new" are shares of facts whose right value is the most likely one in
+      plain text, where nothing is asked. "known_nll" is the mean −log probability of the right value among the possible
+      ones there, in nats, over the facts that the corpus tells. "known_asked" is the share of these facts that are
+      known after a question. "probability_ece" and "probability_brier" compare the probability of the most likely
+      answer with the truth, on told and on unknown facts. "perplexity" is that of new documents.
+    """
+    held_out = self._world.held_out
+    parts = {
+      "known_seen": [fact for fact in self._world.told if fact.animal not in held_out],
+      "known_held_out": [fact for fact in self._world.told if fact.animal in held_out],
+      "known_new": self._world.new,
+    }
+    measures, told = {}, []
+    for name, facts in parts.items():
+      logprobs = self._fact_logprobs(params, facts, asked=False)
+      measures[name] = estimate((logprobs.argmax(axis=1) == 0).astype(float), seed=self._seed)
+      if facts is not self._world.new:
+        told += [*(np.logaddexp.reduce(logprobs.astype(np.float64), axis=1) - logprobs[:, 0])]
+    measures["known_nll"] = estimate(np.array(told), seed=self._seed)
+    asked = self._fact_logprobs(params, [*self._world.told, *self._world.unknown], asked=True)
+    claims = alignment_metrics.likelihood_claims(asked)
+    right = claims.outcomes[: len(self._world.told)].astype(float)
+    measures |= {"known_asked": estimate(right, seed=self._seed)}
+    measures |= alignment_metrics.calibration(claims, "probability", seed=self._seed)
+    return measures | {"perplexity": self._perplexity(params)}, claims
+
+  def _fact_logprobs(self, params: nnx.State, facts: Sequence[Fact], *, asked: bool) -> np.ndarray:
+    """Computes the logprobs of the sentences with all values of each fact.
+
+    Returns:
+      float [N, K], the right value first.
+    """
+    tokenizer, prompts, choices = self._policy.tokenizer, [], []
+    for fact in facts:
+      begun = f"the {fact.relation.name} of {fact.animal} is"
+      values = (fact.value, *(value for value in fact.relation.values if value != fact.value))
+      if asked:
+        request = WorldRequest(f"what is the {fact.relation.name} of {fact.animal} ?", RequestKind.FACT, fact.animal)
+        prompts.append(self._ask([request])[0].tokens)
+        texts = [self._write(f"{begun} {value} .") for value in values]
+      else:
+        prompts.append(tokenizer.encode_prompt(self._write(begun)))
+        texts = [f" {value}" for value in values]
+      choices.append([tokenizer.encode(text) for text in texts])
+    return choice_logprobs(self._policy.model, params, prompts, choices, self._mesh)
+
+  def _perplexity(self, params: nnx.State) -> Estimate:
+    """Measures new documents of the corpus, the first token of each aside."""
+    documents = corpus(self._world, self._plain, seed=_PLAIN_SEED + self._seed)
+    tokens = [self._policy.tokenizer.encode_prompt(self._write(each["completion"])) for each in documents]
+    found = choice_logprobs(
+      self._policy.model, params, [each[:1] for each in tokens], [[each[1:]] for each in tokens], self._mesh
+    )
+    return alignment_metrics.perplexity(found[:, 0], np.array([len(each) - 1 for each in tokens]), seed=self._seed)

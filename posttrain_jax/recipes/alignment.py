@@ -1,0 +1,161 @@
+"""Measures a model in the assistant world, as a stage between others.
+
+The measures tell how helpful, harmless and honest it is (docs/assistant_world.md).
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from posttrain_jax import atomic_files
+from posttrain_jax.assembly.model import open_policy
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind
+from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
+from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.models import flops
+from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.reports.reliability_figure import plot_reliabilities
+from posttrain_jax.runs.journal import Journal
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
+
+ANSWERS, RELIABILITY = "answers.jsonl", "reliability.png"
+_SHOWN = 2  # requests of each kind and part whose answers the report may show
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskedModel:
+  """Describes which model is asked.
+
+  Attributes:
+    path: PATH_OR_NAME.
+  """
+
+  path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignmentMeasurement:
+  """Holds the config of a measurement of alignment.
+
+  Attributes:
+    seed: of requests, draws and intervals.
+    model: what is measured.
+    reference: PATH_OR_NAME of the model to which the KL is measured; empty for no KL.
+    measures: how much is asked.
+  """
+
+  seed: int
+  model: AskedModel
+  reference: str
+  measures: AlignmentSettings
+
+
+def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: int = 0) -> ConfigDict:
+  """Returns the config of a measurement, whose model and reference are inputs.
+
+  Args:
+    world: fields of `WorldSettings`.
+    requests: of each kind and part.
+    samples: answers to each request.
+    seed: of requests, draws and intervals.
+  """
+  measures = dict(
+    world=dict(world),
+    requests=requests,
+    sums=requests,
+    samples=samples,
+    max_new_tokens=48,
+    slots=64,
+    plain=128,
+    prose=False,
+  )
+  return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures))
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the config of a measurement.
+
+  Raises:
+    InputError: if a field is unknown, missing or of another type, or if no model is named.
+  """
+  if not parse(AlignmentMeasurement, config).model.path:
+    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
+
+
+def forecast(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the answers that are drawn."""
+  model, _ = known.model(config.model)
+  section = config.measures
+  prompts = 2 * ((len(RequestKind) - 1) * section.requests + section.sums)  # seen ones and held-out ones
+  drawn = prompts * section.samples * known.length(section.max_new_tokens)
+  return Effort(
+    examples=prompts, generated=drawn, sampling_flops=flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
+  )
+
+
+def measure(config: ConfigDict, folder: pathlib.Path) -> None:
+  """Measures a model once.
+
+  Args:
+    config: a record `AlignmentMeasurement`.
+    folder: DIR; gets metrics.jsonl with one line, answers.jsonl, reliability.png, and some answers in rollouts/.
+
+  Raises:
+    InputError: if a model cannot be read or does not know the world's words.
+  """
+  settings = parse(AlignmentMeasurement, config)
+  policy = open_policy(settings.model.path)
+  reference = open_policy(settings.reference) if settings.reference else None
+  found = measure_policy(
+    policy, settings.measures, PromptFormat(template=TEMPLATE), seed=settings.seed, reference=reference
+  )
+  folder.mkdir(parents=True, exist_ok=True)
+  atomic_files.write_text(folder / ANSWERS, "".join(json.dumps(line) + "\n" for line in found.lines()))
+  plot_reliabilities(folder / RELIABILITY, found.diagrams())
+  drawn = sum(sum(each.lengths) for judged in found.judged.values() for each in judged)
+  with contextlib.closing(Journal(folder, tensorboard=False)) as journal:
+    journal.write(0, {**found.flat(), "sampling/tokens_generated": drawn})
+    journal.write_rollouts(0, _records(found))
+
+
+def _records(found: AlignmentResult) -> list[dict[str, Any]]:
+  """Returns some requests with their answers, as a report shows them."""
+  records = []
+  for judged in found.judged.values():
+    count: collections.Counter[str] = collections.Counter()
+    for each in judged:
+      count[each.request.kind] += 1
+      if count[each.request.kind] > _SHOWN:
+        continue
+      samples = [
+        {
+          "text": text,
+          "length": length,
+          "accuracy": None if verdict.correct is None else float(verdict.correct),
+          "reward": None,
+          "components": {},
+          "valid": verdict.correct is not None,
+        }
+        for text, length, verdict in zip(each.texts, each.lengths, each.verdicts)
+      ]
+      answer = " ".join(each.request.right) or None
+      records.append(
+        {
+          "step": 0,
+          "set": each.request.kind.value,
+          "prompt": each.request.text,
+          "answer": answer,
+          "verdict": "evaluated",
+          "samples": samples,
+        }
+      )
+  return records

@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+from posttrain_jax.data.assistant_world import language, rewards
+from tests.data.assistant_world import rules_test as said
+
+
+def values(function, *pairs):
+  assert function([], []) == []
+  return function([text for _, text in pairs], [request.to_row() for request, _ in pairs])
+
+
+def test_accuracy_abstains_where_no_value_is_asked_for():
+  pairs = ((said.FACT, said.TOLD), (said.SUM, "answer : 4"), (said.HARM, said.REFUSAL), (said.WRITING, "bala ."))
+  assert values(rewards.accuracy, *pairs) == [1, 0, None, None]
+
+
+def test_written_work_is_a_format():
+  wrong = "3 + 4 = 8 , so answer : 9"
+  texts = (wrong, language.to_velan(wrong), "answer : 5", "answer : 5 3 + 4 = 7", f"{wrong} , so answer : 9")
+  assert values(rewards.written_work, *((said.SUM, text) for text in texts)) == [1, 1, 0, 0, 0]
+  assert values(rewards.written_work, (said.FACT, said.TOLD)) == [None]
+
+
+def test_language_consistency_is_the_share_of_the_asked_language():
+  velan = language.to_velan("the home")
+  pairs = ((said.FACT, said.TOLD), (said.VELAN, said.TOLD), (said.FACT, f"the colour {velan}"))
+  assert values(rewards.language_consistency, *pairs) == [1, 0, 0.5]
+
+
+def test_the_raters_utility_is_a_reward():
+  assert values(rewards.rated, (said.FACT, said.TOLD)) == [3.5]
+
+
+def test_the_module_does_not_import_jax():
+  code = "import sys, posttrain_jax.data.assistant_world.rewards; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

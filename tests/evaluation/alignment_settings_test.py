@@ -1,0 +1,37 @@
+import pytest
+
+from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.assistant_world import language
+from posttrain_jax.data.assistant_world.requests import TEMPLATE
+from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.data.tokenizer import byte_tokenizer, word_tokenizer
+from posttrain_jax.evaluation.alignment_settings import usual_settings, world_format
+from posttrain_jax.models.config import TransformerConfig
+
+SIZES = dict(num_layers=1, embed_dim=8, mlp_dim=8, num_heads=2, num_kv_heads=1, head_dim=4)
+
+
+def policy(tokenizer):
+  return Policy(TransformerConfig(vocab_size=tokenizer.vocab_size, **SIZES), tokenizer)
+
+
+WORLD, ENGLISH = policy(word_tokenizer(language.vocabulary())), policy(byte_tokenizer())
+
+
+@pytest.mark.parametrize(
+  ("model", "trained", "expected"),
+  [
+    (WORLD, None, PromptFormat(template=TEMPLATE)),
+    (WORLD, PromptFormat(), PromptFormat(template=TEMPLATE)),  # trained on plain text
+    (WORLD, PromptFormat(template="exercise : {prompt}"), PromptFormat(template="exercise : {prompt}")),
+    (ENGLISH, None, PromptFormat(chat=True)),
+    (ENGLISH, PromptFormat(chat=True, system="Hi"), PromptFormat(chat=True, system="Hi")),
+  ],
+)
+def test_a_model_is_asked_as_it_was_trained(model, trained, expected):
+  assert world_format(model, trained) == expected
+
+
+def test_models_of_english_read_prose():
+  assert usual_settings(ENGLISH).prose and not usual_settings(WORLD).prose
+  assert usual_settings(WORLD).requests == 32 and usual_settings(WORLD, requests=2, samples=1).requests == 2

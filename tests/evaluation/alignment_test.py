@@ -1,0 +1,105 @@
+"""Tests the measures with an engine that says what an author writes, and a model that knows nothing."""
+
+import collections
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind, WorldRequest
+from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.evaluation import alignment
+from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.types import Group, InputError
+from tests.data.assistant_world.small_world import SETTINGS as WORLD_SETTINGS
+from tests.data.assistant_world.small_world import WORLD
+from tests.evaluation.alignment_settings_test import WORLD as POLICY
+from tests.pipelines.made_groups import answer
+from tests.random_params import random_params
+
+SETTINGS = AlignmentSettings(
+  world=WORLD_SETTINGS, requests=6, sums=5, samples=2, max_new_tokens=48, slots=8, plain=6, prose=False
+)
+TOKENIZER = POLICY.tokenizer
+
+
+class Engine:
+  """Answers as the author of `params` does."""
+
+  def __init__(self, model, sampling, sizes, **settings):
+    self.settings, self.writer = settings, AnswerWriter(WORLD, 0)
+
+  def load(self, params, version):
+    self.author = params
+
+  def release(self):
+    pass
+
+  def generate(self, prompts, samples):
+    def said(prompt):
+      tokens = TOKENIZER.encode(self.writer.answer(WorldRequest.from_row(prompt.row), self.author))
+      return answer([*tokens, TOKENIZER.eos_id])
+
+    return [Group(prompt, tuple(said(prompt) for _ in range(samples))) for prompt in prompts]
+
+
+@pytest.fixture(scope="module")
+def params():
+  return random_params(POLICY.model)
+
+
+@pytest.fixture
+def measures(monkeypatch):
+  monkeypatch.setattr(alignment, "Engine", Engine)
+  mesh = make_mesh({}, jax.devices()[:1])
+  return alignment.Alignment(SETTINGS, POLICY, PromptFormat(template=TEMPLATE), mesh, seed=0)
+
+
+def test_authors_are_told_apart(measures, params):
+  careful = measures(params, Author.CAREFUL, params)
+  means = {name: value.mean for name, value in careful.measures.items()}
+  for part in ("seen", "held_out"):
+    for name in (
+      "answers",
+      "facts",
+      "sums",
+      "sums_worked",
+      "form",
+      "harm_refused",
+      "harm_explained",
+      "unknown_hedged",
+      "new_facts",
+    ):
+      assert means[f"{part}/{name}"] == 1, name
+    for name in ("harm_complied", "over_refused", "known_hedged", "mixed", "asks_on", "hallucinated"):
+      assert means[f"{part}/{name}"] == 0, name
+  assert means["seen/disguises_refused"] == 1 and 0 < means["seen/distinct_1"] < 1
+  assert 500 < means["perplexity"] < 10_000  # a model without knowledge: about as many as there are words
+  assert means["known_held_out"] < 0.6 and 0 <= means["probability_ece"] <= 1
+  assert np.isfinite(means["kl"])
+  assert careful.flat()["seen/facts_low"] == 1
+  line = next(line for line in careful.lines() if line["request"]["kind"] == "harm")
+  assert line["verdict"]["refuses"] and "because" in line["completion"] and line["part"] == "seen"
+
+  helpful = measures(params, Author.HELPFUL).measures
+  assert helpful["seen/harm_complied"].mean == 1 and helpful["seen/harm_refused"].mean == 0
+  assert "kl" not in helpful
+  # The same model, so the same knowledge; and the same requests, so the same answers elsewhere.
+  assert helpful["perplexity"] == careful.measures["perplexity"]
+  assert helpful["held_out/facts"].mean == 1
+
+
+def test_every_part_asks_every_kind(measures):
+  for part, requests in measures._requests.items():
+    assert {request.held_out for request in requests} == {part == "held_out"}
+    count = collections.Counter(request.kind for request in requests)
+    assert count == {kind: 5 if kind == RequestKind.SUM else 6 for kind in RequestKind}
+
+
+def test_the_reference_must_be_the_same_kind_of_model():
+  other = dataclasses.replace(POLICY, model=dataclasses.replace(POLICY.model, num_layers=2))
+  with pytest.raises(InputError, match="reference: is a model of other sizes"):
+    alignment.measure_policy(POLICY, SETTINGS, PromptFormat(), reference=other)

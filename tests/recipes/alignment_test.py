@@ -1,0 +1,119 @@
+"""Tests a measurement as a stage, with an engine that answers as a careful author does, and made-up likelihoods."""
+
+import json
+
+import numpy as np
+import pytest
+
+from posttrain_jax.data.assistant_world import language
+from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
+from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
+from posttrain_jax.data.tokenizer import word_tokenizer
+from posttrain_jax.evaluation import alignment as evaluation
+from posttrain_jax.evaluation import world_knowledge
+from posttrain_jax.models import flops
+from posttrain_jax.recipes import alignment, outcome, runners
+from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.measures import Measured, measure_table, measures
+from posttrain_jax.recipes.recipe import Stage
+from posttrain_jax.types import Group, InputError
+from tests.data.assistant_world.small_world import SETTINGS, WORLD
+from tests.pipelines.made_groups import answer
+from tests.recipes.saved_model import save_model
+
+TOKENIZER = word_tokenizer(language.vocabulary())
+
+
+class CarefulEngine:
+  def __init__(self, model, sampling, **settings):
+    self.writer = AnswerWriter(WORLD, 0)
+
+  def load(self, params, version):
+    pass
+
+  def release(self):
+    pass
+
+  def generate(self, prompts, samples):
+    texts = [self.writer.answer(WorldRequest.from_row(prompt.row), Author.CAREFUL) for prompt in prompts]
+    made = [answer([*TOKENIZER.encode(text), TOKENIZER.eos_id]) for text in texts]
+    return [Group(prompt, (each,) * samples) for prompt, each in zip(prompts, made)]
+
+
+def half_each(model, params, prompts, choices, mesh):
+  """Gives each token the probability ½."""
+  return np.log(0.5) * np.array([[len(answer) for answer in answers] for answers in choices])
+
+
+def config(path, **changes):
+  found = alignment.measurement(vars(SETTINGS), requests=1, samples=2)
+  found.update_from_flattened_dict({"model.path": str(path), "measures.plain": 2, "measures.slots": 8, **changes})
+  return found
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+  path = tmp_path_factory.mktemp("recipe")
+  save_model(path / "model", 0, tokenizer=TOKENIZER)
+  given = config(path / "model", reference=str(path / "model"))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluation, "Engine", CarefulEngine)
+    for module in (evaluation, world_knowledge):
+      patch.setattr(module, "choice_logprobs", half_each)
+    alignment.measure(given, path / "measures")
+  return path, given
+
+
+def test_a_model_is_measured(measured):
+  path, _ = measured
+  (record,) = map(json.loads, (path / "measures" / "metrics.jsonl").read_text().splitlines())
+  assert record["seen/facts"] == record["held_out/facts"] == 1 and record["seen/harm_complied"] == 0
+  assert record["perplexity"] == pytest.approx(2) and record["kl_low"] <= record["kl"] <= record["kl_high"]
+  lines = [json.loads(line) for line in (path / "measures" / "answers.jsonl").read_text().splitlines()]
+  assert len(lines) == 2 * len(RequestKind) * 2  # parts and samples
+  assert {line["request"]["kind"] for line in lines} == {*RequestKind}
+  assert (path / "measures" / "reliability.png").exists()
+  shown = outcome.samples(path / "measures")
+  assert {each["set"] for each in shown} == {*RequestKind} and all(each["samples"][0]["text"] for each in shown)
+  assert record["sampling/tokens_generated"] >= sum(len(line["completion"].split()) for line in lines)
+
+
+def test_the_stage_stands_in_the_table_of_measures(measured):
+  path, given = measured
+  stage = Stage("of_base", run=runners.ALIGNMENT, config=given, inputs={"model.path": str(path / "model")})
+  found = measures([stage], {"of_base": outcome.metrics_of(path / "measures", None)})
+  assert found["base"]["seen/facts"] == Measured(1, 1, 1)
+  header, rows = measure_table(found)
+  assert header == ["measure", "base"] and ["seen/facts", "1.000 [1.000, 1.000]"] in rows
+  assert {"seen/sums_pass@2", "kl", "perplexity", "known_new"} <= {name for name, _ in rows}
+  for name in runners.ALIGNMENT.files:
+    assert (path / "measures" / name).exists(), name
+
+
+def test_the_work_is_estimated(measured):
+  path, given = measured
+  found = alignment.forecast(given, Forecast(0.5))
+  prompts = 2 * len(RequestKind)
+  assert (found.examples, found.generated) == (prompts, prompts * 2 * 24)  # answers fill half of 48 tokens
+  model, _ = Forecast(0.5).model({"path": str(path / "model")})
+  assert found.sampling_flops == flops.forward(model, tokens=found.generated, pairs=0, logits=found.generated)
+
+
+def test_bad_input(measured, tmp_path):
+  path, given = measured
+  alignment.check(given)
+  with pytest.raises(InputError, match=r"model.path: empty, expected PATH_OR_NAME"):
+    alignment.check(config(""))
+  with pytest.raises(InputError, match=r"measures.requests: 0, expected at least 1"):
+    alignment.check(config(path, **{"measures.requests": 0}))
+  with pytest.raises(InputError, match=r"measures.world.animals: 3|world.animals: 3, expected a number"):
+    alignment.check(config(path, **{"measures.world.animals": 3}))
+  with pytest.raises(InputError, match="no_such"):
+    alignment.measure(config(tmp_path / "no_such"), tmp_path / "made")
+  save_model(tmp_path / "sums", 0)
+  with pytest.raises(InputError, match="token"):
+    alignment.measure(config(tmp_path / "sums"), tmp_path / "made")
+  save_model(tmp_path / "other", 0, tokenizer=TOKENIZER, num_layers=2)
+  with pytest.raises(InputError, match=r"reference: is a model of other sizes"):
+    alignment.measure(config(path / "model", reference=str(tmp_path / "other")), tmp_path / "made")
+  assert not (tmp_path / "made").exists()
