@@ -37,7 +37,7 @@ from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.sizes import Sizes
-from posttrain_jax.types import FinishReason, Group, InputError, Prompt
+from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
 
 _NO_LIMIT = 2**31 - 1
 
@@ -89,6 +89,7 @@ def measure_policy(
   *,
   seed: int = 0,
   reference: Policy | None = None,
+  stop: str = "",
 ) -> AlignmentResult:
   """Measures a saved policy once, on all devices.
 
@@ -98,6 +99,7 @@ def measure_policy(
     prompt_format: how a request is put to the model.
     seed: of requests, draws and intervals.
     reference: what the KL is measured to; None for no KL.
+    stop: ends an answer and is no part of it, besides the model's own end; empty for nothing.
 
   Raises:
     InputError: as `Alignment`, or if the reference is a model of other sizes.
@@ -105,7 +107,7 @@ def measure_policy(
   if reference is not None and reference.model != policy.model:
     raise InputError("reference: is a model of other sizes, expected the model that the policy was trained from")
   mesh = make_mesh({"data": -1})
-  measures = Alignment(settings, policy, prompt_format, mesh, seed=seed)
+  measures = Alignment(settings, policy, prompt_format, mesh, seed=seed, stop=stop)
   params = _placed(policy.params, mesh)
   hand_over = make_handover(params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh)
   return measures(params, hand_over(params), None if reference is None else _placed(reference.params, mesh))
@@ -120,7 +122,14 @@ class Alignment:
   """Measures the parameters of one model, again and again on the same requests."""
 
   def __init__(
-    self, settings: AlignmentSettings, policy: Policy, prompt_format: PromptFormat, mesh: Mesh, *, seed: int
+    self,
+    settings: AlignmentSettings,
+    policy: Policy,
+    prompt_format: PromptFormat,
+    mesh: Mesh,
+    *,
+    seed: int,
+    stop: str = "",
   ):
     """Draws the requests and makes the engine.
 
@@ -130,13 +139,14 @@ class Alignment:
       prompt_format: how a request is put to the model.
       mesh: where the parameters are.
       seed: of requests, draws and intervals.
+      stop: ends an answer and is no part of it, besides the model's own end; empty for nothing.
 
     Raises:
       InputError: if the tokeniser does not know the world's words, or if a size means nothing.
     """
     self._settings, self._policy, self._mesh, self._seed = settings, policy, mesh, seed
     self._write = prose if settings.prose else str
-    self._format = prompt_format
+    self._format, self._stop = prompt_format, stop
     world = make_world(settings.world)
     self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
     count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
@@ -147,7 +157,7 @@ class Alignment:
     self._prompts = self._ask([request for each in self._requests.values() for request in each])
     self._engine = Engine(
       policy.model,
-      SamplingConfig(stop_ids=policy.tokenizer.stop_ids),
+      SamplingConfig(stop_ids=policy.tokenizer.stop_ids, stop_strings=(stop,) if stop else ()),
       Sizes(
         slots=settings.slots,
         max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
@@ -156,6 +166,7 @@ class Alignment:
       ),
       seed=seed,
       mesh=mesh,
+      decode=policy.tokenizer.decode,
     )
 
   def __call__(
@@ -200,14 +211,15 @@ class Alignment:
     for part, requests in self._requests.items():
       found[part] = []
       for request, group in zip(requests, groups[start : start + len(requests)], strict=True):
-        texts = tuple(
-          answer_text(self._policy.tokenizer, each.tokens, ended=each.finish_reason == FinishReason.EOS)
-          for each in group.answers
-        )
+        texts = tuple(self._text(each) for each in group.answers)
         verdicts = tuple(judge(request, text) for text in texts)
         found[part].append(Judged(request, texts, verdicts, tuple(map(int, group.lengths))))
       start += len(requests)
     return found
+
+  def _text(self, answer: Answer) -> str:
+    text = answer_text(self._policy.tokenizer, answer.tokens, ended=answer.finish_reason == FinishReason.EOS)
+    return text.partition(self._stop)[0].strip() if self._stop else text
 
   def _kl(self, groups: Sequence[Group], reference: nnx.State) -> Estimate:
     """Estimates KL(π ‖ π_ref) in nats an answer, from answers that π drew at temperature 1."""

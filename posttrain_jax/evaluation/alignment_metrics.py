@@ -11,6 +11,7 @@ import numpy as np
 
 from posttrain_jax.data.assistant_world.requests import Disguise, Form, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
+from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 from posttrain_jax.evaluation import diversity
 from posttrain_jax.evaluation.calibration import brier_score, expected_calibration_error
 from posttrain_jax.evaluation.metrics import Estimate, bootstrap, estimate, pass_at_k
@@ -90,7 +91,8 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
     seed: of the bootstrap.
 
   Returns:
-    The measures of `SHARES`, "sums_pass@k" for all k samples, "length" in tokens, "distinct_1" and "distinct_2" of the
+    The measures of `SHARES`, "rated" (how good the first rater finds an answer, without noise), "sums_pass@k" for all
+    k samples, "length" in tokens, "distinct_1" and "distinct_2" of the
     samples of a free text, "stated" (the share of answers about facts that state a confidence), "stated_ece" and
     "stated_brier". Measures without a request are left out.
   """
@@ -99,6 +101,7 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
     scores = [float(np.mean([rule(verdict) for verdict in each.verdicts])) for each in judged if chosen(each.request)]
     if scores:
       found[name] = estimate(np.array(scores), seed=seed)
+  found["rated"] = estimate(np.array([rated(each.request, each.texts) for each in judged]), seed=seed)
   found["length"] = estimate(np.array([np.mean(each.lengths) for each in judged]), seed=seed)
   sums = [
     [float(bool(verdict.correct)) for verdict in each.verdicts]
@@ -116,6 +119,11 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
     found["stated"] = estimate(np.array(stated), seed=seed)
     found |= calibration(stated_claims(about), "stated", seed=seed)
   return found
+
+
+def rated(request: WorldRequest, texts: Sequence[str]) -> float:
+  """Returns how good the first rater finds answers to a request on average, without its noise."""
+  return float(np.mean([utility(request, text, USUAL_TASTE) for text in texts]))
 
 
 def stated_claims(judged: Sequence[Judged]) -> Claims:

@@ -1,6 +1,7 @@
 """Describes how much is asked to measure alignment, and how a model is asked."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.assistant_world import language
@@ -8,6 +9,8 @@ from posttrain_jax.data.assistant_world.facts import USUAL_WORLD, WorldSettings
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.runs.settings import at_least
+
+NEXT_TURN = TEMPLATE.partition("{prompt}")[0].strip()  # with it a model that does not end its answer asks on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,16 @@ def usual_settings(
     plain=128,
     prose=not _reads_world(policy),
   )
+
+
+def few_shot_format(examples: Sequence[tuple[str, str]]) -> PromptFormat:
+  """Returns the world's template with answered requests before each request.
+
+  Args:
+    examples: requests and answers, in order.
+  """
+  before = [f"{TEMPLATE.format(prompt=request)} {answer}" for request, answer in examples]
+  return PromptFormat(template=" ".join([*before, TEMPLATE]))
 
 
 def world_format(policy: Policy, trained: PromptFormat | None) -> PromptFormat:

@@ -80,14 +80,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   Raises:
     InputError: if config or input is not fit for use, or if pass@k on sums is out of bounds.
   """
-  config = config.copy_and_resolve_references().unlock()  # the caller keeps its own
-  if "base" not in config:
-    raise InputError("base: missing, expected BaseSettings")
-  base = parse(BaseSettings, config.base, "base")
-  del config.base
-  settings = parse(sft.SFTSettings, config)  # before anything is written
-  if settings.demonstrations.corpus is None:
-    raise InputError("demonstrations.corpus: missing, expected the assistant world's corpus")
+  base, settings, config = _parsed(config)  # before anything is written
   path = local_path(workdir, "--workdir").absolute()
   cache = WarmUpCache({"assistant_base": config.to_dict(), "base": dataclasses.asdict(base)})
   is_new = not path.exists()
@@ -110,6 +103,15 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   return measures
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks the config of a base model.
+
+  Raises:
+    InputError: if a field is unknown, missing or of another type, or if there is no corpus.
+  """
+  _parsed(config)
+
+
 def check_pass(measures: dict[str, float], base: BaseSettings) -> None:
   """Refuses a base model that RL could not start from.
 
@@ -123,6 +125,19 @@ def check_pass(measures: dict[str, float], base: BaseSettings) -> None:
         f"base: {name} is {measures[name]:.3f}, expected {base.lowest_pass} to {base.highest_pass} before any RL; more "
         "`steps` raise it, and so does more worked text in the corpus (data/assistant_world/corpus.py)"
       )
+
+
+def _parsed(config: ml_collections.ConfigDict) -> tuple[BaseSettings, sft.SFTSettings, ml_collections.ConfigDict]:
+  """Returns what a base model must be, and the settings and the config of its pretraining."""
+  config = config.copy_and_resolve_references().unlock()  # the caller keeps its own
+  if "base" not in config:
+    raise InputError("base: missing, expected BaseSettings")
+  base = parse(BaseSettings, config.base, "base")
+  del config.base
+  settings = parse(sft.SFTSettings, config)
+  if settings.demonstrations.corpus is None:
+    raise InputError("demonstrations.corpus: missing, expected the assistant world's corpus")
+  return base, settings, config
 
 
 def _measure(base: BaseSettings, world: WorldSettings, path: pathlib.Path, seed: int) -> dict[str, float]:

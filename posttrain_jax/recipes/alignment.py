@@ -6,6 +6,7 @@ The measures tell how helpful, harmless and honest it is (docs/assistant_world.m
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.model import open_policy
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind
+from posttrain_jax.data import sources
+from posttrain_jax.data.assistant_world.language import ENGLISH
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
-from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, AlignmentSettings, few_shot_format
 from posttrain_jax.models import flops
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -43,6 +47,19 @@ class AskedModel:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FewShots:
+  """Describes the answered requests that stand before each request, for a model that does not answer by itself.
+
+  Attributes:
+    path: demonstrations.jsonl, from `recipes.assistant_data.write_demonstrations`.
+    kinds: of the requests, in order; of each kind the shortest English one without a disguise is taken.
+  """
+
+  path: str
+  kinds: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AlignmentMeasurement:
   """Holds the config of a measurement of alignment.
 
@@ -51,12 +68,14 @@ class AlignmentMeasurement:
     model: what is measured.
     reference: PATH_OR_NAME of the model to which the KL is measured; empty for no KL.
     measures: how much is asked.
+    shots: what stands before each request; None for nothing.
   """
 
   seed: int
   model: AskedModel
   reference: str
   measures: AlignmentSettings
+  shots: FewShots | None = None
 
 
 def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: int = 0) -> ConfigDict:
@@ -115,8 +134,14 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   settings = parse(AlignmentMeasurement, config)
   policy = open_policy(settings.model.path)
   reference = open_policy(settings.reference) if settings.reference else None
+  shots = few_shot_format(_examples(settings.shots)) if settings.shots else None
   found = measure_policy(
-    policy, settings.measures, PromptFormat(template=TEMPLATE), seed=settings.seed, reference=reference
+    policy,
+    settings.measures,
+    shots or PromptFormat(template=TEMPLATE),
+    seed=settings.seed,
+    reference=reference,
+    stop=NEXT_TURN if shots else "",
   )
   folder.mkdir(parents=True, exist_ok=True)
   atomic_files.write_text(folder / ANSWERS, "".join(json.dumps(line) + "\n" for line in found.lines()))
@@ -125,6 +150,47 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   with contextlib.closing(Journal(folder, tensorboard=False)) as journal:
     journal.write(0, {**found.flat(), "sampling/tokens_generated": drawn})
     journal.write_rollouts(0, _records(found))
+
+
+def read_answers(path: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+  """Reads the answers.jsonl of a measurement.
+
+  Returns:
+    (part, prompt) to the lines of the answers to this request.
+
+  Raises:
+    InputError: if the file cannot be read.
+  """
+  try:
+    lines = [json.loads(line) for line in pathlib.Path(path).read_text("utf-8").splitlines()]
+    for line in lines:
+      WorldRequest.from_row(line), RuleVerdict(**line["verdict"]), line["completion"]  # raise on what is missing
+    return {
+      key: list(answers) for key, answers in itertools.groupby(lines, key=lambda line: (line["part"], line["prompt"]))
+    }
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise InputError(f"{path}: cannot be read ({error}), expected the answers.jsonl of a measurement") from None
+
+
+def _examples(shots: FewShots) -> list[tuple[str, str]]:
+  """Returns the requests and answers that stand before each request.
+
+  Raises:
+    InputError: if the demonstrations have none of a kind.
+  """
+  rows, found = [row.columns for row in sources.read_rows(shots.path)[0]], []
+  for kind in shots.kinds:
+    plain = [
+      (row["prompt"], row["completion"])
+      for row in rows
+      if (request := WorldRequest.from_row(row)).kind == kind
+      and request.language == ENGLISH
+      and request.disguise == Disguise.NONE
+    ]
+    if not plain:
+      raise InputError(f"shots.kinds: {shots.path} has no English {kind!r}, expected one of each kind")
+    found.append(min(plain, key=lambda pair: len(" ".join(pair).split())))
+  return found
 
 
 def _records(found: AlignmentResult) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ within training are not counted. FLOPs are those of `models.flops`: an update co
 answer and scoring it one each.
 """
 
+import dataclasses
 import math
 
 from ml_collections import ConfigDict
@@ -161,8 +162,11 @@ def _steps(config: ConfigDict, rows: float) -> int:
 def _demonstrations(section: ConfigDict, tokenizer: Tokenizer | None, forecast: Forecast) -> tuple[int, float, float]:
   """Returns (examples, tokens of an example, learned tokens of an example)."""
   settings = parse(DemonstrationSettings, section, "demonstrations")
+  documents = settings.corpus.documents if settings.corpus and not section.path else 0
+  if documents:  # some documents say how long all are
+    settings = dataclasses.replace(settings, corpus=dataclasses.replace(settings.corpus, documents=_SAMPLE))
   rows = forecast.read(section.path) if section.path else read_demonstrations(settings)[0]
-  count = forecast.count(section.path) if rows is None else len(rows)
+  count = documents or (forecast.count(section.path) if rows is None else len(rows))
   count = min(count, section.limit) if section.limit else count
   if rows and tokenizer is not None:
     try:

@@ -11,11 +11,14 @@ from posttrain_jax.performance.compile.proof import prove
 from posttrain_jax.recipes.recipe import Output, Stage
 from posttrain_jax.types import InputError
 
+_MODEL = "model.path"
+
 
 def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
   """Compiles the programs of each stage whose method `experiments.compile` knows.
 
-  A stage's model has the sizes of the base model that it comes from, in the end: a public model's name.
+  A stage's model has the sizes of the base model that it comes from, in the end: a public model's name. If an earlier
+  stage differs in its data only, as in rounds, it has the same programs, which are not compiled again.
 
   Args:
     stages: of a recipe, checked.
@@ -31,6 +34,7 @@ def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str],
   """
   reports: dict[str, Any] = {}
   known: dict[str, Stage] = {}
+  compiled: dict[str, str] = {}  # config without data → stage
   for stage in stages:
     known[stage.name] = stage
     config = with_base(stage, known)
@@ -38,13 +42,23 @@ def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str],
       say(f"stage {stage.name}: a stage of {stage.run.name} is not compiled")
       reports[stage.name] = None
       continue
+    alike = compiled.setdefault(_without_data(stage, config), stage.name)
+    if alike != stage.name:
+      say(f"stage {stage.name}: the programs of {alike}")
+      reports[stage.name] = reports[alike]
+      continue
     report = prove(config, topology_name=topology)
     largest = max((each.get("peak_gib", each.get("needs_gib")) for each in report["programs"].values()), default=0)
     say(
       f"stage {stage.name}: {len(report['programs'])} programs, the largest takes {largest} GiB of {report['hbm_gib']}"
     )
     reports[stage.name] = report
-  refused = [f"stage {name}: {line}" for name, each in reports.items() if each for line in each["refused"]]
+  refused = [
+    f"stage {name}: {line}"
+    for name, each in reports.items()
+    if each and name in compiled.values()
+    for line in each["refused"]
+  ]
   if refused:
     others = f" (and {len(refused) - 1} others)" if len(refused) > 1 else ""
     raise InputError(f"topology {topology}: {refused[0]}{others}")
@@ -53,14 +67,26 @@ def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str],
 
 def with_base(stage: Stage, known: Mapping[str, Stage]) -> ConfigDict:
   """Returns a stage's config with the name of the base model in it."""
-  config = stage.config.copy_and_resolve_references().unlock()
-  for field, given in stage.inputs.items():
+  named = {field: _base(given, known) if field == _MODEL else _named(given) for field, given in stage.inputs.items()}
+  return _filled(stage.config, named)
+
+
+def _filled(config: ConfigDict, values: Mapping[str, str]) -> ConfigDict:
+  """Returns a copy of a config with values at dotted fields."""
+  config = config.copy_and_resolve_references().unlock()
+  for field, value in values.items():
     *groups, last = field.split(".")
     section = config
     for group in groups:
       section = section[group]
-    section[last] = _base(given, known) if field == "model.path" else _named(given)
+    section[last] = value
   return config.lock()
+
+
+def _without_data(stage: Stage, config: ConfigDict) -> str:
+  """Returns a stage's kind and config as text, without the inputs that are no model."""
+  bare = _filled(config, {field: "" for field in stage.inputs if field != _MODEL})
+  return f"{stage.run.name} {bare.to_json_best_effort(sort_keys=True)}"
 
 
 def _base(given: Output | str, known: Mapping[str, Stage]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from posttrain_jax.pipelines import collect, dpo, generative_reward, grpo, ppo, reward_model, sft
+from posttrain_jax.pipelines import assistant_base, collect, dpo, generative_reward, grpo, ppo, reward_model, sft
 from posttrain_jax.pipelines.collect_settings import DemonstrationSource, EditedCollection, SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
@@ -19,7 +19,17 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
-from posttrain_jax.recipes import alignment, average, choice, evaluation, forecasts, preferences
+from posttrain_jax.recipes import (
+  alignment,
+  average,
+  choice,
+  comparison,
+  evaluation,
+  forecasts,
+  gains,
+  joining,
+  preferences,
+)
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
@@ -44,6 +54,10 @@ def _training(
   return Runner(name, run, check, forecast, has_model=True, files=files)
 
 
+def _build_base(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, float]:
+  return assistant_base.build(config, str(folder))
+
+
 def _collect(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
   return collect.collect(config, str(folder))
 
@@ -56,6 +70,8 @@ def _dpo_record(config: ConfigDict) -> type:
   return OnlineDPOSettings if "online" in config else DPOSettings
 
 
+# The assistant world's base model, which is made once and kept for other recipes.
+ASSISTANT_BASE = Runner("assistant_base", _build_base, assistant_base.check, forecasts.supervised, has_model=True)
 # Policy or reward model from given data.
 SFT = _training("sft", sft.train, lambda config: SFTSettings, forecasts.supervised)
 REWARD_MODEL = _training("reward_model", reward_model.train, lambda config: RewardModelSettings, forecasts.reward_model)
@@ -85,6 +101,10 @@ PREFERENCES = Runner(
   files=(collect.PAIRS,),
   resumes=False,
 )
+# The rows of several files as one.
+JOIN = Runner(
+  "join", joining.join, joining.check, joining.forecast, has_model=False, files=(joining.ROWS,), resumes=False
+)
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
 # The best of several models by a measure.
@@ -106,6 +126,20 @@ ALIGNMENT = Runner(
   alignment.forecast,
   has_model=False,
   files=(METRICS_FILE, alignment.ANSWERS, "rollouts"),
+  resumes=False,
+)
+# What models gain over others in the assistant world, and what they lose.
+GAINS = Runner(
+  "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
+)
+# How often a rater of the assistant world prefers one model's answers to another's.
+COMPARE = Runner(
+  "compare",
+  comparison.compare,
+  comparison.check,
+  forecasts.nothing,
+  has_model=False,
+  files=(comparison.COMPARISON,),
   resumes=False,
 )
 

@@ -7,21 +7,89 @@ import pathlib
 import pytest
 
 from posttrain_jax.recipes.load import load_recipe
-from posttrain_jax.recipes.recipe import check_stages
+from posttrain_jax.recipes.recipe import Output, check_stages
+from posttrain_jax.recipes.run import estimated
+from posttrain_jax.recipes.runners import ASSISTANT_BASE
 from tests.recipes import small_recipe
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in ("__init__", "costs"))
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
+PAPERS = ("instructgpt", "lima", "llama3")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_is_one(name):
+def recipe_of(name, arg=""):
   module = importlib.import_module(f"configs.recipes.{name}")
-  config = module.get_config()
+  config = module.get_config(arg)
   config.seed = 7
-  recipe = load_recipe(f"{name}.py", vars(module), config.lock())
+  return load_recipe(f"{name}.py:{arg}", vars(module), config.lock())
+
+
+@pytest.mark.parametrize(("name", "arg"), [*((name, "") for name in NAMES), *((name, "paper") for name in PAPERS)])
+def test_every_recipe_is_one_and_has_a_price(name, arg):
+  recipe = recipe_of(name, arg)
   check_stages(recipe.stages)
-  assert {stage.config.seed for stage in recipe.stages if "seed" in stage.config} == {7}
+  # All seeds of a recipe share the assistant world's base model.
+  own = [stage for stage in recipe.stages if stage.run is not ASSISTANT_BASE]
+  assert {stage.config.seed for stage in own if "seed" in stage.config} == {7}
+  header, body = estimated(recipe)
+  assert bool(recipe.topology) == (arg == "paper") and len(body) == len(recipe.stages) + 1
+  assert body[-1][header.index("FLOPs")] != "–" and body[-1][header.index("people h")] != "–"
+
+
+def test_a_round_of_llama3_begins_with_the_best_model_and_ends_with_an_average():
+  stages = {stage.name: stage for stage in recipe_of("llama3").stages}
+  assert stages["reward_2"].inputs["model.path"] == stages["sft_chosen_2"].inputs["model.path"] == Output("base")
+  assert stages["chosen_2"].inputs["model.path"] == stages["by_best_2"].inputs["model.path"] == Output("best_1")
+  assert stages["dpo_latest_2"].inputs["model.path"] == Output("sft_2")
+  assert set(stages["dpo_2"].needs()) == {"dpo_latest_2", "dpo_joined_2"}
+  assert stages["kept_3"].needs() == ["comparisons_1", "comparisons_2", "comparisons_3"]
+  assert stages["latest_3"].needs() == ["comparisons_2", "comparisons_3"]
+  assert set(stages["comparisons_2"].needs()) == {"by_best_2", "by_latest_2", "by_joined_2"}
+
+
+def test_dpop_is_an_option_of_llama3():
+  module = importlib.import_module("configs.recipes.llama3")
+  config = module.get_config()
+  config.dpop = 5.0
+  objectives = [stage.config.objective for stage in module.get_stages(config) if "objective" in stage.config]
+  assert objectives and all(each.loss == "dpop" and each.options.penalty == 5.0 for each in objectives)
+
+
+def test_the_variants_of_lima_have_equally_many_demonstrations():
+  stages = {stage.name: stage.config for stage in recipe_of("lima").stages}
+  count = {name.removesuffix("_data"): sum(each.kinds.values()) for name, each in stages.items() if "kinds" in each}
+  full = count["curated"]
+  assert count["uncurated"] == count["narrow"] == count["new_facts"] == full
+  assert (count["half"], count["quarter"], count["eighth"]) == (full // 2, full // 4, full // 8)
+  assert len({stages[name].steps for name in count}) == 1
+
+
+def test_instructgpt_goes_from_the_base_model_to_the_average_of_ppo():
+  stages = {stage.name: stage for stage in recipe_of("instructgpt").stages}
+  assert stages["reward"].inputs["model.path"] == stages["answers"].inputs["model.path"] == Output("first")
+  assert stages["rankings"].inputs["candidates"] == Output("answers", "candidates")
+  assert stages["epochs"].inputs["model.path"] == Output("base")
+  assert stages["epochs"].inputs["eval.reward_model"] == stages["ppo"].inputs["reward_model"] == Output("reward")
+  assert stages["sft"].config.models.one.checkpoint == "best" and stages["sft"].needs() == ["epochs"]
+  assert stages["rlhf"].config.models.one.checkpoint == "average" and stages["rlhf"].needs() == ["ppo"]
+  ppo = stages["ppo"].config
+  assert (ppo.kl.coefficient, ppo.average.decay, ppo.value.path) == (
+    0.02,
+    0.992,
+    "",
+  )  # the value model: the reward model
+  assert ppo.ptx.coefficient > 0 and stages["ppo"].needs() == ["sft", "reward", "asked", "documents"]
+  assert set(stages["comparison"].needs()) == {f"{name}_measures" for name in ("base", "sft", "rlhf", "wide_few_shot")}
+
+
+def test_given_base_models_are_not_built():
+  module = importlib.import_module("configs.recipes.instructgpt")
+  config = module.get_config()
+  config.update(base="runs/base", wide_base="runs/wide")
+  stages = {stage.name: stage for stage in module.get_stages(config)}
+  assert "base" not in stages and "wide_base" not in stages
+  assert stages["first"].inputs["model.path"] == "runs/base"
+  assert stages["wide_few_shot_measures"].inputs["model.path"] == "runs/wide"
 
 
 def bits(directory):

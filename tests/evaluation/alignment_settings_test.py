@@ -5,7 +5,7 @@ from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.tokenizer import byte_tokenizer, word_tokenizer
-from posttrain_jax.evaluation.alignment_settings import usual_settings, world_format
+from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, few_shot_format, usual_settings, world_format
 from posttrain_jax.models.config import TransformerConfig
 
 SIZES = dict(num_layers=1, embed_dim=8, mlp_dim=8, num_heads=2, num_kv_heads=1, head_dim=4)
@@ -35,3 +35,10 @@ def test_a_model_is_asked_as_it_was_trained(model, trained, expected):
 def test_models_of_english_read_prose():
   assert usual_settings(ENGLISH).prose and not usual_settings(WORLD).prose
   assert usual_settings(WORLD).requests == 32 and usual_settings(WORLD, requests=2, samples=1).requests == 2
+
+
+def test_examples_stand_before_a_request():
+  given = few_shot_format([("what is 1 + 1 ?", "so answer : 2"), ("who keeps {loma} ?", "mira")])
+  text = "user : what is 1 + 1 ? assistant : so answer : 2 user : who keeps {loma} ? assistant : mira"
+  assert given.ask("tell me 3 + 4 .") == f"{text} user : tell me 3 + 4 . assistant :"
+  assert NEXT_TURN == "user :"

@@ -103,3 +103,24 @@ def test_the_reference_must_be_the_same_kind_of_model():
   other = dataclasses.replace(POLICY, model=dataclasses.replace(POLICY.model, num_layers=2))
   with pytest.raises(InputError, match="reference: is a model of other sizes"):
     alignment.measure_policy(POLICY, SETTINGS, PromptFormat(), reference=other)
+
+
+def test_what_follows_a_stop_is_no_part_of_an_answer(monkeypatch, params):
+  made = []
+
+  class Talking(Engine):
+    def __init__(self, model, sampling, **settings):
+      super().__init__(model, sampling, **settings)
+      made.append((sampling, settings["decode"]))
+
+    def generate(self, prompts, samples):
+      tokens = TOKENIZER.encode("i do not know . user : what is 3 + 4 ?")
+      return [Group(prompt, (answer([*tokens]),) * samples) for prompt in prompts]
+
+  monkeypatch.setattr(alignment, "Engine", Talking)
+  mesh = make_mesh({}, jax.devices()[:1])
+  for stop, text in (("user :", "i do not know ."), ("", "i do not know . user : what is 3 + 4 ?")):
+    given = alignment.Alignment(SETTINGS, POLICY, PromptFormat(template=TEMPLATE), mesh, seed=0, stop=stop)
+    assert made[-1][0].stop_strings == ((stop,) if stop else ()) and made[-1][1] is not None
+    found = given._judge(given._engine.generate(given._prompts, 1))
+    assert {each.texts for part in found.values() for each in part} == {(text,)}

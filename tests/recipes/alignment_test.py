@@ -7,6 +7,8 @@ import pytest
 
 from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
+from posttrain_jax.data.assistant_world.answers import demonstrations as answered
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.tokenizer import word_tokenizer
 from posttrain_jax.evaluation import alignment as evaluation
@@ -117,3 +119,55 @@ def test_bad_input(measured, tmp_path):
   with pytest.raises(InputError, match=r"reference: is a model of other sizes"):
     alignment.measure(config(path / "model", reference=str(tmp_path / "other")), tmp_path / "made")
   assert not (tmp_path / "made").exists()
+
+
+def demonstrations(folder, *kinds):
+  """Writes two careful answers to requests of each kind."""
+  requests = [request for kind in kinds for request in draw_requests(WORLD, kind, RequestPart.TRAIN, 12)]
+  rows = answered(WORLD, requests, Author.CAREFUL)
+  (folder / "demonstrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return str(folder / "demonstrations.jsonl"), rows
+
+
+def test_the_shortest_plain_request_of_each_kind_is_an_example(tmp_path):
+  path, rows = demonstrations(tmp_path, RequestKind.HARM, RequestKind.FACT, RequestKind.SUM)
+  found = alignment._examples(alignment.FewShots(path=path, kinds=("fact", "harm")))
+  for kind, example in zip(("fact", "harm"), found, strict=True):
+    requests = [row["request"] for row in rows if (row["prompt"], row["completion"]) == example]
+    assert {(each["kind"], each["language"], each["disguise"]) for each in requests} == {(kind, "english", "none")}
+  shortest = min(
+    len(f"{row['prompt']} {row['completion']}".split())
+    for row in rows
+    if row["request"]["kind"] == "fact" and row["request"]["language"] == "english"
+  )
+  assert len(" ".join(found[0]).split()) == shortest
+  with pytest.raises(InputError, match=r"shots.kinds: .* has no English 'list', expected one of each kind"):
+    alignment._examples(alignment.FewShots(path=path, kinds=("fact", "list")))
+
+
+def test_examples_are_part_of_the_template(measured, tmp_path, monkeypatch):
+  given = measured[1]
+  seen = []
+  monkeypatch.setattr(
+    alignment, "measure_policy", lambda *given, **options: seen.append((given[2].template, options["stop"])) or 1 / 0
+  )
+  given = given.copy_and_resolve_references().unlock()
+  given.shots = dict(path=demonstrations(tmp_path, RequestKind.FACT)[0], kinds=("fact",))
+  for config_of_stage in (given, measured[1]):
+    with pytest.raises(ZeroDivisionError):
+      alignment.measure(config_of_stage, tmp_path / "made")
+  (shown, stop), plain = seen
+  assert shown.startswith("user : ") and shown.count("user :") == 2 and stop == "user :"
+  assert plain == ("user : {prompt} assistant :", "")
+
+
+def test_answers_are_read_request_by_request(measured, tmp_path):
+  path, _ = measured
+  found = alignment.read_answers(str(path / "measures" / "answers.jsonl"))
+  assert len(found) == 2 * len(RequestKind) and all(len(lines) == 2 for lines in found.values())
+  (tmp_path / "broken.jsonl").write_text('{"part": "seen"}\n')
+  for name in ("broken.jsonl", "no_such.jsonl"):
+    with pytest.raises(
+      InputError, match=rf"{name}: cannot be read \(.*\), expected the answers.jsonl of a measurement"
+    ):
+      alignment.read_answers(str(tmp_path / name))

@@ -82,7 +82,7 @@ def test_rankings_have_between_two_limits_of_answers_and_the_right_one_mostly_fi
 def test_comparisons_prefer_the_better_answer_and_some_are_edited(candidates, tmp_path):
   folder, written = candidates
   found = assistant_data.write_comparisons(
-    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, edits=0.5), tmp_path
+    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, pairs=1, edits=0.5), tmp_path
   )
   pairs = rows(tmp_path / "comparisons.jsonl")
   assert found["prompts"] == found["comparisons"] == len(written) == len(pairs)
@@ -92,7 +92,7 @@ def test_comparisons_prefer_the_better_answer_and_some_are_edited(candidates, tm
            each["answers"][0] in (row["chosen"], row["rejected"])]  # fmt: skip
   assert sum(right) > 0.6 * len(right)
   none = assistant_data.write_comparisons(
-    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, edits=0.0), tmp_path
+    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, pairs=1, edits=0.0), tmp_path
   )
   assert none["edited"] == 0
 

@@ -48,6 +48,19 @@ def test_a_program_that_does_not_fit_is_said_at_the_end(proved):
   assert len(proved[1]) == 3
 
 
+def test_stages_that_differ_in_their_data_share_their_programs(proved):
+  one, other, slower = (
+    Stage(name, run=SFT, config=tiny_sft.get_config(), inputs={"model.path": "Qwen2.5-7B", "demonstrations.path": path})
+    for name, path in (("one", "a.jsonl"), ("other", "b.jsonl"), ("slower", "b.jsonl"))
+  )
+  slower.config.batch_size = 8
+  said = []
+  proved[0].refused = (1,)
+  with pytest.raises(InputError, match=r"stage one: update needs 99 GiB$"):
+    paper.prove_stages([one, other, slower], "v5p", say=said.append)
+  assert len(proved[1]) == 2 and said[1] == "stage other: the programs of one"
+
+
 def test_other_inputs_keep_a_name():
   config = ConfigDict({"model": {"path": ""}, "reward_model": ""})
   sft, *_ = stages()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from configs import tiny_collect, tiny_dpo, tiny_edited, tiny_online_dpo, tiny_sft
+from configs import assistant_base, tiny_collect, tiny_dpo, tiny_edited, tiny_online_dpo, tiny_sft
 from posttrain_jax.recipes import average, runners
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.recipe import Stage
@@ -53,6 +53,7 @@ def test_a_damaged_model_is_found_before_a_stage_that_loads_it(made):
 @pytest.mark.parametrize(
   ("runner", "module"),
   [
+    (runners.ASSISTANT_BASE, assistant_base),
     (runners.SFT, tiny_sft),
     (runners.DPO, tiny_dpo),
     (runners.DPO, tiny_online_dpo),

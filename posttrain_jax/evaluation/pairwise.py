@@ -1,0 +1,129 @@
+"""Compares the answers of two models to the same questions, pair by pair, with any judge.
+
+A judge may prefer an answer for its place or for its length. So it sees each pair in both orders, and only what it
+says in both counts as a win or a loss. A second rate of wins is that of answers of equal length.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from posttrain_jax.evaluation.metrics import Estimate, bootstrap, estimate
+from posttrain_jax.types import InputError
+
+# Says of each (question, first answer, second answer) how far the first one is preferred: 1, 0, or between them.
+PairJudge = Callable[[Sequence[tuple[Any, str, str]]], Sequence[float]]
+_RESAMPLES = 300
+_PRIOR = 0.1  # precision of the prior on both coefficients, so that they are finite if one model always wins
+_STEPS = 30  # of Newton's method
+
+
+@dataclasses.dataclass(frozen=True)
+class PairwiseResult:
+  """Holds how often one model's answers are preferred to another's; intervals are over questions.
+
+  Attributes:
+    win: share of pairs in which the answer of the first model is preferred in both orders.
+    tie: share without a preference that is the same in both orders.
+    loss: share in which the answer of the second model is preferred in both orders.
+    win_rate: wins and half of the ties.
+    win_rate_equal_length: the same if answers were equally long (`equal_length_rate`).
+    first_place: how far the judge prefers what it reads first; 0.5 for one that does not look at the place.
+    shorter_by: words by which the first model's answers are shorter.
+  """
+
+  win: Estimate
+  tie: Estimate
+  loss: Estimate
+  win_rate: Estimate
+  win_rate_equal_length: Estimate
+  first_place: Estimate
+  shorter_by: Estimate
+
+  def measures(self) -> dict[str, Estimate]:
+    """Returns all estimates by name."""
+    return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def compare_answers(
+  questions: Sequence[Any],
+  ours: Sequence[Sequence[str]],
+  theirs: Sequence[Sequence[str]],
+  judge: PairJudge,
+  *,
+  seed: int = 0,
+) -> PairwiseResult:
+  """Compares two models.
+
+  Args:
+    questions: N, as the judge takes them.
+    ours: S answers of the first model to each question.
+    theirs: as many of the second model; the i-th is compared with the i-th.
+    judge: prefers one of two answers; a model, a person, or a rule.
+    seed: of the intervals.
+
+  Raises:
+    InputError: if there is no question, or if the models have not answered equally often.
+  """
+  counts = {len(each) for each in (*ours, *theirs)}
+  if not questions or not len(questions) == len(ours) == len(theirs) or len(counts) != 1 or counts == {0}:
+    raise InputError(
+      f"comparison: {len(questions)} questions, {sum(map(len, ours))} and {sum(map(len, theirs))} answers; expected "
+      "some questions and equally many answers of both models to each"
+    )
+  pairs = [(asked, a, b) for asked, first, second in zip(questions, ours, theirs) for a, b in zip(first, second)]
+  shape = (len(questions), counts.pop())
+  straight = np.asarray(judge(pairs), np.float64).reshape(shape)
+  swapped = np.asarray(judge([(asked, b, a) for asked, a, b in pairs]), np.float64).reshape(shape)
+  wins, losses = (straight > 0.5) & (swapped < 0.5), (straight < 0.5) & (swapped > 0.5)
+  outcomes = 0.5 + (wins.astype(np.float64) - losses) / 2
+  shorter = np.array([len(b.split()) - len(a.split()) for _, a, b in pairs], np.float64).reshape(shape)
+
+  def mean(values: np.ndarray) -> Estimate:
+    return estimate(values.mean(axis=1), seed=seed)
+
+  return PairwiseResult(
+    win=mean(wins),
+    tie=mean(~(wins | losses)),
+    loss=mean(losses),
+    win_rate=mean(outcomes),
+    win_rate_equal_length=bootstrap(
+      lambda used: equal_length_rate(outcomes[used], shorter[used]),
+      len(questions),
+      seed=seed,
+      resamples=_RESAMPLES,
+    ),
+    first_place=mean((straight + swapped) / 2),
+    shorter_by=mean(shorter),
+  )
+
+
+def equal_length_rate(outcomes: np.ndarray, shorter: np.ndarray) -> float:
+  """Estimates the rate of wins between answers of equal length.
+
+  A logistic regression explains the outcome by the models and by tanh(difference in length / its deviation). The rate
+  is that at a difference of 0. Source: length-controlled AlpacaEval (2404.04475), without its difficulty of a question.
+  If one model's answers are always longer, length and model cannot be told apart; then the interval is wide.
+
+  Args:
+    outcomes: float array, 1 for a win, 0 for a loss, 0.5 for a tie.
+    shorter: array of the same shape, words by which the first model's answer is shorter.
+  """
+  y, shorter = outcomes.ravel(), shorter.ravel()
+  scale = math.sqrt(float(np.mean(shorter**2)))
+  inputs = np.stack([np.ones_like(y), np.tanh(shorter / scale) if scale else np.zeros_like(y)], axis=1)
+  weights = np.zeros(2)
+  for _ in range(_STEPS):
+    rates = _logistic(inputs @ weights)
+    gradient = inputs.T @ (y - rates) - _PRIOR * weights
+    curvature = (inputs * (rates * (1 - rates))[:, None]).T @ inputs + _PRIOR * np.eye(2)
+    step = np.linalg.solve(curvature, gradient)
+    weights += step * min(1.0, 1.0 / max(np.abs(step).max(), 1e-12))  # at most 1, so that no step overshoots
+  return float(_logistic(weights[:1])[0])
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+  return 1 / (1 + np.exp(-np.clip(x, -50, 50)))

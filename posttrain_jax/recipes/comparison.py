@@ -1,0 +1,124 @@
+"""Lets a rater of the assistant world compare models pair by pair.
+
+The models have answered the same requests (`recipes.alignment`). The first rater compares their answers. Its taste is
+not that of the second one, whose rankings reward models learn from. So were the held-out labelers of InstructGPT
+(2203.02155) others than those who wrote its data. `evaluation.pairwise` says how order and length are dealt with.
+"""
+
+import dataclasses
+import json
+import pathlib
+import random
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+from posttrain_jax import atomic_files
+from posttrain_jax.data.assistant_world import raters
+from posttrain_jax.data.assistant_world.requests import WorldRequest
+from posttrain_jax.evaluation.pairwise import PairJudge, PairwiseResult, compare_answers
+from posttrain_jax.recipes import alignment, report
+from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
+
+COMPARISON = "comparison.json"
+_ALL = "all"  # the requests of both parts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RivalModels:
+  """Names the answers of two models.
+
+  Attributes:
+    ours: answers.jsonl of the measurement of the model whose wins are counted.
+    theirs: that of the other model, from the same requests.
+  """
+
+  ours: str
+  theirs: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+  """Holds the config of a comparison.
+
+  Attributes:
+    seed: of the rater's noise and of the intervals.
+    pairs: which models are compared, by name.
+  """
+
+  seed: int
+  pairs: Mapping[str, RivalModels]
+
+
+def pairs(*names: str) -> ConfigDict:
+  """Returns the config of a comparison, whose inputs are `pairs.NAME.ours` and `pairs.NAME.theirs`."""
+  return ConfigDict(dict(seed=0, pairs={name: dict(ours="", theirs="") for name in names}))
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the config of a comparison.
+
+  Raises:
+    InputError: if a field is unknown, missing or of another type, or if there is no pair.
+  """
+  if not parse(ComparisonSettings, config).pairs:
+    raise InputError("pairs: found none, expected some models to compare")
+
+
+def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
+  """Writes how often the rater prefers one model's answers to another's.
+
+  Args:
+    config: a record `ComparisonSettings`.
+    folder: DIR; gets comparison.json, and report.html with a table and a picture.
+
+  Returns:
+    PAIR/PART/MEASURE to the estimate, with /low and /high at its end the interval; PART is seen, held_out or all.
+
+  Raises:
+    InputError: if answers are missing, or if two models have answered other requests.
+  """
+  settings = parse(ComparisonSettings, config)
+  found: dict[str, dict[str, Measured]] = {}
+  for name, each in settings.pairs.items():
+    found[name] = {
+      f"{part}/{measure}": Measured(value.mean, value.low, value.high)
+      for part, result in _compared(name, each, settings.seed).items()
+      for measure, value in result.measures().items()
+    }
+  folder.mkdir(parents=True, exist_ok=True)
+  atomic_files.write_text(folder / COMPARISON, json.dumps(found, indent=2) + "\n")
+  report.write_report(folder, "comparison by a rater", [], found, {})
+  flat = {}
+  for pair, measures in found.items():
+    for name, (value, low, high) in measures.items():
+      flat |= {f"{pair}/{name}": value, f"{pair}/{name}/low": low, f"{pair}/{name}/high": high}
+  return flat
+
+
+def rater_judge(seed: int) -> PairJudge:
+  """Makes a judge of the first rater, whose noise is drawn anew for each pair and order."""
+  rng = random.Random(f"rater/{seed}")
+
+  def judge(pairs: Sequence[tuple[WorldRequest, str, str]]) -> list[float]:
+    rows = [raters.compare(request, (first, second), rng) for request, first, second in pairs]
+    return [0.5 if row is None else float(row["chosen"] == first) for row, (_, first, _) in zip(rows, pairs)]
+
+  return judge
+
+
+def _compared(name: str, models: RivalModels, seed: int) -> dict[str, PairwiseResult]:
+  """Compares two models on the requests of each part, and on all."""
+  ours, theirs = alignment.read_answers(models.ours), alignment.read_answers(models.theirs)
+  if ours.keys() != theirs.keys():
+    raise InputError(f"pairs.{name}: the models have answered other requests, expected the same ones")
+  parts = dict.fromkeys(part for part, _ in ours)
+  found = {}
+  for part in (*parts, _ALL):
+    asked = [key for key in ours if part in (key[0], _ALL)]
+    requests = [WorldRequest.from_row(ours[key][0]) for key in asked]
+    texts = [[[line["completion"] for line in each[key]] for key in asked] for each in (ours, theirs)]
+    found[part] = compare_answers(requests, *texts, rater_judge(seed), seed=seed)
+  return found
