@@ -93,7 +93,7 @@ def _reward_model() -> ConfigDict:
   config.preferences.strengths = ()  # rankings have none
   config.preferences.held_out = 0.1
   config.batch_size = 16
-  config.epochs = 2
+  config.epochs = 4
   config.optimizer.learning_rate = 5e-4
   config.shift_to_demonstrations = True
   config.demonstrations.update(template=TEMPLATE, row_length=96, max_completion=0)
@@ -172,18 +172,20 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   answers = first[-1].file("candidates")
   rankings = _stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")
   made = _methods(config, first[0].model, base, {**files, "rankings": rankings.file("rankings.jsonl")})
-  own, models = seeded(config.measures, config.seed), {stage.name: stage.model for stage in (first[0], *made)}
-  measured = {
-    name: assistant.measured(name, model, own, base)
-    for name, model in {"base": base, **models}.items()
-    if name in ("base", "first", "sft", "rlhf")
-  }
+  own = seeded(config.measures, config.seed)
+  measured = {"base": assistant.measured("base", base, own, base)}
   measured["wide_few_shot"] = assistant.measured_few_shot(
     "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
   )
+  stages = [*bases, *wide, *data, *measured.values()]
+  for stage in (*first, rankings, *made):
+    stages.append(stage)
+    if stage.name in ("first", "sft", "rlhf"):
+      measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
+      stages.append(measured[stage.name])
   differences = [(name, before, after) for name, after, before in COMPARED]
   return [
-    *(*bases, *wide, *data, *first, rankings, *made, *measured.values()),
+    *stages,
     assistant.rated(COMPARED, measured, config.seed),
     assistant.compared(differences, measured, config.seed),
   ]

@@ -48,7 +48,9 @@ class AskedModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FewShots:
-  """Describes the answered requests that stand before each request, for a model that does not answer by itself.
+  """Describes answered requests that stand before each request.
+
+  With them a base model may answer, too.
 
   Attributes:
     path: demonstrations.jsonl, from `recipes.assistant_data.write_demonstrations`.

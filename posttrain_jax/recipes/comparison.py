@@ -28,7 +28,7 @@ _ALL = "all"  # the requests of both parts
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RivalModels:
-  """Names the answers of two models.
+  """Holds where the answers of two models are.
 
   Attributes:
     ours: answers.jsonl of the measurement of the model whose wins are counted.
@@ -99,7 +99,10 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 
 def rater_judge(seed: int) -> PairJudge:
-  """Makes a judge of the first rater, whose noise is drawn anew for each pair and order."""
+  """Makes a judge of the first rater.
+
+  Its noise is drawn anew for each pair and order.
+  """
   rng = random.Random(f"rater/{seed}")
 
   def judge(pairs: Sequence[tuple[WorldRequest, str, str]]) -> list[float]:

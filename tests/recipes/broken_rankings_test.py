@@ -1,4 +1,4 @@
-"""Tests that what PPO gains in the assistant world comes from the rankings: if chance draws the ranks, it is gone."""
+"""Tests that PPO gains what the rankings say: with ranks drawn by chance the gain is gone."""
 
 import dataclasses
 
