@@ -31,9 +31,22 @@ Memory of the 32B model on v5p:4x4x8, which has 128 chips of 95.7 GiB. The mesh 
 chips of one host, because every host draws its answers alone. A prompt and its 16 answers of greatest length have
 330,000 tokens. Their layer inputs alone take 201 GiB, or 50 GiB if rows are split over `tensor`. So a micro-batch has
 43,008 tokens on each batch shard (`tokens_per_micro_batch`), which hold a prompt with two answers of greatest length,
-and more that are shorter. The sampler's parameters take 15.3 GiB per chip. The cache of a slot takes 5 GiB over four
-chips, so 1,024 slots take 40 GiB per chip, and prompts 3 GiB more. This does not fit on v6e:16x16 (256 chips of 31.25
-GiB). There, `--config.rollout.slots=512 --config.eval.slots=512` take 28 GiB per chip by the same count.
+and more that are shorter.
+
+Slots and caches are chosen for real answers: 500 to 8,000 tokens, about 4,000 on average. If their lengths are
+geometric, a running answer has drawn 4,000 tokens on average, too; its share of the prompt is 128. So caches have 6,144
+tokens for each slot (`cache_tokens`), half as much again. If they run out, the youngest answers wait. A chip holds 64
+KiB of a token of 32B, and 14 KiB of 7B.
+
+- 32B on v5p:4x4x8: 4,096 slots are 128 rows on each of 32 batch shards. A chip holds 15.3 GiB of the sampler's
+  parameters and 48 of caches. A decode step reads all weights, so few rows waste bandwidth. 164 rows, which take as
+  long to multiply as the weights to read, would need 61 GiB of caches.
+- 7B on v5p:2x2x4: 1,024 slots are 256 rows on each of 4 batch shards, with 21 GiB of caches on a chip. By the formula
+  of `experiments.compile`, more rows draw no more tokens a second.
+- 7B on v6e:8x8: `--config.rollout.slots=4096 --config.rollout.cache_tokens=25165824`, 256 rows and 21 GiB on a chip.
+- 32B on v6e:16x16 (256 chips of 31.25 GiB): `--config.rollout.slots=2048 --config.rollout.cache_tokens=9437184`, which
+  are 32 rows and 9 GiB of caches on a chip.
+
 launch/README.md lists what was compiled.
 """
 
@@ -75,10 +88,12 @@ def get_config(arg: str = "32b") -> ConfigDict:
   correct.options = dict(style="answer_line", incorrect=-1.0)
   config.rewards.workers = 16
 
+  slots = {"32b": 4096, "7b": 1024, "0.5b": 512}[size]
   config.rollout.update(
     groups=512,
     group_size=16,
-    slots=1024,
+    slots=slots,
+    cache_tokens=6144 * slots,
     max_prompt_length=2048,
     max_new_tokens=20480,
     steps_per_dispatch=64,
@@ -113,7 +128,8 @@ def get_config(arg: str = "32b") -> ConfigDict:
 
   if size == "0.5b":
     config.learner.tokens_per_micro_batch = 2048 + 4096 * 8
-    config.rollout.update(groups=128, slots=512, max_new_tokens=4096)
+    config.rollout.update(groups=128, max_new_tokens=4096)
+    config.rollout.cache_tokens = None  # from the devices' memory, as no number of them is assumed
     config.dynamic_sampling.max_prompts = 10 * 3 * 128
     config.overlong.penalty_buffer = 1024
     config.eval.update(slots=512, max_new_tokens=4096)

@@ -23,6 +23,7 @@ Deviations:
 - A mini-batch is 32 whole groups in the shuffled order of the prompts; the paper splits answers at random.
 - The weights for engine mismatch (`objective.correction`) are our addition; `--config.objective.correction.level=off`
   turns them off.
+- The engine's caches hold 12,288 tokens for each slot. If answers become longer, fewer of them run at the same time.
 - The template has line breaks before "User:" and "Assistant:"; the paper has full stops.
 """
 
@@ -61,7 +62,15 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards.workers = 16
 
   config.rollout.update(
-    groups=512, group_size=16, slots=1024, max_prompt_length=1024, max_new_tokens=32768, steps_per_dispatch=64
+    groups=512,
+    group_size=16,
+    slots=1024,
+    cache_tokens=1024 * 12288,  # the paper's answers grow to about 10,000 tokens on average
+    max_prompt_length=1024,
+    max_new_tokens=32768,
+    steps_per_dispatch=64,
+    prefill_chunk=256,
+    prefill_width=16,
   )
   config.objective.update(
     clip_low=1.0, clip_high=10.0, aggregation="sequence_mean", kl_coefficient=0.001, kl_estimator="k3"

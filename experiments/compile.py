@@ -1,7 +1,7 @@
 r"""Compiles a config's programs for a TPU topology, without a TPU, and says whether they fit.
 
     python -m experiments.compile --config=configs/NAME.py[:arg] --topology=v5p:4x4x8 [--slices=2] \
-      [--model=NAME] [--programs=NAME,...]
+      [--model=NAME] [--programs=NAME,...] [--answer_length=4096]
 
 Needs libtpu, see launch/README.md. The programs are those that the run would execute, with arrays that are only
 described: no weights, no data. The methods are GRPO and its kin, PPO, DPO on given pairs, SFT and reward models. The
@@ -24,6 +24,7 @@ _TOPOLOGY = absl_flags.DEFINE_string("topology", None, "generation and chips alo
 _SLICES = absl_flags.DEFINE_integer("slices", 1, "number of such slices, connected by the network", lower_bound=1)
 _MODEL = absl_flags.DEFINE_string("model", "", "sizes of a public model, in place of those that model.path names")
 _PROGRAMS = absl_flags.DEFINE_list("programs", [], "which programs to compile, such as decode,update_on_policy; all")
+_ANSWER_LENGTH = absl_flags.DEFINE_integer("answer_length", 0, "tokens of each answer in the counts; 0: the cap")
 absl_flags.mark_flag_as_required("topology")
 
 
@@ -37,7 +38,13 @@ def main(config, workdir):
     print(line, file=sys.stderr)
 
   report = prove(
-    config, topology_name=_TOPOLOGY.value, slices=_SLICES.value, model=_MODEL.value, only=_PROGRAMS.value, say=say
+    config,
+    topology_name=_TOPOLOGY.value,
+    slices=_SLICES.value,
+    model=_MODEL.value,
+    only=_PROGRAMS.value,
+    answer_length=_ANSWER_LENGTH.value,
+    say=say,
   )
   print(json.dumps(report), flush=True)
   if report["refused"]:

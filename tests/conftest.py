@@ -35,7 +35,7 @@ _FIRST = (
   "sampling/engine_distribution_test.py",
   "learner/mesh_test.py",
   "pipelines/resume_test.py",
-  "learner/preference_test.py",
+  "learner/preference_update_test.py",
   "learner/policy_gradient_test.py",
   "pipelines/carry_run_test.py",
   "docs/extending_test.py",

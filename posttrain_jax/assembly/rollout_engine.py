@@ -14,13 +14,8 @@ from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import (
-  PREFILL_CHUNK,
-  PREFILL_WIDTH,
-  PREFILLS_PER_DISPATCH,
-  STEPS_PER_DISPATCH,
-  Engine,
-)
+from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import InputError, Prompt
 
 
@@ -98,6 +93,15 @@ class EngineSettings:
   max_new_tokens: int
   sampling: SamplingSettings
 
+  def sizes(self, longest: int, share: int) -> Sizes:
+    """Returns the engine's sizes, for all processes together.
+
+    Args:
+      longest: tokens of the longest prompt that it will be given; its caches are no longer than that needs.
+      share: answers that read one copy of their prompt.
+    """
+    return Sizes(slots=self.slots, max_prompt_length=longest, max_new_tokens=self.max_new_tokens, share=share)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupSettings(EngineSettings):
@@ -164,54 +168,46 @@ class RolloutSettings(GroupSettings):
   train_on_truncated: bool
   cache_tokens: int | None = None
 
+  def sizes(self, longest: int, share: int) -> Sizes:
+    """Returns the engine's sizes, as `EngineSettings.sizes` does."""
+    return dataclasses.replace(
+      super().sizes(longest, share),
+      steps_per_dispatch=self.steps_per_dispatch,
+      prefill_chunk=self.prefill_chunk,
+      prefill_width=self.prefill_width,
+      prefills_per_dispatch=self.prefills_per_dispatch,
+      cache_tokens=self.cache_tokens,
+    )
+
 
 def make_engine(
-  settings: EngineSettings,
-  policy: Policy,
-  mesh: Mesh,
-  *,
-  seed: int,
-  max_prompt_length: int,
-  share: int = 1,
-  steps_per_dispatch: int = STEPS_PER_DISPATCH,
-  prefill_chunk: int = PREFILL_CHUNK,
-  prefill_width: int = PREFILL_WIDTH,
-  prefills_per_dispatch: int = PREFILLS_PER_DISPATCH,
-  cache_tokens: int | None = None,
+  settings: EngineSettings, policy: Policy, mesh: Mesh, *, seed: int, max_prompt_length: int, share: int = 1
 ) -> Engine:
   """Makes an engine from a config's section about one.
 
   Args:
     settings: slots, caps and sampling.
     policy: model and tokeniser.
-    mesh: the learner's. With several processes the engine is on this one's part of it and has its part of the slots.
+    mesh: the learner's. With several processes the engine is on this one's part of it and has its part of the slots
+      and of `cache_tokens`.
     seed: of the draws.
     max_prompt_length: tokens of the longest prompt that it will be given; its caches are no longer than that needs.
     share: answers that read one copy of their prompt.
-    steps_per_dispatch: tokens that each slot draws between two looks at what has finished.
-    prefill_chunk: tokens of a chunk, in which prompts are prefilled.
-    prefill_width: chunks in one prefill.
-    prefills_per_dispatch: most prefills that running answers wait for between two dispatches.
-    cache_tokens: tokens that the caches of all processes hold together; None: from the devices' memory.
 
   Raises:
     InputError: if the sizes mean nothing.
   """
+  sizes = settings.sizes(max_prompt_length, share)
+  own = {"slots": part_of(sizes.slots, "rollout.slots")}
+  if sizes.cache_tokens is not None:
+    own["cache_tokens"] = part_of(sizes.cache_tokens, "rollout.cache_tokens")
   return Engine(
     policy.model,
     settings.sampling.of_tokenizer(policy.tokenizer, "rollout.sampling"),
+    dataclasses.replace(sizes, **own),
     seed=seed,
     decode=policy.tokenizer.decode,
-    slots=part_of(settings.slots, "rollout.slots"),
-    max_prompt_length=max_prompt_length,
-    max_new_tokens=settings.max_new_tokens,
-    share=share,
     mesh=local_mesh(mesh),
-    steps_per_dispatch=steps_per_dispatch,
-    prefill_chunk=prefill_chunk,
-    prefill_width=prefill_width,
-    prefills_per_dispatch=prefills_per_dispatch,
-    cache_tokens=None if cache_tokens is None else part_of(cache_tokens, "rollout.cache_tokens"),
   )
 
 
@@ -244,11 +240,6 @@ def rollout_engine(
     seed=stream_seed(seed, Stream.ROLLOUT),
     max_prompt_length=longest(prompts),
     share=settings.group_size,
-    steps_per_dispatch=settings.steps_per_dispatch,
-    prefill_chunk=settings.prefill_chunk,
-    prefill_width=settings.prefill_width,
-    prefills_per_dispatch=settings.prefills_per_dispatch,
-    cache_tokens=settings.cache_tokens,
   )
 
 

@@ -36,6 +36,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import Answer, FinishReason, Group, InputError, Prompt
 
 _NO_LIMIT = 2**31 - 1
@@ -157,11 +158,13 @@ class Alignment:
     self._engine = Engine(
       policy.model,
       SamplingConfig(stop_ids=policy.tokenizer.stop_ids, stop_strings=(stop,) if stop else ()),
+      Sizes(
+        slots=settings.slots,
+        max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
+        max_new_tokens=settings.max_new_tokens,
+        share=settings.samples,
+      ),
       seed=seed,
-      slots=settings.slots,
-      max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
-      max_new_tokens=settings.max_new_tokens,
-      share=settings.samples,
       mesh=mesh,
       decode=policy.tokenizer.decode,
     )

@@ -23,6 +23,7 @@ from posttrain_jax.runs.sections import EvaluationTimes
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import Group, InputError, Judge, Prompt
 
 
@@ -173,12 +174,9 @@ class Evaluator:
         return Engine(
           policy.model,
           sampling,
+          Sizes(slots=slots, max_prompt_length=longest, max_new_tokens=section.max_new_tokens, share=samples),
           seed=self._seed,
           decode=policy.tokenizer.decode,
-          slots=slots,
-          max_prompt_length=longest,
-          max_new_tokens=section.max_new_tokens,
-          share=samples,
           mesh=local_mesh(mesh),
         )
 

@@ -27,6 +27,7 @@ from posttrain_jax.parallel.reshard import unstack_layers
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import InputError, Prompt
 
 _TOKENS_PER_BATCH = 4096
@@ -174,11 +175,8 @@ def greedy_continuations(
   engine = Engine(
     config,
     SamplingConfig(temperature=0.0, stop_ids=stop_ids),
+    Sizes(slots=slots, max_prompt_length=longest, max_new_tokens=count, steps_per_dispatch=min(count, 16)),
     seed=0,
-    slots=slots,
-    max_prompt_length=longest,
-    max_new_tokens=count,
-    steps_per_dispatch=min(count, 16),
   )
   engine.load(jax.jit(lambda params: unstack_layers(params, config.num_layers, config.compute_dtype))(params), 0)
   groups = engine.generate([Prompt(index, tuple(row), {}) for index, row in enumerate(rows)], 1)

@@ -16,6 +16,7 @@ from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,13 @@ class Variety:
     self._engine = Engine(
       policy.model,
       SamplingConfig(stop_ids=policy.tokenizer.stop_ids),
+      Sizes(
+        slots=section.slots,
+        max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
+        max_new_tokens=section.max_new_tokens,
+        share=self._samples,
+      ),
       seed=self._seed,
-      slots=section.slots,
-      max_prompt_length=max(len(prompt.tokens) for prompt in self._prompts),
-      max_new_tokens=section.max_new_tokens,
-      share=self._samples,
       mesh=mesh,
     )
 

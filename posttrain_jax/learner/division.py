@@ -7,7 +7,8 @@ from jax.sharding import Mesh
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_shards
 from posttrain_jax.types import InputError
 
-_ENOUGH = 8192  # tokens of a row; more make products hardly faster
+_LEAST, _ENOUGH = 512, 8192  # tokens of a row: fewer make its own cost show, more make products hardly faster
+_ROWS = 16  # of an update in which all answers reach the cap; about half a row of each update is padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,11 @@ def division_of(
 ) -> Division:
   """Returns how an update is cut, with a chosen token budget if it is 0.
 
-  The chosen budget is a quarter of what an update has if all answers reach the cap, but at most 8,192 tokens. A row
-  holds at least one prompt with one answer, or with all its answers if a loss compares them.
+  The chosen budget holds whole groups whose answers reach the cap, so that such an update has no padding. It is about
+  a sixteenth of the update, between 512 and 8,192 tokens, and at least a group. Where a group has more than 8,192
+  tokens, the budget holds as many answers to one prompt as 8,192 tokens hold. A row holds at least one prompt with one
+  answer, or with all its answers if a loss compares them. The choice does not know the mesh: if an update is spread
+  over many batch shards, a smaller budget leaves less padding.
 
   Args:
     tokens: the config's field.
@@ -74,11 +78,19 @@ def division_of(
     InputError: if the budget is too small for a prompt with an answer, or with all of them.
   """
   count = group if together else 1
-  longest, update = prompt - 1 + count * answer, prompts * (prompt - 1 + group * answer)
+  longest = prompt - 1 + count * answer
   if 0 < tokens < longest:
     answers = f"{count} answers" if together else "an answer"
     raise InputError(
       f"{field}: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of {prompt} tokens "
       f"({limits[0]}) and {answers} of {answer} ({limits[1]})"
     )
-  return Division(prompts, tokens or max(longest, min(update // 4, _ENOUGH)))
+  return Division(prompts, tokens or _chosen(prompts, group, prompt - 1, answer, longest))
+
+
+def _chosen(prompts: int, group: int, prefix: int, answer: int, longest: int) -> int:
+  whole = prefix + group * answer
+  if whole <= _ENOUGH:
+    budget = min(max(prompts * whole // _ROWS, _LEAST), _ENOUGH)
+    return whole * max(1, min(prompts, budget // whole))
+  return max(longest, prefix + (_ENOUGH - prefix) // answer * answer)

@@ -54,7 +54,7 @@ class Packed(Generic[Parts, Totals]):
   """Holds an update in packed rows: what a program takes.
 
   Attributes:
-    parts: arrays [M, R, ...].
+    parts: arrays [M, R, ...], also of micro-batches not in use (`learner.packing` says why).
     count: int32 [], micro-batches in use, the first ones.
     totals: scalars over the whole update, by which the loss divides; None for a forward pass.
   """

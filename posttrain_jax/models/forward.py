@@ -1,6 +1,6 @@
-"""Runs training's forward passes: over rows of text, over packed answers, and over groups of answers.
+"""Runs training's forward passes: over rows of text, and over packed answers.
 
-All stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
+Both stop at hidden states. `losses.logprobs` and `losses.fused_loss` make the logits that are needed, in chunks. If the
 mesh splits the residual stream along rows, rows are padded to a length that divides.
 """
 
@@ -8,7 +8,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 
 from posttrain_jax.models import attention
 from posttrain_jax.models.dropout import ResidualDropout
@@ -65,46 +64,3 @@ def packed_hidden(model: Transformer, tokens: jax.Array, positions: jax.Array, s
   """
   hidden, _ = model(tokens, positions, packed(spans))
   return hidden
-
-
-def answer_hidden(
-  model: Transformer,
-  prompts: jax.Array,
-  prompt_lengths: jax.Array,
-  answers: jax.Array,
-  *,
-  dropout: ResidualDropout | None = None,
-) -> jax.Array:
-  """Computes the hidden states that predict each answer token.
-
-  A prompt runs once for its whole group. A row is the prompt without its last token, followed by G answers. Each answer
-  is shifted right by one: the last prompt token, then answer tokens 0 .. Tc - 2. So hidden state t of an answer
-  predicts answer token t.
-
-  Args:
-    model: the transformer.
-    prompts: int [P, Tp], padded on the right.
-    prompt_lengths: int [P], at least 1.
-    answers: int [P, G, Tc], padded on the right.
-    dropout: with a key for each of the P prompts, shared by its answers; None for no dropout.
-
-  Returns:
-    [P, G, Tc, D] in compute dtype.
-  """
-  group_size, answer_length = answers.shape[1:]
-  prefix_width = prompts.shape[1] - 1
-  last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)  # [P, 1]
-  first = jnp.broadcast_to(last[:, :, None], (*answers.shape[:2], 1))
-  shifted = jnp.concatenate([first, answers[..., :-1]], axis=-1)
-  prefixes = prompts[:, :-1]
-  if extra := -(prefix_width + group_size * answer_length) % ways("residual_length"):
-    prefixes, prefix_width = jnp.pad(prefixes, [(0, 0), (0, extra)]), prefix_width + extra
-  tokens = jnp.concatenate([prefixes, rearrange(shifted, "p g t -> p (g t)")], axis=1)
-
-  in_answer = (prompt_lengths[:, None] - 1) + jnp.arange(answer_length)[None]  # [P, Tc]
-  in_prompt = jnp.broadcast_to(jnp.arange(prefix_width)[None], (prompts.shape[0], prefix_width))
-  positions = jnp.concatenate([in_prompt, jnp.tile(in_answer, (1, group_size))], axis=1)
-
-  attend = attention.grouped(prompt_lengths - 1, prefix_width=prefix_width, group_size=group_size)
-  hidden, _ = model(tokens, positions, attend, dropout=dropout)
-  return rearrange(hidden[:, prefix_width:], "p (g t) d -> p g t d", g=group_size)

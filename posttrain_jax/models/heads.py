@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.forward import answer_hidden, row_hidden
+from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.transformer import Transformer, abstract_transformer
 from posttrain_jax.parallel.sharding import constrain
 
@@ -45,29 +45,6 @@ def row_scores(model: Transformer, tokens: jax.Array, lengths: jax.Array) -> jax
   """
   scores_BxT = token_scores(model, row_hidden(model, tokens))
   return jnp.take_along_axis(scores_BxT, lengths[:, None] - 1, axis=1)[:, 0]
-
-
-def answer_scores(
-  model: Transformer, prompts: jax.Array, prompt_lengths: jax.Array, answers: jax.Array, lengths: jax.Array
-) -> jax.Array:
-  """Computes the score of each answer: the one at its last token.
-
-  A prompt runs once for its whole group.
-
-  Args:
-    model: a transformer with a scalar head.
-    prompts: int [P, Tp], padded on the right.
-    prompt_lengths: int [P], at least 1.
-    answers: int [P, G, Tc], padded on the right.
-    lengths: int [P, G], tokens of each answer; an answer of 0 tokens gets the score of the prompt.
-
-  Returns:
-    float32 [P, G].
-  """
-  # Index t of `answer_hidden` has seen the answer's tokens before t: with one more column, index `length` has seen all.
-  answers = jnp.pad(answers, [(0, 0), (0, 0), (0, 1)])
-  scores_PxGxT = token_scores(model, answer_hidden(model, prompts, prompt_lengths, answers))
-  return jnp.take_along_axis(scores_PxGxT, lengths[..., None], axis=2)[..., 0]
 
 
 def to_scalar_head(

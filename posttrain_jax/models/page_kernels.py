@@ -56,8 +56,8 @@ def read_pages(
   owners, pages, count = listed
   (_, heads, rows, width), page = query.shape, cache.shape[2]
   if rows > (most := _most_rows(heads, width)):  # each part reads the pages
-    cut = [query[:, :, first : first + most] for first in range(0, rows, most)]
-    parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in cut]
+    blocks = [query[:, :, first : first + most] for first in range(0, rows, most)]
+    parts = [read_pages(part, cache, listed, lengths, interpret=interpret) for part in blocks]
     return tuple(jnp.concatenate(arrays, axis=2) for arrays in zip(*parts))
   scale, apart = width**-0.5, width % _LANES == 0
   if not apart:  # zeros instead of values: half a vector of lanes cannot be read alone
@@ -67,7 +67,7 @@ def read_pages(
   while together > 1 and 2 * together * bytes_of_page > _UNDER_WAY:
     together //= 2
   depth = max(2, min(_MOST_STEPS, _UNDER_WAY // (together * bytes_of_page)))
-  *steps, number = _steps(owners, count, lengths, page=page, together=together)
+  steps, number = cut(owners, count, lengths, page=page, together=together)
   of_owner = lambda size: pl.BlockSpec((1, heads, rows, size), lambda step, owner, *_: (owner[step], 0, 0, 0))  # noqa: E731
   sizes = (query.shape[-1], 1, 1)
   attended, *sums = pl.pallas_call(
@@ -97,12 +97,21 @@ def _most_rows(heads: int, width: int) -> int:
   return max(8, _OF_ROWS // row // heads // 8 * 8)
 
 
-def _steps(owners: jax.Array, count: jax.Array, lengths: jax.Array, *, page: int, together: int) -> tuple:
-  """Cuts a list into the steps of the grid.
+def cut(
+  owners: jax.Array, count: jax.Array, lengths: jax.Array, *, page: int, together: int
+) -> tuple[tuple[jax.Array, ...], jax.Array]:
+  """Cuts a list into steps of up to `together` pages of one owner.
+
+  Args:
+    owners: int32 [L], owner of each entry.
+    count: int32 [], entries that are real.
+    lengths: int32 [O], tokens of each owner.
+    page: tokens of a page.
+    together: pages of a step.
 
   Returns:
     Four arrays int32 [N]: the step's owner, its first entry in the list, its live pages, and the number of its first
-    page in the owner's text; then the number of steps.
+    page in the owner's text. Then the number of steps, int32 []; those after it have no live page.
   """
   last = len(lengths)
   owners = jnp.where(jnp.arange(len(owners)) < count, owners, last)
@@ -113,7 +122,7 @@ def _steps(owners: jax.Array, count: jax.Array, lengths: jax.Array, *, page: int
   step = jnp.arange(last + len(owners) // together, dtype=jnp.int32)
   owner = jnp.minimum(jnp.sum(ends[None] <= step[:, None], axis=1), last - 1)
   first = (step - (ends - each)[owner]) * together
-  return owner, begins[owner] + first, jnp.clip(live[owner] - first, 0, together), first, ends[-1]
+  return (owner, begins[owner] + first, jnp.clip(live[owner] - first, 0, together), first), ends[-1]
 
 
 def _kernel(

@@ -7,10 +7,10 @@ answers of a group read their prompt's pages together.
 The bits of a row do not depend on other rows: the products of a page have a fixed shape, whatever the page's place in
 the list, and a row's pages are joined one after the other in the order of its text.
 
-On CPU and GPU, a cache has two arrays, keys and values [n, K, page, H], and the formulas below read it. On TPU it has
-one array [n, K, page, 2 H], each token's keys followed by its values, and a kernel reads it (`page_kernels`). Heads of
-64 then fill the 128 lanes of a vector. Two arrays of them would be laid out with the pages last, and each decode step
-would copy the whole cache for the kernel.
+On CPU and GPU, a cache has two arrays, keys and values [n, K, page, H]. On CPU the formulas below read it. On GPU,
+kernels do (`page_kernels_gpu`). On TPU it has one array [n, K, page, 2 H], each token's keys followed by its values,
+and a kernel reads it (`page_kernels`). Heads of 64 then fill the 128 lanes of a vector. Two arrays of them would be
+laid out with the pages last, and each decode step would copy the whole cache for the kernel.
 
 D devices that the rows are split over, S rows, P prompts, A answers that read one prompt, L length of a list, n pages,
 K key/value heads, R query heads for each of them, H head dimension, M query rows of one owner of pages.
@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from posttrain_jax.models import page_kernels, page_kernels_gpu
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.page_kernels import read_pages
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
@@ -158,11 +158,12 @@ def _write(pages: jax.Array, new: jax.Array, into: jax.Array, offsets: jax.Array
 
 def _read(query: jax.Array, cache: tuple[jax.Array, ...], listed: PageList, lengths: jax.Array) -> Unfinished:
   """Attends from queries [O, K, M, H] to each owner's pages."""
-  if len(cache) == 2:
-    return _by_formulas(query, *cache, listed, lengths)
-  return read_pages(
-    query, *cache, (listed.owners, listed.pages, listed.count[0]), lengths, interpret=platform() != "tpu"
-  )
+  entries = (listed.owners, listed.pages, listed.count[0])
+  if len(cache) == 1:
+    return page_kernels.read_pages(query, *cache, entries, lengths, interpret=platform() != "tpu")
+  if platform() == "gpu" and page_kernels_gpu.fits(cache):
+    return page_kernels_gpu.read_pages(query, cache, entries, lengths)
+  return _by_formulas(query, *cache, listed, lengths)
 
 
 def _by_formulas(

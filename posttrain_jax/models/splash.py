@@ -5,7 +5,7 @@ heads without repeating keys, and keeps a log-sum-exp for its backward pass. The
 kernel, so the kernel runs under `shard_map`, on a device's own rows and heads. Lengths that are not a multiple of the
 block are padded here: the padding comes last, and causal attention does not see later keys.
 
-B rows, T tokens, N query heads, K key/value heads, H head dimension, Tp tokens of a prefix.
+B rows, T tokens, N query heads, K key/value heads, H head dimension.
 """
 
 import functools
@@ -53,49 +53,10 @@ def causal(
   """
   length = query.shape[1]
   block = _block(length)
-  ids = ()
-  if segment_ids is not None:
-    own = _padded(segment_ids, -length % block, fill=-1)  # padding attends to itself: without any key it would be NaN
-    ids = (own, own)
+  # Padding attends to itself: without any key it would be NaN.
+  ids = () if segment_ids is None else (_padded(segment_ids, -length % block, fill=-1),)
   attended = _attend(*(_padded(x, -length % block) for x in (query, key, value)), ids, block=block, interpret=interpret)
   return attended[:, :length]
-
-
-def after_prefix(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
-  prefix_key: jax.Array,
-  prefix_value: jax.Array,
-  prefix_lengths: jax.Array,
-  *,
-  interpret: bool = False,
-) -> jax.Array:
-  """Lets each token attend to its row's prefix, to itself and to earlier tokens.
-
-  Padding of the prefix is not attended to.
-
-  Args:
-    query: [B, T, N, H].
-    key: [B, T, K, H] with N a multiple of K.
-    value: [B, T, K, H].
-    prefix_key: [B, Tp, K, H].
-    prefix_value: [B, Tp, K, H].
-    prefix_lengths: int [B], tokens of the prefix that are real; the rest is padding.
-    interpret: as in `causal`.
-
-  Returns:
-    [B, T, N, H].
-  """
-  length, prefix = query.shape[1], prefix_key.shape[1]
-  block = _block(length)
-  query, key, value = (_padded(x, -length % block) for x in (query, key, value))
-  prefix_key, prefix_value = (_padded(x, -prefix % block) for x in (prefix_key, prefix_value))
-  behind = jnp.arange(prefix_key.shape[1])[None] >= prefix_lengths[:, None]  # the prefix's padding: another segment
-  query_ids = jnp.zeros(query.shape[:2], jnp.int32)
-  ids = (query_ids, jnp.concatenate([behind.astype(jnp.int32), query_ids], axis=1))
-  key, value = jnp.concatenate([prefix_key, key], axis=1), jnp.concatenate([prefix_value, value], axis=1)
-  return _attend(query, key, value, ids, block=block, interpret=interpret)[:, :length]
 
 
 def _padded(x: jax.Array, extra: int, fill: int = 0) -> jax.Array:
@@ -107,14 +68,12 @@ def _attend(
 ) -> jax.Array:
   """Runs the kernel on whole blocks.
 
-  The T' keys are those of a prefix, followed by the T queries' own: query t attends to keys up to t + T' - T.
-
   Args:
     query: [B, T, N, H].
-    key: [B, T', K, H].
-    value: [B, T', K, H].
-    ids: segments of queries int [B, T] and of keys int [B, T'], or empty for one segment.
-    block: divides T and T'.
+    key: [B, T, K, H].
+    value: [B, T, K, H].
+    ids: segments, int [B, T]; empty for one segment a row.
+    block: divides T.
     interpret: as in `causal`.
   """
   sizes = kernels.BlockSizes(
@@ -129,7 +88,7 @@ def _attend(
   query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
 
   def on_a_device(query, key, value, ids):
-    mask = masks.CausalMask((query.shape[2], key.shape[2]), offset=key.shape[2] - query.shape[2])
+    mask = masks.CausalMask((query.shape[2], key.shape[2]))
     kernel = kernels.make_splash_mha(
       masks.MultiHeadMask([mask] * query.shape[1]),
       block_sizes=sizes,
@@ -138,13 +97,12 @@ def _attend(
       residual_checkpoint_name=ATTENDED,
       interpret=interpret,
     )
-    return jax.vmap(lambda q, k, v, ids: kernel(q, k, v, kernels.SegmentIds(*ids) if ids else None))(
-      query, key, value, ids
-    )
+    segments = kernels.SegmentIds(*ids, *ids) if ids else None
+    return jax.vmap(kernel)(query, key, value, segments)
 
   mesh = jax.sharding.get_abstract_mesh()
   if not mesh.empty and mesh.size > 1:
-    rows = None if query.shape[0] % ways("batch") else "batch"  # a prefill of few prompts is replicated
+    rows = None if query.shape[0] % ways("batch") else "batch"  # few rows are replicated
     heads = partition_spec((rows, "heads"), LEARNER_RULES)
     on_a_device = jax.shard_map(
       on_a_device,

@@ -1,8 +1,10 @@
 """Lists what accelerators can do at most: arithmetic, memory, and links between chips.
 
 Sources: for TPUs the tables in "How to Scale Your Model" (https://jax-ml.github.io/scaling-book/tpus, read on
-2026-11-28). For GPUs NVIDIA's data sheets, without sparsity, compared on 2026-11-28 with reprints of their tables, and
-not with NVIDIA's own pages:
+2026-11-28). Google's own pages of v5e, v5p and v6e (https://docs.cloud.google.com/tpu/docs/v5e and so on, found in a
+search on the same day) name peaks and memory bandwidths that differ by less than 3 %. Links are a tenth faster there:
+50 GB/s in one direction on v5e, 100 on v5p and v6e. For GPUs NVIDIA's data sheets, without sparsity, compared on
+2026-11-28 with reprints of their tables, and not with NVIDIA's own pages:
 
 - A100 SXM4: https://glennklockwood.com/garden/processors/A100, from nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf;
   A100 80GB PCIe: https://www.thundercompute.com/blog/nvidia-a100-specs-full-guide.

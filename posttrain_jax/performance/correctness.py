@@ -41,7 +41,8 @@ def checks(*, length: int = 512, rows: int = 2, vocab: int = 4096) -> list[dict[
   found = {}
   for head_dim in (64, 128):
     found |= attention_errors(head_dim, rows=rows, length=length)
-    found |= decode_errors(head_dim, prompts=rows, length=length // 4, vocab=vocab)
+    # Prompts and answers of more than 256 tokens: a GPU's kernel then joins several parts of each.
+    found |= decode_errors(head_dim, prompts=rows, length=length, vocab=vocab)
   found |= loss_errors(tokens=rows * length // 2, width=256, vocab=vocab)
   return [
     {"check": name, "error": float(f"{error:.3g}"), "bound": _BOUND, "passed": bool(error < _BOUND)}

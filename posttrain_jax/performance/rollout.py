@@ -12,6 +12,7 @@ from posttrain_jax.performance.timing import timed
 from posttrain_jax.performance.work import Work, random_sampler_params
 from posttrain_jax.sampling.draw import SamplingConfig, draw
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 
 
 def rollout(work: Work, profile: str | None = None) -> dict[str, object]:
@@ -66,12 +67,14 @@ def loaded_engine(work: Work) -> Engine:
   engine = Engine(
     work.model,
     SamplingConfig(temperature=work.temperature, stop_ids=work.stop_ids),
+    Sizes(
+      slots=work.slots,
+      max_prompt_length=work.prompt_length,
+      max_new_tokens=work.new_tokens,
+      steps_per_dispatch=work.steps_per_dispatch,
+      share=work.group,
+    ),
     seed=work.seed,
-    slots=work.slots,
-    max_prompt_length=work.prompt_length,
-    max_new_tokens=work.new_tokens,
-    steps_per_dispatch=work.steps_per_dispatch,
-    share=work.group,
     limit_of=work.limit_of if work.clip_length else None,
     mesh=mesh,
   )

@@ -29,6 +29,7 @@ from posttrain_jax.runs.sections import EvaluationTimes, ReportSettings
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import InputError
 
 READINGS = ("sampled", "expected")
@@ -191,11 +192,13 @@ def _evaluation(
     return Engine(
       policy.model,
       sampling,
+      Sizes(
+        slots=settings.eval.slots,
+        max_prompt_length=max(len(prompt.tokens) for prompt in answers.prompts),
+        max_new_tokens=settings.eval.max_new_tokens,
+      ),
       seed=stream_seed(settings.seed, Stream.EVALUATION),
       decode=tokenizer.decode,
-      slots=settings.eval.slots,
-      max_prompt_length=max(len(prompt.tokens) for prompt in answers.prompts),
-      max_new_tokens=settings.eval.max_new_tokens,
       mesh=mesh,
     )
 

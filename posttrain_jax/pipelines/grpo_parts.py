@@ -141,7 +141,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
       groups=rollout.groups,
       group_size=rollout.group_size,
       temperature=rollout.sampling.temperature,
-      prompt_width=engine.max_prompt_length,
+      prompt_width=engine.sizes.max_prompt_length,
       answer_width=rollout.max_new_tokens,
       tokenizer_digest=run.policy.tokenizer.digest(),
     )
@@ -183,7 +183,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     learner=learner,
     engine=engine,
     collector=collector,
-    shape=RolloutShape(rollout.groups, rollout.group_size, engine.max_prompt_length, rollout.max_new_tokens),
+    shape=RolloutShape(rollout.groups, rollout.group_size, engine.sizes.max_prompt_length, rollout.max_new_tokens),
     logprobs=logprobs,
     estimator=estimator,
     greedy_rewards=greedy_rewards(engine, judge) if "greedy_rewards" in estimator.inputs else None,

@@ -117,8 +117,8 @@ def _update(
       dealt,
       count=settings.pairs_per_update,
       answers=2,
-      prompt_width=parts.engine.max_prompt_length,
-      answer_width=parts.engine.max_new_tokens,
+      prompt_width=parts.engine.sizes.max_prompt_length,
+      answer_width=parts.engine.sizes.max_new_tokens,
     )
     logprobs = np.zeros(batch.lengths.shape, np.float32)
     logprobs[: len(dealt)] = compute_logprobs(parts.scorer, reference, [batch], len(dealt))

@@ -16,6 +16,7 @@ from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.rollouts.multi_process import shared
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import FinishReason, Group, Judge, Rollout
 
 
@@ -172,11 +173,13 @@ def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], 
   greedy = Engine(
     engine.model,
     engine.sampling.greedy(),
+    Sizes(
+      slots=engine.sizes.slots,
+      max_prompt_length=engine.sizes.max_prompt_length,
+      max_new_tokens=engine.sizes.max_new_tokens,
+    ),
     seed=engine.seed,
     decode=engine.decode,
-    slots=engine.slots,
-    max_prompt_length=engine.max_prompt_length,
-    max_new_tokens=engine.max_new_tokens,
     mesh=engine.mesh,
   )
 

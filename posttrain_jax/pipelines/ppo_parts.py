@@ -98,7 +98,8 @@ class PPOParts:
   def batch(self, groups: Sequence[Group]) -> tuple[PolicyBatch, np.ndarray]:
     """Returns a step's answers for the learners, without advantages, and their scores, float32 [P, G]."""
     engine = self.engine
-    shape = RolloutShape(len(groups), len(groups[0].answers), engine.max_prompt_length, engine.max_new_tokens)
+    sizes = engine.sizes
+    shape = RolloutShape(len(groups), len(groups[0].answers), sizes.max_prompt_length, sizes.max_new_tokens)
     rollout = stack_groups(groups, shape)
     batch = policy_batch(rollout, training_mask(rollout, overlong_filter=False))
     scores = self.settings.no_end.apply(rollout.rewards, rollout.finish_reasons == FinishReason.LENGTH)

@@ -1,7 +1,7 @@
 """Says what a stage or a round gains and loses in the assistant world.
 
-The models before and after it have answered the same requests (`recipes.alignment`). So the difference is taken request by request, and
-its interval is narrower than those of the two models: whether a stage has an effect is seen here.
+The models before and after it have answered the same requests (`recipes.alignment`). So the difference is taken request
+by request, and its interval is narrower than those of the two models: whether a stage has an effect is seen here.
 """
 
 import dataclasses

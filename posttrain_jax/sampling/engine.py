@@ -25,7 +25,6 @@ from jax.sharding import Mesh
 from posttrain_jax import progress
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
@@ -36,9 +35,6 @@ from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.sampling.stop_strings import Decode
 from posttrain_jax.types import Group, InputError, NotFinite, Prompt
 
-# Unless a config says otherwise.
-STEPS_PER_DISPATCH, PREFILL_CHUNK, PREFILL_WIDTH, PREFILLS_PER_DISPATCH = 16, 64, 8, 4
-
 
 class Engine:
   """Draws groups of answers to prompts.
@@ -48,11 +44,9 @@ class Engine:
   Attributes:
     model: the transformer as the engine runs it: layers unstacked, nothing rematerialised.
     sampling: temperature, truncation, stop ids and stop strings.
+    sizes: slots, the longest prompt accepted, the cap on an answer, and what else fixes the programs' shapes.
     decode: turns ids into text, to find stop strings; may be None without them.
     seed: seed of all random draws.
-    slots: S, answers drawn at the same time.
-    max_prompt_length: length of the longest prompt accepted, in tokens.
-    max_new_tokens: cap on the tokens of an answer.
     mesh: the devices.
     params: the loaded parameters; None before `load`.
     version: their version; -1 before `load`.
@@ -63,17 +57,9 @@ class Engine:
     self,
     model: TransformerConfig,
     sampling: SamplingConfig,
+    sizes: Sizes,
     *,
     seed: int,
-    slots: int,
-    max_prompt_length: int,
-    max_new_tokens: int,
-    steps_per_dispatch: int = STEPS_PER_DISPATCH,
-    prefill_chunk: int = PREFILL_CHUNK,
-    prefill_width: int = PREFILL_WIDTH,
-    prefills_per_dispatch: int = PREFILLS_PER_DISPATCH,
-    share: int = 1,
-    cache_tokens: int | None = None,
     limit_of: LimitOf | None = None,
     mesh: Mesh | None = None,
     decode: Decode | None = None,
@@ -83,54 +69,29 @@ class Engine:
     Args:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
       sampling: temperature, truncation, stop ids.
+      sizes: slots, prompts, answers, prefills and caches.
       seed: fixes all random draws, together with prompt, sample and attempt.
-      slots: S; this and the next eight are explained in `sizes.Sizes`.
-      max_prompt_length: tokens.
-      max_new_tokens: tokens.
-      steps_per_dispatch: decode steps.
-      prefill_chunk: C, tokens.
-      prefill_width: W, chunks.
-      prefills_per_dispatch: calls.
-      share: T, answers.
-      cache_tokens: tokens; may be None.
-      limit_of: gives an answer's own cap from its prompt and sample number; None: `max_new_tokens` for all.
+      limit_of: gives an answer's own cap from its prompt and sample number; None: `sizes.max_new_tokens` for all.
       mesh: devices and layout; slots are split over `data` and `fsdp`, heads over `tensor`. One device if None.
       decode: turns ids into text; needed for stop strings.
 
     Raises:
-      InputError: if the slots do not divide over the mesh's batch shards, a size is below 1, the model is a reward
-        model, prompt and answer may be longer than its context, or there are stop strings without `decode`.
+      InputError: if the slots do not divide over the mesh's batch shards, the model is a reward model, prompt and
+        answer may be longer than its context, or there are stop strings without `decode`.
     """
     if model.scalar_head:
       raise InputError("model: is a reward model, expected a language model")
     if sampling.stop_strings and decode is None:
       raise InputError("sampling.stop_strings: given without a tokeniser, expected a model with one")
-    model.check_context(
-      max_prompt_length + max_new_tokens, f"prompts of up to {max_prompt_length} and answers of {max_new_tokens} tokens"
-    )
-    sizes = Sizes(
-      slots=slots,
-      max_prompt_length=max_prompt_length,
-      max_new_tokens=max_new_tokens,
-      steps_per_dispatch=steps_per_dispatch,
-      prefill_chunk=prefill_chunk,
-      prefill_width=prefill_width,
-      prefills_per_dispatch=prefills_per_dispatch,
-      share=share,
-      cache_tokens=cache_tokens,
-    )
+    sizes.check_context(model)
     mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
-    if slots % batch_shards(mesh):
-      raise InputError(f"rollout.slots: {slots} slots do not divide over data x fsdp = {batch_shards(mesh)} shards")
     self.model = dataclasses.replace(model, stacked=False, remat=Remat.NONE)
-    self.sampling, self.seed, self.slots, self.decode = sampling, seed, slots, decode
-    self.max_prompt_length, self.max_new_tokens = max_prompt_length, max_new_tokens
+    self.sampling, self.sizes, self.seed, self.decode = sampling, sizes, seed, decode
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
     self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
     self._ledger = Ledger(self._places)
-    self._scheduler = Scheduler(self._device, self._ledger, self._places, prefills_per_dispatch)
-    self._ended = 0  # answers since the engine was last idle
+    self._scheduler = Scheduler(self._device, self._ledger, self._places, sizes.prefills_per_dispatch)
 
   @property
   def busy(self) -> bool:
@@ -145,7 +106,7 @@ class Engine:
   @property
   def free_slots(self) -> int:
     """Counts the slots that the next dispatch would leave empty."""
-    return max(0, self.slots - self._ledger.unfinished)
+    return max(0, self.sizes.slots - self._ledger.unfinished)
 
   def check_reader(self, model: TransformerConfig, where: str) -> None:
     """Refuses a reader of the answers whose context is shorter than they may become.
@@ -159,16 +120,12 @@ class Engine:
         beyond that.
     """
     model = dataclasses.replace(model, beyond_context=model.beyond_context or self.model.beyond_context)
-    model.check_context(
-      self.max_prompt_length + self.max_new_tokens,
-      f"{where}: prompts of up to {self.max_prompt_length} and answers of {self.max_new_tokens} tokens",
-    )
+    self.sizes.check_context(model, f"{where}: ")
 
   def load(self, params: nnx.State, version: int) -> None:
     """Takes the parameters for all tokens drawn from now on.
 
     The caches keep their memory. Nothing that is in them is read again: pages are written whole before they are read.
-
     To continue unfinished answers under other parameters, call `suspend` before it and `resume` after it.
 
     Args:
@@ -193,14 +150,7 @@ class Engine:
     self._device.state = None
 
   def abstract_calls(self, params: nnx.State) -> dict[str, tuple[jax.stages.Wrapped, tuple]]:
-    """Names the engine's programs, each with abstract arguments, to compile without running.
-
-    Args:
-      params: the sampler's parameters as ShapeDtypeStructs with shardings.
-
-    Returns:
-      name to (program, arguments), as `Device.abstract_calls` makes them.
-    """
+    """Names the programs that run the model, each with abstract arguments, as `Device.abstract_calls` does."""
     return self._device.abstract_calls(params)
 
   def take_stats(self) -> EngineStats:
@@ -212,13 +162,13 @@ class Engine:
     """Queues a prompt for `group_size` answers.
 
     Raises:
-      InputError: if the prompt is empty, longer than `max_prompt_length` or has an id that the model lacks, or if
+      InputError: if the prompt is empty, longer than `sizes.max_prompt_length` or has an id that the model lacks, or if
         `group_size` is below 1.
       ValueError: if the prompt is already queued or running at the same attempt.
     """
     if group_size < 1:
       raise InputError(f"rollout.group_size: {group_size}, expected at least 1")
-    check_prompt(prompt, longest=self.max_prompt_length, vocab_size=self.model.vocab_size)
+    check_prompt(prompt, longest=self.sizes.max_prompt_length, vocab_size=self.model.vocab_size)
     self._ledger.add(prompt, [None] * group_size)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
@@ -257,11 +207,7 @@ class Engine:
       self._device.allocate()
       self._scheduler.prepare(self.params, self.seed, self.stats)
       drawn, still_active = self._device.decode(self.params, self._places)
-    self.stats.dispatches += 1
-    self.stats.decode_steps += int(drawn.steps)
-    self.stats.slot_steps += int(drawn.steps) * self.slots
-    broken = not_finite(drawn, self._ledger)
-    if broken is not None:
+    if (broken := not_finite(drawn, self._ledger)) is not None:
       self.suspend()
       raise NotFinite(
         f"rollout: prompt {broken.index} has logits that are not finite, under parameters of version {self.version}; "
@@ -273,14 +219,8 @@ class Engine:
     if found.cut:
       with jax.set_mesh(self.mesh):
         self._device.end(found.cut)
-    self.stats.most_paged_tokens = max(self.stats.most_paged_tokens, paged)
-    self.stats.most_live_tokens = max(self.stats.most_live_tokens, live + found.live)
-    self.stats.idle_slot_steps += int(drawn.steps) * self.slots - found.kept
-    self.stats.generated_tokens += found.kept
-    self._ended += found.ended
-    progress.report("answers", self._ended, self._ended + self._ledger.unfinished)
-    if not self.busy:
-      self._ended = 0
+    self.stats.add_dispatch(int(drawn.steps), self.sizes.slots, found.kept, live=live + found.live, paged=paged)
+    progress.report("answers", self._ledger.ended, self._ledger.ended + self._ledger.unfinished)
     return found.completed
 
   def suspend(self) -> list[Group]:
@@ -292,10 +232,9 @@ class Engine:
       the unfinished groups in the order of their submission. Their unfinished answers are SUSPENDED and hold the tokens
       drawn so far, possibly none.
     """
-    if self._ledger.running:
+    if running := self._ledger.running:
       with jax.set_mesh(self.mesh):
-        self._device.end(list(self._ledger.running))
-    self._ended = 0
+        self._device.end(list(running))
     return self._ledger.take_all()
 
   def resume(self, groups: Sequence[Group]) -> None:

@@ -12,14 +12,13 @@ from posttrain_jax.types import Answer, FinishReason, Group, Prompt
 class Ledger:
   """Tracks requests and their groups. A group is known by (prompt index, attempt).
 
-  A request waits in `queue` or `interrupted`. Then it has a slot: in `beginning` until its keys and values are
-  computed, in `running` after that. Then it becomes an answer of its group.
+  A request waits in `queue` or `interrupted`. Then it has a slot (`Places.placed`): it is in `beginning` until its keys
+  and values are computed, and in `running` after that. Then it becomes an answer of its group.
 
   Attributes:
     queue: requests without a token yet, samples of a prompt in order.
     interrupted: requests that have tokens and no slot; they go before the queue.
-    beginning: slot to request that does not draw yet.
-    running: slot to request that draws.
+    ended: answers that ended since there was last no unfinished request.
   """
 
   def __init__(self, places: Places):
@@ -31,8 +30,7 @@ class Ledger:
     self._places = places
     self.queue: collections.deque[Request] = collections.deque()
     self.interrupted: collections.deque[Request] = collections.deque()
-    self.beginning: dict[int, Request] = {}
-    self.running: dict[int, Request] = {}
+    self.ended = 0
     self._waiting: collections.Counter[GroupName] = collections.Counter()  # requests of a group
     # Both in the order of submission.
     self._groups: dict[GroupName, tuple[Prompt, int]] = {}  # with group size
@@ -41,12 +39,26 @@ class Ledger:
   @property
   def unfinished(self) -> int:
     """Counts the requests that wait, begin or run."""
-    return self.waiting + len(self.beginning) + len(self.running)
+    return self.waiting + len(self._places.placed)
 
   @property
   def waiting(self) -> int:
     """Counts the requests that wait."""
     return len(self.queue) + len(self.interrupted)
+
+  @property
+  def beginning(self) -> dict[int, Request]:
+    """Returns the requests that have a slot and do not draw yet, by slot."""
+    return self._in_slots(begun=False)
+
+  @property
+  def running(self) -> dict[int, Request]:
+    """Returns the requests that draw, by slot."""
+    return self._in_slots(begun=True)
+
+  def _in_slots(self, *, begun: bool) -> dict[int, Request]:
+    placed = self._places.placed.items()
+    return {self._places.slot_of(request): request for request, has in placed if has.begun == begun}
 
   def add(self, prompt: Prompt, answers: Sequence[Answer | None]) -> None:
     """Adds a group.
@@ -58,6 +70,8 @@ class Ledger:
     Raises:
       ValueError: if the group is here already.
     """
+    if not self.unfinished:
+      self.ended = 0
     group = (prompt.index, prompt.attempt)
     if group in self._groups:
       raise ValueError(f"prompt {prompt.index} is under way already at attempt {prompt.attempt}")
@@ -79,11 +93,9 @@ class Ledger:
     taken = []
     for waiting in (self.interrupted, self.queue):
       while waiting:
-        slot = self._places.take(waiting[0])
-        if slot is None:
+        if self._places.take(waiting[0]) is None:
           return taken
         request = waiting.popleft()
-        self.beginning[slot] = request
         taken.append(request)
         self._waiting[request.group] -= 1
         if not self._waiting[request.group]:
@@ -95,20 +107,19 @@ class Ledger:
     """Returns the waiting requests in the order in which they get slots."""
     return itertools.chain(self.interrupted, self.queue)
 
-  def begin(self, slots: Iterable[int]) -> None:
-    """Notes that the requests in some slots draw from now on."""
-    for slot in slots:
-      self.running[slot] = request = self.beginning.pop(slot)
+  def begin(self, requests: Iterable[Request]) -> None:
+    """Notes that requests in slots draw from now on."""
+    for request in requests:
       self._places.placed[request].begun = True
 
-  def end(self, slot: int, reason: FinishReason) -> list[Group]:
-    """Ends the running request in a slot.
+  def end(self, request: Request, reason: FinishReason) -> list[Group]:
+    """Ends a running request.
 
     Returns:
       its group, if this was the group's last unfinished request; else nothing.
     """
-    request = self.running.pop(slot)
     self._places.give_back(request, keep=request.group in self._waiting)
+    self.ended += 1
     answers = self._finished[request.group]
     answers[request.sample] = request.answer(reason)
     if len(answers) < self._groups[request.group][1]:
@@ -116,19 +127,18 @@ class Ledger:
     del self._finished[request.group], self._groups[request.group]
     return [Group(prompt=request.prompt, answers=tuple(answers[i] for i in range(len(answers))))]
 
-  def preempt(self, slot: int) -> None:
+  def preempt(self, request: Request) -> None:
     """Takes a request out of its slot.
 
     It keeps its tokens and waits before all others that wait.
     """
-    request = self.running.pop(slot) if slot in self.running else self.beginning.pop(slot)
     self._places.give_back(request, keep=True)
     (self.interrupted if request.drawn else self.queue).appendleft(request)
     self._waiting[request.group] += 1
 
   def take_all(self) -> list[Group]:
     """Removes all groups and returns them in the order of submission, unfinished answers as SUSPENDED."""
-    placed = [*self.running.values(), *self.beginning.values()]
+    placed = list(self._places.placed)
     for request in [*placed, *self.in_line()]:
       self._finished[request.group][request.sample] = request.answer(FinishReason.SUSPENDED)
     groups = [
@@ -139,8 +149,6 @@ class Ledger:
       self._places.give_back(request, keep=False)
     for group in self._groups:
       self._places.forget(group)
-    for kept in (self.queue, self.interrupted, self.beginning, self.running):
-      kept.clear()
-    for kept in (self._waiting, self._groups, self._finished):
+    for kept in (self.queue, self.interrupted, self._waiting, self._groups, self._finished):
       kept.clear()
     return groups

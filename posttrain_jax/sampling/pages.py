@@ -1,6 +1,9 @@
 """Tracks which pages of the caches are free.
 
-A page holds the keys and values of `PAGE` consecutive tokens of one answer or of one prompt.
+A page holds the keys and values of `PAGE` consecutive tokens of one answer or of one prompt. No two texts share a
+page, so the last page of each is padded: half a page on average, and 22 of 32 tokens for a prompt of 10. Padding takes
+memory, and a decode step reads it with the page. A step reads a prompt once for up to T answers, so short prompts cost
+little. `EngineStats` counts both: `most_live_tokens` without padding, `most_paged_tokens` with it.
 """
 
 import heapq

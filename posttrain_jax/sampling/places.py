@@ -90,18 +90,13 @@ class Places:
       steps: most tokens that a dispatch draws in a slot.
       cap: most tokens of an answer.
     """
-    self._slots, self._share, self.shards = slots, share, shards
+    self._share, self.shards = share, shards
     self._slots_per_shard, self._pages, self._steps, self._cap = slots_per_shard, pages, steps, cap
     self._free_slots = [list(range(slots // shards)) for _ in range(shards)]  # heaps: always the lowest
     self._free_rows = [list(range(rows // shards)) for _ in range(shards)]
     self._idle: list[dict[Name, PromptCopy]] = [{} for _ in range(shards)]
     self.copies: dict[Name, PromptCopy] = {}
     self.placed: dict[Request, Placed] = {}
-
-  @property
-  def free(self) -> int:
-    """Counts the free slots."""
-    return self._slots - len(self.placed)
 
   @property
   def prompt_tokens(self) -> int:
@@ -118,7 +113,7 @@ class Places:
     return shard, request.group, request.sample // self._share
 
   def take(self, request: Request) -> int | None:
-    """Assigns a place to a request.
+    """Assigns a place to a request, which does not draw yet.
 
     A shard that holds a copy of the prompt comes first, then the one that has most free slots. The pages that the
     others need for one more dispatch stay free, so that it need not stop one of them.
@@ -127,15 +122,13 @@ class Places:
       the slot, counted from the first of all devices; None if no shard has a free slot, room for the prompt, and pages
       for the answer's beginning.
     """
-    tokens, own = request.prompt.tokens[:-1], self._needed(request)
+    own, of_prompt = self._needed(request), self._pages_of_prompt(request)
 
     def fits(shard: int) -> bool:
       copy = self.copies.get(self.name_of(request, shard))
-      more = own + (len(copy.pages) if copy and not copy.readers else 0)  # an idle copy is kept
-      more += 0 if copy else pages_for(len(tokens), self._pages.page)
-      left = self._pages.free(shard) + self._idle_pages(shard) - more
-      has_row = bool(copy and copy.readers) or bool(self._free_rows[shard])
-      return has_row and left >= 0 and left >= self._reserve(shard, left)
+      is_read = bool(copy and copy.readers)  # an idle copy is kept, so its pages are none of those that can be had
+      left = self._pages.free(shard) + self._idle_pages(shard) - own - (0 if is_read else of_prompt)
+      return (is_read or bool(self._free_rows[shard])) and left >= 0 and left >= self._reserve(shard, left)
 
     candidates = [shard for shard, slots in enumerate(self._free_slots) if slots and fits(shard)]
     if not candidates:
@@ -143,27 +136,26 @@ class Places:
     shard = max(candidates, key=lambda each: (self.name_of(request, each) in self.copies, len(self._free_slots[each])))
     name = self.name_of(request, shard)
     self._idle[shard].pop(name, None)
-    if name not in self.copies:
-      self.copies[name] = PromptCopy(tokens, self._claim(shard, pages_for(len(tokens), self._pages.page)))
-    copy = self.copies[name]
+    copy = self.copies.get(name) or self._make_copy(request, shard)
     if copy.row is None:
       copy.row = heapq.heappop(self._free_rows[shard])
     copy.readers += 1
     lane = copy.row * self._share + request.sample % self._share
-    slot = heapq.heappop(self._free_slots[shard])
-    self.placed[request] = Placed(shard, slot, lane, name, self._claim(shard, own))
-    return shard * self._slots_per_shard + slot
+    self.placed[request] = Placed(shard, heapq.heappop(self._free_slots[shard]), lane, name, self._claim(shard, own))
+    return self.slot_of(request)
 
   def take_ahead(self, request: Request, shard: int) -> bool:
     """Makes an idle copy of a waiting request's prompt, if free pages are left for it."""
-    tokens = request.prompt.tokens[:-1]
-    left = self._pages.free(shard) - pages_for(len(tokens), self._pages.page)
+    left = self._pages.free(shard) - self._pages_of_prompt(request)
     if left < 0 or left < self._reserve(shard, left):
       return False
-    name = self.name_of(request, shard)
-    copy = PromptCopy(tokens, self._pages.take(shard, pages_for(len(tokens), self._pages.page)))
-    self.copies[name] = self._idle[shard][name] = copy
+    self._idle[shard][self.name_of(request, shard)] = self._make_copy(request, shard)
     return True
+
+  def slot_of(self, request: Request) -> int:
+    """Returns a request's slot, counted from the first one of all devices."""
+    has = self.placed[request]
+    return has.shard * self._slots_per_shard + has.slot
 
   def pages_of(self, request: Request) -> tuple[int, ...]:
     """Returns an answer's pages, counted from the first page of all devices."""
@@ -219,6 +211,14 @@ class Places:
     for idle in self._idle:
       for name in [name for name in idle if name[1] == group]:
         self._drop(name)
+
+  def _pages_of_prompt(self, request: Request) -> int:
+    return pages_for(len(request.prompt.tokens) - 1, self._pages.page)  # without its last token
+
+  def _make_copy(self, request: Request, shard: int) -> PromptCopy:
+    copy = PromptCopy(request.prompt.tokens[:-1], self._claim(shard, self._pages_of_prompt(request)))
+    self.copies[self.name_of(request, shard)] = copy
+    return copy
 
   def _drop(self, name: Name) -> None:
     self._pages.give_back(name[0], self._idle[name[0]].pop(name).pages)

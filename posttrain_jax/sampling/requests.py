@@ -39,6 +39,24 @@ class EngineStats:
   most_live_tokens: int = 0
   most_paged_tokens: int = 0
 
+  def add_dispatch(self, steps: int, slots: int, kept: int, *, live: int, paged: int) -> None:
+    """Counts a dispatch.
+
+    Args:
+      steps: decode steps that it ran.
+      slots: slots of the engine.
+      kept: tokens that were kept of it.
+      live: tokens of prompts and answers in the caches.
+      paged: tokens that the pages in use have room for.
+    """
+    self.dispatches += 1
+    self.decode_steps += steps
+    self.slot_steps += steps * slots
+    self.idle_slot_steps += steps * slots - kept
+    self.generated_tokens += kept
+    self.most_live_tokens = max(self.most_live_tokens, live)
+    self.most_paged_tokens = max(self.most_paged_tokens, paged)
+
 
 @dataclasses.dataclass(eq=False)
 class Request:

@@ -19,14 +19,12 @@ class DispatchResult:
   Attributes:
     completed: the groups whose last answer ended, in the order of the slots.
     cut: slots whose answers ended at a stop string; the device does not know that yet.
-    ended: answers that ended.
     kept: tokens that were kept.
     live: tokens of the answers that ran, those that have just ended included.
   """
 
   completed: list[Group] = dataclasses.field(default_factory=list)
   cut: list[int] = dataclasses.field(default_factory=list)
-  ended: int = 0
   kept: int = 0
   live: int = 0
 
@@ -71,8 +69,7 @@ def store(
       found.cut.append(slot)
     if stopped or not still_active[slot]:
       stopped = stopped or int(request.tokens[-1][-1]) in sampling.stop_ids
-      found.completed += ledger.end(slot, FinishReason.EOS if stopped else FinishReason.LENGTH)
-      found.ended += 1
+      found.completed += ledger.end(request, FinishReason.EOS if stopped else FinishReason.LENGTH)
   return found
 
 

@@ -53,15 +53,14 @@ class Scheduler:
     If too few are free, the youngest answers wait. Their keys and values go to the host and come back as they were, so
     no answer changes.
     """
-    ledger, places, ended = self._ledger, self._places, []
-    slots = {request: slot for slot, request in [*ledger.running.items(), *ledger.beginning.items()]}
+    places, ended = self._places, []
     for request in places.victims():
-      ended.append(slots[request])
+      ended.append(places.slot_of(request))
       has = places.placed[request]
       if request.drawn and (has.begun or has.filled == request.drawn):
         written = pages_for(request.drawn, self._device.layout.page)
         request.saved = self._device.save(places.pages_of(request)[:written])
-      ledger.preempt(slots[request])
+      self._ledger.preempt(request)
     if ended:
       self._device.end(ended)
       stats.preemptions += len(ended)
@@ -108,4 +107,4 @@ class Scheduler:
         ready.append((slot, request))
     if ready:
       self._device.begin(ready, seed)
-      self._ledger.begin([slot for slot, _ in ready])
+      self._ledger.begin(request for _, request in ready)

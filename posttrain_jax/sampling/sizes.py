@@ -1,4 +1,4 @@
-"""Defines the numbers that fix the shapes of the engine's programs."""
+"""Defines the numbers that fix the shapes of the engine's programs, and what follows from them."""
 
 import dataclasses
 
@@ -11,9 +11,11 @@ from posttrain_jax.sampling.pool_size import pages_per_shard
 from posttrain_jax.types import InputError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
   """Holds the numbers that the caller of `Engine` chooses.
+
+  The defaults serve any model and any prompts.
 
   Attributes:
     slots: S, answers drawn at the same time.
@@ -21,7 +23,8 @@ class Sizes:
     max_new_tokens: cap on the tokens of an answer, the stop id included.
     steps_per_dispatch: decode steps in one dispatch; a slot whose answer ends is idle for the rest of the dispatch.
     prefill_chunk: C, tokens of a chunk, in which prompts and resumed answers are prefilled; a multiple of the page of
-      32. The last chunk of a text is padded. It is no larger than the longest prompt.
+      32. The last chunk of a text is padded, so a prompt of 10 tokens is computed as a whole chunk, once for its group.
+      A chunk is no larger than the pages of the longest prompt.
     prefill_width: W, chunks in one prefill, of one or of several texts; split over the mesh's batch shards.
     prefills_per_dispatch: most prefills between two dispatches while answers run, so the most that they wait for.
     share: T, how many answers to a prompt read one copy of its keys and values; the group size is best. The device
@@ -34,12 +37,12 @@ class Sizes:
   slots: int
   max_prompt_length: int
   max_new_tokens: int
-  steps_per_dispatch: int
-  prefill_chunk: int
-  prefill_width: int
-  prefills_per_dispatch: int
-  share: int
-  cache_tokens: int | None
+  steps_per_dispatch: int = 16
+  prefill_chunk: int = 64
+  prefill_width: int = 8
+  prefills_per_dispatch: int = 4
+  share: int = 1
+  cache_tokens: int | None = None
 
   def __post_init__(self):
     """Raises InputError on a size below 1 or a chunk that does not fill whole pages."""
@@ -49,6 +52,21 @@ class Sizes:
         raise InputError(f"rollout.{field.name}: {size}, expected at least 1")
     if self.prefill_chunk % PAGE:
       raise InputError(f"rollout.prefill_chunk: {self.prefill_chunk} tokens, expected a multiple of {PAGE}")
+
+  def check_context(self, model: TransformerConfig, reader: str = "") -> None:
+    """Refuses a model whose context is shorter than a prompt with its answer may become.
+
+    Args:
+      model: the engine's, or a reader of the answers.
+      reader: the config field that names a reader, with a colon and a space behind it.
+
+    Raises:
+      InputError: if prompt and answer may be longer than its context, and it may not go beyond that.
+    """
+    model.check_context(
+      self.max_prompt_length + self.max_new_tokens,
+      f"{reader}prompts of up to {self.max_prompt_length} and answers of {self.max_new_tokens} tokens",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +104,12 @@ def layout_of(model: TransformerConfig, mesh: Mesh, sizes: Sizes) -> Layout:
   """Works out rows, pages and chunks.
 
   Raises:
-    InputError: if `cache_tokens` cannot hold the longest prompt with the longest answer on each shard.
+    InputError: if the slots do not divide over the batch shards, or if `cache_tokens` cannot hold the longest prompt
+      with the longest answer on each shard.
   """
   shards = batch_shards(mesh)
+  if sizes.slots % shards:
+    raise InputError(f"rollout.slots: {sizes.slots} slots do not divide over data x fsdp = {shards} shards")
   slots = sizes.slots // shards
   rows = 8 * pages_for(slots, 8)
   prompts = min(rows, 3 * -(-rows // sizes.share))

@@ -11,6 +11,7 @@ from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, describe_ends, make_engine, rollout_engine
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.runs.settings import parse
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import InputError, Prompt
 
 PROMPTS = [Prompt(0, (1, 2, 3), {}), Prompt(1, (1, 2, 3, 4, 5), {})]
@@ -29,7 +30,17 @@ def made():
 
 def test_caches_are_as_long_as_the_longest_prompt_needs(made):
   engine = rollout_engine(settings(), *made[:1], PROMPTS, made[1], seed=0)
-  assert (engine.max_prompt_length, engine.max_new_tokens, engine.slots) == (5, 24, 128)
+  config = settings()
+  assert engine.sizes == Sizes(
+    slots=128,
+    max_prompt_length=5,
+    max_new_tokens=24,
+    share=config.group_size,
+    steps_per_dispatch=config.steps_per_dispatch,
+    prefill_chunk=config.prefill_chunk,
+    prefill_width=config.prefill_width,
+    prefills_per_dispatch=config.prefills_per_dispatch,
+  )
   assert engine.sampling.stop_ids == made[0].tokenizer.stop_ids
 
 
@@ -73,7 +84,7 @@ def test_a_context_that_answers_may_outgrow_is_refused(made):
 
   with pytest.raises(InputError, match=r"^prompts of up to 5 and answers of 24 tokens: 29 tokens are more than .* 28 "):
     engine(28)
-  assert engine(28, beyond_context=True).max_new_tokens == engine(29).max_new_tokens == 24
+  assert engine(28, beyond_context=True).sizes == engine(29).sizes
   reader = dataclasses.replace(policy.model, scalar_head=True, max_position_embeddings=20)
   with pytest.raises(InputError, match=r"^reward_model: prompts of up to 5 and answers of 24 tokens: 29 tokens"):
     engine(29).check_reader(reader, "reward_model")

@@ -29,7 +29,7 @@ TOKENIZER = POLICY.tokenizer
 class Engine:
   """Answers as the author of `params` does."""
 
-  def __init__(self, model, sampling, **settings):
+  def __init__(self, model, sampling, sizes, **settings):
     self.settings, self.writer = settings, AnswerWriter(WORLD, 0)
 
   def load(self, params, version):
@@ -109,8 +109,8 @@ def test_what_follows_a_stop_is_no_part_of_an_answer(monkeypatch, params):
   made = []
 
   class Talking(Engine):
-    def __init__(self, model, sampling, **settings):
-      super().__init__(model, sampling, **settings)
+    def __init__(self, model, sampling, sizes, **settings):
+      super().__init__(model, sampling, sizes, **settings)
       made.append((sampling, settings["decode"]))
 
     def generate(self, prompts, samples):

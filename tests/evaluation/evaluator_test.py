@@ -28,8 +28,8 @@ class Engine:
 
   made: list["Engine"] = []  # noqa: RUF012
 
-  def __init__(self, model, sampling, **settings):
-    self.sampling, self.settings, self.calls = sampling, settings, []
+  def __init__(self, model, sampling, sizes, **settings):
+    self.sampling, self.sizes, self.settings, self.calls = sampling, sizes, settings, []
     Engine.made.append(self)
 
   def load(self, params, version):
@@ -114,7 +114,7 @@ def test_engines_have_the_settings_of_their_set(make):
   assert not greedy.sampling.truncates
   for engine in Engine.made:
     assert engine.sampling.stop_ids == TOKENIZER.stop_ids
-    assert engine.settings["max_new_tokens"] == 24 and engine.settings["slots"] == 128
+    assert engine.sizes.max_new_tokens == 24 and engine.sizes.slots == 128
   assert len({engine.settings["seed"] for engine in Engine.made}) == 1
 
 

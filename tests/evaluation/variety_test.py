@@ -22,8 +22,8 @@ POLICY = Policy(TransformerConfig(vocab_size=TOKENIZER.vocab_size, **SIZES), TOK
 class Engine:
   """Says "1 1 1" and "1 2 3" to the first prompt, and "1 2 3" twice to the others."""
 
-  def __init__(self, model, sampling, **settings):
-    self.sampling, self.settings, self.calls = sampling, settings, []
+  def __init__(self, model, sampling, sizes, **settings):
+    self.sampling, self.sizes, self.settings, self.calls = sampling, sizes, settings, []
 
   def load(self, params, version):
     self.calls.append(("load", params, version))

@@ -1,8 +1,6 @@
 """Tests the policy-gradient loss: its denominator, and that every way to compute it has the same gradient."""
 
 import dataclasses
-import functools
-import inspect
 
 import chex
 import jax
@@ -12,33 +10,16 @@ import pytest
 from flax import nnx
 
 from posttrain_jax import losses
-from posttrain_jax.learner import packed_logprobs, policy_gradient
-from posttrain_jax.learner.objective import Aggregation, Objective, surrogates
+from posttrain_jax.learner import policy_gradient
+from posttrain_jax.learner.objective import Aggregation, Objective
 from posttrain_jax.learner.packing import Packing, sizes_of
 from posttrain_jax.learner.policy_batch import TokenInputs, count_totals, pack_policy
 from posttrain_jax.learner.policy_gradient import make_loss, objective_weights, token_inputs
 from posttrain_jax.learner.policy_metrics import measure
-from posttrain_jax.losses import policy, token_surrogates
-from posttrain_jax.losses.surrogate import per_token_surrogate
-from posttrain_jax.models.config import TransformerConfig
+from tests.learner.lookup_policy import SMALL, before, of_packed, off_policy_batch
 from tests.learner.settings import make_correction, make_objective
 from tests.learner.small_policy import TC, TP, WHOLE, G, P, make_batch, pack
 from tests.random_params import graph, random_params
-
-SMALL = TransformerConfig(17, num_layers=1, embed_dim=8, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=4)
-OPTIONS = {
-  "clip_cov": {"share": 0.2, "cov_low": 0.1},
-  "kl_cov": {"share": 0.2},
-}
-
-
-@pytest.fixture
-def lookup(monkeypatch):
-  """Replaces the transformer with a lookup of the token before, which compiles in a fraction of the time.
-
-  What is tested here concerns only what follows the transformer.
-  """
-  monkeypatch.setattr(packed_logprobs, "packed_hidden", lambda model, tokens, *_: model.embed[...][tokens])
 
 
 @pytest.mark.parametrize(
@@ -87,45 +68,6 @@ def test_the_gradient_of_the_forward_pass_is_autodiffs(objective, monkeypatch, l
     chex.assert_trees_all_close(one, two, rtol=2e-4, atol=2e-6)
     chex.assert_trees_all_close(gradient, expected, rtol=1e-3, atol=2e-6)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
-
-
-@functools.cache
-def off_policy_batch():
-  """Makes two prompts with holes and an empty answer, and ratios on both sides of every clip."""
-  made, rng = make_batch(3, prompts=2), np.random.default_rng(4)
-  mask = made.mask & (rng.random(made.mask.shape) < 0.8)
-  mask[0, 0], mask[1, 1] = False, True
-  old = rng.normal(-2.8, 0.4, mask.shape).astype(np.float32)
-  return dataclasses.replace(made, mask=mask, old_logprobs=old)
-
-
-def before(batch):
-  """Returns the token before each answer token, [P, G, Tc]."""
-  last = np.take_along_axis(batch.prompts, batch.prompt_lengths[:, None] - 1, axis=1)
-  return np.concatenate([np.broadcast_to(last[..., None], (*batch.answers.shape[:2], 1)), batch.answers[..., :-1]], -1)
-
-
-def of_packed(objective, batch, *, tokens=WHOLE, shards=1, on_policy=False):
-  """Returns the loss, its gradient and the metrics of an update in packed rows."""
-  packed, loss = (
-    pack(batch, objective, tokens=tokens, shards=shards),
-    make_loss(graph(SMALL), objective, on_policy=on_policy),
-  )
-
-  def scalar(params, part):
-    output = loss(params, part, packed.totals)
-    return output.loss, (output.sums, output.maxima)
-
-  compute = jax.jit(jax.value_and_grad(scalar, has_aux=True))
-  found = [compute(random_params(SMALL), jax.tree.map(lambda x, i=i: x[i], packed.parts)) for i in range(packed.count)]
-  loss, gradient = jax.tree.map(lambda *x: sum(x), *((each[0][0], each[1]) for each in found))
-  sums = jax.tree.map(lambda *x: sum(x), *(each[0][1][0] for each in found))
-  maxima = jax.tree.map(lambda *x: max(x), *(each[0][1][1] for each in found))
-  return (loss, gradient, sums, maxima), packed.count
-
-
-def loss_and_gradient(objective, batch):
-  return of_packed(objective, batch)[0][:2]
 
 
 def of_padded(objective, batch, *, on_policy=False):
@@ -190,68 +132,30 @@ def test_packed_rows_give_loss_gradient_and_metrics_of_the_padded_layout(objecti
   expected = of_padded(objective, batch)
   assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1])) > 1e-3
   counts = []
-  for tokens, shards in ((WHOLE, 1), (TP - 1 + TC, 1), (TP - 1 + TC, 2)):
+  for tokens, shards in ((WHOLE, 1), (TP - 1 + TC, 2)):
     found, count = of_packed(objective, batch, tokens=tokens, shards=shards)
     counts.append(count)
     chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=2e-6)
-  assert counts[0] == 1 and 1 < counts[2] < counts[1]
+  assert counts[0] == 1 < counts[1]
 
 
-def expected_loss_and_gradient(objective, batch):
-  """Differentiates through all logits at once: no chunk, no other function of `learner`."""
-
-  def loss(params):
-    model = nnx.merge(graph(SMALL), params)
-    logits = model.embed[...][before(batch)] @ model.unembedding()
-    logprobs = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.answers[..., None], axis=-1)[..., 0]
-    surrogate = getattr(policy, objective.surrogate)
-    parameters = inspect.signature(surrogate).parameters
-    taken = {name: getattr(objective, name) for name in ("clip_low", "clip_high") if name in parameters}
-    advantages = jnp.broadcast_to(batch.advantages, batch.mask.shape)
-    of_tokens = surrogate(logprobs, batch.old_logprobs, advantages, batch.mask, **taken, **objective.surrogate_options)
-    return jnp.where(batch.mask, of_tokens, 0).sum() / batch.mask.sum()
-
-  return jax.jit(jax.value_and_grad(loss))(random_params(SMALL))
+@pytest.mark.parametrize(
+  ("surrogate", "options"), [("sequence_clipped_surrogate", {}), ("soft_gated_surrogate", {"tau_neg": 2.0})]
+)
+def test_on_policy_a_surrogate_gives_the_plain_policy_gradient(surrogate, options, lookup):
+  """At a ratio of 1 they are REINFORCE with a baseline."""
+  settings = dict(aggregation=Aggregation.SEQUENCE_MEAN, correction=make_correction(level="off"))
+  changed = make_objective(surrogate=surrogate, surrogate_options=options, **settings)
+  (_, expected, *_), _ = of_packed(make_objective(**settings), off_policy_batch(), on_policy=True)
+  (_, gradient, sums, maxima), _ = of_packed(changed, off_policy_batch(), on_policy=True)
+  assert sums["clip/high"] == sums["clip/low"] == 0 and maxima["ratio/max"] == 1 and "correction/weight" not in sums
+  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
+  chex.assert_trees_all_close(gradient, expected, atol=1e-6)
 
 
-def assert_right_whatever_the_chunk(**changes):
-  batch, off = off_policy_batch(), make_correction(level="off")
-  expected, expected_gradient = expected_loss_and_gradient(make_objective(correction=off, **changes), batch)
-  assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradient)) > 1e-3
-  for chunk in (1, 7, 1024):  # a token, parts of rows, all tokens
-    loss, gradient = loss_and_gradient(make_objective(correction=off, logprob_chunk=chunk, **changes), batch)
-    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
-    for found, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient)):
-      np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-5, err_msg=f"chunk {chunk}")
-
-
-@pytest.mark.parametrize("surrogate", surrogates())
-def test_loss_and_gradient_do_not_depend_on_the_chunk(surrogate, lookup):
-  assert_right_whatever_the_chunk(surrogate=surrogate, surrogate_options=OPTIONS.get(surrogate, {}))
-
-
-def row_mixing(learner_logprobs, old_logprobs, advantages, mask):
-  """Computes a surrogate as a user may write it: each token weighs with the ratio of its whole row."""
-  ratio = jnp.exp(jnp.where(mask, learner_logprobs - old_logprobs, 0).mean(axis=-1, keepdims=True))
-  return jnp.where(mask, -ratio * advantages * jnp.exp(learner_logprobs), 0)
-
-
-def test_a_new_surrogate_that_mixes_a_rows_tokens_is_right_without_saying_anything(monkeypatch, lookup):
-  # In whatever file it stands.
-  monkeypatch.setattr(token_surrogates, "row_mixing", row_mixing, raising=False)
-  monkeypatch.setattr(policy, "row_mixing", row_mixing, raising=False)
-  assert "row_mixing" in surrogates() and not make_objective(surrogate="row_mixing").is_sum_over_tokens
-  assert_right_whatever_the_chunk(surrogate="row_mixing")
-
-
-def test_the_chunk_would_show_a_mark_that_is_wrong(monkeypatch, lookup):
-  @per_token_surrogate
-  def marked(learner_logprobs, old_logprobs, advantages, mask):
-    return row_mixing(learner_logprobs, old_logprobs, advantages, mask)
-
-  monkeypatch.setattr(policy, "marked", marked, raising=False)
-  with pytest.raises(AssertionError, match="Not equal to tolerance"):
-    assert_right_whatever_the_chunk(surrogate="marked")
+def test_the_entropy_bonus_is_taken_off_the_loss(lookup):
+  plain, bonus = (of_packed(make_objective(entropy_coefficient=weight), off_policy_batch())[0] for weight in (0, 0.5))
+  assert bonus[0] == pytest.approx(float(plain[0]) - 0.5 * float(plain[2]["entropy"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)

@@ -61,10 +61,3 @@ def assert_same(attend, kernel, arrays, counted=slice(None)):
 
 def packed(length):
   return jnp.asarray(np.sort(np.random.default_rng(2).integers(0, 3, size=(2, length)), axis=1), jnp.int32)
-
-
-def assert_same_in_groups(kernel):
-  """Makes prompts of all lengths, one without a token, and answers longer than a block of 128."""
-  attend = attention.grouped(jnp.array([20, 7, 0]), prefix_width=20, group_size=2)
-  counted = (slice(None), slice(20, None))  # in a prompt's padding the result is arbitrary
-  assert_same(attend, kernel, projections(3, 20 + 2 * 130), counted)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from posttrain_jax.models.config import Remat, TransformerConfig
 from posttrain_jax.models.dropout import ResidualDropout, SubBlock, at_layer
-from posttrain_jax.models.forward import answer_hidden, row_hidden
+from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import unstack_layers
 from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_sharding, state_shardings
@@ -142,20 +142,6 @@ def test_layers_as_a_list_are_dropped_as_in_the_stack():
   unstacked = unstack_layers(params(), 3, "float32")
   found = hidden(dataclasses.replace(CONFIG, stacked=False), unstacked, TOKENS, DROPOUT)
   np.testing.assert_allclose(found, hidden(CONFIG, params(), TOKENS, DROPOUT), atol=1e-6)
-
-
-def test_a_prompt_and_its_answers_share_a_key():
-  prompts, answers = TOKENS[:2, :3], np.stack([TOKENS[2:, :2], TOKENS[2:, 2:4]], axis=1)
-
-  @jax.jit
-  def grouped(params, prompts, answers, keys):
-    lengths = jnp.full(len(prompts), 3)
-    dropout = ResidualDropout(keys, 0.1, 0.5)
-    return answer_hidden(nnx.merge(graph(CONFIG), params), prompts, lengths, answers, dropout=dropout)
-
-  together = grouped(params(), prompts, answers, row_keys(2))
-  np.testing.assert_allclose(together[1:], grouped(params(), prompts[1:], answers[1:], row_keys(2)[1:]), atol=1e-6)
-  assert np.abs(np.asarray(together) - grouped(params(), prompts, answers, row_keys(2, seed=1))).max() > 0.1
 
 
 def test_without_dropout_the_program_draws_nothing():

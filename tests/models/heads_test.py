@@ -32,21 +32,16 @@ params = functools.cache(lambda: random_params(CONFIG))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def answer_scores(config, params, prompts=PROMPTS, answers=ANSWERS, lengths=LENGTHS):
-  return heads.answer_scores(nnx.merge(graph(config), params), prompts, PROMPT_LENGTHS, answers, lengths)
-
-
-@functools.partial(jax.jit, static_argnums=0)
 def row_scores(config, params, tokens, lengths):
   return heads.row_scores(nnx.merge(graph(config), params), tokens, lengths)
 
 
-def joined(fill=0):
+def joined(fill=0, answers=ANSWERS):
   """Puts every prompt with each of its answers in a row [8, 9] of its own; returns rows and lengths."""
   rows, lengths = np.full((8, 9), fill), []
   for i, (prompt, count) in enumerate(zip(PROMPTS, PROMPT_LENGTHS)):
     for j in range(2):
-      row = [*prompt[:count], *ANSWERS[i, j, : LENGTHS[i, j]]]
+      row = [*prompt[:count], *answers[i, j, : LENGTHS[i, j]]]
       rows[2 * i + j, : len(row)] = row
       lengths.append(len(row))
   return rows, np.array(lengths)
@@ -60,16 +55,11 @@ def test_a_row_has_the_score_of_its_last_token():
   alone = hidden([row[:n] for row, n in zip(rows, lengths)])
   expected = [np.asarray(each, np.float64) @ score + bias for each in alone]
   np.testing.assert_allclose(row_scores(CONFIG, params(), rows, lengths), expected, atol=1e-5)
-  np.testing.assert_allclose(answer_scores(CONFIG, params()).reshape(-1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("fill", [3, 19])
 def test_padding_has_no_influence(fill):
   """Padding with the token that ends answers changes nothing: lengths decide what is real."""
-  poisoned_prompts = np.where(np.arange(5) < PROMPT_LENGTHS[:, None], PROMPTS, fill)
-  poisoned_answers = np.where(np.arange(4) < LENGTHS[..., None], ANSWERS, fill)
-  found = answer_scores(CONFIG, params(), poisoned_prompts, poisoned_answers)
-  np.testing.assert_array_equal(found, answer_scores(CONFIG, params()))
   rows, lengths = joined(fill)
   np.testing.assert_array_equal(
     row_scores(CONFIG, params(), rows, lengths), row_scores(CONFIG, params(), joined()[0], lengths)
@@ -79,23 +69,20 @@ def test_padding_has_no_influence(fill):
 def test_the_last_token_is_seen():
   changed = ANSWERS.copy()
   changed[0, 1, 0] = (changed[0, 1, 0] + 1) % 20  # the only token of that answer
-  moved = np.asarray(answer_scores(CONFIG, params(), answers=changed)) != answer_scores(CONFIG, params())
-  np.testing.assert_array_equal(moved, np.arange(8).reshape(4, 2) == 1)
+  moved = row_scores(CONFIG, params(), *joined(answers=changed)) != row_scores(CONFIG, params(), *joined())
+  np.testing.assert_array_equal(moved, np.arange(8) == 1)
 
 
-def test_gradients_are_those_of_the_rows():
-  weights = rng.normal(size=(4, 2)).astype(np.float32)
-  rows, lengths = joined()
-  grouped = jax.jit(jax.grad(lambda p: jnp.sum(answer_scores(CONFIG, p) * weights)))(params())
-  alone = jax.jit(jax.grad(lambda p: jnp.sum(row_scores(CONFIG, p, rows, lengths) * weights.reshape(-1))))(params())
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grouped, alone)
-  assert all(np.abs(leaf).max() > 1e-3 for leaf in names(grouped).values())
-  np.testing.assert_allclose(grouped["score_bias"][...], weights.sum(), rtol=1e-5)
+def test_every_parameter_has_a_gradient():
+  weights = rng.normal(size=8).astype(np.float32)
+  gradient = jax.jit(jax.grad(lambda p: jnp.sum(row_scores(CONFIG, p, *joined()) * weights)))(params())
+  assert all(np.abs(leaf).max() > 1e-3 for leaf in names(gradient).values())
+  np.testing.assert_allclose(gradient["score_bias"][...], weights.sum(), rtol=1e-5)
 
 
 def test_scores_are_float32_in_a_bfloat16_model():
   config = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
-  found = answer_scores(config, params())
+  found = row_scores(config, params(), *joined())
   assert found.dtype == jnp.float32
   model = nnx.merge(graph(config), params())
   hidden = jnp.asarray(rng.normal(size=(3, 8)), jnp.bfloat16)
@@ -137,10 +124,10 @@ def test_the_head_is_drawn_with_variance_one_over_width_plus_one():
 
 
 def test_shifting_moves_every_score_alike():
-  before = np.asarray(answer_scores(CONFIG, params()))
+  before = np.asarray(row_scores(CONFIG, params(), *joined()))
   shifted = heads.shift_scores(params(), -before.mean())
-  np.testing.assert_allclose(answer_scores(CONFIG, shifted), before - before.mean(), atol=1e-6)
-  np.testing.assert_array_equal(answer_scores(CONFIG, params()), before)
+  np.testing.assert_allclose(row_scores(CONFIG, shifted, *joined()), before - before.mean(), atol=1e-6)
+  np.testing.assert_array_equal(row_scores(CONFIG, params(), *joined()), before)
   assert jax.tree.structure(shifted) == jax.tree.structure(params())
 
 
@@ -152,7 +139,8 @@ def test_a_reward_model_has_no_logits():
 def test_unstacked_layers_keep_the_head():
   unstacked = unstack_layers(params(), 2, "float32")
   config = dataclasses.replace(CONFIG, stacked=False)
-  np.testing.assert_allclose(answer_scores(config, unstacked), answer_scores(CONFIG, params()), atol=1e-6)
+  expected = row_scores(CONFIG, params(), *joined())
+  np.testing.assert_allclose(row_scores(config, unstacked, *joined()), expected, atol=1e-6)
 
 
 def test_a_train_state_on_a_mesh(capfd):
@@ -168,7 +156,7 @@ def test_a_train_state_on_a_mesh(capfd):
   assert params_sha256(state.params) == params_sha256(params())
   assert params_sha256(heads.shift_scores(params(), 1.0)) != params_sha256(params())
 
-  loss = lambda p: jnp.sum(answer_scores(CONFIG, p) ** 2)  # noqa: E731
+  loss = lambda p: jnp.sum(row_scores(CONFIG, p, *joined()) ** 2)  # noqa: E731
   with jax.set_mesh(mesh):
     found = jax.jit(jax.grad(loss), out_shardings=shardings.params)(state.params)
   assert "Involuntary full rematerialization" not in capfd.readouterr().err

@@ -9,30 +9,9 @@ import pytest
 
 from posttrain_jax.models import page_kernels, paged_attention
 from posttrain_jax.models.page_kernels import read_pages
-from posttrain_jax.models.paged_attention import LIST_UNIT, PageList, _by_formulas, stored
+from posttrain_jax.models.paged_attention import _by_formulas, stored
 from tests.models.attention_example import traced_for
-
-PAGE, KV_HEADS, PAGES = 8, 2, 48
-LENGTHS = np.array([70, 0, 9, 0, 160], np.int32)
-# Owner 1 has no page. Owner 3 has pages that are not begun. Owner 4 has more than two steps of the grid.
-OWNED = [10, 0, 2, 1, 20]
-
-
-def inputs(width, rows, dtype, seed=0):
-  """Makes queries, keys and values, and a list of more than a chunk of scattered pages."""
-  rng = np.random.default_rng(seed)
-  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
-  query = draw(len(OWNED), KV_HEADS, rows, width)
-  keys, values = draw(PAGES, KV_HEADS, PAGE, width), draw(PAGES, KV_HEADS, PAGE, width)
-  order = iter(rng.permutation(PAGES))
-  return query, keys, values, listing([(owner, [next(order) for _ in range(n)]) for owner, n in enumerate(OWNED)])
-
-
-def listing(owned):
-  entries = np.zeros((3, 2 * LIST_UNIT), np.int32)
-  found = [(owner, page, number) for owner, pages in owned for number, page in enumerate(pages)]
-  entries[:, : len(found)] = np.array(found).T
-  return PageList(*entries, count=np.array([len(found)], np.int32))
+from tests.models.page_example import LENGTHS, OWNED, PAGE, assert_same, inputs, listing
 
 
 @jax.jit
@@ -51,14 +30,7 @@ def read(query, keys, values, listed, lengths):
 )
 def test_unfinished_attention_is_that_of_the_formulas(width, rows, dtype, tolerance):
   arrays = inputs(width, rows, dtype)
-  found, expected = read(*arrays, LENGTHS), jax.jit(_by_formulas)(*arrays, LENGTHS)
-  for one, other in zip(found, expected):
-    assert one.shape == other.shape and one.dtype == jnp.float32
-  np.testing.assert_allclose(
-    *(np.asarray(x[0]) / np.where(x[1] == 0, 1, x[1]) for x in (found, expected)), atol=tolerance
-  )
-  np.testing.assert_allclose(found[1], expected[1], rtol=1e-4)
-  np.testing.assert_allclose(found[2], expected[2], atol=1e-4)
+  assert_same(read(*arrays, LENGTHS), jax.jit(_by_formulas)(*arrays, LENGTHS), tolerance)
 
 
 def test_many_rows_are_read_in_several_calls(monkeypatch):
@@ -66,7 +38,7 @@ def test_many_rows_are_read_in_several_calls(monkeypatch):
   arrays = inputs(64, 12, jnp.float32)
   expected = read(*arrays, LENGTHS)
   monkeypatch.setattr(page_kernels, "_OF_ROWS", 1)
-  for one, other in zip(jax.jit(read.__wrapped__)(*arrays, LENGTHS), expected):
+  for one, other in zip(jax.jit(lambda *given: read.__wrapped__(*given))(*arrays, LENGTHS), expected):
     np.testing.assert_allclose(one, other, atol=1e-5)
   monkeypatch.undo()
   assert 64 * 7 <= page_kernels._most_rows(4, 128) < 128 * 7
@@ -105,8 +77,8 @@ def test_what_is_not_seen_may_be_anything():
 
 def test_steps_hold_the_live_pages_of_one_owner_from_a_fixed_multiple():
   listed = inputs(64, 3, jnp.float32)[3]
-  cut = jax.jit(functools.partial(page_kernels._steps, page=PAGE, together=8))
-  owners, entries, counts, firsts, number = cut(listed.owners, listed.count[0], LENGTHS)
+  cut = jax.jit(functools.partial(page_kernels.cut, page=PAGE, together=8))
+  (owners, entries, counts, firsts), number = cut(listed.owners, listed.count[0], LENGTHS)
   # 70 tokens fill 9 of 10 pages, 9 tokens fill 2, 160 tokens fill 20; entries begin at 0, 10, 12 and 13.
   steps = [(0, 0, 8, 0), (0, 8, 1, 8), (1, 10, 0, 0), (2, 10, 2, 0), (3, 12, 0, 0), (4, 13, 8, 0), (4, 21, 8, 8)]
   steps.append((4, 29, 4, 16))

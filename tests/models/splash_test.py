@@ -18,16 +18,12 @@ from tests.models.attention_example import (
   KV_HEADS,
   WIDTH,
   assert_same,
-  assert_same_in_groups,
   packed,
   projections,
   traced_for,
 )
 
-INTERPRETED = types.SimpleNamespace(
-  causal=functools.partial(splash.causal, interpret=True),
-  after_prefix=functools.partial(splash.after_prefix, interpret=True),
-)
+INTERPRETED = types.SimpleNamespace(causal=functools.partial(splash.causal, interpret=True))
 
 
 def test_packed_rows_of_a_length_that_is_padded():
@@ -41,15 +37,6 @@ def test_on_a_mesh_each_device_has_its_own_rows_and_heads():
   with jax.set_mesh(make_mesh(dict(fsdp=2, tensor=2), jax.devices()[:4])):
     found = jax.jit(INTERPRETED.causal)(*arrays, packed(150))
   np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_grouped_answers():
-  assert_same_in_groups(INTERPRETED)
-
-
-def test_answers_without_a_prompt():
-  attend = attention.grouped(jnp.array([0]), prefix_width=0, group_size=2)
-  assert_same(attend, INTERPRETED, projections(1, 2 * 20))
 
 
 def test_scores_are_float32_under_bfloat16():
@@ -71,12 +58,9 @@ def test_blocks_are_large_where_that_pads_little(length, block):
 
 
 @pytest.mark.parametrize("width", [64, 128])
-@pytest.mark.parametrize("kind", ["packed", "grouped"])
-def test_the_mesh_says_what_a_program_runs_on(kind, width):
+def test_the_mesh_says_what_a_program_runs_on(width):
   """Lowers on a CPU for a TPU, forward and backward: the kernel's own checks of its blocks pass."""
   attend = attention.causal(packed(150))
-  if kind == "grouped":
-    attend = attention.grouped(jnp.array([20, 7]), prefix_width=20, group_size=1)
   arrays = projections(2, 150, width=width, dtype=jnp.bfloat16)
 
   def gradient(*arrays):

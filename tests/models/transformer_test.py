@@ -161,7 +161,8 @@ def test_decoding_with_a_cache_equals_the_whole_forward():
     model = nnx.merge(graph(config), params)
     tokens = jnp.where(jnp.arange(7)[None] < cut[:, None], TOKENS, 0)  # the rest is padding, to be overwritten
     positions = jnp.broadcast_to(jnp.arange(7)[None], (3, 7))
-    _, kept = model(tokens, positions, attention.causal(keep=True))
+    keeping = lambda query, key, value, cache: (attention.causal()(query, key, value, cache)[0], (key, value))  # noqa: E731
+    _, kept = model(tokens, positions, keeping)
     return [tuple(in_pages(jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))), 4) for x in layer) for layer in kept]
 
   expected = np.asarray(reference()[0])

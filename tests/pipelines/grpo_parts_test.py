@@ -32,7 +32,7 @@ def test_what_nothing_needs_is_not_made(tmp_path):
     assert parts.logprobs.reference is None and not parts.logprobs.old and parts.logprobs.teacher is None
     assert parts.greedy_rewards is None and parts.kl_to_start is None
     assert (parts.shape.groups, parts.shape.group_size) == (16, 8)
-    assert parts.shape.prompt_width == parts.engine.max_prompt_length <= 8
+    assert parts.shape.prompt_width == parts.engine.sizes.max_prompt_length <= 8
 
 
 def test_what_was_read_is_named_by_its_field(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 
 from posttrain_jax.pipelines.ppo_advantages import NoEnd
 from posttrain_jax.pipelines.ppo_parts import PPOParts
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import FinishReason
 from tests.pipelines.made_groups import answer, group
 
@@ -14,7 +15,7 @@ def test_only_answers_without_an_end_get_the_score_for_that():
   stopped, cut = answer([5, 0]), answer([5, 6], reason=FinishReason.LENGTH)
   groups = [group([stopped, cut], [1, 1]), group([cut, stopped], [0, 0.5], valid=[True, False])]
   parts = types.SimpleNamespace(
-    engine=types.SimpleNamespace(max_prompt_length=3, max_new_tokens=2),
+    engine=types.SimpleNamespace(sizes=Sizes(slots=1, max_prompt_length=3, max_new_tokens=2)),
     settings=types.SimpleNamespace(no_end=NoEnd(penalised=True, score=-2.0)),
   )
   batch, scores = PPOParts.batch(parts, groups)

@@ -24,6 +24,7 @@ from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers
 from posttrain_jax.rollouts.group_json import group_from_json, group_to_json
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import FinishReason, Group, Prompt
 from tests.learner.settings import make_objective, make_optimizer_config
 from tests.pipelines.made_groups import answer, group
@@ -65,7 +66,8 @@ def drawn(model=MODEL):
   """Draws groups with the parameters of `make_learner(model)`; the first answer of each is called right."""
   learner, mesh = make_learner(model), make_mesh({}, jax.devices()[:1])
   sampling = SamplingConfig(stop_ids=(EOS, 9))
-  engine = Engine(model, sampling, seed=0, slots=8, max_prompt_length=TP, max_new_tokens=TC, mesh=mesh)
+  sizes = Sizes(slots=8, max_prompt_length=TP, max_new_tokens=TC)
+  engine = Engine(model, sampling, sizes, seed=0, mesh=mesh)
   abstract = abstract_like(learner.state, learner.shardings).params
   hand_over = make_handover(abstract, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh)
   engine.load(hand_over(learner.state.params), learner.version)

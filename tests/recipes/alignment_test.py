@@ -27,7 +27,7 @@ TOKENIZER = word_tokenizer(language.vocabulary())
 
 
 class CarefulEngine:
-  def __init__(self, model, sampling, **settings):
+  def __init__(self, model, sampling, sizes, **settings):
     self.writer = AnswerWriter(WORLD, 0)
 
   def load(self, params, version):

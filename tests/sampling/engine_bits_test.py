@@ -16,6 +16,14 @@ from tests.sampling.small_engine import CONFIG, by_request, new_engine, params, 
 COUNT, GROUP = 9, 4
 # A part is enough where each setting of the engine compiles its programs.
 LONG = [prompt for prompt in prompts(COUNT) if len(prompt.tokens) > 6]
+# Engines of other sizes. 13 slots fill no whole vectors. Among 16 answers to a prompt there is room for three prompts.
+SMALLEST = dict(slots=4, prefill_width=1, share=3)
+UNEVEN = dict(slots=13, prefill_width=8, share=1)
+WIDEST = dict(slots=64, prefill_width=8, share=4)
+SHARING = dict(slots=6, prefill_width=3, share=16)
+SIZES = pytest.mark.parametrize(
+  "sizes", [SMALLEST, UNEVEN, WIDEST, SHARING], ids=lambda sizes: f"{sizes['slots']}_slots"
+)
 
 
 @functools.cache
@@ -123,13 +131,13 @@ def test_the_cache_of_earlier_parameters_leaves_no_trace(monkeypatch):
   assert by_request(engine.generate(prompts(COUNT), GROUP)) == reference()
 
 
-@pytest.mark.parametrize(("slots", "prefill_width", "share"), [(4, 1, 3), (16, 8, 1), (64, 8, 4), (6, 3, 16)])
-def test_other_widths_agree_to_rounding(slots, prefill_width, share):
+@SIZES
+def test_other_widths_agree_to_rounding(sizes):
   """Compares logprobs up to the first token that differs.
 
   Rounding moves a draw across an edge only rarely.
   """
-  engine = shared_engine(slots=slots, prefill_width=prefill_width, share=share)
+  engine = shared_engine(**sizes)
   compared = total = 0
   for name, (tokens, logprobs, _, _) in by_request(engine.generate(LONG, GROUP)).items():
     expected, found = np.frombuffer(reference()[name][0], np.int32), np.frombuffer(tokens, np.int32)
@@ -154,35 +162,32 @@ def test_seed_and_attempt_change_the_draws():
 
 
 def test_a_number_of_slots_that_fills_no_whole_vectors():
-  """Runs 13 slots.
-
-  31 of 180 answers differed in a last bit before the cache's rows were rounded up.
-  """
-  engine = new_engine(slots=13)
+  """31 of 180 answers differed in a last bit before the cache's rows were rounded up."""
+  engine = shared_engine(**UNEVEN)
   forwards = by_request(engine.generate(prompts(COUNT), GROUP))
   assert by_request(engine.generate(prompts(COUNT)[::-1], GROUP)) == forwards
 
 
-@pytest.mark.parametrize("share", [1, 2, 16])
-def test_however_many_share_a_prompt(share):
+@SIZES
+def test_however_many_share_a_prompt(sizes):
   """Lets answers share prompts in different numbers.
 
-  Among 16 there is room for three prompts at a time. Other prompts wait although slots are free, and no bit changes.
+  Among 16 other prompts wait although slots are free, and no bit changes.
   """
-  engine = shared_engine(share=share)
+  engine = shared_engine(**sizes)
   forwards = by_request(engine.generate(LONG, GROUP))
   mixed = [prompt for pair in zip(prompts(COUNT, seed=5, attempt=1), prompts(COUNT)[::-1]) for prompt in pair]
   found = by_request(engine.generate(mixed, GROUP))
   assert forwards.items() <= found.items()
   engine.take_stats()
   engine.generate(mixed, 1)
-  assert (engine.take_stats().idle_slot_steps > 0.4 * 6 * 10) or share < 16
+  assert engine.take_stats().idle_slot_steps > 0.4 * 6 * 10 or sizes != SHARING
 
 
-@pytest.mark.parametrize("share", [2, 16])
-def test_going_on_with_shared_prompts(share):
+@pytest.mark.parametrize("sizes", [SMALLEST, SHARING], ids=["4_slots", "6_slots"])
+def test_going_on_with_shared_prompts(sizes):
   """Interrupted answers find their prompt's row again, next to others of their group that have not begun."""
-  engine = shared_engine(share=share)
+  engine = shared_engine(**sizes)
   runs = []
   for order in (LONG, LONG[::-1]):
     for prompt in order:

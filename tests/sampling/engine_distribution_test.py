@@ -38,7 +38,7 @@ def greedy_by_hand(prompt: Prompt, count: int) -> list[int]:
 @pytest.mark.parametrize("temperature", [0.0, 1e-3])
 def test_temperature_towards_zero_is_greedy(temperature):
   own = [prompt for prompt in prompts(6) if len(prompt.tokens) in (1, 4, 11, 12)]
-  engine = new_engine(temperature=temperature, stop_ids=(), prefill_width=4)
+  engine = new_engine(temperature=temperature, stop_ids=())
   for group in engine.generate(own, 2):
     expected = greedy_by_hand(group.prompt, MAX_NEW)
     for answer in group.answers:
@@ -156,7 +156,7 @@ def test_eight_devices_agree_with_one():
   abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), learner)
   engine = new_engine(slots=8, prefill_width=3, share=4, mesh=mesh)
   engine.load(make_handover(abstract, num_layers=2, dtype="float32", mesh=mesh)(learner), version=3)
-  one = shared_engine(slots=64, prefill_width=8)
+  one = shared_engine()
   own = [prompt for prompt in prompts(9) if len(prompt.tokens) > 6]
 
   compared = total = 0

@@ -15,6 +15,7 @@ from posttrain_jax import compiled_once
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
+from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import FinishReason, InputError, NotFinite, Prompt
 from tests.sampling.small_engine import CONFIG, MAX_NEW, STOPS, by_request, new_engine, params, prompts
 
@@ -154,23 +155,9 @@ def test_what_may_not_happen_under_way(engine):
 
 
 def test_stepping_without_parameters_says_so():
-  bare = Engine(SMALL, SamplingConfig(), seed=0, slots=2, max_prompt_length=4, max_new_tokens=2)
+  bare = Engine(SMALL, SamplingConfig(), Sizes(slots=2, max_prompt_length=4, max_new_tokens=2), seed=0)
   with pytest.raises(RuntimeError, match=r"before Engine\.load"):
     bare.generate([Prompt(0, (1,), {})], 1)
-
-
-@pytest.mark.parametrize(
-  "field",
-  ["slots", "max_prompt_length", "max_new_tokens", "steps_per_dispatch", "prefill_chunk", "prefill_width", "share"],
-)
-def test_sizes_below_one_are_refused(field):
-  with pytest.raises(InputError, match=rf"rollout\.{field}: 0, expected at least 1"):
-    new_engine(SMALL, **{field: 0})
-
-
-def test_a_chunk_that_does_not_fill_its_pages_is_refused():
-  with pytest.raises(InputError, match=r"rollout\.prefill_chunk: 6 tokens, expected a multiple of 4"):
-    new_engine(SMALL, prefill_chunk=6)
 
 
 def test_slots_have_to_divide_over_the_mesh():

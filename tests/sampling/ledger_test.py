@@ -32,9 +32,13 @@ def new_ledger(*, slots=4):
 def begin(ledger):
   """Prepares a dispatch as the engine does if nothing has to be computed; returns (prompt, sample, slot) begun."""
   ledger.place()
-  begun = dict(ledger.beginning)
-  ledger.begin(list(begun))
+  begun = ledger.beginning
+  ledger.begin(begun.values())
   return [(request.prompt.index, request.sample, slot) for slot, request in begun.items()]
+
+
+def end(ledger, slot, reason=FinishReason.EOS):
+  return ledger.end(ledger.running[slot], reason)
 
 
 def test_requests_begin_in_order_and_a_group_comes_back_with_its_last_answer():
@@ -43,10 +47,10 @@ def test_requests_begin_in_order_and_a_group_comes_back_with_its_last_answer():
   ledger.add(prompt(1), [None] * 2)
   assert (ledger.waiting, ledger.unfinished) == (5, 5)
   assert begin(ledger) == [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 3)]
-  assert (ledger.waiting, ledger.unfinished, places.free) == (1, 5, 0)
-  assert ledger.end(2, FinishReason.EOS) == [] and ledger.end(0, FinishReason.LENGTH) == []
+  assert (ledger.waiting, ledger.unfinished, len(places.placed)) == (1, 5, 4)
+  assert end(ledger, 2) == [] and end(ledger, 0, FinishReason.LENGTH) == [] and ledger.ended == 2
   assert begin(ledger) == [(1, 1, 0)]
-  (group,) = ledger.end(1, FinishReason.EOS)
+  (group,) = end(ledger, 1)
   assert group.prompt == prompt(0)
   assert [each.finish_reason for each in group.answers] == [FinishReason.LENGTH, FinishReason.EOS, FinishReason.EOS]
   assert ledger.unfinished == 2
@@ -58,7 +62,7 @@ def test_a_request_draws_when_it_begins():
   placed = ledger.place()
   assert [request.sample for request in placed] == [0, 1] and ledger.place() == []
   assert (list(ledger.beginning), ledger.running, ledger.waiting, ledger.unfinished) == ([0, 1], {}, 1, 3)
-  ledger.begin([1])
+  ledger.begin(placed[1:])
   assert (list(ledger.beginning), list(ledger.running)) == ([0], [1])
   assert [places.placed[request].begun for request in placed] == [False, True]
 
@@ -70,9 +74,9 @@ def test_resumed_answers_go_before_the_queue():
   ledger.add(prompt(1), [answer(3, FinishReason.SUSPENDED)])
   assert [request.prompt.index for request in ledger.interrupted] == [1]
   assert [request.prompt.index for request in ledger.in_line()] == [1, 0]
-  ledger.end(0, FinishReason.EOS)
+  end(ledger, 0)
   assert begin(ledger) == [(1, 0, 0)]
-  (group,) = ledger.end(0, FinishReason.EOS)
+  (group,) = end(ledger, 0)
   np.testing.assert_array_equal(group.answers[0].tokens, [0, 1, 2])
   assert begin(ledger) == [(0, 1, 0)]
 
@@ -83,11 +87,11 @@ def test_a_prompt_is_kept_as_long_as_answers_of_its_group_wait():
   ledger.add(prompt(1), [None])
   begin(ledger)
   (first,) = places.copies.values()
-  ledger.end(0, FinishReason.EOS)
+  end(ledger, 0)
   assert list(places.copies.values()) == [first]
   begin(ledger)
   assert list(places.copies.values()) == [first] and first.readers == 1
-  ledger.end(0, FinishReason.EOS)
+  end(ledger, 0)
   assert places.copies == {}
 
 
@@ -98,8 +102,8 @@ def test_a_group_that_is_taken_in_again_keeps_its_finished_answers():
   assert [request.sample for request in ledger.interrupted] == [1]
   assert [request.sample for request in ledger.queue] == [2]
   assert begin(ledger) == [(0, 1, 0), (0, 2, 1)]
-  assert ledger.end(1, FinishReason.LENGTH) == []
-  (group,) = ledger.end(0, FinishReason.LENGTH)
+  assert end(ledger, 1, FinishReason.LENGTH) == []
+  (group,) = end(ledger, 0, FinishReason.LENGTH)
   assert group.answers[0] is ended
   assert [len(each.tokens) for each in group.answers] == [2, 1, 0]
 
@@ -109,16 +113,16 @@ def test_all_is_given_back_in_the_order_of_submission():
   for index in (5, 3, 4):
     ledger.add(prompt(index), [None] * 2)
   begin(ledger)
-  ledger.end(0, FinishReason.EOS)
+  end(ledger, 0)
   groups = ledger.take_all()
   assert [group.prompt.index for group in groups] == [5, 3, 4]
   reasons = [[each.finish_reason for each in group.answers] for group in groups]
   assert reasons == [[FinishReason.EOS, FinishReason.SUSPENDED]] + [[FinishReason.SUSPENDED] * 2] * 2
-  assert (ledger.unfinished, ledger.running, ledger.beginning, places.free) == (0, {}, {}, 2)
+  assert (ledger.unfinished, ledger.running, ledger.beginning, places.placed) == (0, {}, {}, {})
   assert places.copies == {} and places.pages_in_use == 0
   assert ledger.take_all() == []
   ledger.add(prompt(5), groups[0].answers)  # no trace of it was left
-  assert ledger.unfinished == 1
+  assert (ledger.unfinished, ledger.ended) == (1, 0)
 
 
 def test_a_group_cannot_be_here_twice():
@@ -137,15 +141,15 @@ def test_a_request_that_loses_its_place_goes_on_before_all_others():
   ledger.add(prompt(1), [None])
   begin(ledger)
   ledger.running[1].tokens.append(np.arange(3, dtype=np.int32))
-  for slot in (0, 1):  # the first has no tokens yet
-    ledger.preempt(slot)
-  assert (ledger.waiting, ledger.unfinished, places.free) == (3, 3, 2)
+  for request in ledger.running.values():  # the first has no tokens yet
+    ledger.preempt(request)
+  assert (ledger.waiting, ledger.unfinished, places.placed) == (3, 3, {})
   assert [request.sample for request in ledger.interrupted] == [1]
   assert [(request.prompt.index, request.sample) for request in ledger.queue] == [(0, 0), (1, 0)]
   (copy,) = places.copies.values()
   assert copy.readers == 0 and begin(ledger) == [(0, 1, 0), (0, 0, 1)] and copy.readers == 2
   for slot in (0, 1):
-    groups = ledger.end(slot, FinishReason.LENGTH)
+    groups = end(ledger, slot, FinishReason.LENGTH)
   assert [len(each.tokens) for each in groups[0].answers] == [0, 3]
 
 
@@ -155,7 +159,7 @@ def test_no_place_leaves_requests_waiting():
   ledger.add(prompt(0), [None])
   ledger.add(prompt(1), [None])
   assert begin(ledger) == [(0, 0, 0)]  # one row, which prompt 0 has
-  assert begin(ledger) == [] and places.free == 3
-  ledger.end(0, FinishReason.EOS)
+  assert begin(ledger) == [] and len(places.placed) == 1
+  end(ledger, 0)
   assert begin(ledger) == [(1, 0, 0)]
   assert isinstance(ledger.running[0], Request)

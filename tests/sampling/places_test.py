@@ -39,20 +39,20 @@ def test_answers_to_a_prompt_share_its_copy_and_have_lanes_of_their_own():
   assert take(places, *placed) == [*first, (4, (6, 7), (8,))]
   assert [places.placed[each].lane for each in placed] == [0, 1, 2, 3, 4]
   assert [copy.readers for copy in places.copies.values()] == [4, 1]
-  assert (places.free, places.pages_in_use, places.prompt_tokens) == (1, 9, 10)
+  assert (places.pages_in_use, places.prompt_tokens) == (9, 10)
 
 
 def test_what_is_full_gives_none_and_what_is_given_back_is_free():
   places = new_places()
   placed = [request(prompt, 0) for prompt in range(3)]
   take(places, *placed)
-  assert places.free == 3 and places.take(request(3, 0)) is None  # slots, and no row
+  assert places.take(request(3, 0)) is None  # slots are free, and no row
   assert places.take(request(1, 1)) == 3 and len(places.copies) == 3  # beside another answer there is room
   places.give_back(placed[0], keep=False)
   assert take(places, request(3, 0)) == [(0, (0, 1), (2,))]
   for each in range(2, 4):
     assert places.take(request(1, each)) is not None
-  assert places.free == 0 and places.take(request(1, 0)) is None
+  assert len(places.placed) == 6 and places.take(request(1, 0)) is None
 
 
 def test_a_copy_is_kept_until_its_last_answer_ends():
@@ -112,7 +112,7 @@ def test_a_pool_for_the_longest_answers_lets_all_slots_run():
   """Answers of at most 4 tokens have one page from the beginning and need no more."""
   places = new_places(per_shard=6 + 2 * 2, cap=4)
   take(places, *[request(sample // 3, sample % 3) for sample in range(6)])
-  assert (places.free, places.pages_in_use) == (0, 10)
+  assert (len(places.placed), places.pages_in_use) == (6, 10)
 
 
 def test_a_resumed_answer_gets_pages_for_all_its_tokens():
@@ -160,14 +160,14 @@ def test_all_of_a_request_is_on_one_device():
     for sample in range(3):
       running.append(request(prompt, sample))
       slot, has = places.take(running[-1]), places.placed[running[-1]]
-      assert slot == has.shard * 8 + has.slot and has.slot < 6
+      assert slot == has.shard * 8 + has.slot == places.slot_of(running[-1]) and has.slot < 6
       assert places.pages_of(running[-1]) == (has.shard * 100 + has.pages[0],) and len(has.pages) == 1
       assert has.copy[0] == has.shard and has.lane % 3 == sample
   lanes = {(has.shard, has.lane) for has in places.placed.values()}
-  assert len(lanes) == 18 and places.free == 0
+  assert len(lanes) == 18 and places.take(request(0, 3)) is None
   for each in running:
     places.give_back(each, keep=False)
-  assert (places.free, places.pages_in_use) == (18, 0)
+  assert (places.placed, places.pages_in_use) == ({}, 0)
   # Where most is free: 6, 6 and 6 slots, then 5, 6 and 6, then 5, 5 and 6.
   assert [places.take(request(prompt, 0)) // 8 for prompt in range(3)] == [0, 1, 2]
 
@@ -187,4 +187,4 @@ def test_any_order_of_ends_leaves_everything_free(share):
     take(places, *running)
     for each in running[::2] + running[1::2]:
       places.give_back(each, keep=False)
-    assert (places.free, places.pages_in_use, places.copies) == (6, 0, {})
+    assert (places.placed, places.pages_in_use, places.copies) == ({}, 0, {})

@@ -14,7 +14,7 @@ def running(count):
   ledger = Ledger(new_places(slots=4, rows=8))
   ledger.add(Prompt(6, (1, 2), {}), [None] * count)
   ledger.place()
-  ledger.begin(list(ledger.beginning))
+  ledger.begin(ledger.beginning.values())
   return ledger
 
 
@@ -33,7 +33,7 @@ def test_answers_end_at_stop_ids_and_caps_and_others_go_on():
   assert not_finite(found, ledger) is None  # only tokens that were drawn count
   still = np.array([False, True, False, *[False] * 5])
   stored = store(found, still, ledger, version=2, sampling=SamplingConfig(stop_ids=(9,)), decode=None)
-  assert (stored.completed, stored.cut, stored.ended, stored.kept, stored.live) == ([], [], 2, 8, 8)
+  assert (stored.completed, stored.cut, ledger.ended, stored.kept, stored.live) == ([], [], 2, 8, 8)
   assert list(ledger.running) == [1] and ledger.running[1].drawn == 3
   (group,) = store(
     drawn([], [3]), np.zeros(8, bool), ledger, version=3, sampling=SamplingConfig(), decode=None

@@ -99,7 +99,7 @@ def test_a_prompt_in_line_is_ready_when_a_slot_is_free():
   case.submit(1, 6)
   case.submit(2, 6)
   assert case.prepare() == [("prefill", [[100, 200]]), ("begin", [(0, 1, 0)])]
-  case.ledger.end(0, FinishReason.EOS)
+  case.ledger.end(case.ledger.running[0], FinishReason.EOS)
   assert case.prepare() == [("begin", [(0, 2, 0)])]
 
 
@@ -109,7 +109,7 @@ def test_an_answer_that_had_to_leave_comes_back_as_it_was():
   case.submit(1, 6, count=2)
   calls = [case.prepare() for _ in range(5)]
   assert calls[4][:2] == [("save", (3, 5, 7, 9)), ("end", [1])] and case.stats.preemptions == 1
-  case.ledger.end(0, FinishReason.EOS)
+  case.ledger.end(case.ledger.running[0], FinishReason.EOS)
   assert [name for name, *_ in case.prepare()] == ["restore", "begin"]  # its prompt is still there
   assert case.stats.prefills == 1 and case.stats.recomputed_tokens == 0
 
@@ -120,10 +120,11 @@ def test_what_came_back_and_has_to_leave_before_it_draws_is_saved_again():
   case.submit(0, 6)
   case.submit(1, 40)
   case.prepare()
-  case.ledger.running[1].saved = "saved"
-  case.ledger.preempt(1)
+  interrupted = case.ledger.running[1]
+  interrupted.saved = "saved"
+  case.ledger.preempt(interrupted)
   (idle,) = (name for name, copy in case.places.copies.items() if not copy.readers)
   case.places.forget(idle[1])
   assert [name for name, *_ in case.prepare()] == ["restore", "prefill"]
-  case.places.victims = lambda: iter([case.ledger.beginning[1]])
+  case.places.victims = lambda: iter([interrupted])
   assert [name for name, *_ in case.prepare()][:2] == ["save", "end"]

@@ -4,16 +4,18 @@ import functools
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from posttrain_jax.models.config import TransformerConfig
-from posttrain_jax.models.forward import answer_hidden
+from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.parallel.reshard import unstack_layers
 from posttrain_jax.sampling import sizes
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.types import Group, Prompt
+from tests.models.rows_alone import rows_alone
 from tests.random_params import graph, random_params
 
 CONFIG = TransformerConfig(
@@ -32,14 +34,15 @@ def params(config=CONFIG) -> nnx.State:
   return unstack_layers(stacked_params(config), config.num_layers, "float32")
 
 
-def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, **settings) -> Engine:
+def new_engine(
+  config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None, mesh=None, decode=None, limit_of=None, **settings
+) -> Engine:
   """Makes a separate engine with its parameters loaded.
 
   Pages have 4 tokens, so prompts and answers take one to three. Chunks have 8, so a prompt has one or two.
   """
   sampling = sampling or SamplingConfig(temperature=temperature, stop_ids=stop_ids)
   defaults = dict(
-    seed=0,
     slots=6,
     max_prompt_length=MAX_PROMPT,
     max_new_tokens=MAX_NEW,
@@ -50,7 +53,8 @@ def new_engine(config=CONFIG, *, temperature=1.0, stop_ids=STOPS, sampling=None,
     share=3,
   )
   with mock.patch.object(sizes, "PAGE", PAGE):
-    engine = Engine(config, sampling, **(defaults | settings))
+    chosen = sizes.Sizes(**(defaults | settings))
+    engine = Engine(config, sampling, chosen, seed=0, mesh=mesh, decode=decode, limit_of=limit_of)
   engine.load(params(config), version=3)
   return engine
 
@@ -94,11 +98,12 @@ def padded(groups: list[Group], longest=MAX_PROMPT, cap=MAX_NEW) -> tuple[np.nda
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _answer_logits(graph, params, tokens, lengths, answers):
+def _answer_logits(graph, params, rows, places):
   model = nnx.merge(graph, params)
-  return answer_hidden(model, tokens, lengths, answers) @ model.unembedding()
+  return jnp.take_along_axis(row_hidden(model, rows), places[..., None], axis=1) @ model.unembedding()
 
 
 def learner_logits(config: TransformerConfig, tokens, lengths, answers) -> np.ndarray:
-  """Computes logits float32 [P, G, Tc, V] by the learner's forward pass, stacked layers, temperature 1."""
-  return np.asarray(_answer_logits(graph(config), stacked_params(config), tokens, lengths, answers))
+  """Computes logits float32 [P, G, Tc, V] by a forward pass over whole rows, stacked layers, temperature 1."""
+  logits = _answer_logits(graph(config), stacked_params(config), *rows_alone(tokens, lengths, answers))
+  return np.asarray(logits).reshape(*answers.shape, -1)

@@ -14,6 +14,7 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
 from posttrain_jax.learner.policy_batch import PolicyBatch, pack_policy
 from posttrain_jax.learner.policy_learner import PolicyLearner
+from posttrain_jax.learner.row_plan import plan_rows
 from posttrain_jax.learner.scoring import Scorer
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import flops
@@ -43,13 +44,18 @@ def widest_batch(rollout: RolloutSettings, *, count: int, per_token: bool) -> Po
   return dataclasses.replace(batch, advantages=advantages)
 
 
-def forward_pass(rollout: RolloutSettings, model: TransformerConfig, *, prompts: int, parts: int = 1) -> Pass:
-  """Counts a forward pass over `prompts` groups of the greatest length.
+def forward_pass(
+  rollout: RolloutSettings, model: TransformerConfig, *, prompts: int, answer_length: int, parts: int = 1
+) -> Pass:
+  """Counts a forward pass over groups.
+
+  Prompts have the greatest length.
 
   Args:
     rollout: the config's section.
     model: the transformer.
     prompts: number of groups.
+    answer_length: tokens of each answer.
     parts: micro-batches in which they run.
   """
   return group_pass(
@@ -57,7 +63,7 @@ def forward_pass(rollout: RolloutSettings, model: TransformerConfig, *, prompts:
     prompts=prompts,
     prompt_length=rollout.max_prompt_length,
     answers=rollout.group_size,
-    answer_length=rollout.max_new_tokens,
+    answer_length=answer_length,
     parts=parts,
   )
 
@@ -106,14 +112,39 @@ def scoring(
   return Program(scorer.program, (params, shapes(packing.forward())), mesh, calls=calls, work=forward, takes=(of,))
 
 
-def micro_batches_at_most(scorer: Scorer, batch: PolicyBatch) -> int:
-  """Returns the micro-batches of an update whose answers all reach the cap."""
+def micro_batches(scorer: Scorer, batch: PolicyBatch, answer_length: int) -> int:
+  """Returns the micro-batches of an update.
+
+  Prompts have the greatest length, and all answers a given one.
+
+  Args:
+    scorer: cuts the batch into rows.
+    batch: of one update.
+    answer_length: tokens of each answer.
+  """
   ((_, packing),) = scorer.split(batch)
-  return packing.sizes.micro_batches
+  sizes, (prompts, group, _) = packing.sizes, batch.mask.shape
+  rows = plan_rows(
+    np.full((prompts,), batch.prompts.shape[1] - 1),
+    np.full((prompts, group), answer_length),
+    tokens=sizes.tokens,
+    most_answers=sizes.answers,
+    shards=sizes.shards,
+    most_rows=sizes.micro_batches * sizes.shards,
+    together=bool(sizes.groups),
+  )
+  return math.ceil(len(rows) / sizes.shards)
 
 
 def sampling(
-  rollout: RolloutSettings, policy: Policy, learner: PolicyLearner, mesh: Mesh, *, carries: bool
+  rollout: RolloutSettings,
+  policy: Policy,
+  learner: PolicyLearner,
+  mesh: Mesh,
+  *,
+  prompts: int,
+  answer_length: int,
+  carries: bool,
 ) -> RunPrograms:
   """Returns the rollout engine's programs and the hand-over, with the engine's arrays.
 
@@ -122,6 +153,8 @@ def sampling(
     policy: the model, and any tokeniser whose vocabulary fits.
     learner: with an abstract state.
     mesh: mesh of the engine.
+    prompts: prompts that a step draws answers to.
+    answer_length: tokens of each answer in the counts of work.
     carries: whether a step may end with unfinished answers, which the next step resumes.
   """
   model = policy.model
@@ -133,24 +166,26 @@ def sampling(
   params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   found = engine.abstract_calls(params)
 
-  waves = math.ceil(rollout.groups * rollout.group_size / rollout.slots)
-  drawn = rollout.slots * rollout.steps_per_dispatch  # tokens of a dispatch
-  # Tokens of the pages that each step reads, on average. A prompt's are read once for all answers of its group.
-  own = sum(pages_for(drawn, PAGE) for drawn in range(1, rollout.max_new_tokens + 1)) / rollout.max_new_tokens
-  prompts = math.ceil(rollout.slots / rollout.group_size)
-  live = PAGE * (rollout.slots * own + prompts * pages_for(rollout.max_prompt_length - 1, PAGE))
-  sample = functools.partial(Pass, model, PassKind.SAMPLE)
+  sample, caches = functools.partial(Pass, model, PassKind.SAMPLE), found["decode"][1][1]
+  prefill = _prefills(
+    rollout,
+    sample,
+    found["prefill"][1][2].tokens.shape,
+    prompts=prompts,
+    resumed=rollout.slots if carries else 0,
+    answer_length=answer_length,
+  )
+  running, live = _running(rollout, held=jax.tree.leaves(caches)[0].shape[0], answer_length=answer_length)
+  drawn = running * rollout.steps_per_dispatch  # tokens of a dispatch
   decode = sample(
     tokens=drawn,
-    pairs=drawn * (rollout.max_prompt_length + rollout.max_new_tokens // 2),
+    pairs=drawn * (rollout.max_prompt_length + answer_length // 2),
     logits=drawn,
     parts=rollout.steps_per_dispatch,
     cache_tokens=live,
   )
-  calls = {
-    "prefill": _prefills(rollout, sample, found["prefill"][1][2].tokens.shape, carries=carries),
-    "decode": (waves * math.ceil(rollout.max_new_tokens / rollout.steps_per_dispatch), decode),
-  }
+  dispatches = math.ceil(prompts * rollout.group_size / running) * math.ceil(answer_length / rollout.steps_per_dispatch)
+  calls = {"prefill": prefill, "decode": (dispatches, decode)}
   programs = {}
   for name, (count, work) in calls.items():
     function, arguments = found[name]
@@ -159,11 +194,37 @@ def sampling(
     gathered = bytes_per_device(params)
     moving = Copy(bytes_per_device(trained) + gathered, gathered=gathered)
     programs["hand_over"] = Program(handover, (trained,), mesh, calls=1, work=moving, takes=("policy",))
-  return RunPrograms(programs, {holder: params, "caches": found["decode"][1][1]})
+  return RunPrograms(programs, {holder: params, "caches": caches})
+
+
+def _running(rollout: RolloutSettings, *, held: int, answer_length: int) -> tuple[int, float]:
+  """Counts the answers that run at the same time, and what they read.
+
+  All answers have one length and begin at different times. If the caches cannot hold an answer in each slot, fewer run.
+
+  Args:
+    rollout: the config's section.
+    held: pages of the caches, on all devices.
+    answer_length: tokens of each answer.
+
+  Returns:
+    (answers, tokens of the pages that each step reads on average). A prompt's pages are read once for all answers of
+    its group.
+  """
+  own = sum(pages_for(drawn, PAGE) for drawn in range(1, answer_length + 1)) / answer_length
+  of_prompt = pages_for(rollout.max_prompt_length - 1, PAGE)
+  running = min(rollout.slots, max(1, int(held / (own + of_prompt / rollout.group_size))))
+  return running, PAGE * (running * own + math.ceil(running / rollout.group_size) * of_prompt)
 
 
 def _prefills(
-  rollout: RolloutSettings, sample: Callable[..., Pass], shape: tuple[int, int], *, carries: bool
+  rollout: RolloutSettings,
+  sample: Callable[..., Pass],
+  shape: tuple[int, int],
+  *,
+  prompts: int,
+  resumed: int,
+  answer_length: int,
 ) -> tuple[int, Pass]:
   """Counts the prefills of a step, and the work of an average one.
 
@@ -171,13 +232,12 @@ def _prefills(
     rollout: the config's section.
     sample: makes the count.
     shape: chunks in one prefill, and tokens of a chunk.
-    carries: whether a step may begin with unfinished answers in all slots, up to the cap each.
+    prompts: prompts of a step.
+    resumed: unfinished answers that a step begins with.
+    answer_length: tokens of each of them.
   """
-  width, chunk = shape
-  prompt, answer = rollout.max_prompt_length - 1, rollout.max_new_tokens
-  chunks, pairs = rollout.groups * math.ceil(prompt / chunk), rollout.groups * flops.causal(prompt)
-  if carries:
-    chunks += rollout.slots * math.ceil(answer / chunk)
-    pairs += rollout.slots * (prompt * answer + flops.causal(answer))
+  (width, chunk), prompt = shape, rollout.max_prompt_length - 1
+  chunks = prompts * math.ceil(prompt / chunk) + resumed * math.ceil(answer_length / chunk)
+  pairs = prompts * flops.causal(prompt) + resumed * (prompt * answer_length + flops.causal(answer_length))
   calls = max(1, math.ceil(chunks / width))
   return calls, sample(tokens=width * chunk, pairs=pairs // calls, logits=0)

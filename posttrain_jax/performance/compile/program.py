@@ -20,7 +20,8 @@ class Program:
     function: jitted.
     arguments: of a call; the large arrays are abstract.
     mesh: mesh under which it is called.
-    calls: number of calls in a step that drops no groups and whose answers all have the greatest length.
+    calls: number of calls in a step that draws one batch of prompts. These have the greatest length, and all answers
+      have one length.
     work: what a call has to compute, read and send.
     takes: names of the run's arrays among the arguments.
     frees: names of the run's arrays that the run frees before the call. All arrays in neither list stay on the devices

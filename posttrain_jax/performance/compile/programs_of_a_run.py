@@ -36,7 +36,7 @@ from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.performance.compile.offline_programs import MANY_ROWS, of_reward_model, of_supervised
 from posttrain_jax.performance.compile.policy_programs import (
   forward_pass,
-  micro_batches_at_most,
+  micro_batches,
   sampling,
   scoring,
   updates,
@@ -78,18 +78,22 @@ def parse_method(config: ml_collections.ConfigDict) -> Settings:
   return parse(PPOSettings if "value" in config else GRPOSettings, config)
 
 
-def programs_of_run(settings: Settings, policy: Policy, devices: Sequence[jax.Device]) -> RunPrograms:
+def programs_of_run(
+  settings: Settings, policy: Policy, devices: Sequence[jax.Device], *, answer_length: int = 0
+) -> RunPrograms:
   """Returns the programs of a run.
 
   Args:
     settings: the method's.
     policy: the model, without parameters, and any tokeniser whose vocabulary fits.
     devices: those of this machine, or of `topology.devices`.
+    answer_length: tokens of each answer that is drawn, in the counts of work alone; 0: the cap.
 
   Raises:
-    InputError: if the config does not fit its mesh.
+    InputError: if the config does not fit its mesh, if `answer_length` is above the cap, or if it is given and the
+      method draws no answers.
   """
-  mesh = make_mesh(settings.mesh, devices)
+  answer_length, mesh = _counted_length(settings, answer_length), make_mesh(settings.mesh, devices)
   match settings:
     case SFTSettings():
       return of_supervised(settings, policy, mesh)
@@ -98,12 +102,24 @@ def programs_of_run(settings: Settings, policy: Policy, devices: Sequence[jax.De
     case DPOSettings():
       return _of_dpo(settings, policy, mesh)
     case PPOSettings():
-      return _of_ppo(settings, policy, mesh, devices)
+      return _of_ppo(settings, policy, mesh, devices, answer_length)
     case GRPOSettings():
-      return _of_grpo(settings, policy, mesh)
+      return _of_grpo(settings, policy, mesh, answer_length)
 
 
-def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+def _counted_length(settings: Settings, asked: int) -> int:
+  """Returns the answers' length for counts; 0 if none are drawn."""
+  if not isinstance(settings, GRPOSettings | PPOSettings):
+    if asked:
+      raise InputError(f"--answer_length: {asked}, expected none, as the method draws no answers")
+    return 0
+  cap = settings.rollout.max_new_tokens
+  if not 0 <= asked <= cap:
+    raise InputError(f"--answer_length: {asked}, expected 1 to rollout.max_new_tokens = {cap}, or 0 for that cap")
+  return asked or cap
+
+
+def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh, answer_length: int) -> RunPrograms:
   objective, division = settings.objective, settings.division
   estimator = Estimator(settings.advantage, settings.advantage_options)
   count = settings.learner.updates_per_step
@@ -112,8 +128,13 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   )
   params, prompts = learner.state.params, division.prompts_per_update
   batch = widest_batch(settings.rollout, count=prompts, per_token=estimator.per_token)
-  micro_batches = micro_batches_at_most(learner.scorer, batch)
-  forward = forward_pass(settings.rollout, policy.model, prompts=prompts, parts=micro_batches)
+  forward = forward_pass(
+    settings.rollout,
+    policy.model,
+    prompts=prompts,
+    answer_length=answer_length,
+    parts=micro_batches(learner.scorer, batch, answer_length),
+  )
   arrays = {"policy": params, "optimizer": learner.state.opt_state}
   # If advantages or rewards need old logprobs, all parts of a step are scored. Otherwise the first part is not: its
   # update is on-policy and computes them itself.
@@ -127,13 +148,24 @@ def _of_grpo(settings: GRPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
       learner.scorer, arrays["reference"], batch, mesh, calls=count, forward=forward, of="reference"
     )
     batch = dataclasses.replace(batch, reference_logprobs=batch.sampler_logprobs)
-  carries = settings.dynamic_sampling.enabled and settings.dynamic_sampling.admission == Admission.CARRY
-  drawing = sampling(settings.rollout, policy, learner, mesh, carries=carries)
+  admission = settings.dynamic_sampling.admission if settings.dynamic_sampling.enabled else None
+  batches = settings.dynamic_sampling.batch_factor if admission == Admission.BATCH else 1
+  drawing = sampling(
+    settings.rollout,
+    policy,
+    learner,
+    mesh,
+    prompts=batches * settings.rollout.groups,
+    answer_length=answer_length,
+    carries=admission == Admission.CARRY,
+  )
   programs |= updates(learner, batch, count=count, forward=forward)
   return RunPrograms(programs | drawing.programs, arrays | drawing.arrays)
 
 
-def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence[jax.Device]) -> RunPrograms:
+def _of_ppo(
+  settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence[jax.Device], answer_length: int
+) -> RunPrograms:
   objective, division = settings.objective, settings.division
   others = ("reference", "reward", "value")
   reference_mesh, reward_mesh, value_mesh = (settings.mesh_of(name, devices) for name in others)
@@ -176,9 +208,10 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
     batch.prompts, batch.prompt_lengths, batch.answers, batch.mask, old_values=numbers, returns=numbers
   )
   (value_update,) = value.scorer.split(value_batch)
-  micro_batches = micro_batches_at_most(learner.scorer, batch)
+  micro = micro_batches(learner.scorer, batch, answer_length)
   forward, value_forward = (
-    forward_pass(settings.rollout, model, prompts=prompts, parts=micro_batches) for model in (policy.model, scalar)
+    forward_pass(settings.rollout, model, prompts=prompts, answer_length=answer_length, parts=micro)
+    for model in (policy.model, scalar)
   )
   parts, count = settings.learner.minibatches, settings.learner.epochs * settings.learner.minibatches
   programs = {
@@ -210,8 +243,16 @@ def _of_ppo(settings: PPOSettings, policy: Policy, mesh: Mesh, devices: Sequence
   if settings.reward_model:
     reward = ModelReward(scalar, scalar_params, mesh=reward_mesh, abstract=True)
     arrays["reward"] = reward.params
-    programs["reward"] = _rewarding(settings, reward)
-  drawing = sampling(settings.rollout, policy, learner, mesh, carries=False)
+    programs["reward"] = _rewarding(settings, reward, answer_length)
+  drawing = sampling(
+    settings.rollout,
+    policy,
+    learner,
+    mesh,
+    prompts=settings.rollout.groups,
+    answer_length=answer_length,
+    carries=False,
+  )
   return RunPrograms(programs | drawing.programs, arrays | drawing.arrays)
 
 
@@ -274,11 +315,16 @@ def _text(settings: PPOSettings, mesh: Mesh) -> Text | None:
   return Text(settings.ptx.coefficient, lambda version: batch, parts)
 
 
-def _rewarding(settings: PPOSettings, reward: ModelReward) -> Program:
-  """Returns the reward model's program for texts of the greatest length."""
+def _rewarding(settings: PPOSettings, reward: ModelReward, answer_length: int) -> Program:
+  """Returns the reward model's program for texts of the greatest length.
+
+  Args:
+    settings: the method's.
+    reward: the reward model.
+    answer_length: tokens of each answer in the counts of work.
+  """
   rollout = settings.rollout
-  length = rollout.max_prompt_length + rollout.max_new_tokens
-  width = bucket(length)
+  width, length = bucket(rollout.max_prompt_length + rollout.max_new_tokens), rollout.max_prompt_length + answer_length
   rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))
   given = [jax.ShapeDtypeStruct(shape, np.int32, sharding=reward.row_sharding) for shape in ((rows, width), (rows,))]
   calls = math.ceil(rollout.groups * rollout.group_size / rows)

@@ -41,6 +41,7 @@ def prove(
   slices: int = 1,
   model: str = "",
   only: Sequence[str] = (),
+  answer_length: int = 0,
   say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
   """Compiles a run's programs for a topology.
@@ -51,6 +52,7 @@ def prove(
     slices: number of slices.
     model: name of a public model's sizes; empty: the model that `model.path` names.
     only: names of the programs to compile; empty: all.
+    answer_length: tokens of each drawn answer in the counts of work; 0: the cap.
     say: called with a line after each program is compiled.
 
   Returns:
@@ -58,12 +60,12 @@ def prove(
 
   Raises:
     InputError: if libtpu is not installed, the topology is unknown, the config does not fit the mesh, or `only` names
-      a program that the run does not have.
+      a program that the run does not have; or if `answer_length` does not fit the config.
   """
   settings = parse_method(config)
   devices = topology.devices(topology_name, slices=slices)
   policy = policy_of(settings.model, model)
-  run = programs_of_run(settings, policy, devices)
+  run = programs_of_run(settings, policy, devices, answer_length=answer_length)
   for name in only:
     if name not in run.programs:
       raise InputError(f"--programs: {name!r}, expected some of {', '.join(run.programs)}")

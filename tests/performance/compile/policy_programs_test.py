@@ -61,8 +61,14 @@ def test_a_forward_pass_over_full_groups(settings, policy):
   tokens = 8 + 4 * 12
   pairs = 8 * 9 // 2 + 4 * (12 * 8 + 12 * 13 // 2)
   one = 2 * weights * tokens + 2 * (4 * heads * pairs) + 2 * d * 64 * 48
-  found = policy_programs.forward_pass(settings.rollout, model, prompts=3, parts=3)
+  found = policy_programs.forward_pass(settings.rollout, model, prompts=3, answer_length=12, parts=3)
   assert (found.flops, found.tokens, found.parts) == (3 * one, 3 * tokens, 3)
+
+
+@pytest.mark.parametrize(("length", "rows"), [(12, 8), (6, 4)])
+def test_micro_batches_follow_the_length(learner, batch, length, rows):
+  """Packs 8 groups: a row of 64 tokens, one on each of 4 shards, holds one of 8 + 4 · 12 tokens or two of 8 + 4 · 6."""
+  assert policy_programs.micro_batches(learner.scorer, batch, length) == -(-rows // 4)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_what_a_rollout_calls(policy, learner, carries):
   # 8 groups of 4 answers on 16 slots are two waves; 12 tokens at 8 a dispatch are two dispatches a wave.
   config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
   rollout = parse_method(config).rollout
-  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=carries)
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, prompts=8, answer_length=12, carries=carries)
   calls = {name: program.calls for name, program in found.programs.items()}
   # 8 prompts and 16 resumed answers have one chunk each; 4 at a time.
   assert calls == {"prefill": 6 if carries else 2, "decode": 4, "hand_over": 1}
@@ -110,7 +116,7 @@ def test_what_a_rollout_reads_and_draws(policy, learner):
   """
   config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.prefill_width": 4, "rollout.steps_per_dispatch": 8})
   rollout = parse_method(config).rollout
-  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, carries=True)
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, prompts=8, answer_length=12, carries=True)
   work = {name: program.work for name, program in found.programs.items()}
   assert work["decode"] == Pass(
     policy.model, PassKind.SAMPLE, tokens=128, pairs=128 * 15, logits=128, parts=8, cache_tokens=(16 + 4) * 32
@@ -120,3 +126,26 @@ def test_what_a_rollout_reads_and_draws(policy, learner):
   assert work["prefill"] == Pass(policy.model, PassKind.SAMPLE, tokens=4 * 32, pairs=pairs, logits=0)
   sampler, policy_bytes = (bytes_per_device(x) for x in (found.arrays["sampler"], learner.state.params))
   assert work["hand_over"] == Copy(policy_bytes + sampler, gathered=sampler)
+
+
+def test_caches_that_are_full_bound_the_answers_that_run(policy, learner):
+  """Counts 9 answers on 16 slots, as 4 shards have 3 pages each.
+
+  An answer has a page of 32 tokens of its own and a quarter of its prompt's, so 12 pages hold 9 answers.
+  """
+  config = small(
+    tiny_dapo, **{"rollout.slots": 16, "rollout.steps_per_dispatch": 8, "rollout.cache_tokens": 4 * 3 * 32}
+  )
+  rollout = parse_method(config).rollout
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, prompts=8, answer_length=12, carries=False)
+  decode = found.programs["decode"]
+  assert (decode.work.tokens, decode.work.cache_tokens) == (9 * 8, (9 + 3) * 32)
+  assert decode.calls == 4 * 2  # 32 answers, 9 at a time; 12 tokens are two dispatches
+
+
+def test_shorter_answers_than_the_cap(policy, learner):
+  """Counts answers of 6 tokens: one dispatch of 8 steps, 16 of 32 at a time."""
+  config = small(tiny_dapo, **{"rollout.slots": 16, "rollout.steps_per_dispatch": 8})
+  rollout = parse_method(config).rollout
+  found = policy_programs.sampling(rollout, policy, learner, learner.mesh, prompts=8, answer_length=6, carries=False)
+  assert found.programs["decode"].calls == 2 and found.programs["decode"].work.pairs == 128 * (9 + 3)

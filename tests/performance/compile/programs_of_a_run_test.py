@@ -19,11 +19,12 @@ from tests.performance.compile.small_config import programs, small
 
 def test_a_run_lowers_the_same_programs(tmp_path):
   """Compares texts of programs: updates, scoring and the hand-over of a run that was assembled."""
-  config = small(tiny_dapo, **{"eval.every": 0})
+  # A chosen budget would follow the limit on prompts, which is changed below.
+  config = small(tiny_dapo, **{"eval.every": 0, "learner.tokens_per_micro_batch": 64})
   with contextlib.ExitStack() as stack:
     parts = assemble(parse(GRPOSettings, config), str(tmp_path / "run"), stack)
-    assert parts.engine.max_prompt_length <= 9
-    config.rollout.max_prompt_length = parts.engine.max_prompt_length  # as wide as the data
+    assert parts.engine.sizes.max_prompt_length <= 9
+    config.rollout.max_prompt_length = parts.engine.sizes.max_prompt_length  # as wide as the data
     run = programs(config)
     learner = parts.learner
     rollout = stack_groups([], parts.shape)
@@ -59,6 +60,26 @@ def test_what_a_step_of_dapo_calls():
   carried = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "carry", "objective.kl_coefficient": 0.1}))
   assert set(carried.programs) - set(calls) == {"reference_logprobs"}
   assert carried.programs["prefill"].calls > run.programs["prefill"].calls
+  batches = programs(small(tiny_dapo, **{"dynamic_sampling.admission": "batch"})).programs  # of 3 x 8 prompts
+  assert (batches["prefill"].calls, batches["decode"].calls) == (3, 6)
+
+
+def test_answers_shorter_than_the_cap():
+  """Only the counts follow: answers of 6 tokens are one dispatch, and cost less."""
+  config = small(tiny_dapo)
+  full, half = programs(config).programs, programs(config, answer_length=6).programs
+  assert half["decode"].calls == 1 and half["prefill"].work == full["prefill"].work
+  for name in ("old_logprobs", "update_on_policy", "update_off_policy"):
+    assert half[name].work.flops < full[name].work.flops
+    shapes = (jax.tree.map(lambda x: x.shape, each[name].arguments) for each in (full, half))
+    assert next(shapes) == next(shapes)
+
+
+def test_a_length_that_no_answer_has():
+  with pytest.raises(InputError, match=r"--answer_length: 13, expected 1 to rollout.max_new_tokens = 12, or 0"):
+    programs(small(tiny_dapo), answer_length=13)
+  with pytest.raises(InputError, match="--answer_length: 4, expected none, as the method draws no answers"):
+    programs(small(tiny_dpo), answer_length=4)
 
 
 def test_ppo_has_four_models():

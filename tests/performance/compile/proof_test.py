@@ -66,7 +66,7 @@ def test_report(monkeypatch):
   rows = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   program = Program(jax.jit(lambda x: (x @ x.T).sum()), (rows,), mesh, calls=3, work=WORK, takes=("policy",))
   run = RunPrograms({"square": program}, {"policy": rows, "caches": (rows, rows), "reference": rows})
-  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: run)
+  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments, **options: run)
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 1e-7)
   said = []
@@ -95,7 +95,7 @@ def test_an_array_that_does_not_fit_is_named_with_its_line(monkeypatch):
   x = jax.ShapeDtypeStruct((8, 64), np.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
   function = jax.jit(lambda x: losses.kl.kl_estimate(x, 2 * x, estimator="k2").sum())
   program = Program(function, (x,), mesh, calls=1, work=WORK, takes=())
-  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments: RunPrograms({"kl": program}, {}))
+  monkeypatch.setattr(proof, "programs_of_run", lambda *arguments, **options: RunPrograms({"kl": program}, {}))
   monkeypatch.setattr(topology, "devices", lambda name, slices: jax.devices())
   monkeypatch.setattr(topology, "memory_gib", lambda devices: 0.0)
   (refused,) = proof.prove(small(tiny_dapo), topology_name="v5e:2x4")["refused"]
@@ -124,10 +124,10 @@ def test_the_command():
   assert few.startswith("8 rows a batch shard, expected at least 243 on v5e")
   assert report["step_at_best"]["drawn_tokens_per_second_per_chip"] > 0
 
-  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=fill")
+  child = compile_for("--topology=v5e:2x2", *flags, "--config.rollout.slots=16777216", "--programs=prefill")
   last = child.stderr.splitlines()[-1]
-  assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: fill needs "), child.stderr
-  assert "its largest arrays: bfloat16[16777216," in last
+  assert child.returncode == 2 and last.startswith("error: --topology=v5e:2x2: prefill needs "), child.stderr
+  assert "its largest arrays: bfloat16[33554432," in last  # pages: of each slot one for its answer and one for a prompt
   child = compile_for("--topology=v5e:2x2", *flags, "--programs=train")
   assert child.stderr.splitlines()[-1].startswith("error: --programs: 'train', expected some of update_on_policy, ")
   child = compile_for("--topology=v5e:2x2", *flags, "--config.mesh.fsdp=3")

@@ -36,6 +36,6 @@ def small(base, **changes):
   return config
 
 
-def programs(config):
+def programs(config, answer_length=0):
   settings = parse_method(config)
-  return programs_of_run(settings, policy_of(settings.model, ""), jax.devices())
+  return programs_of_run(settings, policy_of(settings.model, ""), jax.devices(), answer_length=answer_length)
