@@ -18,7 +18,7 @@ from posttrain_jax.types import InputError
 PairJudge = Callable[[Sequence[tuple[Any, str, str]]], Sequence[float]]
 _RESAMPLES = 300
 _PRIOR = 0.1  # precision of the prior on both coefficients, so that they are finite if one model always wins
-_STEPS = 30  # of Newton's method
+_STEPS, _CLOSE = 30, 1e-6  # of Newton's method: at most so many steps, until one is so small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +122,8 @@ def equal_length_rate(outcomes: np.ndarray, shorter: np.ndarray) -> float:
     curvature = (inputs * (rates * (1 - rates))[:, None]).T @ inputs + _PRIOR * np.eye(2)
     step = np.linalg.solve(curvature, gradient)
     weights += step * min(1.0, 1.0 / max(np.abs(step).max(), 1e-12))  # at most 1, so that no step overshoots
+    if np.abs(step).max() < _CLOSE:
+      break
   return float(_logistic(weights[:1])[0])
 
 

@@ -32,7 +32,8 @@ def measures(stages: Sequence[Stage], metrics: Mapping[str, Mapping[str, Any]]) 
   """Collects what was measured of each model.
 
   What a stage measures of another one's model stands with that model. Where no stage does so, the evaluations of
-  training stages stand for it: the last one of each.
+  training stages stand for it: the last one of each. If a model is measured twice, or two models from outside the
+  recipe are, the second measurement stands under its own name.
 
   Args:
     stages: of the recipe.
@@ -40,12 +41,13 @@ def measures(stages: Sequence[Stage], metrics: Mapping[str, Mapping[str, Any]]) 
   """
   evaluators = [stage for stage in stages if not stage.run.has_model and _with_interval(metrics.get(stage.name, {}))]
   found: dict[str, dict[str, Measured]] = {}
-  models = [measured_model(stage) for stage in evaluators or stages]
-  for name in sorted(dict.fromkeys(models), key=lambda name: name != "base"):  # the base model comes first
-    found[name] = {}
   for stage in evaluators or stages:
-    found[measured_model(stage)] |= _with_interval(metrics.get(stage.name, {}))
-  return {name: each for name, each in found.items() if each}
+    own, name = _with_interval(metrics.get(stage.name, {})), measured_model(stage)
+    if found.get(name, {}).keys() & own.keys():
+      name = stage.name
+    found.setdefault(name, {}).update(own)
+  first = sorted(found, key=lambda name: name != "base")  # the base model comes first
+  return {name: found[name] for name in first if found[name]}
 
 
 def names(found: Measures) -> list[str]:

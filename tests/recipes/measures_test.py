@@ -34,6 +34,14 @@ def test_a_measure_stands_with_its_model():
   )
 
 
+def test_a_second_measurement_of_the_same_stands_under_its_own_name():
+  stages = [dataclasses.replace(stage(name), inputs={"model.path": name}) for name in ("one", "other", "more")]
+  metrics = {"one": measured("seen/facts", 0.2), "other": measured("seen/facts", 0.7), "more": measured("kl", 1.0)}
+  found = measures.measures(stages, metrics)
+  assert {name: list(each) for name, each in found.items()} == {"base": ["seen/facts", "kl"], "other": ["seen/facts"]}
+  assert found["base"]["seen/facts"].value == 0.2 and found["other"]["seen/facts"].value == 0.7
+
+
 def test_without_a_stage_that_measures_the_evaluations_of_training_count():
   found = measures.measures([stage("sft", run=MODEL), stage("data")], {"sft": measured("eval/heldout/avg@8", 0.9)})
   assert list(found) == ["sft"]
