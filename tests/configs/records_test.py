@@ -18,9 +18,13 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
+from posttrain_jax.recipes.alignment import AlignmentMeasurement
 from posttrain_jax.recipes.average import AverageOfModels
 from posttrain_jax.recipes.choice import ChoiceOfModel
+from posttrain_jax.recipes.comparison import ComparisonSettings
 from posttrain_jax.recipes.evaluation import MeasurementSettings
+from posttrain_jax.recipes.gains import GainSettings
+from posttrain_jax.recipes.joining import JoinSettings
 from posttrain_jax.recipes.preferences import ComparisonOfPolicies
 from posttrain_jax.recipes.prices import CostSettings
 from posttrain_jax.studies.forgetting_settings import ForgettingSettings
@@ -38,8 +42,12 @@ METHODS = (
   SampledCollection,
   ForgettingSettings,
   OveroptimizationSettings,
+  AlignmentMeasurement,
   AverageOfModels,
   ChoiceOfModel,
+  ComparisonSettings,
+  GainSettings,
+  JoinSettings,
   MeasurementSettings,
   ComparisonOfPolicies,
   CostSettings,
@@ -61,6 +69,7 @@ CONFIGS = {
   "tiny_overoptimization": OveroptimizationSettings,
 }
 NEEDED_BY_FEW = {
+  "DemonstrationSettings.corpus",
   "DemonstrationSettings.crowd",
   "DemonstrationSettings.difficulties",
   "DemonstrationSettings.tagged",
