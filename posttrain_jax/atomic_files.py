@@ -1,7 +1,10 @@
 """Writes files atomically: a reader finds the whole file or none."""
 
+import json
 import os
 import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -11,6 +14,11 @@ def write_text(path: pathlib.Path, text: str) -> None:
   disk.
   """
   write_bytes(path, text.encode("utf-8"))
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+  """Writes or replaces a JSONL file, one line for each row, as `write_text` does with text."""
+  write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

@@ -20,6 +20,12 @@ def test_a_file_is_written_and_replaced(tmp_path):
   assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_rows_are_lines_of_json(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  atomic_files.write_rows(path, ({"number": number} for number in range(2)))
+  assert path.read_text("utf-8") == '{"number": 0}\n{"number": 1}\n'
+
+
 def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / "config.json"
   atomic_files.write_text(path, "old")

@@ -6,7 +6,6 @@ do not depend on the others in it beyond rounding.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,7 +98,7 @@ def score(
         if tokenizer is not None:
           ended = stop and len(continuation) and continuation[-1] in stop_ids
           record["greedy_text"] = tokenizer.decode(continuation[:-1] if ended else continuation)
-  atomic_files.write_text(output, "".join(json.dumps(record) + "\n" for record in records))
+  atomic_files.write_rows(output, records)
   return {"rows": len(rows), "tokens": sum(map(len, rows))}
 
 

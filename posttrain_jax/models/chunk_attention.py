@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from posttrain_jax.models.attention import Attend
-from posttrain_jax.models.paged_attention import MASKED, Unfinished, apart, nothing, stored
+from posttrain_jax.models.page_kernels import MASKED
+from posttrain_jax.models.paged_attention import Unfinished, apart, nothing, stored
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-_MASKED = -1e30
+MASKED = -1e30  # the score of a token that is not seen
 _LANES = 128  # numbers of a vector
 _TOGETHER = 8  # pages of a step: 256 tokens, two tiles of scores
 _UNDER_WAY = 2**22  # bytes of vector memory for pages that are copied; a quarter of what a kernel may have
@@ -158,7 +158,7 @@ def _kernel(
   def _():
     attended[...] = jnp.zeros_like(attended)
     total[...] = jnp.zeros_like(total)
-    largest[...] = jnp.full_like(largest, _MASKED)
+    largest[...] = jnp.full_like(largest, MASKED)
 
   copies(step, lambda copy: copy.wait())
   token = jax.lax.broadcasted_iota(jnp.int32, (query.shape[2], tokens), 1)
@@ -166,7 +166,7 @@ def _kernel(
   for head in range(heads):
     found = copied[place, :, head].reshape(tokens, width)
     key, value = (found[:, : width // 2], found[:, width // 2 :]) if apart else (found, found)
-    scores = jnp.where(seen, _dot(query[0, head], key, ((1,), (1,))) * scale, _MASKED)
+    scores = jnp.where(seen, _dot(query[0, head], key, ((1,), (1,))) * scale, MASKED)
     now = jnp.maximum(largest[0, head], scores.max(-1, keepdims=True))
     weights = jnp.where(seen, jnp.exp(scores - now), 0.0)
     kept = jnp.exp(largest[0, head] - now)

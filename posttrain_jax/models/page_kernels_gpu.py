@@ -24,9 +24,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from posttrain_jax.models.page_kernels import cut
+from posttrain_jax.models.page_kernels import MASKED, cut
 
-_MASKED = -1e30
 _TOGETHER = 8  # pages of a step
 _LEAST_ROWS, _MOST_ROWS = 16, 64  # query rows of a program; tensor cores multiply 16 at least
 _AT_ONCE = 2**13  # bytes of keys, and of values, that a program loads at once, if a page is not larger
@@ -112,7 +111,7 @@ def _read_step(
       token = i * tokens + jnp.arange(tokens)
       seen = token < end
       key, value = (load(array, token, seen) for array in (keys, values))
-      scores = jnp.where(seen[None], _dot(asked, key, ((1,), (1,))) * width**-0.5, _MASKED)
+      scores = jnp.where(seen[None], _dot(asked, key, ((1,), (1,))) * width**-0.5, MASKED)
       now = jnp.maximum(before, scores.max(-1))
       weights = jnp.where(seen[None], jnp.exp(scores - now[:, None]), 0.0)
       kept = jnp.exp(before - now)
@@ -149,7 +148,7 @@ def _place(block):
 def _nothing(rows, width):
   """Returns the unfinished attention to no key."""
   zeros = jnp.zeros((rows,), jnp.float32)
-  return jnp.zeros((rows, width), jnp.float32), zeros, jnp.full_like(zeros, _MASKED)
+  return jnp.zeros((rows, width), jnp.float32), zeros, jnp.full_like(zeros, MASKED)
 
 
 def _dot(a, b, contract):

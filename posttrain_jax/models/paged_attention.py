@@ -25,12 +25,12 @@ from einops import rearrange
 
 from posttrain_jax.models import page_kernels, page_kernels_gpu
 from posttrain_jax.models.attention import Attend
+from posttrain_jax.models.page_kernels import MASKED
 from posttrain_jax.parallel.mesh import platform
 from posttrain_jax.parallel.sharding import LEARNER_RULES, partition_spec
 
 LIST_UNIT = 32  # a list's length is a multiple of it
 _FEW_ROWS, _CHUNK_OF_MANY = 8, 8  # with more than 8 query rows, 8 pages are read at once and not 32
-MASKED = -1e30  # the score of a token that is not seen
 
 # The weighted values [.., K, M, H], the sum of the weights and the largest score, both [.., K, M, 1], all float32.
 Unfinished = tuple[jax.Array, jax.Array, jax.Array]

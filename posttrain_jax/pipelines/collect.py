@@ -174,6 +174,6 @@ def _finish(
   counts = {**counts, "demonstrations": len(demonstrations)} | ({} if pairs is None else {"pairs": len(pairs)})
   for name, rows in ((DEMONSTRATIONS, demonstrations), (PAIRS, pairs)):
     if rows is not None:
-      atomic_files.write_text(path / name, "".join(json.dumps(row) + "\n" for row in rows))
+      atomic_files.write_rows(path / name, rows)
   atomic_files.write_text(path / COUNTS, json.dumps(counts, indent=2) + "\n")
   return counts

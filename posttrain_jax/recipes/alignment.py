@@ -146,7 +146,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     stop=NEXT_TURN if shots else "",
   )
   folder.mkdir(parents=True, exist_ok=True)
-  atomic_files.write_text(folder / ANSWERS, "".join(json.dumps(line) + "\n" for line in found.lines()))
+  atomic_files.write_rows(folder / ANSWERS, found.lines())
   plot_reliabilities(folder / RELIABILITY, found.diagrams())
   drawn = sum(sum(each.lengths) for judged in found.judged.values() for each in judged)
   with contextlib.closing(Journal(folder, tensorboard=False)) as journal:

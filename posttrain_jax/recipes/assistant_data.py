@@ -211,5 +211,5 @@ def _write(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> int:
   rows = list(rows)
   if not rows:
     raise InputError(f"{path.name}: no row is left, expected some")
-  atomic_files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+  atomic_files.write_rows(path, rows)
   return len(rows)

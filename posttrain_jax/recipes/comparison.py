@@ -6,24 +6,25 @@ not that of the second one, whose rankings reward models learn from. So were the
 """
 
 import dataclasses
-import json
 import pathlib
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import raters
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.evaluation.pairwise import PairJudge, PairwiseResult, compare_answers
-from posttrain_jax.recipes import alignment, report
+from posttrain_jax.recipes import alignment
 from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.recipes.model_pairs import ByRequest, read_pairs, write_pairs
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 COMPARISON = "comparison.json"
 _ALL = "all"  # the requests of both parts
+_Answers = ByRequest[list[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,21 +82,15 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     InputError: if answers are missing, or if two models have answered other requests.
   """
   settings = parse(ComparisonSettings, config)
+  paths = {name: (each.ours, each.theirs) for name, each in settings.pairs.items()}
   found: dict[str, dict[str, Measured]] = {}
-  for name, each in settings.pairs.items():
+  for name, pair in read_pairs(paths, alignment.read_answers).items():
     found[name] = {
       f"{part}/{measure}": Measured(value.mean, value.low, value.high)
-      for part, result in _compared(name, each, settings.seed).items()
+      for part, result in _compared(*pair, settings.seed).items()
       for measure, value in result.measures().items()
     }
-  folder.mkdir(parents=True, exist_ok=True)
-  atomic_files.write_text(folder / COMPARISON, json.dumps(found, indent=2) + "\n")
-  report.write_report(folder, "comparison by a rater", [], found, {})
-  flat = {}
-  for pair, measures in found.items():
-    for name, (value, low, high) in measures.items():
-      flat |= {f"{pair}/{name}": value, f"{pair}/{name}/low": low, f"{pair}/{name}/high": high}
-  return flat
+  return write_pairs(folder, COMPARISON, "comparison by a rater", found)
 
 
 def rater_judge(seed: int) -> PairJudge:
@@ -112,11 +107,8 @@ def rater_judge(seed: int) -> PairJudge:
   return judge
 
 
-def _compared(name: str, models: RivalModels, seed: int) -> dict[str, PairwiseResult]:
+def _compared(ours: _Answers, theirs: _Answers, seed: int) -> dict[str, PairwiseResult]:
   """Compares two models on the requests of each part, and on all."""
-  ours, theirs = alignment.read_answers(models.ours), alignment.read_answers(models.theirs)
-  if ours.keys() != theirs.keys():
-    raise InputError(f"pairs.{name}: the models have answered other requests, expected the same ones")
   parts = dict.fromkeys(part for part, _ in ours)
   found = {}
   for part in (*parts, _ALL):

@@ -5,7 +5,6 @@ by request, and its interval is narrower than those of the two models: whether a
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +12,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import SHARES
 from posttrain_jax.evaluation.metrics import estimate
-from posttrain_jax.recipes import alignment, report
+from posttrain_jax.recipes import alignment
 from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.recipes.model_pairs import ByRequest, read_pairs, write_pairs
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 GAINS = "gains.json"
 _RATED = "rated"
+_Scores = ByRequest[dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,22 +85,13 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     InputError: if answers are missing, or if two models have answered other requests.
   """
   settings = parse(GainSettings, config)
-  found = {name: _difference(name, each, settings.seed) for name, each in settings.pairs.items()}
-  folder.mkdir(parents=True, exist_ok=True)
-  atomic_files.write_text(folder / GAINS, json.dumps(found, indent=2) + "\n")
-  report.write_report(folder, "gains and losses", [], found, {})
-  flat = {}
-  for pair, measures in found.items():
-    for name, (value, low, high) in measures.items():
-      flat |= {f"{pair}/{name}": value, f"{pair}/{name}/low": low, f"{pair}/{name}/high": high}
-  return flat
+  paths = {name: (each.before, each.after) for name, each in settings.pairs.items()}
+  found = {name: _difference(*pair, settings.seed) for name, pair in read_pairs(paths, _scores).items()}
+  return write_pairs(folder, GAINS, "gains and losses", found)
 
 
-def _difference(name: str, models: ComparedModels, seed: int) -> dict[str, Measured]:
+def _difference(before: _Scores, after: _Scores, seed: int) -> dict[str, Measured]:
   """Returns PART/MEASURE to the gain, where some request has the measure."""
-  before, after = _scores(models.before), _scores(models.after)
-  if before.keys() != after.keys():
-    raise InputError(f"pairs.{name}: the models have answered other requests, expected the same ones")
   by_measure: dict[str, list[float]] = {}
   for asked, scores in after.items():
     for measure, score in scores.items():
@@ -112,7 +103,7 @@ def _difference(name: str, models: ComparedModels, seed: int) -> dict[str, Measu
   return found
 
 
-def _scores(path: str) -> dict[tuple[str, str], dict[str, float]]:
+def _scores(path: str) -> _Scores:
   """Reads the answers of a measurement.
 
   Returns:

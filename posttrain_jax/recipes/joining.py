@@ -1,7 +1,6 @@
 """Joins the rows of several files, such as the comparisons of all rounds."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -92,7 +91,7 @@ def join(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
     rows += [_asked(row.columns, each.template, row.source) for row in read]
     counts[name] = len(read)
   folder.mkdir(parents=True, exist_ok=True)
-  atomic_files.write_text(folder / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+  atomic_files.write_rows(folder / ROWS, rows)
   return {"rows": len(rows), **counts}
 
 

@@ -111,7 +111,7 @@ def prefer(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
   if not rows:
     raise InputError(f"{folder}: no pair is left of {counts['prompts']} prompts, expected answers with other scores")
   folder.mkdir(parents=True, exist_ok=True)
-  atomic_files.write_text(folder / PAIRS, "".join(json.dumps(row) + "\n" for row in rows))
+  atomic_files.write_rows(folder / PAIRS, rows)
   atomic_files.write_text(folder / COUNTS, json.dumps(counts, indent=2) + "\n")
   return counts
 

@@ -127,7 +127,7 @@ def write_narrow(settings: ForgettingSettings, directory: pathlib.Path) -> Forge
     directory / "held_out.jsonl": tested,
   }
   for path, rows in files.items():
-    atomic_files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    atomic_files.write_rows(path, rows)
   return settings.reading(*map(str, files))
 
 
