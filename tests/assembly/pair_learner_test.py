@@ -2,7 +2,7 @@ import jax
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.models.config import TransformerConfig

@@ -16,8 +16,8 @@ from flax import nnx
 from configs import tiny_reward_model, tiny_sft
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.model import Policy, open_policy, save_description
-from posttrain_jax.data import tokenizer
 from posttrain_jax.data.supervised import Weighting
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.pipelines import reward_model, sft
@@ -122,7 +122,7 @@ def test_what_is_no_reward_model_of_these_tokens_is_refused(unbroken, scorer, tm
   assert f"eval.reward_model: {unbroken} is a language model, expected a reward model" in message(unbroken)
   assert "no/such/model" in message("no/such/model")
   policy = open_policy(str(scorer))
-  other = tokenizer.tiny_tokenizer(["a", "b"])
+  other = tiny_tokenizer(["a", "b"])
   try:
     model = dataclasses.replace(policy.model, max_position_embeddings=6)
     save_description(Policy(model, policy.tokenizer), scorer)

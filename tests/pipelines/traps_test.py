@@ -11,7 +11,7 @@ import pytest
 
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like

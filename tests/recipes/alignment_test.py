@@ -10,7 +10,7 @@ from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
-from posttrain_jax.data.tokenizer import word_tokenizer
+from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.evaluation import alignment as evaluation
 from posttrain_jax.evaluation import world_knowledge
 from posttrain_jax.models import flops
