@@ -47,7 +47,7 @@ def first(model, per_update):
     make_objective(),
     make_optimizer_config(),
     mesh,
-    Division(per_update, tokens_per_micro_batch=per_update * (TP - 1 + G * TC)),
+    Division(per_update, budget=per_update * (TP - 1 + G * TC)),
     **settings,
   )
   return learner, jax.device_get(learner.state)
