@@ -189,17 +189,17 @@ def measured_few_shot(
 
 
 def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
-  """Returns the stage in which the first rater compares models' answers.
+  """Returns the stage in which the first rater compares models' answers; the wins are those of the model after.
 
   Args:
-    pairs: (name, our model, their model).
+    pairs: (name, model before, model after), as in `compared`.
     measured: model to the stage that measures it.
     seed: of the rater's noise and of the intervals.
   """
   inputs = {}
-  for name, ours, theirs in pairs:
-    inputs[f"pairs.{name}.ours"] = measured[ours].file(alignment.ANSWERS)
-    inputs[f"pairs.{name}.theirs"] = measured[theirs].file(alignment.ANSWERS)
+  for name, before, after in pairs:
+    inputs[f"pairs.{name}.ours"] = measured[after].file(alignment.ANSWERS)
+    inputs[f"pairs.{name}.theirs"] = measured[before].file(alignment.ANSWERS)
   config = comparison.pairs(*(name for name, _, _ in pairs))
   return Stage("comparison", run=COMPARE, config=seeded(config, seed), inputs=inputs)
 

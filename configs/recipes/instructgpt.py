@@ -39,13 +39,13 @@ from posttrain_jax.recipes.runners import AVERAGE, COLLECT, PPO, REWARD_MODEL, S
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
-# What `comparison` and `gains` compare: (name, ours or after, theirs or before).
+# What `comparison` and `gains` compare: (name, before, after); wins are those of the model after.
 COMPARED = (
-  ("sft_over_base", "sft", "base"),
-  ("rlhf_over_base", "rlhf", "base"),
-  ("rlhf_over_sft", "rlhf", "sft"),
-  ("rlhf_over_wide_few_shot", "rlhf", "wide_few_shot"),
-  ("sft_over_wide_few_shot", "sft", "wide_few_shot"),
+  ("sft_over_base", "base", "sft"),
+  ("rlhf_over_base", "base", "rlhf"),
+  ("rlhf_over_sft", "sft", "rlhf"),
+  ("rlhf_over_wide_few_shot", "wide_few_shot", "rlhf"),
+  ("sft_over_wide_few_shot", "wide_few_shot", "sft"),
 )
 
 # Rows of the paper's files (its table 6); prompts are ranked in 33,207 rankings of 4 to 9 answers.
@@ -183,12 +183,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     if stage.name in ("first", "sft", "rlhf"):
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
-  differences = [(name, before, after) for name, after, before in COMPARED]
-  return [
-    *stages,
-    assistant.rated(COMPARED, measured, config.seed),
-    assistant.compared(differences, measured, config.seed),
-  ]
+  return [*stages, *(compare(COMPARED, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
 
 
 def _paper(config: ConfigDict) -> list[Stage]:
