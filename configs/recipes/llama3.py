@@ -32,6 +32,7 @@ from configs.recipes.costs import costs
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, JOIN, REWARD_MODEL, SFT
+from posttrain_jax.types import InputError
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows that come from a collection have their prompts in the template already
@@ -103,6 +104,8 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 
 def _tiny(config: ConfigDict) -> list[Stage]:
+  if config.rounds < 1:
+    raise InputError(f"rounds: {config.rounds}, expected at least 1")
   stages, base = assistant.base(config.base)
   people = Stage(
     "people", run=assistant.DEMONSTRATIONS, config=seeded(config.demonstrations, config.seed), labels="demonstration"

@@ -110,9 +110,15 @@ def test_bad_input(measured, tmp_path):
     alignment.check(config(path, **{"measures.requests": 0}))
   with pytest.raises(InputError, match=r"measures.world.animals: 3|world.animals: 3, expected a number"):
     alignment.check(config(path, **{"measures.world.animals": 3}))
+  with pytest.raises(InputError, match=r"shots.kinds: 'poem', expected one of fact, unknown"):
+    shown = config(path)
+    shown.shots = dict(path="demonstrations.jsonl", kinds=("fact", "poem"))
+    alignment.check(shown)
   with pytest.raises(InputError, match="no_such"):
     alignment.measure(config(tmp_path / "no_such"), tmp_path / "made")
   save_model(tmp_path / "sums", 0)
+  with pytest.raises(InputError, match=r"model.path: .*sums has no tokens for the words of the assistant world"):
+    alignment.forecast(config(tmp_path / "sums"), Forecast(0.5))
   with pytest.raises(InputError, match="token"):
     alignment.measure(config(tmp_path / "sums"), tmp_path / "made")
   save_model(tmp_path / "other", 0, tokenizer=TOKENIZER, num_layers=2)

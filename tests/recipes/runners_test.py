@@ -77,3 +77,10 @@ def test_a_function_is_a_kind_of_stage():
   assert (made.name, made.files, made.has_model, made.resumes) == ("rate", ("rows.jsonl",), False, False)
   assert 'return {"rated": 1}' in made.source and made.forecast(None, None).examples == 3
   assert runners.function(len).source == "len"  # a function without a source
+  made.check(None)  # by default every config is right
+
+  def refuse(config):
+    raise InputError("text: 'a', expected b")
+
+  with pytest.raises(InputError, match="text: 'a', expected b"):
+    runners.function(rate, check=refuse).check(None)
