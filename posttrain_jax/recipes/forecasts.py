@@ -166,7 +166,7 @@ def _answers(
 
 def _compared(model: TransformerConfig, section: ConfigDict, prompts: int, forecast: Forecast) -> float:
   """Returns the FLOPs of a forward pass over the compared answers of prompts."""
-  answers = answers_of_a_prompt(section.path, section.form, section.answers)
+  answers = answers_of_a_prompt(section.form, section.answers)
   asked, answer = (forecast.length(section[name]) for name in ("max_prompt_length", "max_answer_length"))
   return group_pass(model, prompts=prompts, prompt_length=asked, answers=answers, answer_length=answer).flops
 

@@ -138,6 +138,27 @@ def test_instructgpt_goes_from_the_base_model_to_the_average_of_ppo():
   assert set(stages["comparison"].needs()) == {f"{name}_measures" for name in ("base", "sft", "rlhf", "wide_few_shot")}
 
 
+def test_the_papers_numbers():
+  """Compares with LIMA (2305.11206), sections 3 and 5, and with InstructGPT (2203.02155), table 6 and appendix C."""
+  recipe = recipe_of("lima", "paper")
+  efforts = estimate(recipe, pathlib.Path("DIR"))
+  for stage in recipe.stages:
+    small = stage.name != "lima"
+    assert efforts[stage.name].examples == {"filtered_32000": 32_000, "lima": 1000}.get(
+      stage.name, stage.rows["demonstrations.path"]
+    )
+    assert (stage.config.batch_size, stage.config.dropout.last, stage.config.epochs) == (
+      (64, 0.2, 15) if small else (32, 0.3, 15)
+    )
+  recipe = recipe_of("instructgpt", "paper")
+  efforts, stages = estimate(recipe, pathlib.Path("DIR")), {stage.name: stage.config for stage in recipe.stages}
+  assert efforts["epochs"].examples == 12_725 and efforts["reward"].examples == round(0.9 * 33_207)
+  assert efforts["ppo"].examples == 256_000
+  assert (stages["reward"].preferences.form, stages["reward"].preferences.answers) == ("ranking", 9)
+  ppo = stages["ppo"]
+  assert ppo.rollout.groups // ppo.learner.minibatches == 64 and ppo.ptx.rows == 8 * 64 and ppo.ptx.coefficient == 27.8
+
+
 def test_given_base_models_are_not_built():
   module = importlib.import_module("configs.recipes.instructgpt")
   config = module.get_config()
