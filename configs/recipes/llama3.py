@@ -187,7 +187,7 @@ def _round(
   inputs = {"model.path": best, "prompts.path": prompts, "reward_model": reward.model}
   answers = Stage(f"chosen_{number}", run=COLLECT, config=own, inputs=inputs)
   chosen = answers.file("demonstrations.jsonl")
-  edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)}
+  edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)} if config.comparisons.edits else {}
   demonstrations = _joined(f"demonstrations_{number}", {"chosen": chosen, **edits})
   latest = _joined(f"latest_{number}", dict(list(every.items())[-2:]))
   alone = _trained(config, f"sft_chosen_{number}", SFT, "sft", base, chosen)
