@@ -199,7 +199,7 @@ def _examples(shots: FewShots) -> list[tuple[str, str]]:
       and request.disguise == Disguise.NONE
     ]
     if not plain:
-      raise InputError(f"shots.kinds: {shots.path} has no English {kind.value!r}, expected one of each kind")
+      raise InputError(f"shots.kinds: {shots.path} has no English '{kind}', expected one of each kind")
     found.append(min(plain, key=lambda pair: len(" ".join(pair).split())))
   return found
 

@@ -137,7 +137,7 @@ def demonstrations(folder, *kinds):
 
 def test_the_shortest_plain_request_of_each_kind_is_an_example(tmp_path):
   path, rows = demonstrations(tmp_path, RequestKind.HARM, RequestKind.FACT, RequestKind.SUM)
-  found = alignment._examples(alignment.FewShots(path=path, kinds=("fact", "harm")))
+  found = alignment._examples(alignment.FewShots(path=path, kinds=(RequestKind.FACT, RequestKind.HARM)))
   for kind, example in zip(("fact", "harm"), found, strict=True):
     requests = [row["request"] for row in rows if (row["prompt"], row["completion"]) == example]
     assert {(each["kind"], each["language"], each["disguise"]) for each in requests} == {(kind, "english", "none")}
@@ -148,7 +148,7 @@ def test_the_shortest_plain_request_of_each_kind_is_an_example(tmp_path):
   )
   assert len(" ".join(found[0]).split()) == shortest
   with pytest.raises(InputError, match=r"shots.kinds: .* has no English 'list', expected one of each kind"):
-    alignment._examples(alignment.FewShots(path=path, kinds=("fact", "list")))
+    alignment._examples(alignment.FewShots(path=path, kinds=(RequestKind.FACT, RequestKind.LIST)))
 
 
 def test_examples_are_part_of_the_template(measured, tmp_path, monkeypatch):
