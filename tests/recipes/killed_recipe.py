@@ -24,7 +24,22 @@ from tests.recipes.small_recipe import small_recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PREEMPTED = 75
-_STEP = 2  # of a stage that trains; it has just been saved
+
+
+class Killed(BaseException):
+  """Stands in for SIGKILL in a process that goes on: nothing catches it."""
+
+
+def die():
+  raise Killed
+
+
+def kill():
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop():
+  os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(directory, name, *struck):
@@ -36,20 +51,25 @@ def run(directory, name, *struck):
 
 
 @contextlib.contextmanager
-def struck(strike, place, stage):
-  """Calls `strike` once: within a stage, when it has work of its own on disk, or after it, when its record is kept."""
+def struck(strike, place, stage, step=2):
+  """Calls `strike` once: within a stage, when it has work of its own on disk, or after it, when its record is kept.
+
+  A stage that trains is struck after a step that has just been saved, a measurement when its answers are written.
+  """
   end, write, plot, once = Keeper.end, records.write, alignment.plot_reliabilities, [strike]
 
   def strike_once(now):
     if now and once:
       once.pop()()
 
-  def end_of_step(self, step, *arguments, **options):
-    last = end(self, step, *arguments, **options)
-    strike_once(place == "within" and self._directory.parent.name == stage and step == _STEP)
+  def end_of_step(self, ended, *arguments, **options):
+    now = place == "within" and self._directory.parent.name == stage and ended == step
+    strike_once(now and strike is stop)  # before the run looks for signals
+    last = end(self, ended, *arguments, **options)
+    strike_once(now)
     return last
 
-  def plotted(path, diagrams):  # a measurement has written its answers
+  def plotted(path, diagrams):
     strike_once(place == "within" and path.parent.name == stage)
     plot(path, diagrams)
 
@@ -80,12 +100,25 @@ def bits(directory, stages):
   return found
 
 
+def broken_off(run_to_the_end, *breaks):
+  """Runs again and again until one run is not broken off.
+
+  Args:
+    run_to_the_end: runs a recipe, or goes on with it.
+    *breaks: (`die` or `stop`, "within" or "after", stage, step) of each run before the last one.
+  """
+  for strike, *place in breaks:
+    with struck(strike, *place), pytest.raises(Killed if strike is die else Preempted):
+      run_to_the_end()
+  return run_to_the_end()
+
+
 if __name__ == "__main__":
   flags.FLAGS.mark_as_parsed()
   name, directory, *places = sys.argv[1:]
   with contextlib.ExitStack() as stack:
     if places:
-      stack.enter_context(struck(lambda: os.kill(os.getpid(), int(places[0])), *places[1:]))
+      stack.enter_context(struck({signal.SIGKILL: kill, signal.SIGTERM: stop}[int(places[0])], *places[1:]))
     try:
       run_recipe(small_recipe(name), directory)
     except Preempted:

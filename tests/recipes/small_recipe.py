@@ -33,7 +33,7 @@ _ARITHMETIC = {
 }
 _BASE = {
   **{f"model.{name}": value for name, value in _MODEL.items()},
-  "steps": 4,
+  "steps": 6,
   "batch_size": 8,
   "demonstrations.corpus.documents": 60,
   "checkpoint.every": 2,
@@ -100,6 +100,9 @@ def _small(stage, devices):
       section.world = dataclasses.asdict(SETTINGS)
   if "mesh" in config:
     config.mesh.data = devices
+  for section in (config, config.get("value", {})):
+    if "optimizer" in section:
+      section.optimizer.warmup_updates = 1
   return dataclasses.replace(stage, config=config.lock())
 
 
