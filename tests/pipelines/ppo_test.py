@@ -90,20 +90,6 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
   }
 
 
-def test_as_a_stage_of_a_recipe_it_goes_on_to_the_same_bits(whole, tmp_path):
-  ppo_stage = Stage("ppo", run=runners.PPO, config=small(tiny_ppo, **{**SMALL, **ALL}))
-  inputs = {"models.one.path": ppo_stage.model}
-  rlhf = Stage("rlhf", run=runners.AVERAGE, config=average.models("one", checkpoint="average"), inputs=inputs)
-  breaks = [(die, "within", "ppo", 2), (stop, "within", "ppo", 4), (die, "after", "ppo")]
-  broken_off(lambda: run_recipe([ppo_stage, rlhf], tmp_path), *breaks)
-  assert records(tmp_path / "ppo") == records(whole)
-  assert {path.name: path.read_text() for path in (tmp_path / "ppo" / "rollouts").iterdir()} == {
-    path.name: path.read_text() for path in (whole / "rollouts").iterdir()
-  }
-  (_, kept), (_, expected) = load_model(str(tmp_path / "rlhf")), load_model(str(whole), Which.AVERAGE)
-  assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (kept, expected))))
-
-
 def test_what_a_step_measures(whole):
   zero, pretraining, first, second, *_, last = records(whole)
   assert zero["updates"] == pretraining["updates"] == 0 and first["updates"] == 4 and last["updates"] == 16
@@ -134,6 +120,20 @@ def test_what_a_step_measures(whole):
   }  # fmt: skip
   record = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
   assert record["verdict"] == "trained" and len(record["samples"]) == 2
+
+
+def test_as_a_stage_of_a_recipe_it_goes_on_to_the_same_bits(whole, tmp_path):
+  ppo_stage = Stage("ppo", run=runners.PPO, config=small(tiny_ppo, **{**SMALL, **ALL}))
+  inputs = {"models.one.path": ppo_stage.model}
+  rlhf = Stage("rlhf", run=runners.AVERAGE, config=average.models("one", checkpoint="average"), inputs=inputs)
+  breaks = [(die, "within", "ppo", 2), (stop, "within", "ppo", 4)]
+  broken_off(lambda: run_recipe([ppo_stage, rlhf], tmp_path), *breaks)
+  assert records(tmp_path / "ppo") == records(whole)
+  assert {path.name: path.read_text() for path in (tmp_path / "ppo" / "rollouts").iterdir()} == {
+    path.name: path.read_text() for path in (whole / "rollouts").iterdir()
+  }
+  (_, kept), (_, expected) = load_model(str(tmp_path / "rlhf")), load_model(str(whole), Which.AVERAGE)
+  assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (kept, expected))))
 
 
 def test_a_workdir_is_its_policy_and_its_average(whole):
