@@ -103,10 +103,10 @@ def draw_requests(
     rng.shuffle(every)
   found = {}
   for request in every:
-    if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
-      found.setdefault(request.text, request)
     if len(found) == count:
       break
+    if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
+      found.setdefault(request.text, request)
   return list(found.values())
 
 
