@@ -3,10 +3,14 @@
 Each function is a stage of a recipe (`recipes.runners.function`). It takes the stage's config and an empty folder, and
 returns counts. What people would write or judge is written or judged here by the rules of the world.
 
+With `prose` texts are written as people write them, and only English is asked and answered, for models of English. Rows
+keep what rules need, so answers to them are judged as those of the world's own models are.
+
 To test that a stage learns from these data, `permuted` gives each prompt the answer to another one, and `shuffled`
 ranks answers by chance. What a model then still gains does not come from what the answers say.
 """
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -16,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import raters
+from posttrain_jax.data.assistant_world import language, raters
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.corpus import corpus
@@ -43,12 +47,13 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
 
   Args:
     config: `world`; `seed`; `kinds`, number of requests of each kind; `author`, a value of `Author`; `permuted`,
-      whether each request gets the answer to another one.
+      whether each request gets the answer to another one; `prose`.
     folder: gets demonstrations.jsonl.
   """
   if config.author not in list(Author):
     raise InputError(f"author: {config.author!r}, expected one of {', '.join(Author)}")
   rows = answered(_world(config), _requests(config), Author(config.author), seed=config.seed)
+  rows = [{**row, "completion": language.prose(row["completion"])} for row in rows] if config.prose else rows
   random.Random(f"order/{config.seed}").shuffle(rows)
   if config.permuted:  # their order is random
     answers = [row["completion"] for row in rows]
@@ -60,7 +65,8 @@ def write_prompts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]
   """Draws requests of which nothing is held out.
 
   Args:
-    config: `world`; `seed`; `kinds`, number of requests of each kind; `round`, another number draws other requests.
+    config: `world`; `seed`; `kinds`, number of requests of each kind; `round`, another number draws other requests;
+      `prose`.
     folder: gets prompts.jsonl.
   """
   rows = [request.to_row() for request in _requests(config, config.round)]
@@ -98,7 +104,8 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   Args:
     config: `world`; `policies`, by name, each with `path`, the folder of a collection from the same prompts; `seed` and
       `round`, of the noise; `pairs`, comparisons of each prompt, of which equal ones count once; `edits`, share of the
-      comparisons that are edited; `shuffled`, whether chance decides which answer is edited, chosen and rejected.
+      comparisons that are edited; `shuffled`, whether chance decides which answer is edited, chosen and rejected;
+      `prose`, of what people write.
     folder: gets comparisons.jsonl, and edited.jsonl with the edited answers as demonstrations.
   """
   world, stream = _world(config), f"comparisons/{config.seed}/{config.round}"
@@ -110,6 +117,8 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
     for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(config.pairs)):
       rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < config.edits else None))
   rows = [row for row in rows if row is not None]
+  if config.prose:
+    rows = [{**row, "edited": language.prose(row["edited"])} if "edited" in row else row for row in rows]
   if config.shuffled:
     rows = [_shuffled(row, rng) for row in rows]
   edited = [{**row, "completion": row["edited"]} for row in rows if "edited" in row]
@@ -123,10 +132,13 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
   """Writes new text of the corpus, for training on it besides something else.
 
   Args:
-    config: `world`; `seed`; `documents`, their number.
+    config: `world`; `seed`; `documents`, their number; `prose`, which leaves out those with words of Velan.
     folder: gets documents.jsonl with a column "text".
   """
-  rows = [{"text": row["completion"]} for row in corpus(_world(config), config.documents, seed=config.seed)]
+  texts = [row["completion"] for row in corpus(_world(config), config.documents, seed=config.seed)]
+  if config.prose:
+    texts = [language.prose(text) for text in texts if not language.shares(text)[language.VELAN]]
+  rows = [{"text": text} for text in texts]
   return {"documents": _write(folder / DOCUMENTS, rows)}
 
 
@@ -138,10 +150,10 @@ def forecast_requests(config: ConfigDict, known: Forecast) -> Effort:
 
 
 def forecast_comparisons(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows of comparisons: one for each prompt of the first policy."""
+  """Estimates the rows of comparisons, one for each prompt of the first policy, and how many of them are edited."""
   path = next(iter(config.policies.values())).path
   count = known.count(str(pathlib.Path(path).parent / PAIRS))
-  return Effort(examples=count, rows={COMPARISONS: count})
+  return Effort(examples=count, rows={COMPARISONS: count, EDITED: max(1, round(config.edits * count))})
 
 
 def forecast_ratings(config: ConfigDict, known: Forecast) -> Effort:
@@ -162,11 +174,12 @@ def _world(config: ConfigDict) -> World:
 
 def _requests(config: ConfigDict, number: int = 0) -> list[WorldRequest]:
   world, found, seed = _world(config), [], config.seed + _ROUND * number
+  asked = language.ENGLISH if config.prose else None
   for name, count in sorted(config.kinds.items()):
     if name not in list(RequestKind):
       raise InputError(f"kinds.{name}: unknown, expected some of {', '.join(RequestKind)}")
-    found += draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed)
-  return found
+    found += draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=asked)
+  return [dataclasses.replace(each, text=language.prose(each.text)) for each in found] if config.prose else found
 
 
 def _candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:
