@@ -15,7 +15,7 @@ KINDS = {kind.value: 4 for kind in RequestKind}
 
 
 def config(**fields):
-  usual = {"world": vars(SETTINGS), "seed": 0, "round": 0, "permuted": False, "shuffled": False}
+  usual = {"world": vars(SETTINGS), "seed": 0, "round": 0, "permuted": False, "shuffled": False, "prose": False}
   return ConfigDict({**usual, **fields})
 
 
@@ -113,6 +113,9 @@ def test_the_number_of_rows_is_estimated(tmp_path):
   rated = assistant_data.forecast_ratings(config(candidates=str(tmp_path / "answers" / "candidates")), known)
   assert rated.examples == 7 and rated.rows == {"rankings.jsonl": 7, "comparisons.jsonl": 7}
   assert assistant_data.forecast_documents(config(documents=6), known).rows == {"documents.jsonl": 6}
+  policies = {"one": {"path": str(tmp_path / "answers" / "candidates")}}
+  compared = assistant_data.forecast_comparisons(config(policies=policies, edits=0.3), known)
+  assert compared.rows == {"comparisons.jsonl": 7, "edited.jsonl": 2}
 
 
 def test_bad_input(tmp_path):
