@@ -17,6 +17,7 @@ from posttrain_jax.recipes.runners import PICK
 from posttrain_jax.types import InputError
 
 NAMES = ("instructgpt", "llama3")
+ASKED = ("prompts.path", "demonstrations.path", "preferences.path")
 PUBLIC = {
   "seed_tasks": [{"instruction": f"Name {i}.", "input": "", "output": f"{i}"} for i in range(20)],
   "harmless": [
@@ -73,11 +74,9 @@ def test_the_model_is_asked_in_english_through_its_chat_template(name):
       assert config.prose and config.world.to_dict() == smollm2.world().to_dict(), stage.name
     if "measures" in config and stage.run.name == "alignment":
       assert config.measures.prose and config.measures.world.to_dict() == smollm2.world().to_dict()
-    for section in ("prompts", "demonstrations", "preferences"):
-      if section in config and stage.inputs.get("model.path") and section != "demonstrations":
-        assert (config[section].chat, config[section].template) == (True, "{prompt}"), stage.name
-    if stage.run.name in ("sft", "reward_model") and "demonstrations" in config:
-      assert (config.demonstrations.chat, config.demonstrations.template) == (True, "{prompt}")
+    asked = [field.rpartition(".")[0] for field in stage.inputs if field in ASKED]
+    for section in asked:
+      assert (config[section].chat, config[section].template) == (True, "{prompt}"), stage.name
 
 
 def test_public_data_join_instructgpt(files):
