@@ -27,7 +27,7 @@ class AlignmentSettings:
     max_new_tokens: cap on an answer in tokens.
     slots: answers drawn at the same time.
     plain: documents whose perplexity is measured.
-    prose: whether texts are written as people write them, for models of English.
+    prose: whether texts are written as people write them and only English is asked, for models of English.
   """
 
   world: WorldSettings
