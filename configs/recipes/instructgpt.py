@@ -1,6 +1,7 @@
 """Makes an assistant in three stages, as InstructGPT (2203.02155) does, in the assistant world.
 
     python -m experiments.recipe --recipe=configs/recipes/instructgpt.py --workdir=runs/instructgpt
+    python -m experiments.recipe --recipe=configs/recipes/instructgpt.py:smollm2 --workdir=runs/instructgpt_smollm2
     python -m experiments.recipe --recipe=configs/recipes/instructgpt.py:paper
 
 A careful author's demonstrations make a model that answers (`first`). Then:
@@ -20,6 +21,9 @@ results.
 `demonstrations.permuted` and `rankings.shuffled` break the signal of SFT and of what follows, to see what a stage gains
 from it.
 
+`:smollm2` takes a few steps from SmolLM2-135M-Instruct, with the world in English and with public data
+(configs/recipes/smollm2.py).
+
 `:paper` has the paper's numbers and is compiled, not run. Qwen2.5-7B stands for the 6B model, which is the paper's
 reward model, its value model, and one of its three policies.
 """
@@ -30,7 +34,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
-from configs.recipes import assistant
+from configs.recipes import assistant, smollm2
 from configs.recipes.costs import costs
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
@@ -39,13 +43,13 @@ from posttrain_jax.recipes.runners import AVERAGE, COLLECT, PPO, REWARD_MODEL, S
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
-# What `comparison` and `gains` compare: (name, ours or after, theirs or before).
+# What `comparison` and `gains` compare: (name, before, after); wins are those of the model after.
 COMPARED = (
-  ("sft_over_base", "sft", "base"),
-  ("rlhf_over_base", "rlhf", "base"),
-  ("rlhf_over_sft", "rlhf", "sft"),
-  ("rlhf_over_wide_few_shot", "rlhf", "wide_few_shot"),
-  ("sft_over_wide_few_shot", "sft", "wide_few_shot"),
+  ("sft_over_base", "base", "sft"),
+  ("rlhf_over_base", "base", "rlhf"),
+  ("rlhf_over_sft", "sft", "rlhf"),
+  ("rlhf_over_wide_few_shot", "wide_few_shot", "rlhf"),
+  ("sft_over_wide_few_shot", "wide_few_shot", "sft"),
 )
 
 # Rows of the paper's files (its table 6); prompts are ranked in 33,207 rankings of 4 to 9 answers.
@@ -53,8 +57,8 @@ PAPER = {"demonstrations.jsonl": 12_725, "ranked.jsonl": 33_207, "rankings.jsonl
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny or paper")
+  if arg not in ("", "tiny", "smollm2", "paper"):
+    raise ValueError(f"{arg!r}, expected tiny, smollm2 or paper")
   config = ConfigDict()
   config.seed = 0  # seed of all stages after the base models
   config.costs = costs()
@@ -84,13 +88,17 @@ def get_config(arg: str = "") -> ConfigDict:
   config.epochs = _epochs()
   config.ppo = _ppo()
   config.measures = assistant.measures(requests=32, samples=4)
-  config.shots = ("fact", "sum", "harm")  # kinds of the examples before each request to the wide base model
+  # Kinds of the examples before each request to the wide base model; none: there is no such model.
+  config.shots = ("fact", "sum", "harm")
+  if arg == "smollm2":
+    smollm2.set_instructgpt(config)
   return config
 
 
 def _reward_model() -> ConfigDict:
   config = assistant.reward_model()
   config.preferences.strengths = ()  # rankings have none
+  config.preferences.update(form="ranking", answers=7)  # on average, for the estimate
   config.preferences.held_out = 0.1
   config.batch_size = 16
   config.epochs = 3
@@ -139,13 +147,14 @@ def _set_paper(config: ConfigDict) -> None:
   config.base, config.topology = "Qwen2.5-7B", "v5p:2x2x4"
   config.first = sft_instructgpt.get_config()
   config.first.epochs = 2  # ours: the paper does not say which model's answers were ranked first
+  config.first.eval.every = 0
   config.epochs = sft_instructgpt.get_config()
   config.epochs.eval.best = "choosing/reward"
   config.epochs.eval.sets = dict(choosing=config.epochs.eval.sets.heldout)
   config.reward = tiny_reward_model.get_config("ranking")
   config.reward.update(batch_size=64, epochs=1)
   config.reward.warmup.steps = 0
-  config.reward.preferences.update(chat=True, max_prompt_length=1024, max_answer_length=1024)
+  config.reward.preferences.update(answers=9, chat=True, max_prompt_length=1024, max_answer_length=1024)
   config.reward.demonstrations.update(chat=True, row_length=2048)
   config.reward.optimizer.update(learning_rate=9e-6, schedule="cosine", end_fraction=0.1, warmup_updates=0, b2=0.95)
   config.answers = assistant.collection()
@@ -163,32 +172,36 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 def _tiny(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
-  wide, wide_base = assistant.base(config.wide_base, width="wide")
+  wide, wide_base = assistant.base(config.wide_base, width="wide") if config.shots else ([], "")
   data = [_stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")]
   data += [_stage(config, name, assistant.PROMPTS) for name in ("ranked", "choosing", "asked")]
   data.append(_stage(config, "documents", assistant.DOCUMENTS))
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
+  joined, files["demonstrations"] = smollm2.with_public(config, "seed_tasks", "people", files["demonstrations"])
+  data += joined
   first = _first(config, base, files)
   answers = first[-1].file("candidates")
-  rankings = _stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")
-  made = _methods(config, first[0].model, base, {**files, "rankings": rankings.file("rankings.jsonl")})
+  rankings = [_stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")]
+  joined, ranked = smollm2.with_public(config, "harmless", "compared", rankings[0].file("rankings.jsonl"))
+  rankings += joined
+  made = _methods(config, first[0].model, base, {**files, "rankings": ranked})
   own = seeded(config.measures, config.seed)
   measured = {"base": assistant.measured("base", base, own, base)}
-  measured["wide_few_shot"] = assistant.measured_few_shot(
-    "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
-  )
+  if config.shots:
+    measured["wide_few_shot"] = assistant.measured_few_shot(
+      "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
+    )
   stages = [*bases, *wide, *data, *measured.values()]
-  for stage in (*first, rankings, *made):
+  models = {"base": base}
+  for stage in (*first, *rankings, *made):
     stages.append(stage)
     if stage.name in ("first", "sft", "rlhf"):
+      models[stage.name] = stage.model
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
-  differences = [(name, before, after) for name, after, before in COMPARED]
-  return [
-    *stages,
-    assistant.rated(COMPARED, measured, config.seed),
-    assistant.compared(differences, measured, config.seed),
-  ]
+  compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
+  stages += smollm2.public_answers(config, models)
+  return [*stages, *(compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
 
 
 def _paper(config: ConfigDict) -> list[Stage]:

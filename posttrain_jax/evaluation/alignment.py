@@ -20,7 +20,7 @@ from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.language import prose
+from posttrain_jax.data.assistant_world.language import ENGLISH, prose
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
@@ -150,8 +150,13 @@ class Alignment:
     world = make_world(settings.world)
     self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
     count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
+    language = ENGLISH if settings.prose else None
     self._requests = {
-      name: [request for kind in RequestKind for request in draw_requests(world, kind, part, count[kind], seed=seed)]
+      name: [
+        request
+        for kind in RequestKind
+        for request in draw_requests(world, kind, part, count[kind], seed=seed, language=language)
+      ]
       for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])

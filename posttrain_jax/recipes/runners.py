@@ -28,6 +28,7 @@ from posttrain_jax.recipes import (
   forecasts,
   gains,
   joining,
+  picking,
   preferences,
 )
 from posttrain_jax.recipes.forecast import Forecast
@@ -105,6 +106,10 @@ PREFERENCES = Runner(
 JOIN = Runner(
   "join", joining.join, joining.check, joining.forecast, has_model=False, files=(joining.ROWS,), resumes=False
 )
+# Some rows of a file, such as public data.
+PICK = Runner(
+  "pick", picking.pick, picking.check, picking.forecast, has_model=False, files=(picking.ROWS,), resumes=False
+)
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
 # The best of several models by a measure.
@@ -147,6 +152,7 @@ COMPARE = Runner(
 def function(
   made: Callable[[ConfigDict, pathlib.Path], Mapping[str, Any] | None],
   *files: str,
+  check: Callable[[ConfigDict], Any] = lambda config: None,
   forecast: Callable[[ConfigDict, Forecast], Effort] = forecasts.nothing,
 ) -> Runner:
   """Makes a kind of stage from a function.
@@ -158,6 +164,7 @@ def function(
   Args:
     made: the function; what it returns are numbers for the report.
     *files: names of the files that it writes and later stages may take.
+    check: raises InputError if a config has a wrong field, before anything runs; by default every config is right.
     forecast: estimates its work; nothing by default.
   """
   try:
@@ -167,7 +174,7 @@ def function(
   return Runner(
     made.__name__,
     made,
-    lambda config: None,
+    check,
     forecast,
     has_model=False,
     files=files,
