@@ -31,7 +31,8 @@ def preferences() -> ConfigDict:
   return ConfigDict(
     dict(
       path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT (see `data.preference_rows`); empty: the procedural crowd
-      # The next five fields have an effect without a path only.
+      # The next five fields have an effect without a path only. Of a file that is not there yet, estimates and compile
+      # proofs expect this form and this number of answers.
       form="pair",  # pair, edited (edited > chosen > rejected) or ranking (of `answers` answers)
       per_difficulty=2000,  # problems of each number of steps
       answers=2,  # answers to each problem; 2 unless the form is ranking

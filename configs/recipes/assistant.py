@@ -6,29 +6,48 @@ Fields without a comment are explained in configs/tiny_sft.py, configs/tiny_rewa
 configs/tiny_collect.py. docs/assistant_world.md describes the world.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_collect, tiny_dpo, tiny_reward_model, tiny_sft
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes import alignment, assistant_data, comparison, gains
+from posttrain_jax.recipes import alignment, assistant_data, assistant_data_settings, comparison, gains
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, COMPARE, GAINS, function
+from posttrain_jax.runs.settings import parse
 
 DEMONSTRATIONS = function(
-  assistant_data.write_demonstrations, assistant_data.DEMONSTRATIONS, forecast=assistant_data.forecast_requests
+  assistant_data.write_demonstrations,
+  assistant_data.DEMONSTRATIONS,
+  check=functools.partial(parse, assistant_data_settings.DemonstrationSettings),
+  forecast=assistant_data.forecast_demonstrations,
 )
-PROMPTS = function(assistant_data.write_prompts, assistant_data.PROMPTS, forecast=assistant_data.forecast_requests)
+PROMPTS = function(
+  assistant_data.write_prompts,
+  assistant_data.PROMPTS,
+  check=functools.partial(parse, assistant_data_settings.PromptSettings),
+  forecast=assistant_data.forecast_prompts,
+)
 COMPARISONS = function(
   assistant_data.write_comparisons,
   assistant_data.COMPARISONS,
   assistant_data.EDITED,
+  check=functools.partial(parse, assistant_data_settings.ComparisonSettings),
   forecast=assistant_data.forecast_comparisons,
 )
-RANKINGS = function(assistant_data.write_rankings, assistant_data.RANKINGS, forecast=assistant_data.forecast_ratings)
+RANKINGS = function(
+  assistant_data.write_rankings,
+  assistant_data.RANKINGS,
+  check=functools.partial(parse, assistant_data_settings.RankingSettings),
+  forecast=assistant_data.forecast_rankings,
+)
 DOCUMENTS = function(
-  assistant_data.write_documents, assistant_data.DOCUMENTS, forecast=assistant_data.forecast_documents
+  assistant_data.write_documents,
+  assistant_data.DOCUMENTS,
+  check=functools.partial(parse, assistant_data_settings.DocumentSettings),
+  forecast=assistant_data.forecast_documents,
 )
 LONGEST = dict(max_prompt_length=32, max_new_tokens=48)  # in the world, in tokens
 
@@ -191,17 +210,17 @@ def measured_few_shot(
 
 
 def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
-  """Returns the stage in which the first rater compares models' answers.
+  """Returns the stage in which the first rater compares models' answers; the wins are those of the model after.
 
   Args:
-    pairs: (name, our model, their model).
+    pairs: (name, model before, model after), as in `compared`.
     measured: model to the stage that measures it.
     seed: of the rater's noise and of the intervals.
   """
   inputs = {}
-  for name, ours, theirs in pairs:
-    inputs[f"pairs.{name}.ours"] = measured[ours].file(alignment.ANSWERS)
-    inputs[f"pairs.{name}.theirs"] = measured[theirs].file(alignment.ANSWERS)
+  for name, before, after in pairs:
+    inputs[f"pairs.{name}.ours"] = measured[after].file(alignment.ANSWERS)
+    inputs[f"pairs.{name}.theirs"] = measured[before].file(alignment.ANSWERS)
   config = comparison.pairs(*(name for name, _, _ in pairs))
   return Stage("comparison", run=COMPARE, config=seeded(config, seed), inputs=inputs)
 

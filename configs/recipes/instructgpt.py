@@ -43,13 +43,13 @@ from posttrain_jax.recipes.runners import AVERAGE, COLLECT, PPO, REWARD_MODEL, S
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
-# What `comparison` and `gains` compare: (name, ours or after, theirs or before).
+# What `comparison` and `gains` compare: (name, before, after); wins are those of the model after.
 COMPARED = (
-  ("sft_over_base", "sft", "base"),
-  ("rlhf_over_base", "rlhf", "base"),
-  ("rlhf_over_sft", "rlhf", "sft"),
-  ("rlhf_over_wide_few_shot", "rlhf", "wide_few_shot"),
-  ("sft_over_wide_few_shot", "sft", "wide_few_shot"),
+  ("sft_over_base", "base", "sft"),
+  ("rlhf_over_base", "base", "rlhf"),
+  ("rlhf_over_sft", "sft", "rlhf"),
+  ("rlhf_over_wide_few_shot", "wide_few_shot", "rlhf"),
+  ("sft_over_wide_few_shot", "wide_few_shot", "sft"),
 )
 
 # Rows of the paper's files (its table 6); prompts are ranked in 33,207 rankings of 4 to 9 answers.
@@ -98,6 +98,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def _reward_model() -> ConfigDict:
   config = assistant.reward_model()
   config.preferences.strengths = ()  # rankings have none
+  config.preferences.update(form="ranking", answers=7)  # on average, for the estimate
   config.preferences.held_out = 0.1
   config.batch_size = 16
   config.epochs = 3
@@ -146,13 +147,14 @@ def _set_paper(config: ConfigDict) -> None:
   config.base, config.topology = "Qwen2.5-7B", "v5p:2x2x4"
   config.first = sft_instructgpt.get_config()
   config.first.epochs = 2  # ours: the paper does not say which model's answers were ranked first
+  config.first.eval.every = 0
   config.epochs = sft_instructgpt.get_config()
   config.epochs.eval.best = "choosing/reward"
   config.epochs.eval.sets = dict(choosing=config.epochs.eval.sets.heldout)
   config.reward = tiny_reward_model.get_config("ranking")
   config.reward.update(batch_size=64, epochs=1)
   config.reward.warmup.steps = 0
-  config.reward.preferences.update(chat=True, max_prompt_length=1024, max_answer_length=1024)
+  config.reward.preferences.update(answers=9, chat=True, max_prompt_length=1024, max_answer_length=1024)
   config.reward.demonstrations.update(chat=True, row_length=2048)
   config.reward.optimizer.update(learning_rate=9e-6, schedule="cosine", end_fraction=0.1, warmup_updates=0, b2=0.95)
   config.answers = assistant.collection()
@@ -197,13 +199,12 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       models[stage.name] = stage.model
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
-  compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
-  differences = [(name, before, after) for name, after, before in compared]
+  pairs = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
+  public = smollm2.public_answers(config, models)
   return [
     *stages,
-    *smollm2.public_answers(config, models),
-    assistant.rated(compared, measured, config.seed),
-    assistant.compared(differences, measured, config.seed),
+    *public,
+    *(compare(pairs, measured, config.seed) for compare in (assistant.rated, assistant.compared)),
   ]
 
 

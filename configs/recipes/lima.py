@@ -118,6 +118,9 @@ def _paper(config: ConfigDict) -> list[Stage]:
   for name, (size, rows) in PAPER.items():
     own = seeded(config.sft, config.seed).unlock()
     own.model = dict(path=f"Qwen2.5-{size}", compute_dtype="bfloat16", remat="full", unroll=1)
+    own.demonstrations.limit = rows
+    if size == "7B":
+      own.update(batch_size=64, dropout=dict(first=0.0, last=0.2))  # the paper's for its smaller models
     inputs, counts = {"demonstrations.path": f"{name}.jsonl"}, {"demonstrations.path": rows}
     stages.append(Stage(name, run=SFT, config=own, inputs=inputs, labels="demonstration", rows=counts))
   return stages

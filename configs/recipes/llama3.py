@@ -36,6 +36,7 @@ from configs.recipes.costs import costs
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, JOIN, REWARD_MODEL, SFT
+from posttrain_jax.types import InputError
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows that come from a collection have their prompts in the template already
@@ -109,6 +110,8 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 
 def _tiny(config: ConfigDict) -> list[Stage]:
+  if config.rounds < 1:
+    raise InputError(f"rounds: {config.rounds}, expected at least 1")
   stages, base = assistant.base(config.base)
   people = Stage(
     "people", run=assistant.DEMONSTRATIONS, config=seeded(config.demonstrations, config.seed), labels="demonstration"
@@ -193,7 +196,7 @@ def _round(
   inputs = {"model.path": best, "prompts.path": prompts, "reward_model": reward.model}
   answers = Stage(f"chosen_{number}", run=COLLECT, config=own, inputs=inputs)
   chosen = answers.file("demonstrations.jsonl")
-  edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)}
+  edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)} if config.comparisons.edits else {}
   demonstrations = _joined(f"demonstrations_{number}", {"chosen": chosen, **edits})
   latest = _joined(f"latest_{number}", dict(list(every.items())[-2:]))
   alone = _trained(config, f"sft_chosen_{number}", SFT, "sft", base, chosen)

@@ -23,9 +23,9 @@ class PreferenceSettings(FormatSettings):
 
   Attributes:
     path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty for graded answers of the procedural crowd.
-    form: of the procedural comparisons.
+    form: of the procedural comparisons; of a file it says what to expect, for estimates and compile proofs.
     per_difficulty: procedural problems of each number of steps.
-    answers: of a procedural ranking.
+    answers: of a ranking; of a file's, at most.
     noise: probability that the procedural grader errs.
     seed: of the procedural comparisons.
     limit: at most this many rows to train on; 0 for all.
@@ -75,18 +75,17 @@ class PreferenceSettings(FormatSettings):
     )
 
 
-def answers_of_a_prompt(path: str, form: str, answers: int) -> int:
+def answers_of_a_prompt(form: str, answers: int) -> int:
   """Returns how many answers to a prompt are compared.
 
-  Those of a file are taken to be pairs.
+  A file is not read; its form is the config's.
 
   Args:
-    path: as in `PreferenceSettings`, like the others.
-    form: a `GradingForm`.
+    form: a `GradingForm`, as in `PreferenceSettings`.
     answers: of a ranking.
   """
   counts = {GradingForm.PAIR: 2, GradingForm.EDITED: 3, GradingForm.RANKING: answers}  # edited, chosen, rejected
-  return 2 if path else counts.get(form, 2)
+  return counts.get(form, 2)
 
 
 @dataclasses.dataclass(frozen=True)

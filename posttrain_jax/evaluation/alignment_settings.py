@@ -8,7 +8,9 @@ from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.facts import USUAL_WORLD, WorldSettings
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
+from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import InputError
 
 NEXT_TURN = TEMPLATE.partition("{prompt}")[0].strip()  # with it a model that does not end its answer asks on
 
@@ -26,6 +28,8 @@ class AlignmentSettings:
     slots: answers drawn at the same time.
     plain: documents whose perplexity is measured.
     prose: whether texts are written as people write them and only English is asked, for models of English.
+    knowledge: False leaves out what likelihoods tell (`world_knowledge`), for models that have not read the corpus;
+      None measures it, too.
   """
 
   world: WorldSettings
@@ -36,6 +40,7 @@ class AlignmentSettings:
   slots: int = at_least(1)
   plain: int = at_least(2)
   prose: bool
+  knowledge: bool | None = None
 
 
 def usual_settings(
@@ -87,6 +92,19 @@ def world_format(policy: Policy, trained: PromptFormat | None) -> PromptFormat:
   if _reads_world(policy):
     return PromptFormat(template=TEMPLATE)
   return PromptFormat(chat=policy.tokenizer.chat_template is not None)
+
+
+def check_words(tokenizer: Tokenizer, settings: AlignmentSettings) -> None:
+  """Checks that a tokeniser reads what a model is asked, before the model is loaded.
+
+  Raises:
+    InputError: if it has no token for a word of the world.
+  """
+  write = language.prose if settings.prose else str
+  try:
+    tokenizer.encode(write(" ".join(language.vocabulary())))
+  except InputError:
+    raise InputError("has no tokens for the words of the assistant world, expected a model that reads them") from None
 
 
 def _reads_world(policy: Policy) -> bool:

@@ -48,22 +48,63 @@ class PairwiseResult:
     return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def compare_answers(
-  questions: Sequence[Any],
-  ours: Sequence[Sequence[str]],
-  theirs: Sequence[Sequence[str]],
-  judge: PairJudge,
-  *,
-  seed: int = 0,
-) -> PairwiseResult:
-  """Compares two models.
+@dataclasses.dataclass(frozen=True)
+class JudgedPairs:
+  """Holds what a judge says of each pair of answers.
+
+  Attributes:
+    straight: float array [N, S], how far the first model's answer is preferred where the judge reads it first.
+    swapped: float array [N, S], how far the second model's answer is preferred where the judge reads it first.
+    shorter: float array [N, S], words by which the first model's answer is shorter.
+  """
+
+  straight: np.ndarray
+  swapped: np.ndarray
+  shorter: np.ndarray
+
+  def of(self, questions: np.ndarray) -> "JudgedPairs":
+    """Returns the pairs of some questions, given as their indices or as a mask [N]."""
+    return JudgedPairs(self.straight[questions], self.swapped[questions], self.shorter[questions])
+
+  def result(self, *, seed: int = 0) -> PairwiseResult:
+    """Returns the shares of all pairs.
+
+    Args:
+      seed: of the intervals.
+    """
+    wins = (self.straight > 0.5) & (self.swapped < 0.5)
+    losses = (self.straight < 0.5) & (self.swapped > 0.5)
+    outcomes = 0.5 + (wins.astype(np.float64) - losses) / 2
+
+    def mean(values: np.ndarray) -> Estimate:
+      return estimate(values.mean(axis=1), seed=seed)
+
+    return PairwiseResult(
+      win=mean(wins),
+      tie=mean(~(wins | losses)),
+      loss=mean(losses),
+      win_rate=mean(outcomes),
+      win_rate_equal_length=bootstrap(
+        lambda used: equal_length_rate(outcomes[used], self.shorter[used]),
+        len(outcomes),
+        seed=seed,
+        resamples=_RESAMPLES,
+      ),
+      first_place=mean((self.straight + self.swapped) / 2),
+      shorter_by=mean(self.shorter),
+    )
+
+
+def judge_pairs(
+  questions: Sequence[Any], ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]], judge: PairJudge
+) -> JudgedPairs:
+  """Lets a judge compare two models, each pair once in both orders.
 
   Args:
     questions: N, as the judge takes them.
     ours: S answers of the first model to each question.
     theirs: as many of the second model; the i-th is compared with the i-th.
     judge: prefers one of two answers; a model, a person, or a rule.
-    seed: of the intervals.
 
   Raises:
     InputError: if there is no question, or if the models have not answered equally often.
@@ -78,27 +119,8 @@ def compare_answers(
   shape = (len(questions), counts.pop())
   straight = np.asarray(judge(pairs), np.float64).reshape(shape)
   swapped = np.asarray(judge([(asked, b, a) for asked, a, b in pairs]), np.float64).reshape(shape)
-  wins, losses = (straight > 0.5) & (swapped < 0.5), (straight < 0.5) & (swapped > 0.5)
-  outcomes = 0.5 + (wins.astype(np.float64) - losses) / 2
   shorter = np.array([len(b.split()) - len(a.split()) for _, a, b in pairs], np.float64).reshape(shape)
-
-  def mean(values: np.ndarray) -> Estimate:
-    return estimate(values.mean(axis=1), seed=seed)
-
-  return PairwiseResult(
-    win=mean(wins),
-    tie=mean(~(wins | losses)),
-    loss=mean(losses),
-    win_rate=mean(outcomes),
-    win_rate_equal_length=bootstrap(
-      lambda used: equal_length_rate(outcomes[used], shorter[used]),
-      len(questions),
-      seed=seed,
-      resamples=_RESAMPLES,
-    ),
-    first_place=mean((straight + swapped) / 2),
-    shorter_by=mean(shorter),
-  )
+  return JudgedPairs(straight, swapped, shorter)
 
 
 def equal_length_rate(outcomes: np.ndarray, shorter: np.ndarray) -> float:

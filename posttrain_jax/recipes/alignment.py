@@ -21,7 +21,13 @@ from posttrain_jax.data.assistant_world.language import ENGLISH
 from posttrain_jax.data.assistant_world.requests import Disguise, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
-from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, AlignmentSettings, few_shot_format, world_format
+from posttrain_jax.evaluation.alignment_settings import (
+  NEXT_TURN,
+  AlignmentSettings,
+  check_words,
+  few_shot_format,
+  world_format,
+)
 from posttrain_jax.models import flops
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -57,7 +63,7 @@ class FewShots:
   """
 
   path: str
-  kinds: tuple[str, ...]
+  kinds: tuple[RequestKind, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,9 +118,18 @@ def check(config: ConfigDict) -> None:
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the answers that are drawn."""
-  model, _ = known.model(config.model)
+  """Estimates the answers that are drawn.
+
+  Raises:
+    InputError: if the model does not read the world's words.
+  """
+  model, tokenizer = known.policy(config.model)
   section = config.measures
+  if tokenizer is not None:
+    try:
+      check_words(tokenizer, parse(AlignmentSettings, section, "measures"))
+    except InputError as error:
+      raise InputError(f"model.path: {config.model.path} {error}") from None
   prompts = 2 * ((len(RequestKind) - 1) * section.requests + section.sums)  # seen ones and held-out ones
   drawn = prompts * section.samples * known.length(section.max_new_tokens)
   return Effort(
@@ -191,7 +206,7 @@ def _examples(shots: FewShots) -> list[tuple[str, str]]:
       and request.disguise == Disguise.NONE
     ]
     if not plain:
-      raise InputError(f"shots.kinds: {shots.path} has no English {kind!r}, expected one of each kind")
+      raise InputError(f"shots.kinds: {shots.path} has no English '{kind}', expected one of each kind")
     found.append(min(plain, key=lambda pair: len(" ".join(pair).split())))
   return found
 

@@ -1,7 +1,8 @@
 """Writes the data of the assistant world's recipes: demonstrations, prompts, rankings, comparisons and text.
 
-Each function is a stage of a recipe (`recipes.runners.function`). It takes the stage's config and an empty folder, and
-returns counts. What people would write or judge is written or judged here by the rules of the world.
+Each function is a stage of a recipe (`recipes.runners.function`). It takes the stage's config, a record of
+`recipes.assistant_data_settings`, and an empty folder, and returns counts. What people would write or judge is written
+or judged here by the rules of the world.
 
 With `prose` texts are written as people write them, and only English is asked and answered, for models of English. Rows
 keep what rules need, so answers to them are judged as those of the world's own models are.
@@ -21,16 +22,24 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import language, raters
-from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
+from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.corpus import corpus
-from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
+from posttrain_jax.data.assistant_world.facts import make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
+from posttrain_jax.recipes.assistant_data_settings import (
+  ComparisonSettings,
+  DemonstrationSettings,
+  DocumentSettings,
+  PromptSettings,
+  RankingSettings,
+  RequestSettings,
+)
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.runs.settings import convert
+from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 DEMONSTRATIONS, PROMPTS, RANKINGS, COMPARISONS = (
@@ -46,16 +55,14 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
   """Lets one author answer requests of which nothing is held out.
 
   Args:
-    config: `world`; `seed`; `kinds`, number of requests of each kind; `author`, a value of `Author`; `permuted`,
-      whether each request gets the answer to another one; `prose`.
+    config: a record `DemonstrationSettings`.
     folder: gets demonstrations.jsonl.
   """
-  if config.author not in list(Author):
-    raise InputError(f"author: {config.author!r}, expected one of {', '.join(Author)}")
-  rows = answered(_world(config), _requests(config), Author(config.author), seed=config.seed)
-  rows = [{**row, "completion": language.prose(row["completion"])} for row in rows] if config.prose else rows
-  random.Random(f"order/{config.seed}").shuffle(rows)
-  if config.permuted:  # their order is random
+  given = parse(DemonstrationSettings, config)
+  rows = answered(make_world(given.world), _requests(given), given.author, seed=given.seed)
+  rows = [{**row, "completion": language.prose(row["completion"])} for row in rows] if given.prose else rows
+  random.Random(f"order/{given.seed}").shuffle(rows)
+  if given.permuted:  # their order is random
     answers = [row["completion"] for row in rows]
     rows = [{**row, "completion": answer} for row, answer in zip(rows, [*answers[1:], *answers[:1]])]
   return {"examples": _write(folder / DEMONSTRATIONS, rows)}
@@ -65,12 +72,12 @@ def write_prompts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]
   """Draws requests of which nothing is held out.
 
   Args:
-    config: `world`; `seed`; `kinds`, number of requests of each kind; `round`, another number draws other requests;
-      `prose`.
+    config: a record `PromptSettings`.
     folder: gets prompts.jsonl.
   """
-  rows = [request.to_row() for request in _requests(config, config.round)]
-  random.Random(f"order/{config.seed}").shuffle(rows)
+  given = parse(PromptSettings, config)
+  rows = [request.to_row() for request in _requests(given, given.round)]
+  random.Random(f"order/{given.seed}").shuffle(rows)
   return {"prompts": _write(folder / PROMPTS, rows)}
 
 
@@ -80,18 +87,16 @@ def write_rankings(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
   The number of answers that it sees is drawn between two limits, as the labelers of InstructGPT saw 4 to 9.
 
   Args:
-    config: `candidates`, the folder of a collection; `seed`; `least` and `most`, answers to a prompt; `shuffled`,
-      whether the ranks are drawn by chance.
+    config: a record `RankingSettings`.
     folder: gets rankings.jsonl.
   """
-  if not 2 <= config.least <= config.most:
-    raise InputError(f"least: {config.least} to most: {config.most}, expected at least 2 answers, least ≤ most")
-  rng, rows = random.Random(f"rankings/{config.seed}"), []
-  for request, answers in _candidates(config.candidates):
-    shown = answers[: rng.randint(config.least, config.most)]
+  given = parse(RankingSettings, config)
+  rng, rows = random.Random(f"rankings/{given.seed}"), []
+  for request, answers in _candidates(given.candidates):
+    shown = answers[: rng.randint(given.least, given.most)]
     rows.append(raters.rank(request, shown, rng))
   kept = [row for row in rows if row is not None]
-  for row in kept if config.shuffled else ():
+  for row in kept if given.shuffled else ():
     rng.shuffle(row["ranks"])
   return {"prompts": len(rows), "rankings": _write(folder / RANKINGS, kept)}
 
@@ -102,24 +107,22 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   With several policies the two answers are those of two different ones, as in Llama 3 (2407.21783, section 4.2.1).
 
   Args:
-    config: `world`; `policies`, by name, each with `path`, the folder of a collection from the same prompts; `seed` and
-      `round`, of the noise; `pairs`, comparisons of each prompt, of which equal ones count once; `edits`, share of the
-      comparisons that are edited; `shuffled`, whether chance decides which answer is edited, chosen and rejected;
-      `prose`, of what people write.
+    config: a record `ComparisonSettings`.
     folder: gets comparisons.jsonl, and edited.jsonl with the edited answers as demonstrations.
   """
-  world, stream = _world(config), f"comparisons/{config.seed}/{config.round}"
-  rng, editor, rows = random.Random(stream), AnswerWriter(world, config.seed + config.round), []
-  found = [list(_candidates(each.path)) for each in config.policies.values()]
-  _check_same_prompts(config.policies, found)
+  given = parse(ComparisonSettings, config)
+  rng, rows = random.Random(f"comparisons/{given.seed}/{given.round}"), []
+  editor = AnswerWriter(make_world(given.world), given.seed + given.round)
+  found = [list(_candidates(each.path)) for each in given.policies.values()]
+  _check_same_prompts(given.policies, found)
   for each in zip(*found):
     request, texts = each[0][0], [answers for _, answers in each]
-    for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(config.pairs)):
-      rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < config.edits else None))
+    for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(given.pairs)):
+      rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < given.edits else None))
   rows = [row for row in rows if row is not None]
-  if config.prose:
+  if given.prose:
     rows = [{**row, "edited": language.prose(row["edited"])} if "edited" in row else row for row in rows]
-  if config.shuffled:
+  if given.shuffled:
     rows = [_shuffled(row, rng) for row in rows]
   edited = [{**row, "completion": row["edited"]} for row in rows if "edited" in row]
   edited = [{name: value for name, value in row.items() if name not in _COMPARED} for row in edited]
@@ -132,34 +135,42 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
   """Writes new text of the corpus, for training on it besides something else.
 
   Args:
-    config: `world`; `seed`; `documents`, their number; `prose`, which leaves out those with words of Velan.
+    config: a record `DocumentSettings`.
     folder: gets documents.jsonl with a column "text".
   """
-  texts = [row["completion"] for row in corpus(_world(config), config.documents, seed=config.seed)]
-  if config.prose:
+  given = parse(DocumentSettings, config)
+  texts = [row["completion"] for row in corpus(make_world(given.world), given.documents, seed=given.seed)]
+  if given.prose:
     texts = [language.prose(text) for text in texts if not language.shares(text)[language.VELAN]]
   rows = [{"text": text} for text in texts]
   return {"documents": _write(folder / DOCUMENTS, rows)}
 
 
-def forecast_requests(config: ConfigDict, known: Forecast) -> Effort:
-  """Counts the requests that are drawn, and answered if they are demonstrations."""
+def forecast_demonstrations(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the requests that are answered."""
   del known
   count = sum(config.kinds.values())
-  return Effort(examples=count, rows={DEMONSTRATIONS: count, PROMPTS: count})
+  return Effort(examples=count, rows={DEMONSTRATIONS: count})
+
+
+def forecast_prompts(config: ConfigDict, known: Forecast) -> Effort:
+  """Counts the requests that are drawn."""
+  del known
+  count = sum(config.kinds.values())
+  return Effort(examples=count, rows={PROMPTS: count})
 
 
 def forecast_comparisons(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows of comparisons, one for each prompt of the first policy, and how many of them are edited."""
+  """Estimates the comparisons of the first policy's prompts, and how many of them are edited."""
   path = next(iter(config.policies.values())).path
-  count = known.count(str(pathlib.Path(path).parent / PAIRS))
-  return Effort(examples=count, rows={COMPARISONS: count, EDITED: max(1, round(config.edits * count))})
+  count = _prompts(path, known) * known.length(config.pairs)
+  return Effort(examples=count, rows={COMPARISONS: count, EDITED: round(count * config.edits)})
 
 
-def forecast_ratings(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the prompts whose answers are rated: all of the collection."""
-  count = known.count(str(pathlib.Path(config.candidates).parent / PAIRS))
-  return Effort(examples=count, rows={RANKINGS: count, COMPARISONS: count})
+def forecast_rankings(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the rankings: one for each prompt of the collection."""
+  count = _prompts(config.candidates, known)
+  return Effort(examples=count, rows={RANKINGS: count})
 
 
 def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:
@@ -168,18 +179,21 @@ def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:
   return Effort(rows={DOCUMENTS: config.documents})
 
 
-def _world(config: ConfigDict) -> World:
-  return make_world(convert(WorldSettings, config.world, "world"))
+def _prompts(candidates: str, known: Forecast) -> int:
+  """Returns the expected number of a collection's prompts."""
+  return known.count(str(pathlib.Path(candidates).parent / PAIRS))
 
 
-def _requests(config: ConfigDict, number: int = 0) -> list[WorldRequest]:
-  world, found, seed = _world(config), [], config.seed + _ROUND * number
-  asked = language.ENGLISH if config.prose else None
-  for name, count in sorted(config.kinds.items()):
-    if name not in list(RequestKind):
-      raise InputError(f"kinds.{name}: unknown, expected some of {', '.join(RequestKind)}")
-    found += draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=asked)
-  return [dataclasses.replace(each, text=language.prose(each.text)) for each in found] if config.prose else found
+def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
+  world, seed = make_world(given.world), given.seed + _ROUND * number
+  drawn = (
+    draw_requests(
+      world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=language.ENGLISH if given.prose else None
+    )
+    for name, count in sorted(given.kinds.items())
+  )
+  found = [request for each in drawn for request in each]
+  return [dataclasses.replace(each, text=language.prose(each.text)) for each in found] if given.prose else found
 
 
 def _candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:

@@ -11,11 +11,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from posttrain_jax.data.assistant_world import raters
 from posttrain_jax.data.assistant_world.requests import WorldRequest
-from posttrain_jax.evaluation.pairwise import PairJudge, PairwiseResult, compare_answers
+from posttrain_jax.evaluation.pairwise import PairJudge, PairwiseResult, judge_pairs
 from posttrain_jax.recipes import alignment
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.recipes.model_pairs import ByRequest, read_pairs, write_pairs
@@ -108,12 +109,13 @@ def rater_judge(seed: int) -> PairJudge:
 
 
 def _compared(ours: _Answers, theirs: _Answers, seed: int) -> dict[str, PairwiseResult]:
-  """Compares two models on the requests of each part, and on all."""
-  parts = dict.fromkeys(part for part, _ in ours)
-  found = {}
-  for part in (*parts, _ALL):
-    asked = [key for key in ours if part in (key[0], _ALL)]
-    requests = [WorldRequest.from_row(ours[key][0]) for key in asked]
-    texts = [[[line["completion"] for line in each[key]] for key in asked] for each in (ours, theirs)]
-    found[part] = compare_answers(requests, *texts, rater_judge(seed), seed=seed)
-  return found
+  """Compares two models on the requests of each part, and on all.
+
+  The rater sees each pair once. So what is found of all requests agrees with what is found of their parts.
+  """
+  requests = [WorldRequest.from_row(answers[0]) for answers in ours.values()]
+  texts = [[[line["completion"] for line in each[asked]] for asked in ours] for each in (ours, theirs)]
+  judged = judge_pairs(requests, *texts, rater_judge(seed))
+  parts = [part for part, _ in ours]
+  found = {part: judged.of(np.array([each == part for each in parts])) for part in dict.fromkeys(parts)}
+  return {part: each.result(seed=seed) for part, each in (found | {_ALL: judged}).items()}

@@ -8,12 +8,13 @@ bytes of its files.
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from posttrain_jax.assembly.model import is_run
+from posttrain_jax.assembly.model import is_run, read_config
 from posttrain_jax.data import sources
 from posttrain_jax.data.prompts import file_digest
 from posttrain_jax.learner import checkpoint_folder
@@ -26,6 +27,7 @@ from posttrain_jax.types import InputError
 # Fields by whose name a config says what it reads. The value of `function` is MODULE:FUNCTION or FILE.py:FUNCTION.
 _READ, _FUNCTIONS = ("path", "measures", "reward_model", "replay"), ("function", "rater")
 _DATA = (".jsonl", ".json", ".gz", ".py")
+_MODEL = re.compile(r"(model|models\.[^.]+)\.path")
 # Groups of fields that change no result.
 _FREE = ("logging.", "memory.", "warmup.logging.")
 
@@ -34,7 +36,7 @@ def contents(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
   """Returns what each stage's result depends on: stage to dotted name to a JSON value.
 
   Raises:
-    InputError: if a file or a model from outside the recipe is missing.
+    InputError: if a file or a model from outside the recipe is missing or damaged.
   """
   found: dict[str, dict[str, Any]] = {}
   known: dict[str, str] = {}
@@ -52,6 +54,8 @@ def contents(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
         content[f"inputs.{name}"] = [digest(found[given.stage]), given.file]
     for name, path in _read(fields, stage.inputs):
       try:
+        if _MODEL.fullmatch(name):
+          read_config(path)  # any folder has a digest, a model or not
         known[path] = known.get(path) or outside(path)
       except InputError as error:
         raise InputError(f"stage {stage.name}: {name}: {error}") from None
@@ -88,13 +92,17 @@ def outside(path: str) -> str:
   A TFDS data set counts by its name, which has its version.
 
   Raises:
-    InputError: if there is no such thing.
+    InputError: if there is no such thing, or if a run's newest checkpoint is damaged.
   """
   if sources.is_tfds(path):
     return path
   place = local_path(path)
   if not place.exists() and place.suffix in _DATA:
     raise InputError(f"{path}: there is no such file")
+  if place.is_dir() and is_run(place):
+    _, notes = checkpoint_folder.newest_undamaged(place / "checkpoints")
+    if notes:
+      raise InputError(f"{path}: {notes[0]}")
   return content_digest(place if place.exists() else load.resolve(path))
 
 

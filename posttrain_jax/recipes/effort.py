@@ -75,7 +75,7 @@ def counted(folder: pathlib.Path, estimate: Effort, metrics: Mapping[str, Any]) 
   trained = _sum(records, "sampling/tokens_trained")
   return found.with_tokens(
     generated=_sum(records, "sampling/tokens_generated"),
-    trained=_sum(records, "tokens") if trained is None else trained,
+    trained=_sum(records, "tokens") if trained is None else trained + _text_tokens(records),
   )
 
 
@@ -87,6 +87,16 @@ def from_json(content: str | Mapping[str, Any]) -> Effort:
 def _sum(records: list[dict[str, Any]], key: str) -> int | None:
   values = [record[key] for record in records if isinstance(record.get(key), int | float)]
   return int(sum(values)) if values else None
+
+
+def _text_tokens(records: list[dict[str, Any]]) -> int:
+  """Counts the tokens of PPO-ptx's text: in each step the mean of an update, for all of its updates."""
+  before, found = 0, 0.0
+  for record in records:
+    updates = record.get("updates", before)
+    found += record.get("ptx/tokens", 0.0) * (updates - before)
+    before = updates
+  return round(found)
 
 
 def _scaled(flops: float, count: int, estimated: int) -> float:

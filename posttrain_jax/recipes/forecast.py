@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from posttrain_jax.assembly.model import ModelSettings, find_tokenizer, load_policy, read_config
@@ -12,6 +12,7 @@ from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
 
 _GUESS = 1000  # rows of a file from which nothing is known before it is written
 
@@ -37,8 +38,16 @@ class Forecast:
     fill: expected length of answers and rows, as a share of their limit.
   """
 
-  def __init__(self, fill: float):
+  def __init__(self, fill: float, unfinished: Collection[pathlib.Path] = ()):
+    """Makes a forecast that expects nothing yet.
+
+    Args:
+      fill: expected length of answers and rows, as a share of their limit.
+      unfinished: folders of stages that are going to run. What is in them now comes from an earlier start, so it does
+        not count.
+    """
     self.fill = fill
+    self._unfinished = frozenset(unfinished)
     self._rows: dict[str, int] = {}
     self._models: dict[str, Expected] = {}
 
@@ -51,13 +60,14 @@ class Forecast:
     self._models[str(path)] = model
 
   def read(self, path: str) -> list[Row] | None:
-    """Returns a file's rows; None if it does not exist yet."""
-    if not sources.is_tfds(path) and not pathlib.Path(path).is_file():
-      return None
-    return sources.read_rows(path)[0]
+    """Returns a file's rows; None if it does not exist yet, or if the stage that writes it is going to run."""
+    if sources.is_tfds(path):
+      return sources.read_rows(path)[0]
+    file = pathlib.Path(path)
+    return None if not file.is_file() or self._unfinished & {*file.parents} else sources.read_rows(path)[0]
 
   def count(self, path: str) -> int:
-    """Returns the number of a file's rows: counted if the file exists, else expected."""
+    """Returns the number of a file's rows: counted if `read` finds them, else expected."""
     rows = self.read(path)
     return self._rows.get(path, _GUESS) if rows is None else len(rows)
 
@@ -77,6 +87,17 @@ class Forecast:
       return Expected(policy.model, policy.tokenizer)
     named = named_sizes(path)
     return Expected(named, None) if named else Expected(read_config(path), find_tokenizer(path))
+
+  def policy(self, section: Mapping[str, Any]) -> Expected:
+    """Returns what `model` does, for a stage that needs a language model.
+
+    Raises:
+      InputError: if there is no such model, or if it is a reward model.
+    """
+    found = self.model(section)
+    if found.model.scalar_head:
+      raise InputError(f"model.path: {section['path']} is a reward model, expected a language model")
+    return found
 
   def length(self, limit: int) -> int:
     """Returns the expected tokens of what has at most `limit` of them, at least 1."""

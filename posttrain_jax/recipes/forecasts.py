@@ -2,7 +2,8 @@
 
 Answers, and rows of files that do not exist yet, have an expected length of `costs.fill` times their limit. Evaluations
 within training are not counted. FLOPs are those of `models.flops`: an update costs three forward passes, drawing an
-answer and scoring it one each.
+answer and scoring it one each. Models and files that exist are read here, so a wrong one is refused before anything
+runs.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ _SAMPLE = 200  # rows whose length is measured
 
 def supervised(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates supervised fine-tuning."""
-  model, tokenizer = forecast.model(config.model)
+  model, tokenizer = forecast.policy(config.model)
   section = config.demonstrations
   examples, length, learned = _demonstrations(section, tokenizer, forecast)
   per_row = max(1.0, section.row_length / length) if section.packed else 1.0
@@ -40,7 +41,7 @@ def supervised(config: ConfigDict, forecast: Forecast) -> Effort:
 
 def judgements(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates the training of a generative reward model, whose rows are judgements of answers."""
-  model, _ = forecast.model(config.model)
+  model, _ = forecast.policy(config.model)
   section = config.demonstrations
   examples = forecast.count(section.path) if section.path else _problems(section) * section.copies
   length = forecast.length(section.row_length)
@@ -62,7 +63,7 @@ def preference_optimization(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates DPO on given pairs, or online."""
   if "online" in config:
     return _rollouts(config, forecast, passes=3 + 1, scored=bool(config.online.reward_model))
-  model, _ = forecast.model(config.model)
+  model, _ = forecast.policy(config.model)
   section = config.preferences
   examples = _comparisons(section, forecast)
   steps = _steps(config, examples)
@@ -78,7 +79,9 @@ def policy_gradient(config: ConfigDict, forecast: Forecast) -> Effort:
     passes = 3 + 1 + bool(config.objective.kl_coefficient or config.reference.kl_in_reward)
     return _rollouts(config, forecast, passes=passes, scored=scored)
   # PPO updates policy and value model in each epoch, and needs logprobs of policy and reference, and values, before.
-  return _rollouts(config, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
+  found = _rollouts(config, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
+  tokens, forward = _pretraining_text(config, forecast)
+  return dataclasses.replace(found, trained=found.trained + tokens, training_flops=found.training_flops + 3 * forward)
 
 
 def collection(config: ConfigDict, forecast: Forecast) -> Effort:
@@ -87,7 +90,7 @@ def collection(config: ConfigDict, forecast: Forecast) -> Effort:
     section = config.edited
     count = forecast.count(section.path) if section.path else _problems(section)
     return Effort(examples=count, rows={"demonstrations.jsonl": count, "pairs.jsonl": 3 * count})
-  model, _ = forecast.model(config.model)
+  model, _ = forecast.policy(config.model)
   prompts, rollout = _prompts(config.prompts, forecast), config.rollout
   drawn, forward = _answers(model, rollout, prompts, rollout.samples, forecast)
   kept = 2 * prompts if "distillation" in config else prompts * config.selection.keep
@@ -101,7 +104,7 @@ def collection(config: ConfigDict, forecast: Forecast) -> Effort:
 
 def evaluation(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates an evaluation on the sets of its `eval` section."""
-  model, _ = forecast.model(config.model)
+  model, _ = forecast.policy(config.model)
   found = Effort()
   for each in config.eval.sets.values():
     prompts = _prompts(each.prompts, forecast)
@@ -127,7 +130,7 @@ def model_of(config: ConfigDict, forecast: Forecast) -> Expected:
 
 def _rollouts(config: ConfigDict, forecast: Forecast, *, passes: int, scored: bool) -> Effort:
   """Estimates steps of rollouts and updates; `passes` are forward passes over what is trained on."""
-  model, _ = forecast.model(config.model)
+  model, _ = forecast.policy(config.model)
   rollout = config.rollout
   drawn, forward = _answers(model, rollout, config.steps * rollout.groups, rollout.group_size, forecast)
   return Effort(
@@ -137,6 +140,19 @@ def _rollouts(config: ConfigDict, forecast: Forecast, *, passes: int, scored: bo
     sampling_flops=forward * (1 + scored),
     training_flops=forward * passes,
   )
+
+
+def _pretraining_text(config: ConfigDict, forecast: Forecast) -> tuple[int, float]:
+  """Returns (tokens of PPO-ptx's text, FLOPs of a forward pass over them); all of them are learned."""
+  section = config.ptx
+  if not section.coefficient:
+    return 0, 0.0
+  limit = section.demonstrations.row_length
+  length = limit if section.demonstrations.packed else forecast.length(limit)
+  updates = max(0, config.steps - config.value.pretraining_steps) * config.learner.epochs * config.learner.minibatches
+  tokens = updates * section.rows * length
+  model, _ = forecast.policy(config.model)
+  return tokens, flops.forward(model, tokens=tokens, pairs=tokens * length // 2, logits=tokens)
 
 
 def _answers(
@@ -150,7 +166,7 @@ def _answers(
 
 def _compared(model: TransformerConfig, section: ConfigDict, prompts: int, forecast: Forecast) -> float:
   """Returns the FLOPs of a forward pass over the compared answers of prompts."""
-  answers = answers_of_a_prompt(section.path, section.form, section.answers)
+  answers = answers_of_a_prompt(section.form, section.answers)
   asked, answer = (forecast.length(section[name]) for name in ("max_prompt_length", "max_answer_length"))
   return group_pass(model, prompts=prompts, prompt_length=asked, answers=answers, answer_length=answer).flops
 
@@ -169,10 +185,11 @@ def _demonstrations(section: ConfigDict, tokenizer: Tokenizer | None, forecast: 
   count = documents or (forecast.count(section.path) if rows is None else len(rows))
   count = min(count, section.limit) if section.limit else count
   if rows and tokenizer is not None:
+    rows = rows[:count]
     try:
       examples = encode(settings, rows[:_SAMPLE], tokenizer).examples
-    except InputError:  # the stage itself says what is wrong with its rows
-      examples = []
+    except InputError:  # either all of the sample's answers are empty, or a row is wrong
+      examples = encode(settings, rows, tokenizer).examples
     if examples:
       length = sum(len(each.tokens) for each in examples) / len(examples)
       return count, length, sum(sum(each.mask) for each in examples) / len(examples)

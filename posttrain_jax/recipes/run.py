@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from posttrain_jax.local_path import local_path
@@ -46,7 +46,8 @@ def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = pri
   efforts = None if path.exists() else _priced(recipe, path)  # a mistake is found before a directory is made
   with Workdir.open(path, {"recipe": {"name": recipe.name}}), Preemption() as preemption:
     planned = plan(recipe.stages, path, contents)
-    efforts = efforts or _priced(recipe, path)  # reads what finished stages wrote, which `plan` has checked
+    finished = {each.stage.name for each in planned if each.state == State.FINISHED}
+    efforts = efforts or _priced(recipe, path, finished)  # reads what they wrote, which `plan` has checked
     table = tables.estimated(recipe.stages, efforts, recipe.costs)
     say("\n".join(["plan:", *(f"  {each.line}" for each in planned)]))
     for name in unknown_stages(recipe.stages, path):
@@ -60,17 +61,19 @@ def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = pri
     return _finish(recipe, path, say)
 
 
-def estimate(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
+def estimate(recipe: Recipe, directory: pathlib.Path, finished: Collection[str] = ()) -> dict[str, Effort]:
   """Estimates the work of each stage.
 
   Args:
     recipe: whose stages.
     directory: the recipe's; need not exist.
+    finished: names of stages that do not run again. What they wrote is read; of all others it is estimated.
 
   Raises:
     InputError: if a model or a file from outside the recipe cannot be read.
   """
-  known, found = Forecast(recipe.costs.fill), {}
+  unfinished = [directory / stage.name for stage in recipe.stages if stage.name not in finished]
+  known, found = Forecast(recipe.costs.fill, unfinished), {}
   for stage in recipe.stages:
     config = stage.resolved(directory)
     for path, count in stage.expected_rows(directory).items():
@@ -86,9 +89,9 @@ def estimate(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
   return found
 
 
-def _priced(recipe: Recipe, directory: pathlib.Path) -> dict[str, Effort]:
+def _priced(recipe: Recipe, directory: pathlib.Path, finished: Collection[str] = ()) -> dict[str, Effort]:
   """Returns the estimates, and raises InputError if one has no price."""
-  found = estimate(recipe, directory)
+  found = estimate(recipe, directory, finished)
   tables.estimated(recipe.stages, found, recipe.costs)
   return found
 

@@ -152,6 +152,7 @@ COMPARE = Runner(
 def function(
   made: Callable[[ConfigDict, pathlib.Path], Mapping[str, Any] | None],
   *files: str,
+  check: Callable[[ConfigDict], Any] = lambda config: None,
   forecast: Callable[[ConfigDict, Forecast], Effort] = forecasts.nothing,
 ) -> Runner:
   """Makes a kind of stage from a function.
@@ -163,6 +164,7 @@ def function(
   Args:
     made: the function; what it returns are numbers for the report.
     *files: names of the files that it writes and later stages may take.
+    check: raises InputError if a config has a wrong field, before anything runs; by default every config is right.
     forecast: estimates its work; nothing by default.
   """
   try:
@@ -172,7 +174,7 @@ def function(
   return Runner(
     made.__name__,
     made,
-    lambda config: None,
+    check,
     forecast,
     has_model=False,
     files=files,

@@ -18,6 +18,7 @@ from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
+from posttrain_jax.recipes import assistant_data_settings
 from posttrain_jax.recipes.alignment import AlignmentMeasurement
 from posttrain_jax.recipes.average import AverageOfModels
 from posttrain_jax.recipes.choice import ChoiceOfModel
@@ -43,6 +44,10 @@ METHODS = (
   ForgettingSettings,
   OveroptimizationSettings,
   AlignmentMeasurement,
+  assistant_data_settings.ComparisonSettings,
+  assistant_data_settings.DemonstrationSettings,
+  assistant_data_settings.DocumentSettings,
+  assistant_data_settings.PromptSettings,
   AverageOfModels,
   ChoiceOfModel,
   ComparisonSettings,

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from posttrain_jax.assembly.model import Policy
@@ -5,8 +7,15 @@ from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.tokenizer import byte_tokenizer, word_tokenizer
-from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, few_shot_format, usual_settings, world_format
+from posttrain_jax.evaluation.alignment_settings import (
+  NEXT_TURN,
+  check_words,
+  few_shot_format,
+  usual_settings,
+  world_format,
+)
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.types import InputError
 
 SIZES = dict(num_layers=1, embed_dim=8, mlp_dim=8, num_heads=2, num_kv_heads=1, head_dim=4)
 
@@ -35,6 +44,16 @@ def test_a_model_is_asked_as_it_was_trained(model, trained, expected):
 def test_models_of_english_read_prose():
   assert usual_settings(ENGLISH).prose and not usual_settings(WORLD).prose
   assert usual_settings(WORLD).requests == 32 and usual_settings(WORLD, requests=2, samples=1).requests == 2
+
+
+def test_a_tokeniser_must_read_what_is_asked():
+  settings = usual_settings(WORLD)
+  for model in (WORLD, ENGLISH):
+    check_words(model.tokenizer, settings)
+    check_words(ENGLISH.tokenizer, dataclasses.replace(settings, prose=True))
+  for vocabulary, prose in ((language.vocabulary()[:-1], False), (language.vocabulary(), True)):
+    with pytest.raises(InputError, match="has no tokens for the words of the assistant world"):
+      check_words(word_tokenizer(vocabulary), dataclasses.replace(settings, prose=prose))
 
 
 def test_examples_stand_before_a_request():

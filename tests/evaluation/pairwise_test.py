@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from posttrain_jax.evaluation.pairwise import compare_answers, equal_length_rate
+from posttrain_jax.evaluation.pairwise import equal_length_rate, judge_pairs
 from posttrain_jax.types import InputError
 
 
@@ -14,15 +14,19 @@ def longer(pairs):
 
 def test_wins_ties_and_losses_are_shares_of_pairs():
   # Of four pairs one is a loss, one a tie and two are wins.
-  found = compare_answers(["q", "r"], [["a", "a b"], ["a b", "a b c"]], [["a b", "c d"], ["a", "a"]], longer)
+  judged = judge_pairs(["q", "r"], [["a", "a b"], ["a b", "a b c"]], [["a b", "c d"], ["a", "a"]], longer)
+  found = judged.result()
   assert [found.win.mean, found.tie.mean, found.loss.mean] == [0.5, 0.25, 0.25]
   assert found.win_rate.mean == 0.625 and found.first_place.mean == 0.5
   assert found.shorter_by.mean == pytest.approx((1 + 0 - 1 - 2) / 4)
   assert found.win_rate.problems == 2 and found.win_rate.low == 0.25 and found.win_rate.high == 1.0
+  parts = [judged.of(np.array(mask)).result() for mask in ([True, False], [False, True])]
+  assert [(each.win.mean, each.tie.mean, each.loss.mean) for each in parts] == [(0.0, 0.5, 0.5), (1.0, 0.0, 0.0)]
+  assert [each.shorter_by.mean for each in parts] == [0.5, -1.5]
 
 
 def test_a_judge_of_places_finds_nothing_but_ties():
-  found = compare_answers(["q"] * 3, [["a"]] * 3, [["b"]] * 3, lambda pairs: [1.0] * len(pairs))
+  found = judge_pairs(["q"] * 3, [["a"]] * 3, [["b"]] * 3, lambda pairs: [1.0] * len(pairs)).result()
   assert found.tie.mean == 1.0 and found.win_rate.mean == 0.5 and found.first_place.mean == 1.0
 
 
@@ -33,7 +37,7 @@ def test_the_judge_sees_the_question_and_both_orders():
     seen.extend(pairs)
     return [0.5] * len(pairs)
 
-  compare_answers([7], [["ours"]], [["theirs"]], judge)
+  judge_pairs([7], [["ours"]], [["theirs"]], judge)
   assert seen == [(7, "ours", "theirs"), (7, "theirs", "ours")]
 
 
@@ -64,4 +68,4 @@ def test_one_that_always_wins_has_a_rate_below_one():
 @pytest.mark.parametrize(("ours", "theirs"), [([], []), ([["a"]], [["a", "b"]]), ([[]], [[]])])
 def test_models_must_have_answered_equally_often(ours, theirs):
   with pytest.raises(InputError, match=r"comparison: \d questions, .*expected some questions and equally many answers"):
-    compare_answers(["q"] * len(ours), ours, theirs, longer)
+    judge_pairs(["q"] * len(ours), ours, theirs, longer)

@@ -11,10 +11,14 @@ from configs import tiny_ppo, tiny_reward_model
 from posttrain_jax.assembly import readers
 from posttrain_jax.assembly.model import Which, load_model
 from posttrain_jax.pipelines import ppo, ppo_parts, reward_model
+from posttrain_jax.recipes import average, runners
+from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.types import InputError
 from tests.pipelines.killed_run import run_and_kill
 from tests.pipelines.small_offline import records, refused, small
+from tests.recipes.killed_recipe import broken_off, die, stop
+from tests.recipes.made_recipe import run as run_recipe
 
 SMALL = {
   "steps": 5,
@@ -116,6 +120,20 @@ def test_what_a_step_measures(whole):
   }  # fmt: skip
   record = json.loads((whole / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
   assert record["verdict"] == "trained" and len(record["samples"]) == 2
+
+
+def test_as_a_stage_of_a_recipe_it_goes_on_to_the_same_bits(whole, tmp_path):
+  ppo_stage = Stage("ppo", run=runners.PPO, config=small(tiny_ppo, **{**SMALL, **ALL}))
+  inputs = {"models.one.path": ppo_stage.model}
+  rlhf = Stage("rlhf", run=runners.AVERAGE, config=average.models("one", checkpoint="average"), inputs=inputs)
+  breaks = [(die, "within", "ppo", 2), (stop, "within", "ppo", 4)]
+  broken_off(lambda: run_recipe([ppo_stage, rlhf], tmp_path), *breaks)
+  assert records(tmp_path / "ppo") == records(whole)
+  assert {path.name: path.read_text() for path in (tmp_path / "ppo" / "rollouts").iterdir()} == {
+    path.name: path.read_text() for path in (whole / "rollouts").iterdir()
+  }
+  (_, kept), (_, expected) = load_model(str(tmp_path / "rlhf")), load_model(str(whole), Which.AVERAGE)
+  assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (kept, expected))))
 
 
 def test_a_workdir_is_its_policy_and_its_average(whole):

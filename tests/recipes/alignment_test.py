@@ -1,50 +1,22 @@
-"""Tests a measurement as a stage, with an engine that answers as a careful author does, and made-up likelihoods."""
+"""Tests a measurement as a stage, with answers of a careful author and made-up likelihoods."""
 
 import json
 
-import numpy as np
 import pytest
 
-from posttrain_jax.data.assistant_world import language
-from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
+from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
-from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
-from posttrain_jax.data.tokenizer import word_tokenizer
-from posttrain_jax.evaluation import alignment as evaluation
-from posttrain_jax.evaluation import world_knowledge
+from posttrain_jax.data.assistant_world.requests import RequestKind
 from posttrain_jax.models import flops
 from posttrain_jax.recipes import alignment, outcome, runners
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured, measure_table, measures
 from posttrain_jax.recipes.recipe import Stage
-from posttrain_jax.types import Group, InputError
+from posttrain_jax.types import InputError
 from tests.data.assistant_world.small_world import SETTINGS, WORLD
-from tests.pipelines.made_groups import answer
+from tests.recipes.careful_engine import TOKENIZER, answered_carefully
 from tests.recipes.saved_model import save_model
-
-TOKENIZER = word_tokenizer(language.vocabulary())
-
-
-class CarefulEngine:
-  def __init__(self, model, sampling, sizes, **settings):
-    self.writer = AnswerWriter(WORLD, 0)
-
-  def load(self, params, version):
-    pass
-
-  def release(self):
-    pass
-
-  def generate(self, prompts, samples):
-    texts = [self.writer.answer(WorldRequest.from_row(prompt.row), Author.CAREFUL) for prompt in prompts]
-    made = [answer([*TOKENIZER.encode(text), TOKENIZER.eos_id]) for text in texts]
-    return [Group(prompt, (each,) * samples) for prompt, each in zip(prompts, made)]
-
-
-def half_each(model, params, prompts, choices, mesh):
-  """Gives each token the probability ½."""
-  return np.log(0.5) * np.array([[len(answer) for answer in answers] for answers in choices])
 
 
 def config(path, **changes):
@@ -58,10 +30,7 @@ def measured(tmp_path_factory):
   path = tmp_path_factory.mktemp("recipe")
   save_model(path / "model", 0, tokenizer=TOKENIZER)
   given = config(path / "model", reference=str(path / "model"))
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(evaluation, "Engine", CarefulEngine)
-    for module in (evaluation, world_knowledge):
-      patch.setattr(module, "choice_logprobs", half_each)
+  with answered_carefully():
     alignment.measure(given, path / "measures")
   return path, given
 
@@ -110,9 +79,15 @@ def test_bad_input(measured, tmp_path):
     alignment.check(config(path, **{"measures.requests": 0}))
   with pytest.raises(InputError, match=r"measures.world.animals: 3|world.animals: 3, expected a number"):
     alignment.check(config(path, **{"measures.world.animals": 3}))
+  with pytest.raises(InputError, match=r"shots.kinds: 'poem', expected one of fact, unknown"):
+    shown = config(path)
+    shown.shots = dict(path="demonstrations.jsonl", kinds=("fact", "poem"))
+    alignment.check(shown)
   with pytest.raises(InputError, match="no_such"):
     alignment.measure(config(tmp_path / "no_such"), tmp_path / "made")
   save_model(tmp_path / "sums", 0)
+  with pytest.raises(InputError, match=r"model.path: .*sums has no tokens for the words of the assistant world"):
+    alignment.forecast(config(tmp_path / "sums"), Forecast(0.5))
   with pytest.raises(InputError, match="token"):
     alignment.measure(config(tmp_path / "sums"), tmp_path / "made")
   save_model(tmp_path / "other", 0, tokenizer=TOKENIZER, num_layers=2)
@@ -131,7 +106,7 @@ def demonstrations(folder, *kinds):
 
 def test_the_shortest_plain_request_of_each_kind_is_an_example(tmp_path):
   path, rows = demonstrations(tmp_path, RequestKind.HARM, RequestKind.FACT, RequestKind.SUM)
-  found = alignment._examples(alignment.FewShots(path=path, kinds=("fact", "harm")))
+  found = alignment._examples(alignment.FewShots(path=path, kinds=(RequestKind.FACT, RequestKind.HARM)))
   for kind, example in zip(("fact", "harm"), found, strict=True):
     requests = [row["request"] for row in rows if (row["prompt"], row["completion"]) == example]
     assert {(each["kind"], each["language"], each["disguise"]) for each in requests} == {(kind, "english", "none")}
@@ -142,7 +117,7 @@ def test_the_shortest_plain_request_of_each_kind_is_an_example(tmp_path):
   )
   assert len(" ".join(found[0]).split()) == shortest
   with pytest.raises(InputError, match=r"shots.kinds: .* has no English 'list', expected one of each kind"):
-    alignment._examples(alignment.FewShots(path=path, kinds=("fact", "list")))
+    alignment._examples(alignment.FewShots(path=path, kinds=(RequestKind.FACT, RequestKind.LIST)))
 
 
 def test_examples_are_part_of_the_template(measured, tmp_path, monkeypatch):

@@ -14,9 +14,21 @@ from tests.data.assistant_world.small_world import SETTINGS, WORLD
 KINDS = {kind.value: 4 for kind in RequestKind}
 
 
-def config(**fields):
-  usual = {"world": vars(SETTINGS), "seed": 0, "round": 0, "permuted": False, "shuffled": False, "prose": False}
-  return ConfigDict({**usual, **fields})
+def requests(**fields):
+  return ConfigDict({"world": vars(SETTINGS), "seed": 0, "prose": False, **fields})
+
+
+def demonstrations(**fields):
+  return requests(**{"permuted": False, "author": "careful", **fields})
+
+
+def rankings(folder, **fields):
+  return ConfigDict({"candidates": str(folder), "seed": 0, "least": 2, "most": 4, "shuffled": False, **fields})
+
+
+def comparisons(folder, **fields):
+  usual = {"policies": {"one": {"path": str(folder)}}, "round": 0, "pairs": 1, "edits": 0.5, "shuffled": False}
+  return requests(**{**usual, **fields})
 
 
 def rows(file):
@@ -25,7 +37,7 @@ def rows(file):
 
 @pytest.mark.parametrize("author", ["careful", "crowd"])
 def test_demonstrations_have_nothing_that_is_held_out(tmp_path, author):
-  given = config(kinds=KINDS, author=author)
+  given = demonstrations(kinds=KINDS, author=author)
   assert assistant_data.write_demonstrations(given, tmp_path) == {"examples": 4 * len(RequestKind)}
   written = rows(tmp_path / "demonstrations.jsonl")
   assert {row["author"] for row in written} == {author}
@@ -43,7 +55,7 @@ def test_demonstrations_have_nothing_that_is_held_out(tmp_path, author):
 
 
 def test_prompts_are_the_requests_alone(tmp_path):
-  found = assistant_data.write_prompts(config(kinds={"sum": 3, "fact": 2}), tmp_path)
+  found = assistant_data.write_prompts(requests(kinds={"sum": 3, "fact": 2}, round=0), tmp_path)
   written = rows(tmp_path / "prompts.jsonl")
   assert found == {"prompts": 5} and sorted(row["request"]["kind"] for row in written) == ["fact"] * 2 + ["sum"] * 3
   assert all("completion" not in row and not WorldRequest.from_row(row).held_out for row in written)
@@ -70,7 +82,7 @@ def candidates(tmp_path):
 
 def test_rankings_have_between_two_limits_of_answers_and_the_right_one_mostly_first(candidates, tmp_path):
   folder, written = candidates
-  given = config(candidates=str(folder), least=2, most=4)
+  given = rankings(folder)
   assert assistant_data.write_rankings(given, tmp_path) == {"prompts": len(written), "rankings": len(written)}
   ranked = rows(tmp_path / "rankings.jsonl")
   assert [row["prompt"] for row in ranked] == [each["prompt"] for each in written]
@@ -81,9 +93,7 @@ def test_rankings_have_between_two_limits_of_answers_and_the_right_one_mostly_fi
 
 def test_comparisons_prefer_the_better_answer_and_some_are_edited(candidates, tmp_path):
   folder, written = candidates
-  found = assistant_data.write_comparisons(
-    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, pairs=1, edits=0.5), tmp_path
-  )
+  found = assistant_data.write_comparisons(comparisons(folder), tmp_path)
   pairs = rows(tmp_path / "comparisons.jsonl")
   assert found["prompts"] == found["comparisons"] == len(written) == len(pairs)
   assert found["edited"] == sum("edited" in row for row in pairs) > 0
@@ -91,41 +101,34 @@ def test_comparisons_prefer_the_better_answer_and_some_are_edited(candidates, tm
   right = [row["chosen"] == each["answers"][0] for row, each in zip(pairs, written) if
            each["answers"][0] in (row["chosen"], row["rejected"])]  # fmt: skip
   assert sum(right) > 0.6 * len(right)
-  none = assistant_data.write_comparisons(
-    config(candidates=str(folder), policies={"one": {"path": str(folder)}}, pairs=1, edits=0.0), tmp_path
-  )
-  assert none["edited"] == 0
+  assert assistant_data.write_comparisons(comparisons(folder, edits=0.0), tmp_path)["edited"] == 0
 
 
 def test_documents_are_new_text_of_the_corpus(tmp_path):
-  assert assistant_data.write_documents(config(documents=6), tmp_path) == {"documents": 6}
+  assert assistant_data.write_documents(requests(documents=6), tmp_path) == {"documents": 6}
   first = rows(tmp_path / "documents.jsonl")
   assert len(first) == 6 and all({*row["text"].split()} <= {*language.vocabulary()} for row in first)
-  assistant_data.write_documents(config(documents=6, seed=1), tmp_path)
+  assistant_data.write_documents(requests(documents=6, seed=1), tmp_path)
   assert rows(tmp_path / "documents.jsonl") != first
 
 
 def test_the_number_of_rows_is_estimated(tmp_path):
-  known = Forecast(0.5)
-  drawn = assistant_data.forecast_requests(config(kinds={"sum": 3, "fact": 2}), known)
-  assert drawn.examples == 5 and drawn.rows == {"demonstrations.jsonl": 5, "prompts.jsonl": 5}
-  known.expect_rows(tmp_path / "answers" / "pairs.jsonl", 7)
-  rated = assistant_data.forecast_ratings(config(candidates=str(tmp_path / "answers" / "candidates")), known)
-  assert rated.examples == 7 and rated.rows == {"rankings.jsonl": 7, "comparisons.jsonl": 7}
-  assert assistant_data.forecast_documents(config(documents=6), known).rows == {"documents.jsonl": 6}
-  policies = {"one": {"path": str(tmp_path / "answers" / "candidates")}}
-  compared = assistant_data.forecast_comparisons(config(policies=policies, edits=0.3), known)
-  assert compared.rows == {"comparisons.jsonl": 7, "edited.jsonl": 2}
+  known, folder = Forecast(0.5), tmp_path / "answers" / "candidates"
+  asked = requests(kinds={"sum": 3, "fact": 2})
+  for forecast, file in (
+    (assistant_data.forecast_demonstrations, "demonstrations.jsonl"),
+    (assistant_data.forecast_prompts, "prompts.jsonl"),
+  ):
+    assert (forecast(asked, known).examples, forecast(asked, known).rows) == (5, {file: 5})
+  known.expect_rows(tmp_path / "answers" / "pairs.jsonl", 10)
+  ranked = assistant_data.forecast_rankings(rankings(folder), known)
+  assert ranked.examples == 10 and ranked.rows == {"rankings.jsonl": 10}
+  compared = assistant_data.forecast_comparisons(comparisons(folder, pairs=6, edits=0.3), known)
+  # Half of six comparisons of each of ten prompts; three in ten of them are edited.
+  assert compared.examples == 30 and compared.rows == {"comparisons.jsonl": 30, "edited.jsonl": 9}
+  assert assistant_data.forecast_documents(requests(documents=6), known).rows == {"documents.jsonl": 6}
 
 
-def test_bad_input(tmp_path):
-  with pytest.raises(InputError, match=r"kinds.poem: unknown, expected some of fact, unknown"):
-    assistant_data.write_prompts(config(kinds={"poem": 1}), tmp_path)
-  with pytest.raises(InputError, match=r"prompts.jsonl: no row is left"):
-    assistant_data.write_prompts(config(kinds={}), tmp_path)
-  with pytest.raises(InputError, match=r"author: 'poet', expected one of careful"):
-    assistant_data.write_demonstrations(config(kinds={"sum": 1}, author="poet"), tmp_path)
+def test_answers_that_are_not_there(tmp_path):
   with pytest.raises(InputError, match=r"candidates: .*no_such has no files"):
-    assistant_data.write_rankings(config(candidates=str(tmp_path / "no_such"), least=2, most=4), tmp_path)
-  with pytest.raises(InputError, match=r"least: 1 to most: 4, expected at least 2 answers"):
-    assistant_data.write_rankings(config(candidates=str(tmp_path), least=1, most=4), tmp_path)
+    assistant_data.write_rankings(rankings(tmp_path / "no_such"), tmp_path)

@@ -20,7 +20,7 @@ KINDS = {kind.value: 6 for kind in RequestKind}
 def made(write, folder, **fields):
   """Returns the rows that a stage of data writes."""
   folder.mkdir()
-  config = dict(world=dataclasses.asdict(SETTINGS), seed=0, round=1, permuted=False, shuffled=False, prose=True)
+  config = dict(world=dataclasses.asdict(SETTINGS), seed=0, prose=True)
   write(ConfigDict({**config, **fields}), folder)
   return {file.name: [json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*.jsonl")}
 
@@ -31,7 +31,9 @@ def spaced(text):
 
 @pytest.mark.parametrize("author", ["careful", "crowd"])
 def test_demonstrations_in_prose_are_judged_as_spaced_ones(tmp_path, author):
-  (rows,) = made(assistant_data.write_demonstrations, tmp_path / "prose", kinds=KINDS, author=author).values()
+  (rows,) = made(
+    assistant_data.write_demonstrations, tmp_path / "prose", kinds=KINDS, author=author, permuted=False
+  ).values()
   assert {row["request"]["kind"] for row in rows} == {*KINDS}
   for row in rows:
     request = WorldRequest.from_row(row)
@@ -44,8 +46,8 @@ def test_demonstrations_in_prose_are_judged_as_spaced_ones(tmp_path, author):
 
 
 def test_a_model_of_english_is_asked_and_answered_in_english(tmp_path):
-  (rows,) = made(assistant_data.write_prompts, tmp_path / "prose", kinds=KINDS).values()
-  (every,) = made(assistant_data.write_prompts, tmp_path / "spaced", kinds=KINDS, prose=False).values()
+  (rows,) = made(assistant_data.write_prompts, tmp_path / "prose", kinds=KINDS, round=1).values()
+  (every,) = made(assistant_data.write_prompts, tmp_path / "spaced", kinds=KINDS, round=1, prose=False).values()
   assert {row["request"]["language"] for row in rows} == {language.ENGLISH}
   assert {row["request"]["language"] for row in every} == {language.ENGLISH, language.VELAN}
   assert not any(language.shares(row["prompt"])[language.VELAN] for row in rows)
@@ -65,7 +67,13 @@ def test_people_edit_in_prose_and_answers_stay_as_they_are(tmp_path):
     lines.append(json.dumps({"prompt": messages, "answers": texts, "scores": [0.0] * 3, "row": row}))
   (folder / "000000.jsonl").write_text("\n".join(lines))
   found = made(
-    assistant_data.write_comparisons, tmp_path / "made", policies={"one": {"path": str(folder)}}, pairs=2, edits=1.0
+    assistant_data.write_comparisons,
+    tmp_path / "made",
+    policies={"one": {"path": str(folder)}},
+    round=1,
+    pairs=2,
+    edits=1.0,
+    shuffled=False,
   )
   edited = [row for row in found["comparisons.jsonl"] if "edited" in row]
   assert edited and all(row["prompt"][0]["role"] == "user" for row in edited)

@@ -57,6 +57,22 @@ def test_equal_answers_are_ties(tmp_path):
   assert found["new_over_old/all/tie"] == 1.0 and found["new_over_old/all/win_rate"] == 0.5
 
 
+def test_the_rater_sees_each_pair_once_for_its_part_and_for_all(tmp_path, monkeypatch):
+  seen = []
+
+  def by_chance(request, answers, rng):
+    seen.append(answers)
+    return {"chosen": answers[rng.randrange(2)]}
+
+  monkeypatch.setattr(comparison.raters, "compare", by_chance)
+  found = comparison.compare(config_of(tmp_path, {"seen"}, {"held_out"}), tmp_path / "made")
+  count = {part: len(requests) for part, requests in PARTS.items()}
+  assert len(seen) == 2 * 2 * sum(count.values())  # two answers to each request, in both orders
+  for measure in ("win", "tie", "loss", "win_rate", "first_place", "shorter_by"):
+    summed = sum(count[part] * found[f"new_over_old/{part}/{measure}"] for part in PARTS)
+    assert found[f"new_over_old/all/{measure}"] == pytest.approx(summed / sum(count.values()))
+
+
 def test_a_rater_draws_its_noise_anew_for_each_order():
   request = PARTS["seen"][0]
   alike = [(request, "good morning to you .", "thanks for the help .")] * 40  # equally useless

@@ -5,6 +5,7 @@ import pytest
 from posttrain_jax.recipes import digests, runners
 from posttrain_jax.types import InputError
 from tests.recipes.made_recipe import chain, stage
+from tests.recipes.saved_model import save_model
 
 
 def contents(stages):
@@ -43,6 +44,27 @@ def test_a_reward_function_of_ones_own_counts_by_its_file(tmp_path):
   assert contents([own]) != first
   own.config.function = "posttrain_jax.rewards.verifiers:exact_answer"
   assert contents([own])
+
+
+def test_a_base_model_must_be_one(tmp_path):
+  def named(path):
+    base = stage("a")
+    base.config.model = dict(path=str(path))
+    return contents([base])
+
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "rows.jsonl").write_text("{}\n")
+  for name in ("empty", "rows.jsonl", "no_such"):
+    with pytest.raises(InputError, match=rf"stage a: model.path: .*{name}"):
+      named(tmp_path / name)
+  save_model(tmp_path / "base", 0, 1)
+  assert named(tmp_path / "base")
+  file = max(
+    (tmp_path / "base" / "checkpoints" / "2").rglob("*"), key=lambda each: each.is_file() and each.stat().st_size
+  )
+  file.write_bytes(file.read_bytes()[:-1])
+  with pytest.raises(InputError, match=r"stage a: model.path: .*base: checkpoint .*2 is damaged"):
+    named(tmp_path / "base")
 
 
 def test_where_models_come_from(tmp_path):

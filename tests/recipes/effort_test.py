@@ -23,6 +23,18 @@ def test_tokens_of_rollouts_are_counted(tmp_path):
   assert (found.examples, found.generated, found.trained, found.sampling_flops) == (10, 60, 40, 600.0)
 
 
+def test_the_text_of_ppo_ptx_is_counted(tmp_path):
+  trained = {"sampling/tokens_trained": 20}
+  # The value model is trained alone in the first step, then there are four updates of the policy a step.
+  metrics(
+    tmp_path,
+    {"updates": 0},
+    {"updates": 0, **trained},
+    *[{"updates": updates, **trained, "ptx/tokens": 7.5} for updates in (4, 8)],
+  )
+  assert counted(tmp_path, ESTIMATE, {}).trained == 3 * 20 + 2 * 4 * 7.5
+
+
 def test_tokens_of_given_data_are_counted(tmp_path):
   metrics(tmp_path, {"data/examples": 8, "tokens": 30.0}, {"tokens": 45.0})
   assert (counted(tmp_path, ESTIMATE, {}).examples, counted(tmp_path, ESTIMATE, {}).trained) == (8, 75)

@@ -17,6 +17,27 @@ def test_rows_are_counted_where_a_file_exists(tmp_path):
   assert Forecast(0.5).count("unknown") > 0
 
 
+def test_what_an_unfinished_stage_wrote_before_does_not_count(tmp_path):
+  known, files = Forecast(0.5, [tmp_path / "again"]), [tmp_path / name / "rows.jsonl" for name in ("again", "done")]
+  for file in files:
+    file.parent.mkdir()
+    file.write_text(json.dumps({"prompt": 1}) + "\n")
+    known.expect_rows(file, 7)
+  assert [known.count(str(file)) for file in files] == [7, 1]
+  assert known.read(str(files[0])) is None and len(known.read(str(files[1]))) == 1
+
+
+def test_a_reward_model_is_no_policy(tmp_path):
+  save_model(tmp_path / "scorer", 0, scalar_head=True)
+  section = tiny_sft.model()
+  section.path = str(tmp_path / "scorer")
+  assert Forecast(0.5).model(section).model.scalar_head
+  with pytest.raises(InputError, match=r"model.path: .*scorer is a reward model, expected a language model"):
+    Forecast(0.5).policy(section)
+  section.path = ""
+  assert Forecast(0.5).policy(section).model.num_layers == 2
+
+
 def test_models_that_exist_or_will(tmp_path):
   known, section = Forecast(0.5), tiny_sft.model()
   random = known.model(section)

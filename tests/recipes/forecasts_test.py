@@ -19,6 +19,7 @@ from posttrain_jax.performance.counts import group_pass
 from posttrain_jax.recipes import average, evaluation, forecasts
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.types import InputError
 
 KNOWN = Forecast(0.5)
 # Lengths are half of the limits of 8 and 24 tokens.
@@ -90,6 +91,32 @@ def test_rollouts():
   assert forecasts.policy_gradient(config, KNOWN).training_flops == 15 * once
   config = small(tiny_online_dpo, steps=5, rollout__groups=4, rollout__group_size=2)
   assert forecasts.preference_optimization(config, KNOWN).training_flops == 4 * once
+
+
+def test_the_text_of_ppo_ptx_is_trained_on():
+  changes = dict(steps=5, rollout__groups=4, rollout__group_size=2, learner__epochs=2, learner__minibatches=3)
+  plain = small(tiny_ppo, **changes, reward_model="", value__pretraining_steps=1)
+  mixed = small(tiny_ppo, **changes, reward_model="", value__pretraining_steps=1, ptx__coefficient=1.0, ptx__rows=6)
+  mixed.ptx.demonstrations.update(row_length=64, packed=True)
+  one, two = (forecasts.policy_gradient(config, KNOWN) for config in (plain, mixed))
+  tokens = 4 * 2 * 3 * 6 * 64  # in four steps the policy is updated six times, each time with six rows
+  assert two.trained - one.trained == tokens and two.generated == one.generated
+  model = KNOWN.model(plain.model).model
+  text = 3 * flops.forward(model, tokens=tokens, pairs=tokens * 32, logits=tokens)
+  assert two.training_flops - one.training_flops == pytest.approx(text)
+  mixed.ptx.demonstrations.packed = False
+  assert forecasts.policy_gradient(mixed, KNOWN).trained - one.trained == tokens / 2
+
+
+def test_rows_that_a_stage_would_refuse_are_refused_before(tmp_path):
+  file = tmp_path / "rows.jsonl"
+  config = small(tiny_sft, demonstrations__path=str(file))
+  file.write_text(json.dumps({"prompt": "1+2=", "completion": "three"}) + "\n")
+  with pytest.raises(InputError, match="three"):
+    forecasts.supervised(config, KNOWN)
+  rows = [{"prompt": "1+2=", "completion": answer} for answer in [""] * 250 + ["3"]]
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  assert forecasts.supervised(config, KNOWN).examples == 251  # the stage leaves empty answers out
 
 
 def test_collections():

@@ -182,5 +182,27 @@ def test_what_a_stage_says_of_a_file_that_is_not_there_is_estimated_with(tmp_pat
   assert estimate(recipe([first, second]), tmp_path)["b"].examples == 13_000
 
 
+def test_what_a_stage_wrote_before_it_runs_again_is_not_counted(tmp_path):
+  def estimating(stages):
+    forecasts = (
+      lambda config, known: Effort(rows={FILE: 30}),
+      lambda config, known: Effort(examples=known.count(config.path)),
+    )
+    return [
+      dataclasses.replace(each, run=dataclasses.replace(each.run, forecast=forecast))
+      for each, forecast in zip(stages, forecasts)
+    ]
+
+  def estimated_of_b():
+    return json.loads((tmp_path / "b.stage.json").read_text())["estimate"]["examples"]
+
+  run(estimating(chain("a", "b")), tmp_path)
+  assert estimated_of_b() == 30
+  run(estimating(chain("a", "b", b="new")), tmp_path)
+  assert estimated_of_b() == 1  # the row that a has written
+  run(estimating(chain("a", "b", a="new")), tmp_path)
+  assert estimated_of_b() == 30
+
+
 def test_the_recipe_of_these_tests_is_one():
   assert [each.name for each in recipe(chain("a", "b")).stages] == ["a", "b"]

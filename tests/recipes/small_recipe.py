@@ -1,25 +1,15 @@
-"""Runs a small form of configs/recipes/arithmetic.py in a process that may die of SIGKILL.
+"""Makes small forms of the recipes that the package has: tiny models, a small world, a few steps of each stage."""
 
-python -m tests.recipes.small_recipe DIR [within|after STAGE]
-"""
-
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-
-from absl import flags
+import dataclasses
+import importlib
 
 from configs.recipes import arithmetic
-from posttrain_jax.recipes import records
 from posttrain_jax.recipes.load import load_recipe
-from posttrain_jax.recipes.run import run_recipe
-from posttrain_jax.runs.keeper import Keeper
+from posttrain_jax.recipes.runners import ASSISTANT_BASE
+from tests.data.assistant_world.small_world import SETTINGS
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MODEL = dict(num_layers=1, embed_dim=32, mlp_dim=64, num_heads=2, num_kv_heads=1, head_dim=16, unroll=1)
-_CHANGES = {
+_ARITHMETIC = {
   "rounds": 1,
   **{f"sft.model.{name}": value for name, value in _MODEL.items()},
   "sft.steps": 6,
@@ -41,47 +31,83 @@ _CHANGES = {
   "measures.eval.sets.heldout.prompts.per_difficulty": 4,
   **{f"{name}.checkpoint.every": 2 for name in ("sft", "reward_model", "chosen", "dpo")},
 }
+_BASE = {
+  **{f"model.{name}": value for name, value in _MODEL.items()},
+  "steps": 6,
+  "batch_size": 8,
+  "demonstrations.corpus.documents": 60,
+  "checkpoint.every": 2,
+  **{f"base.{name}": 1 for name in ("requests", "sums", "samples")},
+  **dict(zip(("base.plain", "base.max_new_tokens", "base.slots"), (2, 4, 8))),
+  **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
+}
+_KINDS = dict(fact=24, sum=12, harm=12)
+# Of all recipes in the assistant world, where they have these fields.
+_WORLD = {
+  **{f"{name}.steps": 4 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo")},
+  **{f"{name}.epochs": 0 for name in ("first", "sft", "reward", "reward_model", "dpo")},
+  **{f"{name}.batch_size": 8 for name in ("first", "sft", "reward", "reward_model", "dpo", "epochs")},
+  **{f"{name}.checkpoint.every": 2 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo", "epochs")},
+  **{f"{name}.rollout.max_new_tokens": 4 for name in ("answers", "collect", "ppo")},
+  **{f"{name}.rollout.slots": 8 for name in ("answers", "collect", "ppo")},
+  "answers.rollout.samples": 4,
+  "rankings.least": 2,
+  "rankings.most": 4,
+  "comparisons.samples": 2,
+  "comparisons.pairs": 1,
+  "samples": 2,
+  "reward_model.preferences.strengths": (),
+  "dpo.preferences.strengths": (),
+  "documents.documents": 40,
+  "epochs.epochs": 2,
+  "epochs.eval.max_new_tokens": 4,
+  "epochs.eval.slots": 8,
+  "ppo.rollout.groups": 16,
+  "ppo.ptx.rows": 8,
+  "ppo.logging.rollouts_every": 1,
+  "rounds": 1,
+  "measures.measures.requests": 1,
+  "measures.measures.sums": 1,
+  "measures.measures.samples": 1,
+  "measures.measures.plain": 2,
+  "measures.measures.max_new_tokens": 4,
+  "measures.measures.slots": 8,
+}
 
 
-def small_config():
-  config = arithmetic.get_config()
-  config.update_from_flattened_dict(_CHANGES)
-  return config
+def small_recipe(name, devices=1):
+  """Makes a small form of configs/recipes/NAME.py for so many devices."""
+  module = importlib.import_module(f"configs.recipes.{name}")
+  config = module.get_config()
+  if module is arithmetic:
+    config.update_from_flattened_dict(_ARITHMETIC)
+  else:
+    known = dict(_flat(config))
+    config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
+    for section in ("demonstrations", "ranked", "choosing", "asked", "prompts"):
+      if section in config:
+        config[section].kinds = dict(_KINDS)
+  recipe = load_recipe(f"{name}.py", vars(module), config)
+  return dataclasses.replace(recipe, stages=[_small(stage, devices) for stage in recipe.stages])
 
 
-def run(directory, *kill):
-  """Runs the recipe in a process of its own, to the end or until it dies."""
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  command = [sys.executable, "-m", "tests.recipes.small_recipe", str(directory), *kill]
-  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
-  assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr[-3000:]
+def _small(stage, devices):
+  config = stage.config.copy_and_resolve_references().unlock()
+  if stage.run is ASSISTANT_BASE:
+    config.update_from_flattened_dict(_BASE)
+  for section in (config, config.get("measures", None), config.get("demonstrations", {}).get("corpus", None)):
+    if section is not None and "world" in section:
+      section.world = dataclasses.asdict(SETTINGS)
+  if "mesh" in config:
+    config.mesh.data = devices
+  for section in (config, config.get("value", {})):
+    if "optimizer" in section:
+      section.optimizer.warmup_updates = 1
+  return dataclasses.replace(stage, config=config.lock())
 
 
-def _die_within(name):
-  end = Keeper.end
-
-  def end_and_die(self, step, *arguments, **options):
-    last = end(self, step, *arguments, **options)
-    if self._directory.parent.name == name and step == 2:
-      os.kill(os.getpid(), signal.SIGKILL)
-    return last
-
-  Keeper.end = end_and_die
-
-
-def _die_after(name):
-  write = records.write
-
-  def write_and_die(directory, stage, record):
-    write(directory, stage, record)
-    if stage == name and record.finished:
-      os.kill(os.getpid(), signal.SIGKILL)
-
-  records.write = write_and_die
-
-
-if __name__ == "__main__":
-  flags.FLAGS.mark_as_parsed()
-  if len(sys.argv) > 2:
-    {"within": _die_within, "after": _die_after}[sys.argv[2]](sys.argv[3])
-  run_recipe(load_recipe("arithmetic.py", vars(arithmetic), small_config()), sys.argv[1])
+def _flat(section, prefix=""):
+  for name, value in section.items():
+    yield f"{prefix}{name}", value
+    if hasattr(value, "items"):
+      yield from _flat(value, f"{prefix}{name}.")

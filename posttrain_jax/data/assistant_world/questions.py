@@ -104,12 +104,12 @@ def draw_requests(
     rng.shuffle(every)
   found = {}
   for request in every:
+    if len(found) == count:
+      break
     if language not in (None, request.language):
       continue
     if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
       found.setdefault(request.text, request)
-    if len(found) == count:
-      break
   return list(found.values())
 
 

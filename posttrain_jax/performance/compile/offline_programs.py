@@ -58,7 +58,7 @@ def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunProgr
 def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   """Returns the update of a reward model, with prompts and answers of the greatest length.
 
-  Comparisons of a file are taken to have two answers each.
+  Comparisons of a file are taken to have as many answers as the config's `form` says.
 
   Raises:
     InputError: if a micro-batch cannot hold the longest answers to a prompt.
@@ -67,7 +67,7 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
   settings = offline.with_length(settings, MANY_ROWS)
   model = dataclasses.replace(policy.model, scalar_head=True, absent_ids=())
   asked, answered = section.max_prompt_length, section.max_answer_length
-  count = answers_of_a_prompt(section.path, section.form, section.answers)
+  count = answers_of_a_prompt(section.form, section.answers)
   division = section.division(settings.tokens_per_micro_batch, comparisons=size, answers=count, read=True)
   learner = reward_model.make_learner(
     model,

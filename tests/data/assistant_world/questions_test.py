@@ -38,6 +38,12 @@ def test_draws_repeat_by_seed_and_are_different_requests():
   assert len({each.text for each in first}) == 20
 
 
+@pytest.mark.parametrize("kind", list(RequestKind))
+def test_as_many_are_drawn_as_are_asked_for(kind):
+  for count in (0, 1, 2):
+    assert len(draw_requests(WORLD, kind, RequestPart.TRAIN, count)) == count
+
+
 def test_requests_have_what_rules_need():
   for each in draw(RequestKind.FACT, RequestPart.ALL):
     (fact,) = [fact for fact in WORLD.told if (fact.animal, fact.relation.name) == (each.topic, each.relation)]
