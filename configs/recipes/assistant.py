@@ -210,7 +210,9 @@ def measured_few_shot(
 
 
 def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
-  """Returns the stage in which the first rater compares models' answers; the wins are those of the model after.
+  """Returns the stage in which the first rater compares models' answers.
+
+  The wins are those of the model after.
 
   Args:
     pairs: (name, model before, model after), as in `compared`.
