@@ -48,7 +48,8 @@ class AlignmentResult:
 
   Attributes:
     measures: by name: "seen/NAME" and "held_out/NAME" from sampled answers, "known_PART" and "probability_..." from
-      likelihoods, "perplexity", and "kl" where there is a reference.
+      likelihoods, "perplexity", and "kl" where there is a reference. Those from likelihoods are left out if the
+      settings say so.
     judged: the answers by part, "seen" or "held_out".
     claims: "stated" and "probability", for reliability pictures.
   """
@@ -153,7 +154,7 @@ class Alignment:
     language = ENGLISH if settings.prose else None
     self._requests = {
       name: [
-        request
+        dataclasses.replace(request, text=self._write(request.text))
         for kind in RequestKind
         for request in draw_requests(world, kind, part, count[kind], seed=seed, language=language)
       ]
@@ -193,8 +194,10 @@ class Alignment:
       for part, each in judged.items()
       for name, value in alignment_metrics.measure(each, seed=self._seed).items()
     }
-    told, claims = self._knowledge(learner_params)
-    measures |= told
+    claims = Claims(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
+    if self._settings.knowledge is not False:
+      told, claims = self._knowledge(learner_params)
+      measures |= told
     if reference is not None:
       measures["kl"] = self._kl(groups, reference)
     stated = alignment_metrics.stated_claims([each for part in judged.values() for each in part])
