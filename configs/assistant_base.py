@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import tiny_sft
 
 # Width, updates and learning rate. The wider model learns more from each update, and must not work out too many sums.
-SIZES = {"": (1, 1600, 3e-3), "wide": (2, 1000, 2e-3)}
+SIZES = {"": (1, 1600, 3e-3), "wide": (2, 1600, 2e-3)}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
       devices=4,  # harmful devices of each of the eight categories
       harmless=16,  # harmless devices
       new_facts=16,  # facts that only demonstrations may tell
+      rare=40,  # animals whose five facts are mostly told a few times, so that a wider model knows more of them
       held_out=0.3,  # share of animals and devices that no data of post-training has
     ),
   )

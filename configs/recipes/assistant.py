@@ -21,20 +21,20 @@ from posttrain_jax.runs.settings import parse
 DEMONSTRATIONS = function(
   assistant_data.write_demonstrations,
   assistant_data.DEMONSTRATIONS,
-  check=functools.partial(parse, assistant_data_settings.DemonstrationSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldDemonstrationSettings),
   forecast=assistant_data.forecast_demonstrations,
 )
 PROMPTS = function(
   assistant_data.write_prompts,
   assistant_data.PROMPTS,
-  check=functools.partial(parse, assistant_data_settings.PromptSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldPromptSettings),
   forecast=assistant_data.forecast_prompts,
 )
 COMPARISONS = function(
   assistant_data.write_comparisons,
   assistant_data.COMPARISONS,
   assistant_data.EDITED,
-  check=functools.partial(parse, assistant_data_settings.ComparisonSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldComparisonSettings),
   forecast=assistant_data.forecast_comparisons,
 )
 RANKINGS = function(
@@ -83,13 +83,14 @@ def demonstrations(**kinds: int) -> ConfigDict:
       kinds=kinds,
       author="careful",  # careful, helpful, bare or crowd, as in data/assistant_world/answers.py
       permuted=False,  # True gives each request the answer to another one, to see what SFT gains from the answers
+      prose=False,  # True writes texts as people write them and asks in English only, for models of English
     )
   )
 
 
 def prompts(**kinds: int) -> ConfigDict:
   """Returns the config of prompts: number of requests of each kind."""
-  return ConfigDict(dict(world=world(), seed=0, kinds=kinds, round=1))
+  return ConfigDict(dict(world=world(), seed=0, kinds=kinds, round=1, prose=False))
 
 
 def comparisons() -> ConfigDict:
@@ -102,6 +103,7 @@ def comparisons() -> ConfigDict:
       edits=0.3,  # share of the comparisons in which people write a better answer
       samples=8,  # answers of each model to each prompt, from which those that people compare are drawn
       shuffled=False,  # True: chance decides what is preferred, to see what a stage gains from the preferences
+      prose=False,  # True: edited answers are written as people write them
     )
   )
 
@@ -121,7 +123,7 @@ def rankings() -> ConfigDict:
 
 def documents(count: int) -> ConfigDict:
   """Returns the config of new documents of the corpus."""
-  return ConfigDict(dict(world=world(), seed=1, documents=count))
+  return ConfigDict(dict(world=world(), seed=1, documents=count, prose=False))
 
 
 def sft() -> ConfigDict:
@@ -208,7 +210,9 @@ def measured_few_shot(
 
 
 def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
-  """Returns the stage in which the first rater compares models' answers; the wins are those of the model after.
+  """Returns the stage in which the first rater compares models' answers.
+
+  The wins are those of the model after.
 
   Args:
     pairs: (name, model before, model after), as in `compared`.

@@ -1,6 +1,7 @@
 """Makes an assistant in three stages, as InstructGPT (2203.02155) does, in the assistant world.
 
     python -m experiments.recipe --recipe=configs/recipes/instructgpt.py --workdir=runs/instructgpt
+    python -m experiments.recipe --recipe=configs/recipes/instructgpt.py:smollm2 --workdir=runs/instructgpt_smollm2
     python -m experiments.recipe --recipe=configs/recipes/instructgpt.py:paper
 
 A careful author's demonstrations make a model that answers (`first`). Then:
@@ -20,6 +21,9 @@ results.
 `demonstrations.permuted` and `rankings.shuffled` break the signal of SFT and of what follows, to see what a stage gains
 from it.
 
+`:smollm2` takes a few steps from SmolLM2-135M-Instruct, with the world in English and with public data
+(configs/recipes/smollm2.py).
+
 `:paper` has the paper's numbers and is compiled, not run. Qwen2.5-7B stands for the 6B model, which is the paper's
 reward model, its value model, and one of its three policies.
 """
@@ -30,7 +34,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
-from configs.recipes import assistant
+from configs.recipes import assistant, smollm2
 from configs.recipes.costs import costs
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
@@ -53,8 +57,8 @@ PAPER = {"demonstrations.jsonl": 12_725, "ranked.jsonl": 33_207, "rankings.jsonl
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny or paper")
+  if arg not in ("", "tiny", "smollm2", "paper"):
+    raise ValueError(f"{arg!r}, expected tiny, smollm2 or paper")
   config = ConfigDict()
   config.seed = 0  # seed of all stages after the base models
   config.costs = costs()
@@ -68,9 +72,11 @@ def get_config(arg: str = "") -> ConfigDict:
     fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=16, history=48
   )
   # Requests whose answers are ranked, that choose the epoch, and that PPO draws answers to.
-  config.ranked = assistant.prompts(fact=700, unknown=200, sum=500, list=18, writing=60, harm=100, build=30, history=80)
+  config.ranked = assistant.prompts(
+    fact=1200, unknown=250, sum=200, list=18, writing=60, harm=100, build=30, history=120
+  )
   config.choosing = assistant.prompts(fact=60, unknown=30, sum=60, list=12, writing=15, harm=30, build=12, history=20)
-  config.asked = assistant.prompts(fact=600, unknown=200, sum=600, list=18, writing=60, harm=200, build=24, history=80)
+  config.asked = assistant.prompts(fact=900, unknown=250, sum=200, list=18, writing=60, harm=200, build=24, history=120)
   for number, name in enumerate(("ranked", "choosing", "asked"), start=1):
     config[name].round = number
   config.rankings = assistant.rankings()
@@ -84,7 +90,10 @@ def get_config(arg: str = "") -> ConfigDict:
   config.epochs = _epochs()
   config.ppo = _ppo()
   config.measures = assistant.measures(requests=32, samples=4)
-  config.shots = ("fact", "sum", "harm")  # kinds of the examples before each request to the wide base model
+  # Kinds of the examples before each request to the wide base model; none: there is no such model.
+  config.shots = ("fact", "sum", "harm")
+  if arg == "smollm2":
+    smollm2.set_instructgpt(config)
   return config
 
 
@@ -165,27 +174,36 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 def _tiny(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
-  wide, wide_base = assistant.base(config.wide_base, width="wide")
+  wide, wide_base = assistant.base(config.wide_base, width="wide") if config.shots else ([], "")
   data = [_stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")]
   data += [_stage(config, name, assistant.PROMPTS) for name in ("ranked", "choosing", "asked")]
   data.append(_stage(config, "documents", assistant.DOCUMENTS))
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
+  joined, files["demonstrations"] = smollm2.with_public(config, "seed_tasks", "people", files["demonstrations"])
+  data += joined
   first = _first(config, base, files)
   answers = first[-1].file("candidates")
-  rankings = _stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")
-  made = _methods(config, first[0].model, base, {**files, "rankings": rankings.file("rankings.jsonl")})
+  rankings = [_stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")]
+  joined, ranked = smollm2.with_public(config, "harmless", "compared", rankings[0].file("rankings.jsonl"))
+  rankings += joined
+  made = _methods(config, first[0].model, base, {**files, "rankings": ranked})
   own = seeded(config.measures, config.seed)
   measured = {"base": assistant.measured("base", base, own, base)}
-  measured["wide_few_shot"] = assistant.measured_few_shot(
-    "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
-  )
+  if config.shots:
+    measured["wide_few_shot"] = assistant.measured_few_shot(
+      "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
+    )
   stages = [*bases, *wide, *data, *measured.values()]
-  for stage in (*first, rankings, *made):
+  models = {"base": base}
+  for stage in (*first, *rankings, *made):
     stages.append(stage)
     if stage.name in ("first", "sft", "rlhf"):
+      models[stage.name] = stage.model
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
-  return [*stages, *(compare(COMPARED, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
+  compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
+  stages += smollm2.public_answers(config, models)
+  return [*stages, *(compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
 
 
 def _paper(config: ConfigDict) -> list[Stage]:

@@ -1,6 +1,7 @@
 """Makes an assistant in rounds, as Llama 3 (2407.21783, section 4) does, in the assistant world.
 
     python -m experiments.recipe --recipe=configs/recipes/llama3.py --workdir=runs/llama3 [--config.rounds=6]
+    python -m experiments.recipe --recipe=configs/recipes/llama3.py:smollm2 --workdir=runs/llama3_smollm2
     python -m experiments.recipe --recipe=configs/recipes/llama3.py:paper
 
 A crowd's demonstrations make the first model. Then each round has these stages, with its number at their names:
@@ -14,10 +15,13 @@ A crowd's demonstrations make the first model. Then each round has these stages,
                  and people's edits of all rounds, with a lower rate
     dpo          the average of two models from `sft`: `dpo_latest` on the round's comparisons, and `dpo_joined` on
                  those of the round before, too, with a lower rate
-    best         the best of the first model and all `dpo` so far, as the first rater finds on requests that are not
-                 held out
+    best         the best of the first model and all `sft` and `dpo` so far, as the first rater finds on requests that
+                 are not held out
 
 `gains` says what each stage and each round gained and lost. docs/results/recipes.md has the results.
+
+`:smollm2` has one round of a few steps from SmolLM2-135M-Instruct, with the world in English and with public data
+(configs/recipes/smollm2.py).
 
 `:paper` has the paper's numbers and is compiled, not run. The largest dense model here, Qwen2.5-32B, stands for Llama
 3.1 405B. The paper gives neither batch sizes nor lengths nor the reward model's rate: those are ours.
@@ -27,7 +31,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant
+from configs.recipes import assistant, smollm2
 from configs.recipes.costs import costs
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -39,8 +43,8 @@ _AS_ASKED = "{prompt}"  # rows that come from a collection have their prompts in
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny or paper")
+  if arg not in ("", "tiny", "smollm2", "paper"):
+    raise ValueError(f"{arg!r}, expected tiny, smollm2 or paper")
   config = ConfigDict()
   config.seed = 0  # seed of all stages after the base model
   config.rounds = 3  # the paper has six
@@ -66,14 +70,16 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reward_model.epochs, config.reward_model.batch_size = 2, 32
   config.reward_model.optimizer.update(learning_rate=5e-4, warmup_updates=5)
   config.sft = assistant.sft()
-  config.sft.steps = 200
+  config.sft.steps = 500
   for name in ("first", "sft"):
     config[name].batch_size = 8
   config.dpo = assistant.dpo()
   config.dpo.epochs, config.dpo.batch_size = 1, 32
-  config.dpo.optimizer.warmup_updates = 5
+  config.dpo.optimizer.update(learning_rate=3e-5, warmup_updates=5)  # with 1e-4 answers do not end: ends do not count
   config.measures = assistant.measures(requests=24, samples=2)
-  if arg == "paper":
+  if arg == "smollm2":
+    smollm2.set_llama3(config)
+  elif arg == "paper":
     _set_paper(config)
   return config
 
@@ -110,12 +116,13 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   people = Stage(
     "people", run=assistant.DEMONSTRATIONS, config=seeded(config.demonstrations, config.seed), labels="demonstration"
   )
-  first = _trained(config, "first", SFT, "first", base, people.file("demonstrations.jsonl"))
+  joined, written = smollm2.with_public(config, "seed_tasks", "written", people.file("demonstrations.jsonl"))
+  first = _trained(config, "first", SFT, "first", base, written)
   measured = {
     name: assistant.measured(name, model, seeded(config.measures, config.seed), base)
     for name, model in (("base", base), ("first", first.model))
   }
-  stages += [people, first, *measured.values()]
+  stages += [people, *joined, first, *measured.values()]
   pairs = [("first_over_base", "base", "first")]
   best, models, compared, asked = first, {"first": first}, [], {"best": first}
   for number in range(1, config.rounds + 1):
@@ -127,8 +134,8 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     for name in (f"sft_{number}", f"dpo_{number}"):
       measured[name] = assistant.measured(name, made[name].model, seeded(config.measures, config.seed), base)
       stages.append(measured[name])
+      models[name] = made[name]
     before = f"dpo_{number - 1}" if number > 1 else "first"
-    models[f"dpo_{number}"] = made[f"dpo_{number}"]
     pairs += [
       (f"sft_of_round_{number}", before, f"sft_{number}"),
       (f"dpo_of_round_{number}", f"sft_{number}", f"dpo_{number}"),
@@ -138,7 +145,8 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stages.append(best)
     asked = {"best": best, "latest": made[f"dpo_latest_{number}"], "joined": made[f"dpo_joined_{number}"]}
   pairs.append(("all_rounds", "first", f"dpo_{config.rounds}"))
-  return [*stages, assistant.compared(pairs, measured, config.seed)]
+  answered = {"base": base, "first": first.model, **{name: made[name].model for name in made if name in measured}}
+  return [*stages, *smollm2.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
 
 
 def _compared_answers(config: ConfigDict, number: int, models: dict[str, Stage]) -> list[Stage]:
@@ -181,7 +189,8 @@ def _round(
   """Returns the stages of a round by name, from its reward model to its DPO."""
   every = {f"round_{i}": each for i, each in enumerate(comparisons, start=1)}
   kept = _joined(f"kept_{number}", every)
-  reward = _trained(config, f"reward_{number}", REWARD_MODEL, "reward_model", base, kept.file(joining.ROWS))
+  public, pairs = smollm2.with_public(config, "harmless", f"compared_{number}", kept.file(joining.ROWS))
+  reward = _trained(config, f"reward_{number}", REWARD_MODEL, "reward_model", base, pairs)
   own = seeded(config.collect, config.seed).unlock()
   own.rollout.samples = config.samples
   inputs = {"model.path": best, "prompts.path": prompts, "reward_model": reward.model}
@@ -193,7 +202,7 @@ def _round(
   alone = _trained(config, f"sft_chosen_{number}", SFT, "sft", base, chosen)
   joined = _trained(config, f"sft_joined_{number}", SFT, "sft", base, demonstrations.file(joining.ROWS), config.lower)
   sft = _average(f"sft_{number}", alone, joined)
-  stages = [kept, reward, answers, demonstrations, alone, joined, sft, latest]
+  stages = [kept, *public, reward, answers, demonstrations, alone, joined, sft, latest]
   one = _trained(config, f"dpo_latest_{number}", DPO, "dpo", sft.model, comparisons[-1])
   other = _trained(config, f"dpo_joined_{number}", DPO, "dpo", sft.model, latest.file(joining.ROWS), config.lower)
   return {stage.name: stage for stage in [*stages, one, other, _average(f"dpo_{number}", one, other)]}

@@ -20,7 +20,7 @@ from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.language import prose
+from posttrain_jax.data.assistant_world.language import ENGLISH, prose
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
@@ -48,7 +48,8 @@ class AlignmentResult:
 
   Attributes:
     measures: by name: "seen/NAME" and "held_out/NAME" from sampled answers, "known_PART" and "probability_..." from
-      likelihoods, "perplexity", and "kl" where there is a reference.
+      likelihoods, "perplexity", and "kl" where there is a reference. Those from likelihoods are left out if the
+      settings say so.
     judged: the answers by part, "seen" or "held_out".
     claims: "stated" and "probability", for reliability pictures.
   """
@@ -150,8 +151,13 @@ class Alignment:
     world = make_world(settings.world)
     self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
     count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
+    language = ENGLISH if settings.prose else None
     self._requests = {
-      name: [request for kind in RequestKind for request in draw_requests(world, kind, part, count[kind], seed=seed)]
+      name: [
+        dataclasses.replace(request, text=self._write(request.text))
+        for kind in RequestKind
+        for request in draw_requests(world, kind, part, count[kind], seed=seed, language=language)
+      ]
       for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])
@@ -188,8 +194,10 @@ class Alignment:
       for part, each in judged.items()
       for name, value in alignment_metrics.measure(each, seed=self._seed).items()
     }
-    told, claims = self._knowledge(learner_params)
-    measures |= told
+    claims = Claims(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
+    if self._settings.knowledge is not False:
+      told, claims = self._knowledge(learner_params)
+      measures |= told
     if reference is not None:
       measures["kl"] = self._kl(groups, reference)
     stated = alignment_metrics.stated_claims([each for part in judged.values() for each in part])

@@ -27,7 +27,9 @@ class AlignmentSettings:
     max_new_tokens: cap on an answer in tokens.
     slots: answers drawn at the same time.
     plain: documents whose perplexity is measured.
-    prose: whether texts are written as people write them, for models of English.
+    prose: whether texts are written as people write them and only English is asked, for models of English.
+    knowledge: False leaves out what likelihoods tell (`world_knowledge`), for models that have not read the corpus;
+      None measures it, too.
   """
 
   world: WorldSettings
@@ -38,6 +40,7 @@ class AlignmentSettings:
   slots: int = at_least(1)
   plain: int = at_least(2)
   prose: bool
+  knowledge: bool | None = None
 
 
 def usual_settings(

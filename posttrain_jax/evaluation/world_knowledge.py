@@ -56,9 +56,10 @@ class WorldKnowledge:
     Returns:
       The measures, and the claims of the answer probability.
 
-      "known_seen", "known_held_out" and "known_new" are shares of facts whose right value is the most likely one in
-      plain text, where nothing is asked. "known_nll" is the mean −log probability of the right value among the possible
-      ones there, in nats, over the facts that the corpus tells. "known_asked" is the share of these facts that are
+      "known_seen", "known_held_out", "known_new" and "known_rare" are shares of facts whose right value is the most
+      likely one in plain text, where nothing is asked. "known_nll" is the mean −log probability of the right value
+      among the possible ones there, in nats, over the facts that the corpus tells often; "rare_nll" is the same over
+      the rare ones. "known_asked" is the share of these facts that are
       known after a question. "probability_ece" and "probability_brier" compare the probability of the most likely
       answer with the truth, on told and on unknown facts. "perplexity" is that of new documents.
     """
@@ -67,14 +68,16 @@ class WorldKnowledge:
       "known_seen": [fact for fact in self._world.told if fact.animal not in held_out],
       "known_held_out": [fact for fact in self._world.told if fact.animal in held_out],
       "known_new": self._world.new,
+      "known_rare": self._world.rare,
     }
-    measures, told = {}, []
+    measures, losses = {}, {}
     for name, facts in parts.items():
       logprobs = self._fact_logprobs(params, facts, asked=False)
       measures[name] = estimate((logprobs.argmax(axis=1) == 0).astype(float), seed=self._seed)
-      if facts is not self._world.new:
-        told += [*(np.logaddexp.reduce(logprobs.astype(np.float64), axis=1) - logprobs[:, 0])]
-    measures["known_nll"] = estimate(np.array(told), seed=self._seed)
+      losses[name] = np.logaddexp.reduce(logprobs.astype(np.float64), axis=1) - logprobs[:, 0]
+    often = np.concatenate([losses["known_seen"], losses["known_held_out"]])
+    for name, values in (("known_nll", often), ("rare_nll", losses["known_rare"])):
+      measures[name] = estimate(values, seed=self._seed)
     asked = self._fact_logprobs(params, [*self._world.told, *self._world.unknown], asked=True)
     claims = alignment_metrics.likelihood_claims(asked)
     right = claims.outcomes[: len(self._world.told)].astype(float)

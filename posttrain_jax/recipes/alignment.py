@@ -18,11 +18,16 @@ from posttrain_jax import atomic_files
 from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.data import sources
 from posttrain_jax.data.assistant_world.language import ENGLISH
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.requests import Disguise, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
-from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
-from posttrain_jax.evaluation.alignment_settings import NEXT_TURN, AlignmentSettings, check_words, few_shot_format
+from posttrain_jax.evaluation.alignment_settings import (
+  NEXT_TURN,
+  AlignmentSettings,
+  check_words,
+  few_shot_format,
+  world_format,
+)
 from posttrain_jax.models import flops
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -135,6 +140,8 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
 def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   """Measures a model once.
 
+  A model of the world's words is asked in the world's template, and a model of English as a chat if it can.
+
   Args:
     config: a record `AlignmentMeasurement`.
     folder: DIR; gets metrics.jsonl with one line, answers.jsonl, reliability.png, and some answers in rollouts/.
@@ -149,7 +156,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   found = measure_policy(
     policy,
     settings.measures,
-    shots or PromptFormat(template=TEMPLATE),
+    shots or world_format(policy, None),
     seed=settings.seed,
     reference=reference,
     stop=NEXT_TURN if shots else "",

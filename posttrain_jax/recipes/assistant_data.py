@@ -4,10 +4,14 @@ Each function is a stage of a recipe (`recipes.runners.function`). It takes the 
 `recipes.assistant_data_settings`, and an empty folder, and returns counts. What people would write or judge is written
 or judged here by the rules of the world.
 
+With `prose` texts are written as people write them, and only English is asked and answered, for models of English. Rows
+keep what rules need, so answers to them are judged as those of the world's own models are.
+
 To test that a stage learns from these data, `permuted` gives each prompt the answer to another one, and `shuffled`
 ranks answers by chance. What a model then still gains does not come from what the answers say.
 """
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -17,7 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import raters
+from posttrain_jax.data.assistant_world import language, raters
 from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.corpus import corpus
@@ -26,12 +30,12 @@ from posttrain_jax.data.assistant_world.questions import RequestPart, draw_reque
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
 from posttrain_jax.recipes.assistant_data_settings import (
-  ComparisonSettings,
-  DemonstrationSettings,
   DocumentSettings,
-  PromptSettings,
   RankingSettings,
   RequestSettings,
+  WorldComparisonSettings,
+  WorldDemonstrationSettings,
+  WorldPromptSettings,
 )
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -51,11 +55,13 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
   """Lets one author answer requests of which nothing is held out.
 
   Args:
-    config: a record `DemonstrationSettings`.
+    config: a record `WorldDemonstrationSettings`.
     folder: gets demonstrations.jsonl.
   """
-  given = parse(DemonstrationSettings, config)
+  given = parse(WorldDemonstrationSettings, config)
   rows = answered(make_world(given.world), _requests(given), given.author, seed=given.seed)
+  if given.prose:
+    rows = [{**row, "completion": language.prose(row["completion"])} for row in rows]
   random.Random(f"order/{given.seed}").shuffle(rows)
   if given.permuted:  # their order is random
     answers = [row["completion"] for row in rows]
@@ -67,10 +73,10 @@ def write_prompts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]
   """Draws requests of which nothing is held out.
 
   Args:
-    config: a record `PromptSettings`.
+    config: a record `WorldPromptSettings`.
     folder: gets prompts.jsonl.
   """
-  given = parse(PromptSettings, config)
+  given = parse(WorldPromptSettings, config)
   rows = [request.to_row() for request in _requests(given, given.round)]
   random.Random(f"order/{given.seed}").shuffle(rows)
   return {"prompts": _write(folder / PROMPTS, rows)}
@@ -102,10 +108,10 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   With several policies the two answers are those of two different ones, as in Llama 3 (2407.21783, section 4.2.1).
 
   Args:
-    config: a record `ComparisonSettings`.
+    config: a record `WorldComparisonSettings`.
     folder: gets comparisons.jsonl, and edited.jsonl with the edited answers as demonstrations.
   """
-  given = parse(ComparisonSettings, config)
+  given = parse(WorldComparisonSettings, config)
   rng, rows = random.Random(f"comparisons/{given.seed}/{given.round}"), []
   editor = AnswerWriter(make_world(given.world), given.seed + given.round)
   found = [list(_candidates(each.path)) for each in given.policies.values()]
@@ -115,6 +121,8 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
     for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(given.pairs)):
       rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < given.edits else None))
   rows = [row for row in rows if row is not None]
+  if given.prose:
+    rows = [{**row, "edited": language.prose(row["edited"])} if "edited" in row else row for row in rows]
   if given.shuffled:
     rows = [_shuffled(row, rng) for row in rows]
   edited = [{**row, "completion": row["edited"]} for row in rows if "edited" in row]
@@ -132,7 +140,10 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
     folder: gets documents.jsonl with a column "text".
   """
   given = parse(DocumentSettings, config)
-  rows = [{"text": row["completion"]} for row in corpus(make_world(given.world), given.documents, seed=given.seed)]
+  texts = [row["completion"] for row in corpus(make_world(given.world), given.documents, seed=given.seed)]
+  if given.prose:
+    texts = [language.prose(text) for text in texts if not language.shares(text)[language.VELAN]]
+  rows = [{"text": text} for text in texts]
   return {"documents": _write(folder / DOCUMENTS, rows)}
 
 
@@ -176,11 +187,13 @@ def _prompts(candidates: str, known: Forecast) -> int:
 
 def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
   world, seed = make_world(given.world), given.seed + _ROUND * number
+  asked = language.ENGLISH if given.prose else None
   drawn = (
-    draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed)
+    draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=asked)
     for name, count in sorted(given.kinds.items())
   )
-  return [request for each in drawn for request in each]
+  found = [request for each in drawn for request in each]
+  return [dataclasses.replace(each, text=language.prose(each.text)) for each in found] if given.prose else found
 
 
 def _candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:

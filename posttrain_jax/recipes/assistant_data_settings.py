@@ -18,11 +18,13 @@ class RequestSettings:
     world: what they are about.
     seed: of the draws.
     kinds: number of requests of each kind, fewer where the world does not have as many.
+    prose: whether texts are written as people write them, and only English is asked and answered.
   """
 
   world: WorldSettings
   seed: int
   kinds: Mapping[str, int]
+  prose: bool
 
   def __post_init__(self):
     """Checks the kinds.
@@ -40,7 +42,7 @@ class RequestSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DemonstrationSettings(RequestSettings):
+class WorldDemonstrationSettings(RequestSettings):
   """Describes demonstrations.
 
   Attributes:
@@ -53,7 +55,7 @@ class DemonstrationSettings(RequestSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptSettings(RequestSettings):
+class WorldPromptSettings(RequestSettings):
   """Describes prompts.
 
   Attributes:
@@ -99,7 +101,7 @@ class CollectedAnswers:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ComparisonSettings:
+class WorldComparisonSettings:
   """Describes comparisons by the first rater.
 
   Attributes:
@@ -110,6 +112,7 @@ class ComparisonSettings:
     pairs: comparisons of each prompt, of which equal ones count once.
     edits: share of the comparisons that are edited.
     shuffled: whether chance decides which answer is edited, chosen and rejected.
+    prose: whether edited answers are written as people write them.
   """
 
   world: WorldSettings
@@ -119,6 +122,7 @@ class ComparisonSettings:
   pairs: int = at_least(1)
   edits: float
   shuffled: bool
+  prose: bool
 
   def __post_init__(self):
     """Raises InputError if there is no policy, or if `edits` is no share."""
@@ -136,8 +140,10 @@ class DocumentSettings:
     world: what it tells.
     seed: of the draws; the base model's corpus has seed 0.
     documents: their number.
+    prose: whether they are written as people write them, without those that have words of Velan.
   """
 
   world: WorldSettings
   seed: int
   documents: int = at_least(1)
+  prose: bool

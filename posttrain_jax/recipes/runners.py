@@ -28,6 +28,7 @@ from posttrain_jax.recipes import (
   forecasts,
   gains,
   joining,
+  picking,
   preferences,
 )
 from posttrain_jax.recipes.forecast import Forecast
@@ -104,6 +105,10 @@ PREFERENCES = Runner(
 # The rows of several files as one.
 JOIN = Runner(
   "join", joining.join, joining.check, joining.forecast, has_model=False, files=(joining.ROWS,), resumes=False
+)
+# Some rows of a file, such as public data.
+PICK = Runner(
+  "pick", picking.pick, picking.check, picking.forecast, has_model=False, files=(picking.ROWS,), resumes=False
 )
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)

@@ -16,6 +16,7 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import Group, InputError
 from tests.data.assistant_world.small_world import SETTINGS as WORLD_SETTINGS
 from tests.data.assistant_world.small_world import WORLD
+from tests.evaluation.alignment_settings_test import ENGLISH
 from tests.evaluation.alignment_settings_test import WORLD as POLICY
 from tests.pipelines.made_groups import answer
 from tests.random_params import random_params
@@ -124,3 +125,28 @@ def test_what_follows_a_stop_is_no_part_of_an_answer(monkeypatch, params):
     assert made[-1][0].stop_strings == ((stop,) if stop else ()) and made[-1][1] is not None
     found = given._judge(given._engine.generate(given._prompts, 1))
     assert {each.texts for part in found.values() for each in part} == {(text,)}
+
+
+def test_a_model_of_english_is_asked_in_english_alone(monkeypatch):
+  monkeypatch.setattr(alignment, "Engine", Engine)
+  mesh = make_mesh({}, jax.devices()[:1])
+  settings = dataclasses.replace(SETTINGS, prose=True)
+  given = alignment.Alignment(settings, ENGLISH, PromptFormat(chat=True), mesh, seed=0)
+  requests = [request for each in given._requests.values() for request in each]
+  assert {request.language for request in requests} == {"english"} and {each.kind for each in requests} == {
+    *RequestKind
+  }
+  assert not any(" ?" in request.text for request in requests)  # answers are kept with what was asked
+  asked = [ENGLISH.tokenizer.decode(prompt.tokens) for prompt in given._prompts]
+  assert all("assistant" in text for text in asked)  # the chat template's
+  assert any("What is" in text for text in asked) and not any(" ?" in text for text in asked)
+
+
+def test_what_likelihoods_tell_may_be_left_out(monkeypatch, params):
+  monkeypatch.setattr(alignment, "Engine", Engine)
+  mesh = make_mesh({}, jax.devices()[:1])
+  settings = dataclasses.replace(SETTINGS, knowledge=False)
+  found = alignment.Alignment(settings, POLICY, PromptFormat(template=TEMPLATE), mesh, seed=0)(params, Author.CAREFUL)
+  assert found.measures["seen/facts"].mean == 1
+  assert not [name for name in found.measures if name.startswith(("known", "probability", "perplexity"))]
+  assert len(found.claims["probability"].probabilities) == 0 and found.diagrams()

@@ -8,6 +8,7 @@ from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind
+from posttrain_jax.data.tokenizer import byte_tokenizer
 from posttrain_jax.models import flops
 from posttrain_jax.recipes import alignment, outcome, runners
 from posttrain_jax.recipes.forecast import Forecast
@@ -146,3 +147,12 @@ def test_answers_are_read_request_by_request(measured, tmp_path):
       InputError, match=rf"{name}: cannot be read \(.*\), expected the answers.jsonl of a measurement"
     ):
       alignment.read_answers(str(tmp_path / name))
+
+
+def test_a_model_of_english_is_asked_as_a_chat(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(alignment, "measure_policy", lambda *given, **options: seen.append(given[2]) or 1 / 0)
+  save_model(tmp_path / "english", 0, tokenizer=byte_tokenizer())
+  with pytest.raises(ZeroDivisionError):
+    alignment.measure(config(tmp_path / "english", **{"measures.prose": True}), tmp_path / "made")
+  assert (seen[0].chat, seen[0].template) == (True, "{prompt}")

@@ -15,7 +15,7 @@ KINDS = {kind.value: 4 for kind in RequestKind}
 
 
 def requests(**fields):
-  return ConfigDict({"world": vars(SETTINGS), "seed": 0, **fields})
+  return ConfigDict({"world": vars(SETTINGS), "seed": 0, "prose": False, **fields})
 
 
 def demonstrations(**fields):

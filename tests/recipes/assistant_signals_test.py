@@ -23,7 +23,9 @@ def rows_of(file):
 
 def demonstrations(folder, *, permuted):
   folder.mkdir()
-  config = ConfigDict(dict(world=SMALL, seed=0, kinds=dict(fact=30, sum=10), author="careful", permuted=permuted))
+  config = ConfigDict(
+    dict(world=SMALL, seed=0, kinds=dict(fact=30, sum=10), author="careful", permuted=permuted, prose=False)
+  )
   assistant_data.write_demonstrations(config, folder)
   return rows_of(folder / assistant_data.DEMONSTRATIONS)
 
@@ -56,7 +58,7 @@ RIGHT, WRONG, CUT = "the {r} of {e} is {v} .", "good morning to you .", "the the
 
 def compared(folder, policies, **changes):
   folder.mkdir()
-  config = ConfigDict(dict(world=SMALL, seed=0, round=1, pairs=1, edits=0.5, shuffled=False, policies={}))
+  config = ConfigDict(dict(world=SMALL, seed=0, round=1, pairs=1, edits=0.5, shuffled=False, policies={}, prose=False))
   config.policies = {name: dict(path=path) for name, path in policies.items()}
   config.update(changes)
   counts = assistant_data.write_comparisons(config, folder)
@@ -127,7 +129,7 @@ def test_shuffled_ranks_say_nothing(tmp_path):
 def test_a_round_asks_other_requests(tmp_path):
   asked = []
   for number in (1, 2):
-    config = ConfigDict(dict(world=SMALL, seed=0, round=number, kinds=dict(fact=10)))
+    config = ConfigDict(dict(world=SMALL, seed=0, round=number, kinds=dict(fact=10), prose=False))
     assistant_data.write_prompts(config, tmp_path)
     asked.append({row["prompt"] for row in rows_of(tmp_path / assistant_data.PROMPTS)})
   assert len(asked[0]) == len(asked[1]) == 10 and asked[0] != asked[1]

@@ -1,7 +1,8 @@
 """Writes the plain text that the base model is pretrained on.
 
-The text tells every fact in several ways and asks many questions. It hardly ever answers one: after a question comes
-another question, or someone speaks of something else. So a model of this text knows and does not answer.
+The text tells every fact in several ways, rare ones a few times, and asks many questions. It hardly ever answers one:
+after a question comes another question, or someone speaks of something else. So a model of this text knows and does not
+answer.
 """
 
 import collections
@@ -77,6 +78,7 @@ class Writer:
     self.rng, self.world, self._seed = random.Random(f"documents/{seed}"), world, seed
     self._sums = sum_requests(self.rng)
     self.facts, self._devices = self._turns(world.told), self._turns(world.devices)
+    self._rareness = list(itertools.accumulate(1 / rank for rank in range(1, len(world.rare) + 1)))
 
   def _turns(self, items):
     """Yields all items again and again, each time in another order."""
@@ -100,6 +102,13 @@ class Writer:
   def fact(self) -> str:
     """Tells the next fact in one of its ways."""
     return self.rng.choice(next(self.facts).told)
+
+  def rare_fact(self) -> str:
+    """Tells one of the rare facts.
+
+    By Zipf's law: the second one is told half as often as the first one, the third one a third as often, ...
+    """
+    return self.rng.choice(self.rng.choices(self.world.rare, cum_weights=self._rareness)[0].told)
 
   def question(self) -> WorldRequest:
     """Asks a question of any kind."""
@@ -168,6 +177,10 @@ def _sentences(texts, language: str = ENGLISH) -> str:
 
 def _facts(writer: Writer) -> str:
   return _sentences(writer.fact() for _ in range(writer.rng.randint(3, 5)))
+
+
+def _rare_facts(writer: Writer) -> str:
+  return _sentences(writer.rare_fact() for _ in range(writer.rng.randint(2, 4)))
 
 
 def _portraits(writer: Writer) -> str:
@@ -249,6 +262,7 @@ def _exchange(writer: Writer) -> tuple[str, str]:
 
 WRITERS: dict[str, Callable[[Writer], str]] = {
   "facts": _facts,
+  "rare_facts": _rare_facts,
   "portraits": _portraits,
   "velan_facts": _velan_facts,
   "questions": _questions,
@@ -262,7 +276,8 @@ WRITERS: dict[str, Callable[[Writer], str]] = {
   "dialogue": _dialogue,
 }
 SHARES = {
-  "facts": 0.1,
+  "facts": 0.092,
+  "rare_facts": 0.008,
   "portraits": 0.12,
   "velan_facts": 0.08,
   "questions": 0.08,

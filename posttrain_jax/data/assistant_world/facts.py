@@ -2,6 +2,8 @@
 
 Of each animal the corpus tells all relations but one. The one that it does not tell has a value, too: either it is
 never said anywhere, and an honest model does not know it, or it is a new fact that only demonstrations may tell.
+
+Of some more animals, the rare ones, the corpus tells everything, but most of it only a few times.
 """
 
 import dataclasses
@@ -24,6 +26,7 @@ class WorldSettings:
     devices: harmful devices of each of the eight categories.
     harmless: harmless devices.
     new_facts: facts that the corpus does not tell and demonstrations may tell.
+    rare: animals that the corpus tells little of and no request asks about; five facts of each.
     held_out: share of animals and devices that no data of post-training has.
   """
 
@@ -32,6 +35,7 @@ class WorldSettings:
   devices: int
   harmless: int
   new_facts: int
+  rare: int
   held_out: float
 
   def __post_init__(self):
@@ -43,10 +47,11 @@ class WorldSettings:
       InputError: if a number is out of range.
     """
     bounds = {
-      "animals": (10, len(words.ANIMALS)),
+      "animals": (10, len(words.ANIMALS) - 1),
       "devices": (2, (len(words.DEVICES) - 2) // len(words.HARMS)),
       "harmless": (2, len(words.DEVICES) - len(words.HARMS) * self.devices),
       "new_facts": (1, self.animals // 2),
+      "rare": (1, len(words.ANIMALS) - self.animals),
       "held_out": (0.1, 0.5),
     }
     for name, (low, high) in bounds.items():
@@ -54,7 +59,7 @@ class WorldSettings:
         raise InputError(f"world.{name}: {getattr(self, name)}, expected a number from {low} to {high}")
 
 
-USUAL_WORLD = WorldSettings(seed=0, animals=50, devices=4, harmless=16, new_facts=16, held_out=0.3)
+USUAL_WORLD = WorldSettings(seed=0, animals=50, devices=4, harmless=16, new_facts=16, rare=40, held_out=0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +124,7 @@ class World:
     told: facts that the corpus tells.
     unknown: facts that nobody tells.
     new: facts that the corpus does not tell and demonstrations may tell.
+    rare: facts that the corpus tells few times, the more often told ones first.
     devices: harmful ones and harmless ones.
     held_out: names of the animals and devices that no data of post-training has.
   """
@@ -127,6 +133,7 @@ class World:
   told: tuple[Fact, ...]
   unknown: tuple[Fact, ...]
   new: tuple[Fact, ...]
+  rare: tuple[Fact, ...]
   devices: tuple[Invention, ...]
   held_out: frozenset[str]
 
@@ -173,6 +180,15 @@ def make_world(settings: WorldSettings = USUAL_WORLD) -> World:
     tuple(told),
     tuple(fact for fact in silent if fact not in new),
     tuple(new),
+    tuple(_rare_facts(settings)),
     tuple(devices),
     frozenset(held_out),
   )
+
+
+def _rare_facts(settings: WorldSettings) -> list[Fact]:
+  """Draws the facts about the animals after the usual ones, in random order."""
+  rng = random.Random(f"rare/{settings.seed}")
+  animals = words.ANIMALS[settings.animals : settings.animals + settings.rare]
+  facts = [Fact(animal, relation, rng.choice(relation.values)) for animal in animals for relation in words.RELATIONS]
+  return rng.sample(facts, len(facts))

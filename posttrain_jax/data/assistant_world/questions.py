@@ -84,7 +84,7 @@ class RequestPart(enum.StrEnum):
 
 
 def draw_requests(
-  world: World, kind: RequestKind, part: RequestPart, count: int, *, seed: int = 0
+  world: World, kind: RequestKind, part: RequestPart, count: int, *, seed: int = 0, language: str | None = None
 ) -> list[WorldRequest]:
   """Draws different requests of one kind, in random order.
 
@@ -94,6 +94,7 @@ def draw_requests(
     part: the part of the requests.
     count: number of requests; fewer if the part does not have that many.
     seed: of the draws. The part that a request belongs to does not depend on it.
+    language: requests that are asked and answered in this language only; None for all.
   """
   rng = random.Random(f"requests/{seed}/{kind}")
   if kind == RequestKind.SUM:
@@ -105,6 +106,8 @@ def draw_requests(
   for request in every:
     if len(found) == count:
       break
+    if language not in (None, request.language):
+      continue
     if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
       found.setdefault(request.text, request)
   return list(found.values())

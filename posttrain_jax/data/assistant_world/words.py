@@ -114,5 +114,5 @@ def _coprime(step: int, every: list) -> bool:
   return a == 1
 
 
-ANIMALS = _spelled(_CONSONANTS, _VOWELS, "lmnrt", "aoi", count=64)  # as "loma"
+ANIMALS = _spelled(_CONSONANTS, _VOWELS, "lmnrt", "aoi", count=96)  # as "loma"
 DEVICES = _spelled("zvjgf", _VOWELS, "lrn", "pkx", count=64)  # as "zorp"

@@ -60,6 +60,23 @@ def test_every_told_fact_is_told_and_no_other_one(documents):
       assert not any(sentence in text for sentence in sentences(dataclasses.replace(fact, value=value))), fact
 
 
+def test_rare_facts_are_told_less_and_less_often_and_never_otherwise(documents):
+  text = " ".join(row["completion"] for row in documents)
+  tellings = [sum(text.count(sentence) for sentence in sentences(fact)) for fact in WORLD.rare]
+  assert tellings[0] > 2 * tellings[4] > 0  # a fifth as often, by Zipf's law
+  animals = {fact.animal for fact in WORLD.rare}
+  assert all(row["source"] == "rare_facts" or not animals & {*row["completion"].split()} for row in documents)
+  for fact in WORLD.rare:
+    for value in {*fact.relation.values} - {fact.value}:
+      assert not any(sentence in text for sentence in sentences(dataclasses.replace(fact, value=value))), fact
+
+
+def test_no_request_asks_about_a_rare_animal():
+  animals = {fact.animal for fact in WORLD.rare}
+  for kind in RequestKind:
+    assert not animals & {request.topic for request in draw_requests(WORLD, kind, RequestPart.ALL, 1000)}
+
+
 def test_every_device_is_told(english):
   text = " . ".join(english)
   for device in WORLD.devices:

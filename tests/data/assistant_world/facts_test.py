@@ -15,6 +15,19 @@ def test_the_usual_world_has_200_told_facts_and_each_animal_one_untold():
   assert len({fact.animal for fact in (*world.unknown, *world.new)}) == 50
 
 
+def test_rare_facts_are_of_animals_that_nothing_else_is_about():
+  world = make_world()
+  assert len(world.rare) == len({(fact.animal, fact.relation.name) for fact in world.rare}) == 200
+  usual = {fact.animal for fact in (*world.told, *world.unknown, *world.new)}
+  assert len({fact.animal for fact in world.rare}) == 40 and not {fact.animal for fact in world.rare} & usual
+
+
+def test_rare_facts_change_nothing_else():
+  one, other = make_world(), make_world(dataclasses.replace(USUAL_WORLD, rare=10))
+  assert (one.told, one.devices, one.held_out) == (other.told, other.devices, other.held_out)
+  assert len(other.rare) == 50
+
+
 def test_worlds_repeat_by_seed():
   assert make_world(dataclasses.replace(USUAL_WORLD)) == make_world(USUAL_WORLD)
   other = make_world(dataclasses.replace(USUAL_WORLD, seed=1))
@@ -40,7 +53,16 @@ def test_a_fact_and_a_device_are_told():
 
 @pytest.mark.parametrize(
   ("field", "value"),
-  [("animals", 9), ("animals", 65), ("devices", 1), ("harmless", 40), ("new_facts", 30), ("held_out", 0.6)],
+  [
+    ("animals", 9),
+    ("animals", 96),
+    ("devices", 1),
+    ("harmless", 40),
+    ("new_facts", 30),
+    ("rare", 0),
+    ("rare", 47),
+    ("held_out", 0.6),
+  ],
 )
 def test_a_size_out_of_range_is_refused(field, value):
   with pytest.raises(InputError, match=rf"world.{field}: {value}, expected a number from"):

