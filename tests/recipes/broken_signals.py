@@ -117,10 +117,11 @@ def _training():
   sft.optimizer.learning_rate = 2e-3
   for config in (reward, dpo):
     config.update(epochs=2, batch_size=32)
-    config.preferences.update(max_answer_length=_LONGEST, strengths=())
+    config.preferences.max_answer_length = _LONGEST
+  reward.preferences.strengths = ()
   reward.preferences.held_out = 0.25
   reward.optimizer.learning_rate = 1e-3
-  dpo.optimizer.learning_rate = 3e-4
+  dpo.optimizer.learning_rate = 1e-4
   ppo.steps = 40
   ppo.ptx.coefficient = 0.0
   ppo.average.decay = 0.0
