@@ -26,7 +26,7 @@ def metrics(tmp_path_factory):
 
 
 def check_gain(metrics, stage, measure):
-  """Checks that a good signal has a gain, and that next to nothing of it is left with a broken one."""
+  """Checks that a good signal has a gain which a broken one does not have."""
   low, gain, high, broken = (
     metrics["gains"][f"{name}/{measure}{end}"]
     for name, end in ((stage, "/low"), (stage, ""), (f"{stage}_broken", "/high"), (f"{stage}_broken", ""))
