@@ -4,7 +4,7 @@ python -m tests.recipes.broken_signals DIR
 
 A broken signal has the same texts in other places: each request has the answer to another one (SFT), or chance decides
 which of two answers is preferred (reward model, DPO, and the reward of PPO). DPO and PPO start from a model of a
-crowd's demonstrations, which answers well now and then.
+crowd's demonstrations, which answers well now and then. DPO compares its answers, the reward model those of people.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from posttrain_jax.data.assistant_world.questions import RequestPart, draw_reque
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind
 from posttrain_jax.recipes import assistant_data
 from posttrain_jax.recipes.recipe import Stage
-from posttrain_jax.recipes.runners import DPO, PPO, REWARD_MODEL, SFT, function
+from posttrain_jax.recipes.runners import COLLECT, DPO, PPO, REWARD_MODEL, SFT, function
 from tests.data.assistant_world.small_world import SETTINGS, WORLD
 from tests.recipes.made_recipe import run
 
@@ -60,21 +60,24 @@ def stages():
     return found[name]
 
   found["base_measures"] = assistant.measured("base", base.model, measures, base.model)
-  sft, reward, dpo, ppo = _training()
+  sft, reward, dpo, ppo, collection = _training()
   people = add("people", assistant.DEMONSTRATIONS, _demonstrations(author="crowd"))
   file = people.file(assistant_data.DEMONSTRATIONS)
   crowd = add("crowd", SFT, sft, measured=True, model__path=base.model, demonstrations__path=file)
+  prompts = asked.file(assistant_data.PROMPTS)
+  own = add("own", COLLECT, collection, model__path=crowd.model, prompts__path=prompts)
   for broken, end in ((False, ""), (True, "_broken")):
     data = add(f"data{end}", assistant.DEMONSTRATIONS, _demonstrations(permuted=broken))
     file = data.file(assistant_data.DEMONSTRATIONS)
     add(f"sft{end}", SFT, sft, measured=True, model__path=base.model, demonstrations__path=file)
-    pairs = add(
-      f"pairs{end}", assistant.COMPARISONS, _comparisons(broken), policies__people__path=written.file("candidates")
-    )
-    file = pairs.file(assistant_data.COMPARISONS)
-    judge = add(f"reward{end}", REWARD_MODEL, reward, model__path=base.model, preferences__path=file)
-    add(f"dpo{end}", DPO, dpo, measured=True, model__path=crowd.model, preferences__path=file)
-    rollouts = dict(model__path=crowd.model, reward_model=judge.model, prompts__path=asked.file(assistant_data.PROMPTS))
+    files = {}
+    for name, answers in (("pairs", written), ("own_pairs", own)):
+      folder = answers.file("candidates")
+      pairs = add(f"{name}{end}", assistant.COMPARISONS, _comparisons(broken), policies__people__path=folder)
+      files[name] = pairs.file(assistant_data.COMPARISONS)
+    judge = add(f"reward{end}", REWARD_MODEL, reward, model__path=base.model, preferences__path=files["pairs"])
+    add(f"dpo{end}", DPO, dpo, measured=True, model__path=crowd.model, preferences__path=files["own_pairs"])
+    rollouts = dict(model__path=crowd.model, reward_model=judge.model, prompts__path=prompts)
     add(f"ppo{end}", PPO, ppo, measured=True, **rollouts)
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
   pairs = [(name, "base" if "sft" in name else "crowd", name) for name in measured if name not in ("base", "crowd")]
@@ -111,7 +114,7 @@ def _comparisons(shuffled):
 
 
 def _training():
-  """Returns the configs of SFT, reward model, DPO and PPO."""
+  """Returns the configs of SFT, reward model, DPO, PPO and a collection."""
   sft, reward, dpo, ppo = assistant.sft(), assistant.reward_model(), assistant.dpo(), instructgpt.get_config().ppo
   sft.steps, sft.batch_size = 100, 8
   sft.optimizer.learning_rate = 2e-3
@@ -127,9 +130,9 @@ def _training():
   ppo.average.decay = 0.0
   for optimizer in (ppo.optimizer, ppo.value.optimizer):
     optimizer.learning_rate = 3e-4
-  for config in (sft, reward, dpo, ppo):
-    config.model.unroll = _MODEL["unroll"]
-  return sft, reward, dpo, ppo
+  collection = assistant.collection()
+  collection.rollout.samples = 4
+  return sft, reward, dpo, ppo, collection
 
 
 if __name__ == "__main__":
