@@ -49,6 +49,12 @@ class Vocabulary(enum.StrEnum):
   WORDS = "words"  # one token for each word of the assistant world; other text is refused
 
 
+def of_same_sizes(one: TransformerConfig, other: TransformerConfig) -> bool:
+  """Tells whether two models differ at most in how they are computed."""
+  computed = {name: getattr(one, name) for name in (*COMPUTE_FIELDS, _BEYOND_CONTEXT)}
+  return dataclasses.replace(other, **computed) == one
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
   """Holds a config's group of fields about the model.

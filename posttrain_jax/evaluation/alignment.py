@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.judges import answer_text
-from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
 from posttrain_jax.data.assistant_world.language import ENGLISH, prose
@@ -105,7 +105,7 @@ def measure_policy(
   Raises:
     InputError: as `Alignment`, or if the reference is a model of other sizes.
   """
-  if reference is not None and reference.model != policy.model:
+  if reference is not None and not of_same_sizes(reference.model, policy.model):
     raise InputError("reference: is a model of other sizes, expected the model that the policy was trained from")
   mesh = make_mesh({"data": -1})
   measures = Alignment(settings, policy, prompt_format, mesh, seed=seed, stop=stop)

@@ -38,6 +38,15 @@ def test_the_words_of_the_assistant_world_are_tokens():
   assert policy.model.vocab_size == policy.tokenizer.vocab_size
 
 
+def test_how_a_model_is_computed_is_no_size():
+  sizes = dict(vocab_size=8, num_layers=2, embed_dim=8, mlp_dim=8, num_heads=2, num_kv_heads=1, head_dim=4)
+  one = TransformerConfig(**sizes)
+  assert policies.of_same_sizes(
+    one, TransformerConfig(**sizes, unroll=2, compute_dtype="bfloat16", beyond_context=True)
+  )
+  assert not policies.of_same_sizes(one, TransformerConfig(**{**sizes, "num_layers": 3}))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """Makes a workdir with two checkpoints.

@@ -8,7 +8,7 @@ from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind
-from posttrain_jax.data.tokenizer import byte_tokenizer
+from posttrain_jax.data.vocabularies import byte_tokenizer
 from posttrain_jax.models import flops
 from posttrain_jax.recipes import alignment, outcome, runners
 from posttrain_jax.recipes.forecast import Forecast
