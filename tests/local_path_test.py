@@ -6,8 +6,8 @@ import re
 import pytest
 
 from posttrain_jax.assembly import model
+from posttrain_jax.data.model_tokenizer import load_tokenizer
 from posttrain_jax.data.prompts import file_digest, read_jsonl
-from posttrain_jax.data.tokenizer import load_tokenizer
 from posttrain_jax.evaluation.score import score
 from posttrain_jax.local_path import local_path, output_file
 from posttrain_jax.models.load import resolve

@@ -199,13 +199,9 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       models[stage.name] = stage.model
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
-  pairs = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
-  public = smollm2.public_answers(config, models)
-  return [
-    *stages,
-    *public,
-    *(compare(pairs, measured, config.seed) for compare in (assistant.rated, assistant.compared)),
-  ]
+  compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
+  stages += smollm2.public_answers(config, models)
+  return [*stages, *(compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
 
 
 def _paper(config: ConfigDict) -> list[Stage]:

@@ -17,7 +17,9 @@ from flax import nnx
 
 from posttrain_jax.data import demonstrations, prompts, tagged
 from posttrain_jax.data.assistant_world import language as assistant_language
-from posttrain_jax.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, tiny_tokenizer, word_tokenizer
+from posttrain_jax.data.model_tokenizer import load_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import byte_tokenizer, tiny_tokenizer, word_tokenizer
 from posttrain_jax.learner import checkpoint, checkpoint_folder, stored_params
 from posttrain_jax.learner.manifest import manifest_path
 from posttrain_jax.learner.state import abstract_like

@@ -23,7 +23,7 @@ from typing import Any
 from posttrain_jax.data import arithmetic
 from posttrain_jax.types import InputError
 
-# The vocabulary of demonstrations, one token per term. `tokenizer.tiny_tokenizer` takes these symbols.
+# The vocabulary of demonstrations, one token per term. `vocabularies.tiny_tokenizer` takes these symbols.
 SYMBOLS = (
   *"0123456789=",
   *(f"{sign}{digit}" for sign in "+-*=" for digit in range(10)),

@@ -1,8 +1,8 @@
 """Converts text to token ids and back.
 
-There are those of public checkpoints, tiny ones with a closed vocabulary for procedural tasks, and one that reads
-bytes. A `Tokenizer` holds a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it has
-Hugging Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
+A `Tokenizer` holds a `tokenizers.Tokenizer` and the few facts about it that training needs. On disk it has Hugging
+Face's layout: `tokenizer.json`, `tokenizer_config.json`, and `generation_config.json` for further stop ids.
+`model_tokenizer` loads that of a public checkpoint, `vocabularies` makes new ones.
 """
 
 import dataclasses
@@ -11,18 +11,14 @@ import hashlib
 import itertools
 import json
 import pathlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
 
 from posttrain_jax.data.stop_ids import declared_stops, special_id, taught_stops
 from posttrain_jax.data.template_files import find_chat_template
-from posttrain_jax.models import gguf
 from posttrain_jax.models.huggingface import read_json
-from posttrain_jax.models.load import resolve
 from posttrain_jax.types import InputError
 
 
@@ -91,10 +87,10 @@ class Tokenizer:
     except Exception as error:
       unknown = self._unknown(text)
       raise InputError(
-        f"tokenizer: {unknown}, in {_shorten(text)}: it knows only the text of the procedural task, "
+        f"tokenizer: {unknown}, in {shorten(text)}: it knows only the text of the procedural task, "
         f"{self._alphabet()}; model.vocabulary=bytes reads any text (configs/own_task.py)"
         if unknown
-        else f"tokenizer: {error}, in {_shorten(text)}"
+        else f"tokenizer: {error}, in {shorten(text)}"
       ) from None
 
   def encode_prompt(self, text: str) -> list[int]:
@@ -141,8 +137,8 @@ class Tokenizer:
       whole = encode(text) if text else []
       if whole[: len(ids)] != ids:
         raise InputError(
-          f"tokenizer: puts a space before every text, and joins {_shorten(text[: -len(piece)][-20:])} with "
-          f"{_shorten(piece)}; expected a text that is cut between tokens, for instance before a space and not after it"
+          f"tokenizer: puts a space before every text, and joins {shorten(text[: -len(piece)][-20:])} with "
+          f"{shorten(piece)}; expected a text that is cut between tokens, for instance before a space and not after it"
         )
       found.append(whole[len(ids) :])
       ids = whole
@@ -219,39 +215,6 @@ class Tokenizer:
     found = cls(backend, bos_id, eos_id, pad_id, stop_ids, find_chat_template(directory, config))
     return found.with_taught_stops()
 
-  @classmethod
-  def from_gguf(cls, path: str | pathlib.Path) -> "Tokenizer":
-    """Makes the tokeniser that a GGUF file describes.
-
-    Only SmolLM2's kind is supported, a byte-level BPE.
-
-    Raises:
-      InputError: if the package `gguf` is missing, or if the file is not GGUF or has another kind of tokeniser.
-    """
-    path = pathlib.Path(path)
-    reader = gguf.open_file(path)
-
-    def get(key, default=...):
-      return gguf.field(reader, path, f"tokenizer.{key}", default)
-
-    for key, supported in (("ggml.model", "gpt2"), ("ggml.pre", "smollm"), ("ggml.add_bos_token", False)):
-      if get(key, supported) != supported:
-        raise InputError(f"{path}: tokenizer.{key} is {get(key)!r}, supported is {supported!r}")
-    tokens = get("ggml.tokens")
-    merges = [tuple(merge.split(" ")) for merge in get("ggml.merges")]
-    backend = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-      [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    control = [token for token, kind in zip(tokens, get("ggml.token_type"), strict=True) if kind == 3]
-    backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in control])
-    bos_id, eos_id, pad_id = (get(f"ggml.{name}_token_id", None) for name in ("bos", "eos", "padding"))
-    end_of_turn = get("ggml.eot_token_id", None)
-    stop_ids = tuple(dict.fromkeys(i for i in (eos_id, end_of_turn) if i is not None))
-    found = cls(backend, bos_id, eos_id, pad_id, stop_ids, get("chat_template", None))
-    return found.with_taught_stops()
-
   def with_taught_stops(self) -> "Tokenizer":
     """Returns the tokeniser with the tokens that its chat template teaches as ends among `stop_ids`."""
     taught = taught_stops(self.chat_template, self.backend, self.special_tokens)
@@ -262,103 +225,21 @@ class Tokenizer:
     if isinstance(text, str) and self.backend.pre_tokenizer is not None:
       for piece, (start, _) in self.backend.pre_tokenizer.pre_tokenize_str(text):
         if self.backend.token_to_id(piece) is None:
-          return f"no token for {_shorten(piece)} at character {start}"
+          return f"no token for {shorten(piece)} at character {start}"
     return None
 
   def _alphabet(self) -> str:
     """Describes a closed vocabulary, which refuses other text."""
     tokens = sorted(self.backend.get_vocab(), key=self.backend.token_to_id)
     special = self.special_tokens.values()
-    return _shorten("".join(token for token in tokens if token not in special), 120)
+    return shorten("".join(token for token in tokens if token not in special), 120)
 
   def _facts(self) -> dict[str, Any]:
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "backend"}
 
 
-def load_tokenizer(path_or_name: str | pathlib.Path) -> Tokenizer:
-  """Loads the tokeniser of a model.
-
-  Args:
-    path_or_name: a Hugging Face directory, a GGUF file or a known name.
-
-  Raises:
-    InputError: if there is no tokeniser, or it cannot be read.
-  """
-  path = resolve(path_or_name)
-  return Tokenizer.load(path) if path.is_dir() else Tokenizer.from_gguf(path)
-
-
-def tiny_tokenizer(symbols: Sequence[str], *, chat_template: str | None = None) -> Tokenizer:
-  """Makes a tokeniser whose tokens are the given symbols.
-
-  `<pad>` (id 0) and `<eos>` (id 1) come before them. Text is split from left to right; if several symbols fit, the
-  longest is used. Decoding joins the symbols, so encoding and decoding a text gives the same text. `encode` refuses
-  any other text.
-
-  Args:
-    symbols: the tokens in order of their ids, from 2 on: characters, or words such as "Answer:".
-    chat_template: Jinja source; needed to render messages.
-
-  Raises:
-    InputError: if there are no symbols, one is empty, or one is given twice.
-  """
-  vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", *symbols])}
-  if not symbols or "" in vocab or len(vocab) < len(symbols) + 2:
-    raise InputError(f"tiny_tokenizer: symbols is {list(symbols)}, expected different texts, none empty")
-  longest_first = sorted(vocab, key=len, reverse=True)
-  backend = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # not in vocab: unknown text is an error
-  backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("|".join(map(re.escape, longest_first))), "isolated")
-  backend.decoder = decoders.Fuse()
-  backend.add_special_tokens(["<pad>", "<eos>"])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=chat_template).with_taught_stops()
-
-
-def word_tokenizer(words: Sequence[str]) -> Tokenizer:
-  """Makes a tokeniser whose tokens are the given words, with white space between them.
-
-  `<pad>` (id 0) and `<eos>` (id 1) come before them. Decoding puts one space between two words. So encoding and
-  decoding a text gives the same text with single spaces. `encode` refuses any other word.
-
-  Args:
-    words: the tokens in order of their ids, from 2 on.
-
-  Raises:
-    InputError: if there are no words, one is empty or has white space, or one is given twice.
-  """
-  vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", *words])}
-  if not words or len(vocab) < len(words) + 2 or any(word.split() != [word] for word in words):
-    raise InputError(f"word_tokenizer: words is {_shorten(list(words), 120)}, expected different words without spaces")
-  backend = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))  # not in vocab: unknown words are an error
-  backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-  backend.decoder = decoders.WordPiece(prefix="\0", cleanup=False)  # joins with spaces; no word begins so
-  backend.add_special_tokens(["<pad>", "<eos>"])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,))
-
-
-# Turns start with their role's token and end with the end token.
-_BYTE_ROLES = ("system", "user", "assistant", "tool")
-_BYTE_TEMPLATE = (
-  "{% for message in messages %}<{{ message.role }}>{{ message.content }}<eos>{% endfor %}"
-  "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-
-
-def byte_tokenizer() -> Tokenizer:
-  """Makes a tokeniser of any text: one token for each byte of its UTF-8.
-
-  `<pad>` (id 0), `<eos>` (id 1) and a token for each role of a chat come first; then the 256 bytes. It has a chat
-  template, so it reads rows of messages too.
-  """
-  special = ["<pad>", "<eos>", *(f"<{role}>" for role in _BYTE_ROLES)]
-  vocab = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-  backend = tokenizers.Tokenizer(models.BPE(vocab, []))
-  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-  backend.decoder = decoders.ByteLevel()
-  backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in special])
-  return Tokenizer(backend, eos_id=1, pad_id=0, stop_ids=(1,), chat_template=_BYTE_TEMPLATE).with_taught_stops()
-
-
-def _shorten(text: Any, length: int = 40) -> str:
+def shorten(text: Any, length: int = 40) -> str:
+  """Returns a value as messages show it, cut after some characters."""
   return repr(text) if len(repr(text)) <= length else f"{repr(text)[:length]}..."
 
 

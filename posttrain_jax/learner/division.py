@@ -8,7 +8,32 @@ from posttrain_jax.parallel.sharding import LEARNER_RULES, batch_shards
 from posttrain_jax.types import InputError
 
 _LEAST, _ENOUGH = 512, 8192  # tokens of a row: fewer make its own cost show, more make products hardly faster
-_ROWS = 16  # of an update in which all answers reach the cap; about half a row of each update is padding
+_ROWS = 16  # of a shard's part of an update, if all answers reach the cap; about half a row of each part is padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Holds the greatest lengths of an update's prompts and answers, from which a token budget is chosen.
+
+  Attributes:
+    group: G, answers to a prompt.
+    prefix: most tokens of a prompt, without its last.
+    answer: most tokens of an answer.
+    longest: tokens that a row must hold: a prompt with one answer, or with all that a loss compares.
+  """
+
+  group: int
+  prefix: int
+  answer: int
+  longest: int
+
+  def chosen_tokens(self, prompts: int) -> int:
+    """Chooses the tokens of a row from the number of prompts that a batch shard has in an update."""
+    whole = self.prefix + self.group * self.answer
+    if whole <= _ENOUGH:
+      budget = min(max(prompts * whole // _ROWS, _LEAST), _ENOUGH)
+      return whole * max(1, min(prompts, budget // whole))
+    return max(self.longest, self.prefix + (_ENOUGH - self.prefix) // self.answer * self.answer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,20 +42,25 @@ class Division:
 
   Attributes:
     prompts_per_update: P, prompts in one optimiser update. A forward pass that scores answers takes as many at a time.
-    tokens_per_micro_batch: tokens that each batch shard computes at a time, prompts included. So a device's memory
-      depends neither on the number of devices nor on that of answers.
+    budget: tokens that each batch shard computes at a time, prompts included, or the lengths that they are chosen from.
+      So a device's memory depends neither on the number of devices nor on that of answers.
   """
 
   prompts_per_update: int
-  tokens_per_micro_batch: int
+  budget: int | Lengths
 
   def __post_init__(self):
     """Raises InputError if a number is below 1."""
-    if min(self.prompts_per_update, self.tokens_per_micro_batch) < 1:
+    if self.prompts_per_update < 1 or (not isinstance(self.budget, Lengths) and self.budget < 1):
       raise InputError(
-        f"learner: {self.prompts_per_update} prompts an update, {self.tokens_per_micro_batch} tokens a micro-batch, "
-        "expected at least 1"
+        f"learner: {self.prompts_per_update} prompts an update, {self.budget} tokens a micro-batch, expected at least 1"
       )
+
+  def tokens(self, shards: int) -> int:
+    """Returns the tokens of a micro-batch on each of some batch shards."""
+    if isinstance(self.budget, Lengths):
+      return self.budget.chosen_tokens(-(-self.prompts_per_update // shards))
+    return self.budget
 
   def row_tokens(self, mesh: Mesh) -> int:
     """Returns N, tokens of a row.
@@ -38,7 +68,7 @@ class Division:
     It is the budget, rounded up so that the mesh can split the residual stream.
     """
     ways = mesh.shape[LEARNER_RULES["residual_length"]]
-    return -(-self.tokens_per_micro_batch // ways) * ways
+    return -(-self.tokens(self.shards(mesh)) // ways) * ways
 
   def shards(self, mesh: Mesh) -> int:
     """Returns R, rows of a micro-batch: one for each batch shard."""
@@ -59,10 +89,9 @@ def division_of(
   """Returns how an update is cut, with a chosen token budget if it is 0.
 
   The chosen budget holds whole groups whose answers reach the cap, so that such an update has no padding. It is about
-  a sixteenth of the update, between 512 and 8,192 tokens, and at least a group. Where a group has more than 8,192
-  tokens, the budget holds as many answers to one prompt as 8,192 tokens hold. A row holds at least one prompt with one
-  answer, or with all its answers if a loss compares them. The choice does not know the mesh: if an update is spread
-  over many batch shards, a smaller budget leaves less padding.
+  a sixteenth of a batch shard's part of the update, between 512 and 8,192 tokens, and at least a group. Where a group
+  has more than 8,192 tokens, the budget holds as many answers to one prompt as 8,192 tokens hold. A row holds at least
+  one prompt with one answer, or with all its answers if a loss compares them.
 
   Args:
     tokens: the config's field.
@@ -85,12 +114,4 @@ def division_of(
       f"{field}: {tokens}, expected 0 (chosen) or at least {longest}, which hold a prompt of {prompt} tokens "
       f"({limits[0]}) and {answers} of {answer} ({limits[1]})"
     )
-  return Division(prompts, tokens or _chosen(prompts, group, prompt - 1, answer, longest))
-
-
-def _chosen(prompts: int, group: int, prefix: int, answer: int, longest: int) -> int:
-  whole = prefix + group * answer
-  if whole <= _ENOUGH:
-    budget = min(max(prompts * whole // _ROWS, _LEAST), _ENOUGH)
-    return whole * max(1, min(prompts, budget // whole))
-  return max(longest, prefix + (_ENOUGH - prefix) // answer * answer)
+  return Division(prompts, tokens or Lengths(group, prompt - 1, answer, longest))

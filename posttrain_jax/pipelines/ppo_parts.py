@@ -217,4 +217,4 @@ def _load_text(settings: PPOSettings, run: MethodAssembly) -> Text | None:
   found, digests = load_pretraining(section, run.policy.tokenizer, batch_size=section.rows, seed=seed)
   run.digests |= digests
   run.policy.model.check_context(found.longest, "ptx, the longest text")
-  return Text(section.coefficient, found.batch, section.micro_batches(shards, settings.division.tokens_per_micro_batch))
+  return Text(section.coefficient, found.batch, section.micro_batches(shards, settings.division.tokens(shards)))

@@ -60,7 +60,8 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
   """
   given = parse(DemonstrationSettings, config)
   rows = answered(make_world(given.world), _requests(given), given.author, seed=given.seed)
-  rows = [{**row, "completion": language.prose(row["completion"])} for row in rows] if given.prose else rows
+  if given.prose:
+    rows = [{**row, "completion": language.prose(row["completion"])} for row in rows]
   random.Random(f"order/{given.seed}").shuffle(rows)
   if given.permuted:  # their order is random
     answers = [row["completion"] for row in rows]
@@ -186,10 +187,9 @@ def _prompts(candidates: str, known: Forecast) -> int:
 
 def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
   world, seed = make_world(given.world), given.seed + _ROUND * number
+  asked = language.ENGLISH if given.prose else None
   drawn = (
-    draw_requests(
-      world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=language.ENGLISH if given.prose else None
-    )
+    draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=asked)
     for name, count in sorted(given.kinds.items())
   )
   found = [request for each in drawn for request in each]

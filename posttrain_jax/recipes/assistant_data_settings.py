@@ -18,7 +18,7 @@ class RequestSettings:
     world: what they are about.
     seed: of the draws.
     kinds: number of requests of each kind, fewer where the world does not have as many.
-    prose: whether texts are written as people write them and only English is asked, for models of English.
+    prose: whether texts are written as people write them, and only English is asked and answered.
   """
 
   world: WorldSettings
@@ -140,7 +140,7 @@ class DocumentSettings:
     world: what it tells.
     seed: of the draws; the base model's corpus has seed 0.
     documents: their number.
-    prose: whether they are written as people write them, and those with words of Velan left out.
+    prose: whether they are written as people write them, without those that have words of Velan.
   """
 
   world: WorldSettings

@@ -41,6 +41,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 
 from posttrain_jax import losses
@@ -143,6 +144,8 @@ class Outcome(enum.StrEnum):
 
 Judged = tuple[Group, Verdict]
 
+_informative_groups = jax.jit(losses.advantages.informative_groups)  # one program, as each group is judged by itself
+
 
 def verdict(group: Group, *, informative: Informative = Informative.MIXED, right_above: float = 0.5) -> Verdict:
   """Judges a group by its raw accuracy; shaped rewards play no part.
@@ -161,7 +164,7 @@ def verdict(group: Group, *, informative: Informative = Informative.MIXED, right
   if informative == Informative.SPREAD:
     if has_spread(group):
       return Verdict.INFORMATIVE
-  elif losses.advantages.informative_groups(group.accuracy[None], valid=judged[None], right_above=right_above)[0]:
+  elif _informative_groups(group.accuracy[None], valid=judged[None], right_above=right_above)[0]:
     return Verdict.INFORMATIVE
   return Verdict.ALL_RIGHT if (group.accuracy > right_above)[judged].all() else Verdict.ALL_WRONG
 

@@ -7,7 +7,7 @@ import pytest
 from configs import tiny_dpo
 from posttrain_jax.assembly.comparisons import load_comparisons
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.pipelines.dpo import DPOPreferences
 from posttrain_jax.runs.settings import parse

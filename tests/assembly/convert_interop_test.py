@@ -14,7 +14,8 @@ transformers = pytest.importorskip("transformers", reason="needs torch and trans
 from configs import tiny_reward_model, tiny_sft  # noqa: E402
 from posttrain_jax.assembly.convert import convert  # noqa: E402
 from posttrain_jax.data import demonstrations  # noqa: E402
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer  # noqa: E402
+from posttrain_jax.data.tokenizer import Tokenizer  # noqa: E402
+from posttrain_jax.data.vocabularies import tiny_tokenizer  # noqa: E402
 from posttrain_jax.evaluation.score import score  # noqa: E402
 from posttrain_jax.models.config import RopeScaling, TransformerConfig  # noqa: E402
 from posttrain_jax.pipelines import reward_model, sft  # noqa: E402

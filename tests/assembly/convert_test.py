@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from posttrain_jax.assembly.convert import convert
 from posttrain_jax.assembly.model import Policy, Which, load_model, open_policy, save_description
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models import export

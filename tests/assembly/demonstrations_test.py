@@ -8,7 +8,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_de
 from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.supervised import Weighting
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError

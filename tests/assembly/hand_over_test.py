@@ -3,7 +3,7 @@ import numpy as np
 
 from posttrain_jax.assembly.hand_over import hand_over_of_learner, sampler_params
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.parallel.mesh import make_mesh
 from tests.learner.small_policy import MODEL, make_learner
 from tests.random_params import random_params

@@ -7,7 +7,7 @@ import pytest
 
 from posttrain_jax.assembly import judges
 from posttrain_jax.assembly.judges import OverlongFilter
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.rewards.judge import OverlongPenalty
 from posttrain_jax.rewards.workers import RewardFunction, RewardWorkers, Scores
 from posttrain_jax.rollouts import metrics

@@ -8,7 +8,8 @@ from flax import nnx
 from configs import assistant_base, tiny_r1_zero, tiny_sft
 from posttrain_jax.assembly import model as policies
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer

@@ -2,7 +2,7 @@ import jax
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.models.config import TransformerConfig
@@ -20,7 +20,7 @@ def test_an_abstract_learner_has_programs_and_no_array():
     objective,
     make_optimizer_config(learning_rate=0.25),
     make_mesh({}, jax.devices()[:1]),
-    Division(prompts_per_update=2, tokens_per_micro_batch=10),
+    Division(prompts_per_update=2, budget=10),
     seed=0,
     max_skipped_updates=3,
     abstract=True,

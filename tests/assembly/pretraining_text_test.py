@@ -9,7 +9,7 @@ import pytest
 from configs import tiny_ppo
 from posttrain_jax.assembly.pretraining_text import PretrainingTextSettings, load_pretraining
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 

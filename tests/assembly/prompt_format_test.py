@@ -10,7 +10,7 @@ from posttrain_jax.assembly.prompt_format import format_of_run, own_format, with
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.prompts import PromptFormat
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 FORMAT = dict(template="Q: {prompt}", chat=True, system="Be brief.", chat_arguments={"enable_thinking": False})

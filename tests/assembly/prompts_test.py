@@ -7,7 +7,7 @@ from configs import tiny_sft
 from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
 from posttrain_jax.data import prompts, sources
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 

@@ -10,7 +10,7 @@ from posttrain_jax.assembly import readers
 from posttrain_jax.assembly.model import Policy, save_description
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.assembly.value_model import load_value_model
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.types import InputError

@@ -1,7 +1,7 @@
 import pytest
 
 from posttrain_jax.assembly.teacher import load_teacher
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 TOKENIZER = tiny_tokenizer("ab")

@@ -6,7 +6,7 @@ import pytest
 from posttrain_jax.assembly.model import Policy, save_description
 from posttrain_jax.assembly.value_model import load_value_model, with_value_head
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.types import InputError

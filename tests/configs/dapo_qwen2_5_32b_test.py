@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import dapo_qwen2_5_32b
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.tensors import sources
 from posttrain_jax.pipelines.grpo_parts import assemble

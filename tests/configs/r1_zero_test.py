@@ -7,7 +7,7 @@ import pytest
 from configs import r1_zero_qwen2_5, tiny_r1_zero
 from posttrain_jax.assembly.judges import check_answer_style
 from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.rewards import verifiers
 from posttrain_jax.runs.settings import parse

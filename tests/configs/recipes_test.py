@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from posttrain_jax.data.assistant_world.language import vocabulary
-from posttrain_jax.data.tokenizer import word_tokenizer
+from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.recipes import forecast
 from posttrain_jax.recipes.load import load_recipe
 from posttrain_jax.recipes.recipe import Output, check_stages

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from posttrain_jax.data import chat
 from posttrain_jax.data.chat_words import LeftOut
-from posttrain_jax.data.tokenizer import load_tokenizer, tiny_tokenizer
+from posttrain_jax.data.model_tokenizer import load_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.load import resolve
 from posttrain_jax.types import InputError
 

@@ -4,7 +4,7 @@ import pytest
 
 from posttrain_jax.data import chat
 from posttrain_jax.data.chat_words import LeftOut, WordsLeftOut
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzRS:;?!/<>{}\"', \n\\0123456789_"]
 TURN = "{{ m.role[0] + ':' + (m.content | trim) + ';' }}"

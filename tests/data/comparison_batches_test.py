@@ -14,7 +14,8 @@ import pytest
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.preferences import Comparison, Margins, Strength, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, named_rows
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 TEMPLATES = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "chat_templates.json"

@@ -7,7 +7,7 @@ import pytest
 
 from posttrain_jax.data import arithmetic
 from posttrain_jax.data.demonstrations import SYMBOLS, USUAL_CROWD, Crowd, demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 PROBLEM = {"prompt": "7+8-2*3=", "answer": "9", "difficulty": 3}

@@ -3,7 +3,7 @@ import pytest
 from posttrain_jax.data import edited
 from posttrain_jax.data.preferences import read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, Row
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 TEXT = {"prompt": "p", "edited": "e", "chosen": "c", "rejected": "r", "strength": "better", "id": 7}

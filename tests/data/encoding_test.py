@@ -3,7 +3,7 @@ import pytest
 
 from posttrain_jax.data import encoding
 from posttrain_jax.data.prompts import PromptFormat, Row, make_prompts, named_rows
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 # One token each for the header of every role and for the end of a turn.

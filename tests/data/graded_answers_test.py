@@ -7,7 +7,7 @@ from posttrain_jax.data.demonstrations import CAREFUL_CROWD, SYMBOLS
 from posttrain_jax.data.graded_answers import GradingForm, grade, graded_answers
 from posttrain_jax.data.preferences import Strength, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, named_rows
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 PROBLEMS = arithmetic.problems(arithmetic.Split.TRAIN, per_difficulty=60)

@@ -7,7 +7,8 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from posttrain_jax.data.encoding import Example
 from posttrain_jax.data.inspection import inspect_examples, token_texts
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 
 TINY = tiny_tokenizer([*"abc[]\n\t\x1b", " Answer: "])
 

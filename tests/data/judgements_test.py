@@ -14,7 +14,7 @@ from posttrain_jax.data.judgements import (
   parse_score,
 )
 from posttrain_jax.data.prompts import Row
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 

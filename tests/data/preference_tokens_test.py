@@ -11,7 +11,8 @@ from posttrain_jax.data.chat_words import LeftOut
 from posttrain_jax.data.preference_rows import BadRow, judgement
 from posttrain_jax.data.preference_tokens import AnswerEncoder
 from posttrain_jax.data.prompts import PromptFormat
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 TEMPLATE = (

@@ -15,7 +15,8 @@ import pytest
 from posttrain_jax.data import preferences
 from posttrain_jax.data.preferences import BadRows, Comparison, Margins, Strength, TooLongComparison
 from posttrain_jax.data.prompts import PromptFormat, Row, named_rows
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 SHARED = pathlib.Path(__file__).resolve().parents[2].parent / "shared"

@@ -7,7 +7,7 @@ import pytest
 
 from posttrain_jax.data import chat, prompts
 from posttrain_jax.data.prompts import OverLimit, PromptFormat, Row
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 SHARED = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from posttrain_jax.data import prompts, sources
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 from tests.data.tiny_sums import TinySums
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import tokenizers
 
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 
 CHATML = (
   "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"

@@ -4,7 +4,7 @@ import pytest
 
 from posttrain_jax.data import arithmetic, tagged
 from posttrain_jax.data.demonstrations import SYMBOLS, USUAL_CROWD, demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.rewards import extract, verifiers
 from posttrain_jax.types import InputError
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from posttrain_jax.data.template_files import find_chat_template
-from posttrain_jax.data.tokenizer import Tokenizer, tiny_tokenizer
+from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.types import InputError
 
 

@@ -6,7 +6,7 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
-from posttrain_jax.data.tokenizer import byte_tokenizer, word_tokenizer
+from posttrain_jax.data.vocabularies import byte_tokenizer, word_tokenizer
 from posttrain_jax.evaluation.alignment_settings import (
   NEXT_TURN,
   check_words,

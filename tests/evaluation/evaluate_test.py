@@ -9,7 +9,7 @@ from flax import nnx
 from posttrain_jax.assembly.judges import make_workers
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation.answer_records import answer_lines
 from posttrain_jax.evaluation.evaluate import _rewards, evaluate
 from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS, Benchmark

@@ -9,7 +9,7 @@ from configs import tiny_sft
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation import evaluator as module
 from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator
 from posttrain_jax.models.config import TransformerConfig

@@ -7,7 +7,7 @@ from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.data import demonstrations
 from posttrain_jax.data.prompts import PromptFormat, Row
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation.generate import generate
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import Transformer

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from posttrain_jax.data.judgements import JUDGE_SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation.generative_evaluation import (
   GenerativeEvaluation,
   JudgedAnswers,

@@ -7,7 +7,7 @@ import pytest
 from configs import tiny_dapo
 from posttrain_jax.assembly.prompts import PromptSettings, load_prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation.evaluator import KLEvaluation
 from posttrain_jax.evaluation.own_data import OwnPrompts, without_procedural
 from posttrain_jax.runs.settings import parse

@@ -19,7 +19,7 @@ from tests.random_params import random_params
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)
 OBJECTIVE = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=8)
 
-DIVISION = Division(prompts_per_update=2, tokens_per_micro_batch=13)
+DIVISION = Division(prompts_per_update=2, budget=13)
 
 
 def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():

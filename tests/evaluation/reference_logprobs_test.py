@@ -16,7 +16,7 @@ from tests.random_params import random_params
 
 MODEL = TransformerConfig(24, num_layers=1, embed_dim=16, mlp_dim=24, num_heads=2, num_kv_heads=1, head_dim=8)
 
-DIVISION = Division(prompts_per_update=2, tokens_per_micro_batch=13)
+DIVISION = Division(prompts_per_update=2, budget=13)
 
 
 def batches(seed=0, **options):

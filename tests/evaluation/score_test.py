@@ -8,7 +8,7 @@ import pytest
 
 from posttrain_jax.assembly.model import Policy, save_description
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation import score
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.models import load

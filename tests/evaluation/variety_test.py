@@ -6,7 +6,7 @@ from configs import tiny_forgetting
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data import prompts
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation import variety
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.parallel.mesh import make_mesh

@@ -9,7 +9,7 @@ import pytest
 from posttrain_jax.assembly.convert import convert
 from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation.evaluate import evaluate
 from posttrain_jax.evaluation.public_benchmarks import BENCHMARKS
 from posttrain_jax.models.config import TransformerConfig

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from tests.assembly.convert_test import write_run
 from tests.random_params import random_params

@@ -22,7 +22,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from tests.learner.settings import make_correction, make_objective, make_optimizer_config
 from tests.random_params import names, random_params
 
-STEPS = 8
+STEPS = 3
 CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4
 )
@@ -53,7 +53,7 @@ def make_learner(mesh, **more):
     make_objective(correction=make_correction(level="token"), kl_coefficient=0.1, logprob_chunk=5),
     OPTIMIZER,
     mesh,
-    Division(PROMPTS, tokens_per_micro_batch=16),
+    Division(PROMPTS, budget=16),
     max_skipped_updates=3,
     seed=0,
     params=random_params(CONFIG),

@@ -141,7 +141,7 @@ def cases(each, quick):
   ]
 
 
-QUICK_MESHES = [(train_policy, "1x8x1"), (train_policy, "2x2x2"), (train_supervised, "2x2x2")]
+QUICK_MESHES = [(train_policy, "2x2x2"), (train_supervised, "2x2x2")]
 QUICK_MICRO_BATCHES = [(train_policy, 8), (train_supervised, 4)]
 
 

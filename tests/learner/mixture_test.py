@@ -75,7 +75,7 @@ def test_every_update_of_a_policy_takes_the_next_text():
     make_objective(),
     make_optimizer_config(learning_rate=1e-2),
     make_mesh({}, jax.devices()[:1]),
-    Division(prompts_per_update=2, tokens_per_micro_batch=22),
+    Division(prompts_per_update=2, budget=22),
     max_skipped_updates=3,
     seed=0,
     params=params,

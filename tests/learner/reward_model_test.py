@@ -86,7 +86,7 @@ WIDEST = 4 + 3 * 6  # tokens of the longest prompt with its longest answers, eac
 
 
 def division(tokens):
-  return Division(prompts_per_update=8, tokens_per_micro_batch=tokens)
+  return Division(prompts_per_update=8, budget=tokens)
 
 
 def train(batch, sizes=None, tokens=8 * WIDEST):

@@ -34,7 +34,7 @@ def scores(division, devices=1):
 
 @functools.cache
 def expected():
-  return scores(Division(prompts_per_update=PROMPTS, tokens_per_micro_batch=WHOLE))
+  return scores(Division(prompts_per_update=PROMPTS, budget=WHOLE))
 
 
 @pytest.mark.parametrize(("division", "devices"), [(Division(2, 60), 1), (Division(4, 22), 2), (Division(3, 10), 1)])

@@ -45,7 +45,7 @@ def test_by_hand():
 
 
 @each_aggregate
-@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+@pytest.mark.parametrize("parts", [1, 4])
 def test_micro_batches_add_up(mean, parts, x64):
   x, mask = example()
   x = np.asarray(x, np.float64)

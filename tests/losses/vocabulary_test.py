@@ -60,8 +60,8 @@ def test_large_logits_reduce_without_overflow():
 
 
 # Fewer tokens than a chunk holds, chunks that cut rows, chunks that hold several rows, one token a chunk.
-@pytest.mark.parametrize("size", [100, 5, 4, 1])
-@pytest.mark.parametrize(("leading", "shards"), [((6,), 1), ((6,), 3), ((2, 3), 2), ((), 1)])
+@pytest.mark.parametrize("size", [100, 4, 1])
+@pytest.mark.parametrize(("leading", "shards"), [((6,), 3), ((2, 3), 2), ((), 1)])
 def test_a_cut_and_its_join_give_the_array_back(leading, shards, size):
   targets = 1 + np.arange(int(np.prod(leading)) * 7).reshape(*leading, 7)
   hidden = np.zeros((*targets.shape, WIDTH))

@@ -110,22 +110,22 @@ def test_what_is_recomputed_or_unrolled_changes_nothing(change):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), gradient, reference()[1])
 
 
+@functools.cache
+def saved(remat, stacked):
+  graph, abstract = abstract_transformer(dataclasses.replace(CONFIG, remat=remat, stacked=stacked))
+
+  def hidden(params):
+    return row_hidden(nnx.merge(graph, params), TOKENS)
+
+  backward = jax.eval_shape(lambda params: jax.vjp(hidden, params)[1], abstract)
+  return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+
+
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize(("remat", "kept"), [(Remat.NONE, 3), (Remat.DOTS, 2), (Remat.FULL, 1)])
 def test_remat_keeps_less(remat, kept, stacked):
   """Counts the bytes kept for the backward pass: fewer with dots, fewest with full (or attention)."""
-
-  @functools.cache
-  def saved(remat):
-    graph, abstract = abstract_transformer(dataclasses.replace(CONFIG, remat=remat, stacked=stacked))
-
-    def hidden(params):
-      return row_hidden(nnx.merge(graph, params), TOKENS)
-
-    backward = jax.eval_shape(lambda params: jax.vjp(hidden, params)[1], abstract)
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
-
-  sizes = {each: saved(each) for each in Remat}
+  sizes = {each: saved(each, stacked) for each in Remat}
   assert sizes.pop(Remat.HOST) == sizes[Remat.FULL]  # in another memory
   assert sorted(sizes.values(), reverse=True).index(sizes[remat]) == 3 - kept
   assert len(set(sizes.values())) == 3 and sizes[Remat.ATTENTION] == sizes[Remat.FULL]

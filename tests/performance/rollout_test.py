@@ -20,7 +20,7 @@ def test_rollout():
 
 
 def test_unequal_lengths_are_geometric_and_compared_with_waiting():
-  work = Work(MODEL, prompts=64, group=4, prompt_length=3, new_tokens=24, slots=16, mean_length=8, runs=1)
+  work = Work(MODEL, prompts=32, group=4, prompt_length=3, new_tokens=24, slots=16, mean_length=8, runs=1)
   found = rollout.rollout(work)
   # Of one id in eight drawn by weights that are not quite uniform; the cap takes off a share of e^-3.
   assert 0.6 * 8 < found["tokens"] / work.answers < 1.2 * 8

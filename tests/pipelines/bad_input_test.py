@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from configs import tiny_dapo
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.pipelines import grpo, sft
 from posttrain_jax.types import InputError
 

@@ -5,6 +5,7 @@ Neither SIGKILL nor a delay changes a bit of it.
 
 import json
 import random
+import shutil
 import threading
 import time
 
@@ -17,7 +18,7 @@ from posttrain_jax.pipelines import grpo, method_assembly, reward_model
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rollouts.group_arrays import unpack
 from posttrain_jax.rollouts.group_json import group_to_json
-from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines import killed_run
 from tests.pipelines.small_offline import records, small
 from tests.pipelines.small_run import OVERRIDES
 
@@ -48,7 +49,8 @@ def changes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, changes):
   workdir = tmp_path_factory.mktemp("carry") / "unbroken"
-  grpo.train(small(tiny_dapo, **changes), str(workdir))
+  with killed_run.copied(workdir, 4):
+    grpo.train(small(tiny_dapo, **changes), str(workdir))
   return workdir
 
 
@@ -78,9 +80,13 @@ def test_the_run_is_worth_comparing(unbroken):
   assert len({sample["reward"] for sample in group["samples"]} - {0, 2}) > 1
 
 
-def test_a_killed_run_goes_on_bit_for_bit(unbroken, changes, tmp_path):
+@killed_run.PROCESS
+def test_a_killed_run_goes_on_bit_for_bit(unbroken, changes, tmp_path, process):
   workdir = tmp_path / "run"
-  run_and_kill("dapo", changes, workdir, after=3)  # while the checkpoint of step 3 is written
+  if process:
+    killed_run.run_and_kill("dapo", changes, workdir, after=3)  # while the checkpoint of step 3 is written
+  else:
+    shutil.copytree(killed_run.killed_at(unbroken, 4), workdir)
   saved = line(workdir, max(checkpoint_folder.finished_steps(workdir / "checkpoints")))
   under_way = [answer for due, group in saved if due is None for answer in group["answers"]]
   assert any(answer["tokens"] for answer in under_way)

@@ -6,7 +6,7 @@ import pytest
 from configs import tiny_collect, tiny_distillation, tiny_edited, tiny_sft
 from posttrain_jax.assembly.demonstrations import load_demonstrations
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.pipelines.collect import collect
 from posttrain_jax.types import InputError
 from tests.pipelines.coin_reward import coin

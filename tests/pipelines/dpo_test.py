@@ -1,6 +1,7 @@
 """Tests DPO's run: where it starts, what it measures, and that SIGKILL changes no bit of it."""
 
 import math
+import shutil
 
 import pytest
 
@@ -8,7 +9,7 @@ from configs import tiny_dpo
 from posttrain_jax.evaluation import reference_logprobs
 from posttrain_jax.pipelines import dpo
 from posttrain_jax.types import InputError
-from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines import killed_run
 from tests.pipelines.small_offline import records, refused, small
 
 BEST = {"eval.best": "preferences/reward/accuracy"}
@@ -18,7 +19,8 @@ CHANGES = {**BEST, "steps": 8, "objective.nll_weight": 0.1, "objective.nll_mean"
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("dpo") / "run"
-  dpo.train(small(tiny_dpo, **CHANGES), str(workdir))
+  with killed_run.copied(workdir, 6):
+    dpo.train(small(tiny_dpo, **CHANGES), str(workdir))
   return workdir
 
 
@@ -34,9 +36,13 @@ def test_training_starts_at_the_reference(unbroken):
   assert last["logprob/chosen_moved"] != 0 and last["eval/preferences/logprob/chosen_moved"] != 0
 
 
-def test_a_killed_run_goes_on_with_its_cached_reference_bit_for_bit(unbroken, tmp_path, monkeypatch):
+@killed_run.PROCESS
+def test_a_killed_run_goes_on_with_its_cached_reference_bit_for_bit(unbroken, tmp_path, monkeypatch, process):
   workdir = tmp_path / "run"
-  run_and_kill("dpo", CHANGES, workdir, after=6)  # while the checkpoint of step 6 is written
+  if process:
+    killed_run.run_and_kill("dpo", CHANGES, workdir, after=6)  # while the checkpoint of step 6 is written
+  else:
+    shutil.copytree(killed_run.killed_at(unbroken, 6), workdir)
   (cached,) = (workdir / "reference").iterdir()
   before = cached.stat().st_mtime_ns
   monkeypatch.setattr(reference_logprobs, "compute_logprobs", None)  # the module's own: calling it would raise

@@ -2,38 +2,32 @@
 
 import json
 
-import jax
 import ml_collections
 import numpy as np
 import pytest
 
-from configs import tiny_dapo, tiny_reward_model, tiny_rl, tiny_sft
+from configs import tiny_dapo, tiny_reward_model, tiny_rl
 from posttrain_jax.assembly.model import is_run, open_policy
 from posttrain_jax.learner.update import Diverged
-from posttrain_jax.pipelines import grpo, reward_model, sft
+from posttrain_jax.pipelines import grpo, reward_model
 from posttrain_jax.rollouts.collector import SamplingCapReached
 from posttrain_jax.rollouts.group_arrays import unpack
 from posttrain_jax.rollouts.group_json import group_to_json
-from posttrain_jax.runs.journal import Journal, read_metrics
+from posttrain_jax.runs.journal import read_metrics
 from tests.pipelines import small_offline
+from tests.pipelines.compiles import compiles_by_step
 from tests.pipelines.small_run import OVERRIDES
 
-_compiles = []
-jax.monitoring.register_event_duration_secs_listener(
-  lambda event, duration, **_: (
-    _compiles.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
-  )
-)
-
-
-MODEL = {name: value for name, value in small_offline.SMALL.items() if name.startswith("model.")}
+# Rates are constants in programs: runs with the same ones share them.
+SAME = {name: value for name, value in small_offline.SMALL.items() if name.startswith("model.")}
+SAME |= {"optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
 
 
 def small(base=None, **changes):
   config = base or tiny_dapo.get_config()
   overrides = {**OVERRIDES, "mesh.data": 8, "rollout.groups": 8, "learner.updates_per_step": 1, "eval.every": 0}
   overrides |= {"warmup.steps": 0, "rollout.slots": 32, "steps": 2}
-  overrides |= MODEL
+  overrides |= SAME
   for name, value in {**overrides, **changes}.items():
     *groups, field = name.split(".")
     section = config
@@ -44,22 +38,53 @@ def small(base=None, **changes):
 
 
 @pytest.fixture(scope="module")
-def dapo(tmp_path_factory):
-  """Runs DAPO with exact admission, overlong filtering, the paper's aggregation, and two evaluation sets."""
+def counted(tmp_path_factory):
+  """Runs DAPO with much at once; returns its workdir, and by step the number of programs that it compiled.
+
+  There are exact admission, overlong filtering, the paper's aggregation, a KL term, two kinds of updates in each step,
+  two evaluation sets, and a checkpoint after each step.
+  """
   workdir = tmp_path_factory.mktemp("dapo") / "run"
   config = small(
     **{
       "dynamic_sampling.admission": "exact",
       "overlong.filter": "loss",
       "objective.aggregation": "prompt_mean",
-      "eval.every": 2,
+      "objective.kl_coefficient": 0.01,
+      "optimizer.warmup_updates": 5,
+      "rollout.groups": 16,
+      "learner.updates_per_step": 2,
+      "eval.every": 1,
+      "checkpoint.every": 1,
+      "steps": 4,
     }
   ).unlock()
   nucleus = config.eval.sets.heldout.copy_and_resolve_references()
   nucleus.samples, nucleus.greedy, nucleus.sampling.top_p = 4, False, 0.7
   config.eval.sets.nucleus = nucleus
-  grpo.train(config.lock(), str(workdir))
-  return workdir
+  with pytest.MonkeyPatch.context() as patch:
+    counts = compiles_by_step(patch)
+    grpo.train(config.lock(), str(workdir))
+  return workdir, counts
+
+
+@pytest.fixture(scope="module")
+def dapo(counted):
+  return counted[0]
+
+
+def test_the_third_step_compiles_nothing(counted):
+  _, counts = counted
+  assert counts[0] + counts[1] > 0
+  assert counts[3] == counts[4] == 0, counts
+
+
+def test_steps_are_not_updates(dapo):
+  records = read_metrics(dapo)
+  assert [record["updates"] for record in records] == [0, 2, 4, 6, 8]
+  # The schedule counts updates: the rate warms up over 5 of them, and a step logs that of its first.
+  rates = [record["learning_rate"] for record in records[1:]]
+  assert rates == pytest.approx([1e-2 * rate for rate in (1 / 5, 3 / 5, 1, 1)])
 
 
 def test_a_run_leaves_its_files(dapo):
@@ -74,8 +99,7 @@ def test_a_run_leaves_its_files(dapo):
     "tokenizer",
   }
   records = read_metrics(dapo)
-  assert [record["step"] for record in records] == [0, 1, 2]
-  assert records[-1]["updates"] == 2
+  assert [record["step"] for record in records] == [0, 1, 2, 3, 4]
   assert "params_sha256" in records[-1]
   assert json.loads((dapo / "config.json").read_text())["dynamic_sampling"]["admission"] == "exact"
   assert "<html" in (dapo / "report.html").read_text()
@@ -104,7 +128,7 @@ def test_step_metrics(dapo):
 def test_rollout_records_say_what_became_of_each_group(dapo):
   groups = [json.loads(line) for line in (dapo / "rollouts" / "step_000001.jsonl").read_text().splitlines()]
   trained = [group for group in groups if group["verdict"] == "trained"]
-  assert len(trained) == 8 and all(group["accepted"] for group in trained)
+  assert len(trained) == 16 and all(group["accepted"] for group in trained)
   assert {group["verdict"] for group in groups} <= {"trained", "all_right", "all_wrong", "invalid"}
   for group in trained:
     accuracies = [sample["accuracy"] for sample in group["samples"]]
@@ -173,7 +197,6 @@ def test_when_the_reference_moves(tmp_path, capsys):
   moved = {}
   for every in (0, 1, 2):
     changes = {"dynamic_sampling.enabled": False, "objective.kl_coefficient": 0.04, "reference.refresh_every": every}
-    changes |= {"optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
     grpo.train(small(**changes, steps=3), str(tmp_path / str(every)))
     moved[every] = [record["kl/reference"] for record in read_metrics(tmp_path / str(every))[1:]]
   start = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("train: 3 steps; "))
@@ -204,7 +227,7 @@ def test_a_reward_model_judges_and_the_verdict_stays_the_accuracy(tmp_path):
   scorer = small_offline.small(tiny_reward_model, steps=1, shift_to_demonstrations=False, **{"eval.every": 0})
   reward_model.train(scorer, str(tmp_path / "scorer"))
   changes = {"reward_model": str(tmp_path / "scorer"), "dynamic_sampling.enabled": False, "eval.every": 1, "steps": 1}
-  changes |= {"eval.kl": True, "optimizer.learning_rate": 1e-2, "optimizer.warmup_updates": 0}
+  changes |= {"eval.kl": True}
   grpo.train(small(**changes), str(tmp_path / "run"))
   zero, first = read_metrics(tmp_path / "run")
   groups = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step_000001.jsonl").read_text().splitlines()]
@@ -222,7 +245,6 @@ def test_too_many_updates_that_are_not_finite_end_the_run_at_the_last_good_check
     "steps": 9,
     "dynamic_sampling.enabled": False,
     "optimizer.learning_rate": 1e30,
-    "optimizer.warmup_updates": 0,
     "learner.max_skipped_updates": 3,
     "checkpoint.every": 1,
   }
@@ -297,46 +319,3 @@ def test_a_step_without_any_group_trains_nothing(tmp_path):
   assert second["updates"] == second["sampling/tokens_trained"] == second["skipped_updates"] == 0
   assert first["params_sha256"] == second["params_sha256"]
   assert (tmp_path / "run" / "report.html").exists()
-
-
-def compiles_by_step(monkeypatch):
-  """Counts, by step, the programs compiled since the step before; the result fills up during the run."""
-  counts, write = {}, Journal.write
-
-  def counting(self, step, metrics):
-    counts[step] = len(_compiles)
-    _compiles.clear()
-    write(self, step, metrics)
-
-  _compiles.clear()
-  monkeypatch.setattr(Journal, "write", counting)
-  return counts
-
-
-def test_the_third_step_compiles_nothing_and_steps_are_not_updates(tmp_path, monkeypatch):
-  counts = compiles_by_step(monkeypatch)
-  # Evaluation, checkpoint and two kinds of updates in each step, and a KL term besides.
-  changes = {"learner.updates_per_step": 2, "rollout.groups": 16, "eval.every": 1, "checkpoint.every": 1, "steps": 4}
-  changes |= {"objective.kl_coefficient": 0.01}
-  grpo.train(small(**changes), str(tmp_path / "run"))
-  assert counts[0] + counts[1] > 0
-  assert counts[3] == counts[4] == 0, counts
-  records = read_metrics(tmp_path / "run")
-  assert [record["step"] for record in records] == [0, 1, 2, 3, 4]
-  assert [record["updates"] for record in records] == [0, 2, 4, 6, 8]
-  # The schedule counts updates: the rate warms up over 5 of them, and a step logs that of its first.
-  rates = [record["learning_rate"] for record in records[1:]]
-  assert rates == pytest.approx([3e-4 * rate for rate in (1 / 5, 3 / 5, 1, 1)])
-
-
-def test_the_third_step_of_supervised_fine_tuning_compiles_nothing(tmp_path, monkeypatch):
-  config = tiny_sft.get_config()
-  config.update_from_flattened_dict(MODEL)
-  config.steps, config.batch_size, config.mesh.data, config.demonstrations.per_difficulty = 4, 8, 8, 50
-  config.eval.every, config.eval.max_new_tokens, config.eval.slots, config.checkpoint.every = 1, 12, 32, 1
-  config.eval.sets.heldout.prompts.per_difficulty, config.logging.tensorboard = 4, False
-  counts = compiles_by_step(monkeypatch)
-  sft.train(config.lock(), str(tmp_path / "run"))
-  assert counts[1] > 0
-  assert counts[3] == counts[4] == 0, counts
-  assert [record["updates"] for record in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]

@@ -15,7 +15,7 @@ from posttrain_jax.recipes import average, runners
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.runs.workdir import read_json
 from posttrain_jax.types import InputError
-from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines import killed_run
 from tests.pipelines.small_offline import records, refused, small
 from tests.recipes.killed_recipe import broken_off, die, stop
 from tests.recipes.made_recipe import run as run_recipe
@@ -57,7 +57,10 @@ ALL = {
   "ptx.demonstrations.per_difficulty": 5,
   "average.decay": 0.5,
   "rollout.sampling.temperature": 0.7,
+  "checkpoint.every": 1,
 }
+# The first goes on between the steps for the value model and those for the policy.
+KILLED = (2, 4)
 
 
 def run(workdir, **changes):
@@ -69,23 +72,28 @@ def run(workdir, **changes):
 def whole(tmp_path_factory):
   """Returns the workdir of an unbroken run with every option."""
   workdir = tmp_path_factory.mktemp("ppo") / "run"
-  run(workdir, **ALL)
+  with killed_run.copied(workdir, *KILLED):
+    run(workdir, **ALL)
   return workdir
 
 
-def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
-  # It stops between the steps for the value model and those for the policy, and dies while step 4's checkpoint is
-  # written, when that of step 2 is complete.
-  run(tmp_path / "run", **ALL, steps=1)
-  run_and_kill("ppo", {**SMALL, **ALL}, tmp_path / "run", after=4)
-  assert [record["step"] for record in records(tmp_path / "run")] == [0, 1, 2, 3, 4]
-  found, expected = run(tmp_path / "run", **ALL), records(whole)
-  for record in found + expected:
-    if record["step"] == 1:
-      record.pop("params_sha256", None)  # only the run that stopped there saved a checkpoint
-  assert found == expected
+@pytest.mark.parametrize("step", KILLED)
+def test_a_killed_run_goes_on_bit_for_bit(whole, step):
+  assert_goes_on(killed_run.killed_at(whole, step), whole, step)
+
+
+@pytest.mark.slow  # compiles all programs again
+def test_a_run_whose_process_dies_goes_on_bit_for_bit(whole, tmp_path):
+  killed_run.run_and_kill("ppo", {**SMALL, **ALL}, tmp_path / "run", after=4)  # while its checkpoint is written
+  assert_goes_on(tmp_path / "run", whole, 4)
+
+
+def assert_goes_on(workdir, whole, step):
+  assert [record["step"] for record in records(workdir)] == list(range(step + 1))
+  found = run(workdir, **ALL)
+  assert found == records(whole)
   assert len({found[step]["params_sha256"] for step in (2, 4, 5)}) == 3
-  assert {path.name: path.read_text() for path in (tmp_path / "run" / "rollouts").iterdir()} == {
+  assert {path.name: path.read_text() for path in (workdir / "rollouts").iterdir()} == {
     path.name: path.read_text() for path in (whole / "rollouts").iterdir()
   }
 

@@ -1,6 +1,7 @@
 """Tests a reward model's run: its files, its zero, and that SIGKILL changes no bit of it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.pipelines import reward_model
 from posttrain_jax.runs.settings import parse
-from tests.pipelines.killed_run import run_and_kill
+from tests.pipelines import killed_run
 from tests.pipelines.small_offline import records, refused, small
 
 CHANGES = {"steps": 8, "margins": "small", "preferences.noise": 0.0}
@@ -23,7 +24,8 @@ CHANGES = {"steps": 8, "margins": "small", "preferences.noise": 0.0}
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("reward_model") / "run"
-  reward_model.train(small(tiny_reward_model, **CHANGES), str(workdir))
+  with killed_run.copied(workdir, 6):
+    reward_model.train(small(tiny_reward_model, **CHANGES), str(workdir))
   return workdir
 
 
@@ -67,10 +69,15 @@ def test_demonstrations_average_0_and_the_run_is_a_reward_model_by_its_path(unbr
   assert list(digests) == ["here"]
 
 
-def test_a_killed_run_goes_on_bit_for_bit(unbroken, tmp_path):
+@killed_run.PROCESS
+def test_a_killed_run_goes_on_bit_for_bit(unbroken, tmp_path, process):
   workdir = tmp_path / "run"
-  run_and_kill("reward_model", CHANGES, workdir, after=5)  # its metrics are written, its parameters are not
-  assert [record["step"] for record in records(workdir)] == list(range(6))
+  # Metrics of the last step are written, its parameters are not.
+  if process:
+    killed_run.run_and_kill("reward_model", CHANGES, workdir, after=5)
+  else:
+    shutil.copytree(killed_run.killed_at(unbroken, 6), workdir)
+  assert [record["step"] for record in records(workdir)] == list(range(6 if process else 7))
   reward_model.train(small(tiny_reward_model, **CHANGES), str(workdir))
   found = records(workdir)
   assert found == records(unbroken)

@@ -16,13 +16,14 @@ from flax import nnx
 from configs import tiny_reward_model, tiny_sft
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, load_demonstrations
 from posttrain_jax.assembly.model import Policy, open_policy, save_description
-from posttrain_jax.data import tokenizer
 from posttrain_jax.data.supervised import Weighting
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner import checkpoint
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.pipelines import reward_model, sft
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.runs.workdir import read_config
+from tests.pipelines.compiles import compiles_by_step
 from tests.pipelines.small_offline import records, refused, small
 from tests.random_params import graph
 
@@ -103,9 +104,12 @@ def test_epochs_and_the_end_of_the_decay(tmp_path):
   assert rates == pytest.approx([0.005, 0.01, 0.01, 0.00525])
 
 
-def test_a_reward_model_scores_sampled_answers(scorer, tmp_path):
-  changes = {"eval.reward_model": str(scorer), "eval.best": "heldout/reward", "steps": 2, "eval.every": 1}
-  sft.train(small(tiny_sft, sampled=True, **changes), str(tmp_path / "run"))
+def test_a_reward_model_scores_sampled_answers_and_the_third_step_compiles_nothing(scorer, tmp_path, monkeypatch):
+  changes = {"eval.reward_model": str(scorer), "eval.best": "heldout/reward", "steps": 4, "eval.every": 1}
+  counts = compiles_by_step(monkeypatch)
+  sft.train(small(tiny_sft, sampled=True, **changes, **{"checkpoint.every": 1}), str(tmp_path / "run"))
+  assert counts[1] > 0
+  assert counts[3] == counts[4] == 0, counts
   found = records(tmp_path / "run")
   for record in found:
     low, mean, high = (record[f"eval/heldout/reward{end}"] for end in ("_low", "", "_high"))
@@ -122,7 +126,7 @@ def test_what_is_no_reward_model_of_these_tokens_is_refused(unbroken, scorer, tm
   assert f"eval.reward_model: {unbroken} is a language model, expected a reward model" in message(unbroken)
   assert "no/such/model" in message("no/such/model")
   policy = open_policy(str(scorer))
-  other = tokenizer.tiny_tokenizer(["a", "b"])
+  other = tiny_tokenizer(["a", "b"])
   try:
     model = dataclasses.replace(policy.model, max_position_embeddings=6)
     save_description(Policy(model, policy.tokenizer), scorer)
@@ -155,7 +159,7 @@ def test_refusals(changes, expected, tmp_path):
   ("binary", "flag", "expected"),
   [
     ("dpo", "--config.objective.loss=dpoo", "objective.loss: 'dpoo'"),
-    ("reward_model", "--config.margins=huge", "margins: 'huge'"),
+    pytest.param("reward_model", "--config.margins=huge", "margins: 'huge'", marks=pytest.mark.slow),
   ],
 )
 def test_exit_code_2_and_one_line(binary, flag, expected, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from posttrain_jax.assembly.judges import make_judge
 from posttrain_jax.data.demonstrations import SYMBOLS
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
@@ -47,7 +47,7 @@ def first(model, per_update):
     make_objective(),
     make_optimizer_config(),
     mesh,
-    Division(per_update, tokens_per_micro_batch=per_update * (TP - 1 + G * TC)),
+    Division(per_update, budget=per_update * (TP - 1 + G * TC)),
     **settings,
   )
   return learner, jax.device_get(learner.state)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from posttrain_jax.assembly.model import Which, load_model
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.recipes import average
 from posttrain_jax.types import InputError

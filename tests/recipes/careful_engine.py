@@ -8,7 +8,7 @@ import pytest
 from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.requests import WorldRequest
-from posttrain_jax.data.tokenizer import word_tokenizer
+from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.evaluation import alignment, world_knowledge
 from posttrain_jax.types import Group
 from tests.data.assistant_world.small_world import WORLD

@@ -90,11 +90,11 @@ def deviations(trained, started):
 @pytest.mark.parametrize("mode", Admission)
 def test_no_bias_towards_short_answers(mode):
   groups = 100 if mode == Admission.FILTER else 30
-  collector = make(mode, groups=groups, count=100_000, slots=240)
+  collector = make(mode, groups=groups, count=10_000, slots=240)
   steps = collect(collector, 16)
   trained = [n for collected in steps for group in collected.trained for n in group.lengths]
   assert len(trained) == 1920 or (mode == Admission.FILTER and len(trained) > 1600)
-  found = deviations(trained, lengths_of_all(collector.stream.position, 100_000))
+  found = deviations(trained, lengths_of_all(collector.stream.position, 10_000))
   assert np.abs(found).max() < 3, found
   # What the metrics call generated is the same population.
   generated = [n for collected in steps for group, _ in collected.judged for n in group.lengths]
@@ -104,7 +104,7 @@ def test_no_bias_towards_short_answers(mode):
 
 def test_the_bias_test_would_notice_cutting_off_what_still_runs():
   # What no mode may do: take groups as they finish and drop what is running once there are enough.
-  engine, stream, judge = ScriptedEngine(geometric_length, slots=240), PromptStream(prompts(100_000), 3), judge_by()
+  engine, stream, judge = ScriptedEngine(geometric_length, slots=240), PromptStream(prompts(10_000), 3), judge_by()
   trained = []
   for _ in range(16):
     for prompt in stream.next(120):
@@ -114,5 +114,5 @@ def test_the_bias_test_would_notice_cutting_off_what_still_runs():
       kept += [group for group in judge(engine.step()) if verdict(group) == Verdict.INFORMATIVE]
     engine.suspend()  # and never resumed
     trained += [n for group in kept[:30] for n in group.lengths]
-  length, truncated = deviations(trained, lengths_of_all(stream.position, 100_000))
+  length, truncated = deviations(trained, lengths_of_all(stream.position, 10_000))
   assert length < -3 and truncated < -3

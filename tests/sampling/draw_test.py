@@ -90,7 +90,7 @@ def test_rows_have_their_own_distributions_and_uniforms():
     np.testing.assert_allclose([x[row] for x in together[1:]], [x[0] for x in alone[1:]], atol=1e-6)
 
 
-@pytest.mark.parametrize("vocab", [1, 2, 3, 5, 16, 17, 255, 257])
+@pytest.mark.parametrize("vocab", [1, 2, 17, 255])
 def test_every_token_of_every_vocabulary_size_can_be_drawn_and_nothing_else(vocab):
   """Draws from equal logits with uniforms on a grid finer than the vocabulary.
 

@@ -311,7 +311,7 @@ def _text(settings: PPOSettings, mesh: Mesh) -> Text | None:
   draws = np.zeros((settings.ptx.rows,), np.int32)
   tokens = np.zeros((settings.ptx.rows, settings.ptx.demonstrations.row_length), np.int32)
   batch = SupervisedBatch(tokens, tokens > 0, tokens, tokens, tokens.astype(np.float32), draws)
-  parts = settings.ptx.micro_batches(batch_shards(mesh), settings.division.tokens_per_micro_batch)
+  parts = settings.ptx.micro_batches(shards := batch_shards(mesh), settings.division.tokens(shards))
   return Text(settings.ptx.coefficient, lambda version: batch, parts)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from posttrain_jax.assembly.model import COMPUTE_FIELDS, ModelSettings, Policy, load_policy
 from posttrain_jax.data import demonstrations
-from posttrain_jax.data.tokenizer import tiny_tokenizer
+from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.sizes import SIZES, sizes
 from posttrain_jax.performance.compile import compiled, topology

@@ -30,7 +30,7 @@ def policy(settings):
 @pytest.fixture(scope="module")
 def learner(policy):
   mesh = make_mesh(dict(fsdp=4, tensor=2))
-  division = Division(PROMPTS, tokens_per_micro_batch=64)
+  division = Division(PROMPTS, budget=64)
   objective, optimizer = make_objective(), make_optimizer_config()
   return PolicyLearner(policy.model, objective, optimizer, mesh, division, max_skipped_updates=1, seed=0, abstract=True)
 
