@@ -63,7 +63,7 @@ def set_llama3(config: ConfigDict) -> None:
   config.demonstrations.kinds = dict(fact=3, unknown=1, sum=3, list=1, writing=1, harm=2, build=1, history=1)
   config.prompts.kinds = dict(fact=2, unknown=1, sum=2, writing=1, harm=2)
   config.samples = 4
-  config.comparisons.update(pairs=2, samples=3)
+  config.comparisons.update(pairs=2, samples=3, edits=0.5)
   for name in ("demonstrations", "prompts", "comparisons"):
     _in_prose(config[name])
   _set_collection(config.collect)
@@ -73,6 +73,7 @@ def set_llama3(config: ConfigDict) -> None:
   for name in ("first", "sft"):
     _set_sft(config[name], epochs=1)
   _set_comparisons(config.dpo, batch_size=4, learning_rate=5e-6)
+  config.dpo.preferences.strengths = ()  # of so few comparisons perhaps none has the upper two
   config.dpo.objective.logprob_chunk = 512
 
 
