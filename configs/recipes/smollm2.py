@@ -47,8 +47,7 @@ def set_instructgpt(config: ConfigDict) -> None:
   _set_collection(config.answers)
   config.answers.rollout.samples = config.rankings.most
   _set_comparisons(config.reward, batch_size=4, learning_rate=2e-5)
-  config.reward.epochs = 1
-  config.reward.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, too_long="drop", limit=6)
+  config.reward.update(epochs=1, shift_to_demonstrations=False)  # PPO's advantages do not see the shift
   _set_sft(config.epochs, epochs=2)
   config.epochs.eval.update(slots=16, **LONGEST)
   config.epochs.eval.sets.choosing.samples = 1
@@ -69,7 +68,6 @@ def set_llama3(config: ConfigDict) -> None:
   _set_collection(config.collect)
   _set_comparisons(config.reward_model, batch_size=4, learning_rate=2e-5)
   config.reward_model.epochs = 1
-  config.reward_model.eval.every = 0
   for name in ("first", "sft"):
     _set_sft(config[name], epochs=1)
   _set_comparisons(config.dpo, batch_size=4, learning_rate=5e-6)
@@ -130,6 +128,7 @@ def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: flo
     chat=True, max_prompt_length=128, max_answer_length=65, too_long="cut_prompt", bad_rows="drop"
   )
   section.preferences.held_out = 0.0  # a hash decides; of so few prompts it might leave none on one side
+  section.eval.every = 0
   section.optimizer.update(learning_rate=learning_rate, warmup_updates=2, b2=0.999)
 
 
