@@ -47,7 +47,8 @@ def set_instructgpt(config: ConfigDict) -> None:
   _set_collection(config.answers)
   config.answers.rollout.samples = config.rankings.most
   _set_comparisons(config.reward, batch_size=4, learning_rate=2e-5)
-  config.reward.update(epochs=1, shift_to_demonstrations=False)  # PPO's advantages do not see the shift
+  config.reward.update(epochs=1, shift_to_demonstrations=False)  # PPO whitens its advantages
+  config.reward.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, too_long="drop")
   _set_sft(config.epochs, epochs=2)
   config.epochs.eval.update(slots=16, **LONGEST)
   config.epochs.eval.sets.choosing.samples = 1
