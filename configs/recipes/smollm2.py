@@ -72,7 +72,6 @@ def set_llama3(config: ConfigDict) -> None:
   for name in ("first", "sft"):
     _set_sft(config[name], epochs=1)
   _set_comparisons(config.dpo, batch_size=4, learning_rate=5e-6)
-  config.dpo.preferences.strengths = ()  # of so few comparisons perhaps none has the upper two
   config.dpo.objective.logprob_chunk = 512
 
 
@@ -82,8 +81,7 @@ def _set_common(config: ConfigDict) -> None:
   config.measures.measures.max_new_tokens = LONGEST["max_new_tokens"]
   config.measures.measures.knowledge = False  # the model has not read the corpus
   config.seed_tasks = _public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
-  # Llama 3 trains on the upper two strengths only, and hh-rlhf's rows have none: they count as the second one.
-  config.harmless = _public(limit=12, strength="better")
+  config.harmless = _public(limit=12)
   config.xstest = _public(limit=4)  # of each label
 
 
@@ -118,7 +116,7 @@ def _set_sft(section: ConfigDict, *, epochs: int) -> None:
   _set_model(section)
   section.update(steps=0, epochs=epochs, batch_size=2, logprob_chunk=512)
   section.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, max_completion=0, too_long="drop")
-  section.optimizer.update(learning_rate=2e-5, warmup_updates=2, b2=0.999)
+  section.optimizer.update(learning_rate=2e-5, warmup_updates=0, b2=0.999)
 
 
 def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: float) -> None:
@@ -128,9 +126,10 @@ def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: flo
   section.preferences.update(
     chat=True, max_prompt_length=128, max_answer_length=65, too_long="cut_prompt", bad_rows="drop"
   )
-  section.preferences.held_out = 0.0  # a hash decides; of so few prompts it might leave none on one side
+  # Of so few comparisons a hash may hold out none or all, and perhaps none has one of the upper two strengths.
+  section.preferences.update(held_out=0.0, strengths=())
   section.eval.every = 0
-  section.optimizer.update(learning_rate=learning_rate, warmup_updates=2, b2=0.999)
+  section.optimizer.update(learning_rate=learning_rate, warmup_updates=0, b2=0.999)
 
 
 def _set_collection(section: ConfigDict) -> None:
