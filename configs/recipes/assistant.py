@@ -21,20 +21,20 @@ from posttrain_jax.runs.settings import parse
 DEMONSTRATIONS = function(
   assistant_data.write_demonstrations,
   assistant_data.DEMONSTRATIONS,
-  check=functools.partial(parse, assistant_data_settings.DemonstrationSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldDemonstrationSettings),
   forecast=assistant_data.forecast_demonstrations,
 )
 PROMPTS = function(
   assistant_data.write_prompts,
   assistant_data.PROMPTS,
-  check=functools.partial(parse, assistant_data_settings.PromptSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldPromptSettings),
   forecast=assistant_data.forecast_prompts,
 )
 COMPARISONS = function(
   assistant_data.write_comparisons,
   assistant_data.COMPARISONS,
   assistant_data.EDITED,
-  check=functools.partial(parse, assistant_data_settings.ComparisonSettings),
+  check=functools.partial(parse, assistant_data_settings.WorldComparisonSettings),
   forecast=assistant_data.forecast_comparisons,
 )
 RANKINGS = function(
@@ -210,7 +210,9 @@ def measured_few_shot(
 
 
 def rated(pairs: Sequence[tuple[str, str, str]], measured: Mapping[str, Stage], seed: int) -> Stage:
-  """Returns the stage in which the first rater compares models' answers; the wins are those of the model after.
+  """Returns the stage in which the first rater compares models' answers.
+
+  The wins are those of the model after.
 
   Args:
     pairs: (name, model before, model after), as in `compared`.

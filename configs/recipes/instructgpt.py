@@ -72,9 +72,11 @@ def get_config(arg: str = "") -> ConfigDict:
     fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=16, history=48
   )
   # Requests whose answers are ranked, that choose the epoch, and that PPO draws answers to.
-  config.ranked = assistant.prompts(fact=700, unknown=200, sum=500, list=18, writing=60, harm=100, build=30, history=80)
+  config.ranked = assistant.prompts(
+    fact=1200, unknown=250, sum=200, list=18, writing=60, harm=100, build=30, history=120
+  )
   config.choosing = assistant.prompts(fact=60, unknown=30, sum=60, list=12, writing=15, harm=30, build=12, history=20)
-  config.asked = assistant.prompts(fact=600, unknown=200, sum=600, list=18, writing=60, harm=200, build=24, history=80)
+  config.asked = assistant.prompts(fact=900, unknown=250, sum=200, list=18, writing=60, harm=200, build=24, history=120)
   for number, name in enumerate(("ranked", "choosing", "asked"), start=1):
     config[name].round = number
   config.rankings = assistant.rankings()

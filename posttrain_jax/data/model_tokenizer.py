@@ -1,4 +1,7 @@
-"""Loads the tokeniser of a model: from a directory in Hugging Face's layout, or from a GGUF file."""
+"""Loads the tokeniser of a model.
+
+It comes from a directory in Hugging Face's layout, or from a GGUF file.
+"""
 
 import pathlib
 

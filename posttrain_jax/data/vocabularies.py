@@ -1,4 +1,7 @@
-"""Makes tokenisers from a vocabulary: symbols or words of a procedural task, or the bytes of any text."""
+"""Makes tokenisers from a vocabulary.
+
+It has the symbols or words of a procedural task, or the bytes of any text.
+"""
 
 import re
 from collections.abc import Sequence

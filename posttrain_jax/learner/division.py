@@ -13,7 +13,9 @@ _ROWS = 16  # of a shard's part of an update, if all answers reach the cap; abou
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """Holds the greatest lengths of an update's prompts and answers, from which a token budget is chosen.
+  """Holds the greatest lengths of an update's prompts and answers.
+
+  A token budget is chosen from them.
 
   Attributes:
     group: G, answers to a prompt.
@@ -28,7 +30,7 @@ class Lengths:
   longest: int
 
   def chosen_tokens(self, prompts: int) -> int:
-    """Chooses the tokens of a row from the number of prompts that a batch shard has in an update."""
+    """Chooses the tokens of a row from a batch shard's prompts."""
     whole = self.prefix + self.group * self.answer
     if whole <= _ENOUGH:
       budget = min(max(prompts * whole // _ROWS, _LEAST), _ENOUGH)

@@ -30,12 +30,12 @@ from posttrain_jax.data.assistant_world.questions import RequestPart, draw_reque
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
 from posttrain_jax.recipes.assistant_data_settings import (
-  ComparisonSettings,
-  DemonstrationSettings,
   DocumentSettings,
-  PromptSettings,
   RankingSettings,
   RequestSettings,
+  WorldComparisonSettings,
+  WorldDemonstrationSettings,
+  WorldPromptSettings,
 )
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -55,10 +55,10 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
   """Lets one author answer requests of which nothing is held out.
 
   Args:
-    config: a record `DemonstrationSettings`.
+    config: a record `WorldDemonstrationSettings`.
     folder: gets demonstrations.jsonl.
   """
-  given = parse(DemonstrationSettings, config)
+  given = parse(WorldDemonstrationSettings, config)
   rows = answered(make_world(given.world), _requests(given), given.author, seed=given.seed)
   if given.prose:
     rows = [{**row, "completion": language.prose(row["completion"])} for row in rows]
@@ -73,10 +73,10 @@ def write_prompts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]
   """Draws requests of which nothing is held out.
 
   Args:
-    config: a record `PromptSettings`.
+    config: a record `WorldPromptSettings`.
     folder: gets prompts.jsonl.
   """
-  given = parse(PromptSettings, config)
+  given = parse(WorldPromptSettings, config)
   rows = [request.to_row() for request in _requests(given, given.round)]
   random.Random(f"order/{given.seed}").shuffle(rows)
   return {"prompts": _write(folder / PROMPTS, rows)}
@@ -108,10 +108,10 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   With several policies the two answers are those of two different ones, as in Llama 3 (2407.21783, section 4.2.1).
 
   Args:
-    config: a record `ComparisonSettings`.
+    config: a record `WorldComparisonSettings`.
     folder: gets comparisons.jsonl, and edited.jsonl with the edited answers as demonstrations.
   """
-  given = parse(ComparisonSettings, config)
+  given = parse(WorldComparisonSettings, config)
   rng, rows = random.Random(f"comparisons/{given.seed}/{given.round}"), []
   editor = AnswerWriter(make_world(given.world), given.seed + given.round)
   found = [list(_candidates(each.path)) for each in given.policies.values()]

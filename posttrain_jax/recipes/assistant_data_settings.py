@@ -42,7 +42,7 @@ class RequestSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DemonstrationSettings(RequestSettings):
+class WorldDemonstrationSettings(RequestSettings):
   """Describes demonstrations.
 
   Attributes:
@@ -55,7 +55,7 @@ class DemonstrationSettings(RequestSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptSettings(RequestSettings):
+class WorldPromptSettings(RequestSettings):
   """Describes prompts.
 
   Attributes:
@@ -101,7 +101,7 @@ class CollectedAnswers:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ComparisonSettings:
+class WorldComparisonSettings:
   """Describes comparisons by the first rater.
 
   Attributes:

@@ -90,7 +90,10 @@ def _sum(records: list[dict[str, Any]], key: str) -> int | None:
 
 
 def _text_tokens(records: list[dict[str, Any]]) -> int:
-  """Counts the tokens of PPO-ptx's text: in each step the mean of an update, for all of its updates."""
+  """Counts the tokens of PPO-ptx's text.
+
+  In each step they are the mean of an update, for all of its updates.
+  """
   before, found = 0, 0.0
   for record in records:
     updates = record.get("updates", before)

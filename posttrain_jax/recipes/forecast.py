@@ -60,7 +60,10 @@ class Forecast:
     self._models[str(path)] = model
 
   def read(self, path: str) -> list[Row] | None:
-    """Returns a file's rows; None if it does not exist yet, or if the stage that writes it is going to run."""
+    """Returns a file's rows.
+
+    None if it does not exist yet, or if the stage that writes it is going to run.
+    """
     if sources.is_tfds(path):
       return sources.read_rows(path)[0]
     file = pathlib.Path(path)

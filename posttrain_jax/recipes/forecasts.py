@@ -143,7 +143,10 @@ def _rollouts(config: ConfigDict, forecast: Forecast, *, passes: int, scored: bo
 
 
 def _pretraining_text(config: ConfigDict, forecast: Forecast) -> tuple[int, float]:
-  """Returns (tokens of PPO-ptx's text, FLOPs of a forward pass over them); all of them are learned."""
+  """Returns PPO-ptx's tokens and the FLOPs of a forward pass.
+
+  All of them are learned.
+  """
   section = config.ptx
   if not section.coefficient:
     return 0, 0.0

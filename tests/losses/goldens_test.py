@@ -1,4 +1,6 @@
-"""Tests the policy losses against verl, TRL and OpenRLHF in float64, and that no case of the file is left out.
+"""Tests the policy losses against verl, TRL and OpenRLHF in float64.
+
+No case of the file is left out.
 
 The cases are those of data/policy_losses.json that this code has. LOSSES are scalar losses of the new logprobs (of
 vpreds for value losses), checked with their gradient where the file has one. The other tables are TOKENS in

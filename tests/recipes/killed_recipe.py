@@ -1,4 +1,6 @@
-"""Runs small recipes in processes that a signal ends within or after a stage, and reads what must stay the same.
+"""Runs small recipes in processes that a signal ends within or after a stage.
+
+Then it reads what must stay the same.
 
 python -m tests.recipes.killed_recipe RECIPE DIR [SIGNAL within|after STAGE]
 """
@@ -43,7 +45,9 @@ def stop():
 
 
 def run(directory, name, *struck):
-  """Runs a recipe in a process of its own, to the end or until (signal, "within" or "after", stage) strikes it."""
+  """Runs a recipe in a process of its own.
+
+  It runs to the end, or until (signal, "within" or "after", stage) strikes it."""
   command = [sys.executable, "-m", "tests.recipes.killed_recipe", name, str(directory), *map(str, struck)]
   done = subprocess.run(command, cwd=ROOT, env=one_device(), capture_output=True, text=True, timeout=1800)
   expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: PREEMPTED}[struck[0]] if struck else 0
@@ -52,7 +56,9 @@ def run(directory, name, *struck):
 
 @contextlib.contextmanager
 def struck(strike, place, stage, step=2):
-  """Calls `strike` once: within a stage, when it has work of its own on disk, or after it, when its record is kept.
+  """Calls `strike` once, within or after a stage.
+
+  Within means when it has work of its own on disk; after, when its record is kept.
 
   A stage that trains is struck after a step that has just been saved, a measurement when its answers are written.
   """

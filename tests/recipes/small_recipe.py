@@ -1,4 +1,6 @@
-"""Makes small forms of the recipes that the package has: tiny models, a small world, a few steps of each stage."""
+"""Makes small forms of the recipes that the package has.
+
+They have tiny models, a small world, and a few steps of each stage."""
 
 import dataclasses
 import importlib

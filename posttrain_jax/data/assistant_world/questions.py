@@ -104,10 +104,10 @@ def draw_requests(
     rng.shuffle(every)
   found = {}
   for request in every:
-    if language not in (None, request.language):
-      continue
     if len(found) == count:
       break
+    if language not in (None, request.language):
+      continue
     if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
       found.setdefault(request.text, request)
   return list(found.values())

@@ -1,0 +1,118 @@
+"""Puts the measures of several runs of one recipe side by side.
+
+The runs differ in their seed, mostly. Each measure has a value with a 95 % interval in every run. What is shown is the
+mean of the values, the lowest of the lower bounds and the highest of the upper bounds. So a difference whose bounds
+exclude 0 is beyond its interval in each of the runs.
+"""
+
+import fnmatch
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.recipes.records import StageRecord, read
+from posttrain_jax.recipes.runners import GAINS
+from posttrain_jax.recipes.tables import Table
+from posttrain_jax.types import InputError
+
+_MEASURES = "_measures"  # end of the name of a stage that measures a model
+_OF_MODELS = ""  # title of the table of all models
+
+
+def seed_tables(directories: Sequence[str], patterns: Sequence[str] = ()) -> dict[str, Table]:
+  """Makes the tables of several runs of a recipe.
+
+  Args:
+    directories: of the runs; each has the same stages, all finished.
+    patterns: which measures are shown, as in a shell ("held_out/*"); all if there are none.
+
+  Returns:
+    Stage to its table, for stages that compare models: a row for each measure, a column for each pair. Under "" the
+    table of all other stages, a column for each.
+
+  Raises:
+    InputError: if a directory has no finished stage, if the runs have other stages or measures, or if nothing is left.
+  """
+  records = [_finished(pathlib.Path(directory)) for directory in directories]
+  runs = [{stage: _with_interval(record.metrics) for stage, record in each.items()} for each in records]
+  first = runs[0]
+  differences = {stage for stage, record in records[0].items() if record.content.get("kind") == GAINS.name}
+  for directory, run in zip(directories, runs):
+    for stage in dict.fromkeys((*first, *run)):
+      if run.get(stage, {}).keys() != first.get(stage, {}).keys():
+        raise InputError(f"{directory}: stage {stage} has other measures than in {directories[0]}, expected the same")
+  columns: dict[str, dict[str, dict[str, Measured]]] = {}
+  for stage in first:
+    for name in first[stage]:
+      title, column, measure = _place(stage, name)
+      if not patterns or any(fnmatch.fnmatch(measure, pattern) for pattern in patterns):
+        joined = _joined([run[stage][name] for run in runs])
+        columns.setdefault(title, {}).setdefault(column, {})[measure] = joined
+  if not columns:
+    raise InputError(f"measures: {', '.join(patterns) or 'none'} match nothing, expected names such as seen/answers")
+  return {title: _table(found, difference=title in differences) for title, found in columns.items()}
+
+
+def as_markdown(table: Table) -> str:
+  """Writes a table in Markdown."""
+  header, body = table
+  lines = [header, ["---"] * len(header), *body]
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _finished(directory: pathlib.Path) -> dict[str, StageRecord]:
+  """Reads the records of a run's stages that have measured something.
+
+  They stand in the order in which they ended.
+  """
+  found = {}
+  for file in sorted(directory.glob("*.stage.json"), key=lambda file: file.stat().st_mtime_ns):
+    stage = file.name.removesuffix(".stage.json")
+    record = read(directory, stage)
+    if record is not None and record.finished and _with_interval(record.metrics):
+      found[stage] = record
+  if not found:
+    raise InputError(f"{directory}: found no measures of finished stages, expected the workdir of a recipe")
+  return found
+
+
+def _with_interval(metrics: Mapping[str, Any]) -> dict[str, Measured]:
+  """Returns the numbers of which there is an interval, NAME_low and NAME_high or NAME/low and NAME/high."""
+  found = {}
+  for name, value in metrics.items():
+    for mark in ("_", "/"):
+      bounds = [metrics.get(f"{name}{mark}{end}") for end in ("low", "high")]
+      if all(isinstance(number, int | float) for number in (value, *bounds)):
+        found[name.removeprefix("eval/")] = Measured(value, *bounds)
+  return found
+
+
+def _place(stage: str, name: str) -> tuple[str, str, str]:
+  """Returns the title of the table, the column and the row of a stage's measure.
+
+  Measures of pairs of models are named PAIR/PART/MEASURE.
+  """
+  if name.count("/") < 2:
+    return _OF_MODELS, stage.removesuffix(_MEASURES), name
+  pair, _, measure = name.partition("/")
+  return stage, pair, measure
+
+
+def _joined(values: Sequence[Measured]) -> Measured:
+  mean = sum(each.value for each in values) / len(values)
+  return Measured(mean, min(each.low for each in values), max(each.high for each in values))
+
+
+def _table(found: Mapping[str, Mapping[str, Measured]], *, difference: bool) -> Table:
+  rows = dict.fromkeys(measure for each in found.values() for measure in each)
+  body = [[f"`{row}`", *(_cell(each.get(row), difference) for each in found.values())] for row in rows]
+  return ["measure", *(name.replace("_", " ") for name in found)], body
+
+
+def _cell(each: Measured | None, difference: bool) -> str:
+  if each is None:
+    return "–"
+  sign = "+" if difference else ""
+  text = f"{each.value:{sign}.2f} [{each.low:{sign}.2f}, {each.high:{sign}.2f}]"
+  return f"**{text}**" if difference and (each.low > 0 or each.high < 0) else text
