@@ -1,4 +1,4 @@
-"""Holds the price list of all recipes: people's minutes for labels, and chips.
+"""Holds what recipes begin with, above all the price list: people's minutes for labels, and chips.
 
 Prices are rounded list prices on demand for one chip; they change, so put in your own. The chapter's DeepSeek-V3 counts
 2 dollars for an hour of an H800.
@@ -30,3 +30,17 @@ def costs() -> ConfigDict:
       here=0.1,  # dollars for an hour of the machine that this runs on
     )
   )
+
+
+def started(arg: str, *variants: str) -> ConfigDict:
+  """Checks a recipe's argument, and returns a config with what every variant has.
+
+  Raises:
+    ValueError: if the argument is neither empty nor one of the variants.
+  """
+  if arg not in ("", *variants):
+    raise ValueError(f"{arg!r}, expected {', '.join(variants[:-1])} or {variants[-1]}")
+  config = ConfigDict()
+  config.seed = 0  # seed of all stages after the base models
+  config.costs = costs()
+  return config

@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
 from configs.recipes import assistant, smollm2
-from configs.recipes.costs import costs
+from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
 from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
@@ -57,11 +57,7 @@ PAPER = {"demonstrations.jsonl": 12_725, "ranked.jsonl": 33_207, "rankings.jsonl
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "smollm2", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny, smollm2 or paper")
-  config = ConfigDict()
-  config.seed = 0  # seed of all stages after the base models
-  config.costs = costs()
+  config = started(arg, "tiny", "smollm2", "paper")
   if arg == "paper":
     _set_paper(config)
     return config

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import sft_lima
 from configs.recipes import assistant
-from configs.recipes.costs import costs
+from configs.recipes.costs import started
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import SFT
 
@@ -46,11 +46,7 @@ PAPER = dict(
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny or paper")
-  config = ConfigDict()
-  config.seed = 0  # seed of all stages after the base model
-  config.costs = costs()
+  config = started(arg, "tiny", "paper")
   if arg == "paper":
     config.topology = "v5p:4x4x4"
     config.sft = sft_lima.get_config()

@@ -32,7 +32,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs.recipes import assistant, smollm2
-from configs.recipes.costs import costs
+from configs.recipes.costs import started
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, JOIN, REWARD_MODEL, SFT
@@ -43,14 +43,10 @@ _AS_ASKED = "{prompt}"  # rows that come from a collection have their prompts in
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  if arg not in ("", "tiny", "smollm2", "paper"):
-    raise ValueError(f"{arg!r}, expected tiny, smollm2 or paper")
-  config = ConfigDict()
-  config.seed = 0  # seed of all stages after the base model
+  config = started(arg, "tiny", "smollm2", "paper")
   config.rounds = 3  # the paper has six
   config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
   config.topology = ""  # a run
-  config.costs = costs()
   config.demonstrations = assistant.demonstrations(  # what people write before the first round
     fact=120, unknown=48, sum=96, list=16, writing=32, harm=48, build=16, history=24
   )

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import resource
-import signal
 import subprocess
 import sys
 
@@ -90,14 +89,32 @@ def test_a_failed_save_is_raised(tmp_path, monkeypatch):
   assert finished(tmp_path) == []
 
 
-# Saves steps 1 and 2 with `keep=1`, and dies during the second at the moment that `moment` names.
+MOMENTS = (
+  "while data is written",
+  "before the manifest",
+  "before the manifest has its name",
+  "while the old step is deleted",
+  "before the mark of the old step is removed",
+)
+# Saves steps 1 and 2 with `keep=1`, and dies during the second at the moment that `moment` names. There is a process
+# for each moment, forked before JAX has a backend, since imports take longest.
 KILLED = """
 import os, signal, sys
 import jax, jax.numpy as jnp
 from posttrain_jax import atomic_files
 from posttrain_jax.learner import checkpoint, checkpoint_folder, manifest
 
-directory, moment = sys.argv[1:]
+parent, *moments = sys.argv[1:]
+for moment in moments:
+  child = os.fork()
+  if not child:
+    break
+  _, status = os.waitpid(child, 0)
+  if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+    sys.exit(f"{moment}: status {status}")
+else:
+  sys.exit()
+directory = os.path.join(parent, moment)
 die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 make = jax.jit(lambda seed: {"w": jnp.arange(2**21, dtype=jnp.int32).reshape(2048, 1024) * seed})
 checkpointer = checkpoint.Checkpointer(directory, keep=1)
@@ -119,23 +136,21 @@ checkpointer.wait()
 """
 
 
-@pytest.mark.parametrize(
-  "moment",
-  [
-    "while data is written",
-    "before the manifest",
-    "before the manifest has its name",
-    "while the old step is deleted",
-    "before the mark of the old step is removed",
-  ],
-)
-def test_sigkill_leaves_the_newest_complete_step(tmp_path, moment):
-  script = tmp_path / "killed.py"
-  script.write_text(KILLED)
-  directory = tmp_path / "checkpoints"
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+  """Returns a directory with the checkpoints of a killed process for each moment."""
+  path = tmp_path_factory.mktemp("killed")
+  (path / "killed.py").write_text(KILLED)
+  command = [sys.executable, path / "killed.py", path, *MOMENTS]
   environment = os.environ | {"PYTHONPATH": str(ROOT)}
-  child = subprocess.run([sys.executable, script, directory, moment], env=environment, capture_output=True, text=True)
-  assert child.returncode == -signal.SIGKILL, child.stderr
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  assert done.returncode == 0, done.stderr
+  return path
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_sigkill_leaves_the_newest_complete_step(killed, moment):
+  directory = killed / moment
   make = jax.jit(lambda seed: {"w": jnp.arange(2**21, dtype=jnp.int32).reshape(2048, 1024) * seed})
   with Checkpointer(directory, keep=1) as checkpointer:
     restored = checkpointer.restore(jax.eval_shape(make, 0))

@@ -22,7 +22,7 @@ from posttrain_jax.parallel.reshard import make_handover
 from tests.learner.settings import make_correction, make_objective, make_optimizer_config
 from tests.random_params import names, random_params
 
-STEPS = 3
+STEPS = 4
 CONFIG = TransformerConfig(
   vocab_size=24, num_layers=2, embed_dim=16, mlp_dim=24, num_heads=4, num_kv_heads=2, head_dim=4
 )

@@ -51,7 +51,7 @@ def test_smollm2_config(smollm2, golden):
 
 def test_smollm2_logprobs_and_greedy(smollm2, golden):
   config, params = smollm2
-  cases = golden["cases"]
+  cases = golden["cases"][:3]  # the longest is in the slow tests of `evaluation.score`
   rows = [case["ids"] + case["greedy_ids"] for case in cases]
   tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
   for row, ids in zip(tokens, rows, strict=True):

@@ -82,7 +82,9 @@ def test_distillation_gives_both_samples_of_a_problem(tmp_path, capsys):
     "".join(json.dumps({"prompt": f"{i}+1=", "answer": f"={i + 1}", "final": i}) + "\n" for i in range(8))
   )
   # A model that knows nothing seldom says something that ends: many answers, and long ones.
-  config = small(tiny_distillation, prompts__path=str(path), rollout__samples=32, rollout__max_new_tokens=24)
+  config = small(
+    tiny_distillation, prompts__path=str(path), rollout__samples=32, rollout__max_new_tokens=24, rollout__slots=128
+  )
   counts = collect(config, tmp_path / "run")
   rows = lines(tmp_path / "run" / "demonstrations.jsonl")
   assert counts["plain"] == 8 and counts["reflective"] + counts["rejected"] == 8
