@@ -124,14 +124,14 @@ def _training():
   reward.preferences.strengths = ()
   reward.preferences.held_out = 0.25
   reward.optimizer.learning_rate = 1e-3
-  dpo.optimizer.learning_rate = 1e-4
+  dpo.epochs, dpo.optimizer.learning_rate = 4, 2e-4
   ppo.steps = 40
   ppo.ptx.coefficient = 0.0
   ppo.average.decay = 0.0
   for optimizer in (ppo.optimizer, ppo.value.optimizer):
     optimizer.learning_rate = 3e-4
   collection = assistant.collection()
-  collection.rollout.samples = 4
+  collection.rollout.samples = 12
   return sft, reward, dpo, ppo, collection
 
 
