@@ -3,7 +3,8 @@
 The compiled text is read, on CPUs and for v5e:2x2.
 
 Nothing here asks for a certain number of collectives. A layout that was lost shows as a gather, a sum or an array that
-is missing, or is of the wrong size; every size of the model is different, so that shapes tell what an array is.
+is missing, or is of the wrong size; every size of the model is different, and no row of tokens has as many tiles as the
+model has layers, so that shapes tell what an array is.
 """
 
 import functools
@@ -18,7 +19,7 @@ from configs import tiny_dapo
 from posttrain_jax.performance.compile import compiled, proof, topology
 from posttrain_jax.performance.compile.programs_of_a_run import parse_method, programs_of_run
 
-L, D, F, N, K, H, V = 3, 64, 160, 4, 2, 128, 6144
+L, D, F, N, K, H, V = 5, 64, 160, 4, 2, 128, 6144
 PROMPTS, GROUP, PROMPT_LENGTH, LENGTH, CHUNK, SLOTS = 4, 2, 10, 24, 16, 32
 # Long enough that a cache of 128 numbers a head lies on a TPU as a large one does.
 CACHED, PROMPTS_CACHED = 2048, 1024
