@@ -3,13 +3,17 @@
 python -m tests.recipes.broken_signals DIR
 
 A broken signal has the same texts in other places: each request has the answer to another one (SFT), or chance decides
-which of two answers is preferred (reward model, DPO, and the reward of PPO). DPO and PPO start from a model of a
-crowd's demonstrations, which answers well now and then. DPO compares its answers, the reward model those of people.
+which of two answers is preferred (reward model, DPO). PPO's broken rewards are drawn by chance. The reward model of
+chance would not do: PPO climbs what it happens to prefer, which may be better or worse.
+
+DPO and PPO start from a model of a crowd's demonstrations, which answers well now and then. DPO compares its answers,
+the reward model those of people.
 """
 
 import dataclasses
 import json
 import pathlib
+import random
 import sys
 
 from absl import flags
@@ -41,6 +45,11 @@ def candidates(config, folder):
       asked = TEMPLATE.format(prompt=request.text)
       lines.append(json.dumps({"prompt": asked, "answers": texts, "scores": [0.0] * 4, "row": row}))
   (folder / "candidates" / "000000.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def by_chance(texts, rows):
+  """Gives each answer to a prompt a reward of its own, drawn from the standard normal distribution."""
+  return [random.Random(f"{row['prompt']}/{text}").gauss(0, 1) for text, row in zip(texts, rows, strict=True)]
 
 
 def stages():
@@ -77,8 +86,9 @@ def stages():
       files[name] = pairs.file(assistant_data.COMPARISONS)
     judge = add(f"reward{end}", REWARD_MODEL, reward, model__path=base.model, preferences__path=files["pairs"])
     add(f"dpo{end}", DPO, dpo, measured=True, model__path=crowd.model, preferences__path=files["own_pairs"])
-    rollouts = dict(model__path=crowd.model, reward_model=judge.model, prompts__path=prompts)
-    add(f"ppo{end}", PPO, ppo, measured=True, **rollouts)
+    rollouts = dict(model__path=crowd.model, prompts__path=prompts)
+    rewarded = _by_chance(ppo) if broken else ppo
+    add(f"ppo{end}", PPO, rewarded, measured=True, **rollouts, **({} if broken else dict(reward_model=judge.model)))
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
   pairs = [(name, "base" if "sft" in name else "crowd", name) for name in measured if name not in ("base", "crowd")]
   return [*found.values(), assistant.compared(pairs, measured, 0)]
@@ -133,6 +143,13 @@ def _training():
   collection = assistant.collection()
   collection.rollout.samples = 12
   return sft, reward, dpo, ppo, collection
+
+
+def _by_chance(ppo):
+  config = ppo.copy_and_resolve_references().unlock()
+  chance = dict(function="tests.recipes.broken_signals:by_chance", weight=1.0, options=dict(), lowest=-4.0)
+  config.rewards.functions = dict(correct=config.rewards.functions.correct, chance=chance)  # correct is only logged
+  return config
 
 
 if __name__ == "__main__":
