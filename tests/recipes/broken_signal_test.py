@@ -57,4 +57,6 @@ def test_dpo_raises_what_people_prefer(metrics):
 
 @pytest.mark.parametrize("measure", ["seen/rated", "held_out/rated"])
 def test_ppo_raises_what_the_reward_model_learned_from_people(metrics, measure):
-  check_gain(metrics, "ppo", measure)
+  gains = metrics["gains"]
+  assert gains[f"ppo/{measure}/low"] > 0 > gains[f"ppo_broken/{measure}/low"]
+  assert gains[f"ppo_broken/{measure}"] < gains[f"ppo/{measure}"] / 4
