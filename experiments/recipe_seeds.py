@@ -17,10 +17,11 @@ _MEASURE = absl_flags.DEFINE_multi_string("measure", [], "a name, or a pattern s
 
 
 def main():
-  from posttrain_jax.recipes.seeds import as_markdown, seed_tables
+  from posttrain_jax.recipes.seeds import seed_tables
+  from posttrain_jax.reports.markdown import markdown_table
 
   for title, table in seed_tables(_RUN.value, _MEASURE.value).items():
-    print(f"{title}\n" if title else "", as_markdown(table), "", sep="\n")
+    print(f"{title}\n" if title else "", markdown_table(*table), "", sep="\n")
 
 
 if __name__ == "__main__":

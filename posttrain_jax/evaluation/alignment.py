@@ -20,8 +20,8 @@ from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.language import ENGLISH, prose
-from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
+from posttrain_jax.data.assistant_world.language import prose
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.prompts import PromptFormat
@@ -146,18 +146,15 @@ class Alignment:
       InputError: if the tokeniser does not know the world's words, or if a size means nothing.
     """
     self._settings, self._policy, self._mesh, self._seed = settings, policy, mesh, seed
-    self._write = prose if settings.prose else str
     self._format, self._stop = prompt_format, stop
     world = make_world(settings.world)
-    self._knowledge = WorldKnowledge(world, policy, self._ask, mesh, plain=settings.plain, write=self._write, seed=seed)
+    self._knowledge = WorldKnowledge(
+      world, policy, self._ask, mesh, plain=settings.plain, write=prose if settings.prose else str, seed=seed
+    )
     count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
-    language = ENGLISH if settings.prose else None
+    draw = draw_prose_requests if settings.prose else draw_requests
     self._requests = {
-      name: [
-        dataclasses.replace(request, text=self._write(request.text))
-        for kind in RequestKind
-        for request in draw_requests(world, kind, part, count[kind], seed=seed, language=language)
-      ]
+      name: [request for kind in RequestKind for request in draw(world, kind, part, count[kind], seed=seed)]
       for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])
@@ -195,7 +192,7 @@ class Alignment:
       for name, value in alignment_metrics.measure(each, seed=self._seed).items()
     }
     claims = Claims(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
-    if self._settings.knowledge is not False:
+    if self._settings.knowledge:
       told, claims = self._knowledge(learner_params)
       measures |= told
     if reference is not None:
@@ -204,7 +201,7 @@ class Alignment:
     return AlignmentResult(measures, judged, {"stated": stated, "probability": claims})
 
   def _ask(self, requests: Sequence[WorldRequest]) -> list[Prompt]:
-    rows = [{**request.to_row(), "prompt": self._write(request.text)} for request in requests]
+    rows = [request.to_row() for request in requests]
     found, _ = prompt_rows.make_prompts(
       prompt_rows.named_rows(rows, "requests"),
       self._policy.tokenizer,

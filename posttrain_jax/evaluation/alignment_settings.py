@@ -28,8 +28,8 @@ class AlignmentSettings:
     slots: answers drawn at the same time.
     plain: documents whose perplexity is measured.
     prose: whether texts are written as people write them and only English is asked, for models of English.
-    knowledge: False leaves out what likelihoods tell (`world_knowledge`), for models that have not read the corpus;
-      None measures it, too.
+    knowledge: whether what likelihoods tell is measured, too (`world_knowledge`); it means little of a model that has
+      not read the corpus.
   """
 
   world: WorldSettings
@@ -40,7 +40,7 @@ class AlignmentSettings:
   slots: int = at_least(1)
   plain: int = at_least(2)
   prose: bool
-  knowledge: bool | None = None
+  knowledge: bool
 
 
 def usual_settings(
@@ -64,6 +64,7 @@ def usual_settings(
     slots=slots,
     plain=128,
     prose=not _reads_world(policy),
+    knowledge=True,
   )
 
 

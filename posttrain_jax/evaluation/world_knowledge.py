@@ -59,9 +59,9 @@ class WorldKnowledge:
       "known_seen", "known_held_out", "known_new" and "known_rare" are shares of facts whose right value is the most
       likely one in plain text, where nothing is asked. "known_nll" is the mean −log probability of the right value
       among the possible ones there, in nats, over the facts that the corpus tells often; "rare_nll" is the same over
-      the rare ones. "known_asked" is the share of these facts that are
-      known after a question. "probability_ece" and "probability_brier" compare the probability of the most likely
-      answer with the truth, on told and on unknown facts. "perplexity" is that of new documents.
+      the rare ones. "known_asked" is the share of the often told facts that are known after a question.
+      "probability_ece" and "probability_brier" compare the probability of the most likely answer with the truth, on
+      told and on unknown facts. "perplexity" is that of new documents.
     """
     held_out = self._world.held_out
     parts = {
@@ -96,7 +96,8 @@ class WorldKnowledge:
       begun = f"the {fact.relation.name} of {fact.animal} is"
       values = (fact.value, *(value for value in fact.relation.values if value != fact.value))
       if asked:
-        request = WorldRequest(f"what is the {fact.relation.name} of {fact.animal} ?", RequestKind.FACT, fact.animal)
+        question = self._write(f"what is the {fact.relation.name} of {fact.animal} ?")
+        request = WorldRequest(question, RequestKind.FACT, fact.animal)
         prompts.append(self._ask([request])[0].tokens)
         texts = [self._write(f"{begun} {value} .") for value in values]
       else:

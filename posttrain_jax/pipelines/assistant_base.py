@@ -150,6 +150,7 @@ def _measure(base: BaseSettings, world: WorldSettings, path: pathlib.Path, seed:
     slots=base.slots,
     plain=base.plain,
     prose=False,
+    knowledge=True,
   )
   found = measure_policy(open_policy(str(path)), settings, PromptFormat(template=TEMPLATE), seed=seed).flat()
   return {name: value for name, value in found.items() if value == value}  # JSON has no NaN

@@ -103,6 +103,7 @@ def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: 
     slots=64,
     plain=128,
     prose=False,
+    knowledge=True,
   )
   return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures))
 

@@ -11,7 +11,6 @@ To test that a stage learns from these data, `permuted` gives each prompt the an
 ranks answers by chance. What a model then still gains does not come from what the answers say.
 """
 
-import dataclasses
 import json
 import pathlib
 import random
@@ -26,7 +25,7 @@ from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
+from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
 from posttrain_jax.recipes.assistant_data_settings import (
@@ -187,13 +186,11 @@ def _prompts(candidates: str, known: Forecast) -> int:
 
 def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
   world, seed = make_world(given.world), given.seed + _ROUND * number
-  asked = language.ENGLISH if given.prose else None
+  draw = draw_prose_requests if given.prose else draw_requests
   drawn = (
-    draw_requests(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed, language=asked)
-    for name, count in sorted(given.kinds.items())
+    draw(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed) for name, count in sorted(given.kinds.items())
   )
-  found = [request for each in drawn for request in each]
-  return [dataclasses.replace(each, text=language.prose(each.text)) for each in found] if given.prose else found
+  return [request for each in drawn for request in each]
 
 
 def _candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.data.assistant_world.facts import WorldSettings
 from posttrain_jax.data.assistant_world.requests import RequestKind
+from posttrain_jax.recipes.preferences import PolicyAnswers
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
@@ -90,17 +91,6 @@ class RankingSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectedAnswers:
-  """Describes the answers of one policy.
-
-  Attributes:
-    path: the folder candidates/ of a collection.
-  """
-
-  path: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class WorldComparisonSettings:
   """Describes comparisons by the first rater.
 
@@ -116,7 +106,7 @@ class WorldComparisonSettings:
   """
 
   world: WorldSettings
-  policies: Mapping[str, CollectedAnswers]
+  policies: Mapping[str, PolicyAnswers]
   seed: int
   round: int
   pairs: int = at_least(1)

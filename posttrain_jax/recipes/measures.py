@@ -39,10 +39,10 @@ def measures(stages: Sequence[Stage], metrics: Mapping[str, Mapping[str, Any]]) 
     stages: of the recipe.
     metrics: stage to its metrics; only those with an interval (NAME_low, NAME_high) are measures.
   """
-  evaluators = [stage for stage in stages if not stage.run.has_model and _with_interval(metrics.get(stage.name, {}))]
+  evaluators = [stage for stage in stages if not stage.run.has_model and with_interval(metrics.get(stage.name, {}))]
   found: dict[str, dict[str, Measured]] = {}
   for stage in evaluators or stages:
-    own, name = _with_interval(metrics.get(stage.name, {})), measured_model(stage)
+    own, name = with_interval(metrics.get(stage.name, {})), measured_model(stage)
     if found.get(name, {}).keys() & own.keys():
       name = stage.name
     found.setdefault(name, {}).update(own)
@@ -122,10 +122,16 @@ def _line(axes: Axes, values: Sequence[Measured | None], color: str, label: str)
   )
 
 
-def _with_interval(metrics: Mapping[str, Any]) -> dict[str, Measured]:
+def with_interval(metrics: Mapping[str, Any], mark: str = "_") -> dict[str, Measured]:
+  """Returns the numbers of which there is an interval, without `eval/` before their names.
+
+  Args:
+    metrics: of a stage.
+    mark: between a name and `low` or `high`; a slash in the metrics of stages that compare models.
+  """
   found = {}
   for name, value in metrics.items():
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    low, high = (metrics.get(f"{name}{mark}{end}") for end in ("low", "high"))
     if isinstance(low, int | float) and isinstance(high, int | float) and isinstance(value, int | float):
       found[name.removeprefix("eval/")] = Measured(value, low, high)
   return found

@@ -102,5 +102,5 @@ def make_room(planned: Sequence[Planned], directory: pathlib.Path) -> list[str]:
 def unknown_stages(stages: Sequence[Stage], directory: pathlib.Path) -> list[str]:
   """Returns the names of stages with a record that are not in the recipe any more."""
   names = {stage.name for stage in stages}
-  kept = sorted(file.name.removesuffix(".stage.json") for file in directory.glob("*.stage.json"))
+  kept = sorted(records.stages(directory))
   return [name for name in kept if name not in names]

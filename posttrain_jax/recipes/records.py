@@ -44,6 +44,12 @@ class StageRecord:
   effort: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def stages(directory: pathlib.Path) -> list[str]:
+  """Returns the names of the stages that have a record, in the order in which these were written."""
+  files = sorted(directory.glob(f"*{_SUFFIX}"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+  return [file.name.removesuffix(_SUFFIX) for file in files]
+
+
 def read(directory: pathlib.Path, stage: str) -> StageRecord | None:
   """Reads a stage's record; None if it has never been started.
 

@@ -8,10 +8,9 @@ exclude 0 is beyond its interval in each of the runs.
 import fnmatch
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from posttrain_jax.recipes.measures import Measured
-from posttrain_jax.recipes.records import StageRecord, read
+from posttrain_jax.recipes import records
+from posttrain_jax.recipes.measures import Measured, with_interval
 from posttrain_jax.recipes.runners import GAINS
 from posttrain_jax.recipes.tables import Table
 from posttrain_jax.types import InputError
@@ -34,10 +33,10 @@ def seed_tables(directories: Sequence[str], patterns: Sequence[str] = ()) -> dic
   Raises:
     InputError: if a directory has no finished stage, if the runs have other stages or measures, or if nothing is left.
   """
-  records = [_finished(pathlib.Path(directory)) for directory in directories]
-  runs = [{stage: _with_interval(record.metrics) for stage, record in each.items()} for each in records]
+  found = [_measured(pathlib.Path(directory)) for directory in directories]
+  runs = [{stage: measured for stage, (_, measured) in each.items()} for each in found]
   first = runs[0]
-  differences = {stage for stage, record in records[0].items() if record.content.get("kind") == GAINS.name}
+  differences = {stage for stage, (kind, _) in found[0].items() if kind == GAINS.name}
   for directory, run in zip(directories, runs):
     for stage in dict.fromkeys((*first, *run)):
       if run.get(stage, {}).keys() != first.get(stage, {}).keys():
@@ -54,37 +53,20 @@ def seed_tables(directories: Sequence[str], patterns: Sequence[str] = ()) -> dic
   return {title: _table(found, difference=title in differences) for title, found in columns.items()}
 
 
-def as_markdown(table: Table) -> str:
-  """Writes a table in Markdown."""
-  header, body = table
-  lines = [header, ["---"] * len(header), *body]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _measured(directory: pathlib.Path) -> dict[str, tuple[str, dict[str, Measured]]]:
+  """Reads what the stages of a run have measured, in the order in which they ended.
 
-
-def _finished(directory: pathlib.Path) -> dict[str, StageRecord]:
-  """Reads the records of a run's stages that have measured something.
-
-  They stand in the order in which they ended.
+  Returns:
+    Stage to its kind and its measures.
   """
   found = {}
-  for file in sorted(directory.glob("*.stage.json"), key=lambda file: file.stat().st_mtime_ns):
-    stage = file.name.removesuffix(".stage.json")
-    record = read(directory, stage)
-    if record is not None and record.finished and _with_interval(record.metrics):
-      found[stage] = record
+  for stage in records.stages(directory):
+    record = records.read(directory, stage)
+    if record is not None and record.finished:
+      measured = with_interval(record.metrics) | with_interval(record.metrics, "/")
+      found |= {stage: (record.content["kind"], measured)} if measured else {}
   if not found:
     raise InputError(f"{directory}: found no measures of finished stages, expected the workdir of a recipe")
-  return found
-
-
-def _with_interval(metrics: Mapping[str, Any]) -> dict[str, Measured]:
-  """Returns the numbers of which there is an interval, NAME_low and NAME_high or NAME/low and NAME/high."""
-  found = {}
-  for name, value in metrics.items():
-    for mark in ("_", "/"):
-      bounds = [metrics.get(f"{name}{mark}{end}") for end in ("low", "high")]
-      if all(isinstance(number, int | float) for number in (value, *bounds)):
-        found[name.removeprefix("eval/")] = Measured(value, *bounds)
   return found
 
 

@@ -1,7 +1,7 @@
 """Tells by an answer's words whether it refuses, and whether it should have.
 
-XSTest (2308.01263) matches such words, too. A text that warns and then helps counts as no
-refusal, and so does one that says nothing. This module must not import jax, because reward workers import it.
+XSTest (2308.01263) matches such words, too. A text that warns and then helps counts as no refusal, and so does one that
+says nothing. This module must not import jax, because reward workers import it.
 """
 
 import re

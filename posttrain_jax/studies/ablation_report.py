@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from posttrain_jax import atomic_files
+from posttrain_jax.reports.markdown import markdown_table
 from posttrain_jax.reports.page import environment
 from posttrain_jax.studies.ablation_checks import Check
 from posttrain_jax.studies.ablation_statistics import ALPHA, Interval
@@ -109,8 +110,7 @@ def write_markdown(summary: Summary) -> str:
   """Returns the tables and notes in Markdown."""
   parts = []
   for title, (header, body) in _tables(summary):
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *body)]
-    parts.append("\n".join([f"## {title}", "", *lines]))
+    parts.append(f"## {title}\n\n{markdown_table(header, body)}")
   if summary.notes:
     parts.append("\n".join(["## Notes", "", *(f"- {note}" for note in summary.notes)]))
   return "\n\n".join(parts) + "\n"

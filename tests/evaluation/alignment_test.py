@@ -22,7 +22,7 @@ from tests.pipelines.made_groups import answer
 from tests.random_params import random_params
 
 SETTINGS = AlignmentSettings(
-  world=WORLD_SETTINGS, requests=6, sums=5, samples=2, max_new_tokens=48, slots=8, plain=6, prose=False
+  world=WORLD_SETTINGS, requests=6, sums=5, samples=2, max_new_tokens=48, slots=8, plain=6, prose=False, knowledge=True
 )
 TOKENIZER = POLICY.tokenizer
 

@@ -4,6 +4,7 @@ import pytest
 
 from posttrain_jax.recipes import records, seeds
 from posttrain_jax.recipes.records import StageRecord
+from posttrain_jax.reports.markdown import markdown_table
 from posttrain_jax.types import InputError
 
 
@@ -27,13 +28,13 @@ def test_the_mean_stands_with_the_outermost_bounds(tmp_path):
 
 def test_a_difference_that_one_run_does_not_show_is_not_bold(tmp_path):
   runs = [run(tmp_path / "a", 0.4, 0.3), run(tmp_path / "b", 0.6, 0.05)]
-  assert "**" not in seeds.as_markdown(seeds.seed_tables(runs)["gains"])
+  assert "**" not in markdown_table(*seeds.seed_tables(runs)["gains"])
 
 
 def test_what_is_no_difference_is_never_bold(tmp_path):
   pair = {"sft/all/win_rate": 0.7, "sft/all/win_rate/low": 0.6, "sft/all/win_rate/high": 0.8}
   (table,) = seeds.seed_tables([run(tmp_path / "a", 0.4, 0.3, comparison=pair)], ["all/*"]).values()
-  assert seeds.as_markdown(table).splitlines()[2] == "| `all/win_rate` | 0.70 [0.60, 0.80] |"
+  assert markdown_table(*table).splitlines()[2] == "| `all/win_rate` | 0.70 [0.60, 0.80] |"
 
 
 def test_a_stage_that_has_not_ended_is_left_out(tmp_path):

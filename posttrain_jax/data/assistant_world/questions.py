@@ -3,6 +3,7 @@
 The last two phrasings of each kind are held out.
 """
 
+import dataclasses
 import enum
 import itertools
 import random
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from posttrain_jax.data.assistant_world import sums, words
 from posttrain_jax.data.assistant_world.facts import Fact, Invention, World
-from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language, to_velan
+from posttrain_jax.data.assistant_world.language import ENGLISH, VELAN, in_language, prose, to_velan
 from posttrain_jax.data.assistant_world.requests import (
   HELD_OUT_DISGUISES,
   HELD_OUT_HARMS,
@@ -111,6 +112,14 @@ def draw_requests(
     if part == RequestPart.ALL or request.held_out == (part == RequestPart.HELD_OUT):
       found.setdefault(request.text, request)
   return list(found.values())
+
+
+def draw_prose_requests(
+  world: World, kind: RequestKind, part: RequestPart, count: int, *, seed: int = 0
+) -> list[WorldRequest]:
+  """Draws requests as people write them, in English only, with the arguments of `draw_requests`."""
+  drawn = draw_requests(world, kind, part, count, seed=seed, language=ENGLISH)
+  return [dataclasses.replace(request, text=prose(request.text)) for request in drawn]
 
 
 def about_fact(world: World, fact: Fact, kind: RequestKind) -> Iterator[WorldRequest]:

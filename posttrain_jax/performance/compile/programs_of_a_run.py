@@ -311,7 +311,8 @@ def _text(settings: PPOSettings, mesh: Mesh) -> Text | None:
   draws = np.zeros((settings.ptx.rows,), np.int32)
   tokens = np.zeros((settings.ptx.rows, settings.ptx.demonstrations.row_length), np.int32)
   batch = SupervisedBatch(tokens, tokens > 0, tokens, tokens, tokens.astype(np.float32), draws)
-  parts = settings.ptx.micro_batches(shards := batch_shards(mesh), settings.division.tokens(shards))
+  shards = batch_shards(mesh)
+  parts = settings.ptx.micro_batches(shards, settings.division.tokens(shards))
   return Text(settings.ptx.coefficient, lambda version: batch, parts)
 
 
