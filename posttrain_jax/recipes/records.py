@@ -45,7 +45,7 @@ class StageRecord:
 
 
 def stages(directory: pathlib.Path) -> list[str]:
-  """Returns the names of the stages that have a record, in the order in which these were written."""
+  """Returns the names of the stages that have a record, in the order of writing."""
   files = sorted(directory.glob(f"*{_SUFFIX}"), key=lambda file: (file.stat().st_mtime_ns, file.name))
   return [file.name.removesuffix(_SUFFIX) for file in files]
 
