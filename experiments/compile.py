@@ -4,12 +4,12 @@ r"""Compiles a config's programs for a TPU topology, without a TPU, and says whe
       [--model=NAME] [--programs=NAME,...] [--answer_length=4096]
 
 Needs libtpu, see launch/README.md. The programs are those that the run would execute, with arrays that are only
-described: no weights, no data. The methods are GRPO and its kin, PPO, DPO on given pairs, SFT and reward models. The
-last line printed is one JSON object: for each program the seconds that compiling took, the peak GiB on a device,
-collectives by kind with count and MiB ([outside of loops, in a loop, in a loop in a loop, ...]), the FLOPs of a call,
-and what the chip's peaks allow at best (`at_best`: seconds, what bounds them, tokens a second a chip, model-FLOP
-utilisation, warnings); FLOPs of a step, what a step takes at best, and the GiB of each model. Exit codes: 0 it fits, 2
-it does not, or bad config or input, 1 anything else.
+described: no weights, no data. The methods are GRPO and its kin, PPO, DPO on given pairs, SFT, reward models, and
+collections of sampled answers, of which a step is a round. The last line printed is one JSON object: for each program
+the seconds that compiling took, the peak GiB on a device, collectives by kind with count and MiB ([outside of loops, in
+a loop, in a loop in a loop, ...]), the FLOPs of a call, and what the chip's peaks allow at best (`at_best`: seconds,
+what bounds them, tokens a second a chip, model-FLOP utilisation, warnings); FLOPs of a step, what a step takes at best,
+and the GiB of each model. Exit codes: 0 it fits, 2 it does not, or bad config or input, 1 anything else.
 """
 
 import json

@@ -40,6 +40,7 @@ from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
 from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, COLLECT, PPO, REWARD_MODEL, SFT
+from posttrain_jax.types import InputError
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
@@ -169,6 +170,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 
 def _tiny(config: ConfigDict) -> list[Stage]:
+  missing = [kind for kind in config.shots if not config.demonstrations.kinds.get(kind)]
+  if missing:
+    raise InputError(f"shots: {', '.join(missing)}; expected kinds of which demonstrations.kinds has some")
   bases, base = assistant.base(config.base)
   wide, wide_base = assistant.base(config.wide_base, width="wide") if config.shots else ([], "")
   data = [_stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")]

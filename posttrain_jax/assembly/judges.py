@@ -173,13 +173,13 @@ def make_judge(
 ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]
 
 
-def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh | None = None) -> ModelReward:
+def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh) -> ModelReward:
   """Copies a reward model to the devices that it scores on.
 
   Args:
     loaded: from `assembly.readers.load_reader`.
     where: the config field that names it.
-    mesh: devices and layout; one device if None.
+    mesh: devices and layout.
 
   Raises:
     InputError: if the model does not fit the mesh.

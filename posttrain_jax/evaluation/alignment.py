@@ -20,7 +20,6 @@ from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.language import prose
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
@@ -149,7 +148,7 @@ class Alignment:
     self._format, self._stop = prompt_format, stop
     world = make_world(settings.world)
     self._knowledge = WorldKnowledge(
-      world, policy, self._ask, mesh, plain=settings.plain, write=prose if settings.prose else str, seed=seed
+      world, policy, self._ask, mesh, plain=settings.plain, in_prose=settings.prose, seed=seed
     )
     count = dict.fromkeys(RequestKind, settings.requests) | {RequestKind.SUM: settings.sums}
     draw = draw_prose_requests if settings.prose else draw_requests

@@ -10,8 +10,9 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.data.assistant_world.corpus import corpus
+from posttrain_jax.data.assistant_world.corpus import plain_texts
 from posttrain_jax.data.assistant_world.facts import Fact, World
+from posttrain_jax.data.assistant_world.language import prose
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import Claims
@@ -33,7 +34,7 @@ class WorldKnowledge:
     mesh: Mesh,
     *,
     plain: int,
-    write: Callable[[str], str],
+    in_prose: bool,
     seed: int,
   ):
     """Keeps what is needed.
@@ -44,11 +45,12 @@ class WorldKnowledge:
       ask: turns requests into prompts.
       mesh: where the parameters are.
       plain: number of new documents.
-      write: turns a spaced English text into what the model reads.
+      in_prose: whether texts are written as people write them, for models of English.
       seed: of the documents and the intervals.
     """
     self._world, self._policy, self._ask, self._mesh = world, policy, ask, mesh
-    self._plain, self._write, self._seed = plain, write, seed
+    self._plain, self._in_prose, self._seed = plain, in_prose, seed
+    self._write: Callable[[str], str] = prose if in_prose else str
 
   def __call__(self, params: nnx.State) -> tuple[dict[str, Estimate], Claims]:
     """Measures parameters, layers stacked.
@@ -108,8 +110,8 @@ class WorldKnowledge:
 
   def _perplexity(self, params: nnx.State) -> Estimate:
     """Measures new documents of the corpus, the first token of each aside."""
-    documents = corpus(self._world, self._plain, seed=_PLAIN_SEED + self._seed)
-    tokens = [self._policy.tokenizer.encode_prompt(self._write(each["completion"])) for each in documents]
+    texts = plain_texts(self._world, self._plain, seed=_PLAIN_SEED + self._seed, in_prose=self._in_prose)
+    tokens = [self._policy.tokenizer.encode_prompt(text) for text in texts]
     found = choice_logprobs(
       self._policy.model, params, [each[:1] for each in tokens], [[each[1:]] for each in tokens], self._mesh
     )

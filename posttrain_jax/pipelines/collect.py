@@ -95,7 +95,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   run.require_trained_policy()
   if by_model:
     reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=[engine])
-    judge = judge_by_model(judge, place_reward_model(reward_model, "reward_model").score_groups)
+    judge = judge_by_model(judge, place_reward_model(reward_model, "reward_model", mesh=run.mesh).score_groups)
   run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 
   directory, preemption = run.open_workdir(workdir)

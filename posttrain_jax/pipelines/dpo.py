@@ -89,6 +89,11 @@ class DPOSettings(OfflineSettings):
   eval: KLEvaluation
   logging: ReportSettings
 
+  def __post_init__(self):
+    """Raises InputError if `eval.best` names no set; whether pairs are held out depends on the data."""
+    if self.eval.sets:
+      offline.check_best(self.eval, [*self.eval.sets, "preferences"])
+
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Trains on pairs, or goes on with a run that was stopped.
@@ -133,7 +138,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     )
     settings = offline.with_length(settings, batches.num_rows)
     workers = run.workers(settings.rewards)
-    evaluator = run.evaluator(settings.eval, settings.rewards, run.judge(settings.rewards, workers))
+    evaluator = run.evaluator(settings.eval, settings.rewards, workers)
     run.check_references(workers)
     directory, preemption = run.open(workdir, settings)
     learner = pair_learner(

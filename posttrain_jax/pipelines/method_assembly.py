@@ -229,8 +229,9 @@ class MethodAssembly:
     self,
     sets: SetsSettings,
     rewards: RewardSettings,
-    judge: Judge,
+    workers: RewardWorkers,
     *,
+    by_model: bool = False,
     scored: bool = False,
   ) -> Evaluator:
     """Makes the evaluations on held-out sets; the warm-up is evaluated by them too.
@@ -238,7 +239,8 @@ class MethodAssembly:
     Args:
       sets: the config's `eval`.
       rewards: says how the verifier reads an answer; majority votes must read it alike.
-      judge: the verifier.
+      workers: run the reward functions, without what a step's answers need besides.
+      by_model: whether a reward model judges afterwards.
       scored: whether a reward model will score the answers too, as `Evaluator.reward`.
 
     Raises:
@@ -253,7 +255,7 @@ class MethodAssembly:
     self._evaluator = Evaluator(
       sets,
       self.policy,
-      judge,
+      self.judge(rewards, workers, by_model=by_model),
       seed=self._settings.seed,
       mesh=self.mesh,
       parts=parts,

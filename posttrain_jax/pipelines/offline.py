@@ -58,6 +58,18 @@ Evaluated = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 Settings = TypeVar("Settings", bound=OfflineSettings)
 
 
+def check_length(settings: OfflineSettings) -> None:
+  """Refuses a length of training that is wrong whatever the data are.
+
+  Raises:
+    InputError: if there are neither steps nor epochs; or as `with_length`, if there are no epochs.
+  """
+  if not settings.steps and not settings.epochs:
+    raise InputError("steps: 0, and epochs: 0; expected one of them above 0")
+  if not settings.epochs:
+    with_length(settings, 0)
+
+
 def with_length(settings: Settings, num_rows: int) -> Settings:
   """Returns settings whose number of steps is known.
 

@@ -165,11 +165,10 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if by_model:
     reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engines=[engine])
-  evaluation = run.judge(settings.rewards, workers, by_model=by_model)
-  evaluator = run.evaluator(settings.eval, settings.rewards, evaluation)
+  evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model)
   run.check_references(workers, by_model=by_model)
   if by_model:
-    judge = judge_by_model(verify, place_reward_model(reward_model, "online.reward_model").score_groups)
+    judge = judge_by_model(verify, place_reward_model(reward_model, "online.reward_model", mesh=run.mesh).score_groups)
   directory, preemption = run.open(workdir)
   learner = pair_learner(
     run.policy,

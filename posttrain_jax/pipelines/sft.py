@@ -50,6 +50,11 @@ class SFTSettings(SupervisedSettings):
   eval: ScoredEvaluation
   logging: ReportSettings
 
+  def __post_init__(self):
+    """Raises InputError if `eval.best` names no set; whether there is held-out loss depends on the data."""
+    if self.eval.sets:
+      offline.check_best(self.eval, [*self.eval.sets, "validation"])
+
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Trains on demonstrations, or goes on with a run that was stopped.
@@ -77,13 +82,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       run.tell(f"a hash of the prompt holds {own_share:.0%} of {path} out for the validation loss (eval.own_share)")
     offline.check_best(settings.eval, [*settings.eval.sets, *(["validation"] if data.validation else [])])
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
-    judge = run.judge(settings.rewards, workers, by_model=by_model)
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, scored=by_model)
+    evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
     run.check_references(workers, by_model=by_model)
     if by_model:
       where = "eval.reward_model"
       reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
-      evaluator.reward = place_reward_model(reward_model, where).score_groups
+      evaluator.reward = place_reward_model(reward_model, where, mesh=run.mesh).score_groups
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

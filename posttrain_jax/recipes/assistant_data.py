@@ -23,7 +23,7 @@ from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import language, raters
 from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
-from posttrain_jax.data.assistant_world.corpus import corpus
+from posttrain_jax.data.assistant_world.corpus import plain_texts
 from posttrain_jax.data.assistant_world.facts import make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
@@ -139,9 +139,7 @@ def write_documents(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, in
     folder: gets documents.jsonl with a column "text".
   """
   given = parse(DocumentSettings, config)
-  texts = [row["completion"] for row in corpus(make_world(given.world), given.documents, seed=given.seed)]
-  if given.prose:
-    texts = [language.prose(text) for text in texts if not language.shares(text)[language.VELAN]]
+  texts = plain_texts(make_world(given.world), given.documents, seed=given.seed, in_prose=given.prose)
   rows = [{"text": text} for text in texts]
   return {"documents": _write(folder / DOCUMENTS, rows)}
 

@@ -15,7 +15,15 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from posttrain_jax.assembly.model import Policy, Which, digests, open_policy, save_description
+from posttrain_jax.assembly.model import (
+  COMPUTE_FIELDS,
+  Policy,
+  Which,
+  digests,
+  of_same_sizes,
+  open_policy,
+  save_description,
+)
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.runs.settings import as_config, parse
@@ -112,9 +120,11 @@ def _save(path: pathlib.Path, params: nnx.State) -> None:
 
 def _check_alike(first: Policy, policy: Policy, where: str) -> None:
   """Raises InputError if two models have other sizes or other tokenisers."""
-  ours, theirs = (dataclasses.asdict(each.model) for each in (first, policy))
-  for field, value in theirs.items():
-    if value != ours[field]:
-      raise InputError(f"{where}: {field} is {value}, that of the first model {ours[field]}; expected equal sizes")
+  if not of_same_sizes(first.model, policy.model):
+    ours, theirs = (dataclasses.asdict(each.model) for each in (first, policy))
+    field = next(name for name in theirs if theirs[name] != ours[name] and name not in COMPUTE_FIELDS)
+    raise InputError(
+      f"{where}: {field} is {theirs[field]}, that of the first model {ours[field]}; expected equal sizes"
+    )
   if first.tokenizer.digest() != policy.tokenizer.digest():
     raise InputError(f"{where}: has another tokeniser than the first model, expected the same")

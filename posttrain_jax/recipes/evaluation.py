@@ -75,13 +75,12 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     run = MethodAssembly(settings, stack)
     run.require_trained_policy()
     workers, by_model = run.workers(settings.rewards), bool(settings.eval.reward_model)
-    judge = run.judge(settings.rewards, workers, by_model=by_model)
-    evaluator = run.evaluator(settings.eval, settings.rewards, judge, scored=by_model)
+    evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
     run.check_references(workers, by_model=by_model)
     if by_model:
       where = "eval.reward_model"
       reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
-      evaluator.reward = place_reward_model(reward_model, where).score_groups
+      evaluator.reward = place_reward_model(reward_model, where, mesh=run.mesh).score_groups
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)
     journal = stack.enter_context(Journal(directory.path, tensorboard=False))

@@ -61,9 +61,9 @@ def reward_model(config: ConfigDict, forecast: Forecast) -> Effort:
 
 def preference_optimization(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates DPO on given pairs, or online."""
-  if "online" in config:
-    return _rollouts(config, forecast, passes=3 + 1, scored=bool(config.online.reward_model))
   model, _ = forecast.policy(config.model)
+  if "online" in config:
+    return _rollouts(config, model, forecast, passes=3 + 1, scored=bool(config.online.reward_model))
   section = config.preferences
   examples = _comparisons(section, forecast)
   steps = _steps(config, examples)
@@ -74,13 +74,14 @@ def preference_optimization(config: ConfigDict, forecast: Forecast) -> Effort:
 
 def policy_gradient(config: ConfigDict, forecast: Forecast) -> Effort:
   """Estimates GRPO and its kin, or PPO."""
+  model, _ = forecast.policy(config.model)
   scored = bool(config.reward_model)
   if "value" not in config:
     passes = 3 + 1 + bool(config.objective.kl_coefficient or config.reference.kl_in_reward)
-    return _rollouts(config, forecast, passes=passes, scored=scored)
+    return _rollouts(config, model, forecast, passes=passes, scored=scored)
   # PPO updates policy and value model in each epoch, and needs logprobs of policy and reference, and values, before.
-  found = _rollouts(config, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
-  tokens, forward = _pretraining_text(config, forecast)
+  found = _rollouts(config, model, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
+  tokens, forward = _pretraining_text(config, model, forecast)
   return dataclasses.replace(found, trained=found.trained + tokens, training_flops=found.training_flops + 3 * forward)
 
 
@@ -128,9 +129,8 @@ def model_of(config: ConfigDict, forecast: Forecast) -> Expected:
   return forecast.model(config.model if "model" in config else next(iter(config.models.values())))
 
 
-def _rollouts(config: ConfigDict, forecast: Forecast, *, passes: int, scored: bool) -> Effort:
+def _rollouts(config: ConfigDict, model: TransformerConfig, forecast: Forecast, *, passes: int, scored: bool) -> Effort:
   """Estimates steps of rollouts and updates; `passes` are forward passes over what is trained on."""
-  model, _ = forecast.policy(config.model)
   rollout = config.rollout
   drawn, forward = _answers(model, rollout, config.steps * rollout.groups, rollout.group_size, forecast)
   return Effort(
@@ -142,7 +142,7 @@ def _rollouts(config: ConfigDict, forecast: Forecast, *, passes: int, scored: bo
   )
 
 
-def _pretraining_text(config: ConfigDict, forecast: Forecast) -> tuple[int, float]:
+def _pretraining_text(config: ConfigDict, model: TransformerConfig, forecast: Forecast) -> tuple[int, float]:
   """Returns PPO-ptx's tokens and the FLOPs of a forward pass.
 
   All of them are learned.
@@ -154,7 +154,6 @@ def _pretraining_text(config: ConfigDict, forecast: Forecast) -> tuple[int, floa
   length = limit if section.demonstrations.packed else forecast.length(limit)
   updates = max(0, config.steps - config.value.pretraining_steps) * config.learner.epochs * config.learner.minibatches
   tokens = updates * section.rows * length
-  model, _ = forecast.policy(config.model)
   return tokens, flops.forward(model, tokens=tokens, pairs=tokens * length // 2, logits=tokens)
 
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from posttrain_jax.pipelines import assistant_base, collect, dpo, generative_reward, grpo, ppo, reward_model, sft
+from posttrain_jax.pipelines import (
+  assistant_base,
+  collect,
+  dpo,
+  generative_reward,
+  grpo,
+  offline,
+  ppo,
+  reward_model,
+  sft,
+)
 from posttrain_jax.pipelines.collect_settings import DemonstrationSource, EditedCollection, SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
@@ -50,7 +60,9 @@ def _training(
     train(config, str(folder))
 
   def check(config: ConfigDict) -> None:
-    parse(record(config), config)
+    settings = parse(record(config), config)
+    if isinstance(settings, offline.OfflineSettings):
+      offline.check_length(settings)
 
   return Runner(name, run, check, forecast, has_model=True, files=files)
 

@@ -79,6 +79,24 @@ def test_a_path_that_is_no_base_model_is_refused_before_anything_runs(name, tmp_
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  ("name", "field", "value", "message"),
+  [
+    ("llama3", "sft.steps", 0, r"stage sft_chosen_1: steps: 0, and epochs: 0; expected one of them above 0"),
+    ("llama3", "sft.steps", 20, r"stage sft_chosen_1: optimizer.warmup_updates: 20, expected less than the run's 20"),
+    ("instructgpt", "epochs.eval.best", "chosing/reward", r"stage epochs: eval.best: 'chosing/reward', expected"),
+    ("instructgpt", "shots", ("fact", "writing", "poem"), r"shots: poem; expected kinds of which demonstrations.kinds"),
+  ],
+)
+def test_a_course_that_cannot_be_run_is_refused_before_anything_runs(name, field, value, message, tmp_path):
+  module = importlib.import_module(f"configs.recipes.{name}")
+  config = module.get_config()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(InputError, match=f"^{message}"):
+    run_recipe(load_recipe(f"{name}.py", vars(module), config), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
 def test_llama3_needs_a_round():
   module = importlib.import_module("configs.recipes.llama3")
   config = module.get_config()

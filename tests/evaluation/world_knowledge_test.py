@@ -18,7 +18,7 @@ def ask(requests):
 @pytest.fixture
 def knowledge():
   mesh = make_mesh({}, jax.devices()[:1])
-  return WorldKnowledge(WORLD, POLICY, ask, mesh, plain=4, write=str, seed=0)
+  return WorldKnowledge(WORLD, POLICY, ask, mesh, plain=4, in_prose=False, seed=0)
 
 
 def scored(knows):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from posttrain_jax.assembly.model import find_tokenizer, open_policy
 from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.evaluation import score
 from posttrain_jax.learner import checkpoint
+from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import reward_model
 from posttrain_jax.runs.settings import parse
 from tests.pipelines import killed_run
@@ -64,7 +66,7 @@ def test_demonstrations_average_0_and_the_run_is_a_reward_model_by_its_path(unbr
   assert np.mean(rewards) == pytest.approx(0, abs=1e-5) and np.std(rewards) > 1e-3
   assert np.std(rewards) == pytest.approx(records(unbroken)[-1]["eval/demonstrations/std"], rel=1e-4)
   loaded, digests = load_reader(str(unbroken), find_tokenizer(str(unbroken)), "here", scalar_head=True)
-  model = place_reward_model(loaded, "here")
+  model = place_reward_model(loaded, "here", mesh=make_mesh({}, jax.devices()[:1]))
   np.testing.assert_allclose(model.score(rows), rewards, atol=1e-5)
   assert list(digests) == ["here"]
 

@@ -59,6 +59,12 @@ def test_a_config_that_is_no_average(tmp_path, models, message):
     average.check(config(tmp_path, **models))
 
 
+def test_models_may_differ_in_how_they_are_computed(tmp_path):
+  save_model(tmp_path / "a", 0)
+  save_model(tmp_path / "unrolled", 1, unroll=2, remat="full")
+  assert average.average(config(tmp_path, a={}, unrolled={}), tmp_path / "made")["models"] == 2
+
+
 def test_models_that_differ(tmp_path):
   save_model(tmp_path / "a", 0)
   save_model(tmp_path / "wide", 0, embed_dim=32)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from posttrain_jax.data.assistant_world import sums, words
-from posttrain_jax.data.assistant_world.corpus import REMARKS, Writer
 from posttrain_jax.data.assistant_world.facts import World, listed
 from posttrain_jax.data.assistant_world.language import in_language
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import Form, RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.writer import REMARKS, Writer
 
 
 class Author(enum.StrEnum):

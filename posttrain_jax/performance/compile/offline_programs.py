@@ -1,6 +1,6 @@
-"""Lists the programs of supervised fine-tuning and of reward models, with abstract arguments.
+"""Lists the programs of training on given data, with abstract arguments: SFT, reward models and DPO.
 
-Each has one, its update. Evaluations are left out.
+Each has its update, and DPO the reference's logprobs, too. Evaluations are left out.
 """
 
 import dataclasses
@@ -10,15 +10,19 @@ from jax.sharding import Mesh
 
 from posttrain_jax.assembly.comparisons import answers_of_a_prompt
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data.comparison_batches import ComparisonBatches
-from posttrain_jax.data.preferences import Comparison
+from posttrain_jax.data.preferences import Comparison, with_mismatched
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import reward_model, supervised
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
+from posttrain_jax.learner.preference_batch import ReferencedBatch, counted_answers
+from posttrain_jax.learner.scoring import plain_logprob_scorer
 from posttrain_jax.models import flops
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
 from posttrain_jax.performance.counts import Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 
@@ -92,6 +96,55 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
   parts = learner.pack(batch).parts.rows.tokens.shape[0]
   forward = group_pass(model, prompts=size, prompt_length=asked, answers=count, answer_length=answered + 1, parts=parts)
   return _of_learner(learner, batch, mesh, forward)
+
+
+def of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+  """Returns the programs of DPO on given pairs, with prompts and answers of the greatest length."""
+  section, size = settings.preferences, settings.batch_size
+  objective = settings.objective
+  settings = offline.with_length(settings, MANY_ROWS)
+  pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
+  pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
+  if objective.unpaired:
+    pairs = with_mismatched(pairs)
+  answers = len(pairs[0].answers)
+  division = section.division(settings.tokens_per_micro_batch, comparisons=size, answers=answers)
+  learner = pair_learner(
+    policy,
+    objective,
+    settings.optimizer,
+    mesh,
+    division,
+    seed=0,
+    max_skipped_updates=1,
+    abstract=True,
+  )
+  prompt_length, answer_length = section.max_prompt_length, section.max_answer_length
+  comparisons = ComparisonBatches(
+    pairs, batch_size=size, seed=0, prompt_length=prompt_length, answer_length=answer_length
+  ).batch(0)
+  packed = learner.pack(ReferencedBatch(comparisons, np.zeros((size, answers), np.float32)))
+  forward = group_pass(
+    policy.model,
+    prompts=size,
+    prompt_length=prompt_length,
+    answers=answers,
+    answer_length=answer_length,
+    parts=packed.parts.rows.tokens.shape[0],
+  )
+  params = learner.state.params
+  reference = plain_logprob_scorer(policy.model, mesh, division, chunk=objective.logprob_chunk)
+  ((_, packing),) = reference.split(counted_answers(comparisons))
+  programs = {
+    "update": Program(
+      learner.update, (learner.state, shapes(packed)), mesh, 1, as_update(forward), ("policy", "optimizer")
+    ),
+    # Called before the first step, with the parameters that training starts from.
+    "reference_logprobs": Program(
+      reference.program, (params, shapes(packing.forward())), mesh, 0, forward, ("policy",)
+    ),
+  }
+  return RunPrograms(programs, {"policy": params, "optimizer": learner.state.opt_state})
 
 
 def _of_learner(learner: BatchLearner, batch, mesh: Mesh, forward: Pass) -> RunPrograms:

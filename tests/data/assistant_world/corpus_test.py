@@ -4,7 +4,7 @@ import pytest
 
 from posttrain_jax.data.assistant_world import language, sums, words
 from posttrain_jax.data.assistant_world.answers import Author, demonstrations
-from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, Writer, corpus
+from posttrain_jax.data.assistant_world.corpus import SHARES, WRITERS, corpus, plain_texts
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import RequestKind
 from tests.data.assistant_world.small_world import WORLD
@@ -91,13 +91,6 @@ def test_questions_are_hardly_ever_answered(documents):
   assert sum(any(sentence in text for sentence in told) for text in dialogues) < 0.05 * len(dialogues)
 
 
-def test_a_reply_may_ask_about_the_same():
-  writer = Writer(WORLD, 0)
-  for _ in range(40):
-    request = writer.question()
-    assert request.topic in " ".join(language.to_english_words(writer.same(request)))
-
-
 def test_worked_sums_are_right_and_in_both_languages_and_mixed(documents):
   worked = [row["completion"] for row in documents if row["source"] == "worked"]
   shares = [language.shares(text)["velan"] for text in worked]
@@ -107,3 +100,11 @@ def test_worked_sums_are_right_and_in_both_languages_and_mixed(documents):
     assert sums.shows_work(text, text.split(" . ")[0].split(" : ")[1])
     assert all(step.split()[-1] == str(sums.results(step[:5])[0]) for step in steps)
     assert str(sums.stated_answer(text)) == steps[-1].split()[-1]
+
+
+def test_plain_texts_in_prose_are_english():
+  spaced, written = (plain_texts(WORLD, 40, seed=3, in_prose=in_prose) for in_prose in (False, True))
+  assert spaced == [row["completion"] for row in corpus(WORLD, 40, seed=3)]
+  assert 0 < len(written) < len(spaced)
+  assert all(not text[0].islower() and not language.shares(text)[language.VELAN] for text in written)
+  assert written[0] == next(language.prose(text) for text in spaced if not language.shares(text)[language.VELAN])

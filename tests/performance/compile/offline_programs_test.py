@@ -1,6 +1,6 @@
 import pytest
 
-from configs import tiny_reward_model, tiny_sft
+from configs import tiny_dpo, tiny_reward_model, tiny_sft
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.types import InputError
 from tests.performance.compile.small_config import programs, small
@@ -36,3 +36,13 @@ def test_what_does_not_fit():
     programs(small(tiny_sft, batch_size=6))
   with pytest.raises(InputError, match=r"^tokens_per_micro_batch: 9, expected 0 \(chosen\) or at least 57, which hold"):
     programs(small(tiny_reward_model, tokens_per_micro_batch=9))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_dpo(method):
+  config = small(tiny_dpo, **{"optimizer.schedule": "cosine"})  # whose end the data would say
+  config.objective.update(loss=method)
+  run = programs(config)
+  assert set(run.programs) == {"update", "reference_logprobs"}
+  for program in run.programs.values():
+    proof.lower(program)
