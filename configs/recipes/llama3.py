@@ -63,8 +63,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.first.steps = 120
   config.collect = assistant.collection()
   config.reward_model = assistant.reward_model()
-  config.reward_model.epochs, config.reward_model.batch_size = 2, 32
-  config.reward_model.optimizer.update(learning_rate=5e-4, warmup_updates=5)
+  config.reward_model.epochs, config.reward_model.batch_size = 4, 32
+  config.reward_model.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.sft = assistant.sft()
   config.sft.steps = 500
   for name in ("first", "sft"):

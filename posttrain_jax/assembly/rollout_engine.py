@@ -180,6 +180,24 @@ class RolloutSettings(GroupSettings):
     )
 
 
+def own_sizes(settings: EngineSettings, longest: int, share: int) -> Sizes:
+  """Returns an engine's sizes, of which slots and caches are this process's part.
+
+  Args:
+    settings: the config's section, for all processes together.
+    longest: tokens of the longest prompt.
+    share: answers that read one copy of their prompt.
+
+  Raises:
+    InputError: if the processes do not divide the slots or the caches.
+  """
+  sizes = settings.sizes(longest, share)
+  own = {"slots": part_of(sizes.slots, "rollout.slots")}
+  if sizes.cache_tokens is not None:
+    own["cache_tokens"] = part_of(sizes.cache_tokens, "rollout.cache_tokens")
+  return dataclasses.replace(sizes, **own)
+
+
 def make_engine(
   settings: EngineSettings, policy: Policy, mesh: Mesh, *, seed: int, max_prompt_length: int, share: int = 1
 ) -> Engine:
@@ -197,14 +215,10 @@ def make_engine(
   Raises:
     InputError: if the sizes mean nothing.
   """
-  sizes = settings.sizes(max_prompt_length, share)
-  own = {"slots": part_of(sizes.slots, "rollout.slots")}
-  if sizes.cache_tokens is not None:
-    own["cache_tokens"] = part_of(sizes.cache_tokens, "rollout.cache_tokens")
   return Engine(
     policy.model,
     settings.sampling.of_tokenizer(policy.tokenizer, "rollout.sampling"),
-    dataclasses.replace(sizes, **own),
+    own_sizes(settings, max_prompt_length, share),
     seed=seed,
     decode=policy.tokenizer.decode,
     mesh=local_mesh(mesh),

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.judges import ScoreGroups
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.prompts import Part, PromptSettings, load_prompts
-from posttrain_jax.assembly.rollout_engine import SamplingSettings
+from posttrain_jax.assembly.rollout_engine import EngineSettings, SamplingSettings, own_sizes
 from posttrain_jax.evaluation import answers
 from posttrain_jax.evaluation import metrics as bootstrap
 from posttrain_jax.parallel.processes import local_mesh, part_of
@@ -135,6 +135,7 @@ class Evaluator:
     mesh: Mesh,
     parts: Mapping[str, tuple[Part, int]] | None = None,
     window: int = extract.WINDOW,
+    rollout: EngineSettings | None = None,
   ):
     """Reads the sets' problems and makes their engines.
 
@@ -146,6 +147,8 @@ class Evaluator:
       mesh: the learner's; the sampler's parameters are on this process's part of it.
       parts: of the sets that are a part of the run's own prompts, which part, and the run's limit in tokens.
       window: where majority votes look for `Answer:`, as the verifier does (`rewards.extract.answer_line`).
+      rollout: the training's, which says how prompts are prefilled and how much the caches hold; None: as an engine
+        chooses.
 
     Raises:
       InputError: if a set is empty, or if its settings mean nothing.
@@ -153,7 +156,6 @@ class Evaluator:
     self._judge, self._seed = judge, stream_seed(seed, Stream.EVALUATION)
     self.reward: ScoreGroups | None = None
     self._style, self._window = section.answer_style, window
-    slots = part_of(section.slots, "eval.slots")
     self.sets: dict[str, EvaluationSet] = {}
     self.digests: dict[str, str] = {}
     for name, settings in section.sets.items():
@@ -174,7 +176,7 @@ class Evaluator:
         return Engine(
           policy.model,
           sampling,
-          Sizes(slots=slots, max_prompt_length=longest, max_new_tokens=section.max_new_tokens, share=samples),
+          _sizes(section, rollout, longest=longest, share=samples),
           seed=self._seed,
           decode=policy.tokenizer.decode,
           mesh=local_mesh(mesh),
@@ -228,3 +230,18 @@ class Evaluator:
 
   def _judged_draws(self, engine: Engine) -> answers.Generate:
     return lambda prompts, samples: shared(prompts, lambda own: self._judge(engine.generate(own, samples)))
+
+
+def _sizes(section: SetsSettings, rollout: EngineSettings | None, *, longest: int, share: int) -> Sizes:
+  """Returns the sizes of a set's engine, which are this process's part.
+
+  Args:
+    section: has slots and cap.
+    rollout: the training's; None for an engine's own choice of all else.
+    longest: tokens of the longest prompt.
+    share: answers that read one copy of their prompt.
+  """
+  slots, cap = part_of(section.slots, "eval.slots"), section.max_new_tokens
+  if rollout is None:
+    return Sizes(slots=slots, max_prompt_length=longest, max_new_tokens=cap, share=share)
+  return dataclasses.replace(own_sizes(rollout, longest, share), slots=slots, max_new_tokens=cap)

@@ -119,7 +119,9 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     answers=rollout.groups * rollout.group_size,
     by_model=by_model,
   )
-  evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
+  evaluator = run.evaluator(
+    settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model, rollout=rollout
+  )
   run.check_references(workers, by_model=by_model)
   if settings.dynamic_sampling.enabled and not settings.replay:
     check_verdicts(prompts, workers)

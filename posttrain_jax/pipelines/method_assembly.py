@@ -28,6 +28,7 @@ from posttrain_jax.assembly.model import digests as policy_digests
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.readers import load_reader
 from posttrain_jax.assembly.references import check_references
+from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.evaluation.evaluator import EvaluationSettings, Evaluator, KLEvaluation, SetsSettings
 from posttrain_jax.evaluation.own_data import OwnPrompts
@@ -233,6 +234,7 @@ class MethodAssembly:
     *,
     by_model: bool = False,
     scored: bool = False,
+    rollout: EngineSettings | None = None,
   ) -> Evaluator:
     """Makes the evaluations on held-out sets; the warm-up is evaluated by them too.
 
@@ -242,6 +244,7 @@ class MethodAssembly:
       workers: run the reward functions, without what a step's answers need besides.
       by_model: whether a reward model judges afterwards.
       scored: whether a reward model will score the answers too, as `Evaluator.reward`.
+      rollout: the training's, whose prefill and caches the evaluations have, too; None for an engine's own choice.
 
     Raises:
       InputError: if a set is empty, or if votes and verifier read answers differently.
@@ -260,6 +263,7 @@ class MethodAssembly:
       mesh=self.mesh,
       parts=parts,
       window=window,
+      rollout=rollout,
     )
     self.digests |= self._evaluator.digests
     self._prompts += [prompt for each in self._evaluator.sets.values() for prompt in each.prompts]

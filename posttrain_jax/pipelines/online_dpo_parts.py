@@ -165,7 +165,7 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
   if by_model:
     reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engines=[engine])
-  evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model)
+  evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, rollout=settings.rollout)
   run.check_references(workers, by_model=by_model)
   if by_model:
     judge = judge_by_model(verify, place_reward_model(reward_model, "online.reward_model", mesh=run.mesh).score_groups)

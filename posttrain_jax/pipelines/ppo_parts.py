@@ -132,7 +132,9 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
   verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
-  evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
+  evaluator = run.evaluator(
+    settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model, rollout=rollout
+  )
   run.check_references(workers, by_model=by_model)
   reward_model = None
   if by_model:

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import tiny_sft
+from configs import tiny_dapo, tiny_sft
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.assembly.rollout_engine import RolloutSettings
 from posttrain_jax.data.demonstrations import SYMBOLS
 from posttrain_jax.data.vocabularies import tiny_tokenizer
 from posttrain_jax.evaluation import evaluator as module
@@ -71,9 +72,9 @@ def make(monkeypatch):
   monkeypatch.setattr(module, "Engine", Engine)
   monkeypatch.setattr(Engine, "made", [])
 
-  def evaluator(config=None, seed=0):
+  def evaluator(config=None, seed=0, rollout=None):
     settings = parse(EvaluationSettings, config or section(), "eval")
-    return Evaluator(settings, POLICY, judge, seed=seed, mesh=make_mesh({"data": 8}))
+    return Evaluator(settings, POLICY, judge, seed=seed, mesh=make_mesh({"data": 8}), rollout=rollout)
 
   return evaluator
 
@@ -116,6 +117,16 @@ def test_engines_have_the_settings_of_their_set(make):
     assert engine.sampling.stop_ids == TOKENIZER.stop_ids
     assert engine.sizes.max_new_tokens == 24 and engine.sizes.slots == 128
   assert len({engine.settings["seed"] for engine in Engine.made}) == 1
+
+
+def test_engines_prefill_and_keep_caches_as_the_rollouts_do(make):
+  config = tiny_dapo.get_config().rollout
+  config.update(slots=16, cache_tokens=640, prefill_chunk=96, prefill_width=3, steps_per_dispatch=5)
+  make(rollout=parse(RolloutSettings, config, "rollout"))
+  for engine, share in zip(Engine.made, (1, 8)):
+    sizes = engine.sizes
+    assert (sizes.slots, sizes.max_new_tokens, sizes.share) == (128, 24, share)  # the evaluation's own
+    assert (sizes.cache_tokens, sizes.prefill_chunk, sizes.prefill_width, sizes.steps_per_dispatch) == (640, 96, 3, 5)
 
 
 def test_parameters_are_loaded_before_and_caches_freed_after(make):
