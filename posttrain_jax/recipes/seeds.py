@@ -2,7 +2,8 @@
 
 The runs differ in their seed, mostly. Each measure has a value with a 95 % interval in every run. What is shown is the
 mean of the values, the lowest of the lower bounds and the highest of the upper bounds. So a difference whose bounds
-exclude 0 is beyond its interval in each of the runs.
+exclude 0 is beyond its interval in each of the runs. A measure that one of the runs lacks, such as the error of stated
+confidence where nothing was stated, has a dash.
 """
 
 import fnmatch
@@ -31,7 +32,7 @@ def seed_tables(directories: Sequence[str], patterns: Sequence[str] = ()) -> dic
     table of all other stages, a column for each.
 
   Raises:
-    InputError: if a directory has no finished stage, if the runs have other stages or measures, or if nothing is left.
+    InputError: if a directory has no finished stage, if the runs have other stages, or if nothing is left.
   """
   found = [_measured(pathlib.Path(directory)) for directory in directories]
   runs = [{stage: measured for stage, (_, measured) in each.items()} for each in found]
@@ -39,14 +40,16 @@ def seed_tables(directories: Sequence[str], patterns: Sequence[str] = ()) -> dic
   differences = {stage for stage, (kind, _) in found[0].items() if kind == GAINS.name}
   for directory, run in zip(directories, runs):
     for stage in dict.fromkeys((*first, *run)):
-      if run.get(stage, {}).keys() != first.get(stage, {}).keys():
-        raise InputError(f"{directory}: stage {stage} has other measures than in {directories[0]}, expected the same")
-  columns: dict[str, dict[str, dict[str, Measured]]] = {}
+      if stage not in run or stage not in first:
+        has, lacks = (directory, directories[0]) if stage in run else (directories[0], directory)
+        raise InputError(f"{lacks}: has no measures of stage {stage}, which {has} has; expected the same stages")
+  columns: dict[str, dict[str, dict[str, Measured | None]]] = {}
   for stage in first:
-    for name in first[stage]:
+    for name in dict.fromkeys(name for run in runs for name in run[stage]):
       title, column, measure = _place(stage, name)
       if not patterns or any(fnmatch.fnmatch(measure, pattern) for pattern in patterns):
-        joined = _joined([run[stage][name] for run in runs])
+        values = [run[stage].get(name) for run in runs]
+        joined = None if None in values else _joined(values)
         columns.setdefault(title, {}).setdefault(column, {})[measure] = joined
   if not columns:
     raise InputError(f"measures: {', '.join(patterns) or 'none'} match nothing, expected names such as seen/answers")
@@ -86,7 +89,7 @@ def _joined(values: Sequence[Measured]) -> Measured:
   return Measured(mean, min(each.low for each in values), max(each.high for each in values))
 
 
-def _table(found: Mapping[str, Mapping[str, Measured]], *, difference: bool) -> Table:
+def _table(found: Mapping[str, Mapping[str, Measured | None]], *, difference: bool) -> Table:
   rows = dict.fromkeys(measure for each in found.values() for measure in each)
   body = [[f"`{row}`", *(_cell(each.get(row), difference) for each in found.values())] for row in rows]
   return ["measure", *(name.replace("_", " ") for name in found)], body

@@ -31,6 +31,17 @@ def test_a_difference_that_one_run_does_not_show_is_not_bold(tmp_path):
   assert "**" not in markdown_table(*seeds.seed_tables(runs)["gains"])
 
 
+def test_a_measure_that_one_run_lacks_has_a_dash(tmp_path):
+  stated = {"x": 1.0, "x_low": 0.0, "x_high": 2.0}
+  runs = [
+    run(tmp_path / "a", 0.4, 0.3, more=stated),
+    run(tmp_path / "b", 0.6, 0.5, more=stated | {"y": 1.0, "y_low": 0.0, "y_high": 2.0}),
+  ]
+  for order in (runs, runs[::-1]):
+    _, body = seeds.seed_tables(order)[""]
+    assert ["`y`", "–", "–"] in body and ["`x`", "–", "1.00 [0.00, 2.00]"] in body
+
+
 def test_what_is_no_difference_is_never_bold(tmp_path):
   pair = {"sft/all/win_rate": 0.7, "sft/all/win_rate/low": 0.6, "sft/all/win_rate/high": 0.8}
   (table,) = seeds.seed_tables([run(tmp_path / "a", 0.4, 0.3, comparison=pair)], ["all/*"]).values()
@@ -47,8 +58,9 @@ def test_a_stage_that_has_not_ended_is_left_out(tmp_path):
 
 def test_runs_that_do_not_fit_are_named(tmp_path):
   runs = [run(tmp_path / "a", 0.4, 0.3), run(tmp_path / "b", 0.6, 0.5, more={"x": 1.0, "x_low": 0.0, "x_high": 2.0})]
-  with pytest.raises(InputError, match=r"b: stage more has other measures than in .*a, expected the same"):
-    seeds.seed_tables(runs)
+  for order in (runs, runs[::-1]):
+    with pytest.raises(InputError, match=r"a: has no measures of stage more, which .*b has; expected the same stages"):
+      seeds.seed_tables(order)
   with pytest.raises(InputError, match=r"measures: sums match nothing, expected names such as seen/answers"):
     seeds.seed_tables(runs[:1], ["sums"])
   with pytest.raises(InputError, match=r"nowhere: found no measures of finished stages"):
