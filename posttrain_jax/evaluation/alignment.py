@@ -183,7 +183,7 @@ class Alignment:
     """
     self._engine.load(sampler_params, 0)
     groups = self._engine.generate(self._prompts, self._settings.samples)
-    self._engine.release()
+    self._engine.unload()
     judged = self._judge(groups)
     measures = {
       f"{part}/{name}": value

@@ -225,7 +225,7 @@ class Evaluator:
       metrics |= {f"eval/{name}/{metric}": value for metric, value in found.items()}
       for engine in (each.engine, each.greedy):
         if engine is not None:
-          engine.release()
+          engine.unload()
     return metrics, groups
 
   def _judged_draws(self, engine: Engine) -> answers.Generate:

@@ -118,7 +118,7 @@ class GenerativeEvaluation:
         dataclasses.replace(group, texts=tuple(answer_text(self._tokenizer, answer.tokens) for answer in group.answers))
         for group in engine.generate(self._answers.prompts, count)
       ]
-      engine.release()
+      engine.unload()
     scores = {
       "sampled": np.array([[self._parsed(text) for text in group.texts] for group in groups["sampled"]]),
       "expected": self._expected(params, groups["greedy"])[:, None],

@@ -103,7 +103,7 @@ class Variety:
     """
     self._engine.load(params, version)
     groups = self._engine.generate(self._prompts, self._samples)
-    self._engine.release()
+    self._engine.unload()
     answers = [[answer.tokens.tolist() for answer in group.answers] for group in groups]
     measures = {
       "distinct_1": [diversity.distinct_n(each, 1) for each in answers],

@@ -81,6 +81,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
       if step > 0 and not stop:
         with clock.phase("train"):
+          greedy_rewards = parts.greedy_rewards(collected.trained) if parts.greedy_rewards else None
+          engine.unload()  # the learner gets the memory of the sampler's parameters, too
           rollout = stack_groups(collected.trained, parts.shape)
           mask = training_mask(rollout, overlong_filter=settings.overlong.filter == OverlongFilter.LOSS)
           batch = policy_batch(rollout, mask, right_above=settings.dynamic_sampling.right_above)
@@ -92,7 +94,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
             mask,
             found,
             kl_in_reward=settings.reference.kl_in_reward,
-            greedy_rewards=parts.greedy_rewards(collected.trained) if parts.greedy_rewards else None,
+            greedy_rewards=greedy_rewards,
           )
           batch = dataclasses.replace(
             batch, advantages=advantages, old_logprobs=found.old, reference_logprobs=found.reference

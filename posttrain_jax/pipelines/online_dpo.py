@@ -77,6 +77,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           reference = frozen_copy(learner.state.params)
         with keeper.clock.phase("rollout"):
           groups = engine.generate(stream.next(settings.rollout.groups), settings.rollout.group_size)
+          engine.unload()  # the learner gets the memory of the caches and of the sampler's parameters
         with keeper.clock.phase("reward"):
           groups = parts.judge(groups)
         with keeper.clock.phase("train"):

@@ -186,7 +186,7 @@ def greedy_rewards(engine: Engine, judge: Judge) -> Callable[[Sequence[Group]], 
   def rewards(groups: Sequence[Group]) -> np.ndarray:
     greedy.load(engine.params, engine.version)
     judged = shared([group.prompt for group in groups], lambda own: judge(greedy.generate(own, 1)))
-    greedy.release()
+    greedy.unload()
     return np.array([group.rewards[0] if group.valid[0] else np.nan for group in judged], np.float32)
 
   return rewards

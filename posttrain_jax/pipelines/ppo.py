@@ -89,7 +89,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       if step:
         with clock.phase("rollout"):
           groups = engine.generate(stream.next(settings.rollout.groups), settings.rollout.group_size)
-          engine.release()  # the learners get the memory of the caches
+          engine.unload()  # the learners get the memory of the caches and of the sampler's parameters
         with clock.phase("reward"):
           groups = parts.judge(groups)
         metrics |= parts.describe(groups)

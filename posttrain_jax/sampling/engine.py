@@ -48,7 +48,7 @@ class Engine:
     decode: turns ids into text, to find stop strings; may be None without them.
     seed: seed of all random draws.
     mesh: the devices.
-    params: the loaded parameters; None before `load`.
+    params: the loaded parameters; None before `load` and after `unload`.
     version: their version; -1 before `load`.
     stats: counts since the last `take_stats`.
   """
@@ -148,6 +148,15 @@ class Engine:
     if self.busy:
       raise RuntimeError("Engine.release while answers are under way")
     self._device.state = None
+
+  def unload(self) -> None:
+    """Frees the caches and lets go of the parameters; what is drawn next needs `load` before.
+
+    Raises:
+      RuntimeError: if answers are under way.
+    """
+    self.release()
+    self.params = None
 
   def abstract_calls(self, params: nnx.State) -> dict[str, tuple[jax.stages.Wrapped, tuple]]:
     """Names the programs that run the model, each with abstract arguments, as `Device.abstract_calls` does."""

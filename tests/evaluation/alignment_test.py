@@ -36,7 +36,7 @@ class Engine:
   def load(self, params, version):
     self.author = params
 
-  def release(self):
+  def unload(self):
     pass
 
   def generate(self, prompts, samples):

@@ -36,8 +36,8 @@ class Engine:
   def load(self, params, version):
     self.calls.append(("load", params, version))
 
-  def release(self):
-    self.calls.append(("release",))
+  def unload(self):
+    self.calls.append(("unload",))
 
   def generate(self, prompts, group_size):
     self.calls.append(("generate", len(prompts), group_size))
@@ -135,8 +135,8 @@ def test_parameters_are_loaded_before_and_caches_freed_after(make):
   evaluate("second", 9)
   for engine, size in zip(Engine.made, sorted((1, 8)) if Engine.made[0].sampling.temperature == 0 else (8, 1)):
     assert engine.calls == [
-      ("load", "first", 1), ("generate", 12, size), ("release",),
-      ("load", "second", 9), ("generate", 12, size), ("release",),
+      ("load", "first", 1), ("generate", 12, size), ("unload",),
+      ("load", "second", 9), ("generate", 12, size), ("unload",),
     ]  # fmt: skip
 
 

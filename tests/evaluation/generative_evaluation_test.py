@@ -74,7 +74,7 @@ class Scripted:
   def load(self, params, version):
     pass
 
-  def release(self):
+  def unload(self):
     pass
 
   def generate(self, prompts, count):

@@ -28,8 +28,8 @@ class Engine:
   def load(self, params, version):
     self.calls.append(("load", params, version))
 
-  def release(self):
-    self.calls.append("release")
+  def unload(self):
+    self.calls.append("unload")
 
   def generate(self, found, samples):
     assert samples == 2
@@ -60,7 +60,7 @@ def test_variety_is_that_of_a_prompts_samples_together(monkeypatch):
   assert found["ead"] == pytest.approx(3 / (vocabulary * (1 - ((vocabulary - 1) / vocabulary) ** 6)))
   assert found["length"] == 3
   engine = found_variety._engine
-  assert engine.calls == [("load", "params", 7), "release"]
+  assert engine.calls == [("load", "params", 7), "unload"]
   assert engine.sampling.temperature == 1 and engine.sampling.stop_ids == TOKENIZER.stop_ids
 
 

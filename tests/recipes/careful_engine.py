@@ -24,7 +24,7 @@ class CarefulEngine:
   def load(self, params, version):
     pass
 
-  def release(self):
+  def unload(self):
     pass
 
   def generate(self, prompts, samples):

@@ -97,8 +97,14 @@ def test_dispatch_size(steps):
   assert by_request(engine.generate(LONG, GROUP)).items() <= reference().items()
 
 
-def test_after_release():
+def test_after_release_and_unload():
   shared_engine().release()
+  assert by_request(shared_engine().generate(prompts(COUNT), GROUP)) == reference()
+  params = shared_engine().params
+  shared_engine().unload()
+  with pytest.raises(RuntimeError, match=r"step before Engine\.load"):
+    shared_engine().step()
+  shared_engine().load(params, shared_engine().version)
   assert by_request(shared_engine().generate(prompts(COUNT), GROUP)) == reference()
 
 

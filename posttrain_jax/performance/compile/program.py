@@ -34,7 +34,7 @@ class Program:
   calls: int
   work: Pass | Copy
   takes: tuple[str, ...]
-  frees: tuple[str, ...] = ("caches",)
+  frees: tuple[str, ...] = ("caches", "sampler")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Compiles a config's programs for TPUs, without a TPU, and checks that they fit.
 
 A program's peak includes its arguments. The arrays that stay on the devices while it runs are added: the other models
-and, during the rollout, the optimiser's state. Caches are not added to the learner's programs, as the run frees them
-first.
+and, during the rollout, the optimiser's state. Caches and the sampler's parameters are not added to the learner's
+programs, as the run frees them first.
 """
 
 import dataclasses

@@ -15,10 +15,10 @@ def test_shapes_hold_no_values():
   }
 
 
-def test_a_program_frees_the_rollouts_caches_unless_it_says_otherwise():
+def test_a_program_frees_what_a_rollout_holds_unless_it_says_otherwise():
   mesh = make_mesh({"fsdp": -1})
   program = Program(jax.jit(lambda x: x), (), mesh, calls=1, work=Copy(0), takes=("policy",))
-  assert program.frees == ("caches",)
+  assert program.frees == ("caches", "sampler")
   assert not set(program.frees) & set(program.takes)
 
 

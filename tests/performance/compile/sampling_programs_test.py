@@ -38,7 +38,7 @@ def test_what_a_rollout_calls(policy, learner, carries):
   assert calls == {"prefill": 6 if carries else 2, "decode": 4, "hand_over": 1}
   assert set(found.arrays) == {"sampler", "caches"}
   for name, program in found.programs.items():
-    assert program.frees == (("caches",) if name == "hand_over" else ())
+    assert program.frees == (("caches", "sampler") if name == "hand_over" else ())
 
 
 def test_what_a_rollout_reads_and_draws(policy, learner):
