@@ -22,8 +22,7 @@ def test_nothing_is_written_before_the_workdir_is_opened(tmp_path):
   found = settings()
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(found, stack)
-    judge = run.judge(found.rewards, run.workers(found.rewards))
-    run.evaluator(found.eval, found.rewards, judge)
+    run.evaluator(found.eval, found.rewards, run.workers(found.rewards))
     assert not list(tmp_path.iterdir())
     directory, _ = run.open(str(tmp_path / "run"))
   assert set(read_json(directory.path)["digests"]) == {"tokenizer", "eval.sets.heldout.prompts"}
