@@ -16,7 +16,7 @@ import ml_collections
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
-from posttrain_jax.assembly.judges import judge_by_model, place_reward_model
+from posttrain_jax.assembly.judges import judge_by_model
 from posttrain_jax.assembly.rollout_engine import describe_ends, longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
@@ -94,8 +94,7 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
   run.check_references(workers, by_model=by_model)
   run.require_trained_policy()
   if by_model:
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=[engine])
-    judge = judge_by_model(judge, place_reward_model(reward_model, "reward_model", mesh=run.mesh).score_groups)
+    judge = judge_by_model(judge, run.reward_scorer(settings.reward_model, "reward_model", engines=[engine]))
   run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 
   directory, preemption = run.open_workdir(workdir)

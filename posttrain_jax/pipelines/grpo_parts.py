@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model, place_reward_model, rejudge_by_model
+from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns
 from posttrain_jax.assembly.rollout_engine import describe_ends, rollout_engine
@@ -128,8 +128,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   rejudge = None
   if by_model:
     engines = [engine, *evaluator.engines]
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=engines)
-    score = evaluator.reward = place_reward_model(reward_model, "reward_model", mesh=run.mesh).score_groups
+    score = evaluator.reward = run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
     judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
   if settings.replay:
     collector = Replay(

@@ -19,9 +19,11 @@ from jax.sharding import Mesh
 from posttrain_jax.assembly.judges import (
   OverlongFilter,
   RewardSettings,
+  ScoreGroups,
   check_answer_style,
   make_judge,
   make_workers,
+  place_reward_model,
 )
 from posttrain_jax.assembly.model import ModelSettings, Policy, Vocabulary, load_policy, save_description
 from posttrain_jax.assembly.model import digests as policy_digests
@@ -225,6 +227,20 @@ class MethodAssembly:
     model, digests = load_reader(path, self.policy.tokenizer, where, scalar_head=True, engines=engines)
     self.digests |= digests
     return model
+
+  def reward_scorer(self, path: str, where: str, *, engines: Iterable[Engine]) -> ScoreGroups:
+    """Places a config field's reward model on the run's mesh and returns its scorer.
+
+    Args:
+      path: PATH_OR_NAME.
+      where: the config field.
+      engines: draw the answers that it scores.
+
+    Raises:
+      InputError: as `load_reward_model`, or if the model does not fit the mesh.
+    """
+    loaded = self.load_reward_model(path, where, engines=engines)
+    return place_reward_model(loaded, where, mesh=self.mesh).score_groups
 
   def evaluator(
     self,

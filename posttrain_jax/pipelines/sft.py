@@ -12,7 +12,7 @@ import ml_collections
 import rich.console
 
 from posttrain_jax.assembly.demonstrations import encode, read_demonstrations
-from posttrain_jax.assembly.judges import RewardSettings, place_reward_model
+from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.data.inspection import inspect_examples
 from posttrain_jax.evaluation.evaluator import EvaluationSettings
@@ -85,9 +85,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
     run.check_references(workers, by_model=by_model)
     if by_model:
-      where = "eval.reward_model"
-      reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
-      evaluator.reward = place_reward_model(reward_model, where, mesh=run.mesh).score_groups
+      reward_model = settings.eval.reward_model
+      evaluator.reward = run.reward_scorer(reward_model, "eval.reward_model", engines=evaluator.engines)
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

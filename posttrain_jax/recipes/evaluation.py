@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from posttrain_jax.assembly.hand_over import sampler_params
-from posttrain_jax.assembly.judges import RewardSettings, place_reward_model
+from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import SetsSettings
@@ -78,9 +78,8 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model)
     run.check_references(workers, by_model=by_model)
     if by_model:
-      where = "eval.reward_model"
-      reward_model = run.load_reward_model(settings.eval.reward_model, where, engines=evaluator.engines)
-      evaluator.reward = place_reward_model(reward_model, where, mesh=run.mesh).score_groups
+      path = settings.eval.reward_model
+      evaluator.reward = run.reward_scorer(path, "eval.reward_model", engines=evaluator.engines)
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)
     journal = stack.enter_context(Journal(directory.path, tensorboard=False))
