@@ -48,7 +48,7 @@ PAPER = dict(
 def get_config(arg: str = "") -> ConfigDict:
   config = started(arg, "tiny", "paper")
   if arg == "paper":
-    config.topology = "v5p:4x4x4"
+    config.topology = "v5p:2x4x4"  # 32 chips, a row of the batch each
     config.sft = sft_lima.get_config()
     config.sft.mesh = dict(data=1, fsdp=-1, tensor=1)
     return config

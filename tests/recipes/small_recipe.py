@@ -50,6 +50,7 @@ _WORLD = {
   **{f"{name}.epochs": 0 for name in ("first", "sft", "reward", "reward_model", "dpo")},
   **{f"{name}.batch_size": 8 for name in ("first", "sft", "reward", "reward_model", "dpo", "epochs")},
   **{f"{name}.checkpoint.every": 2 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo", "epochs")},
+  **{f"{name}.eval.every": 4 for name in ("reward", "reward_model")},
   **{f"{name}.rollout.max_new_tokens": 4 for name in ("answers", "collect", "ppo")},
   **{f"{name}.rollout.slots": 8 for name in ("answers", "collect", "ppo")},
   "answers.rollout.samples": 4,
