@@ -12,13 +12,14 @@ from posttrain_jax.types import InputError
 
 
 def load_reader(
-  path: str, tokenizer: Tokenizer, where: str, *, scalar_head: bool | None = None, engines: Iterable[Engine] = ()
+  path: str, tokenizer: Tokenizer | None, where: str, *, scalar_head: bool | None = None, engines: Iterable[Engine] = ()
 ) -> tuple[Policy, dict[str, str]]:
-  """Loads a model that reads answers in a policy's own tokens.
+  """Loads a model that reads a policy's answers.
 
   Args:
     path: PATH_OR_NAME.
-    tokenizer: the policy's; the model's has to be the same, as answers are not tokenised again.
+    tokenizer: the policy's; the model's has to be the same, as answers are not tokenised again. None for a model that
+      reads their text, in tokens of its own.
     where: the config field that has the path.
     scalar_head: whether it has to be a reward model (True) or a language model (False); None takes both.
     engines: draw the answers that it reads; its context must hold them.
@@ -35,9 +36,11 @@ def load_reader(
     found, expected = ("language", "reward") if scalar_head else ("reward", "language")
     raise InputError(f"{where}: {path} is a {found} model, expected a {expected} model")
   own = find_tokenizer(path)
-  if own is None or own.digest() != tokenizer.digest():
+  if own is None and tokenizer is None:
+    raise InputError(f"{where}: {path} has no tokeniser, expected a model with one")
+  if tokenizer is not None and (own is None or own.digest() != tokenizer.digest()):
     raise InputError(f"{where}: {path} has another tokeniser than the policy, or none; expected the same")
   for engine in engines:
     engine.check_reader(config, where)
   config, params = load_model(path)
-  return Policy(config, tokenizer, params), {where: digests(path, tokenizer)["model"]}
+  return Policy(config, own, params), {where: digests(path, own)["model"]}

@@ -6,6 +6,7 @@ reward model on data that contain the chain of thought before the reward. There 
 from one forward pass.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -34,27 +35,59 @@ N is a whole number from {low} (useless) to {high} (could not be better)."""
 SCORE = " Score: "
 JUDGE_SYMBOLS = (*SYMBOLS, SCORE)
 
-_SCORE = re.compile(r"(?<!\w)Score:")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 
-def judgement_prompt(prompt: str | Sequence[Mapping[str, Any]], answer: str, *, low: int, high: int) -> str:
-  """Returns the question for a judge that knows English.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wording:
+  """Says how a judge is asked, and what it writes before its score.
+
+  Attributes:
+    template: the question. "{prompt}" and "{answer}" stand for what is judged, "{low}" and "{high}" for the worst and
+      the best score.
+    mark: text between the reasons and the score, with the white space around it.
+  """
+
+  template: str
+  mark: str
+
+  def __post_init__(self):
+    """Raises InputError if the answer is not in the question, or if nothing tells a score from the reasons."""
+    if "{answer}" not in self.template:
+      raise InputError(f"wording.template: {self.template!r} has no '{{answer}}'")
+    if not self.mark.strip():
+      raise InputError(f"wording.mark: {self.mark!r}, expected a text, such as 'Score: '")
+
+  @property
+  def shown_mark(self) -> str:
+    """Returns the mark without the white space around it, as a score is found by it."""
+    return self.mark.strip()
+
+
+ENGLISH = Wording(template=TEMPLATE, mark="\nScore: ")
+ARITHMETIC = Wording(template="{prompt}{answer} Wait, ", mark=SCORE)  # of chain arithmetic
+
+
+def judgement_prompt(
+  prompt: str | Sequence[Mapping[str, Any]], answer: str, *, low: int, high: int, wording: Wording = ENGLISH
+) -> str:
+  """Returns the question for a judge.
 
   Args:
     prompt: the prompt of the answer: text, or the chat so far.
     answer: the answer to judge.
     low: the worst score.
     high: the best score.
+    wording: how the judge is asked.
   """
   if not isinstance(prompt, str):
     prompt = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
   fields = {"prompt": prompt, "answer": answer, "low": str(low), "high": str(high)}
   # All fields are replaced in one pass, because an answer may contain "{low}" or the like.
-  return re.sub(r"\{(prompt|answer|low|high)\}", lambda match: fields[match[1]], TEMPLATE)
+  return re.sub(r"\{(prompt|answer|low|high)\}", lambda match: fields[match[1]], wording.template)
 
 
-def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
+def judgements(rows: Iterable[Row], *, low: int, high: int, wording: Wording = ENGLISH) -> list[Row]:
   """Makes demonstrations of judging from scored answers or from comparisons.
 
   Args:
@@ -63,10 +96,11 @@ def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
       rejected answer `low`.
     low: the worst score.
     high: the best score.
+    wording: how the judge is asked, and how it writes a score.
 
   Returns:
-    Rows of "prompt", "completion" and "label". The completion is the rationale, if there is one, then the line with the
-    score. The label is the score.
+    Rows of "prompt", "completion" and "label". The completion is the rationale, if there is one, then the score. The
+    label is the score.
 
   Raises:
     InputError: if a row has other columns, a text column is not text, or a score is not a whole number from `low` to
@@ -93,8 +127,8 @@ def judgements(rows: Iterable[Row], *, low: int, high: int) -> list[Row]:
           raise InputError(f"{row.source}: {field} is {text!r}, expected text")
       if isinstance(score, bool) or not isinstance(score, int) or not low <= score <= high:
         raise InputError(f"{row.source}: score is {score!r}, expected a whole number from {low} to {high}")
-      prompt = judgement_prompt(columns["prompt"], columns[answer], low=low, high=high)
-      completion = f"{reasons.strip()}\nScore: {score}".lstrip()
+      prompt = judgement_prompt(columns["prompt"], columns[answer], low=low, high=high, wording=wording)
+      completion = f"{reasons.strip()}{wording.mark}{score}".lstrip()
       found.append(Row({"prompt": prompt, "completion": completion, "label": score}, row.source))
   return found
 
@@ -122,34 +156,36 @@ def arithmetic_judgements(
     label = int(written["completion"].rpartition(" Answer: ")[2] == written["answer"])
     _, steps = arithmetic.terms(written["prompt"])
     rationale = "".join(f"{term}={value}" for term, value in zip(steps, arithmetic.working(written["prompt"])))
-    prompt = arithmetic_judgement_prompt(written["prompt"], written["completion"])
+    prompt = judgement_prompt(written["prompt"], written["completion"], low=0, high=1, wording=ARITHMETIC)
     rows.append({**written, "prompt": prompt, "completion": f"{rationale}{SCORE}{label}", "label": label})
   return rows
 
 
-def arithmetic_judgement_prompt(problem: str, answer: str) -> str:
-  """Returns the question for a judge of chain arithmetic: is this answer right?"""
-  return f"{problem}{answer} Wait, "
+def before_score(mark: str) -> re.Pattern[str]:
+  """Returns the pattern of what stands before a score; no letter or digit joins it from the left."""
+  return re.compile(rf"(?<!\w){re.escape(mark)}")
 
 
-def parse_score(text: str, *, low: float, high: float) -> float | None:
+def parse_score(text: str, *, low: float, high: float, mark: str = ENGLISH.shown_mark) -> float | None:
   """Reads the score at the end of a judgement.
 
-  The last line with "Score:" counts. One decimal number in ASCII digits has to follow, and nothing else. Several scores
+  The last line with the mark counts. One decimal number in ASCII digits has to follow, and nothing else. Several scores
   on that line, "7/10", "seven" or a number out of range are not a score.
 
   Args:
     text: the judge's text, without special tokens.
     low: the worst score.
     high: the best score.
+    mark: what stands before a score, such as "Score:".
 
   Returns:
     The score, or None if the text has no score.
   """
-  lines = [line for line in text.split("\n") if _SCORE.search(line)]
+  pattern = before_score(mark)
+  lines = [line for line in text.split("\n") if pattern.search(line)]
   if not lines:
     return None
-  _, *found = _SCORE.split(lines[-1])
+  _, *found = pattern.split(lines[-1])
   number = found[0].strip(" \t\r")
   if len(found) > 1 or not _NUMBER.fullmatch(number):
     return None

@@ -164,6 +164,11 @@ def named_rows(rows: Iterable[Mapping[str, Any]], name: str) -> list[Row]:
   return [Row(columns, f"{name}, row {i}") for i, columns in enumerate(rows)]
 
 
+def own_prompt(row: Mapping[str, Any]) -> str | list[Message]:
+  """Returns the prompt that a row has, text or messages: the first of PROMPT_FIELDS."""
+  return next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None)
+
+
 def make_prompts(
   rows: Sequence[Row],
   tokenizer: Tokenizer,

@@ -89,12 +89,17 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
     max_prompt_length=longest(asked),
     share=rollout.samples,
   )
-  workers, by_model = run.workers(settings.rewards), bool(settings.reward_model)
+  workers, by_model = run.workers(settings.rewards), bool(settings.reward_model or settings.judge)
   judge = run.judge(settings.rewards, workers, by_model=by_model)
   run.check_references(workers, by_model=by_model)
   run.require_trained_policy()
   if by_model:
-    judge = judge_by_model(judge, run.reward_scorer(settings.reward_model, "reward_model", engines=[engine]))
+    score = (
+      run.generative_scorer(settings.judge, engines=[engine])
+      if settings.judge
+      else run.reward_scorer(settings.reward_model, "reward_model", engines=[engine])
+    )
+    judge = judge_by_model(judge, score)
   run.tell(describe_ends(run.policy.tokenizer, engine.sampling))
 
   directory, preemption = run.open_workdir(workdir)

@@ -5,6 +5,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from posttrain_jax.assembly.generative_judge import GenerativeJudgeSettings, refuse_two_judges
 from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.prompts import PromptSettings
@@ -80,9 +81,11 @@ class SampledCollection:
   reward_model: str
   selection: Selection
   distillation: DistillationSettings | None = None
+  judge: GenerativeJudgeSettings | None = None
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
+    refuse_two_judges(self.reward_model, self.judge)
     self.selection([])  # raises on what it cannot work with
     if self.source != DemonstrationSource.DISTILLATION:
       return

@@ -16,6 +16,7 @@ from posttrain_jax.assembly.demonstrations import DemonstrationData, EncodingSet
 from posttrain_jax.assembly.model import ModelSettings, Policy
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data import arithmetic, judgements, preferences, prompts, sources, supervised
+from posttrain_jax.data.judgements import ARITHMETIC, ENGLISH, Wording
 from posttrain_jax.data.prompts import OverLimit, Row
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.evaluation.generative_evaluation import GenerativeEvaluation, JudgedAnswers
@@ -48,6 +49,7 @@ class JudgementSettings(EncodingSettings):
   held_out_per_difficulty: int
   held_out_copies: int
   seed: int
+  wording: Wording | None = None
 
   def __post_init__(self):
     """Checks the scale of scores, and that no judgement is cut before its score."""
@@ -59,6 +61,15 @@ class JudgementSettings(EncodingSettings):
       )
     if self.too_long == supervised.TooLongExample.CUT:
       raise InputError("demonstrations.too_long: 'cut', expected drop or error; the score is at a judgement's end")
+    if self.wording is not None and not self.path:
+      raise InputError(
+        "demonstrations.wording: given without demonstrations.path; the procedural judgements have theirs"
+      )
+
+  @property
+  def worded(self) -> Wording:
+    """Returns how the judge is asked: as given, or for a file in English."""
+    return self.wording or (ENGLISH if self.path else ARITHMETIC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +156,7 @@ def read_judgements(section: JudgementSettings) -> JudgementRows:
   for part, name in zip(parts, ("to train on", "held out")):
     if not part:
       raise InputError(f"demonstrations.held_out: {section.held_out} leaves no row {name}, expected some of each")
-  made = [[judgements.judgements([row], low=low, high=high) for row in part] for part in parts]
+  made = [[judgements.judgements([row], low=low, high=high, wording=section.worded) for row in part] for part in parts]
   held_out = [(judged, str(row.columns["prompt"])) for row, both in zip(parts[1], made[1]) for judged in both]
   return JudgementRows(
     [judged for both in made[0] for judged in both],
@@ -212,6 +223,7 @@ def _evaluation(
     samples=settings.eval.samples,
     low=section.low,
     high=section.high,
+    mark=section.worded.shown_mark,
   )
 
 

@@ -110,7 +110,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
-  by_model, overlong = bool(settings.reward_model), settings.overlong.filter
+  by_model, overlong = bool(settings.reward_model or settings.judge), settings.overlong.filter
   verify = judge = run.judge(
     settings.rewards,
     workers,
@@ -128,7 +128,11 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   rejudge = None
   if by_model:
     engines = [engine, *evaluator.engines]
-    score = evaluator.reward = run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
+    score = evaluator.reward = (
+      run.generative_scorer(settings.judge, engines=engines)
+      if settings.judge
+      else run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
+    )
     judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
   if settings.replay:
     collector = Replay(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from posttrain_jax.assembly.generative_judge import GenerativeJudgeSettings, refuse_two_judges
 from posttrain_jax.assembly.judges import OverlongFilter, RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.assembly.prompts import PromptSettings
@@ -111,9 +112,11 @@ class GRPOSettings:
   eval: KLEvaluation
   checkpoint: CheckpointSettings
   logging: GRPOLogging
+  judge: GenerativeJudgeSettings | None = None
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
+    refuse_two_judges(self.reward_model, self.judge)
     self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")

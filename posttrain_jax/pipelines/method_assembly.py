@@ -16,6 +16,12 @@ import rich.console
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.generative_judge import (
+  GenerativeJudge,
+  GenerativeJudgeSettings,
+  current_params,
+  fixed_params,
+)
 from posttrain_jax.assembly.judges import (
   OverlongFilter,
   RewardSettings,
@@ -241,6 +247,26 @@ class MethodAssembly:
     """
     loaded = self.load_reward_model(path, where, engines=engines)
     return place_reward_model(loaded, where, mesh=self.mesh).score_groups
+
+  def generative_scorer(self, section: GenerativeJudgeSettings, *, engines: Sequence[Engine]) -> ScoreGroups:
+    """Loads a generative reward model, or takes the policy itself, and returns its scorer.
+
+    Args:
+      section: the config's `judge`.
+      engines: draw the answers that it scores; the training's first.
+
+    Raises:
+      InputError: if there is no such model, if it cannot score, or if an answer could outgrow it.
+    """
+    if section.self_rewarding:
+      judge, params = self.policy, current_params(engines)
+    else:
+      judge, digests = load_reader(section.path, None, "judge.path", scalar_head=False)
+      self.digests |= digests
+      params = fixed_params(judge, self.mesh)
+    scorer = GenerativeJudge(section, judge, params, self.mesh, seed=self._settings.seed, engines=engines)
+    scorer.check_prompts(self._prompts, answer_length=max(engine.sizes.max_new_tokens for engine in engines))
+    return scorer.score_groups
 
   def evaluator(
     self,

@@ -78,7 +78,8 @@ def policy_gradient(config: ConfigDict, forecast: Forecast) -> Effort:
   scored = bool(config.reward_model)
   if "value" not in config:
     passes = 3 + 1 + bool(config.objective.kl_coefficient or config.reference.kl_in_reward)
-    return _rollouts(config, model, forecast, passes=passes, scored=scored)
+    found = _rollouts(config, model, forecast, passes=passes, scored=scored)
+    return _judged(found, config, model, config.steps * config.rollout.groups * config.rollout.group_size, forecast)
   # PPO updates policy and value model in each epoch, and needs logprobs of policy and reference, and values, before.
   found = _rollouts(config, model, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
   tokens, forward = _pretraining_text(config, model, forecast)
@@ -95,12 +96,13 @@ def collection(config: ConfigDict, forecast: Forecast) -> Effort:
   prompts, rollout = _prompts(config.prompts, forecast), config.rollout
   drawn, forward = _answers(model, rollout, prompts, rollout.samples, forecast)
   kept = 2 * prompts if "distillation" in config else prompts * config.selection.keep
-  return Effort(
+  found = Effort(
     examples=prompts,
     generated=drawn,
     sampling_flops=forward * (2 if config.reward_model else 1),
     rows={"demonstrations.jsonl": kept, "pairs.jsonl": prompts},
   )
+  return _judged(found, config, model, prompts * rollout.samples, forecast)
 
 
 def evaluation(config: ConfigDict, forecast: Forecast) -> Effort:
@@ -139,6 +141,16 @@ def _rollouts(config: ConfigDict, model: TransformerConfig, forecast: Forecast, 
     trained=drawn,
     sampling_flops=forward * (1 + scored),
     training_flops=forward * passes,
+  )
+
+
+def _judged(found: Effort, config: ConfigDict, model: TransformerConfig, answers: int, forecast: Forecast) -> Effort:
+  """Adds the judgements of a generative reward model, which is taken to have the policy's size."""
+  if config.get("judge", None) is None:
+    return found
+  drawn, forward = _answers(model, config.judge, answers, config.judge.votes, forecast)
+  return dataclasses.replace(
+    found, generated=found.generated + drawn, sampling_flops=found.sampling_flops + 2 * forward
   )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from posttrain_jax import atomic_files
 from posttrain_jax.data.chat import Message
-from posttrain_jax.data.prompts import PROMPT_FIELDS, PromptFormat
+from posttrain_jax.data.prompts import PROMPT_FIELDS, PromptFormat, own_prompt
 from posttrain_jax.data.rejection import Candidates
 from posttrain_jax.runs.console import Console
 from posttrain_jax.runs.preemption import Preempted, Preemption
@@ -78,7 +78,7 @@ def sample_candidates(
 
 def asked_text(row: Mapping[str, Any], prompt_format: PromptFormat) -> str | list[Message]:
   """Returns what `data.prompts.make_prompts` renders: a row's prompt in the template, after the system message."""
-  return prompt_format.ask(next(row[field] for field in PROMPT_FIELDS if row.get(field) is not None))
+  return prompt_format.ask(own_prompt(row))
 
 
 def best_over_worst(candidates: Sequence[Candidates]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ class Stream(enum.StrEnum):
   VALUE = "value"
   MINIBATCHES = "minibatches"
   PRETRAINING = "pretraining"
+  JUDGEMENTS = "judgements"
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
