@@ -131,7 +131,7 @@ class GenerativeJudge:
         mesh=mesh,
       )
     except InputError as error:
-      raise InputError(f"judge: {error}") from None
+      raise InputError(f"judge: {str(error).replace('rollout.', 'judge.', 1)}") from None
 
   def check_prompts(self, prompts: Sequence[Prompt], *, answer_length: int) -> None:
     """Refuses prompts of which a full-length answer could not be judged.

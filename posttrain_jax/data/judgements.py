@@ -128,7 +128,7 @@ def judgements(rows: Iterable[Row], *, low: int, high: int, wording: Wording = E
       if isinstance(score, bool) or not isinstance(score, int) or not low <= score <= high:
         raise InputError(f"{row.source}: score is {score!r}, expected a whole number from {low} to {high}")
       prompt = judgement_prompt(columns["prompt"], columns[answer], low=low, high=high, wording=wording)
-      completion = f"{reasons.strip()}{wording.mark}{score}".lstrip()
+      completion = f"{reasons.strip()}{wording.mark}{score}".lstrip("\n")
       found.append(Row({"prompt": prompt, "completion": completion, "label": score}, row.source))
   return found
 

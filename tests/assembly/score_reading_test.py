@@ -37,7 +37,9 @@ def test_where_the_score_stands(text, expected):
   assert score_position(TOKENIZER, tokens, score_tokens(TOKENIZER, low=0, high=1, mark=MARK), mark=MARK) == expected
 
 
-@pytest.mark.parametrize("text, expected", [("3 + 4 = 7 . score : 7", 8), ("score : 7 . score 5", 2), ("answer : 7", None)])
+@pytest.mark.parametrize(
+  "text, expected", [("3 + 4 = 7 . score : 7", 8), ("score : 7 . score 5", 2), ("answer : 7", None)]
+)
 def test_where_the_score_stands_among_words(text, expected):
   mark = WORDING.shown_mark
   tokens = score_tokens(WORDS, low=0, high=9, mark=mark)
