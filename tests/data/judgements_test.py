@@ -6,7 +6,9 @@ import pytest
 from posttrain_jax.data import arithmetic
 from posttrain_jax.data.demonstrations import SYMBOLS, Crowd
 from posttrain_jax.data.judgements import (
+  ARITHMETIC,
   JUDGE_SYMBOLS,
+  Wording,
   arithmetic_judgements,
   expected_score,
   judgement_prompt,
@@ -100,6 +102,38 @@ def test_rows_that_cannot_be_used_are_named(columns, message):
 )
 def test_scores_are_read_strictly(text, score):
   assert parse_score(text, low=1, high=10) == score
+
+
+@pytest.mark.parametrize(
+  "text, score",
+  [
+    ("the answer is right . score : 7", 7),
+    ("score : 3 . score : 4", None),
+    ("score : 3 .", None),
+    ("the score 7", None),
+    ("Score: 7", None),  # another mark
+  ],
+)
+def test_a_score_after_another_mark(text, score):
+  assert parse_score(text, low=0, high=9, mark="score :") == score
+
+
+def test_a_judgement_in_other_words():
+  wording = Wording(template="{prompt} / {answer} ({low}-{high}) ?", mark=" = ")
+  row = Row({"prompt": "q", "answer": "{prompt}", "score": 2, "rationale": "good "}, "d.jsonl:1")
+  (found,) = judgements([row], low=0, high=3, wording=wording)
+  assert found.columns == {"prompt": "q / {prompt} (0-3) ?", "completion": "good = 2", "label": 2}
+  assert parse_score(found.columns["completion"], low=0, high=3, mark=wording.shown_mark) == 2
+  (bare,) = judgements([Row({"prompt": "q", "answer": "a", "score": 2}, "d.jsonl:2")], low=0, high=3, wording=ARITHMETIC)
+  assert bare.columns["completion"] == " Score: 2"  # one symbol, whose space is a part of it
+
+
+@pytest.mark.parametrize(
+  "template, mark, message", [("{prompt}", "Score:", r"wording.template: '\{prompt\}' has no"), ("{answer}", " ", "wording.mark")]
+)
+def test_a_wording_that_cannot_work(template, mark, message):
+  with pytest.raises(InputError, match=message):
+    Wording(template=template, mark=mark)
 
 
 def test_expected_score_by_hand():
