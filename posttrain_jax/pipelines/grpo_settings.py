@@ -19,6 +19,7 @@ from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,20 @@ class TeacherSettings:
   """
 
   path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringSettings:
+  """Holds the `scoring` section, which says what a reward model judges.
+
+  Attributes:
+    unchecked_only: whether it judges only what the function `rewards.accuracy` abstains on, besides the other rules.
+    summary_after: it sees the part of an answer after the last such text, as "</think>", where the prompt's row says
+      {"judged": "summary"}; empty: it sees whole answers.
+  """
+
+  unchecked_only: bool
+  summary_after: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +112,7 @@ class GRPOSettings:
   prompts: PromptSettings
   rewards: RewardSettings
   reward_model: str
+  scoring: ScoringSettings | None = None
   rollout: RolloutSettings
   replay: str
   dynamic_sampling: DynamicSamplingSettings
@@ -117,6 +133,8 @@ class GRPOSettings:
     self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
+    if self.scoring and not self.reward_model:
+      raise InputError("scoring: there is no reward_model, expected PATH_OR_NAME of one whose scores are meant")
     _ = self.division  # checks it
 
   @property
