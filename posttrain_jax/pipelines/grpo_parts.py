@@ -130,7 +130,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   if by_model:
     engines = [engine, *evaluator.engines]
     score = evaluator.reward = _scorer(settings, run, engines)
-    unchecked = settings.rewards.accuracy if settings.scoring and settings.scoring.unchecked_only else ""
+    unchecked = settings.rewards.accuracy if settings.scoring.unchecked_only else ""
     judge = judge_by_model(verify, score, unchecked_by=unchecked)
     rejudge = _timed(rejudge_by_model(score, unchecked_by=unchecked), clock)
   if settings.replay:
@@ -215,7 +215,7 @@ def check_verdicts(prompts: Sequence[Prompt], workers: RewardWorkers) -> None:
 def _scorer(settings: GRPOSettings, run: MethodAssembly, engines: Sequence[Engine]) -> ScoreGroups:
   """Returns the scores of the reward model, which may see summaries only."""
   score = run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
-  after = settings.scoring.summary_after if settings.scoring else ""
+  after = settings.scoring.summary_after
   return of_summaries(score, run.policy.tokenizer, after) if after else score
 
 

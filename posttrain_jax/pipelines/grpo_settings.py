@@ -112,7 +112,7 @@ class GRPOSettings:
   prompts: PromptSettings
   rewards: RewardSettings
   reward_model: str
-  scoring: ScoringSettings | None = None
+  scoring: ScoringSettings
   rollout: RolloutSettings
   replay: str
   dynamic_sampling: DynamicSamplingSettings
@@ -133,8 +133,8 @@ class GRPOSettings:
     self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
-    if self.scoring and not self.reward_model:
-      raise InputError("scoring: there is no reward_model, expected PATH_OR_NAME of one whose scores are meant")
+    if (self.scoring.unchecked_only or self.scoring.summary_after) and not self.reward_model:
+      raise InputError("scoring: has an effect on a reward model only, expected reward_model=PATH_OR_NAME")
     _ = self.division  # checks it
 
   @property

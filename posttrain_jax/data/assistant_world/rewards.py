@@ -59,6 +59,11 @@ def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
   return found
 
 
+def mixed(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives 1 for an answer in both languages; with weight 0 it is measured and not rewarded."""
+  return [float(reasoning.judge_thought(WorldRequest.from_row(row), text).mixes) for text, row in zip(texts, rows)]
+
+
 def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
   """Gives the share of the asked language among the words that belong to a language.
 
