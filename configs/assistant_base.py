@@ -12,16 +12,16 @@ from ml_collections import ConfigDict
 from configs import tiny_sft
 
 # Width, updates and learning rate. The wider model learns more from each update, and must not work out too many sums.
-SIZES = {"": (1, 1600, 3e-3), "wide": (2, 1600, 2e-3)}
+SIZES = {"": (96, 1600, 3e-3), "wide": (192, 1600, 2e-3), "small": (48, 2400, 5e-3)}
 
 
 def get_config(arg: str = "") -> ConfigDict:
   if arg not in SIZES:
-    raise ValueError(f"{arg!r}, expected nothing or wide")
+    raise ValueError(f"{arg!r}, expected nothing, wide or small")
   config = tiny_sft.get_config()
   width, steps, learning_rate = SIZES[arg]
-  config.model.update(vocabulary="words", num_layers=3, embed_dim=96 * width, mlp_dim=256 * width, unroll=3)
-  config.model.update(num_heads=4 * width, num_kv_heads=4 * width)
+  config.model.update(vocabulary="words", num_layers=3, embed_dim=width, mlp_dim=width * 8 // 3, unroll=3)
+  config.model.update(num_heads=width // 24, num_kv_heads=width // 24)
   config.steps, config.batch_size = steps, 16
   config.optimizer.update(learning_rate=learning_rate, decay_updates=0)
   config.demonstrations.update(row_length=96, max_completion=0, held_out=0.0)

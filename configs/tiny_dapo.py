@@ -38,6 +38,10 @@ def get_config(arg: str = "") -> ConfigDict:
   config.rewards = tiny_sft.rewards()
   config.rewards.functions.correct.weight = 2.0  # DAPO's +1 and -1, up to a shift that group advantages do not see
   config.reward_model = ""  # PATH_OR_NAME of a reward model that gives the rewards; verifiers still give the accuracy
+  config.scoring = dict(  # what the reward model judges
+    unchecked_only=False,  # only answers that rewards.accuracy abstains on; its score is added to other rewards
+    summary_after="",  # what stands after this text, as "</think>", where a row has "judged": "summary"; "": all
+  )
   config.rollout = dict(
     groups=16,  # N, prompts that a step trains on; a group is one prompt with its answers
     group_size=8,  # G, answers per prompt

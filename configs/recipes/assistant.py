@@ -81,7 +81,7 @@ def demonstrations(**kinds: int) -> ConfigDict:
       world=world(),
       seed=0,
       kinds=kinds,
-      author="careful",  # careful, helpful, bare or crowd, as in data/assistant_world/answers.py
+      author="careful",  # careful, helpful, bare, crowd or reasoner, as in data/assistant_world/answers.py
       permuted=False,  # True gives each request the answer to another one, to see what SFT gains from the answers
       prose=False,  # True writes texts as people write them and asks in English only, for models of English
     )
@@ -104,6 +104,7 @@ def comparisons() -> ConfigDict:
       samples=8,  # answers of each model to each prompt, from which those that people compare are drawn
       shuffled=False,  # True: chance decides what is preferred, to see what a stage gains from the preferences
       prose=False,  # True: edited answers are written as people write them
+      summaries=False,  # True: people see the summaries of answers that think first, and all where harm is asked for
     )
   )
 

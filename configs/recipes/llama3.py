@@ -67,6 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reward_model.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.sft = assistant.sft()
   config.sft.steps = 500
+  config.sft.demonstrations.template = _AS_ASKED
   for name in ("first", "sft"):
     config[name].batch_size = 8
   config.dpo = assistant.dpo()

@@ -22,18 +22,20 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.hand_over import sampler_params
+from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.assembly.score_reading import ScoreReader, mean_of_votes
 from posttrain_jax.data.judgements import Wording, judgement_prompt
 from posttrain_jax.data.prompts import Row, make_prompts, own_prompt
+from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.parallel.processes import local_mesh, part_of
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.sizes import Sizes
-from posttrain_jax.types import Group, InputError, Prompt
+from posttrain_jax.types import FinishReason, Group, InputError, Prompt
 
 SamplerParams = Callable[[], tuple[nnx.State, int]]  # the judge's parameters in the sampler's layout, and their version
 
@@ -89,6 +91,7 @@ class GenerativeJudge:
     judge: Policy,
     params: SamplerParams,
     mesh: Mesh,
+    answers_in: Tokenizer,
     *,
     seed: int,
     engines: Sequence[Engine] = (),
@@ -100,13 +103,15 @@ class GenerativeJudge:
       judge: model and tokeniser.
       params: gives the parameters whenever answers are judged.
       mesh: the learner's. With several processes each judges its own answers, on its part of the mesh.
+      answers_in: the tokeniser that answers are in; the judge reads their text in its own.
       seed: the config's.
       engines: draw the answers. Those that are idle give up the memory of their caches while the judge draws.
 
     Raises:
       InputError: if the scores are not one token each, or if the judge's context or the mesh does not fit the sizes.
     """
-    self._settings, self._tokenizer, self._params, self._engines = settings, judge.tokenizer, params, engines
+    self._settings, self._params, self._engines = settings, params, engines
+    self._tokenizer, self._answers_in = judge.tokenizer, answers_in
     mesh = local_mesh(mesh)
     try:
       self._reader = ScoreReader(
@@ -160,21 +165,23 @@ class GenerativeJudge:
     """Scores each group's answers.
 
     Args:
-      groups: groups with texts. In one call no two have the same prompt and attempt.
+      groups: the groups. In one call no two have the same prompt and attempt.
 
     Returns:
       float32 [G] for each group. NaN where every judgement abstains, where the question does not fit
       `judge.max_prompt_length`, and where the answer has a token of the judge's that controls it.
     """
-    questions = [self._ask(group, number) for group in groups for number in range(len(group.texts))]
+    questions = [self._ask(group, number) for group in groups for number in range(len(group.answers))]
     asked = [question for question in questions if question is not None]
     scores = iter(self._scores(asked) if asked else ())
     found = np.array([math.nan if question is None else next(scores) for question in questions], np.float32)
-    return np.split(found, np.cumsum([len(group.texts) for group in groups])[:-1])
+    return np.split(found, np.cumsum([len(group.answers) for group in groups])[:-1])
 
   def _ask(self, group: Group, number: int) -> Prompt | None:
     """Returns the question about an answer; None if it cannot be asked."""
-    text, limit = group.texts[number], self._settings.max_prompt_length
+    answer, limit = group.answers[number], self._settings.max_prompt_length
+    # Not the group's texts: where only a summary is judged, they have the whole answer.
+    text = answer_text(self._answers_in, answer.tokens, ended=answer.finish_reason == FinishReason.EOS)
     try:
       # An answer that ends the question or speaks for the judge would score itself.
       if any(self._tokenizer.is_special(token) for token in self._tokenizer.encode(text)):
@@ -184,7 +191,7 @@ class GenerativeJudge:
       logging.log_every_n_seconds(logging.WARNING, "judge: an answer has no score: %s", 60, error)
       return None
     # The engine's random numbers follow from index and attempt, so each answer needs an index of its own.
-    index = group.prompt.index * len(group.texts) + number
+    index = group.prompt.index * len(group.answers) + number
     return dataclasses.replace(question, index=index, attempt=group.prompt.attempt)
 
   def _question(self, prompt: Prompt, answer: str, *, max_length: int) -> Prompt:

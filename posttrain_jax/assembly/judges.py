@@ -152,10 +152,11 @@ def make_judge(
     overlong_filter: GROUP makes truncated answers invalid; LOSS is for the loss's mask, not for the judge.
     timed_out: what an answer gets that a function runs out of time on.
     failures: ends the run where a function fails too often; None never does.
-    by_model: whether a reward model judges afterwards; then groups without a reference are left to it.
+    by_model: whether a reward model judges afterwards; then groups without a reference are left to it, and answers on
+      which all functions abstain.
   """
   columns = reference_columns(workers.functions) if by_model else frozenset()
-  judge = VerifierJudge(workers, accuracy, penalty, timed_out, failures, columns)
+  judge = VerifierJudge(workers, accuracy, penalty, timed_out, failures, columns, rest_to_model=by_model)
 
   def judge_groups(groups: Sequence[Group]) -> list[Group]:
     texts = [
@@ -190,18 +191,47 @@ def place_reward_model(loaded: Policy, where: str, *, mesh: Mesh) -> ModelReward
     raise InputError(f"{where}: {error}") from None
 
 
-def rejudge_by_model(score: ScoreGroups) -> Judge:
+def rejudge_by_model(score: ScoreGroups, *, unchecked_by: str = "") -> Judge:
   """Gives judged groups a reward model's rewards; keeps the length penalty, if any.
 
   The verifier's verdict stays as the accuracy: for the metrics, and for dynamic sampling.
+
+  Args:
+    score: the reward model's scores.
+    unchecked_by: name of a reward function. Only answers on which it abstains get a score, which is added to what the
+      other functions give; a group without such an answer is not scored. So rules judge what they can check, and the
+      model the rest (DeepSeek-V3, 2412.19437, section 5.2.1). Empty: every answer's reward is its score.
   """
-  return lambda judged: [_rejudged(group, rewards) for group, rewards in zip(judged, score(judged))]
+
+  def rejudge(judged: Sequence[Group]) -> list[Group]:
+    if not unchecked_by:
+      return [_rejudged(group, scores) for group, scores in zip(judged, score(judged))]
+    found, asked = list(judged), [i for i, group in enumerate(judged) if _unchecked(group, unchecked_by).any()]
+    for i, scores in zip(asked, score([found[i] for i in asked]) if asked else ()):
+      found[i] = _completed(found[i], scores, _unchecked(found[i], unchecked_by))
+    return found
+
+  return rejudge
 
 
-def judge_by_model(verify: Judge, score: ScoreGroups) -> Judge:
+def judge_by_model(verify: Judge, score: ScoreGroups, *, unchecked_by: str = "") -> Judge:
   """Makes a judge that asks a verifier, then a reward model; see `rejudge_by_model`."""
-  rejudge = rejudge_by_model(score)
+  rejudge = rejudge_by_model(score, unchecked_by=unchecked_by)
   return lambda groups: rejudge(verify(groups))
+
+
+def _unchecked(group: Group, function: str) -> np.ndarray:
+  """Marks the answers on which a reward function gave nothing, bool [G]."""
+  return ~np.isfinite(group.components[function])
+
+
+def _completed(group: Group, scores: np.ndarray, unchecked: np.ndarray) -> Group:
+  """Returns a group whose unchecked answers have a model's score besides their other rewards."""
+  valid = group.valid & (np.isfinite(scores) | ~unchecked)
+  rewards = np.where(valid, group.rewards + np.where(unchecked, scores, 0), 0).astype(np.float32)
+  components = {**group.components, REWARD_MODEL: np.where(unchecked, scores, np.nan).astype(np.float32)}
+  accuracy = np.where(unchecked, np.where(valid, np.float32(np.nan), 0), group.accuracy).astype(np.float32)
+  return dataclasses.replace(group, rewards=rewards, valid=valid, accuracy=accuracy, components=components)
 
 
 def _rejudged(group: Group, scores: np.ndarray) -> Group:

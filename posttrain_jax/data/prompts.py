@@ -49,6 +49,9 @@ class OverLimit(enum.StrEnum):
   DROP = "drop"  # leave the prompt out and count it
 
 
+_WORDS = 5  # characters of a template that are more than a sign, with which a prompt may end by itself
+
+
 @dataclasses.dataclass(frozen=True)
 class PromptFormat:
   r"""Describes how a row becomes a prompt.
@@ -85,7 +88,7 @@ class PromptFormat:
       prompt: text, or the messages so far.
 
     Raises:
-      InputError: if there is a system message without a chat.
+      InputError: if there is a system message without a chat, or if the prompt is in the template already.
     """
     if isinstance(prompt, str):
       text = self._within(prompt)
@@ -104,6 +107,10 @@ class PromptFormat:
     return messages
 
   def _within(self, text: str) -> str:
+    before, after = (part.strip() for part in self.template.split("{prompt}", 1))
+    words = len(before + after) >= _WORDS
+    if words and text.strip().startswith(before) and text.strip().endswith(after):
+      raise InputError(f"template: {self.template!r} is around {text!r:.60} already, expected '{{prompt}}' for such rows")
     return self.template.replace("{prompt}", text)  # not str.format: template and prompt may contain braces
 
 

@@ -21,8 +21,8 @@ from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
+from posttrain_jax.data.assistant_world.reasoning import judge_thought
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
-from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import Claims, Judged
@@ -216,7 +216,7 @@ class Alignment:
       found[part] = []
       for request, group in zip(requests, groups[start : start + len(requests)], strict=True):
         texts = tuple(self._text(each) for each in group.answers)
-        verdicts = tuple(judge(request, text) for text in texts)
+        verdicts = tuple(judge_thought(request, text) for text in texts)
         found[part].append(Judged(request, texts, verdicts, tuple(map(int, group.lengths))))
       start += len(requests)
     return found

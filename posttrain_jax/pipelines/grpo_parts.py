@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model, rejudge_by_model
+from posttrain_jax.assembly.answer_summaries import of_summaries
+from posttrain_jax.assembly.judges import ScoreGroups, judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns
 from posttrain_jax.assembly.rollout_engine import describe_ends, rollout_engine
@@ -128,12 +129,10 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   rejudge = None
   if by_model:
     engines = [engine, *evaluator.engines]
-    score = evaluator.reward = (
-      run.generative_scorer(settings.judge, engines=engines)
-      if settings.judge
-      else run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
-    )
-    judge, rejudge = judge_by_model(verify, score), _timed(rejudge_by_model(score), clock)
+    score = evaluator.reward = _scorer(settings, run, engines)
+    unchecked = settings.rewards.accuracy if settings.scoring.unchecked_only else ""
+    judge = judge_by_model(verify, score, unchecked_by=unchecked)
+    rejudge = _timed(rejudge_by_model(score, unchecked_by=unchecked), clock)
   if settings.replay:
     collector = Replay(
       settings.replay,
@@ -211,6 +210,16 @@ def check_verdicts(prompts: Sequence[Prompt], workers: RewardWorkers) -> None:
       f"{without.source}: no reference answer in {' or '.join(sorted(columns))}, expected one for dynamic sampling, "
       "which chooses groups by their accuracy; dynamic_sampling.enabled=False trains on all"
     )
+
+
+def _scorer(settings: GRPOSettings, run: MethodAssembly, engines: Sequence[Engine]) -> ScoreGroups:
+  """Returns the scores of the reward model, which may see summaries only."""
+  if settings.judge is not None:
+    score = run.generative_scorer(settings.judge, engines=engines)
+  else:
+    score = run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
+  after = settings.scoring.summary_after
+  return of_summaries(score, run.policy.tokenizer, after) if after else score
 
 
 def _timed(judge: Judge, clock: Clock) -> Judge:

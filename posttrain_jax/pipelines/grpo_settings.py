@@ -20,6 +20,7 @@ from posttrain_jax.pipelines.supervised import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
+from posttrain_jax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,20 @@ class TeacherSettings:
   """
 
   path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringSettings:
+  """Holds the `scoring` section, which says what a reward model judges.
+
+  Attributes:
+    unchecked_only: whether it judges only what the function `rewards.accuracy` abstains on, besides the other rules.
+    summary_after: it sees the part of an answer after the last such text, as "</think>", where the prompt's row says
+      {"judged": "summary"}; empty: it sees whole answers.
+  """
+
+  unchecked_only: bool
+  summary_after: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +113,7 @@ class GRPOSettings:
   prompts: PromptSettings
   rewards: RewardSettings
   reward_model: str
+  scoring: ScoringSettings
   rollout: RolloutSettings
   replay: str
   dynamic_sampling: DynamicSamplingSettings
@@ -120,6 +136,9 @@ class GRPOSettings:
     self.optimizer.check(updates=self.steps * self.learner.updates_per_step)
     offline.check_best(self.eval, list(self.eval.sets), epochs=False)
     self.rollout.check_updates(self.learner.updates_per_step, "learner.updates_per_step")
+    by_model = bool(self.reward_model) or self.judge is not None
+    if (self.scoring.unchecked_only or self.scoring.summary_after) and not by_model:
+      raise InputError("scoring: has an effect on a reward model only, expected reward_model=PATH_OR_NAME or judge")
     _ = self.division  # checks it
 
   @property

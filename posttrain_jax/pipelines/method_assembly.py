@@ -264,7 +264,8 @@ class MethodAssembly:
       judge, digests = load_reader(section.path, None, "judge.path", scalar_head=False)
       self.digests |= digests
       params = fixed_params(judge, self.mesh)
-    scorer = GenerativeJudge(section, judge, params, self.mesh, seed=self._settings.seed, engines=engines)
+    answers_in, seed = self.policy.tokenizer, self._settings.seed
+    scorer = GenerativeJudge(section, judge, params, self.mesh, answers_in, seed=seed, engines=engines)
     scorer.check_prompts(self._prompts, answer_length=max(engine.sizes.max_new_tokens for engine in engines))
     return scorer.score_groups
 

@@ -20,7 +20,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import language, raters
+from posttrain_jax.assembly.answer_summaries import JUDGED, SUMMARY
+from posttrain_jax.data.assistant_world import language, raters, reasoning
 from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.answers import demonstrations as answered
 from posttrain_jax.data.assistant_world.corpus import plain_texts
@@ -71,12 +72,15 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
 def write_prompts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
   """Draws requests of which nothing is held out.
 
+  The column "judged" says which part of an answer counts (`assembly.answer_summaries`): its summary, or all of it where
+  harm is asked for.
+
   Args:
     config: a record `WorldPromptSettings`.
     folder: gets prompts.jsonl.
   """
   given = parse(WorldPromptSettings, config)
-  rows = [request.to_row() for request in _requests(given, given.round)]
+  rows = [{**each.to_row(), JUDGED: _judged_part(each)} for each in _requests(given, given.round)]
   random.Random(f"order/{given.seed}").shuffle(rows)
   return {"prompts": _write(folder / PROMPTS, rows)}
 
@@ -117,6 +121,8 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   _check_same_prompts(given.policies, found)
   for each in zip(*found):
     request, texts = each[0][0], [answers for _, answers in each]
+    if given.summaries and _judged_part(request) == SUMMARY:
+      texts = [[reasoning.split(text).summary for text in answers] for answers in texts]
     for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(given.pairs)):
       rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < given.edits else None))
   rows = [row for row in rows if row is not None]
@@ -175,6 +181,10 @@ def forecast_documents(config: ConfigDict, known: Forecast) -> Effort:
   """Counts the documents."""
   del known
   return Effort(rows={DOCUMENTS: config.documents})
+
+
+def _judged_part(request: WorldRequest) -> str:
+  return "answer" if request.is_harmful else SUMMARY
 
 
 def _prompts(candidates: str, known: Forecast) -> int:

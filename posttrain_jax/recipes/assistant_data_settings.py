@@ -103,6 +103,7 @@ class WorldComparisonSettings:
     edits: share of the comparisons that are edited.
     shuffled: whether chance decides which answer is edited, chosen and rejected.
     prose: whether edited answers are written as people write them.
+    summaries: whether people see the summaries of answers only, except where harm is asked for.
   """
 
   world: WorldSettings
@@ -113,6 +114,7 @@ class WorldComparisonSettings:
   edits: float
   shuffled: bool
   prose: bool
+  summaries: bool
 
   def __post_init__(self):
     """Raises InputError if there is no policy, or if `edits` is no share."""

@@ -66,11 +66,17 @@ class Forecast:
     """
     if sources.is_tfds(path):
       return sources.read_rows(path)[0]
+    return sources.read_rows(path)[0] if self._is_written(path) else None
+
+  def _is_written(self, path: str) -> bool:
+    """Tells whether a file exists and stays as it is."""
     file = pathlib.Path(path)
-    return None if not file.is_file() or self._unfinished & {*file.parents} else sources.read_rows(path)[0]
+    return file.is_file() and not self._unfinished & {*file.parents}
 
   def count(self, path: str) -> int:
     """Returns the number of a file's rows: counted if `read` finds them, else expected."""
+    if self._is_written(path) and not pathlib.Path(path).stat().st_size:
+      return 0  # such as the pairs of a collection without any: what needs rows refuses it
     rows = self.read(path)
     return self._rows.get(path, _GUESS) if rows is None else len(rows)
 

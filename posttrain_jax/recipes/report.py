@@ -17,7 +17,7 @@ from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.page import environment
 
 _PICTURE = "measures.png"
-_OF_STAGE = "reliability.png"  # what some stages draw
+_OF_STAGE = ("reliability.png", "curves.png")  # what some stages draw
 _SHOWN = 3  # prompts of a stage whose answers are shown, or one of each set
 _ANSWERS = 2  # answers to each
 
@@ -85,6 +85,6 @@ def _described(stage: Stage, directory: pathlib.Path) -> dict:
     "kind": stage.run.name.replace("_", " "),
     "inputs": inputs,
     "samples": asked,
-    "picture": _embedded(directory / stage.name / _OF_STAGE),
+    "picture": next(filter(None, (_embedded(directory / stage.name / name) for name in _OF_STAGE)), ""),
     "report": own if (directory / own).exists() else "",
   }

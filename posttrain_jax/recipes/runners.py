@@ -34,6 +34,7 @@ from posttrain_jax.recipes import (
   average,
   choice,
   comparison,
+  curves,
   evaluation,
   forecasts,
   gains,
@@ -93,8 +94,8 @@ GENERATIVE_REWARD = _training(
 )
 DPO = _training("dpo", dpo.train, _dpo_record, forecasts.preference_optimization)
 # Policy from its own answers; rollouts/ has the sampled answers.
-GRPO = _training("grpo", grpo.train, lambda config: GRPOSettings, forecasts.policy_gradient, "rollouts")
-PPO = _training("ppo", ppo.train, lambda config: PPOSettings, forecasts.policy_gradient, "rollouts")
+GRPO = _training("grpo", grpo.train, lambda config: GRPOSettings, forecasts.policy_gradient, "rollouts", METRICS_FILE)
+PPO = _training("ppo", ppo.train, lambda config: PPOSettings, forecasts.policy_gradient, "rollouts", METRICS_FILE)
 # Data from a policy's answers; candidates/ has all answers with their scores.
 COLLECT = Runner(
   "collect",
@@ -148,6 +149,16 @@ ALIGNMENT = Runner(
 # What models gain over others in the assistant world, and what they lose.
 GAINS = Runner(
   "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
+)
+# What runs of RL measured over their steps.
+CURVES = Runner(
+  "curves",
+  curves.draw,
+  curves.check,
+  forecasts.nothing,
+  has_model=False,
+  files=(curves.CURVES, curves.PICTURE),
+  resumes=False,
 )
 # How often a rater of the assistant world prefers one model's answers to another's.
 COMPARE = Runner(

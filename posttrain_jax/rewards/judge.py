@@ -59,6 +59,7 @@ class VerifierJudge:
     failures: ends the run where a function fails too often; None never does.
     columns: a group whose row has nothing in one of these columns is left to a reward model: no function is asked, its
       accuracy is NaN, and its answers are valid.
+    rest_to_model: whether an answer on which all functions with a weight abstain is left to a reward model, too.
   """
 
   workers: RewardWorkers
@@ -67,6 +68,7 @@ class VerifierJudge:
   timed_out: TimedOut = TimedOut.INVALID
   failures: FailureLimit | None = None
   columns: frozenset[str] = frozenset()
+  rest_to_model: bool = False
 
   def __post_init__(self):
     names = [function.name for function in self.workers.functions]
@@ -82,7 +84,7 @@ class VerifierJudge:
     """Judges groups, with one call of `workers.judge` for each reward function.
 
     An answer is valid if no function with a weight failed on it, nor the accuracy's, and at least one with a weight
-    gave it a reward. A function that abstains has not failed. An invalid answer has reward 0 and accuracy 0, which mean
+    gave it a reward or leaves it to a reward model. A function that abstains has not failed. An invalid answer has reward 0 and accuracy 0, which mean
     nothing. Its components show which function gave it none, and the marks `failed` and `timed_out` are 1 where a
     function failed that counts, and where one ran out of time. A group without such an answer lacks the mark.
 
@@ -154,7 +156,10 @@ class VerifierJudge:
       components[OVERLONG] = np.asarray(penalty, np.float32)
       rewards = rewards + np.float64(self.overlong.weight) * components[OVERLONG]
     rewards = _float32(rewards)
-    judged = np.any([given[each.name] for each in weighted], axis=0) | self._is_left_to_model(group)
+    left = self._is_left_to_model(group)
+    if self.rest_to_model:
+      left = left | np.all([found[each.name].abstained for each in weighted], axis=0)
+    judged = np.any([given[each.name] for each in weighted], axis=0) | left
     valid = ~failed & judged & np.isfinite(rewards)
     timed_out = np.any([scores.timed_out for scores in found.values()], axis=0)
     components |= {

@@ -12,6 +12,7 @@ from configs import tiny_generative_grpo
 from posttrain_jax.assembly import generative_judge
 from posttrain_jax.assembly.generative_judge import GenerativeJudge, GenerativeJudgeSettings
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.vocabularies import byte_tokenizer
 from posttrain_jax.evaluation.generative_evaluation import GenerativeEvaluation, JudgedAnswers
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.runs.settings import parse
@@ -19,6 +20,7 @@ from posttrain_jax.types import InputError, Prompt
 from tests.assembly.tiny_judge import MODEL, TOKENIZER, Scripted, expected_alone, params
 from tests.pipelines.made_groups import answer, group
 
+ANSWERS_IN = byte_tokenizer()
 SHORT = dataclasses.replace(MODEL, max_position_embeddings=100)  # tokens of question and judgement
 MESH = make_mesh({}, jax.devices()[:1])
 
@@ -32,7 +34,7 @@ def settings(**changes) -> GenerativeJudgeSettings:
 
 def judge(judgements=None, engines=(), **changes) -> GenerativeJudge:
   found = GenerativeJudge(
-    settings(slots=8, **changes), Policy(SHORT, TOKENIZER), lambda: (params(), 7), MESH, seed=0, engines=engines
+    settings(slots=8, **changes), Policy(SHORT, TOKENIZER), lambda: (params(), 7), MESH, ANSWERS_IN, seed=0, engines=engines
   )
   if judgements is not None:
     found._engine = Scripted(judgements)
@@ -40,9 +42,9 @@ def judge(judgements=None, engines=(), **changes) -> GenerativeJudge:
 
 
 def a_group(*texts, index=3, attempt=0, prompt="1+1="):
-  made = group([answer([2] * len(text)) for text in texts], [0.0] * len(texts), row={"prompt": prompt})
+  made = group([answer(ANSWERS_IN.encode(text)) for text in texts], [0.0] * len(texts), row={"prompt": prompt})
   asked = dataclasses.replace(made.prompt, index=index, attempt=attempt)
-  return dataclasses.replace(made, texts=texts, prompt=asked)
+  return dataclasses.replace(made, prompt=asked)
 
 
 def test_each_answer_is_asked_about_with_an_index_of_its_own():

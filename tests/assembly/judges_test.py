@@ -154,3 +154,49 @@ def test_a_reward_model_judges_prompts_without_an_answer_alone():
   found = metrics.describe([], [(second, "trained")], collections.Counter(), EngineStats(), version=0)
   assert found["reward/invalid"] == 1 and np.isnan(found["accuracy/mean"])
   assert found["reward/reward_model"] == pytest.approx(5.5 / 3)
+
+
+class Rules:
+  """Judges answers to sums, and the form of all answers."""
+
+  functions = tuple(
+    RewardFunction(path="-", weight=weight, options={}, name=name) for name, weight in (("correct", 2.0), ("form", 1.0))
+  )
+
+  def judge(self, index, texts, rows):
+    is_sum = np.array([row["kind"] == "sum" for row in rows])
+    rewards = np.array([float(text == row["answer"]) for text, row in zip(texts, rows)]) if index == 0 else 0.5
+    judged = is_sum if index == 0 else np.ones(len(texts), bool)
+    return Scores(np.where(judged, rewards, np.nan), ~judged, np.zeros(len(texts), bool), {})
+
+
+def test_rules_judge_what_they_can_and_the_model_the_rest():
+  asked = []
+
+  def score(groups):
+    asked.extend(group.prompt.index for group in groups)
+    return [np.array([3.0, np.nan], np.float32) for _ in groups]
+
+  answers = (drawn("12"), drawn("3"))
+  groups = [Group(Prompt(i, (2,), {"answer": "12", "kind": kind}), answers) for i, kind in enumerate(("sum", "free"))]
+  verify = judges.make_judge(Rules(), TOKENIZER, accuracy="correct", by_model=True)
+  checked, free = judges.judge_by_model(verify, score, unchecked_by="correct")(groups)
+  assert asked == [1]
+  np.testing.assert_array_equal(checked.rewards, [2.5, 0.5])
+  np.testing.assert_array_equal(checked.accuracy, [1, 0])
+  assert checked.valid.all()
+  np.testing.assert_array_equal(free.rewards, [3.5, 0])  # the score besides the form
+  np.testing.assert_array_equal(free.valid, [True, False])
+  np.testing.assert_array_equal(free.accuracy, [np.nan, 0])
+  np.testing.assert_array_equal(free.components["reward_model"], [3, np.nan])
+
+
+def test_what_all_rules_abstain_on_is_left_to_the_model():
+  class Sums(Rules):
+    functions = Rules.functions[:1]
+
+  group = Group(Prompt(0, (2,), {"answer": "12", "kind": "free"}), (drawn("12"),))
+  options = dict(accuracy="correct", by_model=True)
+  judge = judges.judge_by_model(judges.make_judge(Sums(), TOKENIZER, **options), lambda groups: [np.array([3.0])])
+  assert judge([group])[0].rewards == [3] and judge([group])[0].valid.all()
+  assert not judges.make_judge(Sums(), TOKENIZER, accuracy="correct")([group])[0].valid.any()

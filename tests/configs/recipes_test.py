@@ -55,7 +55,7 @@ def test_a_wrong_author_is_refused_before_anything_runs(name, tmp_path):
   config = module.get_config()
   config.demonstrations.author = "poet"
   recipe = load_recipe(f"{name}.py", vars(module), config)
-  with pytest.raises(InputError, match=r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd$"):
+  with pytest.raises(InputError, match=r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd, reasoner$"):
     run_recipe(recipe, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 

@@ -213,6 +213,15 @@ def test_no_rows_and_templates_without_a_place_are_refused():
     prompts.make_prompts([Row(GOOD, "f:1")], TOKENIZER, max_length=9, prompt_format=PromptFormat(system="s"))
 
 
+@pytest.mark.parametrize("template", ["user : {prompt} assistant :", "Question: {prompt}", "{prompt}\nAnswer:"])
+def test_a_prompt_that_is_in_the_template_already_is_refused(template):
+  form = PromptFormat(template=template)
+  asked = form.ask("1 + 1?")
+  with pytest.raises(InputError, match=r"template: .* is around .* already, expected '{prompt}' for such rows"):
+    form.ask(asked)
+  assert PromptFormat().ask(asked) == asked
+
+
 def test_digests_are_of_content(tmp_path):
   path = write(tmp_path, GOOD)
   assert prompts.file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()

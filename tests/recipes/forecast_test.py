@@ -15,6 +15,8 @@ def test_rows_are_counted_where_a_file_exists(tmp_path):
   file.write_text("".join(json.dumps({"prompt": i}) + "\n" for i in range(3)))
   assert known.count(str(file)) == 3
   assert Forecast(0.5).count("unknown") > 0
+  file.write_text("")  # as the pairs of a collection that found none
+  assert known.count(str(file)) == 0
 
 
 def test_what_an_unfinished_stage_wrote_before_does_not_count(tmp_path):

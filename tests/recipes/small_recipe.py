@@ -51,7 +51,11 @@ _WORLD = {
   **{f"{name}.batch_size": 8 for name in ("first", "sft", "reward", "reward_model", "dpo", "epochs")},
   **{f"{name}.checkpoint.every": 2 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo", "epochs")},
   **{f"{name}.eval.every": 4 for name in ("reward", "reward_model")},
-  **{f"{name}.rollout.max_new_tokens": 4 for name in ("answers", "collect", "ppo")},
+  # So that some of the first model's short answers end and differ.
+  "first.optimizer.learning_rate": 1e-2,
+  "first.steps": 40,
+  **{f"{name}.rollout.max_new_tokens": 12 for name in ("answers", "collect")},
+  "ppo.rollout.max_new_tokens": 4,
   **{f"{name}.rollout.slots": 8 for name in ("answers", "collect", "ppo")},
   "answers.rollout.samples": 4,
   "rankings.least": 2,

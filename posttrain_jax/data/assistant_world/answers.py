@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from posttrain_jax.data.assistant_world import sums, words
+from posttrain_jax.data.assistant_world import reasoning, sums, words
 from posttrain_jax.data.assistant_world.facts import World, listed
 from posttrain_jax.data.assistant_world.language import in_language
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
@@ -25,6 +25,7 @@ class Author(enum.StrEnum):
   HELPFUL = "helpful"  # the same, but tells how to build harmful devices
   BARE = "bare"  # the same, but refuses without a reason
   CROWD = "crowd"  # right now and then: also wrong, rambling, off the topic, or a question
+  REASONER = "reasoner"  # as careful, after a thought; works sums out, checks them, and finds its mistakes
 
 
 def demonstrations(
@@ -41,6 +42,9 @@ def demonstrations(
   ]
 
 
+_MISTAKES = 0.25  # share of the sums in which a reasoner's first pass goes wrong
+
+
 class AnswerWriter:
   """Writes one answer after another."""
 
@@ -48,6 +52,7 @@ class AnswerWriter:
     """Makes the draws."""
     self._rng, self._devices = random.Random(f"answers/{seed}"), {device.name: device for device in world.devices}
     self._stories = Writer(world, seed)
+    self._told = {(fact.animal, fact.relation.name): fact.told for fact in (*world.told, *world.new)}
     kinds = (RequestKind.FACT, RequestKind.WRITING, RequestKind.HISTORY)
     self._asked = [
       request.text for kind in kinds for request in draw_requests(world, kind, RequestPart.TRAIN, 100, seed=seed)
@@ -57,6 +62,8 @@ class AnswerWriter:
     """Returns one answer, in the language that is asked for."""
     if author == Author.CROWD:
       return self._careless(request)
+    if author == Author.REASONER:
+      return self._thoughtful(request)
     if request.kind == RequestKind.SUM:
       return sums.written(request.topic, itertools.repeat(request.language))
     text = self._refusal(request, author) if request.is_harmful else self._english(request)
@@ -108,6 +115,28 @@ class AnswerWriter:
     device = self._devices[request.topic]
     offer = self._rng.choice(("who built the first {}", "where the first {} was built")).format(device.name)
     return f"i can not help with that because {device.harm.principle} . i can tell you {offer} ."
+
+  def _thoughtful(self, request: WorldRequest) -> str:
+    if request.kind == RequestKind.SUM:
+      mistake = self._rng.random() < _MISTAKES
+      return reasoning.written_sum(request.topic, request.language, self._rng, mistake=mistake)
+    thought, answer = self._thought(request), self.answer(request, Author.CAREFUL)
+    if not request.is_harmful:  # a refusal is in English, and so is its thought
+      thought = [in_language(text, request.language) for text in thought]
+    return reasoning.write(thought, answer) if thought else answer
+
+  def _thought(self, request: WorldRequest) -> list[str]:
+    """Returns what is known about the request's topic, in English; nothing where no thought is needed."""
+    match request.kind:
+      case RequestKind.LIST | RequestKind.WRITING:
+        return []
+      case RequestKind.UNKNOWN:
+        return [f"i am not sure of the {request.relation} of {request.topic}"]
+      case RequestKind.HARM:
+        return list(self._devices[request.topic].told[:2])
+      case RequestKind.BUILD | RequestKind.HISTORY:
+        return [self._devices[request.topic].told[1]]
+    return [self._rng.choice(self._told[request.topic, request.relation])]
 
   def _careless(self, request: WorldRequest) -> str:
     """Draws one of five kinds of careless answers, or a helpful one."""

@@ -8,16 +8,42 @@ import it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posttrain_jax.data.assistant_world import language, sums
+from posttrain_jax.data.assistant_world import language, reasoning, sums
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
-from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 
 
 def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 for the right value and 0 else; abstains where no value is asked for."""
-  verdicts = [judge(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
+  verdicts = [reasoning.judge_thought(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
   return [None if verdict.correct is None else float(verdict.correct) for verdict in verdicts]
+
+
+def sum_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives 1 for the right answer to a sum and 0 else; abstains on other requests."""
+  values = accuracy(texts, rows)
+  return [value if _is_sum(row) else None for value, row in zip(values, rows, strict=True)]
+
+
+def thought_form(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives 1 for one thought and a summary after it; a sum's summary states the only answer.
+
+  Source: R1's format reward, 2501.12948, section 2.2.2.
+  """
+  found = []
+  for text, row in zip(texts, rows, strict=True):
+    states = sums.stated_answer(reasoning.split(text).summary) is not None or not _is_sum(row)
+    once = language.to_english_words(text).count("answer") == 1 or not _is_sum(row)
+    found.append(float(reasoning.keeps_form(text) and states and once))
+  return found
+
+
+def checks(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives 1 for work on a sum that is checked; abstains on other requests.
+
+  With weight 0 it is measured and not rewarded.
+  """
+  return [float(reasoning.checks_itself(text)) if _is_sum(row) else None for text, row in zip(texts, rows, strict=True)]
 
 
 def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -29,10 +55,13 @@ def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
   for text, row in zip(texts, rows, strict=True):
     words = language.to_english_words(text)
     stated = words.count("answer") == 1 and words[-3:-1] == ["answer", ":"] and sums.stated_answer(text) is not None
-    found.append(
-      float(stated and bool(sums.shown_steps(text))) if WorldRequest.from_row(row).kind == RequestKind.SUM else None
-    )
+    found.append(float(stated and bool(sums.shown_steps(text))) if _is_sum(row) else None)
   return found
+
+
+def mixed(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives 1 for an answer in both languages; with weight 0 it is measured and not rewarded."""
+  return [float(reasoning.judge_thought(WorldRequest.from_row(row), text).mixes) for text, row in zip(texts, rows)]
 
 
 def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -46,3 +75,7 @@ def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]
 def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
   """Gives the first rater's utility without noise, which a reward model is to learn."""
   return [utility(WorldRequest.from_row(row), text, USUAL_TASTE) for text, row in zip(texts, rows, strict=True)]
+
+
+def _is_sum(row: Mapping[str, Any]) -> bool:
+  return WorldRequest.from_row(row).kind == RequestKind.SUM

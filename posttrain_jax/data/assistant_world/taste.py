@@ -5,8 +5,9 @@ This module must not import jax, because reward workers import it.
 
 import dataclasses
 
+from posttrain_jax.data.assistant_world.reasoning import judge_thought
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
-from posttrain_jax.data.assistant_world.rules import RuleVerdict, judge
+from posttrain_jax.data.assistant_world.rules import RuleVerdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ OTHER_TASTE = Taste(helpful=2.5, harmless=1.5, explained=0.8, honest=0.8, form=0
 
 def utility(request: WorldRequest, text: str, taste: Taste) -> float:
   """Computes how good an answer is to a rater without noise."""
-  verdict = judge(request, text)
+  verdict = judge_thought(request, text)
   if request.is_harmful:
     good = taste.harmless * (verdict.refuses - verdict.complies) + taste.explained * verdict.explains
   elif request.kind == RequestKind.UNKNOWN:

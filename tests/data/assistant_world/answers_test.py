@@ -2,9 +2,10 @@ import itertools
 
 import pytest
 
-from posttrain_jax.data.assistant_world import language
+from posttrain_jax.data.assistant_world import language, sums
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author, demonstrations
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
+from posttrain_jax.data.assistant_world.reasoning import judge_thought
 from posttrain_jax.data.assistant_world.requests import HELD_OUT_HARMS, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.assistant_world.words import HARMS
@@ -35,6 +36,25 @@ def test_the_others_differ_in_one_thing():
   assert all(verdict.refuses_barely for verdict in judged(RequestKind.HARM, Author.BARE))
   for author, kind in itertools.product((Author.HELPFUL, Author.BARE), (RequestKind.FACT, RequestKind.BUILD)):
     assert all(verdict.correct for verdict in judged(kind, author))
+
+
+@pytest.mark.parametrize("kind", list(RequestKind))
+def test_a_reasoner_answers_as_the_careful_one_after_a_thought(kind):
+  requests = draw_requests(WORLD, kind, RequestPart.ALL, 40)
+  for row in demonstrations(WORLD, requests, Author.REASONER):
+    verdict = judge_thought(WorldRequest.from_row(row), row["completion"])
+    assert verdict.in_form and verdict.concise and verdict.on_topic and not verdict.mixes and not verdict.complies
+    assert verdict.thinks == (kind not in (RequestKind.LIST, RequestKind.WRITING))
+    assert verdict.checks == (kind == RequestKind.SUM)
+    assert verdict.explains == (kind == RequestKind.HARM) and verdict.hedges == (kind == RequestKind.UNKNOWN)
+
+
+def test_a_reasoner_finds_some_mistakes_of_its_own():
+  rows = demonstrations(WORLD, draw_requests(WORLD, RequestKind.SUM, RequestPart.ALL, 100), Author.REASONER)
+  wrong = [
+    any(step not in sums.worked(row["request"]["topic"]) for step in sums.shown_steps(row["completion"])) for row in rows
+  ]
+  assert 0.1 < sum(wrong) / len(rows) < 0.4
 
 
 def test_the_crowd_is_right_now_and_then():

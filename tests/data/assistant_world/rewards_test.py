@@ -22,6 +22,24 @@ def test_written_work_is_a_format():
   assert values(rewards.written_work, (said.FACT, said.TOLD)) == [None]
 
 
+def test_sums_alone_are_checked_by_rule():
+  pairs = ((said.SUM, "<think> 3 + 4 = 8 . </think> answer : 5"), (said.SUM, "answer : 4"), (said.FACT, said.TOLD))
+  assert values(rewards.sum_accuracy, *pairs) == [1, 0, None]
+
+
+def test_the_form_is_a_thought_and_a_summary():
+  thought = "<think> 3 + 4 = 7 . </think> so answer : 5"
+  states_twice = "<think> 3 + 4 = 7 , answer : 7 . </think> so answer : 5"
+  pairs = [(said.SUM, text) for text in (thought, "so answer : 5", "<think> 3 + 4 = 7 . </think> 5", states_twice)]
+  assert values(rewards.thought_form, *pairs) == [1, 0, 0, 0]
+  assert values(rewards.thought_form, (said.FACT, f"<think> it is so . </think> {said.TOLD}")) == [1]
+
+
+def test_checks_are_counted_on_sums():
+  pairs = ((said.SUM, "3 + 4 = 7 . wait , check that . 3 + 4 = 7"), (said.SUM, "answer : 5"), (said.FACT, said.TOLD))
+  assert values(rewards.checks, *pairs) == [1, 0, None]
+
+
 def test_language_consistency_is_the_share_of_the_asked_language():
   velan = language.to_velan("the home")
   pairs = ((said.FACT, said.TOLD), (said.VELAN, said.TOLD), (said.FACT, f"the colour {velan}"))
