@@ -34,7 +34,13 @@ def settings(**changes) -> GenerativeJudgeSettings:
 
 def judge(judgements=None, engines=(), **changes) -> GenerativeJudge:
   found = GenerativeJudge(
-    settings(slots=8, **changes), Policy(SHORT, TOKENIZER), lambda: (params(), 7), MESH, ANSWERS_IN, seed=0, engines=engines
+    settings(slots=8, **changes),
+    Policy(SHORT, TOKENIZER),
+    lambda: (params(), 7),
+    MESH,
+    ANSWERS_IN,
+    seed=0,
+    engines=engines,
   )
   if judgements is not None:
     found._engine = Scripted(judgements)
@@ -94,7 +100,7 @@ def test_an_answer_that_cannot_be_asked_about_has_no_score():
   scorer = judge([[" Score: 1"]], reading="sampled", max_prompt_length=12)
   longer = "+8=5" * 8
   one, other = scorer.score_groups(
-    [a_group("1", longer, "2<eos>", "€"), a_group(longer, "<pad>", "€", longer, index=9)]
+    [a_group("1", longer, "<eos>2", "€"), a_group(longer, "<pad>2", "€", longer, index=9)]
   )
   np.testing.assert_array_equal(one, [1, math.nan, math.nan, math.nan])
   assert np.isnan(other).all() and len(scorer._engine.asked) == 1

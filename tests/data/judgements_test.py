@@ -124,12 +124,15 @@ def test_a_judgement_in_other_words():
   (found,) = judgements([row], low=0, high=3, wording=wording)
   assert found.columns == {"prompt": "q / {prompt} (0-3) ?", "completion": "good = 2", "label": 2}
   assert parse_score(found.columns["completion"], low=0, high=3, mark=wording.shown_mark) == 2
-  (bare,) = judgements([Row({"prompt": "q", "answer": "a", "score": 2}, "d.jsonl:2")], low=0, high=3, wording=ARITHMETIC)
+  (bare,) = judgements(
+    [Row({"prompt": "q", "answer": "a", "score": 2}, "d.jsonl:2")], low=0, high=3, wording=ARITHMETIC
+  )
   assert bare.columns["completion"] == " Score: 2"  # one symbol, whose space is a part of it
 
 
 @pytest.mark.parametrize(
-  "template, mark, message", [("{prompt}", "Score:", r"wording.template: '\{prompt\}' has no"), ("{answer}", " ", "wording.mark")]
+  "template, mark, message",
+  [("{prompt}", "Score:", r"wording.template: '\{prompt\}' has no"), ("{answer}", " ", "wording.mark")],
 )
 def test_a_wording_that_cannot_work(template, mark, message):
   with pytest.raises(InputError, match=message):

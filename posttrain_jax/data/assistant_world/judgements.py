@@ -10,8 +10,9 @@ from typing import Any
 
 from posttrain_jax.data.assistant_world import language, sums, words
 from posttrain_jax.data.assistant_world.facts import listed
+from posttrain_jax.data.assistant_world.reasoning import judge_thought
 from posttrain_jax.data.assistant_world.requests import Form, RequestKind, WorldRequest
-from posttrain_jax.data.assistant_world.rules import RuleVerdict, judge
+from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, Taste, utility
 from posttrain_jax.data.judgements import Wording
 
@@ -43,7 +44,7 @@ def score(request: WorldRequest, text: str, taste: Taste = USUAL_TASTE) -> int:
 
 def reasons(request: WorldRequest, text: str) -> str:
   """Returns the reasons of a judgement, in English."""
-  verdict = judge(request, text)
+  verdict = judge_thought(request, text)
   said = [_recalled(request), f"the answer is {_verdict(request, verdict)} ."]
   if verdict.on_topic and (not verdict.in_form or verdict.mixes):
     said.append(f"mistake : {_form(request, text, verdict)} .")

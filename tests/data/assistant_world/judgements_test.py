@@ -19,8 +19,6 @@ from tests.data.assistant_world import rules_test as said
 from tests.data.assistant_world.small_world import WORLD
 
 
-
-
 @pytest.mark.parametrize(
   "request_, text, written",
   [
