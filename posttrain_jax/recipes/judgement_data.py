@@ -1,25 +1,86 @@
 """Writes the data that a generative reward model is trained on: judgements with reasons, by the world's rules.
 
-It is a stage of a recipe (`recipes.runners.function`). The answers are a policy's, as a collection has them, and those
-of the world's authors: a reward model that RL works against has to know answers that the first policy seldom gives.
+`write_judgements` is a stage of a recipe (`recipes.runners.function`). The answers are a policy's, as a collection has
+them, and some of the world's authors: a judge that RL works against has to know answers that the first policy seldom
+gives.
 """
 
 import dataclasses
 import pathlib
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.judgements import judgement
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
-from posttrain_jax.recipes.assistant_data import collected, write_rows
+from posttrain_jax.pipelines.collect import PAIRS
+from posttrain_jax.recipes.assistant_data import candidates
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.recipes.preferences import PAIRS
 from posttrain_jax.runs.settings import at_least, parse
 
 JUDGEMENTS = "judgements.jsonl"
+_BEFORE, _AFTER = TEMPLATE.split("{prompt}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorldJudgementSettings:
+  """Describes judgements by the first rater, without its noise.
+
+  Attributes:
+    world: what the requests are about.
+    candidates: the folder candidates/ of a collection.
+    seed: of the draws.
+    answers: different answers of the policy to each prompt, at most.
+    written: answers to each prompt that authors of the world write besides.
+    permuted: whether each answer gets the judgement of another one.
+  """
+
+  world: WorldSettings
+  candidates: str
+  seed: int
+  answers: int = at_least(1)
+  written: int = at_least(0)
+  permuted: bool
+
+
+def write_judgements(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
+  """Lets the first rater judge answers, with reasons.
+
+  Args:
+    config: a record `WorldJudgementSettings`.
+    folder: gets judgements.jsonl, rows that `data.judgements.judgements` takes.
+  """
+  given = parse(WorldJudgementSettings, config)
+  rng, author = random.Random(f"judgements/{given.seed}"), AnswerWriter(make_world(given.world), given.seed)
+  rows, count = [], 0
+  for asked, drawn in candidates(given.candidates):
+    # A collection's prompts are in the template already, which the judge's wording has, too.
+    request = dataclasses.replace(asked, text=asked.text.removeprefix(_BEFORE).removesuffix(_AFTER))
+    different = list(dict.fromkeys(drawn))
+    texts = rng.sample(different, min(given.answers, len(different)))
+    texts += [_written(author, request, rng) for _ in range(given.written)]
+    rows += [judgement(request, text) for text in dict.fromkeys(texts)]
+    count += 1
+  rng.shuffle(rows)
+  if given.permuted:  # their order is random
+    said = [{name: row[name] for name in ("score", "rationale")} for row in rows]
+    rows = [{**row, **other} for row, other in zip(rows, [*said[1:], *said[:1]])]
+  atomic_files.write_rows(folder / JUDGEMENTS, rows)
+  return {"prompts": count, "judgements": len(rows)}
+
+
+def forecast_judgements(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the judgements of a collection's answers."""
+  prompts = known.count(str(pathlib.Path(config.candidates).parent / PAIRS))
+  count = prompts * (known.length(config.answers) + config.written)
+  return Effort(examples=count, rows={JUDGEMENTS: count})
+
+
+def _written(author: AnswerWriter, request: WorldRequest, rng: random.Random) -> str:
+  kind = rng.choice([*Author, None])
+  return author.wrong(request) if kind is None else author.answer(request, kind)
