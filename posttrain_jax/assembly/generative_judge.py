@@ -224,13 +224,20 @@ class GenerativeJudge:
 
 
 def refuse_two_judges(reward_model: str, judge: GenerativeJudgeSettings | None) -> None:
-  """Raises InputError if a config names a reward model and a generative one, as an answer has one score."""
+  """Refuses a config with both kinds of reward model, as an answer has one score.
+
+  Raises:
+    InputError: if it names both.
+  """
   if reward_model and judge is not None:
     raise InputError(f"judge: given beside reward_model, {reward_model!r}; expected one of them")
 
 
 def fixed_params(judge: Policy, mesh: Mesh) -> SamplerParams:
-  """Gives the parameters of a judge that is not trained, placed on the devices at their first use."""
+  """Gives the parameters of a judge that is not trained.
+
+  They are placed on the devices at their first use.
+  """
   return functools.cache(lambda: (sampler_params(judge, mesh), 0))
 
 

@@ -146,7 +146,13 @@ def mean_of_votes(scores: np.ndarray) -> np.ndarray:
 
 
 def score_tokens(tokenizer: Tokenizer, *, low: int, high: int, mark: str) -> np.ndarray:
-  """Returns the ids of the score tokens `low` to `high`, int32 [S], after the mark and a space.
+  """Returns the ids of the scores, int32 [S], as they stand after the mark and a space.
+
+  Args:
+    tokenizer: the judge's.
+    low: the worst score.
+    high: the best score.
+    mark: what stands before a score.
 
   Raises:
     InputError: if they are not one token each, all different, after the same tokens.

@@ -52,7 +52,7 @@ class Wording:
   mark: str
 
   def __post_init__(self):
-    """Raises InputError if the answer is not in the question, or if nothing tells a score from the reasons."""
+    """Raises InputError if the question lacks the answer, or if the mark is empty."""
     if "{answer}" not in self.template:
       raise InputError(f"wording.template: {self.template!r} has no '{{answer}}'")
     if not self.mark.strip():
@@ -162,7 +162,7 @@ def arithmetic_judgements(
 
 
 def before_score(mark: str) -> re.Pattern[str]:
-  """Returns the pattern of what stands before a score; no letter or digit joins it from the left."""
+  """Returns the pattern of a mark that no letter or digit joins from the left."""
   return re.compile(rf"(?<!\w){re.escape(mark)}")
 
 

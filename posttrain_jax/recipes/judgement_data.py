@@ -1,8 +1,8 @@
-"""Writes the data that a generative reward model is trained on: judgements with reasons, by the world's rules.
+"""Writes judgements with reasons, on which a generative reward model is trained.
 
-`write_judgements` is a stage of a recipe (`recipes.runners.function`). The answers are a policy's, as a collection has
-them, and some of the world's authors: a judge that RL works against has to know answers that the first policy seldom
-gives.
+`write_judgements` is a stage of a recipe (`recipes.runners.function`). The rules of the world judge answers of a
+policy, as a collection has them, and answers of the world's authors. A judge that RL works against has to know answers
+that the first policy seldom gives.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
 
 JUDGEMENTS = "judgements.jsonl"
+_AUTHORS = (Author.CAREFUL, Author.HELPFUL, Author.BARE, Author.CROWD)
 _BEFORE, _AFTER = TEMPLATE.split("{prompt}")
 
 
@@ -82,5 +83,5 @@ def forecast_judgements(config: ConfigDict, known: Forecast) -> Effort:
 
 
 def _written(author: AnswerWriter, request: WorldRequest, rng: random.Random) -> str:
-  kind = rng.choice([*Author, None])
+  kind = rng.choice((*_AUTHORS, None))
   return author.wrong(request) if kind is None else author.answer(request, kind)

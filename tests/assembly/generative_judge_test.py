@@ -143,7 +143,7 @@ def test_prompts_are_checked_with_the_longest_answer():
   scorer = judge(max_prompt_length=12)
   short = Prompt(0, (2,), {"prompt": "1+1="}, source="p.jsonl:1")
   scorer.check_prompts([short], answer_length=5)
-  message = r"^judge.max_prompt_length: 12, less 9 for an answer; p.jsonl:1: .* tokens, the limit is 3"
+  message = r"^judge\.max_prompt_length: 12, less 9 for an answer; p.jsonl:1: .* tokens, the limit is 3"
   with pytest.raises(InputError, match=message):
     scorer.check_prompts([short], answer_length=9)
   with pytest.raises(InputError, match="p.jsonl:2"):

@@ -78,7 +78,10 @@ NEEDED_BY_FEW = {
   "DemonstrationSettings.crowd",
   "DemonstrationSettings.difficulties",
   "DemonstrationSettings.tagged",
+  "GRPOSettings.judge",
+  "JudgementSettings.wording",
   "PromptSettings.difficulties",
+  "SampledCollection.judge",
   "SetSettings.per_problem",
 }
 

@@ -35,7 +35,7 @@ def judgement(request: WorldRequest, text: str, *, taste: Taste = USUAL_TASTE) -
 
 
 def score(request: WorldRequest, text: str, taste: Taste = USUAL_TASTE) -> int:
-  """Returns the rater's utility on the scale of scores, rounded to a whole number from LOW to HIGH."""
+  """Returns the rater's utility as a whole number from LOW to HIGH."""
   worst = -max(taste.helpful, taste.harmless)
   best = max(taste.helpful, taste.harmless + taste.explained) + taste.form + taste.concise
   share = (utility(request, text, taste) - worst) / (best - worst)
