@@ -8,6 +8,7 @@ from configs import (
   tiny_distillation,
   tiny_dpo,
   tiny_edited,
+  tiny_generative_grpo,
   tiny_generative_reward,
   tiny_online_dpo,
   tiny_ppo,
@@ -117,6 +118,20 @@ def test_rows_that_a_stage_would_refuse_are_refused_before(tmp_path):
   rows = [{"prompt": "1+2=", "completion": answer} for answer in [""] * 250 + ["3"]]
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   assert forecasts.supervised(config, KNOWN).examples == 251  # the stage leaves empty answers out
+
+
+def test_a_judge_draws_and_reads_its_judgements():
+  config = small(tiny_generative_grpo, steps=5, rollout__groups=4, rollout__group_size=2, judge__votes=3)
+  found, once = forecasts.policy_gradient(config, KNOWN), forward(config, 20, 2)
+  # Half of the limits of 48 and 16 tokens; each of the 40 answers has three judgements.
+  model = KNOWN.model(config.model).model
+  judged = group_pass(model, prompts=40, prompt_length=24, answers=3, answer_length=8).flops
+  assert (found.generated, found.trained) == (40 * ANSWERED + 120 * 8, 40 * ANSWERED)
+  assert (found.sampling_flops, found.training_flops) == (once + 2 * judged, 4 * once)
+  collection = small(tiny_collect, prompts__per_difficulty=2, rollout__samples=8)
+  collection.judge = config.judge
+  found = forecasts.collection(collection, KNOWN)
+  assert found.generated == 96 * ANSWERED + 96 * 3 * 8 and found.examples == 12
 
 
 def test_collections():
