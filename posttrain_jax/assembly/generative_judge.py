@@ -122,19 +122,7 @@ class GenerativeJudge:
         high=settings.high,
         mark=settings.wording.shown_mark,
       )
-      self._engine = Engine(
-        judge.model,
-        settings.sampling.of_tokenizer(judge.tokenizer, "judge.sampling"),
-        Sizes(
-          slots=part_of(settings.slots, "judge.slots"),
-          max_prompt_length=settings.max_prompt_length,
-          max_new_tokens=settings.max_new_tokens,
-          share=settings.votes,
-        ),
-        seed=stream_seed(seed, Stream.JUDGEMENTS),
-        decode=judge.tokenizer.decode,
-        mesh=mesh,
-      )
+      self._engine = judge_engine(settings, judge, mesh, seed=seed)
     except InputError as error:
       raise InputError(f"judge: {str(error).replace('rollout.', 'judge.', 1)}") from None
 
@@ -221,6 +209,33 @@ class GenerativeJudge:
     if self._settings.reading == Reading.EXPECTED:
       return mean_of_votes(self._reader.expected(params, judged))
     return mean_of_votes(self._reader.sampled(judged))
+
+
+def judge_engine(settings: GenerativeJudgeSettings, judge: Policy, mesh: Mesh, *, seed: int) -> Engine:
+  """Makes the engine that draws judgements.
+
+  Args:
+    settings: the config's `judge`.
+    judge: model and tokeniser.
+    mesh: this process's part of the learner's.
+    seed: the config's.
+
+  Raises:
+    InputError: if the judge's context or the mesh does not fit the sizes.
+  """
+  return Engine(
+    judge.model,
+    settings.sampling.of_tokenizer(judge.tokenizer, "judge.sampling"),
+    Sizes(
+      slots=part_of(settings.slots, "judge.slots"),
+      max_prompt_length=settings.max_prompt_length,
+      max_new_tokens=settings.max_new_tokens,
+      share=settings.votes,
+    ),
+    seed=stream_seed(seed, Stream.JUDGEMENTS),
+    decode=judge.tokenizer.decode,
+    mesh=mesh,
+  )
 
 
 def refuse_two_judges(reward_model: str, judge: GenerativeJudgeSettings | None) -> None:

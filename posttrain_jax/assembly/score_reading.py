@@ -26,7 +26,7 @@ from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.sharding import batch_sharding, batch_shards, constrain
 from posttrain_jax.types import Group, InputError
 
-_TOKENS_PER_BATCH = 4096
+TOKENS_PER_BATCH = 4096
 
 
 # One program for all readers of a model.
@@ -121,7 +121,7 @@ class ScoreReader:
       return next_token_logits(self._model, params, tokens, lengths, self.tokens)
 
     with jax.set_mesh(self._mesh):
-      read = map_rows(logits, rows, tokens_per_batch=_TOKENS_PER_BATCH, shards=batch_shards(self._mesh))
+      read = map_rows(logits, rows, tokens_per_batch=TOKENS_PER_BATCH, shards=batch_shards(self._mesh))
     for place, each in zip(places, read):
       found[place] = expected_score(each, self.values)
     return found

@@ -16,6 +16,7 @@ import ml_collections
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.parallel.mesh import make_mesh
+from posttrain_jax.performance.compile.judge_programs import with_judge
 from posttrain_jax.performance.compile.offline_programs import of_dpo, of_reward_model, of_supervised
 from posttrain_jax.performance.compile.policy_gradient_programs import of_grpo, of_ppo
 from posttrain_jax.performance.compile.program import RunPrograms
@@ -80,9 +81,17 @@ def programs_of_run(
     case PPOSettings():
       return of_ppo(settings, policy, mesh, devices, answer_length)
     case GRPOSettings():
-      return of_grpo(settings, policy, mesh, answer_length)
+      run, answers = (
+        of_grpo(settings, policy, mesh, answer_length),
+        settings.rollout.groups * settings.rollout.group_size,
+      )
+      return with_judge(run, settings.judge, policy, mesh, answers=answers)
     case SampledCollection():
-      return of_collection(settings, policy, mesh, answer_length)
+      run, answers = (
+        of_collection(settings, policy, mesh, answer_length),
+        settings.rollout.prompts * settings.rollout.samples,
+      )
+      return with_judge(run, settings.judge, policy, mesh, answers=answers)
 
 
 def _counted_length(settings: Settings, asked: int) -> int:

@@ -59,7 +59,7 @@ def of_rollout(
   copies = isinstance(handover, jax.stages.Wrapped)  # otherwise the sampler uses the learner's own arrays
   params, holder = (handover.eval_shape(trained), "sampler") if copies else (trained, "policy")
   resumed = rollout.slots if carries else 0
-  drawing = _drawing(
+  found = drawing(
     engine,
     model,
     params,
@@ -71,11 +71,11 @@ def of_rollout(
     resumed=resumed,
   )
   if not copies:
-    return drawing
+    return found
   gathered = bytes_per_device(params)
   moving = Copy(bytes_per_device(trained) + gathered, gathered=gathered)
   program = Program(handover, (trained,), mesh, calls=1, work=moving, takes=("policy",))
-  return dataclasses.replace(drawing, programs={**drawing.programs, "hand_over": program})
+  return dataclasses.replace(found, programs={**found.programs, "hand_over": program})
 
 
 def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answer_length: int) -> RunPrograms:
@@ -95,7 +95,7 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
   )
   _, given = abstract_transformer(model)
   params = make_handover(given, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh).eval_shape(given)
-  drawing = _drawing(
+  found = drawing(
     engine,
     model,
     params,
@@ -107,13 +107,13 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
     resumed=0,
   )
   if not settings.reward_model:
-    return drawing
+    return found
   scalar = dataclasses.replace(model, scalar_head=True)
   reward = ModelReward(scalar, abstract_transformer(scalar)[1], mesh=mesh, abstract=True)
   # The engine keeps its caches while answers are scored.
   scored = rewarding(rollout, reward, answers=rollout.prompts * rollout.samples, answer_length=answer_length)
   return RunPrograms(
-    {**drawing.programs, "reward": dataclasses.replace(scored, frees=())}, {**drawing.arrays, "reward": reward.params}
+    {**found.programs, "reward": dataclasses.replace(scored, frees=())}, {**found.arrays, "reward": reward.params}
   )
 
 
@@ -134,7 +134,7 @@ def rewarding(rollout: EngineSettings, reward: ModelReward, *, answers: int, ans
   return Program(score_rows, (reward.config, reward.params, *given), reward.mesh, calls, forward, ("reward",))
 
 
-def _drawing(
+def drawing(
   engine: Engine,
   model: TransformerConfig,
   params: nnx.State,

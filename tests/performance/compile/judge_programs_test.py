@@ -1,0 +1,61 @@
+"""Tests the programs of a generative reward model that judges a run."""
+
+import dataclasses
+
+import pytest
+
+from configs import tiny_collect, tiny_dapo, tiny_generative_grpo
+from posttrain_jax.performance.compile import proof
+from posttrain_jax.performance.compile.program import bytes_per_device
+from tests.performance.compile.small_config import programs, small
+
+JUDGE = {"path": "somewhere", "slots": 16, "max_prompt_length": 40, "max_new_tokens": 24, "high": 9}
+
+
+def judged(base, **changes):
+  config = small(base)
+  plain = programs(config)
+  config.judge = tiny_generative_grpo.judge()
+  config.judge.update(**JUDGE | changes)
+  if config.judge.votes > 1:
+    config.judge.sampling.temperature = 1.0
+  return plain, programs(config)
+
+
+@pytest.mark.parametrize("changes", [{}, {"path": "", "self_rewarding": True}, {"votes": 2, "reading": "sampled"}])
+def test_a_judged_step(changes):
+  plain, run = judged(tiny_dapo, **changes)
+  own = {"judge_prefill", "judge_decode"} | ({"judge_reading"} if "reading" not in changes else set())
+  assert set(run.programs) - set(plain.programs) == own
+  added = {"judge_caches"} | (set() if changes.get("self_rewarding") else {"judge"})
+  assert set(run.arrays) - set(plain.arrays) == added
+  holder = "sampler" if changes.get("self_rewarding") else "judge"
+  # 8 groups of 4 answers; 16 at a time, 24 tokens at 16 a dispatch.
+  votes = changes.get("votes", 1)
+  assert run.programs["judge_decode"].calls == 2 * votes * 2
+  assert run.programs["judge_decode"].takes == (holder, "judge_caches")
+  assert run.programs["judge_decode"].frees == ("caches",)
+  for name in own:
+    proof.lower(run.programs[name])  # arguments that do not fit would be refused
+  for name, program in plain.programs.items():
+    # The judge's caches are free while the policy draws and learns; its parameters stay.
+    assert run.programs[name] == dataclasses.replace(
+      program, frees=(*program.frees, "judge_caches"), **_same(run, name)
+    )
+  if "judge_reading" in own:
+    # Rows of 64 tokens, 64 at a time.
+    reading = run.programs["judge_reading"]
+    assert (reading.calls, reading.work.tokens) == (1, 64 * 64)
+    assert reading.arguments[-1].shape == (10,)
+  assert bytes_per_device(run.arrays["judge_caches"]) > 0
+
+
+def _same(run, name):
+  """Returns what two makings of one program do not share."""
+  return {field: getattr(run.programs[name], field) for field in ("function", "arguments")}
+
+
+def test_a_judged_collection():
+  plain, run = judged(tiny_collect)
+  assert set(run.programs) - set(plain.programs) == {"judge_prefill", "judge_decode", "judge_reading"}
+  assert "judge_caches" in run.programs["decode"].frees
