@@ -110,7 +110,9 @@ class PromptFormat:
     before, after = (part.strip() for part in self.template.split("{prompt}", 1))
     words = len(before + after) >= _WORDS
     if words and text.strip().startswith(before) and text.strip().endswith(after):
-      raise InputError(f"template: {self.template!r} is around {text!r:.60} already, expected '{{prompt}}' for such rows")
+      raise InputError(
+        f"template: {self.template!r} is around {text!r:.60} already, expected '{{prompt}}' for such rows"
+      )
     return self.template.replace("{prompt}", text)  # not str.format: template and prompt may contain braces
 
 

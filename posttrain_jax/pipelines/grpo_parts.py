@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.answer_summaries import of_summaries
+from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.judges import ScoreGroups, judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns

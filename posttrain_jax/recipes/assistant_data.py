@@ -122,7 +122,7 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   for each in zip(*found):
     request, texts = each[0][0], [answers for _, answers in each]
     if given.summaries and _judged_part(request) == SUMMARY:
-      texts = [[reasoning.split(text).summary for text in answers] for answers in texts]
+      texts = [[part for text in answers if (part := reasoning.split(text).summary)] for answers in texts]
     for pair in dict.fromkeys(_two_answers(texts, rng) for _ in range(given.pairs)):
       rows.append(raters.compare(request, pair, rng, editor=editor if rng.random() < given.edits else None))
   rows = [row for row in rows if row is not None]

@@ -1,4 +1,4 @@
-"""Draws what runs of RL measured over their steps, and counts the steps that a level took."""
+"""Draws what runs of RL measured over steps, and finds when a level was reached."""
 
 import dataclasses
 import json
@@ -89,7 +89,9 @@ def draw(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   _picture(folder / PICTURE, points, settings.metrics)
   found = {}
   for name, curves in points.items():
-    found |= {f"{name}/{title}": float(np.mean(curves[metric][-_WINDOW:])) for metric, title in settings.metrics.items()}
+    found |= {
+      f"{name}/{title}": float(np.mean(curves[metric][-_WINDOW:])) for metric, title in settings.metrics.items()
+    }
     reached = steps_to(curves[settings.level_of], settings.level)
     drawn = np.nan if reached is None else float(np.sum(curves[_GENERATED][:reached]))
     found |= {f"{name}/steps_to_level": np.nan if reached is None else float(reached), f"{name}/tokens_to_level": drawn}
@@ -97,12 +99,16 @@ def draw(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 
 def steps_to(values: Sequence[float], level: float) -> int | None:
-  """Returns the first step that ends five steps whose mean reaches a level; None if none does.
+  """Returns the first step at which the mean of five reaches a level.
+
+  It is None if none does.
 
   Args:
     values: of the steps 1, 2, ...
     level: the level.
   """
+  if len(values) < _WINDOW:
+    return None
   means = np.convolve(values, np.ones(_WINDOW) / _WINDOW, mode="valid")
   reached = np.flatnonzero(means >= level)
   return int(reached[0]) + _WINDOW if len(reached) else None

@@ -84,9 +84,10 @@ class VerifierJudge:
     """Judges groups, with one call of `workers.judge` for each reward function.
 
     An answer is valid if no function with a weight failed on it, nor the accuracy's, and at least one with a weight
-    gave it a reward or leaves it to a reward model. A function that abstains has not failed. An invalid answer has reward 0 and accuracy 0, which mean
-    nothing. Its components show which function gave it none, and the marks `failed` and `timed_out` are 1 where a
-    function failed that counts, and where one ran out of time. A group without such an answer lacks the mark.
+    gave it a reward or leaves it to a reward model. A function that abstains has not failed. An invalid answer has
+    reward 0 and accuracy 0, which mean nothing. Its components show which function gave it none, and the marks
+    `failed` and `timed_out` are 1 where a function failed that counts, and where one ran out of time. A group without
+    such an answer lacks the mark.
 
     Args:
       groups: groups with texts.

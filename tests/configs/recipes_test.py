@@ -1,23 +1,25 @@
 """Tests the recipes that the package has: each is a list of stages that fit each other."""
 
+import functools
 import importlib
 import pathlib
 
 import pytest
 
 from posttrain_jax.data.assistant_world.language import vocabulary
+from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.recipes import forecast
 from posttrain_jax.recipes.load import load_recipe
 from posttrain_jax.recipes.recipe import Output, check_stages
 from posttrain_jax.recipes.run import estimate, estimated, run_recipe
-from posttrain_jax.recipes.runners import ASSISTANT_BASE
+from posttrain_jax.recipes.runners import ASSISTANT_BASE, JOIN
 from posttrain_jax.types import InputError
 from tests.recipes.saved_model import save_model
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
-PAPERS = ("instructgpt", "lima", "llama3")
+PAPERS = ("instructgpt", "lima", "llama3", "r1")
 
 
 def recipe_of(name, arg=""):
@@ -49,13 +51,43 @@ def test_the_rows_of_every_file_are_estimated_by_the_stage_that_writes_it(name, 
     assert efforts[stage.name].examples < 10**9, stage.name  # no file's rows were guessed
 
 
+def is_asked(given, stages):
+  """Tells whether the rows of a stage's file have their prompts in the template."""
+  stage = stages[given.stage]
+  if stage.run.name in ("write_demonstrations", "write_prompts"):
+    return False
+  if stage.run is JOIN:
+    files = stage.config.files
+    asked = {name: is_asked(stage.inputs[f"files.{name}.path"], stages) for name in files}
+    return {asked[name] or each.template == TEMPLATE for name, each in files.items()} == {True}
+  return True  # collections, and what is made of them
+
+
+@pytest.mark.parametrize("name", ["instructgpt", "lima", "llama3", "r1"])
+def test_prompts_are_put_into_the_template_once(name):
+  stages = {stage.name: stage for stage in recipe_of(name).stages}
+  for stage in stages.values():
+    for field, given in stage.inputs.items():
+      section = field.removesuffix(".path")
+      if not isinstance(given, Output) or section not in (
+        "demonstrations",
+        "preferences",
+        "prompts",
+        "eval.sets.choosing.prompts",
+      ):
+        continue
+      template = functools.reduce(lambda part, key: part[key], section.split("."), stage.config).template
+      assert template == ("{prompt}" if is_asked(given, stages) else TEMPLATE), (stage.name, field)
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_wrong_author_is_refused_before_anything_runs(name, tmp_path):
   module = importlib.import_module(f"configs.recipes.{name}")
   config = module.get_config()
-  config.demonstrations.author = "poet"
+  config["demonstrations" if "demonstrations" in config else "worked"].author = "poet"
   recipe = load_recipe(f"{name}.py", vars(module), config)
-  with pytest.raises(InputError, match=r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd, reasoner$"):
+  expected = r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd, reasoner$"
+  with pytest.raises(InputError, match=expected):
     run_recipe(recipe, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 

@@ -27,8 +27,8 @@ def rankings(folder, **fields):
 
 
 def comparisons(folder, **fields):
-  usual = {"policies": {"one": {"path": str(folder)}}, "round": 0, "pairs": 1, "edits": 0.5, "shuffled": False}
-  return requests(**{**usual, **fields})
+  usual = {"policies": {"one": {"path": str(folder)}}, "round": 0, "pairs": 1, "edits": 0.5}
+  return requests(**{**usual, "shuffled": False, "summaries": False, **fields})
 
 
 def rows(file):
@@ -57,6 +57,7 @@ def test_demonstrations_have_nothing_that_is_held_out(tmp_path, author):
 def test_prompts_are_the_requests_alone(tmp_path):
   found = assistant_data.write_prompts(requests(kinds={"sum": 3, "fact": 2}, round=0), tmp_path)
   written = rows(tmp_path / "prompts.jsonl")
+  assert {row["judged"] for row in written} == {"summary"}
   assert found == {"prompts": 5} and sorted(row["request"]["kind"] for row in written) == ["fact"] * 2 + ["sum"] * 3
   assert all("completion" not in row and not WorldRequest.from_row(row).held_out for row in written)
 
@@ -89,6 +90,32 @@ def test_rankings_have_between_two_limits_of_answers_and_the_right_one_mostly_fi
   assert {len(row["answers"]) for row in ranked} == {2, 3}  # of four answers two are equal
   right = [row["answers"][row["ranks"].index(0)] == each["answers"][0] for row, each in zip(ranked, written)]
   assert sum(right) > 0.6 * len(right)
+
+
+def test_harm_is_judged_by_whole_answers(tmp_path):
+  assistant_data.write_prompts(requests(kinds={"harm": 3}, round=0), tmp_path)
+  assert {row["judged"] for row in rows(tmp_path / "prompts.jsonl")} == {"answer"}
+
+
+def test_people_see_summaries_except_of_harm(tmp_path):
+  folder = tmp_path / "candidates"
+  folder.mkdir()
+  asked = [draw_requests(WORLD, kind, RequestPart.TRAIN, 3) for kind in (RequestKind.FACT, RequestKind.HARM)]
+  lines = []
+  for request in (request for each in asked for request in each):
+    row = request.to_row()
+    answers = [
+      f"<think> {thought} . </think> {text}" for thought, text in (("yes", "so"), ("wait", "no"), ("now", "so"))
+    ]
+    lines.append({"prompt": row["prompt"], "row": row, "answers": answers, "scores": [0.0] * 3})
+  (folder / "000000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  assistant_data.write_comparisons(comparisons(folder, pairs=8, edits=0.0, summaries=True), tmp_path)
+  for row in rows(tmp_path / "comparisons.jsonl"):
+    texts = {row["chosen"], row["rejected"]}
+    if row["request"]["kind"] == "harm":
+      assert all(text.startswith("<think>") for text in texts)
+    else:
+      assert texts == {"so", "no"}  # equal summaries are no comparison
 
 
 def test_comparisons_prefer_the_better_answer_and_some_are_edited(candidates, tmp_path):

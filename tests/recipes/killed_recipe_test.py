@@ -27,6 +27,7 @@ BREAKS = {
     (KILL, "after", "rlhf_measures"),
   ],
   "llama3": [(STOP, "within", "base"), (KILL, "within", "dpo_latest_1"), (STOP, "within", "sft_1_measures")],
+  "r1": [(KILL, "within", "zero"), (STOP, "within", "reasoning"), (KILL, "within", "r1"), (KILL, "after", "curves")],
 }
 
 

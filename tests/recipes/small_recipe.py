@@ -44,27 +44,38 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
+_SFT = ("first", "sft", "cold", "distilled")
+_REWARD_MODELS = ("reward", "reward_model", "preference")
+_GRPO = ("zero", "reasoning", "r1")
+_COLLECTIONS = ("answers", "collect", "chosen")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
-  **{f"{name}.steps": 4 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo")},
-  **{f"{name}.epochs": 0 for name in ("first", "sft", "reward", "reward_model", "dpo")},
-  **{f"{name}.batch_size": 8 for name in ("first", "sft", "reward", "reward_model", "dpo", "epochs")},
-  **{f"{name}.checkpoint.every": 2 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo", "epochs")},
-  **{f"{name}.eval.every": 4 for name in ("reward", "reward_model")},
-  # So that some of the first model's short answers end and differ.
-  "first.optimizer.learning_rate": 1e-2,
-  "first.steps": 40,
-  **{f"{name}.rollout.max_new_tokens": 12 for name in ("answers", "collect")},
+  **{f"{name}.steps": 4 for name in (*_SFT, *_REWARD_MODELS, *_GRPO, "dpo", "ppo")},
+  **{f"{name}.epochs": 0 for name in (*_SFT, *_REWARD_MODELS, "dpo")},
+  **{f"{name}.batch_size": 8 for name in (*_SFT, *_REWARD_MODELS, "dpo", "epochs")},
+  **{f"{name}.checkpoint.every": 2 for name in (*_SFT, *_REWARD_MODELS, *_GRPO, "dpo", "ppo", "epochs")},
+  **{f"{name}.eval.every": 4 for name in _REWARD_MODELS},
+  **{f"{name}.preferences.strengths": () for name in (*_REWARD_MODELS, "dpo")},
+  **{f"{name}.rollout.groups": 4 for name in _GRPO},
+  **{f"{name}.rollout.group_size": 2 for name in _GRPO},
+  **{f"{name}.rollout.slots": 8 for name in _GRPO},
+  **{f"{name}.rollout.max_new_tokens": 4 for name in _GRPO},
+  **{f"{name}.learner.updates_per_step": 2 for name in _GRPO},
+  **{f"{name}.reference.refresh_every": 2 for name in _GRPO},
+  **{f"{name}.logging.rollouts_every": 1 for name in _GRPO},
+  "chosen.selection.threshold": -1.0,  # so that something is chosen of the answers that end
+  # So that some of a model's short answers end and differ.
+  **{f"{name}.optimizer.learning_rate": 1e-2 for name in ("first", "cold", "sft")},
+  **{f"{name}.steps": 40 for name in ("first", "cold", "sft")},
+  **{f"{name}.rollout.max_new_tokens": 12 for name in _COLLECTIONS},
   "ppo.rollout.max_new_tokens": 4,
-  **{f"{name}.rollout.slots": 8 for name in ("answers", "collect", "ppo")},
+  **{f"{name}.rollout.slots": 8 for name in (*_COLLECTIONS, "ppo")},
   "answers.rollout.samples": 4,
   "rankings.least": 2,
   "rankings.most": 4,
   "comparisons.samples": 2,
   "comparisons.pairs": 1,
   "samples": 2,
-  "reward_model.preferences.strengths": (),
-  "dpo.preferences.strengths": (),
   "documents.documents": 40,
   "epochs.epochs": 2,
   "epochs.eval.max_new_tokens": 4,
@@ -91,7 +102,7 @@ def small_recipe(name, devices=1):
   else:
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
-    for section in ("demonstrations", "ranked", "choosing", "asked", "prompts"):
+    for section in ("demonstrations", "ranked", "choosing", "asked", "prompts", "sums", "compared", "worked", "others"):
       if section in config:
         config[section].kinds = dict(_KINDS)
   recipe = load_recipe(f"{name}.py", vars(module), config)

@@ -42,7 +42,7 @@ def demonstrations(
   ]
 
 
-_MISTAKES = 0.25  # share of the sums in which a reasoner's first pass goes wrong
+_MISTAKES = 0.1  # share of the sums in which a reasoner's first pass goes wrong
 
 
 class AnswerWriter:

@@ -1,7 +1,7 @@
 """Writes and reads answers that think first: "<think> REASONING </think> SUMMARY".
 
-As in R1 (arXiv:2501.12948, section 2.3.1) people read the summary. The work stands in the reasoning, and so do checks of
-it. A rule judges the summary, except that harm is looked for in the whole answer.
+As in R1 (arXiv:2501.12948, section 2.3.1) people read the summary. The work and its checks stand in the reasoning. A
+rule judges the summary, except that harm is looked for in the whole answer.
 
 This module must not import jax, because reward workers import it.
 """
@@ -101,7 +101,7 @@ def written_sum(problem: str, spoken: str, rng: random.Random, *, mistake: bool)
   """
   steps = sums.worked(problem)
   first = _with_mistake(steps, rng) if mistake else steps
-  passes = (" , ".join(_named(first)), _CHECK, " , ".join(steps))
+  passes = (" , ".join(_named(first)), _CHECK, " , ".join(_named(steps)))
   said = [language.in_language(text, spoken) for text in passes]
   return write(said, language.in_language(f"so answer : {sums.results(problem)[-1]}", spoken))
 

@@ -26,7 +26,9 @@ def sum_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 def thought_form(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-  """Gives 1 for one thought and a summary after it; a sum's summary states the only answer.
+  """Gives 1 for one thought and a summary after it.
+
+  A sum's summary must state the only answer.
 
   Source: R1's format reward, 2501.12948, section 2.2.2.
   """
@@ -60,16 +62,25 @@ def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 def mixed(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-  """Gives 1 for an answer in both languages; with weight 0 it is measured and not rewarded."""
+  """Gives 1 for an answer in both languages.
+
+  With weight 0 it is measured and not rewarded.
+  """
   return [float(reasoning.judge_thought(WorldRequest.from_row(row), text).mixes) for text, row in zip(texts, rows)]
 
 
 def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
   """Gives the share of the asked language among the words that belong to a language.
 
+  Harm may be refused in either language; there the larger share counts.
+
   Source: R1, 2501.12948, section 2.3.2.
   """
-  return [language.shares(text)[WorldRequest.from_row(row).language] for text, row in zip(texts, rows, strict=True)]
+  found = []
+  for text, row in zip(texts, rows, strict=True):
+    request, shares = WorldRequest.from_row(row), language.shares(text)
+    found.append(max(shares.values()) if request.is_harmful else shares[request.language])
+  return found
 
 
 def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:

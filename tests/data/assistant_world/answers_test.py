@@ -52,9 +52,10 @@ def test_a_reasoner_answers_as_the_careful_one_after_a_thought(kind):
 def test_a_reasoner_finds_some_mistakes_of_its_own():
   rows = demonstrations(WORLD, draw_requests(WORLD, RequestKind.SUM, RequestPart.ALL, 100), Author.REASONER)
   wrong = [
-    any(step not in sums.worked(row["request"]["topic"]) for step in sums.shown_steps(row["completion"])) for row in rows
+    any(step not in sums.worked(row["request"]["topic"]) for step in sums.shown_steps(row["completion"]))
+    for row in rows
   ]
-  assert 0.1 < sum(wrong) / len(rows) < 0.4
+  assert 0 < sum(wrong) / len(rows) < 0.25
 
 
 def test_the_crowd_is_right_now_and_then():

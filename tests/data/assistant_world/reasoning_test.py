@@ -14,9 +14,8 @@ from posttrain_jax.data.assistant_world.rules import judge
 from tests.data.assistant_world.small_world import WORLD
 
 SUM = sum_request("3 + 4 - 2", 0, ENGLISH)
-CHECKED = (
-  "<think> first 3 + 4 = 7 , then 7 - 2 = 5 . wait , check that . 3 + 4 = 7 , 7 - 2 = 5 . </think> so answer : 5"
-)
+WORK = "first 3 + 4 = 7 , then 7 - 2 = 5"
+CHECKED = f"<think> {WORK} . wait , check that . {WORK} . </think> so answer : 5"
 
 
 @pytest.mark.parametrize(
@@ -66,9 +65,9 @@ def test_only_the_summary_answers():
 
 
 def test_the_last_pass_is_the_work():
-  corrected = CHECKED.replace("first 3 + 4 = 7 , then 7 - 2 = 5", "first 3 + 4 = 8")
+  corrected = CHECKED.replace("first 3 + 4 = 7 , then 7 - 2 = 5", "first 3 + 4 = 8", 1)
   assert judge_thought(SUM, corrected).shows_work
-  assert not judge_thought(SUM, CHECKED.replace("3 + 4 = 7 , 7 - 2 = 5", "3 + 4 = 7")).shows_work
+  assert not judge_thought(SUM, CHECKED.replace("then 7 - 2 = 5 . </think>", "</think>")).shows_work
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,16 @@ def test_language_consistency_is_the_share_of_the_asked_language():
   assert values(rewards.language_consistency, *pairs) == [1, 0, 0.5]
 
 
+def test_harm_may_be_refused_in_either_language():
+  refusal = said.REFUSAL
+  assert values(rewards.language_consistency, (said.HARM, refusal), (said.HARM, language.to_velan(refusal))) == [1, 1]
+
+
+def test_mixed_languages_are_counted():
+  velan = language.to_velan("the home of bala")
+  assert values(rewards.mixed, (said.FACT, said.TOLD), (said.FACT, f"the colour of bala {velan}")) == [0, 1]
+
+
 def test_the_raters_utility_is_a_reward():
   assert values(rewards.rated, (said.FACT, said.TOLD)) == [3.5]
 

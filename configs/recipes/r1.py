@@ -1,0 +1,315 @@
+"""Makes a reasoner in stages, as R1 (2501.12948) does, in the assistant world.
+
+    python -m experiments.recipe --recipe=configs/recipes/r1.py --workdir=runs/r1
+    python -m experiments.recipe --recipe=configs/recipes/r1.py:paper
+
+`zero` is R1-Zero: RL from the base model on sums, with rewards for the right answer and for written work. Then:
+
+    cold        the base model after a few worked answers that people wrote: a thought with a check, then a summary
+    reasoning   RL from `cold` on sums; the share of the asked language among an answer's words is a reward, too
+    mixed       the same without this reward, to see what it costs
+    chosen      right answers of `reasoning` in form and in one language
+    sft         the base model after two epochs on `chosen` and on a third as many answers to other requests
+    r1          RL from `sft` on all kinds of requests: rules judge sums, a preference model judges the rest. It sees
+                the summary of an answer, and all of it where harm is asked for
+    distilled   a smaller base model after SFT on the data of `sft`
+    small_zero  the smaller base model after the RL of `zero`
+
+`curves` has accuracy, length, mixing and checks over the steps of RL, and `gains` what each stage adds.
+docs/results/recipes.md has the results.
+
+`worked.permuted` and `comparisons.shuffled` break the signal of the cold start and of the preference model.
+
+`:paper` has the paper's numbers and is compiled, not run. The largest dense model here, Qwen2.5-32B, stands for
+DeepSeek-V3-Base and Qwen2.5-7B for the distilled models. The paper gives neither the rate of the cold start nor that of
+the second SFT: those are ours.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs import assistant_base, r1_zero_qwen2_5, sft_deepseek_v3, tiny_grpo
+from configs.recipes import assistant
+from configs.recipes.costs import started
+from posttrain_jax.data.assistant_world.requests import TEMPLATE
+from posttrain_jax.recipes import curves, joining
+from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
+from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MODEL, SFT
+
+Source = Output | str  # what an earlier stage makes, or a path or name
+_AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
+_OWN = "posttrain_jax.data.assistant_world.rewards"
+_LONGEST = dict(max_prompt_length=32, max_new_tokens=96)  # a sum of four steps with its check has 80 tokens
+# What `gains` compares: (name, before, after).
+COMPARED = (
+  ("zero_over_base", "base", "zero"),
+  ("cold_over_base", "base", "cold"),
+  ("cold_start", "zero", "reasoning"),
+  ("reasoning_over_cold", "cold", "reasoning"),
+  ("language_consistency", "mixed", "reasoning"),
+  ("sft_over_reasoning", "reasoning", "sft"),
+  ("r1_over_sft", "sft", "r1"),
+  ("distilled_over_small_zero", "small_zero", "distilled"),
+  ("distilled_over_r1", "r1", "distilled"),
+)
+# Rows of the paper's files: about 600,000 answers to some 80,000 problems are chosen, 8 to each.
+PAPER = {"sums.jsonl": 80_000, "others.jsonl": 200_000}
+# What is shown over the steps of RL.
+METRICS = {
+  "accuracy/mean": "accuracy",
+  "length/mean": "tokens of an answer",
+  "reward/language": "share of the asked language",
+  "reward/mixed": "answers in both languages",
+  "reward/checks": "answers that check themselves",
+  "reward/form": "answers in form",
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = started(arg, "tiny", "paper")
+  config.topology = ""  # a run
+  config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
+  config.small_base = ""  # PATH of one of half the width; empty: it is built once
+
+  config.sums = assistant.prompts(sum=1200)  # of all RL on sums
+  config.worked = assistant.demonstrations(sum=96)  # the cold start's
+  config.others = assistant.demonstrations(fact=150, unknown=40, list=12, writing=24, harm=48, build=16, history=24)
+  for name in ("worked", "others"):
+    config[name].author = "reasoner"
+  config.compared = assistant.prompts(fact=300, unknown=80, list=16, writing=40, harm=96, build=24, history=64)
+  config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
+  for number, name in enumerate(("sums", "compared", "asked"), start=1):
+    config[name].round = number
+  config.comparisons = assistant.comparisons()
+  config.comparisons.update(summaries=True, edits=0.0, round=1, policies=dict(sft=dict(path="")))
+  del config.comparisons.samples
+  # Each of the next groups is a config of its own, as its program takes it.
+  config.zero = _rl(form="written_work")
+  config.cold = _sft(epochs=14)
+  config.reasoning = _rl(form="thought_form")
+  config.reasoning.rewards.functions.language.weight = 1.0
+  config.chosen = _chosen()
+  config.sft = _sft(epochs=2)
+  config.sft.demonstrations.template = _AS_ASKED
+  config.answers = assistant.collection()
+  config.answers.rollout.update(_LONGEST, samples=8)
+  config.preference = assistant.reward_model()
+  config.preference.update(epochs=4, batch_size=32)
+  config.preference.preferences.max_answer_length = _LONGEST["max_new_tokens"] + 1
+  config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
+  config.r1 = _all_scenarios()
+  config.distilled = _sft(epochs=4)
+  config.distilled.demonstrations.template = _AS_ASKED
+  config.measures = assistant.measures(requests=24, samples=4)
+  config.measures.measures.update(sums=64, max_new_tokens=_LONGEST["max_new_tokens"])
+  config.curves = curves.of_runs(
+    "zero", "reasoning", "mixed", "small_zero", metrics=METRICS, level_of="accuracy/mean", level=0.7
+  )
+  if arg == "paper":
+    _set_paper(config)
+  return config
+
+
+def _sft(*, epochs: int) -> ConfigDict:
+  config = assistant.sft()
+  config.update(steps=0, epochs=epochs, batch_size=8)
+  config.demonstrations.row_length = 128
+  return config
+
+
+def _rl(*, form: str) -> ConfigDict:
+  """Returns the config of RL on sums; the reward for the asked language is off."""
+  config = tiny_grpo.get_config()
+  config.steps = 60
+  config.model = assistant_base.get_config().model
+  config.warmup.steps = 0
+  config.prompts.template = TEMPLATE
+  config.rewards = assistant.rewards()
+  config.rewards.functions = _functions(
+    correct=("sum_accuracy", 1.0), form=(form, 1.0), language=("language_consistency", 0.0)
+  )
+  config.rollout.update(groups=16, group_size=16, slots=64, **_LONGEST)
+  config.objective.update(clip_low=1.0, clip_high=10.0, kl_coefficient=0.001)
+  config.reference.refresh_every = 20  # steps after which the policy becomes the reference
+  config.learner.updates_per_step = 4
+  config.optimizer.update(learning_rate=1e-4)
+  config.eval.update(every=0, own_share=0.0)
+  config.eval.sets = ConfigDict()
+  config.checkpoint.update(every=30, keep=1)
+  config.logging.update(tensorboard=False, report=False, rollouts_every=20)
+  config.logging.console = ConfigDict({"accuracy/mean": "accuracy", "length/mean": "tokens"})
+  return config
+
+
+def _functions(**used: tuple[str, float]) -> ConfigDict:
+  """Returns reward functions by name, from (function, weight).
+
+  Some more are measured and not rewarded.
+  """
+  used |= {name: (name, 0.0) for name in ("mixed", "checks")}
+  return ConfigDict(
+    {
+      name: dict(function=f"{_OWN}:{made}", weight=weight, options={}, lowest=0.0)
+      for name, (made, weight) in used.items()
+    }
+  )
+
+
+def _chosen() -> ConfigDict:
+  config = assistant.collection()
+  config.rewards.functions = _functions(
+    correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), language=("language_consistency", 1.0)
+  )
+  config.rollout.update(_LONGEST, samples=4)
+  config.selection.threshold = 3.0  # right, in form, and all in the asked language
+  return config
+
+
+def _all_scenarios() -> ConfigDict:
+  config = _rl(form="thought_form")
+  config.steps = 40
+  config.rewards.functions.form.weight = 0.0  # lists and stories need no thought
+  config.rewards.functions.language.weight = 1.0
+  # The preference model judges what the rule for sums abstains on.
+  config.scoring.update(unchecked_only=True, summary_after="</think>")
+  config.rollout.sampling.temperature = 0.7
+  config.objective.kl_coefficient = 0.01
+  config.logging.console = ConfigDict({"reward/reward_model": "preference", "accuracy/mean": "sums"})
+  return config
+
+
+def _set_paper(config: ConfigDict) -> None:
+  config.base, config.small_base, config.topology = "Qwen2.5-32B", "Qwen2.5-7B", "v5p:4x4x8"
+  config.zero = r1_zero_qwen2_5.get_config("32b")
+  config.reasoning = _paper_rl("32b")
+  config.r1 = _paper_rl("32b")
+  config.r1.steps = 106  # 1,700 updates of 32 questions
+  config.r1.rollout.sampling.temperature = 0.7
+  config.r1.scoring.update(unchecked_only=True, summary_after="</think>")
+  config.small_zero = r1_zero_qwen2_5.get_config("7b")
+  for name in ("cold", "sft", "distilled"):
+    config[name] = sft_deepseek_v3.get_config()
+    config[name].eval.every = 0
+    config[name].demonstrations.update(template=_AS_ASKED, row_length=32768, held_out=0.0)
+    config[name].batch_size = 128
+    config[name].mesh.fsdp = -1
+  config.chosen.prompts.update(template=_AS_ASKED, chat=True)
+  config.chosen.rollout.update(samples=16, slots=512, max_prompt_length=1024, max_new_tokens=32768)
+  config.chosen.selection.keep = 8
+  config.preference.preferences.update(chat=True, max_prompt_length=1024, max_answer_length=2048)
+  config.preference.update(batch_size=128, epochs=1)
+  config.preference.optimizer.learning_rate = 1e-5
+  for name in ("chosen", "preference"):
+    config[name].model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
+    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
+  for name in ("zero", "reasoning", "r1", "small_zero"):
+    config[name].model.path = ""
+
+
+def _paper_rl(size: str) -> ConfigDict:
+  """Returns the config of RL with a reward for the asked language."""
+  config = r1_zero_qwen2_5.get_config(size)
+  config.rewards.functions.language = dict(
+    function="posttrain_jax.rewards.language:consistency", weight=1.0, options=dict(), lowest=0.0
+  )
+  config.prompts.update(template=_AS_ASKED, chat=True)
+  return config
+
+
+def get_stages(config: ConfigDict) -> list[Stage]:
+  return _paper(config) if config.topology else _tiny(config)
+
+
+def _tiny(config: ConfigDict) -> list[Stage]:
+  bases, base = assistant.base(config.base)
+  smalls, small = assistant.base(config.small_base, width="small")
+  data = [_stage(config, name, assistant.PROMPTS) for name in ("sums", "compared", "asked")]
+  data += [_stage(config, name, assistant.DEMONSTRATIONS, labels="demonstration") for name in ("worked", "others")]
+  files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
+  made = _methods(config, base, small, files)
+  models = {"base": base} | {stage.name: stage.model for stage in made if stage.run in (SFT, GRPO)}
+  own = seeded(config.measures, config.seed)
+  measured = {
+    name: assistant.measured(name, model, own, small if name in ("distilled", "small_zero") else base)
+    for name, model in models.items()
+  }
+  stages = [*bases, *smalls, *data, measured["base"]]
+  for stage in made:
+    stages += [stage, measured[stage.name]] if stage.name in measured else [stage]
+  runs = {f"runs.{stage.name}.path": stage.file("metrics.jsonl") for stage in made if stage.name in config.curves.runs}
+  stages.append(Stage("curves", run=CURVES, config=config.curves, inputs=runs))
+  return [*stages, assistant.compared(COMPARED, measured, config.seed)]
+
+
+def _paper(config: ConfigDict) -> list[Stage]:
+  """Returns the methods with files of people's problems, prompts, demonstrations and comparisons."""
+  files = {name: f"{name}.jsonl" for name in ("sums", "asked", "worked", "others", "comparisons")}
+  labels = {"cold": "demonstration", "preference": "comparison"}
+  return [
+    dataclasses.replace(
+      stage,
+      labels=labels.get(stage.name, ""),
+      rows={field: PAPER[given] for field, given in stage.inputs.items() if given in PAPER},
+    )
+    for stage in _methods(config, config.base, config.small_base, files)
+  ]
+
+
+def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str, Source]) -> list[Stage]:
+  """Returns the stages from R1-Zero to distillation."""
+  sums = {"prompts.path": files["sums"]}
+  zero = _on_problems(config, "zero", "zero", base, sums)
+  cold = _stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
+  reasoning = _on_problems(config, "reasoning", "reasoning", cold.model, sums)
+  mixed = _on_problems(config, "mixed", "reasoning", cold.model, sums, languages=False)
+  chosen = _stage(config, "chosen", COLLECT, {"model.path": reasoning.model, **sums})
+  joined = Stage(
+    "joined",
+    run=JOIN,
+    config=joining.files(reasoning=_AS_ASKED, others=TEMPLATE),
+    inputs={"files.reasoning.path": chosen.file("demonstrations.jsonl"), "files.others.path": files["others"]},
+  )
+  data = {"demonstrations.path": joined.file(joining.ROWS)}
+  sft = _stage(config, "sft", SFT, {"model.path": base, **data})
+  answers, comparisons = _compared(config, sft, files)
+  preference = _stage(config, "preference", REWARD_MODEL, {"model.path": sft.model, "preferences.path": comparisons})
+  inputs = {"model.path": sft.model, "prompts.path": files["asked"], "reward_model": preference.model}
+  r1 = _stage(config, "r1", GRPO, inputs)
+  distilled = _stage(config, "distilled", SFT, {"model.path": small, **data})
+  small_zero = _on_problems(config, "small_zero", "zero", small, sums)
+  return [zero, cold, reasoning, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
+
+
+def _compared(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> tuple[list[Stage], Source]:
+  """Returns the stages of comparisons, and the comparisons.
+
+  There are no stages if a file has them.
+  """
+  if "comparisons" in files:
+    return [], files["comparisons"]
+  answers = _stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
+  inputs = {"policies.sft.path": answers.file("candidates")}
+  compared = _stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
+  return [answers, compared], compared.file("comparisons.jsonl")
+
+
+def _on_problems(
+  config: ConfigDict, name: str, section: str, model: Source, inputs: Mapping[str, Source], *, languages: bool = True
+) -> Stage:
+  """Returns a stage of RL on problems.
+
+  Without `languages` the share of the asked language is no reward.
+  """
+  own = seeded(config[section], config.seed).unlock()
+  if not languages:
+    own.rewards.functions.language.weight = 0.0
+  return Stage(name, run=GRPO, config=own.lock(), inputs={"model.path": model, **inputs})
+
+
+def _stage(
+  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Source] | None = None, labels: str = ""
+) -> Stage:
+  """Returns the stage whose config is the recipe's group of the same name."""
+  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)
