@@ -146,7 +146,7 @@ def mean_of_votes(scores: np.ndarray) -> np.ndarray:
 
 
 def score_tokens(tokenizer: Tokenizer, *, low: int, high: int, mark: str) -> np.ndarray:
-  """Returns the ids of the scores, int32 [S], as they stand after the mark and a space.
+  """Returns the ids of the scores after the mark and a space, int32 [S].
 
   Args:
     tokenizer: the judge's.

@@ -146,7 +146,7 @@ def test_prompts_are_checked_with_the_longest_answer():
   message = r"^judge\.max_prompt_length: 12, less 9 for an answer; p.jsonl:1: .* tokens, the limit is 3"
   with pytest.raises(InputError, match=message):
     scorer.check_prompts([short], answer_length=9)
-  with pytest.raises(InputError, match="p.jsonl:2"):
+  with pytest.raises(InputError, match=r"p\.jsonl:2"):
     scorer.check_prompts([dataclasses.replace(short, row={"prompt": "é"}, source="p.jsonl:2")], answer_length=1)
 
 
