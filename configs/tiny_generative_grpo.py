@@ -4,8 +4,9 @@ r"""Trains with GRPO on the scores of a generative reward model.
     python -m experiments.grpo --config=configs/tiny_generative_grpo.py --workdir=runs/judged \
       --config.judge.path=runs/judge
 
-The judge writes its reasons before its score: it works the problem out again. Verifiers still give the accuracy. With `--config.judge.self_rewarding` and an
-empty path the policy judges its own answers. Fields without a comment here are explained in configs/tiny_dapo.py.
+The judge writes its reasons before its score: it works the problem out again. Verifiers still give the accuracy. With
+`--config.judge.self_rewarding` and an empty path the policy judges its own answers. Fields without a comment here are
+explained in configs/tiny_dapo.py.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,9 @@ _CACHES = "judge_caches"
 def with_judge(
   run: RunPrograms, judge: GenerativeJudgeSettings | None, policy: Policy, mesh: Mesh, *, answers: int
 ) -> RunPrograms:
-  """Adds a judge's programs to those of a run, which frees the judge's caches before its own.
+  """Adds a judge's programs to those of a run.
+
+  The run's own programs free the judge's caches, and the judge's programs free the run's.
 
   Args:
     run: programs that draw answers, and what else a step calls.
