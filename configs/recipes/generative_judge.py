@@ -1,7 +1,8 @@
 """Holds what recipes need of a generative reward model in the assistant world.
 
-That is the stage that writes its data, its training, and the `judge` section of runs that it judges. Fields without a
-comment are explained in configs/tiny_generative_reward.py and configs/tiny_generative_grpo.py.
+That is the stage that writes its data, its training, the `judge` section of runs that it judges, and a stage that
+compares such runs with others. Fields without a comment are explained in configs/tiny_generative_reward.py and
+configs/tiny_generative_grpo.py.
 """
 
 import functools
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import assistant_base, tiny_generative_grpo, tiny_generative_reward
 from configs.recipes import assistant
 from posttrain_jax.data.assistant_world.judgements import HIGH, LOW, WORDING
-from posttrain_jax.recipes import judgement_data
+from posttrain_jax.recipes import equal_distance, judgement_data
 from posttrain_jax.recipes.runners import function
 from posttrain_jax.runs.settings import parse
 
@@ -20,6 +21,10 @@ JUDGEMENTS = function(
   judgement_data.JUDGEMENTS,
   check=functools.partial(parse, judgement_data.WorldJudgementSettings),
   forecast=judgement_data.forecast_judgements,
+)
+# What runs on different reward models earned at equal KL.
+EQUAL_DISTANCE = function(
+  equal_distance.compare, equal_distance.DISTANCES, equal_distance.PICTURE, check=equal_distance.check
 )
 # Tokens of an answer with what it is an answer to, and of a judgement.
 _LONGEST = dict(max_prompt_length=sum(assistant.LONGEST.values()) + 8, max_new_tokens=72)
