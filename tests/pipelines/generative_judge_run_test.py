@@ -93,6 +93,25 @@ def test_the_policy_judges_itself(tmp_path, judge):
   assert len(rewards) > 8 and len({*rewards.round(5)}) > 4 and (rewards > 0).all() and (rewards < 2).all()
 
 
+def short_sums(texts, rows, *, style=""):
+  """Gives 1 for an answer of odd length to a problem of one step, and abstains on all other problems."""
+  del style
+  return [float(len(text) % 2) if row["difficulty"] == 1 else None for text, row in zip(texts, rows)]
+
+
+def test_rules_judge_what_they_can_and_the_judge_the_rest_of_a_batch(tmp_path, judge):
+  rule = {"rewards__functions__correct__function": f"{__name__}:short_sums", "rewards__workers": 0}
+  grpo.train(small(judge__path=judge, scoring__unchecked_only=True, **rule, steps=1), str(tmp_path / "run"))
+  lines = (tmp_path / "run" / "rollouts" / "step_000001.jsonl").read_text().splitlines()
+  kinds = set()
+  for group in map(json.loads, lines):
+    for sample in group["samples"]:
+      rule, score = (sample["components"][name] for name in ("correct", "reward_model"))
+      kinds.add((rule is not None, score is not None))
+      assert sample["reward"] == pytest.approx(2 * rule if rule is not None else score or 0)  # the rule's weight is 2
+  assert kinds >= {(True, False), (False, True)} and (True, True) not in kinds
+
+
 def test_a_collection_is_judged(tmp_path, judge):
   config = tiny_collect.get_config()
   config.judge = small().judge.copy_and_resolve_references().unlock()
