@@ -80,17 +80,19 @@ def get_config(arg: str = "") -> ConfigDict:
   config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
   config.small_base = ""  # PATH of one of half the width; empty: it is built once
 
-  config.sums = assistant.prompts(sum=1200)  # of all RL on sums
+  config.sums = assistant.prompts(sum=2000)  # of all RL on sums
   config.worked = assistant.demonstrations(sum=96)  # the cold start's
-  config.others = assistant.demonstrations(fact=150, unknown=40, list=12, writing=24, harm=48, build=16, history=24)
+  config.others = assistant.demonstrations(  # a third as many as `chosen` has
+    fact=320, unknown=64, list=16, writing=32, harm=104, build=24, history=64
+  )
   for name in ("worked", "others"):
     config[name].author = "reasoner"
-  config.compared = assistant.prompts(fact=300, unknown=80, list=16, writing=40, harm=96, build=24, history=64)
+  config.compared = assistant.prompts(fact=900, unknown=200, list=18, writing=60, harm=200, build=30, history=120)
   config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
   for number, name in enumerate(("sums", "compared", "asked"), start=1):
     config[name].round = number
   config.comparisons = assistant.comparisons()
-  config.comparisons.update(summaries=True, edits=0.0, round=1, policies=dict(sft=dict(path="")))
+  config.comparisons.update(summaries=True, edits=0.0, pairs=4, round=1, policies=dict(sft=dict(path="")))
   del config.comparisons.samples
   # Each of the next groups is a config of its own, as its program takes it.
   config.zero = _rl(form="written_work")
@@ -185,7 +187,7 @@ def _all_scenarios() -> ConfigDict:
   # The preference model judges what the rule for sums abstains on.
   config.scoring.update(unchecked_only=True, summary_after="</think>")
   config.rollout.sampling.temperature = 0.7
-  config.objective.kl_coefficient = 0.01
+  config.objective.kl_coefficient = 0.02
   config.logging.console = ConfigDict({"reward/reward_model": "preference", "accuracy/mean": "sums"})
   return config
 
