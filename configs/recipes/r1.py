@@ -1,6 +1,7 @@
 """Makes a reasoner in stages, as R1 (2501.12948) does, in the assistant world.
 
     python -m experiments.recipe --recipe=configs/recipes/r1.py --workdir=runs/r1
+    python -m experiments.recipe --recipe=configs/recipes/r1.py:smollm2 --workdir=runs/r1_smollm2
     python -m experiments.recipe --recipe=configs/recipes/r1.py:paper
 
 `zero` is R1-Zero: RL from the base model on sums, with rewards for the right answer and for written work. Then:
@@ -20,9 +21,11 @@ docs/results/recipes.md has the results.
 
 `worked.permuted` and `comparisons.shuffled` break the signal of the cold start and of the preference model.
 
-`:paper` has the paper's numbers and is compiled, not run. The largest dense model here, Qwen2.5-32B, stands for
-DeepSeek-V3-Base and Qwen2.5-7B for the distilled models. The paper gives neither the rate of the cold start nor that of
-the second SFT: those are ours.
+`:smollm2` takes the cold start and three steps of reasoning RL from SmolLM2-135M-Instruct, on worked solutions
+such as GSM8K's: --config.solutions.path=FILE.
+
+`:paper` has the paper's numbers (configs/recipes/r1_paper.py) and is compiled, not run. The largest dense model here,
+Qwen2.5-32B, stands for DeepSeek-V3-Base and Qwen2.5-7B for the distilled models.
 """
 
 import dataclasses
@@ -30,18 +33,24 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs import assistant_base, r1_zero_qwen2_5, sft_deepseek_v3, tiny_grpo
-from configs.recipes import assistant
+from configs import assistant_base, tiny_grpo
+from configs.recipes import assistant, r1_paper, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes import curves, joining
+from posttrain_jax.recipes import curves, joining, worked_solutions
 from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
-from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MODEL, SFT
+from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MODEL, SFT, function
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
 _OWN = "posttrain_jax.data.assistant_world.rewards"
 _LONGEST = dict(max_prompt_length=32, max_new_tokens=96)  # a sum of four steps with its check has 80 tokens
+_WORKED = function(
+  worked_solutions.write,
+  worked_solutions.DEMONSTRATIONS,
+  check=worked_solutions.check,
+  forecast=worked_solutions.forecast,
+)
 # What `gains` compares: (name, before, after).
 COMPARED = (
   ("zero_over_base", "base", "zero"),
@@ -54,8 +63,6 @@ COMPARED = (
   ("distilled_over_small_zero", "small_zero", "distilled"),
   ("distilled_over_r1", "r1", "distilled"),
 )
-# Rows of the paper's files: about 600,000 answers to some 80,000 problems are chosen, 8 to each.
-PAPER = {"sums.jsonl": 80_000, "others.jsonl": 200_000}
 # What is shown over the steps of RL.
 METRICS = {
   "accuracy/mean": "accuracy",
@@ -68,22 +75,24 @@ METRICS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  config = started(arg, "tiny", "paper")
+  config = started(arg, "tiny", "smollm2", "paper")
   config.topology = ""  # a run
   config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
   config.small_base = ""  # PATH of one of half the width; empty: it is built once
 
-  config.sums = assistant.prompts(sum=1200)  # of all RL on sums
+  config.sums = assistant.prompts(sum=2000)  # of all RL on sums
   config.worked = assistant.demonstrations(sum=96)  # the cold start's
-  config.others = assistant.demonstrations(fact=150, unknown=40, list=12, writing=24, harm=48, build=16, history=24)
+  config.others = assistant.demonstrations(  # a third as many as `chosen` has
+    fact=320, unknown=64, list=16, writing=32, harm=104, build=24, history=64
+  )
   for name in ("worked", "others"):
     config[name].author = "reasoner"
-  config.compared = assistant.prompts(fact=300, unknown=80, list=16, writing=40, harm=96, build=24, history=64)
+  config.compared = assistant.prompts(fact=900, unknown=200, list=18, writing=60, harm=200, build=30, history=120)
   config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
   for number, name in enumerate(("sums", "compared", "asked"), start=1):
     config[name].round = number
   config.comparisons = assistant.comparisons()
-  config.comparisons.update(summaries=True, edits=0.0, round=1, policies=dict(sft=dict(path="")))
+  config.comparisons.update(summaries=True, edits=0.0, pairs=4, round=1, policies=dict(sft=dict(path="")))
   del config.comparisons.samples
   # Each of the next groups is a config of its own, as its program takes it.
   config.zero = _rl(form="written_work")
@@ -92,6 +101,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reasoning.rewards.functions.language.weight = 1.0
   config.chosen = _chosen()
   config.sft = _sft(epochs=2)
+  config.sft.batch_size = 4
   config.sft.demonstrations.template = _AS_ASKED
   config.answers = assistant.collection()
   config.answers.rollout.update(_LONGEST, samples=8)
@@ -107,8 +117,10 @@ def get_config(arg: str = "") -> ConfigDict:
   config.curves = curves.of_runs(
     "zero", "reasoning", "mixed", "small_zero", metrics=METRICS, level_of="accuracy/mean", level=0.7
   )
-  if arg == "paper":
-    _set_paper(config)
+  if arg == "smollm2":
+    smollm2.set_r1(config)
+  elif arg == "paper":
+    r1_paper.set_paper(config)
   return config
 
 
@@ -175,50 +187,14 @@ def _all_scenarios() -> ConfigDict:
   # The preference model judges what the rule for sums abstains on.
   config.scoring.update(unchecked_only=True, summary_after="</think>")
   config.rollout.sampling.temperature = 0.7
-  config.objective.kl_coefficient = 0.01
+  config.objective.kl_coefficient = 0.02
   config.logging.console = ConfigDict({"reward/reward_model": "preference", "accuracy/mean": "sums"})
   return config
 
 
-def _set_paper(config: ConfigDict) -> None:
-  config.base, config.small_base, config.topology = "Qwen2.5-32B", "Qwen2.5-7B", "v5p:4x4x8"
-  config.zero = r1_zero_qwen2_5.get_config("32b")
-  config.reasoning = _paper_rl("32b")
-  config.r1 = _paper_rl("32b")
-  config.r1.steps = 106  # 1,700 updates of 32 questions
-  config.r1.rollout.sampling.temperature = 0.7
-  config.r1.scoring.update(unchecked_only=True, summary_after="</think>")
-  config.small_zero = r1_zero_qwen2_5.get_config("7b")
-  for name in ("cold", "sft", "distilled"):
-    config[name] = sft_deepseek_v3.get_config()
-    config[name].eval.every = 0
-    config[name].demonstrations.update(template=_AS_ASKED, row_length=32768, held_out=0.0)
-    config[name].batch_size = 128
-    config[name].mesh.fsdp = -1
-  config.chosen.prompts.update(template=_AS_ASKED, chat=True)
-  config.chosen.rollout.update(samples=16, slots=512, max_prompt_length=1024, max_new_tokens=32768)
-  config.chosen.selection.keep = 8
-  config.preference.preferences.update(chat=True, max_prompt_length=1024, max_answer_length=2048)
-  config.preference.update(batch_size=128, epochs=1)
-  config.preference.optimizer.learning_rate = 1e-5
-  for name in ("chosen", "preference"):
-    config[name].model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
-    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
-  for name in ("zero", "reasoning", "r1", "small_zero"):
-    config[name].model.path = ""
-
-
-def _paper_rl(size: str) -> ConfigDict:
-  """Returns the config of RL with a reward for the asked language."""
-  config = r1_zero_qwen2_5.get_config(size)
-  config.rewards.functions.language = dict(
-    function="posttrain_jax.rewards.language:consistency", weight=1.0, options=dict(), lowest=0.0
-  )
-  config.prompts.update(template=_AS_ASKED, chat=True)
-  return config
-
-
 def get_stages(config: ConfigDict) -> list[Stage]:
+  if "solutions" in config:
+    return _smollm2(config)
   return _paper(config) if config.topology else _tiny(config)
 
 
@@ -243,6 +219,15 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   return [*stages, assistant.compared(COMPARED, measured, config.seed)]
 
 
+def _smollm2(config: ConfigDict) -> list[Stage]:
+  """Returns the cold start, and RL on the problems of the same file."""
+  worked = Stage("worked", run=_WORKED, config=seeded(config.solutions, config.seed), labels="demonstration")
+  file = worked.file(worked_solutions.DEMONSTRATIONS)
+  cold = _stage(config, "cold", SFT, {"model.path": config.base, "demonstrations.path": file})
+  problems = {"prompts.path": config.solutions.path}
+  return [worked, cold, _on_problems(config, "reasoning", "reasoning", cold.model, problems)]
+
+
 def _paper(config: ConfigDict) -> list[Stage]:
   """Returns the methods with files of people's problems, prompts, demonstrations and comparisons."""
   files = {name: f"{name}.jsonl" for name in ("sums", "asked", "worked", "others", "comparisons")}
@@ -251,7 +236,7 @@ def _paper(config: ConfigDict) -> list[Stage]:
     dataclasses.replace(
       stage,
       labels=labels.get(stage.name, ""),
-      rows={field: PAPER[given] for field, given in stage.inputs.items() if given in PAPER},
+      rows={field: r1_paper.ROWS[given] for field, given in stage.inputs.items() if given in r1_paper.ROWS},
     )
     for stage in _methods(config, config.base, config.small_base, files)
   ]

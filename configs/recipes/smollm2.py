@@ -76,6 +76,33 @@ def set_llama3(config: ConfigDict) -> None:
   config.dpo.objective.logprob_chunk = 512
 
 
+def set_r1(config: ConfigDict) -> None:
+  """Puts SmolLM2 into the config of r1: cold start and some reasoning RL, on problems such as GSM8K's."""
+  config.base = MODEL
+  config.solutions = dict(seed=0, path="", limit=24)  # FILE of worked solutions, which is needed
+  _set_sft(config.cold, epochs=2)
+  config.cold.demonstrations.row_length = 384
+  _set_model(config.reasoning)
+  config.reasoning.steps = 3
+  config.reasoning.prompts.update(template=_AS_ASKED, chat=True, over_limit="drop", limit=64)
+  config.reasoning.rewards.update(accuracy="correct")
+  config.reasoning.rewards.functions = {
+    name: dict(function=f"posttrain_jax.rewards.{function}", weight=1.0, options=options, lowest=0.0)
+    for name, function, options in (
+      ("correct", "symbolic:math_equal", dict(style="tag")),
+      ("form", "verifiers:think_answer_format", {}),
+      ("language", "language:consistency", {}),
+    )
+  }
+  config.reasoning.rollout.update(groups=4, group_size=4, slots=16, max_prompt_length=256, max_new_tokens=192)
+  config.reasoning.objective.logprob_chunk = 512
+  config.reasoning.learner.updates_per_step = 1
+  config.reasoning.optimizer.update(learning_rate=1e-5, warmup_updates=0, b2=0.999)
+  config.reasoning.eval.answer_style = "tag"
+  config.reasoning.checkpoint.every = 3
+  config.reasoning.logging.rollouts_every = 1
+
+
 def _set_common(config: ConfigDict) -> None:
   config.base = MODEL  # PATH_OR_NAME of the model that stands for the base model
   config.measures.measures.update(world=world(), prose=True, requests=1, sums=1, samples=1, slots=18)

@@ -206,10 +206,13 @@ def rejudge_by_model(score: ScoreGroups, *, unchecked_by: str = "") -> Judge:
   def rejudge(judged: Sequence[Group]) -> list[Group]:
     if not unchecked_by:
       return [_rejudged(group, scores) for group, scores in zip(judged, score(judged))]
-    found, asked = list(judged), [i for i, group in enumerate(judged) if _unchecked(group, unchecked_by).any()]
-    for i, scores in zip(asked, score([found[i] for i in asked]) if asked else ()):
-      found[i] = _completed(found[i], scores, _unchecked(found[i], unchecked_by))
-    return found
+    unchecked = [_unchecked(group, unchecked_by) for group in judged]
+    asked = [group for group, marks in zip(judged, unchecked) if marks.any()]
+    scores = iter(score(asked) if asked else ())
+    return [
+      _completed(group, next(scores) if marks.any() else np.full(len(marks), np.nan), marks)
+      for group, marks in zip(judged, unchecked)
+    ]
 
   return rejudge
 

@@ -185,6 +185,7 @@ def test_rules_judge_what_they_can_and_the_model_the_rest():
   np.testing.assert_array_equal(checked.rewards, [2.5, 0.5])
   np.testing.assert_array_equal(checked.accuracy, [1, 0])
   assert checked.valid.all()
+  np.testing.assert_array_equal(checked.components["reward_model"], [np.nan, np.nan])  # the same names in all groups
   np.testing.assert_array_equal(free.rewards, [3.5, 0])  # the score besides the form
   np.testing.assert_array_equal(free.valid, [True, False])
   np.testing.assert_array_equal(free.accuracy, [np.nan, 0])

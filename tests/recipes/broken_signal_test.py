@@ -13,7 +13,7 @@ import pytest
 from tests.compiler_flags import one_device
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow  # trains ten models, seven minutes of CPU time
+pytestmark = pytest.mark.slow  # trains twelve models, nine minutes of CPU time
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,10 @@ def test_ppo_raises_what_the_reward_model_learned_from_people(metrics, measure):
   gains = metrics["gains"]
   assert gains[f"ppo/{measure}/low"] > 0 > gains[f"ppo_broken/{measure}/low"]
   assert gains[f"ppo_broken/{measure}"] < gains[f"ppo/{measure}"] / 4
+
+
+@pytest.mark.parametrize("measure", ["seen/sums", "held_out/sums"])
+def test_grpo_raises_what_rules_reward(metrics, measure):
+  gains = metrics["gains"]
+  assert gains[f"grpo/{measure}/low"] > 0
+  assert gains[f"grpo_broken/{measure}"] < gains[f"grpo/{measure}"] / 4

@@ -3,11 +3,11 @@
 python -m tests.recipes.broken_signals DIR
 
 A broken signal has the same texts in other places: each request has the answer to another one (SFT), or chance decides
-which of two answers is preferred (reward model, DPO). PPO's broken rewards are drawn by chance. The reward model of
+which of two answers is preferred (reward model, DPO). Broken rewards of RL are drawn by chance. The reward model of
 chance would not do: PPO climbs what it happens to prefer, which may be better or worse.
 
-DPO and PPO start from a model of a crowd's demonstrations, which answers well now and then. DPO compares its answers,
-the reward model those of people.
+DPO, PPO and GRPO start from a model of a crowd's demonstrations, which answers well now and then. DPO compares its
+answers, the reward model those of people.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ import sys
 from absl import flags
 
 from configs import assistant_base
-from configs.recipes import assistant, instructgpt
+from configs.recipes import assistant, instructgpt, r1
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind
 from posttrain_jax.recipes import assistant_data
 from posttrain_jax.recipes.recipe import Stage
-from posttrain_jax.recipes.runners import COLLECT, DPO, PPO, REWARD_MODEL, SFT, function
+from posttrain_jax.recipes.runners import COLLECT, DPO, GRPO, PPO, REWARD_MODEL, SFT, function
 from tests.data.assistant_world.small_world import SETTINGS, WORLD
 from tests.recipes.made_recipe import run
 
@@ -87,6 +87,8 @@ def stages():
     judge = add(f"reward{end}", REWARD_MODEL, reward, model__path=base.model, preferences__path=files["pairs"])
     add(f"dpo{end}", DPO, dpo, measured=True, model__path=crowd.model, preferences__path=files["own_pairs"])
     rollouts = dict(model__path=crowd.model, prompts__path=prompts)
+    rules = _by_chance(_by_rules()) if broken else _by_rules()
+    add(f"grpo{end}", GRPO, rules, measured=True, **rollouts)
     rewarded = _by_chance(ppo) if broken else ppo
     add(f"ppo{end}", PPO, rewarded, measured=True, **rollouts, **({} if broken else dict(reward_model=judge.model)))
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
@@ -145,8 +147,16 @@ def _training():
   return sft, reward, dpo, ppo, collection
 
 
-def _by_chance(ppo):
-  config = ppo.copy_and_resolve_references().unlock()
+def _by_rules():
+  """Returns the config of GRPO with rewards for right sums and written work."""
+  config = r1.get_config().zero
+  config.steps = 40
+  config.optimizer.learning_rate = 3e-4
+  return config
+
+
+def _by_chance(given):
+  config = given.copy_and_resolve_references().unlock()
   chance = dict(function="tests.recipes.broken_signals:by_chance", weight=1.0, options=dict(), lowest=-4.0)
   config.rewards.functions = dict(correct=config.rewards.functions.correct, chance=chance)  # correct is only logged
   return config
