@@ -77,7 +77,7 @@ def set_llama3(config: ConfigDict) -> None:
 
 
 def set_r1(config: ConfigDict) -> None:
-  """Puts SmolLM2 into the config of r1: cold start and some reasoning RL, on problems such as GSM8K's."""
+  """Puts SmolLM2 into the config of r1: cold start and some steps of reasoning RL."""
   config.base = MODEL
   config.solutions = dict(seed=0, path="", limit=24)  # FILE of worked solutions, which is needed
   _set_sft(config.cold, epochs=2)
