@@ -7,6 +7,9 @@ r"""Trains with GRPO on the scores of a generative reward model.
 The judge writes its reasons before its score: it works the problem out again. Verifiers still give the accuracy. With
 `--config.judge.self_rewarding` and an empty path the policy judges its own answers. Fields without a comment here are
 explained in configs/tiny_dapo.py.
+
+Seed 0: held-out avg@8 is 0.453 after the warm-up, 0.904 (0.888-0.920) after 20 steps and 0.908 (0.885-0.931) after 40.
+After 60 it is 0.792 (0.751-0.835), while the judge's mean score stays at 0.949: the policy then exploits the judge.
 """
 
 from ml_collections import ConfigDict
