@@ -33,8 +33,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs import assistant_base, tiny_grpo
-from configs.recipes import assistant, r1_paper, smollm2
+from configs.recipes import assistant, r1_paper, reasoning, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import curves, joining, worked_solutions
@@ -43,8 +42,6 @@ from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MO
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
-_OWN = "posttrain_jax.data.assistant_world.rewards"
-_LONGEST = dict(max_prompt_length=32, max_new_tokens=96)  # a sum of four steps with its check has 80 tokens
 _WORKED = function(
   worked_solutions.write,
   worked_solutions.DEMONSTRATIONS,
@@ -95,25 +92,25 @@ def get_config(arg: str = "") -> ConfigDict:
   config.comparisons.update(summaries=True, edits=0.0, pairs=4, round=1, policies=dict(sft=dict(path="")))
   del config.comparisons.samples
   # Each of the next groups is a config of its own, as its program takes it.
-  config.zero = _rl(form="written_work")
-  config.cold = _sft(epochs=14)
-  config.reasoning = _rl(form="thought_form")
+  config.zero = reasoning.rl(form="written_work")
+  config.cold = reasoning.sft(epochs=14)
+  config.reasoning = reasoning.rl(form="thought_form")
   config.reasoning.rewards.functions.language.weight = 1.0
   config.chosen = _chosen()
-  config.sft = _sft(epochs=2)
+  config.sft = reasoning.sft(epochs=2)
   config.sft.batch_size = 4
   config.sft.demonstrations.template = _AS_ASKED
   config.answers = assistant.collection()
-  config.answers.rollout.update(_LONGEST, samples=8)
+  config.answers.rollout.update(reasoning.LONGEST, samples=8)
   config.preference = assistant.reward_model()
   config.preference.update(epochs=4, batch_size=32)
-  config.preference.preferences.max_answer_length = _LONGEST["max_new_tokens"] + 1
+  config.preference.preferences.max_answer_length = reasoning.LONGEST["max_new_tokens"] + 1
   config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.r1 = _all_scenarios()
-  config.distilled = _sft(epochs=4)
+  config.distilled = reasoning.sft(epochs=4)
   config.distilled.demonstrations.template = _AS_ASKED
   config.measures = assistant.measures(requests=24, samples=4)
-  config.measures.measures.update(sums=64, max_new_tokens=_LONGEST["max_new_tokens"])
+  config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs(
     "zero", "reasoning", "mixed", "small_zero", metrics=METRICS, level_of="accuracy/mean", level=0.7
   )
@@ -124,63 +121,18 @@ def get_config(arg: str = "") -> ConfigDict:
   return config
 
 
-def _sft(*, epochs: int) -> ConfigDict:
-  config = assistant.sft()
-  config.update(steps=0, epochs=epochs, batch_size=8)
-  config.demonstrations.row_length = 128
-  return config
-
-
-def _rl(*, form: str) -> ConfigDict:
-  """Returns the config of RL on sums; the reward for the asked language is off."""
-  config = tiny_grpo.get_config()
-  config.steps = 60
-  config.model = assistant_base.get_config().model
-  config.warmup.steps = 0
-  config.prompts.template = TEMPLATE
-  config.rewards = assistant.rewards()
-  config.rewards.functions = _functions(
-    correct=("sum_accuracy", 1.0), form=(form, 1.0), language=("language_consistency", 0.0)
-  )
-  config.rollout.update(groups=16, group_size=16, slots=64, **_LONGEST)
-  config.objective.update(clip_low=1.0, clip_high=10.0, kl_coefficient=0.001)
-  config.reference.refresh_every = 20  # steps after which the policy becomes the reference
-  config.learner.updates_per_step = 4
-  config.optimizer.update(learning_rate=1e-4)
-  config.eval.update(every=0, own_share=0.0)
-  config.eval.sets = ConfigDict()
-  config.checkpoint.update(every=30, keep=1)
-  config.logging.update(tensorboard=False, report=False, rollouts_every=20)
-  config.logging.console = ConfigDict({"accuracy/mean": "accuracy", "length/mean": "tokens"})
-  return config
-
-
-def _functions(**used: tuple[str, float]) -> ConfigDict:
-  """Returns reward functions by name, from (function, weight).
-
-  Some more are measured and not rewarded.
-  """
-  used |= {name: (name, 0.0) for name in ("mixed", "checks")}
-  return ConfigDict(
-    {
-      name: dict(function=f"{_OWN}:{made}", weight=weight, options={}, lowest=0.0)
-      for name, (made, weight) in used.items()
-    }
-  )
-
-
 def _chosen() -> ConfigDict:
   config = assistant.collection()
-  config.rewards.functions = _functions(
+  config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), language=("language_consistency", 1.0)
   )
-  config.rollout.update(_LONGEST, samples=4)
+  config.rollout.update(reasoning.LONGEST, samples=4)
   config.selection.threshold = 3.0  # right, in form, and all in the asked language
   return config
 
 
 def _all_scenarios() -> ConfigDict:
-  config = _rl(form="thought_form")
+  config = reasoning.rl(form="thought_form")
   config.steps = 40
   config.rewards.functions.form.weight = 0.0  # lists and stories need no thought
   config.rewards.functions.language.weight = 1.0
@@ -247,9 +199,9 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
   sums = {"prompts.path": files["sums"]}
   zero = _on_problems(config, "zero", "zero", base, sums)
   cold = _stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
-  reasoning = _on_problems(config, "reasoning", "reasoning", cold.model, sums)
+  reasoner = _on_problems(config, "reasoning", "reasoning", cold.model, sums)
   mixed = _on_problems(config, "mixed", "reasoning", cold.model, sums, languages=False)
-  chosen = _stage(config, "chosen", COLLECT, {"model.path": reasoning.model, **sums})
+  chosen = _stage(config, "chosen", COLLECT, {"model.path": reasoner.model, **sums})
   joined = Stage(
     "joined",
     run=JOIN,
@@ -264,7 +216,7 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
   r1 = _stage(config, "r1", GRPO, inputs)
   distilled = _stage(config, "distilled", SFT, {"model.path": small, **data})
   small_zero = _on_problems(config, "small_zero", "zero", small, sums)
-  return [zero, cold, reasoning, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
+  return [zero, cold, reasoner, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
 
 
 def _compared(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> tuple[list[Stage], Source]:
