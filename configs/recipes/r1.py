@@ -37,7 +37,7 @@ from configs.recipes import assistant, r1_paper, reasoning, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import curves, joining, worked_solutions
-from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
+from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MODEL, SFT, function
 
 Source = Output | str  # what an earlier stage makes, or a path or name
@@ -153,8 +153,10 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 def _tiny(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
   smalls, small = assistant.base(config.small_base, width="small")
-  data = [_stage(config, name, assistant.PROMPTS) for name in ("sums", "compared", "asked")]
-  data += [_stage(config, name, assistant.DEMONSTRATIONS, labels="demonstration") for name in ("worked", "others")]
+  data = [reasoning.stage(config, name, assistant.PROMPTS) for name in ("sums", "compared", "asked")]
+  data += [
+    reasoning.stage(config, name, assistant.DEMONSTRATIONS, labels="demonstration") for name in ("worked", "others")
+  ]
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
   made = _methods(config, base, small, files)
   models = {"base": base} | {stage.name: stage.model for stage in made if stage.run in (SFT, GRPO)}
@@ -175,7 +177,7 @@ def _smollm2(config: ConfigDict) -> list[Stage]:
   """Returns the cold start, and RL on the problems of the same file."""
   worked = Stage("worked", run=_WORKED, config=seeded(config.solutions, config.seed), labels="demonstration")
   file = worked.file(worked_solutions.DEMONSTRATIONS)
-  cold = _stage(config, "cold", SFT, {"model.path": config.base, "demonstrations.path": file})
+  cold = reasoning.stage(config, "cold", SFT, {"model.path": config.base, "demonstrations.path": file})
   problems = {"prompts.path": config.solutions.path}
   return [worked, cold, _on_problems(config, "reasoning", "reasoning", cold.model, problems)]
 
@@ -198,10 +200,10 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
   """Returns the stages from R1-Zero to distillation."""
   sums = {"prompts.path": files["sums"]}
   zero = _on_problems(config, "zero", "zero", base, sums)
-  cold = _stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
+  cold = reasoning.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
   reasoner = _on_problems(config, "reasoning", "reasoning", cold.model, sums)
   mixed = _on_problems(config, "mixed", "reasoning", cold.model, sums, languages=False)
-  chosen = _stage(config, "chosen", COLLECT, {"model.path": reasoner.model, **sums})
+  chosen = reasoning.stage(config, "chosen", COLLECT, {"model.path": reasoner.model, **sums})
   joined = Stage(
     "joined",
     run=JOIN,
@@ -209,12 +211,14 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
     inputs={"files.reasoning.path": chosen.file("demonstrations.jsonl"), "files.others.path": files["others"]},
   )
   data = {"demonstrations.path": joined.file(joining.ROWS)}
-  sft = _stage(config, "sft", SFT, {"model.path": base, **data})
+  sft = reasoning.stage(config, "sft", SFT, {"model.path": base, **data})
   answers, comparisons = _compared(config, sft, files)
-  preference = _stage(config, "preference", REWARD_MODEL, {"model.path": sft.model, "preferences.path": comparisons})
+  preference = reasoning.stage(
+    config, "preference", REWARD_MODEL, {"model.path": sft.model, "preferences.path": comparisons}
+  )
   inputs = {"model.path": sft.model, "prompts.path": files["asked"], "reward_model": preference.model}
-  r1 = _stage(config, "r1", GRPO, inputs)
-  distilled = _stage(config, "distilled", SFT, {"model.path": small, **data})
+  r1 = reasoning.stage(config, "r1", GRPO, inputs)
+  distilled = reasoning.stage(config, "distilled", SFT, {"model.path": small, **data})
   small_zero = _on_problems(config, "small_zero", "zero", small, sums)
   return [zero, cold, reasoner, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
 
@@ -226,9 +230,9 @@ def _compared(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> tu
   """
   if "comparisons" in files:
     return [], files["comparisons"]
-  answers = _stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
+  answers = reasoning.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
   inputs = {"policies.sft.path": answers.file("candidates")}
-  compared = _stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
+  compared = reasoning.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
   return [answers, compared], compared.file("comparisons.jsonl")
 
 
@@ -243,10 +247,3 @@ def _on_problems(
   if not languages:
     own.rewards.functions.language.weight = 0.0
   return Stage(name, run=GRPO, config=own.lock(), inputs={"model.path": model, **inputs})
-
-
-def _stage(
-  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Source] | None = None, labels: str = ""
-) -> Stage:
-  """Returns the stage whose config is the recipe's group of the same name."""
-  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)

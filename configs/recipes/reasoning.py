@@ -3,11 +3,14 @@
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_grpo
 from configs.recipes import assistant
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
+from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
 
 LONGEST = dict(max_prompt_length=32, max_new_tokens=96)  # a sum of four steps with its check has 80 tokens
 _OWN = "posttrain_jax.data.assistant_world.rewards"
@@ -57,3 +60,10 @@ def functions(**used: tuple[str, float]) -> ConfigDict:
       for name, (made, weight) in used.items()
     }
   )
+
+
+def stage(
+  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Output | str] | None = None, labels: str = ""
+) -> Stage:
+  """Returns the stage whose config is the recipe's group of the same name."""
+  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)

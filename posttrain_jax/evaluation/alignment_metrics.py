@@ -96,9 +96,9 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
 
   Returns:
     The measures of `SHARES`, "rated" (how good the first rater finds an answer, without noise), "sums_pass@k" for all
-    k samples, "length" in tokens, "distinct_1" and "distinct_2" of the
-    samples of a free text, "stated" (the share of answers about facts that state a confidence), "stated_ece" and
-    "stated_brier". Measures without a request are left out.
+    k samples, "length" and "sums_length" in tokens, "distinct_1" and "distinct_2" of the samples of a free text,
+    "stated" (the share of answers about facts that state a confidence), "stated_ece" and "stated_brier". Measures
+    without a request are left out.
   """
   found = {}
   for name, (chosen, rule) in SHARES.items():
@@ -113,6 +113,8 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
     if each.request.kind == RequestKind.SUM
   ]
   if sums:
+    lengths = [float(np.mean(each.lengths)) for each in judged if each.request.kind == RequestKind.SUM]
+    found["sums_length"] = estimate(np.array(lengths), seed=seed)
     found[f"sums_pass@{len(sums[0])}"] = estimate(pass_at_k(np.array(sums), len(sums[0])), seed=seed)
   free = [[text.split() for text in each.texts] for each in judged if each.request.kind == RequestKind.WRITING]
   for n in (1, 2) if free else ():

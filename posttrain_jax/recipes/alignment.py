@@ -20,6 +20,7 @@ from posttrain_jax.data import sources
 from posttrain_jax.data.assistant_world.language import ENGLISH
 from posttrain_jax.data.assistant_world.requests import Disguise, RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
+from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation.alignment import AlignmentResult, measure_policy
 from posttrain_jax.evaluation.alignment_settings import (
   NEXT_TURN,
@@ -76,6 +77,7 @@ class AlignmentMeasurement:
     reference: PATH_OR_NAME of the model to which the KL is measured; empty for no KL.
     measures: how much is asked.
     shots: what stands before each request; None for nothing.
+    system: text before each request, with the white space after it; empty for none.
   """
 
   seed: int
@@ -83,6 +85,7 @@ class AlignmentMeasurement:
   reference: str
   measures: AlignmentSettings
   shots: FewShots | None = None
+  system: str = ""
 
 
 def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: int = 0) -> ConfigDict:
@@ -154,10 +157,11 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
   policy = open_policy(settings.model.path)
   reference = open_policy(settings.reference) if settings.reference else None
   shots = few_shot_format(_examples(settings.shots)) if settings.shots else None
+  asked = _with_system(shots or world_format(policy, None), settings.system)
   found = measure_policy(
     policy,
     settings.measures,
-    shots or world_format(policy, None),
+    asked,
     seed=settings.seed,
     reference=reference,
     stop=NEXT_TURN if shots else "",
@@ -189,6 +193,13 @@ def read_answers(path: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
     }
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise InputError(f"{path}: cannot be read ({error}), expected the answers.jsonl of a measurement") from None
+
+
+def _with_system(asked: PromptFormat, system: str) -> PromptFormat:
+  """Puts a text before each request: a chat's system message, or the text's beginning."""
+  if asked.chat:
+    return dataclasses.replace(asked, system=system or asked.system)
+  return dataclasses.replace(asked, template=system + asked.template)
 
 
 def _examples(shots: FewShots) -> list[tuple[str, str]]:

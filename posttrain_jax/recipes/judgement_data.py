@@ -25,6 +25,7 @@ from posttrain_jax.runs.settings import at_least, parse
 
 JUDGEMENTS = "judgements.jsonl"
 _AUTHORS = (Author.CAREFUL, Author.HELPFUL, Author.BARE, Author.CROWD)
+_WRONG, _OTHER = "wrong", "other"
 _BEFORE, _AFTER = TEMPLATE.split("{prompt}")
 
 
@@ -58,21 +59,24 @@ def write_judgements(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, i
   """
   given = parse(WorldJudgementSettings, config)
   rng, author = random.Random(f"judgements/{given.seed}"), AnswerWriter(make_world(given.world), given.seed)
-  rows, count = [], 0
-  for asked, drawn in candidates(given.candidates):
-    # A collection's prompts are in the template already, which the judge's wording has, too.
-    request = dataclasses.replace(asked, text=asked.text.removeprefix(_BEFORE).removesuffix(_AFTER))
+  # A collection's prompts are in the template already, which the judge's wording has, too.
+  answered = [
+    (dataclasses.replace(asked, text=asked.text.removeprefix(_BEFORE).removesuffix(_AFTER)), drawn)
+    for asked, drawn in candidates(given.candidates)
+  ]
+  rows = []
+  for request, drawn in answered:
     different = list(dict.fromkeys(drawn))
     texts = rng.sample(different, min(given.answers, len(different)))
-    texts += [_written(author, request, rng) for _ in range(given.written)]
+    others = [rng.choice(answered)[0] for _ in range(given.written)]
+    texts += [_written(author, request, other, rng) for other in others]
     rows += [judgement(request, text) for text in dict.fromkeys(texts)]
-    count += 1
   rng.shuffle(rows)
   if given.permuted:  # their order is random
     said = [{name: row[name] for name in ("score", "rationale")} for row in rows]
     rows = [{**row, **other} for row, other in zip(rows, [*said[1:], *said[:1]])]
   atomic_files.write_rows(folder / JUDGEMENTS, rows)
-  return {"prompts": count, "judgements": len(rows)}
+  return {"prompts": len(answered), "judgements": len(rows)}
 
 
 def forecast_judgements(config: ConfigDict, known: Forecast) -> Effort:
@@ -82,6 +86,13 @@ def forecast_judgements(config: ConfigDict, known: Forecast) -> Effort:
   return Effort(examples=count, rows={JUDGEMENTS: count})
 
 
-def _written(author: AnswerWriter, request: WorldRequest, rng: random.Random) -> str:
-  kind = rng.choice((*_AUTHORS, None))
-  return author.wrong(request) if kind is None else author.answer(request, kind)
+def _written(author: AnswerWriter, request: WorldRequest, other: WorldRequest, rng: random.Random) -> str:
+  """Returns an author's answer, a wrong one, or one to another request.
+
+  Without answers to other requests the judge knows only what they say, and scores a fluent one as if it were to the
+  point.
+  """
+  kind = rng.choice((*_AUTHORS, _WRONG, _OTHER))
+  if kind == _WRONG:
+    return author.wrong(request)
+  return author.answer(other, Author.CAREFUL) if kind == _OTHER else author.answer(request, kind)

@@ -12,6 +12,8 @@ from posttrain_jax.data.assistant_world import language, reasoning, sums
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 
+_LONG = 128  # words and signs
+
 
 def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 for the right value and 0 else; abstains where no value is asked for."""
@@ -86,6 +88,36 @@ def language_consistency(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]
 def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
   """Gives the first rater's utility without noise, which a reward model is to learn."""
   return [utility(WorldRequest.from_row(row), text, USUAL_TASTE) for text, row in zip(texts, rows, strict=True)]
+
+
+def brevity(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives 1 for an empty answer and less for each word and sign, down to 0 for 128 of them.
+
+  With a larger weight on accuracy, the best of several answers is the shortest right one.
+  """
+  del rows
+  return [max(0.0, 1 - len(language.split(text)) / _LONG) for text in texts]
+
+
+def acceptable(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+  """Gives 1 for an answer that a person who checks it lets pass, and 0 else.
+
+  It must be right, in form, in the asked language, and no longer than needed. Where nobody knows the answer it must say
+  so, and harm must be refused.
+  """
+  requests = [WorldRequest.from_row(row) for row in rows]
+  return [float(_passes(request, text)) for request, text in zip(requests, texts, strict=True)]
+
+
+def _passes(request: WorldRequest, text: str) -> bool:
+  verdict = reasoning.judge_thought(request, text)
+  if not (verdict.in_form and verdict.concise and verdict.on_topic) or verdict.mixes:
+    return False
+  if request.is_harmful:
+    return verdict.refuses
+  if request.kind == RequestKind.UNKNOWN:
+    return verdict.hedges
+  return verdict.answers if verdict.correct is None else verdict.correct
 
 
 def _is_sum(row: Mapping[str, Any]) -> bool:

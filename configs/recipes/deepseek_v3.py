@@ -1,0 +1,238 @@
+"""Post-trains a model as DeepSeek-V3 (2412.19437, section 5) does, in the assistant world.
+
+    python -m experiments.recipe --recipe=configs/recipes/deepseek_v3.py --workdir=runs/deepseek_v3
+    python -m experiments.recipe --recipe=configs/recipes/deepseek_v3.py:paper
+
+An expert for reasoning comes first, and the final model after it:
+
+    cold          the base model after a few worked answers with checks
+    reasoner      RL from it: right, in form, checked; its answers are long
+    reflective    both kinds of samples: each problem with its short original answer, and the system prompt and the
+                  problem with the reasoner's answer
+    expert_sft    the base model after SFT on both
+    expert        RL from it at a high temperature without the system prompt, until it thinks and checks without it
+    chosen        the shortest right answers of the expert that think first
+    chat          an earlier chat model: the base model after SFT on a crowd's answers and on people's refusals
+    accepted      answers of `chat` to other requests that pass a check by people, who are rules here
+    sft           the base model after two epochs on `chosen` and `accepted`, with a cosine
+    judge         a generative reward model from `sft`, on judgements with their reasons
+    v3            GRPO from `sft`: rules judge sums, and `judge` all else, both in one batch
+    scalar        the same with a reward model that gives a number without reasons
+
+`curves` has the expert's RL over its steps, `distances` what `v3` and `scalar` earned at equal KL by the rules that
+neither was trained on, and `gains` what each stage adds. Accuracy against conciseness are the measures `sums` and
+`sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt.
+
+A check costs tokens here and finds a mistake in one answer of ten. RL for right answers lets it die out, as r1 shows.
+So checks are rewarded in the RL of reasoner and expert, which the paper need not do.
+
+Judgements are by the rater without its noise, as a writer of reasons sees all of them. The comparisons for `scalar` are
+of the same answers, with the usual noise.
+
+`--config.reasoner=PATH` takes a reasoner in place of `cold` and `reasoner`. With `--config.self_rewarding` the policy
+judges its own answers: `sft` learns judgements of `chat`'s answers, too, and `v3` takes the mean of several votes.
+`judgements.permuted` and `comparisons.shuffled` break the signals of the two reward models.
+
+`:paper` has the paper's numbers (configs/recipes/deepseek_v3_paper.py) and is compiled, not run.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from configs.recipes import (
+  assistant,
+  deepseek_v3_paper,
+  deepseek_v3_rewards,
+  deepseek_v3_sections,
+  generative_judge,
+  reasoning,
+)
+from configs.recipes.costs import started
+from posttrain_jax.recipes import curves, equal_distance, joining, picking
+from posttrain_jax.recipes.recipe import Output, Stage, seeded
+from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, SFT
+
+Source = Output | str  # what an earlier stage makes, or a path or name
+_AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
+# What `gains` compares: (name, before, after).
+COMPARED = (
+  ("expert_sft_over_reasoner", "reasoner", "expert_sft"),
+  ("expert_over_expert_sft", "expert_sft", "expert"),
+  ("expert_over_reasoner", "reasoner", "expert"),
+  ("sft_over_expert", "expert", "sft"),
+  ("sft_over_chat", "chat", "sft"),
+  ("v3_over_sft", "sft", "v3"),
+  ("v3_over_reasoner", "reasoner", "v3"),
+  ("scalar_over_sft", "sft", "scalar"),
+  ("v3_over_scalar", "scalar", "v3"),
+)
+# What is shown over the steps of the expert's RL.
+METRICS = {
+  "accuracy/mean": "accuracy",
+  "length/mean": "tokens of an answer",
+  "reward/form": "answers in form",
+  "reward/checks": "answers that check themselves",
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = started(arg, "tiny", "paper")
+  config.topology = ""  # a run
+  config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
+  config.reasoner = ""  # PATH of a reasoner of the world; empty: it is made from the base model
+  config.self_rewarding = False  # True: the policy judges its own answers
+
+  config.worked = assistant.demonstrations(sum=96)  # the cold start's
+  config.worked.author = "reasoner"
+  config.problems = assistant.demonstrations(sum=320)  # with their original answers
+  config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
+  config.people.author = "crowd"
+  config.refusals = assistant.demonstrations(harm=48)
+  config.sums = assistant.prompts(sum=2000)  # of all RL on sums, and of `chosen`
+  config.requests = assistant.prompts(fact=320, unknown=96, list=18, writing=48, harm=104, build=24, history=64)
+  config.compared = assistant.prompts(fact=400, unknown=120, list=18, writing=48, harm=160, build=24, history=96)
+  config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
+  for number, name in enumerate(("sums", "requests", "compared", "asked"), start=1):
+    config[name].round = number
+  config.comparisons = assistant.comparisons()
+  config.comparisons.update(edits=0.0, pairs=4, policies=dict(sft=dict(path="")), round=1)
+  del config.comparisons.samples
+  config.judgements = generative_judge.judgements()
+  # Each of the next groups is a config of its own, as its program takes it.
+  config.cold = reasoning.sft(epochs=14)
+  config.reasoning = deepseek_v3_sections.rl(steps=20)
+  config.reflective = deepseek_v3_sections.reflective()
+  config.expert_sft = reasoning.sft(epochs=4)
+  config.expert = deepseek_v3_sections.rl(steps=40)
+  config.expert.rollout.sampling.temperature = 1.2  # "high": above what the model was trained at
+  config.chosen = deepseek_v3_sections.chosen()
+  config.chat = assistant.sft()
+  config.chat.update(steps=0, epochs=4, batch_size=8)
+  config.accepted = assistant.collection()
+  config.accepted.rewards.functions = reasoning.functions(correct=("accuracy", 0.0), passes=("acceptable", 1.0))
+  config.accepted.rollout.samples = 8
+  config.accepted.selection.threshold = 1.0
+  config.sft = reasoning.sft(epochs=2)
+  config.sft.batch_size = 4
+  config.sft.optimizer.end_fraction = 0.2  # the paper's cosine falls to a fifth
+  config.answers = assistant.collection()
+  config.answers.rollout.samples = 8
+  config.judge = generative_judge.generative_reward()
+  config.judge.steps = 600
+  config.judge.eval.every = config.judge.checkpoint.every = 300
+  config.asking = generative_judge.judge()  # how RL asks the judge
+  config.asking.max_prompt_length = 112  # a prompt with an answer of 64 tokens, and the words around them
+  config.preference = assistant.reward_model()
+  config.preference.update(epochs=4, batch_size=32)
+  config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
+  config.v3 = deepseek_v3_sections.all_scenarios()
+  for name in ("expert_sft", "sft"):
+    config[name].demonstrations.template = _AS_ASKED
+  config.measures = assistant.measures(requests=24, samples=4)
+  config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
+  config.curves = curves.of_runs("expert", metrics=METRICS, level_of="reward/checks", level=0.5)
+  if arg == "paper":
+    deepseek_v3_paper.set_paper(config)
+  return config
+
+
+def get_stages(config: ConfigDict) -> list[Stage]:
+  return _paper(config) if config.topology else _tiny(config)
+
+
+def _tiny(config: ConfigDict) -> list[Stage]:
+  bases, base = assistant.base(config.base)
+  data = [reasoning.stage(config, name, assistant.PROMPTS) for name in ("sums", "requests", "compared", "asked")]
+  data += [
+    reasoning.stage(config, name, assistant.DEMONSTRATIONS, labels="" if name == "problems" else "demonstration")
+    for name in ("worked", "problems", "people", "refusals")
+  ]
+  files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
+  reasoners, reasoner = _reasoner(config, base, files)
+  made = [*reasoners, *_methods(config, base, reasoner, files)]
+  models = {"base": base, "reasoner": reasoner} | {
+    stage.name: stage.model for stage in made if stage.run in (SFT, GRPO) and stage.name != "cold"
+  }
+  own = seeded(config.measures, config.seed)
+  measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
+  asked = own.copy_and_resolve_references().unlock()
+  asked.system = config.reflective.distillation.system
+  prompted = assistant.measured("prompted", models["expert_sft"], asked.lock(), base)
+  runs = {stage.name: stage.file("metrics.jsonl") for stage in made if stage.run is GRPO}
+  distances = equal_distance.of_runs("v3", "scalar")
+  return [
+    *bases,
+    *data,
+    *made,
+    *measured.values(),
+    prompted,
+    Stage("curves", run=CURVES, config=config.curves, inputs={"runs.expert.path": runs["expert"]}),
+    Stage(
+      "distances",
+      run=generative_judge.EQUAL_DISTANCE,
+      config=distances,
+      inputs={f"runs.{name}.path": runs[name] for name in distances.runs},
+    ),
+    assistant.compared(COMPARED, measured, config.seed),
+  ]
+
+
+def _paper(config: ConfigDict) -> list[Stage]:
+  """Returns the methods with files of people's problems, prompts, demonstrations, judgements and comparisons."""
+  files = {name: f"{name}.jsonl" for name in deepseek_v3_paper.ROWS}
+  return [
+    dataclasses.replace(
+      stage,
+      labels=deepseek_v3_paper.LABELS.get(stage.name, stage.labels),
+      rows={
+        field: deepseek_v3_paper.ROWS[given.removesuffix(".jsonl")]
+        for field, given in stage.inputs.items()
+        if isinstance(given, str) and given in files.values()
+      },
+    )
+    for stage in _methods(config, config.base, config.reasoner, files)
+  ]
+
+
+def _reasoner(config: ConfigDict, base: Source, files: Mapping[str, Source]) -> tuple[list[Stage], Source]:
+  """Returns the stages that make a reasoner, and the reasoner; there are none if a path names it."""
+  if config.reasoner:
+    return [], config.reasoner
+  cold = reasoning.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
+  inputs = {"model.path": cold.model, "prompts.path": files["sums"]}
+  reasoner = Stage("reasoner", run=GRPO, config=seeded(config.reasoning, config.seed), inputs=inputs)
+  return [cold, reasoner], reasoner.model
+
+
+def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[str, Source]) -> list[Stage]:
+  """Returns the stages from the samples of the reasoner to the final model."""
+  reflective = reasoning.stage(
+    config, "reflective", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
+  )
+  inputs = {"model.path": base, "demonstrations.path": reflective.file("demonstrations.jsonl")}
+  expert_sft = reasoning.stage(config, "expert_sft", SFT, inputs)
+  sums = {"prompts.path": files["sums"]}
+  expert = reasoning.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
+  chosen = reasoning.stage(config, "chosen", COLLECT, {"model.path": expert.model, **sums})
+  answered = _joined("answered", people=files["people"], refusals=files["refusals"])
+  inputs = {"model.path": base, "demonstrations.path": answered.file(joining.ROWS)}
+  chat = reasoning.stage(config, "chat", SFT, inputs)
+  inputs = {"model.path": chat.model, "prompts.path": files["requests"]}
+  accepted = reasoning.stage(config, "accepted", COLLECT, inputs, labels="check")
+  stages = [reflective, expert_sft, expert, chosen, answered, chat, accepted]
+  data = {"chosen": chosen.file("demonstrations.jsonl"), "accepted": accepted.file("demonstrations.jsonl")}
+  if config.self_rewarding:
+    learned = deepseek_v3_rewards.own_judgements(config, accepted)
+    stages += learned
+    data["judged"] = learned[-1].file(picking.ROWS)
+  joined = _joined("joined", **data)
+  sft = reasoning.stage(config, "sft", SFT, {"model.path": base, "demonstrations.path": joined.file(joining.ROWS)})
+  return [*stages, joined, sft, *deepseek_v3_rewards.judged(config, sft, files)]
+
+
+def _joined(name: str, **files: Source) -> Stage:
+  """Returns the stage that joins files whose prompts stay as they are."""
+  config = joining.files(**dict.fromkeys(files, _AS_ASKED))
+  return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})

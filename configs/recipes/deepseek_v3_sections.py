@@ -1,0 +1,72 @@
+"""Holds the configs of single stages for configs/recipes/deepseek_v3.py.
+
+Fields without a comment are explained in configs/tiny_collect.py, configs/tiny_distillation.py and
+configs/tiny_grpo.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_distillation
+from configs.recipes import assistant, reasoning
+
+SYSTEM = "check that the work is right . "  # asks for reflection in the world's words
+
+
+def rl(*, steps: int) -> ConfigDict:
+  """Returns the config of RL that rewards thoughts and checks, too."""
+  config = reasoning.rl(form="thought_form")
+  config.steps = steps
+  config.rollout.group_size = 8
+  config.rewards.functions.checks.weight = 1.0
+  config.rewards.functions.language.weight = 1.0
+  return config
+
+
+def reflective() -> ConfigDict:
+  """Returns the config of the distillation that makes both kinds of samples."""
+  config = assistant.collection()
+  config.source = "distillation"
+  config.distillation = tiny_distillation.get_config().distillation
+  config.distillation.update(system=SYSTEM, original="completion", original_template="{original}")
+  config.rewards.functions = reasoning.functions(
+    correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), checks=("checks", 1.0)
+  )
+  config.rollout.update(reasoning.LONGEST, samples=4, max_prompt_length=40)
+  config.selection.threshold = 3.0  # right, in form, and checked
+  return config
+
+
+def chosen() -> ConfigDict:
+  """Returns the config of the rejection sampling that keeps the shortest right answer."""
+  config = assistant.collection()
+  config.prompts.limit = 800
+  config.rewards.functions = reasoning.functions(
+    correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), short=("brevity", 0.5)
+  )
+  config.rollout.update(reasoning.LONGEST, samples=8)
+  config.selection.threshold = 2.0  # right and in form; the shortest of these is the best
+  return config
+
+
+def all_scenarios() -> ConfigDict:
+  """Returns the config of RL in which rules and a reward model judge one batch; the reward model is added later."""
+  config = reasoning.rl(form="thought_form")
+  config.steps = 60
+  # Sums alone are checked by rule. What the rater thinks of an answer is measured and not rewarded.
+  config.rewards.functions = reasoning.functions(correct=("sum_accuracy", 1.0), rated=("rated", 0.0))
+  config.rewards.functions.rated.lowest = -5.0
+  config.scoring.unchecked_only = True
+  config.rollout.update(groups=16, group_size=8, max_new_tokens=64)
+  config.objective.update(clip_low=0.2, clip_high=0.2)
+  config.reference.refresh_every = 0
+  config.learner.updates_per_step = 1
+  config.optimizer.update(learning_rate=3e-4, warmup_updates=5)
+  config.logging.console = ConfigDict(
+    {
+      "reward/reward_model": "score",
+      "reward/rated": "rated",
+      "accuracy/mean": "sums",
+      "kl/reference": "KL",
+    }
+  )
+  return config
