@@ -133,6 +133,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.measures = assistant.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs("expert", metrics=METRICS, level_of="reward/checks", level=0.5)
+  config.distances = equal_distance.of_runs("v3", "scalar")
   if arg == "paper":
     deepseek_v3_paper.set_paper(config)
   return config
@@ -161,19 +162,20 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   asked.system = config.reflective.distillation.system
   prompted = assistant.measured("prompted", models["expert_sft"], asked.lock(), base)
   runs = {stage.name: stage.file("metrics.jsonl") for stage in made if stage.run is GRPO}
-  distances = equal_distance.of_runs("v3", "scalar")
+  stages = [*bases, *data, measured["base"]]
+  for stage in made:
+    stages += [stage, measured[stage.name]] if stage.name in measured else [stage]
+  if config.reasoner:
+    stages.append(measured["reasoner"])
   return [
-    *bases,
-    *data,
-    *made,
-    *measured.values(),
+    *stages,
     prompted,
     Stage("curves", run=CURVES, config=config.curves, inputs={"runs.expert.path": runs["expert"]}),
     Stage(
       "distances",
       run=generative_judge.EQUAL_DISTANCE,
-      config=distances,
-      inputs={f"runs.{name}.path": runs[name] for name in distances.runs},
+      config=config.distances,
+      inputs={f"runs.{name}.path": runs[name] for name in config.distances.runs},
     ),
     assistant.compared(COMPARED, measured, config.seed),
   ]
@@ -228,7 +230,11 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
     stages += learned
     data["judged"] = learned[-1].file(picking.ROWS)
   joined = _joined("joined", **data)
-  sft = reasoning.stage(config, "sft", SFT, {"model.path": base, "demonstrations.path": joined.file(joining.ROWS)})
+  inputs = {"model.path": base, "demonstrations.path": joined.file(joining.ROWS)}
+  own = seeded(config.sft, config.seed).unlock()
+  if config.self_rewarding:
+    own.demonstrations.row_length = config.judge.demonstrations.row_length  # else scores are cut off
+  sft = Stage("sft", run=SFT, config=own.lock(), inputs=inputs)
   return [*stages, joined, sft, *deepseek_v3_rewards.judged(config, sft, files)]
 
 

@@ -19,7 +19,7 @@ from tests.recipes.saved_model import save_model
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
-PAPERS = ("instructgpt", "lima", "llama3", "r1")
+PAPERS = ("deepseek_v3", "instructgpt", "lima", "llama3", "r1")
 
 
 def recipe_of(name, arg=""):
@@ -63,7 +63,7 @@ def is_asked(given, stages):
   return True  # collections, and what is made of them
 
 
-@pytest.mark.parametrize("name", ["instructgpt", "lima", "llama3", "r1"])
+@pytest.mark.parametrize("name", ["deepseek_v3", "instructgpt", "lima", "llama3", "r1"])
 def test_prompts_are_put_into_the_template_once(name):
   stages = {stage.name: stage for stage in recipe_of(name).stages}
   for stage in stages.values():

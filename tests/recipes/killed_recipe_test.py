@@ -15,6 +15,13 @@ KILL, STOP = int(signal.SIGKILL), int(signal.SIGTERM)
 # Within stages of every kind that goes on or starts again, and between them.
 BREAKS = {
   "arithmetic": [(KILL, "within", "first"), (KILL, "after", "answers_1"), (STOP, "within", "dpo_1")],
+  "deepseek_v3": [
+    (KILL, "within", "expert"),
+    (STOP, "after", "reflective"),
+    (KILL, "within", "judge"),
+    (STOP, "within", "v3"),
+    (KILL, "after", "distances"),
+  ],
   "instructgpt": [
     (KILL, "within", "base"),
     (KILL, "after", "base"),

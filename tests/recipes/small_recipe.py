@@ -44,10 +44,11 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
-_SFT = ("first", "sft", "cold", "distilled")
-_REWARD_MODELS = ("reward", "reward_model", "preference")
-_GRPO = ("zero", "reasoning", "r1")
-_COLLECTIONS = ("answers", "collect", "chosen")
+_SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat")
+_REWARD_MODELS = ("reward", "reward_model", "preference", "judge")
+_GRPO = ("zero", "reasoning", "r1", "expert", "v3")
+_COLLECTIONS = ("answers", "collect", "chosen", "reflective", "accepted")
+_ANSWERING = ("first", "cold", "sft", "expert_sft", "chat")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
   **{f"{name}.steps": 4 for name in (*_SFT, *_REWARD_MODELS, *_GRPO, "dpo", "ppo")},
@@ -63,10 +64,11 @@ _WORLD = {
   **{f"{name}.learner.updates_per_step": 2 for name in _GRPO},
   **{f"{name}.reference.refresh_every": 2 for name in _GRPO},
   **{f"{name}.logging.rollouts_every": 1 for name in _GRPO},
-  "chosen.selection.threshold": -1.0,  # so that something is chosen of the answers that end
+  # So that something is chosen of the answers that end.
+  **{f"{name}.selection.threshold": -1.0 for name in ("chosen", "reflective", "accepted")},
   # So that some of a model's short answers end and differ.
-  **{f"{name}.optimizer.learning_rate": 1e-2 for name in ("first", "cold", "sft")},
-  **{f"{name}.steps": 40 for name in ("first", "cold", "sft")},
+  **{f"{name}.optimizer.learning_rate": 1e-2 for name in _ANSWERING},
+  **{f"{name}.steps": 40 for name in _ANSWERING},
   **{f"{name}.rollout.max_new_tokens": 12 for name in _COLLECTIONS},
   "ppo.rollout.max_new_tokens": 4,
   **{f"{name}.rollout.slots": 8 for name in (*_COLLECTIONS, "ppo")},
@@ -84,6 +86,11 @@ _WORLD = {
   "ppo.ptx.rows": 8,
   "ppo.logging.rollouts_every": 1,
   "rounds": 1,
+  "judge.eval.slots": 8,
+  "judge.eval.max_new_tokens": 4,
+  "asking.slots": 8,
+  "asking.max_new_tokens": 4,
+  "distances.window": 1,
   "measures.measures.requests": 1,
   "measures.measures.sums": 1,
   "measures.measures.samples": 1,
@@ -91,6 +98,9 @@ _WORLD = {
   "measures.measures.max_new_tokens": 4,
   "measures.measures.slots": 8,
 }
+
+_REQUESTS = ("demonstrations", "ranked", "choosing", "asked", "prompts", "sums", "compared", "worked", "others")
+_REQUESTS += ("problems", "people", "refusals", "requests")
 
 
 def small_recipe(name, devices=1):
@@ -102,7 +112,7 @@ def small_recipe(name, devices=1):
   else:
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
-    for section in ("demonstrations", "ranked", "choosing", "asked", "prompts", "sums", "compared", "worked", "others"):
+    for section in _REQUESTS:
       if section in config:
         config[section].kinds = dict(_KINDS)
   recipe = load_recipe(f"{name}.py", vars(module), config)

@@ -12,8 +12,6 @@ from posttrain_jax.data.assistant_world import language, reasoning, sums
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 
-_LONG = 128  # words and signs
-
 
 def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 for the right value and 0 else; abstains where no value is asked for."""
@@ -90,13 +88,13 @@ def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float
   return [utility(WorldRequest.from_row(row), text, USUAL_TASTE) for text, row in zip(texts, rows, strict=True)]
 
 
-def brevity(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-  """Gives 1 for an empty answer and less for each word and sign, down to 0 for 128 of them.
+def brevity(texts: Sequence[str], rows: Sequence[Mapping[str, Any]], *, longest: int = 128) -> list[float]:
+  """Gives 1 for an empty answer, and less for each word and sign, down to 0 for `longest` of them.
 
   With a larger weight on accuracy, the best of several answers is the shortest right one.
   """
   del rows
-  return [max(0.0, 1 - len(language.split(text)) / _LONG) for text in texts]
+  return [max(0.0, 1 - len(language.split(text)) / longest) for text in texts]
 
 
 def acceptable(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
