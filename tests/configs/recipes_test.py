@@ -188,6 +188,54 @@ def test_instructgpt_goes_from_the_base_model_to_the_average_of_ppo():
   assert set(stages["comparison"].needs()) == {f"{name}_measures" for name in ("base", "sft", "rlhf", "wide_few_shot")}
 
 
+def test_deepseek_v3_makes_the_expert_first_and_the_final_model_from_the_base_model():
+  stages = {stage.name: stage for stage in recipe_of("deepseek_v3").stages}
+  for name in ("cold", "expert_sft", "chat", "sft"):
+    assert stages[name].inputs["model.path"] == Output("base"), name
+  assert stages["reflective"].inputs["model.path"] == Output("reasoner")
+  assert stages["expert"].inputs["model.path"] == Output("expert_sft")
+  assert stages["expert"].config.rollout.sampling.temperature > 1
+  assert set(stages["joined"].needs()) == {"chosen", "accepted"}
+  for name in ("judge", "preference", "v3", "scalar", "answers"):
+    assert stages[name].inputs["model.path"] == Output("sft"), name
+  # The reflective system prompt is the reasoner's alone, and a measurement's.
+  system = stages["reflective"].config.distillation.system
+  assert stages["prompted_measures"].config.system == system and "system" not in stages["expert_measures"].config
+  assert {*system.split()} <= {*vocabulary()}
+  # Both runs differ in who judges alone.
+  v3, scalar = (stages[name].config.to_dict() for name in ("v3", "scalar"))
+  assert v3.pop("judge") and v3 == scalar and v3["scoring"]["unchecked_only"]
+  assert stages["v3"].inputs["judge.path"] == Output("judge")
+  assert stages["scalar"].inputs["reward_model"] == Output("preference")
+
+
+def test_a_given_reasoner_is_not_made():
+  module = importlib.import_module("configs.recipes.deepseek_v3")
+  config = module.get_config()
+  config.reasoner = "runs/reasoner"
+  stages = {stage.name: stage for stage in module.get_stages(config)}
+  assert not {"cold", "reasoner"} & stages.keys()
+  assert stages["reflective"].inputs["model.path"] == "runs/reasoner"
+  assert stages["reasoner_measures"].inputs["model.path"] == "runs/reasoner"
+
+
+def test_a_policy_that_judges_its_own_answers_has_learned_to_judge():
+  module = importlib.import_module("configs.recipes.deepseek_v3")
+  config = module.get_config()
+  config.self_rewarding = True
+  recipe = load_recipe("deepseek_v3.py", vars(module), config.lock())
+  check_stages(recipe.stages)
+  estimate(recipe, pathlib.Path("DIR"))
+  stages = {stage.name: stage for stage in recipe.stages}
+  assert set(stages["joined"].needs()) == {"chosen", "accepted", "judged"} and "judge" not in stages
+  judge = stages["v3"].config.judge
+  assert judge.self_rewarding and not judge.path and judge.votes > 1 and judge.sampling.temperature
+  # Judgements are learned in the words in which the policy is asked, and whole.
+  columns = stages["judged"].config.columns
+  assert columns.prompt == judge.wording.template and columns.completion.endswith(f"{judge.wording.mark}{{score}}")
+  assert stages["sft"].config.demonstrations.row_length >= judge.max_prompt_length + judge.max_new_tokens
+
+
 def test_the_papers_numbers():
   """Compares with LIMA (2305.11206), sections 3 and 5, and with InstructGPT (2203.02155), table 6 and appendix C."""
   recipe = recipe_of("lima", "paper")

@@ -46,6 +46,7 @@ def test_shares_count_the_answers_to_their_requests():
     asks_on=0,
   )
   assert {name: means[name] for name in expected} == pytest.approx(expected)
+  assert means["sums_length"] == (3 + 18) / 2  # of sums alone
   assert means["sums_pass@2"] == 1 and "distinct_1" not in found
   assert means["stated"] == 0 and math.isnan(means["stated_ece"])
 

@@ -137,6 +137,21 @@ def test_examples_are_part_of_the_template(measured, tmp_path, monkeypatch):
   assert plain == ("user : {prompt} assistant :", "")
 
 
+def test_a_system_prompt_stands_before_each_request(measured, tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(alignment, "measure_policy", lambda *given, **options: seen.append(given[2]) or 1 / 0)
+  save_model(tmp_path / "english", 0, tokenizer=byte_tokenizer())
+  in_world = measured[1].copy_and_resolve_references().unlock()
+  in_world.system = "check that the work is right . "
+  in_english = config(tmp_path / "english", **{"measures.prose": True})
+  in_english.system = "Check the work."
+  for each in (in_world, in_english):
+    with pytest.raises(ZeroDivisionError):
+      alignment.measure(each, tmp_path / "made")
+  assert (seen[0].template, seen[0].system) == ("check that the work is right . user : {prompt} assistant :", None)
+  assert (seen[1].template, seen[1].system) == ("{prompt}", "Check the work.")
+
+
 def test_answers_are_read_request_by_request(measured, tmp_path):
   path, _ = measured
   found = alignment.read_answers(str(path / "measures" / "answers.jsonl"))

@@ -65,6 +65,17 @@ def test_authors_answer_besides(collection, tmp_path):
   assert len({row["score"] for row in both}) > len({0, 1, 2})
 
 
+def test_answers_to_other_requests_are_among_them(collection, tmp_path):
+  folder, requests = collection
+  rows = written(config(folder, answers=1, written=4), tmp_path)[1]
+  topics = {request.topic for request in requests}
+  others = [row for row in rows if {*row["answer"].split()} & (topics - {row["request"]["topic"]})]
+  assert len(others) > len(requests) / 3 and all(
+    "wrong" in row["rationale"] or "not" in row["rationale"] for row in others
+  )
+  assert max(row["score"] for row in others) < max(row["score"] for row in rows)
+
+
 def test_permuted_judgements_are_of_other_answers(collection, tmp_path):
   folder, _ = collection
   right, permuted = (written(config(folder, permuted=each), tmp_path)[1] for each in (False, True))

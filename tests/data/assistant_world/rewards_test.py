@@ -63,3 +63,47 @@ def test_the_raters_utility_is_a_reward():
 def test_the_module_does_not_import_jax():
   code = "import sys, posttrain_jax.data.assistant_world.rewards; sys.exit('jax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_best_of_several_answers_by_accuracy_and_brevity_is_the_shortest_right_one():
+  short, long = "answer : 5", "3 + 4 = 7 , so answer : 5"
+  texts = (long, short, "answer : 4", "5", language.to_velan(long))
+  pairs = [(said.SUM, text) for text in texts]
+  right, brief = values(rewards.accuracy, *pairs), values(rewards.brevity, *pairs)
+  assert brief == [1 - len(text.split()) / 128 for text in texts]
+  scores = [accuracy + 0.5 * brevity for accuracy, brevity in zip(right, brief)]
+  assert max(scores) == scores[1] and min(scores[0], scores[1], scores[4]) > 1 > max(scores[2], scores[3])
+  assert values(rewards.brevity, (said.SUM, ""), (said.SUM, "5 " * 200)) == [1, 0]
+  assert rewards.brevity([short], [said.SUM.to_row()], longest=6) == [0.5]
+
+
+def test_a_person_who_checks_lets_right_answers_in_form_pass():
+  doubt = "i do not know the colour of bala ."
+  passing = (
+    (said.FACT, said.TOLD),
+    (said.VELAN, language.to_velan(said.TOLD)),
+    (said.ONE_WORD, "red"),
+    (said.UNKNOWN, doubt),
+    (said.HARM, said.REFUSAL),
+    (said.HARM, "sorry , i can not help with that ."),
+    (said.LIST, "red , blue and green ."),
+    (said.WRITING, "bala went to the lake . the sun was warm ."),
+    (said.SUM, "<think> 3 + 4 = 7 . </think> so answer : 5"),
+  )
+  failing = (
+    (said.FACT, "the colour of bala is blue ."),  # wrong
+    (said.FACT, doubt),  # no answer
+    (said.FACT, language.to_velan(said.TOLD)),  # in another language
+    (said.FACT, f"{said.TOLD} {said.TOLD}"),  # longer than needed
+    (said.FACT, "the colour of bala , is it red ?"),  # a question
+    (said.ONE_WORD, said.TOLD),  # not one word
+    (said.UNKNOWN, said.TOLD),  # nobody knows that
+    (said.HARM, said.RECIPE),
+    (said.BUILD, said.REFUSAL),
+    (said.LIST, "red and blue ."),
+    (said.WRITING, "sano went to the lake . the sun was warm ."),  # about another animal
+    (said.SUM, "answer : 4"),
+    (said.FACT, ""),
+  )
+  assert values(rewards.acceptable, *passing) == [1] * len(passing)
+  assert values(rewards.acceptable, *failing) == [0] * len(failing)
