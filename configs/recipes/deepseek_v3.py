@@ -199,7 +199,10 @@ def _paper(config: ConfigDict) -> list[Stage]:
 
 
 def _reasoner(config: ConfigDict, base: Source, files: Mapping[str, Source]) -> tuple[list[Stage], Source]:
-  """Returns the stages that make a reasoner, and the reasoner; there are none if a path names it."""
+  """Returns the stages that make a reasoner, and the reasoner.
+
+  There are no stages if a path names it.
+  """
   if config.reasoner:
     return [], config.reasoner
   cold = reasoning.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})

@@ -75,7 +75,10 @@ def _set_collection(section: ConfigDict) -> None:
 
 
 def _functions() -> ConfigDict:
-  """Returns the rewards of answers that are collected: right, in form, and short, the last one with weight 0."""
+  """Returns the rewards of answers that are collected.
+
+  They must be right and in form. Their brevity has weight 0.
+  """
   return ConfigDict(
     dict(
       correct=dict(function=f"{_REWARDS}.symbolic:math_equal", weight=1.0, options=dict(style="tag"), lowest=0.0),

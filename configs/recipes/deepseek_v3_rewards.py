@@ -64,7 +64,10 @@ def _reward_data(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) ->
 
 
 def _judgements(config: ConfigDict, name: str, answers: Stage) -> Stage:
-  """Returns the stage that judges a collection's answers; a judgement takes people as long as a check."""
+  """Returns the stage that judges a collection's answers.
+
+  A judgement takes people as long as a check.
+  """
   inputs = {"candidates": answers.file("candidates")}
   own = seeded(config.judgements, config.seed)
   return Stage(name, run=generative_judge.JUDGEMENTS, config=own, inputs=inputs, labels="check")

@@ -49,7 +49,10 @@ def chosen() -> ConfigDict:
 
 
 def all_scenarios() -> ConfigDict:
-  """Returns the config of RL in which rules and a reward model judge one batch; the reward model is added later."""
+  """Returns the config of RL in which rules and a reward model judge one batch.
+
+  The reward model is not in it.
+  """
   config = reasoning.rl(form="thought_form")
   config.steps = 60
   # Sums alone are checked by rule. What the rater thinks of an answer is measured and not rewarded.

@@ -1,4 +1,4 @@
-"""Holds what recipes for reasoning on the assistant world's sums have in common: SFT, RL and its rewards.
+"""Holds what recipes for reasoning on sums have in common: SFT, RL and its rewards.
 
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """

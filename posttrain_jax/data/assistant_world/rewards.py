@@ -89,8 +89,9 @@ def rated(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float
 
 
 def brevity(texts: Sequence[str], rows: Sequence[Mapping[str, Any]], *, longest: int = 128) -> list[float]:
-  """Gives 1 for an empty answer, and less for each word and sign, down to 0 for `longest` of them.
+  """Gives 1 for an empty answer, and less for each word and sign.
 
+  It is 0 for `longest` of them and more.
   With a larger weight on accuracy, the best of several answers is the shortest right one.
   """
   del rows
