@@ -5,8 +5,7 @@
 
 An expert for reasoning comes first, and the final model after it:
 
-    cold          the base model after a few worked answers with checks
-    reasoner      RL from it: right, in form, checked; its answers are long
+    reasoner      the base model after SFT on worked answers with checks; its answers are long
     reflective    both kinds of samples: each problem with its short original answer, and the system prompt and the
                   problem with the reasoner's answer
     expert_sft    the base model after SFT on both
@@ -24,12 +23,14 @@ neither was trained on, and `gains` what each stage adds. Accuracy against conci
 `sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt.
 
 A check costs tokens here and finds a mistake in one answer of ten. RL for right answers lets it die out, as r1 shows.
-So checks are rewarded in the RL of reasoner and expert, which the paper need not do.
+So the reasoner is made by SFT, and checks are rewarded in the expert's RL, which the paper need not do. The expert's
+SFT has two epochs: after four, the system prompt alone decided whether the model thinks, and RL without it found no
+thought that it could reward.
 
 Judgements are by the rater without its noise, as a writer of reasons sees all of them. The comparisons for `scalar` are
 of the same answers, with the usual noise.
 
-`--config.reasoner=PATH` takes a reasoner in place of `cold` and `reasoner`. With `--config.self_rewarding` the policy
+`--config.reasoner=PATH` takes a reasoner in place of the stage `reasoner`. With `--config.self_rewarding` the policy
 judges its own answers: `sft` learns judgements of `chat`'s answers, too, and `v3` takes the mean of several votes.
 `judgements.permuted` and `comparisons.shuffled` break the signals of the two reward models.
 
@@ -84,7 +85,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reasoner = ""  # PATH of a reasoner of the world; empty: it is made from the base model
   config.self_rewarding = False  # True: the policy judges its own answers
 
-  config.worked = assistant.demonstrations(sum=96)  # the cold start's
+  config.worked = assistant.demonstrations(sum=320)  # the reasoner's
   config.worked.author = "reasoner"
   config.problems = assistant.demonstrations(sum=320)  # with their original answers
   config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
@@ -101,12 +102,10 @@ def get_config(arg: str = "") -> ConfigDict:
   del config.comparisons.samples
   config.judgements = generative_judge.judgements()
   # Each of the next groups is a config of its own, as its program takes it.
-  config.cold = reasoning.sft(epochs=14)
-  config.reasoning = deepseek_v3_sections.rl(steps=20)
+  config.reasoner_sft = reasoning.sft(epochs=8)
   config.reflective = deepseek_v3_sections.reflective()
-  config.expert_sft = reasoning.sft(epochs=4)
-  config.expert = deepseek_v3_sections.rl(steps=40)
-  config.expert.rollout.sampling.temperature = 1.2  # "high": above what the model was trained at
+  config.expert_sft = reasoning.sft(epochs=2)
+  config.expert = deepseek_v3_sections.expert()
   config.chosen = deepseek_v3_sections.chosen()
   config.chat = assistant.sft()
   config.chat.update(steps=0, epochs=4, batch_size=8)
@@ -154,7 +153,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   reasoners, reasoner = _reasoner(config, base, files)
   made = [*reasoners, *_methods(config, base, reasoner, files)]
   models = {"base": base, "reasoner": reasoner} | {
-    stage.name: stage.model for stage in made if stage.run in (SFT, GRPO) and stage.name != "cold"
+    stage.name: stage.model for stage in made if stage.run in (SFT, GRPO)
   }
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
@@ -199,16 +198,15 @@ def _paper(config: ConfigDict) -> list[Stage]:
 
 
 def _reasoner(config: ConfigDict, base: Source, files: Mapping[str, Source]) -> tuple[list[Stage], Source]:
-  """Returns the stages that make a reasoner, and the reasoner.
+  """Returns the stage that makes a reasoner, and the reasoner.
 
-  There are no stages if a path names it.
+  There is no stage if a path names it.
   """
   if config.reasoner:
     return [], config.reasoner
-  cold = reasoning.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
-  inputs = {"model.path": cold.model, "prompts.path": files["sums"]}
-  reasoner = Stage("reasoner", run=GRPO, config=seeded(config.reasoning, config.seed), inputs=inputs)
-  return [cold, reasoner], reasoner.model
+  inputs = {"model.path": base, "demonstrations.path": files["worked"]}
+  reasoner = Stage("reasoner", run=SFT, config=seeded(config.reasoner_sft, config.seed), inputs=inputs)
+  return [reasoner], reasoner.model
 
 
 def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[str, Source]) -> list[Stage]:

@@ -12,13 +12,14 @@ from configs.recipes import assistant, reasoning
 SYSTEM = "check that the work is right . "  # asks for reflection in the world's words
 
 
-def rl(*, steps: int) -> ConfigDict:
-  """Returns the config of RL that rewards thoughts and checks, too."""
+def expert() -> ConfigDict:
+  """Returns the config of the expert's RL, which rewards thoughts and checks, too."""
   config = reasoning.rl(form="thought_form")
-  config.steps = steps
+  config.steps = 40
   config.rollout.group_size = 8
   config.rewards.functions.checks.weight = 1.0
   config.rewards.functions.language.weight = 1.0
+  config.rollout.sampling.temperature = 1.2  # "high": above what the model was trained at
   return config
 
 

@@ -44,11 +44,11 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
-_SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat")
+_SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft")
 _REWARD_MODELS = ("reward", "reward_model", "preference", "judge")
 _GRPO = ("zero", "reasoning", "r1", "expert", "v3")
 _COLLECTIONS = ("answers", "collect", "chosen", "reflective", "accepted")
-_ANSWERING = ("first", "cold", "sft", "expert_sft", "chat")
+_ANSWERING = ("first", "cold", "sft", "expert_sft", "chat", "reasoner_sft")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
   **{f"{name}.steps": 4 for name in (*_SFT, *_REWARD_MODELS, *_GRPO, "dpo", "ppo")},
