@@ -103,8 +103,19 @@ def _averages(path: str, settings: DistanceSettings) -> dict[str, np.ndarray]:
     values = [record[metric] for record in records if record["step"] > 0 and metric in record]
     if len(values) < settings.window:
       raise InputError(f"{path}: found {metric} in {len(values)} steps, expected at least window = {settings.window}")
-    found[name] = np.convolve(values, np.ones(settings.window) / settings.window, mode="valid")
+    found[name] = _window_means(np.array(values, float), settings.window)  # None becomes NaN
   return found
+
+
+def _window_means(values: np.ndarray, window: int) -> np.ndarray:
+  """Returns the mean of each window over the steps that have a value; NaN without one.
+
+  A step in which a judge gave no score has none.
+  """
+  present, ones = np.isfinite(values), np.ones(window)
+  counts = np.convolve(present, ones, mode="valid")
+  sums = np.convolve(np.where(present, values, 0.0), ones, mode="valid")
+  return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
 def _picture(path: pathlib.Path, averages: Mapping[str, Mapping[str, np.ndarray]], distance: float) -> None:

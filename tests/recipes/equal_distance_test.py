@@ -1,6 +1,7 @@
 """Tests the comparison of runs at equal distance, on runs whose numbers are given."""
 
 import json
+import math
 
 import pytest
 
@@ -42,6 +43,13 @@ def test_runs_are_compared_where_both_have_been(tmp_path):
   points = json.loads((tmp_path / "distances.json").read_text())
   assert points["honest"]["gold"] == [3, 4, 4]
   assert (tmp_path / "distances.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_without_a_score_count_in_no_average(tmp_path):
+  judged = [(0.1, 2, 4), (0.2, 3, None), (0.3, 4, None), (0.4, 4, 8)]
+  found = equal_distance.compare(config(tmp_path, judged=judged, other=[(1.0, 0, 0)] * 3), tmp_path)
+  assert (found["judged/proxy_start"], found["judged/proxy_end"], found["judged/gold_end"]) == (4, 8, 4)
+  assert math.isnan(json.loads((tmp_path / "distances.json").read_text())["judged"]["proxy"][1])
 
 
 def test_runs_that_cannot_be_compared(tmp_path):
