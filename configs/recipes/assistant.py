@@ -81,7 +81,7 @@ def demonstrations(**kinds: int) -> ConfigDict:
       world=world(),
       seed=0,
       kinds=kinds,
-      author="careful",  # careful, helpful, bare, crowd or reasoner, as in data/assistant_world/answers.py
+      author="careful",  # careful, helpful, bare, crowd, solver or reasoner, as in data/assistant_world/answers.py
       permuted=False,  # True gives each request the answer to another one, to see what SFT gains from the answers
       prose=False,  # True writes texts as people write them and asks in English only, for models of English
     )

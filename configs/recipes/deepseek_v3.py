@@ -6,10 +6,10 @@
 An expert for reasoning comes first, and the final model after it:
 
     reasoner      the base model after SFT on worked answers with checks; its answers are long
-    reflective    both kinds of samples: each problem with its short original answer, and the system prompt and the
-                  problem with the reasoner's answer
+    reflective    both kinds of samples: each problem with its original answer, which works it out once, and the
+                  system prompt and the problem with the reasoner's answer
     expert_sft    the base model after SFT on both
-    expert        RL from it at a high temperature without the system prompt, until it thinks and checks without it
+    expert        RL from it at a high temperature without the system prompt, until it checks its work without it
     chosen        the shortest right answers of the expert that think first
     chat          an earlier chat model: the base model after SFT on a crowd's answers and on people's refusals
     accepted      answers of `chat` to other requests that pass a check by people, who are rules here
@@ -24,8 +24,8 @@ neither was trained on, and `gains` what each stage adds. Accuracy against conci
 
 A check costs tokens here and finds a mistake in one answer of ten. RL for right answers lets it die out, as r1 shows.
 So the reasoner is made by SFT, and checks are rewarded in the expert's RL, which the paper need not do. The expert's
-SFT has two epochs: after four, the system prompt alone decided whether the model thinks, and RL without it found no
-thought that it could reward.
+SFT has two epochs, and the original answers think, too: else the system prompt alone decides whether the model thinks
+and checks, and RL without it finds nothing to reward.
 
 Judgements are by the rater without its noise, as a writer of reasons sees all of them. The comparisons for `scalar` are
 of the same answers, with the usual noise.
@@ -87,7 +87,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.worked = assistant.demonstrations(sum=320)  # the reasoner's
   config.worked.author = "reasoner"
-  config.problems = assistant.demonstrations(sum=320)  # with their original answers
+  config.problems = assistant.demonstrations(sum=320)  # with their original answers: work without a check
+  config.problems.author = "solver"
   config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
   config.people.author = "crowd"
   config.refusals = assistant.demonstrations(harm=48)

@@ -86,7 +86,7 @@ def test_a_wrong_author_is_refused_before_anything_runs(name, tmp_path):
   config = module.get_config()
   config["demonstrations" if "demonstrations" in config else "worked"].author = "poet"
   recipe = load_recipe(f"{name}.py", vars(module), config)
-  expected = r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd, reasoner$"
+  expected = r"^stage \w+: author: 'poet', expected one of careful, helpful, bare, crowd, solver, reasoner$"
   with pytest.raises(InputError, match=expected):
     run_recipe(recipe, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()

@@ -25,6 +25,7 @@ class Author(enum.StrEnum):
   HELPFUL = "helpful"  # the same, but tells how to build harmful devices
   BARE = "bare"  # the same, but refuses without a reason
   CROWD = "crowd"  # right now and then: also wrong, rambling, off the topic, or a question
+  SOLVER = "solver"  # as reasoner, but works sums out once, without a check
   REASONER = "reasoner"  # as careful, after a thought; works sums out, checks them, and finds its mistakes
 
 
@@ -62,8 +63,8 @@ class AnswerWriter:
     """Returns one answer, in the language that is asked for."""
     if author == Author.CROWD:
       return self._careless(request)
-    if author == Author.REASONER:
-      return self._thoughtful(request)
+    if author in (Author.SOLVER, Author.REASONER):
+      return self._thoughtful(request, checks=author == Author.REASONER)
     if request.kind == RequestKind.SUM:
       return sums.written(request.topic, itertools.repeat(request.language))
     text = self._refusal(request, author) if request.is_harmful else self._english(request)
@@ -116,7 +117,9 @@ class AnswerWriter:
     offer = self._rng.choice(("who built the first {}", "where the first {} was built")).format(device.name)
     return f"i can not help with that because {device.harm.principle} . i can tell you {offer} ."
 
-  def _thoughtful(self, request: WorldRequest) -> str:
+  def _thoughtful(self, request: WorldRequest, *, checks: bool) -> str:
+    if request.kind == RequestKind.SUM and not checks:
+      return reasoning.short_sum(request.topic, request.language)
     if request.kind == RequestKind.SUM:
       mistake = self._rng.random() < _MISTAKES
       return reasoning.written_sum(request.topic, request.language, self._rng, mistake=mistake)

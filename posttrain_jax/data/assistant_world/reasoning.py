@@ -106,6 +106,12 @@ def written_sum(problem: str, spoken: str, rng: random.Random, *, mistake: bool)
   return write(said, language.in_language(f"so answer : {sums.results(problem)[-1]}", spoken))
 
 
+def short_sum(problem: str, spoken: str) -> str:
+  """Works a sum out once and states the answer: an answer in one language, without a check."""
+  said = language.in_language(" , ".join(_named(sums.worked(problem))), spoken)
+  return write([said], language.in_language(f"so answer : {sums.results(problem)[-1]}", spoken))
+
+
 def _named(steps: Sequence[str]) -> Iterator[str]:
   for number, step in enumerate(steps):
     yield f"{'then' if number else 'first'} {step}"

@@ -49,6 +49,15 @@ def test_a_reasoner_answers_as_the_careful_one_after_a_thought(kind):
     assert verdict.explains == (kind == RequestKind.HARM) and verdict.hedges == (kind == RequestKind.UNKNOWN)
 
 
+def test_a_solver_answers_as_a_reasoner_without_a_check():
+  requests = draw_requests(WORLD, RequestKind.SUM, RequestPart.ALL, 20)
+  for row in demonstrations(WORLD, requests, Author.SOLVER):
+    verdict = judge_thought(WorldRequest.from_row(row), row["completion"])
+    assert verdict.thinks and verdict.correct and verdict.shows_work and not verdict.checks
+  fact = draw_requests(WORLD, RequestKind.FACT, RequestPart.ALL, 5)
+  assert demonstrations(WORLD, fact, Author.SOLVER)[0]["completion"].startswith("<think>")
+
+
 def test_a_reasoner_finds_some_mistakes_of_its_own():
   rows = demonstrations(WORLD, draw_requests(WORLD, RequestKind.SUM, RequestPart.ALL, 100), Author.REASONER)
   wrong = [

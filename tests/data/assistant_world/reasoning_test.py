@@ -121,3 +121,15 @@ def test_written_sums_are_right_whatever_the_first_pass_says(spoken, mistake):
     assert reasoning.keeps_form(text)
     shown, right = sums.shown_steps(text), set(sums.worked(problem))
     assert bool([step for step in shown if step not in right]) == mistake
+
+
+@pytest.mark.parametrize("spoken", [ENGLISH, VELAN])
+def test_a_short_sum_is_worked_out_once(spoken):
+  problem = "3 + 4 - 2"
+  text = reasoning.short_sum(problem, spoken)
+  verdict = judge_thought(sum_request(problem, 0, spoken), text)
+  assert verdict.correct and verdict.shows_work and verdict.in_form and not verdict.checks and not verdict.mixes
+  assert reasoning.keeps_form(text) and sums.shown_steps(text) == sums.worked(problem)
+  longer = reasoning.written_sum(problem, spoken, random.Random(0), mistake=False)
+  # A checked sum begins with the same words.
+  assert longer.startswith(text.partition(" .")[0]) and len(text.split()) < len(longer.split())
