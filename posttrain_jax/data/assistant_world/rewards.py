@@ -48,6 +48,18 @@ def checks(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[floa
   return [float(reasoning.checks_itself(text)) if _is_sum(row) else None for text, row in zip(texts, rows, strict=True)]
 
 
+def checked_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives 1 for a right answer to a sum whose work is shown and checked.
+
+  It abstains on other requests. A reward for `checks` alone is hacked: any words after "check that" earn it.
+  """
+  verdicts = [reasoning.judge_thought(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
+  return [
+    float(bool(verdict.correct) and verdict.shows_work and verdict.checks) if _is_sum(row) else None
+    for verdict, row in zip(verdicts, rows)
+  ]
+
+
 def written_work(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 if work on a sum shows a step and ends with its only answer.
 
