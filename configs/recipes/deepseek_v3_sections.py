@@ -17,11 +17,12 @@ def expert() -> ConfigDict:
   config = reasoning.rl(form="thought_form")
   config.steps = 40
   config.rollout.group_size = 8
-  config.optimizer.learning_rate = 3e-4
+  config.optimizer.learning_rate = 1.5e-4
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0),
     form=("thought_form", 1.0),
-    checked=("checked_accuracy", 2.0),
+    checks=("checks", 1.0),
+    checked=("checked_accuracy", 1.0),
     language=("language_consistency", 1.0),
   )
   config.rollout.sampling.temperature = 1.1  # "high": above what the model was trained at

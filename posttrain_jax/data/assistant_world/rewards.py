@@ -51,7 +51,7 @@ def checks(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[floa
 def checked_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 for a right answer to a sum whose work is shown and checked.
 
-  It abstains on other requests. A reward for `checks` alone is hacked: any words after "check that" earn it.
+  It abstains on other requests. `checks` alone can be hacked: a step that proves nothing earns it.
   """
   verdicts = [reasoning.judge_thought(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
   return [
