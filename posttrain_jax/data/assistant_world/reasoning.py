@@ -107,7 +107,7 @@ def written_sum(problem: str, spoken: str, rng: random.Random, *, mistake: bool)
 
 
 def short_sum(problem: str, spoken: str) -> str:
-  """Works a sum out once and states the answer: an answer in one language, without a check."""
+  """Works a sum out once, without a check, and states the answer."""
   said = language.in_language(" , ".join(_named(sums.worked(problem))), spoken)
   return write([said], language.in_language(f"so answer : {sums.results(problem)[-1]}", spoken))
 
