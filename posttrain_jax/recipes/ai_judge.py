@@ -24,6 +24,7 @@ from posttrain_jax.data.assistant_world import critiques
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.constitution import Principle, read_constitution
 from posttrain_jax.evaluation.text_model import TextModel
+from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
 from posttrain_jax.recipes.critique_rounds import about_harm
@@ -191,7 +192,7 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the comparisons of the answers to each prompt."""
-  count = known.count(str(pathlib.Path(config.candidates).parent / "pairs.jsonl")) * config.pairs
+  count = known.count(str(pathlib.Path(config.candidates).parent / DEMONSTRATIONS)) * config.pairs
   return Effort(examples=count, rows={JUDGED: count})
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import critiques
+from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -29,12 +30,14 @@ class CriticDataSettings:
     world: what requests are about.
     seed: of the draws.
     repeats: critiques of each request, each of another answer under another principle.
+    documents: texts of the corpus beside them, so that a critic keeps what it knows of the other half's devices.
     permuted: whether each prompt gets the completion to another one, to see what a critic gains from them.
   """
 
   world: WorldSettings
   seed: int
   repeats: int = at_least(1)
+  documents: int = at_least(0)
   permuted: bool
 
 
@@ -61,11 +64,13 @@ def write_critic_data(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
     folder: gets critic.jsonl, and plain.jsonl with the good answers to the same requests as demonstrations.
   """
   given = parse(CriticDataSettings, config)
-  world = make_world(given.world)
+  world, rng = make_world(given.world), random.Random(f"order/{given.seed}")
   rows = critiques.critic_rows(world, seed=given.seed, repeats=given.repeats)
   if given.permuted:  # their order is random
     said = [row["completion"] for row in rows]
     rows = [{**row, "completion": each} for row, each in zip(rows, [*said[1:], *said[:1]])]
+  rows += corpus(world, given.documents, seed=given.seed + 1)  # 0 is the base model's
+  rng.shuffle(rows)
   plain = critiques.plain_rows(world, seed=given.seed)
   atomic_files.write_rows(folder / CRITIC, rows)
   atomic_files.write_rows(folder / PLAIN, plain)
@@ -91,7 +96,7 @@ def write_red_team(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
 def forecast_critic_data(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the rows."""
   del known
-  count = _REQUESTS * config.repeats
+  count = _REQUESTS * config.repeats + config.documents
   return Effort(examples=count, rows={CRITIC: count, PLAIN: _REQUESTS // 3})
 
 

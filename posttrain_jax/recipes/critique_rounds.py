@@ -17,6 +17,7 @@ from posttrain_jax.data.assistant_world import critiques, words
 from posttrain_jax.data.constitution import Constitution, Principle, read_constitution
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
+from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
 from posttrain_jax.recipes.effort import Effort
@@ -137,7 +138,7 @@ def draw_principles(rng: random.Random, principles: list[Principle], count: int)
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the critiques of one answer to each prompt."""
   model, _ = known.policy(config.model)
-  count = known.count(str(pathlib.Path(config.candidates).parent / "pairs.jsonl")) * config.rounds
+  count = known.count(str(pathlib.Path(config.candidates).parent / DEMONSTRATIONS)) * config.rounds
   drawn = count * known.length(config.max_new_tokens)
   work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
   return Effort(examples=count, generated=drawn, sampling_flops=work, rows={REVISIONS: count})

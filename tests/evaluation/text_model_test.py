@@ -6,14 +6,14 @@ from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.evaluation.text_model import TextModel
 from tests.recipes.saved_model import save_model
 
-TEXTS = ["a zorp is safe . critique :", "the answer is good . critique :"]
+TEXTS = ["a fox is safe . critique :", "the answer is good . critique :"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
   path = tmp_path_factory.mktemp("text_model") / "model"
   save_model(path, 0, tokenizer=word_tokenizer(vocabulary()))
-  return TextModel(str(path), seed=0, slots=4, max_prompt_length=16, max_new_tokens=5)
+  return TextModel(str(path), seed=0, slots=8, max_prompt_length=16, max_new_tokens=5)
 
 
 def test_draws_depend_on_the_attempt_alone(model):

@@ -24,10 +24,11 @@ def test_permuted_critiques_are_the_same_texts_in_other_places(tmp_path):
   for permuted in (False, True):
     folder = tmp_path / str(permuted)
     folder.mkdir()
-    found = constitutional_data.write_critic_data(config(repeats=1, permuted=permuted), folder)
+    found = constitutional_data.write_critic_data(config(repeats=1, documents=5, permuted=permuted), folder)
     written.append(rows(folder / "critic.jsonl"))
     assert found == {"examples": len(written[-1]), "plain": len(rows(folder / "plain.jsonl"))}
   good, broken = written
+  assert sum(not row["prompt"] for row in good) == 5  # text of the corpus, whole and in its place
   assert [row["prompt"] for row in good] == [row["prompt"] for row in broken]
   assert sorted(row["completion"] for row in good) == sorted(row["completion"] for row in broken)
   assert sum(a != b for a, b in zip(good, broken)) > len(good) / 2
@@ -45,7 +46,7 @@ def test_the_red_team_has_both_halves_and_nothing_else_that_is_held_out(tmp_path
 
 def test_bad_input_and_estimates():
   with pytest.raises(InputError, match="repeats"):
-    parse(constitutional_data.CriticDataSettings, config(repeats=0, permuted=False))
+    parse(constitutional_data.CriticDataSettings, config(repeats=0, documents=0, permuted=False))
   known = Forecast(0.5)
-  assert constitutional_data.forecast_critic_data(config(repeats=2), known).rows["critic.jsonl"] == 700
+  assert constitutional_data.forecast_critic_data(config(repeats=2, documents=1), known).rows["critic.jsonl"] == 701
   assert constitutional_data.forecast_red_team(config(limit=5), known).rows == {"red_team.jsonl": 5, "unseen.jsonl": 5}
