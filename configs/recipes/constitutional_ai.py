@@ -13,8 +13,8 @@
     rl          PPO from `cai` against it
     labelled    as `judged`, by a person; `human_reward` and `rlhf` follow from it
 
-A tiny model can't critique by itself, hence the critic's data. `harms` has what each model does with harmful requests, by
-category and by half of the categories.
+A tiny model can't critique by itself, hence the critic's data. `harms` has what each model does with harmful requests,
+by category and by half of the categories.
 
 `critic_data.permuted` breaks the critic's signal, to see what SL-CAI gains from it.
 """
@@ -60,9 +60,7 @@ JUDGE = function(
   check=functools.partial(parse, ai_judge.JudgeSettings),
   forecast=ai_judge.forecast,
 )
-HARMS = function(
-  harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings)
-)
+HARMS = function(harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings))
 _AS_ASKED = "{prompt}"  # rows have their prompts in the template already
 # What `harms` and `gains` compare.
 GAINS = (
@@ -134,9 +132,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   documents = stage("documents", assistant.DOCUMENTS, "documents").file("documents.jsonl")
   data = stage("critic_data", CRITIC_DATA, "critic_data", "demonstration")
   red_team, asked = stage("red_team", RED_TEAM, "red_team"), stage("asked", assistant.PROMPTS, "asked")
-  helpful = stage(
-    "helpful", SFT, "helpful", model__path=base, demonstrations__path=people.file("demonstrations.jsonl")
-  )
+  helpful = stage("helpful", SFT, "helpful", model__path=base, demonstrations__path=people.file("demonstrations.jsonl"))
   critic = stage("critic", SFT, "critic", model__path=base, demonstrations__path=data.file("critic.jsonl"))
   answers = stage(
     "answers", COLLECT, "collect", model__path=helpful.model, prompts__path=red_team.file("red_team.jsonl")
@@ -208,9 +204,7 @@ def _measures(config: ConfigDict, base, models, prompts) -> list[Stage]:
   collect = seeded(config.collect, config.seed).unlock()
   collect.rollout.samples = 2
   drawn = {
-    name: Stage(
-      f"{name}_unseen", run=COLLECT, config=collect, inputs={"model.path": model, "prompts.path": prompts}
-    )
+    name: Stage(f"{name}_unseen", run=COLLECT, config=collect, inputs={"model.path": model, "prompts.path": prompts})
     for name, model in models.items()
   }
   harms = Stage(

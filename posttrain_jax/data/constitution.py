@@ -1,7 +1,7 @@
 """Reads a constitution: numbered principles with priorities, and hard constraints.
 
-A file is Markdown. Under "## Priorities" stands a numbered list, the highest first. Under "## Principles" each principle
-has a heading "### NUMBER. NAME", text for people, and fields "- FIELD: VALUE" (`Principle`).
+A file is Markdown. Under "## Priorities" stands a numbered list, the highest first. Under "## Principles" each
+principle has a heading "### NUMBER. NAME", text for people, and fields "- FIELD: VALUE" (`Principle`).
 """
 
 import dataclasses

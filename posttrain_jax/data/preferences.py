@@ -156,7 +156,9 @@ def read_comparisons(
     try:
       said = judgement(row.columns)
       prompt, answers, ends = encoder.encode(said)
-      comparison = Comparison(prompt, answers, said.ranks, said.strength, row.source, row.columns, ends, said.probability)
+      comparison = Comparison(
+        prompt, answers, said.ranks, said.strength, row.source, row.columns, ends, said.probability
+      )
     except BadRow as error:
       if bad_rows == BadRows.ERROR:
         raise InputError(f"{row.source}: {error}") from None

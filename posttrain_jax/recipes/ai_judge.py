@@ -1,8 +1,8 @@
 """Lets an AI judge compare answers under a constitution, for a preference model on soft targets.
 
-Under each principle about harm the judge reads both answers as "(A)" and "(B)". Its probability of (A) is that among the
-two tokens, P(A) / (P(A) + P(B)); with the order swapped it is asked again and the two are averaged. All principles are
-weighed together: the logits are added, each with its priority's weight, half of that of the next higher one. A hard
+Under each principle about harm the judge reads both answers as "(A)" and "(B)". Its probability of (A) is that among
+the two tokens, P(A) / (P(A) + P(B)); with the order swapped it is asked again and the two are averaged. All principles
+are weighed together: the logits are added, each with its priority's weight, half of that of the next higher one. A hard
 constraint that is sure decides alone. The principle that decided is recorded with each judgement.
 
 Source: Constitutional AI (2212.08073, section 4.1), which draws one principle for each comparison. Here all are asked,

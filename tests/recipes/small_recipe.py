@@ -44,12 +44,13 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
+_TRAINED = ("first", "helpful", "critic", "sft", "reward", "reward_model", "dpo")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
-  **{f"{name}.steps": 4 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo")},
-  **{f"{name}.epochs": 0 for name in ("first", "sft", "reward", "reward_model", "dpo")},
-  **{f"{name}.batch_size": 8 for name in ("first", "sft", "reward", "reward_model", "dpo", "epochs")},
-  **{f"{name}.checkpoint.every": 2 for name in ("first", "sft", "reward", "reward_model", "dpo", "ppo", "epochs")},
+  **{f"{name}.steps": 4 for name in (*_TRAINED, "ppo")},
+  **{f"{name}.epochs": 0 for name in _TRAINED},
+  **{f"{name}.batch_size": 8 for name in (*_TRAINED, "epochs")},
+  **{f"{name}.checkpoint.every": 2 for name in (*_TRAINED, "ppo", "epochs")},
   **{f"{name}.eval.every": 4 for name in ("reward", "reward_model")},
   **{f"{name}.rollout.max_new_tokens": 4 for name in ("answers", "collect", "ppo")},
   **{f"{name}.rollout.slots": 8 for name in ("answers", "collect", "ppo")},
@@ -62,6 +63,13 @@ _WORLD = {
   "reward_model.preferences.strengths": (),
   "dpo.preferences.strengths": (),
   "documents.documents": 40,
+  "critic_data.repeats": 1,
+  "critic_data.documents": 10,
+  "red_team.limit": 8,
+  "critiques.rounds": 2,
+  "critiques.slots": 8,
+  "critiques.max_new_tokens": 4,
+  "judging.slots": 8,
   "epochs.epochs": 2,
   "epochs.eval.max_new_tokens": 4,
   "epochs.eval.slots": 8,
