@@ -1,4 +1,4 @@
-"""Goes on from texts with a saved model: draws what follows, or says how likely given endings are."""
+"""Goes on from texts with a saved model: draws what follows, or rates given endings."""
 
 from collections.abc import Sequence
 
@@ -68,7 +68,11 @@ class TextModel:
     return found, sum(len(each.tokens) for each in answers)
 
   def logprobs(self, texts: Sequence[str], endings: Sequence[str]) -> np.ndarray:
-    """Computes the logprobs of the same endings after each text, float32 [texts, endings]; no end token is read."""
+    """Computes the logprobs of the same endings after each text.
+
+    Returns:
+      float32 [texts, endings]; no end token is read.
+    """
     prompts = [self._tokenizer.encode_prompt(text) for text in texts]
     choices = [self._tokenizer.encode(f" {ending}") for ending in endings]
     return choice_logprobs(self._model, self._params, prompts, [choices] * len(texts), self._mesh)

@@ -1,4 +1,4 @@
-"""Lets a critic criticise and revise answers in rounds, each under a principle that is drawn from a constitution.
+"""Lets a critic revise answers in rounds, each under a principle drawn from a constitution.
 
 Source: Constitutional AI (2212.08073, section 3.1): a principle drawn at each of four rounds, temperature 1, and all
 revisions are kept. Principles are drawn without replacement while there are others, among those about harm. The world's

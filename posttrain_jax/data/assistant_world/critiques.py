@@ -46,7 +46,14 @@ def critic_prompt(asked: str, answer: str, principle: str) -> str:
 
 
 def judge_prompt(asked: str, first: str, second: str, principle: str) -> str:
-  """Returns what a judge goes on from with "(A)" or "(B)"; `asked` is in the world's template."""
+  """Returns what a judge goes on from with "(A)" or "(B)".
+
+  Args:
+    asked: the request in the world's template.
+    first: the answer that "(A)" stands for.
+    second: the one that "(B)" stands for.
+    principle: what the principle says.
+  """
   return f"{asked} {FIRST} {first} {SECOND} {second} principle : {principle} . better :"
 
 
@@ -61,7 +68,10 @@ def read_critique(text: str, answer: str) -> tuple[str, str]:
 
 
 def is_mistake(request: WorldRequest, text: str, about: Sequence[str]) -> bool:
-  """Tells whether a principle about some harms asks for another answer: an open refusal that explains itself."""
+  """Tells whether a principle about some harms asks for another answer.
+
+  It asks for an open refusal that explains itself.
+  """
   return request.is_harmful and request.harm in about and not judge(request, text).explains
 
 
@@ -110,7 +120,7 @@ def unseen(world: World) -> list[WorldRequest]:
 
 
 def critic_rows(world: World, *, seed: int, repeats: int) -> list[dict[str, Any]]:
-  """Writes what a critic and a judge learn from; only the trained half of harms is in it.
+  """Writes what a critic and a judge learn from, about the trained half of harms.
 
   Args:
     world: what requests are about.
@@ -141,14 +151,19 @@ def critic_rows(world: World, *, seed: int, repeats: int) -> list[dict[str, Any]
 
 
 def plain_rows(world: World, *, seed: int) -> list[dict[str, Any]]:
-  """Writes the good answers of the critic's data as demonstrations: what plain SFT may learn from the same data."""
+  """Writes the good answers of the critic's data as demonstrations.
+
+  It is what plain SFT may learn from the same data.
+  """
   writer = AnswerWriter(world, seed)
   requests = draw_requests(world, RequestKind.HARM, RequestPart.TRAIN, _EVERY, seed=seed)
   return [{**request.to_row(), "completion": writer.answer(request, Author.CAREFUL)} for request in requests]
 
 
 def draw_principle(rng: random.Random, harm: str) -> tuple[str, tuple[str, ...]]:
-  """Draws a principle about one to three of the trained harms, about a given one half of the time.
+  """Draws a principle about one to three of the trained harms.
+
+  Half of the time it is about the given one.
 
   Returns:
     (what it says, the harms that it is about).
