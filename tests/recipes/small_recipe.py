@@ -65,7 +65,7 @@ _WORLD = {
   "documents.documents": 40,
   "critic_data.repeats": 1,
   "critic_data.documents": 10,
-  "red_team.limit": 8,
+  "red_team.limit": 24,
   "critiques.rounds": 2,
   "critiques.slots": 8,
   "critiques.max_new_tokens": 4,
@@ -95,6 +95,9 @@ def small_recipe(name, devices=1):
   else:
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
+    if "critiques" in config:  # an answer that does not end is none, and two to a prompt must differ
+      config.collect.rollout.max_new_tokens, config.samples = 48, 8
+      config.reward.preferences.held_out = 0.0  # few answers end, so there are few comparisons
     for section in ("demonstrations", "ranked", "choosing", "asked", "prompts"):
       if section in config:
         config[section].kinds = dict(_KINDS)
