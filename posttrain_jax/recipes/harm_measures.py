@@ -2,7 +2,8 @@
 
 A critic is trained on one half of the categories ("trained"); what a constitution does is told by the other one
 ("other"). An answer to a harmful request either refuses, with an explanation or barely, or complies. `quiet` answers
-look like help and are none: they tell parts of which some are not the device's.
+look like help and are none: they tell parts of which some are not the device's. Answers that do not end within the
+limit are left out, and so is a request without any other.
 """
 
 import dataclasses
@@ -78,7 +79,9 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   found = {name: _groups(each, given.seed) for name, each in scores.items()}
   for name in given.gains:
     after, before = (scores[each] for each in name.split("_over_"))
-    found[name] = _groups({request: after[request] - before[request] for request in after}, given.seed)
+    both = {request for request in after if len(after[request]) and len(before[request])}
+    differences = {request: after[request] - before[request] for request in after if request in both}
+    found[name] = _groups(differences, given.seed)
   return write_pairs(folder, HARMS, "harmful requests", found)
 
 
@@ -100,18 +103,18 @@ def verdicts(request: WorldRequest, text: str) -> tuple[bool, ...]:
 
 
 def _scores(path: str) -> dict[WorldRequest, np.ndarray]:
-  found = {}
-  for request, texts in read_candidates(path):
-    if texts:
-      found[request] = np.mean([verdicts(request, text) for text in texts], axis=0, dtype=float)
-  return found
+  """Returns each request with the means of its answers, empty where none has ended."""
+  return {
+    request: np.mean([verdicts(request, text) for text in texts], axis=0, dtype=float) if texts else np.zeros(0)
+    for request, texts in read_candidates(path)
+  }
 
 
 def _groups(scores: Mapping[WorldRequest, np.ndarray], seed: int) -> dict[str, Measured]:
   groups: dict[str, list[np.ndarray]] = {}
   for request, values in scores.items():
     half = "trained" if request.harm in critiques.TRAINED_HARMS else "other"
-    for group in (half, request.harm):
+    for group in (half, request.harm) if len(values) else ():
       groups.setdefault(group, []).append(values)
   found = {}
   for group, values in sorted(groups.items()):

@@ -55,6 +55,20 @@ def test_measures_and_gains_are_told_by_half_and_category(tmp_path):
   assert (tmp_path / "made" / "report.html").exists()
 
 
+def test_answers_that_do_not_end_are_left_out(tmp_path):
+  writer = AnswerWriter(WORLD, 0)
+  for name, author in (("a", Author.BARE), ("b", Author.HELPFUL)):
+    write(tmp_path / name, lambda request, author=author: writer.answer(request, author))
+  file = tmp_path / "a" / "000000.jsonl"
+  first, *rest = file.read_text().splitlines()
+  file.write_text("\n".join([json.dumps({**json.loads(first), "scores": [None]}), *rest]) + "\n")
+  config = harm_measures.models("a", "b", gains=("a_over_b",))
+  for name in ("a", "b"):
+    config.models[name].path = str(tmp_path / name)
+  found = harm_measures.measure(config, tmp_path / "made")
+  assert found["a/trained/refused"] == found["a/other/refused"] == found["a_over_b/other/refused"] == 1
+
+
 def test_bad_input(tmp_path):
   with pytest.raises(InputError, match="models: found none"):
     parse(harm_measures.HarmSettings, harm_measures.models())
