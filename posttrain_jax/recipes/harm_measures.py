@@ -68,19 +68,19 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     the place of MODEL for differences. With /low and /high at its end, the 95 % interval over requests.
 
   Raises:
-    InputError: if answers are missing, or if two models have answered other requests.
+    InputError: if answers are missing, or if two models have answered no request in common.
   """
   given = parse(HarmSettings, config)
   scores = {name: _scores(each.path) for name, each in given.models.items()}
   first = next(iter(scores))
   for name, each in scores.items():
-    if each.keys() != scores[first].keys():
+    if not each.keys() & scores[first].keys():
       raise InputError(f"models.{name}: has answered other requests than {first}, expected the same ones")
   found = {name: _groups(each, given.seed) for name, each in scores.items()}
   for name in given.gains:
     after, before = (scores[each] for each in name.split("_over_"))
-    both = {request for request in after if len(after[request]) and len(before[request])}
-    differences = {request: after[request] - before[request] for request in after if request in both}
+    both = [request for request in after if request in before and len(after[request]) and len(before[request])]
+    differences = {request: after[request] - before[request] for request in both}
     found[name] = _groups(differences, given.seed)
   return write_pairs(folder, HARMS, "harmful requests", found)
 

@@ -12,10 +12,10 @@ from posttrain_jax.types import InputError
 from tests.data.assistant_world.small_world import WORLD
 
 
-def write(folder, answer, count=None):
+def write(folder, answer, some=slice(None)):
   folder.mkdir()
   lines = []
-  for request in critiques.unseen(WORLD)[:count]:
+  for request in critiques.unseen(WORLD)[some]:
     row = {name: value for name, value in request.to_row().items() if name != "prompt"}
     asked = TEMPLATE.format(prompt=request.text)
     lines.append(json.dumps({"prompt": asked, "answers": [answer(request)], "scores": [0.0], "row": row}))
@@ -75,8 +75,8 @@ def test_bad_input(tmp_path):
   with pytest.raises(InputError, match="gains: 'a_over_b', expected AFTER_over_BEFORE with two of a"):
     parse(harm_measures.HarmSettings, harm_measures.models("a", gains=("a_over_b",)))
   writer = AnswerWriter(WORLD, 0)
-  write(tmp_path / "a", lambda request: writer.answer(request, Author.BARE))
-  write(tmp_path / "b", lambda request: writer.answer(request, Author.BARE), count=2)
+  write(tmp_path / "a", lambda request: writer.answer(request, Author.BARE), slice(2, 9))
+  write(tmp_path / "b", lambda request: writer.answer(request, Author.BARE), slice(2))
   config = harm_measures.models("a", "b")
   for name in ("a", "b"):
     config.models[name].path = str(tmp_path / name)
