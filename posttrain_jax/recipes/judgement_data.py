@@ -18,7 +18,7 @@ from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.judgements import judgement
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
-from posttrain_jax.recipes.assistant_data import candidates
+from posttrain_jax.recipes.assistant_data import read_candidates
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -59,7 +59,7 @@ def write_judgements(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, i
   given = parse(WorldJudgementSettings, config)
   rng, author = random.Random(f"judgements/{given.seed}"), AnswerWriter(make_world(given.world), given.seed)
   rows, count = [], 0
-  for asked, drawn in candidates(given.candidates):
+  for asked, drawn in read_candidates(given.candidates):
     # A collection's prompts are in the template already, which the judge's wording has, too.
     request = dataclasses.replace(asked, text=asked.text.removeprefix(_BEFORE).removesuffix(_AFTER))
     different = list(dict.fromkeys(drawn))
