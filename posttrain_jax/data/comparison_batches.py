@@ -36,6 +36,8 @@ class ComparisonBatch:
     preferred: bool [N, K, K], [n, i, j] is True if answer i is better than answer j. It is False for ties, for answers
       that are missing or were not judged, and on rows that only pad the batch.
     margins: float32 [N, K, K], the margin by which answer i should beat answer j; 0 where `preferred` is False.
+    probabilities: float32 [N, K, K], how likely it is that answer i is the better one; 0 where `preferred` is False.
+      None if no comparison says it, so that the loss is that of certain preferences.
   """
 
   index: jax.Array | np.ndarray
@@ -46,6 +48,7 @@ class ComparisonBatch:
   mask: jax.Array | np.ndarray
   preferred: jax.Array | np.ndarray
   margins: jax.Array | np.ndarray
+  probabilities: jax.Array | np.ndarray | None = None
 
 
 class ComparisonBatches:
@@ -91,6 +94,7 @@ class ComparisonBatches:
       raise InputError(
         f"comparisons: a prompt of {longest[0]} or an answer of {longest[1]} tokens, the limits are {Tp} and {Tc}"
       )
+    soft = any(comparison.probability is not None for comparison in comparisons)
     N, K = len(comparisons), max(len(comparison.answers) for comparison in comparisons)
     self.batch_size = batch_size
     self._rows = rows = ComparisonBatch(
@@ -102,6 +106,7 @@ class ComparisonBatches:
       mask=np.zeros((N, K, Tc), bool),
       preferred=np.zeros((N, K, K), bool),
       margins=np.zeros((N, K, K), np.float32),
+      probabilities=np.zeros((N, K, K), np.float32) if soft else None,
     )
     for n, comparison in enumerate(comparisons):
       rows.prompts[n, : len(comparison.prompt)] = comparison.prompt
@@ -117,6 +122,8 @@ class ComparisonBatches:
         rows.preferred[n, i, j] = True
         if margins != Margins.NONE:
           rows.margins[n, i, j] = _margin(comparison, i, j, margins)
+        if rows.probabilities is not None:
+          rows.probabilities[n, i, j] = 1.0 if comparison.probability is None else comparison.probability
     self._order = grain.MapDataset.range(N).shuffle(seed=seed).repeat()
 
   @property

@@ -1,7 +1,8 @@
 """Reads rows of preference data: a prompt, its answers, and their ranks.
 
 Nothing is tokenised here. Three forms of rows are read:
-- {"prompt", "chosen", "rejected"}, optionally with "strength";
+- {"prompt", "chosen", "rejected"}, optionally with "strength", or with "probability": how likely it is that the chosen
+  one is the better one, from 0.5 on (a soft target of a reward model, as an AI judge gives it);
 - the same with "edited", an answer that a person improved by hand: edited > chosen > rejected (Llama 3). The strength
   is that of chosen over rejected;
 - {"prompt", "answers": [...], "ranks": [...]}: lower ranks are better, ties allowed (InstructGPT ranks 4 to 9 answers).
@@ -58,6 +59,7 @@ class Judgement:
     ranks: rank of each answer, from 0 without gaps. A lower rank is better, equal ranks are a tie.
     strength: how much better chosen is than rejected; None if the row does not say.
     tools: JSON schemas of the row's tools; None if it has none.
+    probability: that the chosen answer is the better one, in [0.5, 1]; None if the row does not say.
   """
 
   prompt: str | tuple[Message, ...]
@@ -65,6 +67,7 @@ class Judgement:
   ranks: tuple[int, ...]
   strength: Strength | None
   tools: Sequence[Mapping[str, Any]] | None = None
+  probability: float | None = None
 
 
 def judgement(columns: Mapping[str, Any]) -> Judgement:
@@ -92,7 +95,7 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
     tools = tools_of(columns)
   except InputError as error:
     raise BadRow("malformed_tools", str(error)) from None
-  return Judgement(prompt, said, ranks, _strength(columns), tools)
+  return Judgement(prompt, said, ranks, _strength(columns), tools, _probability(columns))
 
 
 def opening(columns: Mapping[str, Any]) -> Any:
@@ -197,6 +200,17 @@ def _strength(columns: Mapping[str, Any]) -> Strength | None:
   if not isinstance(given, str) or given not in list(Strength):
     raise BadRow("unknown_strength", f"strength is {_shown(given)}, expected one of {', '.join(Strength)}")
   return Strength(given)
+
+
+def _probability(columns: Mapping[str, Any]) -> float | None:
+  given = columns.get("probability")
+  if given is None:
+    return None
+  if "answers" in columns or "edited" in columns:
+    raise BadRow("bad_probability", "'probability' next to 'answers' or 'edited', expected it in rows of two answers")
+  if not _is_number(given) or not 0.5 <= given <= 1:
+    raise BadRow("bad_probability", f"probability is {_shown(given)}, expected a number from 0.5 to 1")
+  return float(given)
 
 
 def _is_number(value: Any) -> bool:

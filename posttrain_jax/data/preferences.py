@@ -67,6 +67,7 @@ class Comparison:
     row: the columns of the row.
     ends: number of tokens that only end an answer, for each answer: 1, or 0 for an answer that was cut off. None: 1 for
       each.
+    probability: that the better answer of two is the better one; None: 1. Only the reward model's loss reads it.
   """
 
   prompt: tuple[int, ...]
@@ -76,6 +77,7 @@ class Comparison:
   source: str = "comparison"
   row: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   ends: tuple[int, ...] | None = None
+  probability: float | None = None
 
   def __post_init__(self):
     """Checks that a loss can be computed.
@@ -154,7 +156,9 @@ def read_comparisons(
     try:
       said = judgement(row.columns)
       prompt, answers, ends = encoder.encode(said)
-      comparison = Comparison(prompt, answers, said.ranks, said.strength, row.source, row.columns, ends)
+      comparison = Comparison(
+        prompt, answers, said.ranks, said.strength, row.source, row.columns, ends, said.probability
+      )
     except BadRow as error:
       if bad_rows == BadRows.ERROR:
         raise InputError(f"{row.source}: {error}") from None

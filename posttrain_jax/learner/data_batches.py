@@ -40,6 +40,7 @@ class ComparedAnswers(Protocol):
     mask: bool [N, K, Tc], True on tokens whose logprobs count.
     preferred: bool [N, K, K], [n, i, j] True where answer i is better than answer j.
     margins: float32 [N, K, K], by how much answer i is to be better than answer j.
+    probabilities: float32 [N, K, K], how likely it is that answer i is the better one; None: all are certain.
   """
 
   index: jax.Array
@@ -50,3 +51,4 @@ class ComparedAnswers(Protocol):
   mask: jax.Array
   preferred: jax.Array
   margins: jax.Array
+  probabilities: jax.Array | None

@@ -40,6 +40,7 @@ class PackedRankings:
     given: bool [M, R, C, K], True for answers that are there.
     preferred: bool [M, R, C, K, K], see `ComparedAnswers`.
     margins: float32 [M, R, C, K, K], see `ComparedAnswers`.
+    probabilities: float32 [M, R, C, K, K], see `ComparedAnswers`; None where all preferences are certain.
   """
 
   rows: PackedRows
@@ -47,6 +48,7 @@ class PackedRankings:
   given: jax.Array
   preferred: jax.Array
   margins: jax.Array
+  probabilities: jax.Array | None
 
 
 @jax.tree_util.register_dataclass
@@ -92,6 +94,7 @@ def pack_rankings(division: Division, mesh: Mesh, batch: ComparedAnswers) -> Pac
     given=packing.pack_groups(answers.mask.any(-1)),
     preferred=packing.pack_groups(batch.preferred),
     margins=packing.pack_groups(batch.margins),
+    probabilities=None if batch.probabilities is None else packing.pack_groups(batch.probabilities),
   )
   pairs = batch.preferred.sum(axis=(-2, -1))
   totals = RankingTotals(prompts=np.int32(max((pairs > 0).sum(), 1)), pairs=np.int32(max(pairs.sum(), 1)))
@@ -114,7 +117,10 @@ def make_loss(graph: nnx.GraphDef, *, centering: float) -> LossFunction[PackedRa
     rewards = jnp.where(batch.last, packed_values(graph, params, batch.rows), 0)
     rewards = to_sums(batch.rows, rewards).reshape(-1, batch.given.shape[-1])  # [R · C, K]
     given, preferred, margins = (x.reshape(-1, *x.shape[2:]) for x in (batch.given, batch.preferred, batch.margins))
-    loss = losses.preference.ranked_bradley_terry(rewards, preferred, margin=margins, centering=centering)
+    soft = None if batch.probabilities is None else batch.probabilities.reshape(preferred.shape)
+    loss = losses.preference.ranked_bradley_terry(
+      rewards, preferred, margin=margins, centering=centering, probability=soft
+    )
     differences = rewards[:, :, None] - rewards[:, None, :]
     won = jnp.sum(jnp.where(preferred, (jnp.sign(differences) + 1) / 2, 0))  # a tie is half a win
     margin = jnp.sum(jnp.where(preferred, differences, 0))

@@ -96,7 +96,7 @@ def write_rankings(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
   """
   given = parse(RankingSettings, config)
   rng, rows = random.Random(f"rankings/{given.seed}"), []
-  for request, answers in candidates(given.candidates):
+  for request, answers in read_candidates(given.candidates):
     shown = answers[: rng.randint(given.least, given.most)]
     rows.append(raters.rank(request, shown, rng))
   kept = [row for row in rows if row is not None]
@@ -117,7 +117,7 @@ def write_comparisons(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   given = parse(WorldComparisonSettings, config)
   rng, rows = random.Random(f"comparisons/{given.seed}/{given.round}"), []
   editor = AnswerWriter(make_world(given.world), given.seed + given.round)
-  found = [list(candidates(each.path)) for each in given.policies.values()]
+  found = [list(read_candidates(each.path)) for each in given.policies.values()]
   _check_same_prompts(given.policies, found)
   for each in zip(*found):
     request, texts = each[0][0], [answers for _, answers in each]
@@ -201,7 +201,7 @@ def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
   return [request for each in drawn for request in each]
 
 
-def candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:
+def read_candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:
   """Yields each request of a collection with the answers to it that have a verdict."""
   files = sorted(pathlib.Path(path).glob("*.jsonl"))
   if not files:

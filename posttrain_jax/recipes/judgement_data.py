@@ -18,7 +18,7 @@ from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.judgements import judgement
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
-from posttrain_jax.recipes.assistant_data import candidates
+from posttrain_jax.recipes.assistant_data import read_candidates
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -62,7 +62,7 @@ def write_judgements(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, i
   # A collection's prompts are in the template already, which the judge's wording has, too.
   answered = [
     (dataclasses.replace(asked, text=asked.text.removeprefix(_BEFORE).removesuffix(_AFTER)), drawn)
-    for asked, drawn in candidates(given.candidates)
+    for asked, drawn in read_candidates(given.candidates)
   ]
   rows = []
   for request, drawn in answered:

@@ -57,7 +57,7 @@ def test_layout_is_padded_to_the_longest_and_to_the_most_answers():
   wins[0, 0, 1] = wins[1, 1, 0] = wins[1, 1, 2] = True  # no tie, nothing missing, nothing that was not judged
   np.testing.assert_array_equal(batch.preferred, wins)
   assert not batch.margins.any()
-  dtypes = {field: array.dtype for field, array in vars(batch).items()}
+  dtypes = {field: array.dtype for field, array in vars(batch).items() if array is not None}
   ints = dict.fromkeys(("index", "prompts", "prompt_lengths", "answers", "lengths"), np.int32)
   assert dtypes == ints | {"mask": bool, "preferred": bool, "margins": np.float32}
 
@@ -167,3 +167,9 @@ def test_no_comparisons_are_an_error():
 def test_a_batch_crosses_jit():
   batch = one_batch(MIXED)
   assert int(jax.jit(lambda b: b.lengths.sum())(batch)) == 14
+
+
+def test_soft_targets_stand_where_an_answer_is_preferred():
+  batch = one_batch([comparison([4], [7, EOS], [8, EOS], probability=0.75), *numbered(1)])
+  np.testing.assert_array_equal(batch.probabilities, [[[0, 0.75], [0, 0]], [[0, 1], [0, 0]]])
+  assert one_batch(numbered(2)).probabilities is None

@@ -102,3 +102,15 @@ def test_an_opening_holds_what_comes_before_the_users_first_message():
   system = {"role": "system", "content": "be"}
   assert opening({"prompt": [system, USER, assistant("b"), USER]}) == [["system", "be"], ["user", "hi"]]
   assert opening({"prompt": [system]}) == [["system", "be"]]  # no user: all of it
+
+
+def test_a_pair_may_say_how_likely_its_order_is():
+  assert judgement({**PAIR, "probability": 0.75}).probability == 0.75
+  assert judgement(PAIR).probability is None
+
+
+@pytest.mark.parametrize("wrong", [{"probability": 0.4}, {"probability": "x"}, {"probability": 0.6, "edited": "d"}])
+def test_a_probability_that_means_nothing(wrong):
+  with pytest.raises(BadRow, match="probability") as error:
+    judgement({**PAIR, **wrong})
+  assert error.value.reason == "bad_probability"

@@ -220,3 +220,16 @@ def test_a_batch_without_any_pair_has_a_gradient_of_zero():
   assert metrics["loss"] == metrics["grad_norm"] == metrics["accuracy"] == metrics["skipped_updates"] == 0
   for name, leaf in names(random_params(CONFIG)).items():
     np.testing.assert_array_equal(after[name], leaf, err_msg=name)
+
+
+def test_soft_targets_reach_the_loss():
+  found = []
+  for probability in (None, 1.0, 0.5):
+    one = dataclasses.replace(comparisons()[0], probability=probability)
+    (batch,) = ComparisonBatches([one], batch_size=1, seed=0).in_order(1)
+    update = packed(batch)
+    loss = jax.jit(reward_model.make_loss(graph(CONFIG), centering=0.0))
+    found.append(loss(random_params(CONFIG), jax.tree.map(lambda x: x[0], update.parts), update.totals).loss)
+  better, worse = row_scores()[0]
+  certain, other = np.logaddexp(0, worse - better), np.logaddexp(0, better - worse)
+  np.testing.assert_allclose(found, [certain, certain, (certain + other) / 2], rtol=1e-5)

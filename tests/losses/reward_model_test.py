@@ -74,3 +74,38 @@ def test_answers_in_no_pair_have_no_gradient_whatever_they_hold(centering):
   np.testing.assert_array_equal(gradient[jnp.array([0, 2])], np.zeros((2, 3)))
   slope = -sigmoid(1)  # of −log σ(1 − 2)
   np.testing.assert_allclose(gradient[1], [slope + 6 * centering, -slope + 6 * centering, 0], rtol=1e-6)
+
+
+def test_a_soft_target_by_hand():
+  # d = 2 with p = .75; d = −3 with p = .5, where both orders weigh the same.
+  loss = preference.bradley_terry(np.float32([1, 0]), np.float32([-1, 3]), probability=np.float32([0.75, 0.5]))
+  expected = [0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2))]
+  expected.append(0.5 * math.log1p(math.exp(3)) + 0.5 * math.log1p(math.exp(-3)))
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_a_soft_target_of_one_is_the_certain_loss_to_the_bit():
+  chosen, rejected = np.float32([1, 0, -4]), np.float32([-1, 3, 9])
+  options = dict(margin=np.float32([1, 0.5, 0]), centering=0.01)
+  np.testing.assert_array_equal(
+    preference.bradley_terry(chosen, rejected, probability=np.ones(3, np.float32), **options),
+    preference.bradley_terry(chosen, rejected, **options),
+  )
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.6, 0.9])
+def test_a_soft_target_is_least_where_the_model_says_so(probability):
+  def loss(d):
+    return preference.bradley_terry(d[None], jnp.zeros(1), probability=probability)[0]
+
+  logit = math.log(probability / (1 - probability))
+  np.testing.assert_allclose(jax.grad(loss)(jnp.float32(logit)), 0, atol=1e-6)
+  np.testing.assert_allclose(jax.grad(loss)(jnp.float32(logit + 1)), sigmoid(logit + 1) - probability, rtol=1e-4)
+
+
+def test_soft_targets_of_rankings_are_read_where_one_answer_beats_another():
+  rewards = np.float32([[2, 0, -1]])
+  preferred = ranking([[0, 1, -1]])
+  soft = np.where(preferred, 0.8, np.nan).astype(np.float32)
+  loss = preference.ranked_bradley_terry(rewards, preferred, probability=soft)
+  np.testing.assert_allclose(loss, [-0.8 * log_sigmoid(2) - 0.2 * log_sigmoid(-2)], rtol=1e-6)

@@ -33,6 +33,7 @@ BREAKS = {
     (STOP, "after", "ppo"),
     (KILL, "after", "rlhf_measures"),
   ],
+  "constitutional_ai": [(KILL, "within", "critic"), (KILL, "after", "revisions"), (STOP, "within", "rl")],
   "llama3": [(STOP, "within", "base"), (KILL, "within", "dpo_latest_1"), (STOP, "within", "sft_1_measures")],
   "r1": [(KILL, "within", "zero"), (STOP, "within", "reasoning"), (KILL, "within", "r1"), (KILL, "after", "curves")],
 }

@@ -44,7 +44,7 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
-_SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft")
+_SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft", "helpful", "critic")
 _REWARD_MODELS = ("reward", "reward_model", "preference", "judge")
 _GRPO = ("zero", "reasoning", "r1", "expert", "v3")
 _COLLECTIONS = ("answers", "collect", "chosen", "reflective", "accepted")
@@ -79,6 +79,13 @@ _WORLD = {
   "comparisons.pairs": 1,
   "samples": 2,
   "documents.documents": 40,
+  "critic_data.repeats": 1,
+  "critic_data.documents": 10,
+  "red_team.limit": 24,
+  "critiques.rounds": 2,
+  "critiques.slots": 8,
+  "critiques.max_new_tokens": 4,
+  "judging.slots": 8,
   "epochs.epochs": 2,
   "epochs.eval.max_new_tokens": 4,
   "epochs.eval.slots": 8,
@@ -112,6 +119,9 @@ def small_recipe(name, devices=1):
   else:
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
+    if "critiques" in config:  # an answer that does not end is none, and two to a prompt must differ
+      config.collect.rollout.max_new_tokens, config.samples = 48, 8
+      config.reward.preferences.held_out = 0.0  # few answers end, so there are few comparisons
     for section in _REQUESTS:
       if section in config:
         config[section].kinds = dict(_KINDS)

@@ -1,0 +1,217 @@
+"""Makes a model harmless by a constitution, as Constitutional AI (2212.08073) does, in the assistant world.
+
+    python -m experiments.recipe --recipe=configs/recipes/constitutional_ai.py --workdir=runs/constitutional_ai
+
+    helpful     a helpful-only model: demonstrations that comply with harm
+    critic      a critic and judge, trained by rule on half of the categories of harm
+    answers     the helpful-only model's answers to a red team's prompts of all categories
+    revisions   the critic's revisions of them in four rounds, a principle drawn for each
+    cai         SL-CAI: the base model after one epoch on all revisions and on helpful answers
+    plain       the baseline: the same with the critic data's own good answers in place of the revisions
+    judged      the judge's preferences between answers of `cai`, with their probabilities
+    reward      a preference model on these and on a person's preferences between helpful answers
+    rl          PPO from `cai` against it
+    labelled    as `judged`, by a person; `human_reward` and `rlhf` follow from it
+
+A tiny model can't critique by itself, hence the critic's data. `harms` has what each model does with harmful requests,
+by category and by half of the categories.
+
+`critic_data.permuted` breaks the critic's signal, to see what SL-CAI gains from it.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+from ml_collections import ConfigDict
+
+from configs.recipes import assistant, instructgpt
+from configs.recipes.costs import started
+from posttrain_jax.data.assistant_world.requests import TEMPLATE
+from posttrain_jax.recipes import ai_judge, constitutional_data, critique_rounds, harm_measures, joining
+from posttrain_jax.recipes.recipe import Stage, seeded
+from posttrain_jax.recipes.runners import COLLECT, JOIN, PPO, REWARD_MODEL, SFT, function
+from posttrain_jax.runs.settings import parse
+
+CONSTITUTION = str(pathlib.Path(__file__).resolve().parents[1] / "constitutions" / "assistant_world.md")
+CRITIC_DATA = function(
+  constitutional_data.write_critic_data,
+  constitutional_data.CRITIC,
+  constitutional_data.PLAIN,
+  check=functools.partial(parse, constitutional_data.CriticDataSettings),
+  forecast=constitutional_data.forecast_critic_data,
+)
+RED_TEAM = function(
+  constitutional_data.write_red_team,
+  constitutional_data.RED_TEAM,
+  constitutional_data.UNSEEN,
+  check=functools.partial(parse, constitutional_data.RedTeamSettings),
+  forecast=constitutional_data.forecast_red_team,
+)
+REVISE = function(
+  critique_rounds.revise,
+  critique_rounds.REVISIONS,
+  check=functools.partial(parse, critique_rounds.CritiqueSettings),
+  forecast=critique_rounds.forecast,
+)
+JUDGE = function(
+  ai_judge.judge,
+  ai_judge.JUDGED,
+  check=functools.partial(parse, ai_judge.JudgeSettings),
+  forecast=ai_judge.forecast,
+)
+HARMS = function(harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings))
+_AS_ASKED = "{prompt}"  # rows have their prompts in the template already
+# What `harms` and `gains` compare.
+GAINS = (
+  "plain_over_helpful",
+  "cai_over_helpful",
+  "cai_over_plain",
+  "rl_over_cai",
+  "rlhf_over_cai",
+  "rl_over_rlhf",
+  "rl_over_plain",
+)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = started(arg, "tiny")
+  config.topology = ""  # a run
+  config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
+  config.constitution = CONSTITUTION
+  config.demonstrations = assistant.demonstrations(
+    fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=24, history=96
+  )
+  config.demonstrations.author = "helpful"
+  config.critic_data = dict(world=assistant.world(), seed=0, repeats=8, documents=4000, permuted=False)
+  config.red_team = dict(world=assistant.world(), seed=0, limit=0)
+  # Harmless requests whose answers by the helpful-only model SL-CAI and the baseline keep.
+  config.asked = assistant.prompts(fact=500, unknown=150, sum=200, list=18, writing=60, build=33, history=144)
+  config.helpful = assistant.sft()
+  config.helpful.update(steps=0, epochs=9, batch_size=8)
+  config.critic = assistant.sft()
+  config.critic.update(steps=0, epochs=2, batch_size=16)
+  config.documents = assistant.documents(4000)  # for PPO
+  config.critic.demonstrations.update(template=_AS_ASKED, row_length=160)
+  config.sft = assistant.sft()
+  config.sft.update(steps=0, epochs=1, batch_size=2)
+  config.sft.demonstrations.template = _AS_ASKED
+  config.collect = assistant.collection()
+  config.collect.rollout.samples = 1
+  config.critiques = critique_rounds.rounds()
+  config.samples = 4  # answers of SL-CAI to each prompt, of which pairs are compared
+  config.judging = ai_judge.judging()
+  config.comparisons = assistant.comparisons()
+  config.comparisons.update(pairs=2, edits=0.0)
+  config.reward = assistant.reward_model()
+  config.reward.update(batch_size=16, epochs=3)
+  config.reward.preferences.update(strengths=(), template=_AS_ASKED, held_out=0.1)
+  config.reward.optimizer.learning_rate = 1e-3
+  config.ppo = instructgpt.get_config().ppo
+  config.ppo.steps = 25  # with 60 the policy against the judge's rewards refuses everything and does not end
+  config.ppo.average.decay = 0.0
+  config.measures = assistant.measures(requests=24, samples=2)
+  return config
+
+
+def get_stages(config: ConfigDict) -> list[Stage]:
+  stages, base = assistant.base(config.base)
+
+  def stage(name, runner, section, labels="", **inputs) -> Stage:
+    given = {field.replace("__", "."): each for field, each in inputs.items()}
+    stages.append(Stage(name, run=runner, config=seeded(config[section], config.seed), inputs=given, labels=labels))
+    return stages[-1]
+
+  def joined(name, **files) -> Stage:
+    templates = {each: TEMPLATE if each == "plain" else _AS_ASKED for each in files}
+    inputs = {f"files.{each}.path": given for each, given in files.items()}
+    stages.append(Stage(name, run=JOIN, config=joining.files(**templates), inputs=inputs))
+    return stages[-1]
+
+  people = stage("people", assistant.DEMONSTRATIONS, "demonstrations", "demonstration")
+  documents = stage("documents", assistant.DOCUMENTS, "documents").file("documents.jsonl")
+  data = stage("critic_data", CRITIC_DATA, "critic_data", "demonstration")
+  red_team, asked = stage("red_team", RED_TEAM, "red_team"), stage("asked", assistant.PROMPTS, "asked")
+  helpful = stage("helpful", SFT, "helpful", model__path=base, demonstrations__path=people.file("demonstrations.jsonl"))
+  critic = stage("critic", SFT, "critic", model__path=base, demonstrations__path=data.file("critic.jsonl"))
+  answers = stage(
+    "answers", COLLECT, "collect", model__path=helpful.model, prompts__path=red_team.file("red_team.jsonl")
+  )
+  harmless = asked.file("prompts.jsonl")
+  kept = stage("helpful_answers", COLLECT, "collect", model__path=helpful.model, prompts__path=harmless)
+  kept = kept.file("demonstrations.jsonl")
+  revisions = stage(
+    "revisions",
+    REVISE,
+    "critiques",
+    model__path=critic.model,
+    constitution=config.constitution,
+    candidates=answers.file("candidates"),
+  )
+  models = {"helpful": helpful.model}
+  revised = joined("revised", revisions=revisions.file("revisions.jsonl"), helpful=kept)
+  plain = joined("plain_data", plain=data.file("plain.jsonl"), helpful=kept)
+  for name, rows in (("cai", revised), ("plain", plain)):
+    models[name] = stage(name, SFT, "sft", model__path=base, demonstrations__path=rows.file(joining.ROWS)).model
+
+  def compared(name, answers) -> Stage:
+    own = seeded(config.comparisons, config.seed).unlock()
+    own.round, own.policies = 1, {"cai": dict(path="")}
+    del own.samples
+    inputs = {"policies.cai.path": answers.file("candidates")}
+    stages.append(Stage(name, run=assistant.COMPARISONS, config=own, inputs=inputs, labels="comparison"))
+    return stages[-1]
+
+  drawn = {}
+  for name, prompts in (("attacked", red_team.file("red_team.jsonl")), ("asked_again", harmless)):
+    drawn[name] = stage(name, COLLECT, "collect", model__path=models["cai"], prompts__path=prompts)
+    own = drawn[name].config.copy_and_resolve_references().unlock()
+    own.rollout.samples = config.samples
+    drawn[name] = stages[-1] = dataclasses.replace(drawn[name], config=own.lock())
+  judged = stage(
+    "judged",
+    JUDGE,
+    "judging",
+    model__path=critic.model,
+    constitution=config.constitution,
+    candidates=drawn["attacked"].file("candidates"),
+  )
+  labelled, wanted = compared("labelled", drawn["attacked"]), compared("wanted", drawn["asked_again"])
+  prompts = joined("ppo_prompts", attacks=red_team.file("red_team.jsonl"), harmless=harmless).file(joining.ROWS)
+  for name, reward, harms in (
+    ("rl", "reward", judged.file(ai_judge.JUDGED)),
+    ("rlhf", "human_reward", labelled.file("comparisons.jsonl")),
+  ):
+    pairs = joined(f"{name}_pairs", harmless=wanted.file("comparisons.jsonl"), harms=harms).file(joining.ROWS)
+    inputs = {"model.path": models["cai"], "preferences.path": pairs}
+    stages.append(Stage(reward, run=REWARD_MODEL, config=seeded(config.reward, config.seed), inputs=inputs))
+    models[name] = stage(
+      name,
+      PPO,
+      "ppo",
+      model__path=models["cai"],
+      reward_model=stages[-1].model,
+      prompts__path=prompts,
+      ptx__demonstrations__path=documents,
+    ).model
+  return [*stages, *_measures(config, base, models, red_team.file("unseen.jsonl"))]
+
+
+def _measures(config: ConfigDict, base, models, prompts) -> list[Stage]:
+  """Returns the stages that measure models on harmful requests, and as all recipes do."""
+  own = seeded(config.measures, config.seed)
+  measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
+  collect = seeded(config.collect, config.seed).unlock()
+  collect.rollout.samples = 2
+  drawn = {
+    name: Stage(f"{name}_unseen", run=COLLECT, config=collect, inputs={"model.path": model, "prompts.path": prompts})
+    for name, model in models.items()
+  }
+  harms = Stage(
+    "harms",
+    run=HARMS,
+    config=seeded(harm_measures.models(*models, gains=GAINS), config.seed),
+    inputs={f"models.{name}.path": each.file("candidates") for name, each in drawn.items()},
+  )
+  pairs = [(name, *reversed(name.split("_over_"))) for name in GAINS]
+  return [*measured.values(), *drawn.values(), harms, assistant.compared(pairs, measured, config.seed)]
