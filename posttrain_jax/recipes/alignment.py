@@ -85,7 +85,7 @@ class AlignmentMeasurement:
   reference: str
   measures: AlignmentSettings
   shots: FewShots | None = None
-  system: str = ""
+  system: str
 
 
 def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: int = 0) -> ConfigDict:
@@ -108,7 +108,7 @@ def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: 
     prose=False,
     knowledge=True,
   )
-  return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures))
+  return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures, system=""))
 
 
 def check(config: ConfigDict) -> None:

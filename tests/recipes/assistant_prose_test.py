@@ -66,7 +66,7 @@ def test_people_edit_in_prose_and_answers_stay_as_they_are(tmp_path):
     messages = [{"role": "user", "content": language.prose(request.text)}]
     lines.append(json.dumps({"prompt": messages, "answers": texts, "scores": [0.0] * 3, "row": row}))
   (folder / "000000.jsonl").write_text("\n".join(lines))
-  usual = dict(policies={"one": {"path": str(folder)}}, pairs=2, edits=1.0, round=1, shuffled=False)
+  usual = dict(policies={"one": {"path": str(folder)}}, pairs=2, edits=1.0, round=1, shuffled=False, summaries=False)
   found = made(assistant_data.write_comparisons, tmp_path / "made", **usual)
   edited = [row for row in found["comparisons.jsonl"] if "edited" in row]
   assert edited and all(row["prompt"][0]["role"] == "user" for row in edited)

@@ -58,7 +58,8 @@ RIGHT, WRONG, CUT = "the {r} of {e} is {v} .", "good morning to you .", "the the
 
 def compared(folder, policies, **changes):
   folder.mkdir()
-  config = ConfigDict(dict(world=SMALL, seed=0, round=1, pairs=1, edits=0.5, shuffled=False, policies={}, prose=False))
+  usual = dict(world=SMALL, seed=0, round=1, pairs=1, edits=0.5, shuffled=False, policies={}, prose=False)
+  config = ConfigDict({**usual, "summaries": False})
   config.policies = {name: dict(path=path) for name, path in policies.items()}
   config.update(changes)
   counts = assistant_data.write_comparisons(config, folder)
