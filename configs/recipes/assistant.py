@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_collect, tiny_dpo, tiny_reward_model, tiny_sft
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes import alignment, assistant_data, assistant_data_settings, comparison, gains
-from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, COMPARE, GAINS, function
+from posttrain_jax.recipes import alignment, assistant_data, assistant_data_settings, comparison, gains, joining
+from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
+from posttrain_jax.recipes.runners import ALIGNMENT, ASSISTANT_BASE, COMPARE, GAINS, JOIN, function
 from posttrain_jax.runs.settings import parse
 
 DEMONSTRATIONS = function(
@@ -72,6 +72,34 @@ def base(path: str, width: str = "") -> tuple[list[Stage], Output | str]:
     return [], path
   stage = Stage("_".join(filter(None, (width, "base"))), run=ASSISTANT_BASE, config=assistant_base.get_config(width))
   return [stage], stage.model
+
+
+def stage(
+  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Output | str] | None = None, labels: str = ""
+) -> Stage:
+  """Returns the stage whose config is the recipe's group of the same name."""
+  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)
+
+
+def joined(name: str, files: Mapping[str, Output | str], *, raw: Sequence[str] = ()) -> Stage:
+  """Returns the stage that joins files.
+
+  Args:
+    name: of the stage.
+    files: by name; their prompts are in the template already, as those of a collection are.
+    raw: names of those whose prompts are not.
+  """
+  config = joining.files(**{file: TEMPLATE if file in raw else "{prompt}" for file in files})
+  return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})
+
+
+def shard(section: ConfigDict) -> None:
+  """Gives a stage a public model over all chips of a topology.
+
+  The model's name is an input of the stage.
+  """
+  section.model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
+  section.mesh = dict(data=1, fsdp=-1, tensor=1)
 
 
 def demonstrations(**kinds: int) -> ConfigDict:

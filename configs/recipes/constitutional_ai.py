@@ -27,10 +27,9 @@ from ml_collections import ConfigDict
 
 from configs.recipes import assistant, instructgpt
 from configs.recipes.costs import started
-from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import ai_judge, constitutional_data, critique_rounds, harm_measures, joining
 from posttrain_jax.recipes.recipe import Stage, seeded
-from posttrain_jax.recipes.runners import COLLECT, JOIN, PPO, REWARD_MODEL, SFT, function
+from posttrain_jax.recipes.runners import COLLECT, PPO, REWARD_MODEL, SFT, function
 from posttrain_jax.runs.settings import parse
 
 CONSTITUTION = str(pathlib.Path(__file__).resolve().parents[1] / "constitutions" / "assistant_world.md")
@@ -123,9 +122,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     return stages[-1]
 
   def joined(name, **files) -> Stage:
-    templates = {each: TEMPLATE if each == "plain" else _AS_ASKED for each in files}
-    inputs = {f"files.{each}.path": given for each, given in files.items()}
-    stages.append(Stage(name, run=JOIN, config=joining.files(**templates), inputs=inputs))
+    stages.append(assistant.joined(name, files, raw=["plain"]))
     return stages[-1]
 
   people = stage("people", assistant.DEMONSTRATIONS, "demonstrations", "demonstration")

@@ -56,7 +56,7 @@ from configs.recipes import (
 from configs.recipes.costs import started
 from posttrain_jax.recipes import curves, equal_distance, joining, picking
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, SFT
+from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, SFT
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
@@ -148,9 +148,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 def _tiny(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
-  data = [reasoning.stage(config, name, assistant.PROMPTS) for name in ("sums", "requests", "compared", "asked")]
+  data = [assistant.stage(config, name, assistant.PROMPTS) for name in ("sums", "requests", "compared", "asked")]
   data += [
-    reasoning.stage(config, name, assistant.DEMONSTRATIONS, labels="" if name == "problems" else "demonstration")
+    assistant.stage(config, name, assistant.DEMONSTRATIONS, labels="" if name == "problems" else "demonstration")
     for name in ("worked", "problems", "people", "refusals")
   ]
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
@@ -215,35 +215,29 @@ def _reasoner(config: ConfigDict, base: Source, files: Mapping[str, Source]) -> 
 
 def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[str, Source]) -> list[Stage]:
   """Returns the stages from the samples of the reasoner to the final model."""
-  reflective = reasoning.stage(
+  reflective = assistant.stage(
     config, "reflective", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
   )
   inputs = {"model.path": base, "demonstrations.path": reflective.file("demonstrations.jsonl")}
-  expert_sft = reasoning.stage(config, "expert_sft", SFT, inputs)
+  expert_sft = assistant.stage(config, "expert_sft", SFT, inputs)
   sums = {"prompts.path": files["sums"]}
-  expert = reasoning.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
-  chosen = reasoning.stage(config, "chosen", COLLECT, {"model.path": expert.model, **sums})
-  answered = _joined("answered", people=files["people"], refusals=files["refusals"])
+  expert = assistant.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
+  chosen = assistant.stage(config, "chosen", COLLECT, {"model.path": expert.model, **sums})
+  answered = assistant.joined("answered", {name: files[name] for name in ("people", "refusals")})
   inputs = {"model.path": base, "demonstrations.path": answered.file(joining.ROWS)}
-  chat = reasoning.stage(config, "chat", SFT, inputs)
+  chat = assistant.stage(config, "chat", SFT, inputs)
   inputs = {"model.path": chat.model, "prompts.path": files["requests"]}
-  accepted = reasoning.stage(config, "accepted", COLLECT, inputs, labels="check")
+  accepted = assistant.stage(config, "accepted", COLLECT, inputs, labels="check")
   stages = [reflective, expert_sft, expert, chosen, answered, chat, accepted]
   data = {"chosen": chosen.file("demonstrations.jsonl"), "accepted": accepted.file("demonstrations.jsonl")}
   if config.self_rewarding:
     learned = deepseek_v3_rewards.own_judgements(config, accepted)
     stages += learned
     data["judged"] = learned[-1].file(picking.ROWS)
-  joined = _joined("joined", **data)
+  joined = assistant.joined("joined", data)
   inputs = {"model.path": base, "demonstrations.path": joined.file(joining.ROWS)}
   own = seeded(config.sft, config.seed).unlock()
   if config.self_rewarding:
     own.demonstrations.row_length = config.judge.demonstrations.row_length  # else scores are cut off
   sft = Stage("sft", run=SFT, config=own.lock(), inputs=inputs)
   return [*stages, joined, sft, *deepseek_v3_rewards.judged(config, sft, files)]
-
-
-def _joined(name: str, **files: Source) -> Stage:
-  """Returns the stage that joins files whose prompts stay as they are."""
-  config = joining.files(**dict.fromkeys(files, _AS_ASKED))
-  return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})

@@ -9,7 +9,8 @@ The nearest dense model here, Qwen2.5-32B, stands for DeepSeek-V3-Base and for t
 
 from ml_collections import ConfigDict
 
-from configs import r1_zero_qwen2_5, sft_deepseek_v3, tiny_generative_grpo
+from configs import tiny_generative_grpo
+from configs.recipes import assistant, reasoning
 from posttrain_jax.data.judgements import ENGLISH
 
 _AS_ASKED = "{prompt}"
@@ -33,12 +34,8 @@ def set_paper(config: ConfigDict) -> None:
   """Puts the paper's numbers into the config of deepseek_v3."""
   config.base, config.reasoner, config.topology = _MODEL, _MODEL, "v5p:4x4x8"
   for name in ("expert_sft", "chat", "sft"):
-    config[name] = sft_deepseek_v3.get_config()
-    config[name].eval.every = 0
-    config[name].demonstrations.update(template=_AS_ASKED, row_length=32768, held_out=0.0)
-    config[name].batch_size = 128
-    config[name].mesh.fsdp = -1
-  config.expert, config.v3 = _rl(), _rl()
+    config[name] = reasoning.paper_sft()
+  config.expert, config.v3 = reasoning.paper_rl(), reasoning.paper_rl()
   config.expert.rollout.sampling.temperature = 1.2
   config.v3.steps = 106  # 1,700 updates of 32 questions, as in R1's last stage
   config.v3.scoring.unchecked_only = True
@@ -65,8 +62,7 @@ def set_paper(config: ConfigDict) -> None:
   config.judge.optimizer.learning_rate = 5e-6
   config.judge.eval.every = 0
   for name in ("reflective", "chosen", "accepted", "preference", "judge"):
-    config[name].model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
-    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
+    assistant.shard(config[name])
 
 
 def _set_collection(section: ConfigDict) -> None:
@@ -91,11 +87,3 @@ def _functions() -> ConfigDict:
       ),
     )
   )
-
-
-def _rl() -> ConfigDict:
-  """Returns the config of RL with R1's numbers, on problems that a chat asks."""
-  config = r1_zero_qwen2_5.get_config("32b")
-  config.prompts.update(template=_AS_ASKED, chat=True)
-  config.model.path = ""
-  return config

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, generative_judge, reasoning
+from configs.recipes import assistant, generative_judge
 from posttrain_jax.data.assistant_world.judgements import WORDING
 from posttrain_jax.recipes import judgement_data
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -25,7 +25,7 @@ def own_judgements(config: ConfigDict, accepted: Stage) -> list[Stage]:
 def judged(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> list[Stage]:
   """Returns the stages of both reward models, and of RL on each."""
   data, judgements, comparisons = _reward_data(config, sft, files)
-  preference = reasoning.stage(
+  preference = assistant.stage(
     config, "preference", REWARD_MODEL, {"model.path": sft.model, "preferences.path": comparisons}
   )
   asked = {"model.path": sft.model, "prompts.path": files["asked"]}
@@ -41,7 +41,7 @@ def judged(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> list[
     own.judge.update(self_rewarding=True, votes=4)
     own.judge.sampling.temperature = 1.0
     return [*data, Stage("v3", run=GRPO, config=own.lock(), inputs=asked), preference, scalar]
-  judge = reasoning.stage(
+  judge = assistant.stage(
     config, "judge", GENERATIVE_REWARD, {"model.path": sft.model, "demonstrations.path": judgements}
   )
   v3 = Stage("v3", run=GRPO, config=own.lock(), inputs={**asked, "judge.path": judge.model})
@@ -55,10 +55,10 @@ def _reward_data(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) ->
   """
   if "judgements" in files:
     return [], files["judgements"], files["comparisons"]
-  answers = reasoning.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
+  answers = assistant.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
   judged = _judgements(config, "judgements", answers)
   inputs = {"policies.sft.path": answers.file("candidates")}
-  compared = reasoning.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
+  compared = assistant.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
   made = [answers, compared] if config.self_rewarding else [answers, judged, compared]
   return made, judged.file(judgement_data.JUDGEMENTS), compared.file("comparisons.jsonl")
 

@@ -38,7 +38,7 @@ from configs.recipes import assistant, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
-from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
+from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import AVERAGE, COLLECT, PPO, REWARD_MODEL, SFT
 from posttrain_jax.types import InputError
 
@@ -161,8 +161,7 @@ def _set_paper(config: ConfigDict) -> None:
   config.answers.rollout.update(samples=9, slots=512, max_prompt_length=1024, max_new_tokens=1024)
   config.ppo = ppo_instructgpt.get_config()
   for name in ("first", "epochs", "reward", "answers", "ppo"):
-    config[name].model = dict(path="", compute_dtype="bfloat16", remat="full", unroll=1)
-    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
+    assistant.shard(config[name])
 
 
 def get_stages(config: ConfigDict) -> list[Stage]:
@@ -175,15 +174,15 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     raise InputError(f"shots: {', '.join(missing)}; expected kinds of which demonstrations.kinds has some")
   bases, base = assistant.base(config.base)
   wide, wide_base = assistant.base(config.wide_base, width="wide") if config.shots else ([], "")
-  data = [_stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")]
-  data += [_stage(config, name, assistant.PROMPTS) for name in ("ranked", "choosing", "asked")]
-  data.append(_stage(config, "documents", assistant.DOCUMENTS))
+  data = [assistant.stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")]
+  data += [assistant.stage(config, name, assistant.PROMPTS) for name in ("ranked", "choosing", "asked")]
+  data.append(assistant.stage(config, "documents", assistant.DOCUMENTS))
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
   joined, files["demonstrations"] = smollm2.with_public(config, "seed_tasks", "people", files["demonstrations"])
   data += joined
   first = _first(config, base, files)
   answers = first[-1].file("candidates")
-  rankings = [_stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")]
+  rankings = [assistant.stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")]
   joined, ranked = smollm2.with_public(config, "harmless", "compared", rankings[0].file("rankings.jsonl"))
   rankings += joined
   made = _methods(config, first[0].model, base, {**files, "rankings": ranked})
@@ -224,29 +223,25 @@ def _paper(config: ConfigDict) -> list[Stage]:
 
 def _first(config: ConfigDict, base: Source, files: Mapping[str, Source]) -> list[Stage]:
   """Returns the stages of the first model and of its answers."""
-  first = _stage(config, "first", SFT, {"model.path": base, "demonstrations.path": files["demonstrations"]})
-  return [first, _stage(config, "answers", COLLECT, {"model.path": first.model, "prompts.path": files["ranked"]})]
+  first = assistant.stage(config, "first", SFT, {"model.path": base, "demonstrations.path": files["demonstrations"]})
+  return [
+    first,
+    assistant.stage(config, "answers", COLLECT, {"model.path": first.model, "prompts.path": files["ranked"]}),
+  ]
 
 
 def _methods(config: ConfigDict, first: Source, base: Source, files: Mapping[str, Source]) -> list[Stage]:
   """Returns the stages of the reward model, of SFT and of PPO."""
   people = {"demonstrations.path": files["demonstrations"]}
-  reward = _stage(
+  reward = assistant.stage(
     config, "reward", REWARD_MODEL, {"model.path": first, "preferences.path": files["rankings"], **people}
   )
   scored = {"eval.reward_model": reward.model, "eval.sets.choosing.prompts.path": files["choosing"]}
-  epochs = _stage(config, "epochs", SFT, {"model.path": base, **people, **scored})
+  epochs = assistant.stage(config, "epochs", SFT, {"model.path": base, **people, **scored})
   sft = _checkpoint("sft", epochs, "best")
   inputs = {"prompts.path": files["asked"], "ptx.demonstrations.path": files["documents"]}
-  ppo = _stage(config, "ppo", PPO, {"model.path": sft.model, "reward_model": reward.model, **inputs})
+  ppo = assistant.stage(config, "ppo", PPO, {"model.path": sft.model, "reward_model": reward.model, **inputs})
   return [reward, epochs, sft, ppo, _checkpoint("rlhf", ppo, "average")]
-
-
-def _stage(
-  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Source] | None = None, labels: str = ""
-) -> Stage:
-  """Returns the stage whose config is the recipe's group of the same name."""
-  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)
 
 
 def _checkpoint(name: str, run: Stage, which: str) -> Stage:

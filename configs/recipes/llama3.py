@@ -35,7 +35,7 @@ from configs.recipes import assistant, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, JOIN, REWARD_MODEL, SFT
+from posttrain_jax.recipes.runners import AVERAGE, CHOOSE, COLLECT, DPO, REWARD_MODEL, SFT
 from posttrain_jax.types import InputError
 
 Source = Output | str  # what an earlier stage makes, or a path or name
@@ -83,10 +83,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def _set_paper(config: ConfigDict) -> None:
   config.rounds, config.base, config.topology, config.samples = 6, "Qwen2.5-32B", "v5p:4x4x8", 30
-  model = dict(path="", compute_dtype="bfloat16", remat="full", unroll=1)
   for name in ("first", "sft", "reward_model", "dpo", "collect"):
-    config[name].model = ConfigDict(model)
-    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
+    assistant.shard(config[name])
   for name in ("first", "sft"):
     config[name].steps, config[name].batch_size = 9000, 128
     config[name].logprob_chunk = 1024
@@ -185,7 +183,7 @@ def _round(
 ) -> dict[str, Stage]:
   """Returns the stages of a round by name, from its reward model to its DPO."""
   every = {f"round_{i}": each for i, each in enumerate(comparisons, start=1)}
-  kept = _joined(f"kept_{number}", every)
+  kept = assistant.joined(f"kept_{number}", every)
   public, pairs = smollm2.with_public(config, "harmless", f"compared_{number}", kept.file(joining.ROWS))
   reward = _trained(config, f"reward_{number}", REWARD_MODEL, "reward_model", base, pairs)
   own = seeded(config.collect, config.seed).unlock()
@@ -194,8 +192,8 @@ def _round(
   answers = Stage(f"chosen_{number}", run=COLLECT, config=own, inputs=inputs)
   chosen = answers.file("demonstrations.jsonl")
   edits = {f"round_{i}": each for i, each in enumerate(edited, start=1)} if config.comparisons.edits else {}
-  demonstrations = _joined(f"demonstrations_{number}", {"chosen": chosen, **edits})
-  latest = _joined(f"latest_{number}", dict(list(every.items())[-2:]))
+  demonstrations = assistant.joined(f"demonstrations_{number}", {"chosen": chosen, **edits})
+  latest = assistant.joined(f"latest_{number}", dict(list(every.items())[-2:]))
   alone = _trained(config, f"sft_chosen_{number}", SFT, "sft", base, chosen)
   joined = _trained(config, f"sft_joined_{number}", SFT, "sft", base, demonstrations.file(joining.ROWS), config.lower)
   sft = _average(f"sft_{number}", alone, joined)
@@ -214,11 +212,6 @@ def _trained(config: ConfigDict, name: str, run, section: str, model: Source, da
     own.objective.options.penalty = config.dpop
   field = "demonstrations.path" if run is SFT else "preferences.path"
   return Stage(name, run=run, config=own, inputs={"model.path": model, field: data})
-
-
-def _joined(name: str, files: dict[str, Source]) -> Stage:
-  config = joining.files(**dict.fromkeys(files, _AS_ASKED))
-  return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})
 
 
 def _average(name: str, one: Stage, other: Stage) -> Stage:

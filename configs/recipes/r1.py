@@ -35,10 +35,9 @@ from ml_collections import ConfigDict
 
 from configs.recipes import assistant, r1_paper, reasoning, smollm2
 from configs.recipes.costs import started
-from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import curves, joining, worked_solutions
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, JOIN, REWARD_MODEL, SFT, function
+from posttrain_jax.recipes.runners import COLLECT, CURVES, GRPO, REWARD_MODEL, SFT, function
 
 Source = Output | str  # what an earlier stage makes, or a path or name
 _AS_ASKED = "{prompt}"  # rows of a collection have their prompts in the template already
@@ -153,9 +152,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 def _tiny(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
   smalls, small = assistant.base(config.small_base, width="small")
-  data = [reasoning.stage(config, name, assistant.PROMPTS) for name in ("sums", "compared", "asked")]
+  data = [assistant.stage(config, name, assistant.PROMPTS) for name in ("sums", "compared", "asked")]
   data += [
-    reasoning.stage(config, name, assistant.DEMONSTRATIONS, labels="demonstration") for name in ("worked", "others")
+    assistant.stage(config, name, assistant.DEMONSTRATIONS, labels="demonstration") for name in ("worked", "others")
   ]
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
   made = _methods(config, base, small, files)
@@ -177,7 +176,7 @@ def _smollm2(config: ConfigDict) -> list[Stage]:
   """Returns the cold start, and RL on the problems of the same file."""
   worked = Stage("worked", run=_WORKED, config=seeded(config.solutions, config.seed), labels="demonstration")
   file = worked.file(worked_solutions.DEMONSTRATIONS)
-  cold = reasoning.stage(config, "cold", SFT, {"model.path": config.base, "demonstrations.path": file})
+  cold = assistant.stage(config, "cold", SFT, {"model.path": config.base, "demonstrations.path": file})
   problems = {"prompts.path": config.solutions.path}
   return [worked, cold, _on_problems(config, "reasoning", "reasoning", cold.model, problems)]
 
@@ -200,25 +199,21 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
   """Returns the stages from R1-Zero to distillation."""
   sums = {"prompts.path": files["sums"]}
   zero = _on_problems(config, "zero", "zero", base, sums)
-  cold = reasoning.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
+  cold = assistant.stage(config, "cold", SFT, {"model.path": base, "demonstrations.path": files["worked"]})
   reasoner = _on_problems(config, "reasoning", "reasoning", cold.model, sums)
   mixed = _on_problems(config, "mixed", "reasoning", cold.model, sums, languages=False)
-  chosen = reasoning.stage(config, "chosen", COLLECT, {"model.path": reasoner.model, **sums})
-  joined = Stage(
-    "joined",
-    run=JOIN,
-    config=joining.files(reasoning=_AS_ASKED, others=TEMPLATE),
-    inputs={"files.reasoning.path": chosen.file("demonstrations.jsonl"), "files.others.path": files["others"]},
-  )
+  chosen = assistant.stage(config, "chosen", COLLECT, {"model.path": reasoner.model, **sums})
+  rows = {"reasoning": chosen.file("demonstrations.jsonl"), "others": files["others"]}
+  joined = assistant.joined("joined", rows, raw=["others"])
   data = {"demonstrations.path": joined.file(joining.ROWS)}
-  sft = reasoning.stage(config, "sft", SFT, {"model.path": base, **data})
+  sft = assistant.stage(config, "sft", SFT, {"model.path": base, **data})
   answers, comparisons = _compared(config, sft, files)
-  preference = reasoning.stage(
+  preference = assistant.stage(
     config, "preference", REWARD_MODEL, {"model.path": sft.model, "preferences.path": comparisons}
   )
   inputs = {"model.path": sft.model, "prompts.path": files["asked"], "reward_model": preference.model}
-  r1 = reasoning.stage(config, "r1", GRPO, inputs)
-  distilled = reasoning.stage(config, "distilled", SFT, {"model.path": small, **data})
+  r1 = assistant.stage(config, "r1", GRPO, inputs)
+  distilled = assistant.stage(config, "distilled", SFT, {"model.path": small, **data})
   small_zero = _on_problems(config, "small_zero", "zero", small, sums)
   return [zero, cold, reasoner, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
 
@@ -230,9 +225,9 @@ def _compared(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> tu
   """
   if "comparisons" in files:
     return [], files["comparisons"]
-  answers = reasoning.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
+  answers = assistant.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
   inputs = {"policies.sft.path": answers.file("candidates")}
-  compared = reasoning.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
+  compared = assistant.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
   return [answers, compared], compared.file("comparisons.jsonl")
 
 

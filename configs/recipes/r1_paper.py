@@ -7,7 +7,8 @@ rate nor the batch of its SFT: those of DeepSeek-V3 and 128 rows are ours, and s
 
 from ml_collections import ConfigDict
 
-from configs import r1_zero_qwen2_5, sft_deepseek_v3
+from configs import r1_zero_qwen2_5
+from configs.recipes import assistant, reasoning
 
 _AS_ASKED = "{prompt}"
 # Rows of the paper's files: about 600,000 answers to some 80,000 problems are chosen, 8 to each.
@@ -18,18 +19,14 @@ def set_paper(config: ConfigDict) -> None:
   """Puts the paper's numbers into the config of r1."""
   config.base, config.small_base, config.topology = "Qwen2.5-32B", "Qwen2.5-7B", "v5p:4x4x8"
   config.zero = r1_zero_qwen2_5.get_config("32b")
-  config.reasoning = _paper_rl("32b")
-  config.r1 = _paper_rl("32b")
+  config.reasoning = _with_language()
+  config.r1 = _with_language()
   config.r1.steps = 106  # 1,700 updates of 32 questions
   config.r1.rollout.sampling.temperature = 0.7
   config.r1.scoring.update(unchecked_only=True, summary_after="</think>")
   config.small_zero = r1_zero_qwen2_5.get_config("7b")
   for name in ("cold", "sft", "distilled"):
-    config[name] = sft_deepseek_v3.get_config()
-    config[name].eval.every = 0
-    config[name].demonstrations.update(template=_AS_ASKED, row_length=32768, held_out=0.0)
-    config[name].batch_size = 128
-    config[name].mesh.fsdp = -1
+    config[name] = reasoning.paper_sft()
   config.chosen.prompts.update(template=_AS_ASKED, chat=True)
   config.chosen.rollout.update(samples=16, slots=512, max_prompt_length=1024, max_new_tokens=32768)
   config.chosen.selection.keep = 8
@@ -37,17 +34,15 @@ def set_paper(config: ConfigDict) -> None:
   config.preference.update(batch_size=128, epochs=1)
   config.preference.optimizer.learning_rate = 1e-5
   for name in ("chosen", "preference"):
-    config[name].model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
-    config[name].mesh = dict(data=1, fsdp=-1, tensor=1)
-  for name in ("zero", "reasoning", "r1", "small_zero"):
+    assistant.shard(config[name])
+  for name in ("zero", "small_zero"):
     config[name].model.path = ""
 
 
-def _paper_rl(size: str) -> ConfigDict:
+def _with_language() -> ConfigDict:
   """Returns the config of RL with a reward for the asked language."""
-  config = r1_zero_qwen2_5.get_config(size)
+  config = reasoning.paper_rl()
   config.rewards.functions.language = dict(
     function="posttrain_jax.rewards.language:consistency", weight=1.0, options=dict(), lowest=0.0
   )
-  config.prompts.update(template=_AS_ASKED, chat=True)
   return config

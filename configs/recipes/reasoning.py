@@ -1,16 +1,15 @@
-"""Holds what recipes for reasoning on sums have in common: SFT, RL and its rewards.
+"""Holds what recipes for reasoning have in common: SFT, RL and its rewards.
+
+Both are there for tiny models and with the numbers of papers.
 
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """
 
-from collections.abc import Mapping
-
 from ml_collections import ConfigDict
 
-from configs import assistant_base, tiny_grpo
+from configs import assistant_base, r1_zero_qwen2_5, sft_deepseek_v3, tiny_grpo
 from configs.recipes import assistant
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
 
 LONGEST = dict(max_prompt_length=32, max_new_tokens=96)  # a sum of four steps with its check has 80 tokens
 _OWN = "posttrain_jax.data.assistant_world.rewards"
@@ -62,8 +61,19 @@ def functions(**used: tuple[str, float]) -> ConfigDict:
   )
 
 
-def stage(
-  config: ConfigDict, name: str, runner: Runner, inputs: Mapping[str, Output | str] | None = None, labels: str = ""
-) -> Stage:
-  """Returns the stage whose config is the recipe's group of the same name."""
-  return Stage(name, run=runner, config=seeded(config[name], config.seed), inputs=inputs or {}, labels=labels)
+def paper_sft() -> ConfigDict:
+  """Returns the config of SFT with DeepSeek-V3's numbers, on long answers."""
+  config = sft_deepseek_v3.get_config()
+  config.eval.every = 0
+  config.demonstrations.update(template="{prompt}", row_length=32768, held_out=0.0)
+  config.batch_size = 128
+  config.mesh.fsdp = -1
+  return config
+
+
+def paper_rl() -> ConfigDict:
+  """Returns the config of RL with R1's numbers, on problems that a chat asks."""
+  config = r1_zero_qwen2_5.get_config("32b")
+  config.prompts.update(template="{prompt}", chat=True)
+  config.model.path = ""
+  return config

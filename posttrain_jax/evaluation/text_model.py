@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
@@ -35,15 +35,11 @@ class TextModel:
     """
     policy = open_policy(path)
     self._model, self._tokenizer, self._mesh = policy.model, policy.tokenizer, make_mesh({"data": -1})
-    shardings = state_shardings(policy.params, self._mesh, LEARNER_RULES)
-    self._params = jax.device_put(policy.params, shardings)
-    hand_over = make_handover(
-      self._params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=self._mesh
-    )
+    self._params = jax.device_put(policy.params, state_shardings(policy.params, self._mesh, LEARNER_RULES))
     sizes = Sizes(slots=slots, max_prompt_length=max_prompt_length, max_new_tokens=max_new_tokens, share=1)
     sampling = SamplingConfig(stop_ids=policy.tokenizer.stop_ids)
     self._engine = Engine(policy.model, sampling, sizes, seed=seed, mesh=self._mesh)
-    self._engine.load(hand_over(self._params), 0)
+    self._engine.load(sampler_params(policy, self._mesh), 0)
 
   def draw(self, texts: Sequence[str], attempt: int = 0) -> tuple[list[str], int]:
     """Draws what follows each text at temperature 1.

@@ -64,8 +64,7 @@ def write_demonstrations(config: ConfigDict, folder: pathlib.Path) -> Mapping[st
     rows = [{**row, "completion": language.prose(row["completion"])} for row in rows]
   random.Random(f"order/{given.seed}").shuffle(rows)
   if given.permuted:  # their order is random
-    answers = [row["completion"] for row in rows]
-    rows = [{**row, "completion": answer} for row, answer in zip(rows, [*answers[1:], *answers[:1]])]
+    rows = permuted(rows, "completion")
   return {"examples": _write(folder / DEMONSTRATIONS, rows)}
 
 
@@ -199,6 +198,11 @@ def _requests(given: RequestSettings, number: int = 0) -> list[WorldRequest]:
     draw(world, RequestKind(name), RequestPart.TRAIN, count, seed=seed) for name, count in sorted(given.kinds.items())
   )
   return [request for each in drawn for request in each]
+
+
+def permuted(rows: Sequence[Mapping[str, Any]], *names: str) -> list[dict[str, Any]]:
+  """Gives each row the named columns of the next one, in a circle."""
+  return [{**row, **{name: other[name] for name in names}} for row, other in zip(rows, [*rows[1:], *rows[:1]])]
 
 
 def read_candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:

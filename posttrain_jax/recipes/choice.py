@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from posttrain_jax.recipes import average
-from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
+from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -80,7 +80,7 @@ def choose(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
 
 def _last(path: str, name: str) -> float:
   """Returns the last value of a metric in a metrics.jsonl."""
-  records = read_metrics(pathlib.Path(path).parent if path.endswith(METRICS_FILE) else path)
+  records = read_metrics(path)
   found = [record[name] for record in records if isinstance(record.get(name), int | float)]
   if not found:
     raise InputError(f"{path}: found no number {name}, expected the measures of a stage that has it")

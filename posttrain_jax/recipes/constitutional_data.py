@@ -14,6 +14,7 @@ from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import critiques
 from posttrain_jax.data.assistant_world.corpus import corpus
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
+from posttrain_jax.recipes.assistant_data import permuted
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -67,8 +68,7 @@ def write_critic_data(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
   world, rng = make_world(given.world), random.Random(f"order/{given.seed}")
   rows = critiques.critic_rows(world, seed=given.seed, repeats=given.repeats)
   if given.permuted:  # their order is random
-    said = [row["completion"] for row in rows]
-    rows = [{**row, "completion": each} for row, each in zip(rows, [*said[1:], *said[:1]])]
+    rows = permuted(rows, "completion")
   rows += corpus(world, given.documents, seed=given.seed + 1)  # 0 is the base model's
   rng.shuffle(rows)
   plain = critiques.plain_rows(world, seed=given.seed)

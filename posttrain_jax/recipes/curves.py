@@ -10,15 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.reports.picture import picture
-from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
+from posttrain_jax.reports.picture import COLORS, picture
+from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 CURVES, PICTURE = "curves.json", "curves.png"
 _WINDOW = 5  # steps whose mean is compared with the level, and which count as a run's end
 _GENERATED = "sampling/tokens_generated"
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _COLUMNS = 3  # panels in a row
 
 
@@ -116,7 +115,7 @@ def steps_to(values: Sequence[float], level: float) -> int | None:
 
 def _points(path: str, settings: CurveSettings) -> dict[str, list[float]]:
   """Returns metric to its values at the steps 1, 2, ..."""
-  records = read_metrics(pathlib.Path(path).parent if path.endswith(METRICS_FILE) else path)
+  records = read_metrics(path)
   found = {}
   for metric in dict.fromkeys((*settings.metrics, settings.level_of, _GENERATED)):
     found[metric] = [_value(record[metric]) for record in records if record["step"] > 0 and metric in record]
@@ -137,7 +136,7 @@ def _picture(path: pathlib.Path, points: Mapping[str, Mapping[str, list[float]]]
     for axes, (metric, title) in zip(panels, titles.items()):
       for number, (name, curves) in enumerate(points.items()):
         values = curves[metric]
-        axes.plot(range(1, len(values) + 1), values, color=_COLORS[number % len(_COLORS)], label=name, linewidth=1.2)
+        axes.plot(range(1, len(values) + 1), values, color=COLORS[number % len(COLORS)], label=name, linewidth=1.2)
       axes.set_title(title, loc="left", fontsize=9)
       axes.set_xlabel("step", fontsize=8)
     for axes in panels[len(titles) :]:

@@ -15,13 +15,12 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes.curves import TrainedRun
-from posttrain_jax.reports.picture import picture
-from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
+from posttrain_jax.reports.picture import COLORS, picture
+from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
 DISTANCES, PICTURE = "distances.json", "distances.png"
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 def _averages(path: str, settings: DistanceSettings) -> dict[str, np.ndarray]:
   """Returns the averages of a run's metrics over each window."""
-  records = read_metrics(pathlib.Path(path).parent if path.endswith(METRICS_FILE) else path)
+  records = read_metrics(path)
   found = {}
   for name in ("distance", "gold", "proxy"):
     metric = getattr(settings, name)
@@ -122,7 +121,7 @@ def _picture(path: pathlib.Path, averages: Mapping[str, Mapping[str, np.ndarray]
   with picture(path, width=7, height=2.8) as figure:
     for axes, metric in zip(figure.subplots(1, 2), ("gold", "proxy")):
       for number, (name, each) in enumerate(averages.items()):
-        axes.plot(each["distance"], each[metric], color=_COLORS[number % len(_COLORS)], label=name, linewidth=1.2)
+        axes.plot(each["distance"], each[metric], color=COLORS[number % len(COLORS)], label=name, linewidth=1.2)
       axes.axvline(distance, color="0.6", linewidth=0.8)
       axes.set_title(f"{metric} reward", loc="left", fontsize=9)
       axes.set_xlabel("distance from the start", fontsize=8)

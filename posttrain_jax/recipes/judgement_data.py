@@ -18,7 +18,7 @@ from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.judgements import judgement
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
 from posttrain_jax.pipelines.collect import PAIRS
-from posttrain_jax.recipes.assistant_data import read_candidates
+from posttrain_jax.recipes.assistant_data import permuted, read_candidates
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -73,8 +73,7 @@ def write_judgements(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, i
     rows += [judgement(request, text) for text in dict.fromkeys(texts)]
   rng.shuffle(rows)
   if given.permuted:  # their order is random
-    said = [{name: row[name] for name in ("score", "rationale")} for row in rows]
-    rows = [{**row, **other} for row, other in zip(rows, [*said[1:], *said[:1]])]
+    rows = permuted(rows, "score", "rationale")
   atomic_files.write_rows(folder / JUDGEMENTS, rows)
   return {"prompts": len(answered), "judgements": len(rows)}
 

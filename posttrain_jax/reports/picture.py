@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE = "#1f2933", "#616e7c", "#d9dee4"
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # of lines, told apart by all eyes
 _DOTS_PER_INCH = 160
 _STYLE = {
   "font.size": 9,

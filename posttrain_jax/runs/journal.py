@@ -172,10 +172,15 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
   A last line that a kill cut short is left out.
 
+  Args:
+    path: the run's workdir, or the file itself.
+
   Raises:
     InputError: if there is no metrics.jsonl, or a whole line is not JSON.
   """
   records = []
+  given = pathlib.Path(path)
+  path = given.parent if given.name == METRICS_FILE else path
   file = local_path(path) / METRICS_FILE
   if not file.exists():
     raise InputError(f"{path}: found no {METRICS_FILE}, expected the workdir of a run")

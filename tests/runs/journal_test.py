@@ -205,6 +205,7 @@ def test_values_become_json(tmp_path):
     with pytest.raises(TypeError, match="found set"):
       log.write(8, {"x": {1}})
   (record,) = journal.read_metrics(tmp_path)
+  assert journal.read_metrics(str(tmp_path / "metrics.jsonl")) == [record]  # the file itself, too
   assert list(record) == ["step", *metrics]
   assert record == {
     "step": 7,

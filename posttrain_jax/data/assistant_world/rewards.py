@@ -21,8 +21,7 @@ def accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[fl
 
 def sum_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives 1 for the right answer to a sum and 0 else; abstains on other requests."""
-  values = accuracy(texts, rows)
-  return [value if _is_sum(row) else None for value, row in zip(values, rows, strict=True)]
+  return [accuracy([text], [row])[0] if _is_sum(row) else None for text, row in zip(texts, rows, strict=True)]
 
 
 def thought_form(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
