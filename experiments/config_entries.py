@@ -2,7 +2,8 @@
 
 Most sections of a config have fixed fields. Open are those whose entries have names that a user gives: reward functions
 (`rewards.functions`), evaluation sets (`eval.sets`), options of functions (`options`, `advantage_options`, ...),
-`chat_arguments` and `logging.console`. RULES is what a user is told about them.
+`chat_arguments`, `logging.console`, and the bounds of a recipe's gates (`may_fall`, `may_rise`). RULES is what a user
+is told about them.
 """
 
 import ast
@@ -12,7 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
 
-RULES = """Flags add and remove entries of rewards.functions, eval.sets, logging.console, options and chat_arguments:
+RULES = """Flags add and remove entries of rewards.functions, eval.sets, logging.console, options, chat_arguments and
+may_fall and may_rise of a recipe's gates:
   --config.rewards.functions.NAME.function=MODULE:FUNCTION   adds or changes one; FILE.py:FUNCTION is one, too
                                  a changed function starts without options: --config....NAME.options.OPTION=VALUE
   --config.eval.sets.NAME.prompts.path=FILE                  adds a set that is otherwise a copy of one that is there
@@ -21,6 +23,7 @@ RULES = """Flags add and remove entries of rewards.functions, eval.sets, logging
 Modules and files are looked for in the current directory and beside the config file."""
 
 _FUNCTIONS, _SETS = ("rewards", "functions"), ("eval", "sets")
+_BOUNDS = ("may_fall", "may_rise")  # measures to how much they may fall or rise
 _OF_FUNCTIONS = ("options", "chat_arguments")  # keyword arguments of a function, variables of a chat template
 
 
@@ -109,7 +112,7 @@ def _is_open(path: Sequence[str], *kinds: tuple[str, str]) -> bool:
     return True
   if kinds or not path:
     return False
-  return path[-1].endswith(_OF_FUNCTIONS) or list(path[-2:]) == ["logging", "console"]
+  return path[-1].endswith(_OF_FUNCTIONS) or path[-1] in _BOUNDS or list(path[-2:]) == ["logging", "console"]
 
 
 def _section(config: ConfigDict, path: Sequence[str]) -> ConfigDict | None:

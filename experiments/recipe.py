@@ -7,12 +7,17 @@ it says which stages are new, changed or unfinished, and estimates their work an
 stand beside that. DIR has a folder for each stage and report.html. Run again on the same DIR to go on: a finished stage
 is not run again, a changed one and those that depend on it are. A recipe with a `topology`, such as the numbers of a
 paper, is compiled for it and not run (needs libtpu, see launch/README.md). The last line printed is one JSON object.
-Exit codes: 0 done, 2 bad recipe or input, 75 preempted after a checkpoint, 1 anything else.
+A stage that loses more than its bound (the config's `gates`) stops the recipe, and nothing is lost; --accept=STAGE goes
+on. Exit codes: 0 done, 2 bad recipe or input, 75 preempted after a checkpoint, 1 anything else.
 """
 
 import json
 
+from absl import flags as absl_flags
+
 from experiments import flags
+
+_ACCEPT = absl_flags.DEFINE_multi_string("accept", [], "a stage whose losses stop nothing; may stand several times")
 
 
 def main(config, workdir, file, names):
@@ -37,7 +42,7 @@ def main(config, workdir, file, names):
   elif not workdir:
     raise InputError("--workdir: missing, expected a directory for the recipe's files")
   else:
-    print(json.dumps(run_recipe(recipe, workdir, say=say)))
+    print(json.dumps(run_recipe(recipe, workdir, accepted=_ACCEPT.value, say=say)))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
-from configs.recipes import assistant, smollm2
+from configs.recipes import assistant, gates, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
@@ -87,6 +87,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.epochs = _epochs()
   config.ppo = _ppo()
   config.measures = assistant.measures(requests=32, samples=4)
+  config.gates = gates.bounds("sft", "rlhf")  # how much a stage may lose (configs/recipes/gates.py)
   # Kinds of the examples before each request to the wide base model; none: there is no such model.
   config.shots = ("fact", "sum", "harm")
   if arg == "smollm2":
@@ -202,7 +203,8 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       stages.append(measured[stage.name])
   compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
   stages += smollm2.public_answers(config, models)
-  return [*stages, *(compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared))]
+  stages += [compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared)]
+  return gates.gated(stages, {"sft": "base", "rlhf": "sft"}, measured, config)
 
 
 def _paper(config: ConfigDict) -> list[Stage]:

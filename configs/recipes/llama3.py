@@ -31,7 +31,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, smollm2
+from configs.recipes import assistant, gates, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -74,6 +74,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.dpo.epochs, config.dpo.batch_size = 1, 32
   config.dpo.optimizer.update(learning_rate=3e-5, warmup_updates=5)  # with 1e-4 answers do not end: ends do not count
   config.measures = assistant.measures(requests=24, samples=2)
+  config.gates = gates.bounds("first", "sft", "dpo")  # how much a stage may lose (configs/recipes/gates.py)
   if arg == "smollm2":
     smollm2.set_llama3(config)
   elif arg == "paper":
@@ -119,6 +120,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   }
   stages += [people, *joined, first, *measured.values()]
   pairs = [("first_over_base", "base", "first")]
+  started, sections = {"first": "base"}, {}
   best, models, compared, asked = first, {"first": first}, [], {"best": first}
   for number in range(1, config.rounds + 1):
     new = _compared_answers(config, number, asked)
@@ -136,12 +138,15 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       (f"dpo_of_round_{number}", f"sft_{number}", f"dpo_{number}"),
       (f"round_{number}", before, f"dpo_{number}"),
     ]
+    started |= {f"sft_{number}": before, f"dpo_{number}": f"sft_{number}"}
+    sections |= {f"sft_{number}": "sft", f"dpo_{number}": "dpo"}
     best = _best(f"best_{number}", models, measured)
     stages.append(best)
     asked = {"best": best, "latest": made[f"dpo_latest_{number}"], "joined": made[f"dpo_joined_{number}"]}
   pairs.append(("all_rounds", "first", f"dpo_{config.rounds}"))
   answered = {"base": base, "first": first.model, **{name: made[name].model for name in made if name in measured}}
-  return [*stages, *smollm2.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
+  stages += [*smollm2.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
+  return gates.gated(stages, started, measured, config, sections)
 
 
 def _compared_answers(config: ConfigDict, number: int, models: dict[str, Stage]) -> list[Stage]:

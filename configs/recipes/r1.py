@@ -33,7 +33,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, r1_paper, reasoning, smollm2
+from configs.recipes import assistant, gates, r1_paper, reasoning, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import curves, joining, worked_solutions
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -59,6 +59,8 @@ COMPARED = (
   ("distilled_over_small_zero", "small_zero", "distilled"),
   ("distilled_over_r1", "r1", "distilled"),
 )
+# Stages whose losses may have bounds, and the models from which these are counted.
+_GATED = {"zero": "base", "cold": "base", "reasoning": "cold", "sft": "reasoning", "r1": "sft"}
 # What is shown over the steps of RL.
 METRICS = {
   "accuracy/mean": "accuracy",
@@ -108,6 +110,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.r1 = _all_scenarios()
   config.distilled = reasoning.sft(epochs=4)
   config.distilled.demonstrations.template = _AS_ASKED
+  config.gates = gates.bounds(*_GATED)  # how much a stage may lose (configs/recipes/gates.py)
   config.measures = assistant.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs(
@@ -169,7 +172,8 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stages += [stage, measured[stage.name]] if stage.name in measured else [stage]
   runs = {f"runs.{stage.name}.path": stage.file("metrics.jsonl") for stage in made if stage.name in config.curves.runs}
   stages.append(Stage("curves", run=CURVES, config=config.curves, inputs=runs))
-  return [*stages, assistant.compared(COMPARED, measured, config.seed)]
+  stages.append(assistant.compared(COMPARED, measured, config.seed))
+  return gates.gated(stages, _GATED, measured, config)
 
 
 def _smollm2(config: ConfigDict) -> list[Stage]:

@@ -20,13 +20,13 @@ from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy, of_same_sizes
 from posttrain_jax.data import prompts as prompt_rows
 from posttrain_jax.data.assistant_world.facts import make_world
-from posttrain_jax.data.assistant_world.questions import RequestPart, draw_prose_requests, draw_requests
+from posttrain_jax.data.assistant_world.questions import draw_prose_requests, draw_requests
 from posttrain_jax.data.assistant_world.reasoning import judge_thought
 from posttrain_jax.data.assistant_world.requests import RequestKind, WorldRequest
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import Claims, Judged
-from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.evaluation.alignment_settings import PARTS, AlignmentSettings
 from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
 from posttrain_jax.evaluation.metrics import Estimate, estimate
 from posttrain_jax.evaluation.world_knowledge import WorldKnowledge
@@ -154,7 +154,7 @@ class Alignment:
     draw = draw_prose_requests if settings.prose else draw_requests
     self._requests = {
       name: [request for kind in RequestKind for request in draw(world, kind, part, count[kind], seed=seed)]
-      for name, part in (("seen", RequestPart.TRAIN), ("held_out", RequestPart.HELD_OUT))
+      for name, part in PARTS.items()
     }
     self._prompts = self._ask([request for each in self._requests.values() for request in each])
     self._engine = Engine(

@@ -87,6 +87,22 @@ SHARES: Mapping[str, tuple[_Chosen, _Rule]] = {
 }
 
 
+def names(samples: int) -> list[str]:
+  """Returns the names of all measures, with so many answers to each request."""
+  calibrated = ("stated_ece", "stated_brier")
+  return [
+    *SHARES,
+    "rated",
+    "length",
+    "sums_length",
+    f"sums_pass@{samples}",
+    "distinct_1",
+    "distinct_2",
+    "stated",
+    *calibrated,
+  ]
+
+
 def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
   """Computes all measures of sampled answers.
 

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.data.assistant_world import language
 from posttrain_jax.data.assistant_world.facts import USUAL_WORLD, WorldSettings
+from posttrain_jax.data.assistant_world.questions import RequestPart
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.data.tokenizer import Tokenizer
+from posttrain_jax.evaluation import alignment_metrics, world_knowledge
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 
+PARTS = {"seen": RequestPart.TRAIN, "held_out": RequestPart.HELD_OUT}  # of the requests
 NEXT_TURN = TEMPLATE.partition("{prompt}")[0].strip()  # with it a model that does not end its answer asks on
 
 
@@ -66,6 +69,12 @@ def usual_settings(
     prose=not _reads_world(policy),
     knowledge=True,
   )
+
+
+def measure_names(settings: AlignmentSettings) -> list[str]:
+  """Returns the names of all measures that these settings ask for, with "kl"."""
+  answered = [f"{part}/{name}" for part in PARTS for name in alignment_metrics.names(settings.samples)]
+  return [*answered, *(world_knowledge.NAMES if settings.knowledge else ()), "kl"]
 
 
 def few_shot_format(examples: Sequence[tuple[str, str]]) -> PromptFormat:

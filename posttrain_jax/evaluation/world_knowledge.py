@@ -20,6 +20,11 @@ from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
 from posttrain_jax.evaluation.metrics import Estimate, estimate
 from posttrain_jax.types import Prompt
 
+# Of the measures.
+NAMES = (
+  *("known_seen", "known_held_out", "known_new", "known_rare"),
+  *("known_nll", "rare_nll", "known_asked", "probability_ece", "probability_brier", "perplexity"),
+)
 _PLAIN_SEED = 1_000_003  # other documents than those of pretraining
 
 

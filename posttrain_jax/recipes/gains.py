@@ -90,6 +90,20 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   return write_pairs(folder, GAINS, "gains and losses", found)
 
 
+def gained(before: str, after: str, *, seed: int) -> dict[str, Measured]:
+  """Returns PART/MEASURE to what a model gains over another one, taken request by request.
+
+  Args:
+    before: answers.jsonl of the measurement of the first model.
+    after: that of the second one.
+    seed: of the intervals.
+
+  Raises:
+    InputError: as `compare`.
+  """
+  return _difference(*read_pairs({"gain": (before, after)}, _scores)["gain"], seed)
+
+
 def _difference(before: _Scores, after: _Scores, seed: int) -> dict[str, Measured]:
   """Returns PART/MEASURE to the gain, where some request has the measure."""
   by_measure: dict[str, list[float]] = {}

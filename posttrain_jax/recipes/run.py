@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from posttrain_jax.local_path import local_path
-from posttrain_jax.recipes import digests, forecasts, measures, outcome, records, report, tables
+from posttrain_jax.recipes import digests, forecasts, gate, measures, outcome, records, report, tables
 from posttrain_jax.recipes.effort import Effort, counted, from_json
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.load import Recipe
@@ -25,12 +25,15 @@ from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
 
 
-def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
+def run_recipe(
+  recipe: Recipe, workdir: str, *, accepted: Collection[str] = (), say: Callable[[str], None] = print
+) -> dict[str, Any]:
   """Runs a recipe, or goes on with it.
 
   Args:
     recipe: what to run.
     workdir: DIR; gets a folder and a record for each stage, and report.html.
+    accepted: names of stages whose losses stop nothing (`recipes.gate`).
     say: takes a line, or a table, for the user.
 
   Returns:
@@ -39,8 +42,10 @@ def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = pri
   Raises:
     InputError: if the recipe or its input is not fit for use, before anything runs; or if a stage finds its input so.
     Preempted: after SIGTERM, when the stage has saved a checkpoint.
+    GateClosed: if a stage that is not accepted has lost more than its bound.
   """
   check_stages(recipe.stages)
+  gate.check_accepted(recipe.stages, accepted)
   contents = digests.contents(recipe.stages)
   path = local_path(workdir, "--workdir").absolute()
   efforts = None if path.exists() else _priced(recipe, path)  # a mistake is found before a directory is made
@@ -57,7 +62,7 @@ def run_recipe(recipe: Recipe, workdir: str, *, say: Callable[[str], None] = pri
       say(line)
     for each in planned:
       if each.state != State.FINISHED:
-        _run_stage(each, path, efforts[each.stage.name], preemption, say)
+        _run_stage(each, path, efforts[each.stage.name], accepted, preemption, say)
     return _finish(recipe, path, say)
 
 
@@ -107,7 +112,12 @@ def estimated(recipe: Recipe) -> tables.Table:
 
 
 def _run_stage(
-  planned: Planned, directory: pathlib.Path, effort: Effort, preemption: Preemption, say: Callable[[str], None]
+  planned: Planned,
+  directory: pathlib.Path,
+  effort: Effort,
+  accepted: Collection[str],
+  preemption: Preemption,
+  say: Callable[[str], None],
 ) -> None:
   stage = planned.stage
   if preemption.requested:
@@ -127,6 +137,11 @@ def _run_stage(
     records.write(directory, stage.name, dataclasses.replace(record, seconds=round(seconds, 2)))
     kind = Preempted if isinstance(error, Preempted) else InputError
     raise kind(f"stage {stage.name}: {error}") from error
+  except gate.GateClosed as closed:
+    if closed.stage not in accepted:
+      raise
+    say(f"accepted: {closed}")
+    returned = {**closed.metrics, "accepted": 1}
   metrics = outcome.metrics_of(folder, returned)
   ended = dataclasses.replace(
     record,

@@ -38,6 +38,7 @@ from posttrain_jax.recipes import (
   evaluation,
   forecasts,
   gains,
+  gate,
   joining,
   picking,
   preferences,
@@ -150,6 +151,8 @@ ALIGNMENT = Runner(
 GAINS = Runner(
   "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
 )
+# Stops the recipe if a stage has lost more than its bound.
+GATE = Runner("gate", gate.pass_gate, gate.check, forecasts.nothing, has_model=False, files=(gate.GATE,), resumes=False)
 # What runs of RL measured over their steps.
 CURVES = Runner(
   "curves",

@@ -11,7 +11,7 @@ from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind, WorldRequest
 from posttrain_jax.data.prompts import PromptFormat
 from posttrain_jax.evaluation import alignment
-from posttrain_jax.evaluation.alignment_settings import AlignmentSettings
+from posttrain_jax.evaluation.alignment_settings import AlignmentSettings, measure_names
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.types import Group, InputError
 from tests.data.assistant_world.small_world import SETTINGS as WORLD_SETTINGS
@@ -62,6 +62,7 @@ def measures(monkeypatch):
 def test_authors_are_told_apart(measures, params):
   careful = measures(params, Author.CAREFUL, params)
   means = {name: value.mean for name, value in careful.measures.items()}
+  assert list(careful.measures) == measure_names(SETTINGS)
   for part in ("seen", "held_out"):
     for name in (
       "answers",

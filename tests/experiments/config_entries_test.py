@@ -28,6 +28,7 @@ def config():
       advantage_options=dict(),
       prompts=dict(chat_arguments=dict()),
       logging=dict(console=dict(loss="loss")),
+      gates=dict(sft=dict(may_fall={}, may_rise=dict(perplexity=0.3))),
     )
   ).lock()
 
@@ -55,6 +56,11 @@ def test_a_changed_function_loses_the_options_of_the_one_before(config, separate
   assert left == changed and config.rewards.functions.correct.options.to_dict() == {"limit": -3}
   assert "without style='boxed' of the function before" in note
   assert config.rewards.functions.correct.weight == 2.0
+
+
+def test_a_bound_is_added_and_another_one_removed(config):
+  left, _ = apply(config, "--config.gates.sft.may_fall.seen/facts=0.1", "--config.gates.sft.may_rise.perplexity=None")
+  assert left == [] and config.gates.sft.to_dict() == dict(may_fall={"seen/facts": 0.1}, may_rise={})
 
 
 def test_the_same_function_keeps_its_options(config):

@@ -70,3 +70,44 @@ def test_the_flags_of_a_recipe(tmp_path):
   assert not (tmp_path / "run").exists()
   assert call(f"--recipe={file}:tiny", f"--config.base={file}", "--config.write.text=new") == (0, "")
   assert (tmp_path / "run" / "write" / "text").read_text() == "new"
+
+
+GATED = """
+import json
+from ml_collections import ConfigDict
+from configs.recipes.costs import costs
+from posttrain_jax.recipes import gate
+from posttrain_jax.recipes.recipe import Stage
+from posttrain_jax.recipes.runners import GATE, function
+
+def get_config(arg=""):
+  gates, facts = dict(sft=dict(may_fall={}, may_rise={})), dict(before=dict(facts=0.9), after=dict(facts=0.6))
+  return ConfigDict(dict(costs=costs(), topology="", gates=gates, **facts))
+
+def measure(config, folder):
+  row = dict(step=0) | {name + end: value for name, value in config.items() for end in ("", "_low", "_high")}
+  (folder / "metrics.jsonl").write_text(json.dumps(row) + "\\n")
+
+def get_stages(config):
+  models = [Stage(name, run=function(measure, "metrics.jsonl"), config=config[name]) for name in ("before", "after")]
+  files = {f"{each.name}.metrics": each.file("metrics.jsonl") for each in models}
+  return [*models, Stage("sft_gate", run=GATE, config=gate.gate("sft", config.gates.sft.to_dict()), inputs=files)]
+"""
+
+
+def test_a_stage_that_loses_too_much_ends_the_command_with_1_until_it_is_accepted(tmp_path):
+  file = tmp_path / "gated.py"
+  file.write_text(GATED)
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+  def call(*arguments):
+    bound = "--config.gates.sft.may_fall.facts=0.1"
+    command = [sys.executable, "-m", "experiments.recipe", f"--recipe={file}", f"--workdir={tmp_path / 'run'}", bound]
+    done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+  assert call("--accept=dpo")[0] == 2
+  sentence = "facts gets worse by 0.300 [0.300, 0.300], from 0.900 to 0.600; its bound is 0.1"
+  assert call() == (1, f"error: sft loses too much: {sentence}; --accept=sft goes on\n")
+  assert call("--accept=sft") == (0, "")
+  assert call() == (0, "")  # it stays accepted

@@ -57,8 +57,8 @@ def stages():
   base = Stage("base", run=SFT, config=_base())
   written = Stage("written", run=function(candidates, "candidates"), config=base.config)
   asked = Stage("asked", run=assistant.PROMPTS, config=_of_small_world(assistant.prompts(**KINDS)))
-  measures = _of_small_world(assistant.measures(requests=16, samples=2), "measures")
-  measures.measures.plain = 8
+  measures = _of_small_world(assistant.measures(requests=24, samples=2), "measures")
+  measures.measures.update(plain=8, sums=64)
   found = {stage.name: stage for stage in (base, written, asked)}
 
   def add(name, runner, config, measured=False, **inputs):
@@ -93,6 +93,7 @@ def stages():
     add(f"ppo{end}", PPO, rewarded, measured=True, **rollouts, **({} if broken else dict(reward_model=judge.model)))
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
   pairs = [(name, "base" if "sft" in name else "crowd", name) for name in measured if name not in ("base", "crowd")]
+  pairs += [(f"{name}_over_broken", f"{name}_broken", name) for name in ("sft", "dpo", "ppo", "grpo")]
   return [*found.values(), assistant.compared(pairs, measured, 0)]
 
 

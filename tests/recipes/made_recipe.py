@@ -56,8 +56,9 @@ def recipe(stages, name="made"):
   return Recipe(name, stages, parse(CostSettings, costs()), "")
 
 
-def run(stages, directory, said=None, name="made"):
-  return run_recipe(recipe(stages, name), str(directory), say=(lambda text: None) if said is None else said.append)
+def run(stages, directory, said=None, name="made", accepted=()):
+  say = (lambda text: None) if said is None else said.append
+  return run_recipe(recipe(stages, name), str(directory), accepted=accepted, say=say)
 
 
 def calls(directory):
