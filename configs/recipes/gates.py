@@ -3,7 +3,8 @@
     --config.gates.STAGE.may_fall.seen/facts=0.1      a measure of which more is better
     --config.gates.STAGE.may_rise.perplexity=0.3      a measure of which less is better
 
-A stage that loses too much stops the recipe. It does if the whole 95 % interval of its loss is above the bound. Stages without bounds have no gate.
+A stage that loses too much stops the recipe. It does if the whole 95 % interval of its loss is above the bound. Stages
+without bounds have no gate.
 """
 
 from collections.abc import Mapping, Sequence
