@@ -3,6 +3,7 @@
 The learner owns the train state and the jitted program that updates it.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Generic
 
@@ -12,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.compiled_once import made_once
-from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer, start
 from posttrain_jax.learner.packed_rows import Packed, Parts, packed_shardings
 from posttrain_jax.learner.state import make_train_state
 from posttrain_jax.learner.update import Batch, Divisors, LossFunction, SkippedUpdates, Summand, update_program
@@ -71,6 +72,8 @@ class BatchLearner(Generic[Batch]):
     self.state, self.shardings = make_train_state(
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
+    if not abstract:
+      self.state = dataclasses.replace(self.state, opt_state=start(optimizer, self.state.opt_state))
     self.batch_shardings = packed_shardings(mesh)
     self.update = update_program(_summands(loss), transformation, self.shardings, self.batch_shardings)
 

@@ -10,6 +10,8 @@ import optax
 from flax import nnx
 
 from posttrain_jax.compiled_once import made_once
+from posttrain_jax.learner import null_space
+from posttrain_jax.learner.null_space import NullSpaceSettings
 from posttrain_jax.types import InputError
 
 
@@ -38,6 +40,7 @@ class OptimizerConfig:
     epsilon: added to the square root of the second moment.
     weight_decay: decoupled weight decay, on matrices only: not on norms and biases.
     clip_norm: largest global norm of the gradient; 0 turns clipping off.
+    null_space: keeps updates of the MLP matrices where general data does not move; None for no such bound.
   """
 
   learning_rate: float
@@ -50,6 +53,7 @@ class OptimizerConfig:
   epsilon: float
   weight_decay: float
   clip_norm: float
+  null_space: NullSpaceSettings | None = None
 
   def __post_init__(self):
     """Checks the fields.
@@ -116,7 +120,11 @@ def learning_rate_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 @made_once
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Makes the transformation: clipping by the global norm, then AdamW."""
+  """Makes the transformation: clipping by the global norm, AdamW, and the projection on null spaces.
+
+  Raises:
+    InputError: if the null spaces cannot be read.
+  """
 
   def decayed(params: nnx.State):
     biases = (("heads", "head_dim"), ("kv_heads", "head_dim"))
@@ -135,4 +143,13 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     weight_decay=config.weight_decay,
     mask=decayed,
   )
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw
+  parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+  if config.null_space is None:
+    return optax.chain(*parts, adamw) if parts else adamw
+  spaces = null_space.load(config.null_space.path)
+  return optax.chain(*parts, adamw, null_space.in_null_space(spaces, mlp_alone=config.null_space.mlp_alone))
+
+
+def start(config: OptimizerConfig, opt_state: optax.OptState) -> optax.OptState:
+  """Puts what comes from files into a new optimiser state."""
+  return null_space.fill(opt_state, null_space.load(config.null_space.path)) if config.null_space else opt_state

@@ -15,7 +15,7 @@ from posttrain_jax.learner.data_batches import SupervisedRows
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.mixture import Text, weighted
 from posttrain_jax.learner.objective import Objective
-from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer
+from posttrain_jax.learner.optimizer import OptimizerConfig, learning_rate_schedule, make_optimizer, start
 from posttrain_jax.learner.packed_rows import Packed
 from posttrain_jax.learner.packing import Packings
 from posttrain_jax.learner.policy_batch import PackedPolicy, PolicyBatch, Totals, pack_policy, with_old_logprobs
@@ -84,6 +84,8 @@ class PolicyLearner:
     self.state, self.shardings = make_train_state(
       model, transformation, mesh, seed=seed, params=params, abstract=abstract, optimizer_kept=optimizer_kept
     )
+    if not abstract:
+      self.state = dataclasses.replace(self.state, opt_state=start(optimizer, self.state.opt_state))
     self.scorer = logprob_scorer(model, objective, mesh, division)
     self.batch_shardings = self.scorer.batch_shardings
     if text is not None:

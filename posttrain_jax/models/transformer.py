@@ -116,11 +116,15 @@ class MLP(nnx.Module):
     self.down = _param(rngs, (f, d), ("mlp", "embed"), (f * 2 * config.num_layers) ** -0.5)
 
   def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
+    hidden_BxTxF = self.hidden(x_BxTxD)
+    return dense(hidden_BxTxF, self.down[...].astype(hidden_BxTxF.dtype))
+
+  def hidden(self, x_BxTxD: jax.Array) -> jax.Array:
+    """Computes silu(gate(x)) · up(x) [B, T, F], what `down` multiplies."""
     dtype = x_BxTxD.dtype
     hidden_BxTxF = jax.nn.silu(dense(x_BxTxD, self.gate[...].astype(dtype)))
     hidden_BxTxF *= dense(x_BxTxD, self.up[...].astype(dtype))
-    hidden_BxTxF = constrain(hidden_BxTxF, "batch", "length", "mlp")
-    return dense(hidden_BxTxF, self.down[...].astype(dtype))
+    return constrain(hidden_BxTxF, "batch", "length", "mlp")
 
 
 def _rows_are_split(x_BxTxD: jax.Array) -> bool:

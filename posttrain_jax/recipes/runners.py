@@ -3,6 +3,7 @@
 A function of one's own becomes a stage by `function`.
 """
 
+import functools
 import inspect
 import pathlib
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from posttrain_jax.recipes import (
   forecasts,
   gains,
   gate,
+  general_data,
   joining,
   picking,
   preferences,
@@ -150,6 +152,25 @@ ALIGNMENT = Runner(
 # What models gain over others in the assistant world, and what they lose.
 GAINS = Runner(
   "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
+)
+# Where general data does not move a model, for `optimizer.null_space`.
+NULL_SPACE = Runner(
+  "null_space",
+  general_data.find_null_spaces,
+  functools.partial(parse, general_data.NullSpaceSearch),
+  general_data.forecast_search,
+  has_model=False,
+  files=(general_data.NULL_SPACE,),
+  resumes=False,
+)
+# How far training moved the logits on general data.
+LOGIT_MOVES = Runner(
+  "logit_moves",
+  general_data.measure_moves,
+  functools.partial(parse, general_data.LogitMoves),
+  general_data.forecast_moves,
+  has_model=False,
+  resumes=False,
 )
 # Stops the recipe if a stage has lost more than its bound.
 GATE = Runner("gate", gate.pass_gate, gate.check, forecasts.nothing, has_model=False, files=(gate.GATE,), resumes=False)
