@@ -79,8 +79,10 @@ def set_llama3(config: ConfigDict) -> None:
 def set_r1(config: ConfigDict) -> None:
   """Puts SmolLM2 into the config of r1: cold start and some steps of reasoning RL."""
   config.base = MODEL
-  config.solutions = dict(seed=0, path="", limit=24)  # FILE of worked solutions, which is needed
-  _set_sft(config.cold, epochs=2)
+  config.solutions = dict(seed=0, path="", limit=96)  # FILE of worked solutions, which is needed
+  _set_sft(config.cold, epochs=3)
+  config.cold.update(batch_size=4)
+  config.cold.optimizer.learning_rate = 1e-4  # with 2e-5 no answer takes the form within these few updates
   config.cold.demonstrations.row_length = 384
   _set_model(config.reasoning)
   config.reasoning.steps = 3

@@ -44,6 +44,7 @@ from posttrain_jax.recipes import (
   joining,
   picking,
   preferences,
+  tradeoff,
 )
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
@@ -170,6 +171,16 @@ LOGIT_MOVES = Runner(
   functools.partial(parse, general_data.LogitMoves),
   general_data.forecast_moves,
   has_model=False,
+  resumes=False,
+)
+# What models gain by one measure against what they lose by another.
+TRADEOFF = Runner(
+  "tradeoff",
+  tradeoff.draw,
+  tradeoff.check,
+  forecasts.nothing,
+  has_model=False,
+  files=(tradeoff.TRADEOFF, tradeoff.PICTURE),
   resumes=False,
 )
 # Stops the recipe if a stage has lost more than its bound.

@@ -1,0 +1,146 @@
+"""Draws what models gain by one measure against what they lose by another."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from ml_collections import ConfigDict
+
+from posttrain_jax import atomic_files
+from posttrain_jax.recipes.measures import Measured, with_interval
+from posttrain_jax.recipes.outcome import metrics_of
+from posttrain_jax.reports.picture import COLORS, MUTED, picture
+from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
+
+TRADEOFF, PICTURE = "tradeoff.json", "tradeoff.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredModel:
+  """Describes where the measurement of a model is.
+
+  Attributes:
+    metrics: its metrics.jsonl.
+  """
+
+  metrics: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TradeoffSettings:
+  """Holds the config of a trade-off.
+
+  Attributes:
+    models: the models by name.
+    across: measure on the horizontal axis.
+    up: measure on the vertical axis.
+    less_is_better: which of the two are better the less they are; their axes are turned round.
+    lines: title to the models that a line joins, in order.
+  """
+
+  models: Mapping[str, MeasuredModel]
+  across: str
+  up: str
+  less_is_better: tuple[str, ...]
+  lines: Mapping[str, tuple[str, ...]]
+
+  def __post_init__(self):
+    """Raises InputError if there is no model, or if a name stands for nothing."""
+    if not self.models:
+      raise InputError("models: found none, expected some to compare")
+    for title, names in self.lines.items():
+      for name in names:
+        if name not in self.models:
+          raise InputError(f"lines.{title}: {name!r} is no model, expected one of: {', '.join(self.models)}")
+    for name in self.less_is_better:
+      if name not in (self.across, self.up):
+        raise InputError(f"less_is_better: {name!r} is on no axis, expected {self.across} or {self.up}")
+
+
+def of_models(
+  *names: str, across: str, up: str, less_is_better: tuple[str, ...] = (), lines: Mapping[str, tuple[str, ...]]
+) -> ConfigDict:
+  """Returns the config of a trade-off, whose inputs are `models.NAME.metrics`."""
+  models = {name: dict(metrics="") for name in names}
+  return ConfigDict(dict(models=models, across=across, up=up, less_is_better=less_is_better, lines=dict(lines)))
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the config of a trade-off.
+
+  Raises:
+    InputError: if a field is unknown, missing or of another type, or if a name stands for nothing.
+  """
+  parse(TradeoffSettings, config)
+
+
+def draw(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
+  """Draws each model as a point with both intervals.
+
+  Args:
+    config: a record `TradeoffSettings`.
+    folder: DIR; gets tradeoff.png, and tradeoff.json with all points.
+
+  Returns:
+    MODEL/best, 1 if no other model is better by one of the measures and at least as good by the other, else 0.
+
+  Raises:
+    InputError: if a measurement lacks one of the measures.
+  """
+  settings = parse(TradeoffSettings, config)
+  points = {name: _point(each.metrics, settings) for name, each in settings.models.items()}
+  atomic_files.write_text(folder / TRADEOFF, json.dumps(points, indent=2) + "\n")
+  _picture(folder / PICTURE, points, settings)
+  signs = [-1 if name in settings.less_is_better else 1 for name in (settings.across, settings.up)]
+  values = {name: tuple(sign * each.value for sign, each in zip(signs, pair)) for name, pair in points.items()}
+  return {f"{name}/best": int(not any(_beats(other, own) for other in values.values())) for name, own in values.items()}
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+  """Tells whether one point is at least as good by both measures, and better by one."""
+  return all(a >= b for a, b in zip(one, other)) and one != other
+
+
+def _point(path: str, settings: TradeoffSettings) -> tuple[Measured, Measured]:
+  found = with_interval(metrics_of(pathlib.Path(path).parent, None))
+  for name in (settings.across, settings.up):
+    if name not in found:
+      raise InputError(f"{path}: found no {name}, expected one of: {', '.join(sorted(found)) or 'none'}")
+  return found[settings.across], found[settings.up]
+
+
+def _picture(path: pathlib.Path, points: Mapping[str, tuple[Measured, Measured]], settings: TradeoffSettings) -> None:
+  with picture(path, width=6.4, height=4.4) as figure:
+    axes = figure.subplots()
+    for number, (title, names) in enumerate(settings.lines.items()):
+      joined = [points[name] for name in names]
+      axes.plot(
+        [across.value for across, _ in joined],
+        [up.value for _, up in joined],
+        color=COLORS[number % len(COLORS)],
+        label=title,
+        linewidth=1.2,
+        zorder=1,
+      )
+    for name, (across, up) in points.items():
+      axes.errorbar(across.value, up.value, _error(up), _error(across), color=MUTED, marker="o", markersize=4, zorder=2)
+      axes.annotate(name, (across.value, up.value), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    _name(axes, settings)
+    if settings.lines:
+      axes.legend(frameon=False, fontsize=8)
+
+
+def _error(each: Measured) -> list[list[float]]:
+  return [[max(0.0, each.value - each.low)], [max(0.0, each.high - each.value)]]
+
+
+def _name(axes: Axes, settings: TradeoffSettings) -> None:
+  axes.set_xlabel(settings.across)
+  axes.set_ylabel(settings.up)
+  if settings.across in settings.less_is_better:
+    axes.invert_xaxis()
+  if settings.up in settings.less_is_better:
+    axes.invert_yaxis()
