@@ -4,6 +4,7 @@ Both are stages between others. The first one's file is what `optimizer.null_spa
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -162,17 +163,17 @@ def measure_moves(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 def forecast_search(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates one forward pass over the text."""
-  model, _ = known.policy(config.model)
-  return _read(model, config.text.limit * config.text.row_length, 1)
+  return _read(config, known, [config.text], 1)
 
 
 def forecast_moves(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the forward passes of both models over all texts."""
+  return _read(config, known, list(config.texts.values()), 2)
+
+
+def _read(config: ConfigDict, known: Forecast, texts: list[ConfigDict], passes: int) -> Effort:
   model, _ = known.policy(config.model)
-  return _read(model, sum(each.limit * each.row_length for each in config.texts.values()), 2)
-
-
-def _read(model, tokens: int, passes: int) -> Effort:
+  tokens = sum(min(known.count(each.path), each.limit or math.inf) * known.length(each.row_length) for each in texts)
   return Effort(sampling_flops=passes * flops.forward(model, tokens=tokens, pairs=0, logits=0))
 
 

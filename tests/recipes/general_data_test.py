@@ -38,7 +38,7 @@ def search(place, **changes):
 def test_null_spaces_are_found_and_written(place, tmp_path):
   config = search(place)
   runners.NULL_SPACE.check(config)
-  assert runners.NULL_SPACE.forecast(config, Forecast(0.5)).sampling_flops == 0  # all texts: not known
+  assert runners.NULL_SPACE.forecast(config, Forecast(0.5)).sampling_flops > 0
   found = general_data.find_null_spaces(config, tmp_path)
   tokens = found.pop("tokens")
   assert len(TEXTS) * 3 <= tokens < 16  # fewer than the width
