@@ -21,25 +21,15 @@ new text. docs/results/alignment_tax.md has the results.
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates
+from configs.recipes import assistant, gates, mitigations
 from configs.recipes.costs import started
-from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.recipes import answer_pairs, average, general_data, joining, picking, tradeoff
+from posttrain_jax.recipes import answer_pairs, general_data, joining, tradeoff
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import (
-  AVERAGE,
-  DPO,
-  LOGIT_MOVES,
-  METRICS_FILE,
-  NULL_SPACE,
-  PICK,
-  SFT,
-  TRADEOFF,
-  function,
-)
+from posttrain_jax.recipes.runners import DPO, LOGIT_MOVES, METRICS_FILE, SFT, TRADEOFF, function
 from posttrain_jax.runs.settings import parse
 
 PAIRS = function(
@@ -48,7 +38,6 @@ PAIRS = function(
   check=functools.partial(parse, answer_pairs.AnswerPairs),
   forecast=answer_pairs.forecast,
 )
-_AUTHORS = ("careful", "bare", "reasoner")  # of refusals
 _SHARES = (25, 50, 75)  # per cent of `safe`
 _LEASHES = {"leash_weak": 0.02, "leash_strong": 0.5}
 _TRAINED = ("safe", "bare", "reasons", "mixed", "projected", *_LEASHES)
@@ -66,8 +55,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.documents = assistant.documents(400)
   config.helpful = assistant.sft()
   config.helpful.update(steps=0, epochs=9, batch_size=8)
-  config.safe = assistant.sft()
-  config.safe.update(steps=80, epochs=0, batch_size=8)
+  config.safe = mitigations.safety_sft(updates=80)
   config.null_space = general_data.search(limit=0, row_length=96)
   config.moves = general_data.moves("general", "new", limit=200, row_length=96)
   config.leash = assistant.dpo()
@@ -83,104 +71,50 @@ def get_config(arg: str = "") -> ConfigDict:
 def get_stages(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
   people = assistant.stage(config, "demonstrations", assistant.DEMONSTRATIONS, labels="demonstration")
-  helpful = assistant.stage(
-    config, "helpful", SFT, {"model.path": base, "demonstrations.path": people.file("demonstrations.jsonl")}
-  )
+  demonstrations = people.file("demonstrations.jsonl")
+  helpful = assistant.stage(config, "helpful", SFT, {"model.path": base, "demonstrations.path": demonstrations})
+  start = helpful.model
   documents = assistant.stage(config, "documents", assistant.DOCUMENTS)
-  stages = [*bases, people, helpful, documents]
-  models = {"helpful": helpful.model}
-  refusals = {author: _written(config, author) for author in (*_AUTHORS, "helpful")}
-  stages += refusals.values()
-  refusing = {author: stage.file("demonstrations.jsonl") for author, stage in refusals.items()}
-  data = _general(config, people, documents, refusing["careful"])
-  space = Stage(
-    "null_space",
-    run=NULL_SPACE,
-    config=config.null_space,
-    inputs={"model.path": helpful.model, "text.path": data["general"].file(joining.ROWS)},
-  )
-  pairs = Stage(
-    "pairs",
-    run=PAIRS,
-    config=answer_pairs.answers(),
-    inputs={"chosen": refusing["careful"], "rejected": refusing["helpful"]},
-  )
-  stages += [*data.values(), space, pairs]
+  new = Stage("new", run=assistant.DOCUMENTS, config=seeded(config.documents, config.seed + 1))
+  written = {author: mitigations.refusals(config, author) for author in ("careful", "bare", "reasoner", "helpful")}
+  rows = {author: stage.file("demonstrations.jsonl") for author, stage in written.items()}
+  general = mitigations.general_text(config, demonstrations, documents.file("documents.jsonl"))
+  space = mitigations.null_space(config, start, general[-1].file(joining.ROWS))
+  joined = mitigations.with_text(config, "joined", rows["careful"], documents.file("documents.jsonl"))
+  sides = {"chosen": rows["careful"], "rejected": rows["helpful"]}
+  pairs = Stage("pairs", run=PAIRS, config=answer_pairs.answers(), inputs=sides)
   trained = [
-    _safe(config, "safe", helpful.model, refusing["careful"]),
-    _safe(config, "bare", helpful.model, refusing["bare"]),
-    _safe(config, "reasons", helpful.model, refusing["reasoner"]),
-    _safe(config, "mixed", helpful.model, data["joined"].file(joining.ROWS)),
-    _safe(config, "projected", helpful.model, refusing["careful"], space.file(general_data.NULL_SPACE)),
+    mitigations.safe(config, "safe", start, rows["careful"]),
+    mitigations.safe(config, "bare", start, rows["bare"]),
+    mitigations.safe(config, "reasons", start, rows["reasoner"]),
+    mitigations.safe(config, "mixed", start, joined[-1].file(joining.ROWS), text=True),
+    mitigations.safe(config, "projected", start, rows["careful"], space=space.file(general_data.NULL_SPACE)),
+    *(_leash(config, name, start, pairs.file(answer_pairs.ROWS), beta) for name, beta in _LEASHES.items()),
   ]
-  for name, beta in _LEASHES.items():
-    trained.append(_leash(config, name, helpful.model, pairs.file(answer_pairs.ROWS), beta))
-  models |= {stage.name: stage.model for stage in trained}
-  for share in _SHARES:
-    trained.append(_between(f"alpha_{share}", helpful.model, models["safe"], share))
-    models[trained[-1].name] = trained[-1].model
-  return _measured(config, [*stages, *trained], base, models, data)
-
-
-def _written(config: ConfigDict, author: str) -> Stage:
-  """Returns the stage in which an author answers the requests for harm."""
-  own = seeded(config.refusals, config.seed).unlock()
-  own.author = author
-  labels = "" if author == "helpful" else "demonstration"
-  return Stage(f"by_{author}", run=assistant.DEMONSTRATIONS, config=own.lock(), labels=labels)
-
-
-def _general(config: ConfigDict, people: Stage, documents: Stage, refusals: Output) -> dict[str, Stage]:
-  """Returns the stages of general text, of new text, and of refusals with text, by name."""
-  text = documents.file("documents.jsonl")
-  answered = _picked("answered", people.file("demonstrations.jsonl"), text=f"{TEMPLATE} {{completion}}")
-  fresh = seeded(config.documents, config.documents.seed + 1)
-  plain = _picked("plain", text, prompt="", completion="{text}")
-  return {
-    "answered": answered,
-    "plain": plain,
-    "general": assistant.joined("general", {"answered": answered.file(picking.ROWS), "documents": text}),
-    "new": Stage("new", run=assistant.DOCUMENTS, config=fresh),
-    "joined": assistant.joined("joined", {"plain": plain.file(picking.ROWS), "refusals": refusals}, raw=["refusals"]),
-  }
-
-
-def _picked(name: str, path: Output, **columns: str) -> Stage:
-  own = ConfigDict(dict(path="", seed=0, limit=0, only=dict(), columns=columns))
-  return Stage(name, run=PICK, config=own, inputs={"path": path})
-
-
-def _safe(config: ConfigDict, name: str, model: Output, rows: Output, space: Output | None = None) -> Stage:
-  """Returns SFT on refusals; with text besides them an update has twice as many rows."""
-  own = seeded(config.safe, config.seed).unlock()
-  inputs = {"model.path": model, "demonstrations.path": rows}
-  if name == "mixed":
-    own.batch_size *= 2
-    own.demonstrations.template = "{prompt}"  # the joined rows have theirs
-  if space is not None:
-    own.optimizer.null_space = dict(path="", mlp_alone=True)
-    inputs["optimizer.null_space.path"] = space
-  return Stage(name, run=SFT, config=own.lock(), inputs=inputs)
+  trained += [mitigations.between(f"alpha_{share}", start, trained[0].model, share) for share in _SHARES]
+  stages = [*bases, people, helpful, documents, new, *written.values(), *general, space, *joined, pairs, *trained]
+  texts = {"general": general[-1].file(joining.ROWS), "new": new.file("documents.jsonl")}
+  return _measured(config, stages, base, {stage.name: stage.model for stage in (helpful, *trained)}, texts)
 
 
 def _leash(config: ConfigDict, name: str, model: Output, pairs: Output, beta: float) -> Stage:
+  """Returns DPO with a KL leash."""
   own = seeded(config.leash, config.seed).unlock()
   own.objective.options.beta = beta
   return Stage(name, run=DPO, config=own.lock(), inputs={"model.path": model, "preferences.path": pairs})
 
 
-def _between(name: str, start: Output, end: Output, share: int) -> Stage:
-  own = average.models("start", "end")
-  own.models.start.weight, own.models.end.weight = 100.0 - share, float(share)
-  return Stage(name, run=AVERAGE, config=own, inputs={"models.start.path": start, "models.end.path": end})
-
-
-def _measured(config: ConfigDict, stages: list[Stage], base, models: dict, data: dict[str, Stage]) -> list[Stage]:
+def _measured(
+  config: ConfigDict,
+  stages: Sequence[Stage],
+  base: Output | str,
+  models: Mapping[str, Output],
+  texts: Mapping[str, Output],
+) -> list[Stage]:
   """Returns all stages with the measures, comparisons and bounds behind them."""
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
   found = [*stages, *measured.values()]
-  texts = {"general": data["general"].file(joining.ROWS), "new": data["new"].file("documents.jsonl")}
   for name in ("safe", "projected"):
     inputs = {"model.path": models[name], "reference": models["helpful"]}
     inputs |= {f"texts.{text}.path": path for text, path in texts.items()}
