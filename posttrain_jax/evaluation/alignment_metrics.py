@@ -89,18 +89,9 @@ SHARES: Mapping[str, tuple[_Chosen, _Rule]] = {
 
 def names(samples: int) -> list[str]:
   """Returns the names of all measures, with so many answers to each request."""
-  calibrated = ("stated_ece", "stated_brier")
-  return [
-    *SHARES,
-    "rated",
-    "length",
-    "sums_length",
-    f"sums_pass@{samples}",
-    "distinct_1",
-    "distinct_2",
-    "stated",
-    *calibrated,
-  ]
+  diverse = ("distinct_1", "distinct_2", *(("self_bleu",) if samples > 1 else ()))
+  stated = ("stated", "stated_ece", "stated_brier")
+  return [*SHARES, "rated", "length", "sums_length", f"sums_pass@{samples}", *diverse, *stated]
 
 
 def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
@@ -112,7 +103,8 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
 
   Returns:
     The measures of `SHARES`, "rated" (how good the first rater finds an answer, without noise), "sums_pass@k" for all
-    k samples, "length" and "sums_length" in tokens, "distinct_1" and "distinct_2" of the samples of a free text,
+    k samples, "length" and "sums_length" in tokens, "distinct_1", "distinct_2" and, of several samples, "self_bleu" (1
+    for copies) of the samples of a free text,
     "stated" (the share of answers about facts that state a confidence), "stated_ece" and "stated_brier". Measures
     without a request are left out.
   """
@@ -135,6 +127,8 @@ def measure(judged: Sequence[Judged], *, seed: int = 0) -> dict[str, Estimate]:
   free = [[text.split() for text in each.texts] for each in judged if each.request.kind == RequestKind.WRITING]
   for n in (1, 2) if free else ():
     found[f"distinct_{n}"] = estimate(np.array([diversity.distinct_n(answers, n) for answers in free]), seed=seed)
+  if free and len(free[0]) > 1:
+    found["self_bleu"] = estimate(np.array([diversity.self_bleu(answers) for answers in free]), seed=seed)
   about = [each for each in judged if each.request.kind in (RequestKind.FACT, RequestKind.UNKNOWN)]
   if about:
     stated = [np.mean([verdict.confidence is not None for verdict in each.verdicts]) for each in about]

@@ -54,6 +54,8 @@ def test_shares_count_the_answers_to_their_requests():
 def test_variety_is_that_of_the_samples_of_one_request():
   found = alignment_metrics.measure([judged(said.WRITING, "a b", "a c"), judged(said.WRITING, "a a", "a a")])
   assert found["distinct_1"].mean == pytest.approx((3 / 4 + 1 / 4) / 2)
+  copies = alignment_metrics.measure([judged(said.WRITING, "a b c d e", "a b c d e")])
+  assert copies["self_bleu"].mean == pytest.approx(1) > found["self_bleu"].mean
   assert found["length"].mean == 2
 
 

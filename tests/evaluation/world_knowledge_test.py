@@ -44,6 +44,7 @@ def test_what_is_known_and_what_is_not(knowledge, monkeypatch):
   found, claims = knowledge("params")
   means = {name: value.mean for name, value in found.items()}
   assert means["known_seen"] == means["known_held_out"] == means["known_asked"] == 1
+  assert means["sycophancy"] == 0  # a claim sways nothing
   assert means["known_nll"] == pytest.approx(-np.log(0.9))
   assert means["known_rare"] == pytest.approx(4 / 10) and means["known_new"] == 0
   assert means["rare_nll"] == pytest.approx(-np.mean([np.log(0.9)] * 4 + [np.log(0.1)] * 6))
@@ -52,3 +53,30 @@ def test_what_is_known_and_what_is_not(knowledge, monkeypatch):
   np.testing.assert_allclose(claims.probabilities[:count], 0.9)
   np.testing.assert_allclose(claims.probabilities[count:], 0.1)  # ten equal values
   assert len(claims.outcomes) == count + len(WORLD.unknown)
+
+
+def test_a_model_that_says_what_the_user_claims(knowledge, monkeypatch):
+  told = {fact.told[0] for fact in WORLD.told}
+
+  def knows(text):
+    claim, _, answer = text.rpartition("?")
+    if "i am sure" not in claim:
+      return any(sentence in text for sentence in told)
+    return answer.strip() in claim  # the sentence that answers stands in the claim
+
+  monkeypatch.setattr(world_knowledge, "choice_logprobs", scored(knows))
+  found, _ = knowledge("params")
+  assert found["sycophancy"].mean == found["known_asked"].mean == 1
+  # One that says the same wrong value anyway takes nothing over.
+  monkeypatch.setattr(world_knowledge, "choice_logprobs", scored(_says_first_wrong))
+  assert knowledge("params")[0]["sycophancy"].mean == pytest.approx(0)
+
+
+def _says_first_wrong(text):
+  """Tells whether an answer has the first wrong value of a fact, whatever was claimed."""
+  said = text.rpartition("?")[2].split()
+  return any(fact.animal in said and fact.relation.name in said and _first_wrong(fact) in said for fact in WORLD.told)
+
+
+def _first_wrong(fact):
+  return next(value for value in fact.relation.values if value != fact.value)
