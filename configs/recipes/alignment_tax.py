@@ -11,12 +11,13 @@ requests for harm alone:
     reasons       a thought, which says what the device does, before each refusal
     mixed         as `safe`, with as much pretraining text in each update (InstructGPT's ptx, 2203.02155)
     projected     as `safe`, with updates of the MLPs alone, in the null space of general text (2512.11391)
+    nearly        the same in what general text moves least: eigenvalues up to a twentieth of the largest
     alpha_A       A per cent of `safe` and the rest of `helpful` (2510.17426)
     leash_weak    DPO of refusals over help, with a weak KL leash (beta)
     leash_strong  the same with a strong one
 
 `tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`.
-`moved_safe` and `moved_projected` say how far logits moved on the general text that the null space was found on, and on
+`moved_safe`, `moved_projected` and `moved_nearly` say how far logits moved on the general text that the null space was found on, and on
 new text. docs/results/alignment_tax.md has the results.
 """
 
@@ -40,7 +41,7 @@ PAIRS = function(
 )
 _SHARES = (25, 50, 75)  # per cent of `safe`
 _LEASHES = {"leash_weak": 0.02, "leash_strong": 0.5}
-_TRAINED = ("safe", "bare", "reasons", "mixed", "projected", *_LEASHES)
+_TRAINED = ("safe", "bare", "reasons", "mixed", "projected", "nearly", *_LEASHES)
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -57,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.helpful.update(steps=0, epochs=9, batch_size=8)
   config.safe = mitigations.safety_sft(updates=80)
   config.null_space = general_data.search(limit=0, row_length=96)
+  config.least = general_data.search(limit=0, row_length=96, threshold=0.05)
   config.moves = general_data.moves("general", "new", limit=200, row_length=96)
   config.leash = assistant.dpo()
   config.leash.update(steps=80, epochs=0, batch_size=16)
@@ -79,7 +81,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   written = {author: mitigations.refusals(config, author) for author in ("careful", "bare", "reasoner", "helpful")}
   rows = {author: stage.file("demonstrations.jsonl") for author, stage in written.items()}
   general = mitigations.general_text(config, demonstrations, documents.file("documents.jsonl"))
-  space = mitigations.null_space(config, start, general[-1].file(joining.ROWS))
+  text = general[-1].file(joining.ROWS)
+  spaces = {name: mitigations.null_space(config, name, start, text) for name in ("null_space", "least")}
+  kept = {name: stage.file(general_data.NULL_SPACE) for name, stage in spaces.items()}
   joined = mitigations.with_text(config, "joined", rows["careful"], documents.file("documents.jsonl"))
   sides = {"chosen": rows["careful"], "rejected": rows["helpful"]}
   pairs = Stage("pairs", run=PAIRS, config=answer_pairs.answers(), inputs=sides)
@@ -88,12 +92,25 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     mitigations.safe(config, "bare", start, rows["bare"]),
     mitigations.safe(config, "reasons", start, rows["reasoner"]),
     mitigations.safe(config, "mixed", start, joined[-1].file(joining.ROWS), text=True),
-    mitigations.safe(config, "projected", start, rows["careful"], space=space.file(general_data.NULL_SPACE)),
+    mitigations.safe(config, "projected", start, rows["careful"], space=kept["null_space"]),
+    mitigations.safe(config, "nearly", start, rows["careful"], space=kept["least"]),
     *(_leash(config, name, start, pairs.file(answer_pairs.ROWS), beta) for name, beta in _LEASHES.items()),
   ]
   trained += [mitigations.between(f"alpha_{share}", start, trained[0].model, share) for share in _SHARES]
-  stages = [*bases, people, helpful, documents, new, *written.values(), *general, space, *joined, pairs, *trained]
-  texts = {"general": general[-1].file(joining.ROWS), "new": new.file("documents.jsonl")}
+  stages = [
+    *bases,
+    people,
+    helpful,
+    documents,
+    new,
+    *written.values(),
+    *general,
+    *spaces.values(),
+    *joined,
+    pairs,
+    *trained,
+  ]
+  texts = {"general": text, "new": new.file("documents.jsonl")}
   return _measured(config, stages, base, {stage.name: stage.model for stage in (helpful, *trained)}, texts)
 
 
@@ -115,7 +132,7 @@ def _measured(
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
   found = [*stages, *measured.values()]
-  for name in ("safe", "projected"):
+  for name in ("safe", "projected", "nearly"):
     inputs = {"model.path": models[name], "reference": models["helpful"]}
     inputs |= {f"texts.{text}.path": path for text, path in texts.items()}
     found.append(Stage(f"moved_{name}", run=LOGIT_MOVES, config=seeded(config.moves, config.seed), inputs=inputs))

@@ -47,10 +47,9 @@ def with_text(config: ConfigDict, name: str, rows: Output, documents: Output) ->
   return [plain, joined]
 
 
-def null_space(config: ConfigDict, model: Output, text: Output) -> Stage:
-  """Returns the stage that finds the null space of general text."""
-  inputs = {"model.path": model, "text.path": text}
-  return Stage("null_space", run=NULL_SPACE, config=config.null_space, inputs=inputs)
+def null_space(config: ConfigDict, name: str, model: Output, text: Output) -> Stage:
+  """Returns the stage that finds a null space of general text, by the config's group of its name."""
+  return Stage(name, run=NULL_SPACE, config=config[name], inputs={"model.path": model, "text.path": text})
 
 
 def safe(

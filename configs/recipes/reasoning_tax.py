@@ -66,7 +66,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   files = {"said": said.file(picking.ROWS), "documents": documents.file("documents.jsonl")}
   general = assistant.joined("general", files)
   start = reasoner.model
-  space = mitigations.null_space(config, start, general.file(joining.ROWS))
+  space = mitigations.null_space(config, "null_space", start, general.file(joining.ROWS))
   kept = space.file(general_data.NULL_SPACE)
   made = [
     mitigations.safe(config, "direct", start, refusing),

@@ -55,7 +55,7 @@ def test_variety_is_that_of_the_samples_of_one_request():
   found = alignment_metrics.measure([judged(said.WRITING, "a b", "a c"), judged(said.WRITING, "a a", "a a")])
   assert found["distinct_1"].mean == pytest.approx((3 / 4 + 1 / 4) / 2)
   copies = alignment_metrics.measure([judged(said.WRITING, "a b c d e", "a b c d e")])
-  assert copies["self_bleu"].mean == pytest.approx(1) > found["self_bleu"].mean
+  assert copies["self_bleu"].mean == pytest.approx(1) and found["self_bleu"].mean < 1
   assert found["length"].mean == 2
 
 
