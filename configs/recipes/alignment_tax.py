@@ -17,8 +17,8 @@ requests for harm alone:
     leash_strong  the same with a strong one
 
 `tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`.
-`moved_safe`, `moved_projected` and `moved_nearly` say how far logits moved on the general text that the null space was found on, and on
-new text. docs/results/alignment_tax.md has the results.
+`moved_safe`, `moved_projected` and `moved_nearly` say how far logits moved on the general text that the null space was
+found on, and on new text. docs/results/alignment_tax.md has the results.
 """
 
 import functools
