@@ -34,7 +34,7 @@ from experiments import flags
 _MODEL = absl_flags.DEFINE_string("model", None, "workdir, Hugging Face directory, GGUF file or known name")
 _CHECKPOINT = absl_flags.DEFINE_enum("checkpoint", None, ["latest", "best", "average"], "which of a workdir")
 _TASK = absl_flags.DEFINE_string(
-  "task", None, "gsm8k, math, aime, jsonl (any file), chains or facts (procedural), alignment"
+  "task", None, "gsm8k, math, aime, xstest, jsonl (any file), chains or facts (procedural), alignment"
 )
 _PATH = absl_flags.DEFINE_string("path", "", "problems: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
 _LIMIT = absl_flags.DEFINE_integer("limit", 0, "the first so many problems only; 0: all", lower_bound=0)

@@ -48,7 +48,7 @@ def with_text(config: ConfigDict, name: str, rows: Output, documents: Output) ->
 
 
 def null_space(config: ConfigDict, name: str, model: Output, text: Output) -> Stage:
-  """Returns the stage that finds a null space of general text, by the config's group of its name."""
+  """Returns the stage that finds a null space, by the config's group of its name."""
   return Stage(name, run=NULL_SPACE, config=config[name], inputs={"model.path": model, "text.path": text})
 
 

@@ -96,6 +96,27 @@ def evaluate(
   return result, groups
 
 
+def split_accuracy(groups: Sequence[Group], columns: Sequence[str], *, seed: int = 0) -> dict[str, float]:
+  """Computes the accuracy of the prompts that share a value in a column of their rows.
+
+  Args:
+    groups: judged ones.
+    columns: names of columns; a row without one is left out.
+    seed: of the bootstrap.
+
+  Returns:
+    COLUMN/VALUE/avg@k, with `_low` and `_high`, the 95 % interval over prompts; k samples.
+  """
+  average, result = metrics.avg_at_k(_judgements(groups)), {}
+  for column in columns:
+    values = [str(group.prompt.row.get(column, "")) for group in groups]
+    for value in sorted(set(values) - {""}):
+      found = metrics.estimate(average[[each == value for each in values]], seed=seed)
+      name = f"{column}/{value}/avg@{len(groups[0].answers)}"
+      result |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+  return result
+
+
 def _judgements(groups: Sequence[Group]) -> np.ndarray:
   return np.stack([np.where(group.valid, group.accuracy.astype(np.float64), np.nan) for group in groups])
 

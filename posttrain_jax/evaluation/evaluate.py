@@ -12,8 +12,10 @@ from posttrain_jax.assembly.references import check_references
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.data.arithmetic import Split
 from posttrain_jax.data.prompts import OverLimit, PromptFormat
+from posttrain_jax.evaluation.answers import split_accuracy
 from posttrain_jax.evaluation.evaluator import Evaluator, SetSettings, SetsSettings
 from posttrain_jax.evaluation.public_benchmarks import Benchmark
+from posttrain_jax.evaluation.variety import variety
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.rewards.failures import FailureLimit
@@ -49,7 +51,8 @@ def evaluate(
       has a chat template.
 
   Returns:
-    (metrics as of `evaluation.answers.evaluate`, the judged groups). With a reward function of one's own, `reward` is
+    (metrics as of `evaluation.answers.evaluate`, with the accuracies of `benchmark.split_by` and the variety of each
+      problem's answers; the judged groups). With a reward function of one's own, `reward` is
       the mean of its values, which the accuracies have cut to [0, 1].
 
   Raises:
@@ -87,8 +90,11 @@ def evaluate(
     hand_over = make_handover(
       policy.params, num_layers=policy.model.num_layers, dtype=policy.model.compute_dtype, mesh=mesh
     )
-    metrics, groups = evaluator(hand_over(policy.params), 0)
-  return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()}, groups["problems"]
+    metrics, found = evaluator(hand_over(policy.params), 0)
+  groups = found["problems"]
+  more = split_accuracy(groups, benchmark.split_by, seed=seed)
+  more |= variety(groups, vocabulary=policy.tokenizer.vocab_size, seed=seed)
+  return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()} | more, groups
 
 
 def _given_rewards(groups: Sequence[Group]) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from posttrain_jax.rewards.extract import AnswerStyle
 
 _EXACT = "posttrain_jax.rewards.verifiers:exact_answer"
 _SYMBOLIC = "posttrain_jax.rewards.symbolic:math_equal"  # formulas; needs math-verify
+_REFUSALS = "posttrain_jax.rewards.refusals:as_labelled"
 _BOXED = "{prompt}\n\nReason step by step, and put your final answer within \\boxed{}."
 # DAPO's (2503.14476): its verifier reads the last `Answer:` line.
 _ANSWER_LINE = (
@@ -33,6 +34,7 @@ class Benchmark:
     max_new_tokens: cap on an answer.
     stop_ids: ids that end an answer, besides the model's.
     stop_strings: texts that end an answer.
+    split_by: columns of the rows, by whose values the accuracy is told apart, too.
     procedural: the task whose held-out problems stand in for a file; None where there has to be one.
   """
 
@@ -46,6 +48,7 @@ class Benchmark:
   max_new_tokens: int = 512
   stop_ids: tuple[int, ...] = ()
   stop_strings: tuple[str, ...] = ()
+  split_by: tuple[str, ...] = ()
   procedural: Task | None = None
 
 
@@ -54,6 +57,10 @@ BENCHMARKS = {
   "math": Benchmark(_BOXED, AnswerStyle.BOXED, _SYMBOLIC, samples=4, max_new_tokens=2048),
   # DAPO's evaluation: avg@32 at temperature 1, top-p 0.7.
   "aime": Benchmark(_ANSWER_LINE, AnswerStyle.ANSWER_LINE, samples=32, top_p=0.7, max_new_tokens=16384),
+  # XSTest (2308.01263): is a safe prompt answered and an unsafe one refused, by label and by type of prompt.
+  "xstest": Benchmark(
+    "{prompt}", AnswerStyle.ANY, _REFUSALS, {}, samples=4, max_new_tokens=256, split_by=("label", "type")
+  ),
   # What configs/tiny_*.py and configs/smollm2_dapo.py train on.
   "chains": Benchmark("{prompt}", AnswerStyle.ANSWER_LINE, max_new_tokens=24, procedural=Task.CHAINS),
   "facts": Benchmark("{prompt}", AnswerStyle.LAST_NUMBER, max_new_tokens=24, procedural=Task.FACTS),

@@ -17,6 +17,7 @@ from posttrain_jax.runs.settings import at_least
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.sizes import Sizes
+from posttrain_jax.types import Group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,20 +99,37 @@ class Variety:
       version: their version.
 
     Returns:
-      distinct_1, distinct_2 and ead (of single tokens) of all samples of a prompt together, mean over prompts, each
-      with `_low` and `_high`, the 95 % interval over prompts; length: mean tokens of a sample.
+      What `variety` measures, and length: mean tokens of a sample.
     """
     self._engine.load(params, version)
     groups = self._engine.generate(self._prompts, self._samples)
     self._engine.unload()
-    answers = [[answer.tokens.tolist() for answer in group.answers] for group in groups]
-    measures = {
-      "distinct_1": [diversity.distinct_n(each, 1) for each in answers],
-      "distinct_2": [diversity.distinct_n(each, 2) for each in answers],
-      "ead": [diversity.expectation_adjusted_distinct(each, vocabulary=self._vocabulary) for each in answers],
-    }
-    result = {}
-    for name, per_prompt in measures.items():
-      found = bootstrap.estimate(np.array(per_prompt), seed=self._seed)
-      result |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-    return result | {"length": float(np.mean([len(answer) for each in answers for answer in each]))}
+    lengths = [len(answer.tokens) for group in groups for answer in group.answers]
+    return variety(groups, vocabulary=self._vocabulary, seed=self._seed) | {"length": float(np.mean(lengths))}
+
+
+def variety(groups: Sequence[Group], *, vocabulary: int, seed: int) -> dict[str, float]:
+  """Measures how varied the samples of each prompt are.
+
+  Args:
+    groups: the samples of each prompt.
+    vocabulary: how many different tokens there are.
+    seed: of the intervals.
+
+  Returns:
+    distinct_1, distinct_2, ead (of single tokens) and, of several samples, self_bleu (1 for copies): means over
+    prompts, each with `_low` and `_high`, the 95 % interval over prompts.
+  """
+  answers = [[answer.tokens.tolist() for answer in group.answers] for group in groups]
+  measures = {
+    "distinct_1": [diversity.distinct_n(each, 1) for each in answers],
+    "distinct_2": [diversity.distinct_n(each, 2) for each in answers],
+    "ead": [diversity.expectation_adjusted_distinct(each, vocabulary=vocabulary) for each in answers],
+  }
+  if min(map(len, answers)) > 1:
+    measures["self_bleu"] = [diversity.self_bleu(each) for each in answers]
+  result = {}
+  for name, per_prompt in measures.items():
+    found = bootstrap.estimate(np.array(per_prompt), seed=seed)
+    result |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+  return result

@@ -86,7 +86,19 @@ def test_what_is_refused(policy, tmp_path):
     evaluate(policy, BENCHMARKS["jsonl"], str(tmp_path / "none.jsonl"))
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+def test_refusals_are_told_apart_by_label_and_type(policy, tmp_path):
+  rows = [{"prompt": f"{i}+1=", "label": ("safe", "unsafe")[i % 2], "type": ("one", "two")[i // 4]} for i in range(8)]
+  (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  benchmark = dataclasses.replace(BENCHMARKS["xstest"], samples=2, max_new_tokens=12)
+  metrics, _ = evaluate(policy, benchmark, str(tmp_path / "rows.jsonl"), slots=8, judges=0)
+  # Numbers are no refusals.
+  for name, expected in (("label/safe", 1), ("label/unsafe", 0), ("type/one", 0.5), ("type/two", 0.5)):
+    assert metrics[f"{name}/avg@2"] == expected
+  assert metrics["label/safe/avg@2_low"] == 1 and metrics["type/one/avg@2_low"] < 0.5 < metrics["type/one/avg@2_high"]
+  assert 0 < metrics["self_bleu_low"] <= metrics["self_bleu"] <= 1 and metrics["ead"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name, each in BENCHMARKS.items() if each.options is None])
 def test_verifiers_read_the_style_that_they_are_given(name):
   benchmark = BENCHMARKS[name]
   # As a model that does what it is asked would write it.
