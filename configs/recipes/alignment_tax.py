@@ -40,7 +40,7 @@ PAIRS = function(
   forecast=answer_pairs.forecast,
 )
 _SHARES = (25, 50, 75)  # per cent of `safe`
-_LEASHES = {"leash_weak": 0.02, "leash_strong": 0.5}
+_LEASHES = {"leash_weak": 0.05, "leash_strong": 0.5}
 _TRAINED = ("safe", "bare", "reasons", "mixed", "projected", "nearly", *_LEASHES)
 
 
@@ -56,14 +56,15 @@ def get_config(arg: str = "") -> ConfigDict:
   config.documents = assistant.documents(400)
   config.helpful = assistant.sft()
   config.helpful.update(steps=0, epochs=9, batch_size=8)
-  config.safe = mitigations.safety_sft(updates=80)
+  config.safe = mitigations.safety_sft(updates=60)
+  config.bounded = mitigations.bounded_sft(updates=60)
   config.null_space = general_data.search(limit=0, row_length=96)
   config.least = general_data.search(limit=0, row_length=96, threshold=0.05)
   config.moves = general_data.moves("general", "new", limit=200, row_length=96)
   config.leash = assistant.dpo()
-  config.leash.update(steps=80, epochs=0, batch_size=16)
+  config.leash.update(steps=60, epochs=0, batch_size=16)
   config.leash.preferences.strengths = ()
-  config.leash.optimizer.update(learning_rate=1e-4, warmup_updates=5)
+  config.leash.optimizer.update(learning_rate=2e-4, warmup_updates=5)
   config.measures = assistant.measures(requests=32, samples=2)
   config.measures.measures.max_new_tokens = 80  # a refusal after a thought
   config.gates = gates.bounds(*_TRAINED)  # how much a stage may lose (configs/recipes/gates.py)

@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.chosen.prompts.limit = 300
   config.refusals = assistant.demonstrations(harm=160)
   config.documents = assistant.documents(400)
-  config.safe = mitigations.safety_sft(updates=80)
+  config.safe, config.bounded = mitigations.safety_sft(updates=60), mitigations.bounded_sft(updates=60)
   config.safe.demonstrations.row_length = 128  # an answer of the reasoner
   config.null_space = general_data.search(limit=0, row_length=128)
   config.measures = assistant.measures(requests=24, samples=4)
