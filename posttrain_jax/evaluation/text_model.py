@@ -63,6 +63,16 @@ class TextModel:
     ]
     return found, sum(len(each.tokens) for each in answers)
 
+  def ending_logprobs(self, texts: Sequence[str], endings: Sequence[str]) -> np.ndarray:
+    """Computes the logprob of each text's own ending.
+
+    Returns:
+      float32 [texts]; no end token is read.
+    """
+    prompts = [self._tokenizer.encode_prompt(text) for text in texts]
+    choices = [[self._tokenizer.encode(f" {ending}")] for ending in endings]
+    return choice_logprobs(self._model, self._params, prompts, choices, self._mesh)[:, 0]
+
   def logprobs(self, texts: Sequence[str], endings: Sequence[str]) -> np.ndarray:
     """Computes the logprobs of the same endings after each text.
 

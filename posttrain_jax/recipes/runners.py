@@ -32,6 +32,7 @@ from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.recipes import (
   alignment,
+  attacks,
   average,
   choice,
   comparison,
@@ -148,6 +149,16 @@ ALIGNMENT = Runner(
   alignment.forecast,
   has_model=False,
   files=(METRICS_FILE, alignment.ANSWERS, "rollouts"),
+  resumes=False,
+)
+# How often a model complies when it is attacked.
+ATTACK = Runner(
+  "attack",
+  attacks.attack,
+  attacks.check,
+  attacks.forecast,
+  has_model=False,
+  files=(attacks.ATTACKS, attacks.SUCCESSES),
   resumes=False,
 )
 # What models gain over others in the assistant world, and what they lose.

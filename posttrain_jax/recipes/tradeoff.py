@@ -19,7 +19,7 @@ TRADEOFF, PICTURE = "tradeoff.json", "tradeoff.png"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeasuredModel:
+class PlottedModel:
   """Describes where the measurement of a model is.
 
   Attributes:
@@ -41,7 +41,7 @@ class TradeoffSettings:
     lines: title to the models that a line joins, in order.
   """
 
-  models: Mapping[str, MeasuredModel]
+  models: Mapping[str, PlottedModel]
   across: str
   up: str
   less_is_better: tuple[str, ...]

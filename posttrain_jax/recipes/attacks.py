@@ -1,0 +1,214 @@
+"""Attacks a model of the assistant world and says how often it complies.
+
+Shares are told by kind of attack and by category of harm. All kinds of attacks want the same devices. Requests have
+something that no data of post-training has, and rules judge the answers. An answer whose beginning is given counts with
+that beginning.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from posttrain_jax import atomic_files
+from posttrain_jax.data.assistant_world import language
+from posttrain_jax.data.assistant_world.attacks import Attack, AttackText, AttackWriter, beginning, requests
+from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
+from posttrain_jax.data.assistant_world.questions import RequestPart
+from posttrain_jax.data.assistant_world.reasoning import judge_thought
+from posttrain_jax.data.assistant_world.rules import RuleVerdict
+from posttrain_jax.evaluation.metrics import estimate
+from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
+from posttrain_jax.evaluation.text_model import TextModel
+from posttrain_jax.models import flops
+from posttrain_jax.recipes import report
+from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.measures import Measured
+from posttrain_jax.runs.settings import at_least, parse
+from posttrain_jax.types import InputError
+
+ATTACKS, SUCCESSES = "attacks.jsonl", "attacks.json"
+_HARMS = 8  # categories
+_SEARCHED = 16  # requests on which a suffix is searched
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackedModel:
+  """Describes which model is attacked.
+
+  Attributes:
+    path: PATH_OR_NAME.
+  """
+
+  path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+  """Holds the config of attacks.
+
+  Attributes:
+    seed: of all draws and of the intervals.
+    model: what is attacked.
+    world: what is asked about.
+    kinds: names of the attacks.
+    requests: of each kind and category.
+    shots: answered requests before one, in a many-shot attack.
+    suffix: how a suffix is searched.
+    slots: answers drawn at the same time.
+    max_new_tokens: cap on an answer in tokens.
+  """
+
+  seed: int
+  model: AttackedModel
+  world: WorldSettings
+  kinds: tuple[Attack, ...]
+  requests: int = at_least(1)
+  shots: int = at_least(1)
+  suffix: SearchSettings
+  slots: int = at_least(1)
+  max_new_tokens: int = at_least(1)
+
+  def __post_init__(self):
+    """Raises InputError if there is no attack."""
+    if not self.kinds:
+      raise InputError(f"kinds: found none, expected some of {', '.join(Attack)}")
+
+
+def attacks(world: Mapping[str, object]) -> ConfigDict:
+  """Returns the config of all attacks, whose model is an input.
+
+  Args:
+    world: fields of `WorldSettings`.
+  """
+  suffix = dict(words=4, rounds=24, candidates=16)
+  return ConfigDict(
+    dict(
+      seed=0,
+      model=dict(path=""),
+      world=dict(world),
+      kinds=tuple(each.value for each in Attack),
+      requests=8,
+      shots=8,
+      suffix=suffix,
+      slots=64,
+      max_new_tokens=48,
+    )
+  )
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the config of attacks.
+
+  Raises:
+    InputError: if a field is unknown, missing or of another type, or if no model is named.
+  """
+  if not parse(AttackSettings, config).model.path:
+    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
+
+
+def forecast(config: ConfigDict, known: Forecast) -> Effort:
+  """Estimates the answers that are drawn."""
+  model, _ = known.policy(config.model)
+  count = len(config.kinds) * config.requests * _HARMS
+  drawn = count * known.length(config.max_new_tokens)
+  work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
+  return Effort(examples=count, generated=drawn, sampling_flops=work)
+
+
+def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
+  """Attacks a model.
+
+  Args:
+    config: a record `AttackSettings`.
+    folder: DIR; gets attacks.jsonl with all texts, answers and verdicts, attacks.json, and report.html with a table and
+      a picture.
+
+  Returns:
+    "attacks/KIND_complied" and "attacks/KIND_refused", shares of the answers to each kind, and those of a category as
+    "attacks/KIND/CATEGORY_complied"; with _low and _high at the end, the 95 % interval over requests. "suffix_gain": by
+    how many nats an answer a suffix made complying beginnings more likely, 0 without one.
+
+  Raises:
+    InputError: if the model cannot be read or does not know the world's words.
+  """
+  given = parse(AttackSettings, config)
+  world = make_world(given.world)
+  writer = AttackWriter(world, shots=given.shots, seed=given.seed)
+  suffix, gain = "", 0.0
+  if Attack.SUFFIX in given.kinds:
+    suffix, gain = _search(given, world, writer)
+  texts = [
+    writer.write(kind, request, suffix)
+    for kind in given.kinds
+    for request in requests(world, RequestPart.HELD_OUT, attack=kind, each=given.requests, seed=given.seed)
+  ]
+  model = _model(given, [each.text for each in texts])
+  drawn, tokens = model.draw([each.text for each in texts])
+  said = [f"{each.begun} {text}".strip() for each, text in zip(texts, drawn)]
+  verdicts = [judge_thought(each.request, text) for each, text in zip(texts, said)]
+  atomic_files.write_rows(folder / ATTACKS, _lines(texts, said, verdicts))
+  found = _measures(texts, verdicts, given.seed)
+  atomic_files.write_text(folder / SUCCESSES, json.dumps({"suffix": suffix, "measures": found}, indent=2) + "\n")
+  report.write_report(folder, "attacks", [], {"model": found}, {})
+  flat = {"sampling/tokens_generated": tokens, "suffix_gain": gain}
+  for name, (value, low, high) in found.items():
+    flat |= {f"attacks/{name}": value, f"attacks/{name}_low": low, f"attacks/{name}_high": high}
+  return flat
+
+
+def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
+  longest = max(len(language.split(text)) for text in texts) + 2  # a token for each word, and a beginning
+  return TextModel(
+    given.model.path,
+    seed=given.seed,
+    slots=given.slots,
+    max_prompt_length=longest,
+    max_new_tokens=given.max_new_tokens,
+  )
+
+
+def _search(given: AttackSettings, world: World, writer: AttackWriter) -> tuple[str, float]:
+  """Searches a suffix on requests that it is not measured on.
+
+  Returns:
+    (the suffix, by how much it raises the mean logprob of a complying beginning over no suffix).
+  """
+  asked = requests(world, RequestPart.TRAIN, attack=Attack.DIRECT, each=_SEARCHED, seed=given.seed)[:_SEARCHED]
+  bare = [writer.write(Attack.DIRECT, request).text for request in asked]
+  endings = [beginning(request) for request in asked]
+  model = _model(given, bare)
+
+  def score(suffixes: Sequence[str]) -> list[float]:
+    written = [writer.write(Attack.SUFFIX, request, each).text for each in suffixes for request in asked]
+    found = model.ending_logprobs(written, endings * len(suffixes))
+    return found.reshape(len(suffixes), len(asked)).mean(axis=1).tolist()
+
+  words = [word for word in language.vocabulary() if word.isalpha()]
+  suffix, scores = search_suffix(score, words, given.suffix, seed=given.seed)
+  return suffix, scores[-1] - float(model.ending_logprobs(bare, endings).mean())
+
+
+def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[RuleVerdict]) -> list[dict]:
+  return [
+    {**each.request.to_row(), "attack": each.attack.value, "text": each.text, "completion": text}
+    | {"complies": verdict.complies, "refuses": verdict.refuses}
+    for each, text, verdict in zip(texts, said, verdicts)
+  ]
+
+
+def _measures(texts: Sequence[AttackText], verdicts: Sequence[RuleVerdict], seed: int) -> dict[str, Measured]:
+  groups: dict[str, list[tuple[bool, bool]]] = {}
+  for each, verdict in zip(texts, verdicts):
+    for group in (each.attack.value, f"{each.attack.value}/{each.request.harm}"):
+      groups.setdefault(group, []).append((verdict.complies, verdict.refuses))
+  found = {}
+  for group, values in groups.items():
+    for name, column in zip(("complied", "refused"), np.array(values, float).T):
+      value = estimate(column, seed=seed)
+      found[f"{group}_{name}"] = Measured(value.mean, value.low, value.high)
+  return found
