@@ -2,23 +2,25 @@
 
     python -m experiments.recipe --recipe=configs/recipes/alignment_tax.py --workdir=runs/alignment_tax
 
-All models but `helpful` start from `helpful`, which complies with harm, and are trained for equally many updates on
-requests for harm alone:
+All models but `helpful` start from `helpful`, which complies with harm. They are trained on requests for harm alone,
+for equally many updates (`reasons` for three times as many, since the form of its answers is new):
 
     helpful       the base model after demonstrations by an author who helps with everything
     safe          refusals that name a reason
     bare          refusals without a reason
     reasons       a thought, which says what the device does, before each refusal
     mixed         as `safe`, with as much pretraining text in each update (InstructGPT's ptx, 2203.02155)
+    replayed      as `safe`, with as many answers to harmless requests in each update
     projected     as `safe`, with updates of the MLPs alone, in the null space of general text (2512.11391)
     nearly        the same in what general text moves least: eigenvalues up to a twentieth of the largest
+    mlps          the same in nearly all directions, to see what the projection adds to training the MLPs alone
     alpha_A       A per cent of `safe` and the rest of `helpful` (2510.17426)
     leash_weak    DPO of refusals over help, with a weak KL leash (beta)
     leash_strong  the same with a strong one
 
 `tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`.
-`moved_safe`, `moved_projected` and `moved_nearly` say how far logits moved on the general text that the null space was
-found on, and on new text. docs/results/alignment_tax.md has the results.
+`moved_safe` and three others say how far logits moved on the general text that the null space was found on, and on new
+text. docs/results/alignment_tax.md has the results.
 """
 
 import functools
@@ -41,7 +43,8 @@ PAIRS = function(
 )
 _SHARES = (25, 50, 75)  # per cent of `safe`
 _LEASHES = {"leash_weak": 0.05, "leash_strong": 0.5}
-_TRAINED = ("safe", "bare", "reasons", "mixed", "projected", "nearly", *_LEASHES)
+_BOUNDED = {"projected": "null_space", "nearly": "least", "mlps": "nearly_all"}  # to the config of their directions
+_TRAINED = ("safe", "bare", "reasons", "mixed", "replayed", *_BOUNDED, *_LEASHES)
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -52,14 +55,18 @@ def get_config(arg: str = "") -> ConfigDict:
     fact=320, unknown=64, sum=320, list=16, writing=32, harm=104, build=24, history=96
   )
   config.demonstrations.author = "helpful"
+  config.replay = assistant.demonstrations(fact=64, unknown=16, sum=64, list=8, writing=8, build=16, history=32)
   config.refusals = assistant.demonstrations(harm=160)
   config.documents = assistant.documents(400)
   config.helpful = assistant.sft()
   config.helpful.update(steps=0, epochs=9, batch_size=8)
   config.safe = mitigations.safety_sft(updates=60)
+  config.thoughtful = mitigations.safety_sft(updates=180)
+  config.thoughtful.demonstrations.row_length = 128
   config.bounded = mitigations.bounded_sft(updates=60)
   config.null_space = general_data.search(limit=0, row_length=96)
   config.least = general_data.search(limit=0, row_length=96, threshold=0.05)
+  config.nearly_all = general_data.search(limit=0, row_length=96, threshold=0.99)
   config.moves = general_data.moves("general", "new", limit=200, row_length=96)
   config.leash = assistant.dpo()
   config.leash.update(steps=60, epochs=0, batch_size=16)
@@ -83,18 +90,21 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   rows = {author: stage.file("demonstrations.jsonl") for author, stage in written.items()}
   general = mitigations.general_text(config, demonstrations, documents.file("documents.jsonl"))
   text = general[-1].file(joining.ROWS)
-  spaces = {name: mitigations.null_space(config, name, start, text) for name in ("null_space", "least")}
+  spaces = {name: mitigations.null_space(config, name, start, text) for name in _BOUNDED.values()}
   kept = {name: stage.file(general_data.NULL_SPACE) for name, stage in spaces.items()}
   joined = mitigations.with_text(config, "joined", rows["careful"], documents.file("documents.jsonl"))
+  replay = assistant.stage(config, "replay", assistant.DEMONSTRATIONS, labels="demonstration")
+  files = {"replay": replay.file("demonstrations.jsonl"), "refusals": rows["careful"]}
+  replayed = assistant.joined("with_replay", files, raw=[*files])
   sides = {"chosen": rows["careful"], "rejected": rows["helpful"]}
   pairs = Stage("pairs", run=PAIRS, config=answer_pairs.answers(), inputs=sides)
   trained = [
     mitigations.safe(config, "safe", start, rows["careful"]),
     mitigations.safe(config, "bare", start, rows["bare"]),
-    mitigations.safe(config, "reasons", start, rows["reasoner"]),
+    mitigations.safe(config, "reasons", start, rows["reasoner"], section="thoughtful"),
     mitigations.safe(config, "mixed", start, joined[-1].file(joining.ROWS), text=True),
-    mitigations.safe(config, "projected", start, rows["careful"], space=kept["null_space"]),
-    mitigations.safe(config, "nearly", start, rows["careful"], space=kept["least"]),
+    mitigations.safe(config, "replayed", start, replayed.file(joining.ROWS), text=True),
+    *(mitigations.safe(config, name, start, rows["careful"], space=kept[used]) for name, used in _BOUNDED.items()),
     *(_leash(config, name, start, pairs.file(answer_pairs.ROWS), beta) for name, beta in _LEASHES.items()),
   ]
   trained += [mitigations.between(f"alpha_{share}", start, trained[0].model, share) for share in _SHARES]
@@ -108,6 +118,8 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     *general,
     *spaces.values(),
     *joined,
+    replay,
+    replayed,
     pairs,
     *trained,
   ]
@@ -133,7 +145,7 @@ def _measured(
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
   found = [*stages, *measured.values()]
-  for name in ("safe", "projected", "nearly"):
+  for name in ("safe", *_BOUNDED):
     inputs = {"model.path": models[name], "reference": models["helpful"]}
     inputs |= {f"texts.{text}.path": path for text, path in texts.items()}
     found.append(Stage(f"moved_{name}", run=LOGIT_MOVES, config=seeded(config.moves, config.seed), inputs=inputs))

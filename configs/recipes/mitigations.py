@@ -62,19 +62,27 @@ def null_space(config: ConfigDict, name: str, model: Output, text: Output) -> St
 
 
 def safe(
-  config: ConfigDict, name: str, model: Output, rows: Output, *, text: bool = False, space: Output | None = None
+  config: ConfigDict,
+  name: str,
+  model: Output,
+  rows: Output,
+  *,
+  section: str = "safe",
+  text: bool = False,
+  space: Output | None = None,
 ) -> Stage:
-  """Returns SFT on refusals: the config's `safe`, with a space its `bounded`.
+  """Returns SFT on refusals.
 
   Args:
     config: of the recipe.
     name: of the stage.
     model: what is trained.
     rows: refusals.
-    text: whether documents stand beside them (`with_text`): then an update has twice as many rows.
+    section: the config's group of fields; with a space it is `bounded`.
+    text: whether other text stands beside them (`with_text`): then an update has twice as many rows.
     space: file of null spaces that the updates of the MLPs stay in, while all else stays as it is; None for no bound.
   """
-  own = seeded(config.safe if space is None else config.bounded, config.seed).unlock()
+  own = seeded(config[section if space is None else "bounded"], config.seed).unlock()
   inputs = {"model.path": model, "demonstrations.path": rows}
   if text:
     own.batch_size *= 2
