@@ -24,6 +24,7 @@ from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError, RunFailed
 
 GATE = "gate.json"
+GATES = ("gate", "release")  # kinds of stages that stop a recipe
 
 
 class GateClosed(RunFailed):
@@ -135,7 +136,7 @@ def check_accepted(stages: Sequence[Stage], accepted: Collection[str]) -> None:
   Raises:
     InputError: if one has none.
   """
-  gated = [stage.config.stage for stage in stages if stage.run.run is pass_gate]
+  gated = [stage.config.stage for stage in stages if stage.run.name in GATES]
   for name in accepted:
     if name not in gated:
       known = f"one of: {', '.join(gated)}" if gated else "none, as the recipe has no gates"

@@ -45,6 +45,7 @@ from posttrain_jax.recipes import (
   joining,
   picking,
   preferences,
+  release,
   tradeoff,
 )
 from posttrain_jax.recipes.forecast import Forecast
@@ -196,6 +197,16 @@ TRADEOFF = Runner(
 )
 # Stops the recipe if a stage has lost more than its bound.
 GATE = Runner("gate", gate.pass_gate, gate.check, forecasts.nothing, has_model=False, files=(gate.GATE,), resumes=False)
+# Writes a model card, and stops the recipe if the model breaks a bound.
+RELEASE = Runner(
+  "release",
+  release.decide,
+  release.check,
+  forecasts.nothing,
+  has_model=False,
+  files=(release.CARD, release.VERDICT),
+  resumes=False,
+)
 # What runs of RL measured over their steps.
 CURVES = Runner(
   "curves",
