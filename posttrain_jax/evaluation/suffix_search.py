@@ -1,7 +1,7 @@
 """Searches words that make a model comply when they stand after a request.
 
 One suffix is searched for many requests, on the model itself, as in GCG (2307.15043, section 2.2). Here words are
-exchanged at random and kept if they help, without gradients (2404.02151, section 3).
+exchanged at random and kept if they help, without gradients (2404.02151).
 """
 
 import dataclasses
