@@ -16,6 +16,8 @@ from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
+from posttrain_jax.pipelines.prepare_settings import PrepareSettings
+from posttrain_jax.pipelines.pretrain_settings import PretrainSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.recipes import assistant_data_settings
@@ -30,6 +32,7 @@ from posttrain_jax.recipes.preferences import ComparisonOfPolicies
 from posttrain_jax.recipes.prices import CostSettings
 from posttrain_jax.studies.forgetting_settings import ForgettingSettings
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
+from posttrain_jax.studies.pretraining_widths import WidthStudySettings
 
 METHODS = (
   SFTSettings,
@@ -41,8 +44,11 @@ METHODS = (
   GenerativeRewardSettings,
   EditedCollection,
   SampledCollection,
+  PrepareSettings,
+  PretrainSettings,
   ForgettingSettings,
   OveroptimizationSettings,
+  WidthStudySettings,
   AlignmentMeasurement,
   assistant_data_settings.WorldComparisonSettings,
   assistant_data_settings.WorldDemonstrationSettings,
@@ -69,9 +75,12 @@ CONFIGS = {
   "tiny_ppo": PPOSettings,
   "tiny_generative_reward": GenerativeRewardSettings,
   "tiny_edited": EditedCollection,
+  "prepare": PrepareSettings,
+  "pretrain": PretrainSettings,
   "tiny_distillation": SampledCollection,
   "tiny_forgetting": ForgettingSettings,
   "tiny_overoptimization": OveroptimizationSettings,
+  "pretraining_widths": WidthStudySettings,
 }
 NEEDED_BY_FEW = {
   "DemonstrationSettings.corpus",
