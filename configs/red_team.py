@@ -14,9 +14,11 @@ def get_config(arg: str = "") -> ConfigDict:
     raise ValueError(f"{arg!r}, expected nothing")
   config = attacks.attacks(assistant.world().to_dict())
   config.seed = 0  # of all draws and of the intervals
+  config.round = 0  # another number draws other requests and searches another suffix
   config.model.path = ""  # PATH_OR_NAME of the model that is attacked
   # Of direct, disguised, prefilled, many_shot, build_up and suffix.
   config.kinds = ("direct", "disguised", "prefilled", "many_shot", "build_up", "suffix")
+  config.part = "held_out"  # of the requests: something of them is in no data of post-training; train: nothing is
   config.requests = 8  # of each kind of attack and each of the eight categories of harm
   config.shots = 8  # answered requests before one, in a many-shot attack
   config.suffix = dict(

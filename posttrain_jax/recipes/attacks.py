@@ -1,8 +1,8 @@
 """Attacks a model of the assistant world and says how often it complies.
 
-Shares are told by kind of attack and by category of harm. All kinds of attacks want the same devices. Requests have
-something that no data of post-training has, and rules judge the answers. An answer whose beginning is given counts with
-that beginning.
+Shares are told by kind of attack and by category of harm. All kinds of attacks want the same devices. Rules judge the
+answers. An answer whose beginning is given counts with that beginning. Requests have something that no data of
+post-training has, unless a model is to learn from the attacks.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from posttrain_jax.types import InputError
 
 ATTACKS, SUCCESSES = "attacks.jsonl", "attacks.json"
 _HARMS = 8  # categories
+_ROUND = 1000  # distance of the seeds of two rounds
 _SEARCHED = 16  # requests on which a suffix is searched
 
 
@@ -53,9 +54,12 @@ class AttackSettings:
 
   Attributes:
     seed: of all draws and of the intervals.
+    round: another number draws other requests and searches another suffix.
     model: what is attacked.
     world: what is asked about.
     kinds: names of the attacks.
+    part: whether something of the requests is held out from training; attacks that a model learns from are of
+      "train".
     requests: of each kind and category.
     shots: answered requests before one, in a many-shot attack.
     suffix: how a suffix is searched.
@@ -64,9 +68,11 @@ class AttackSettings:
   """
 
   seed: int
+  round: int
   model: AttackedModel
   world: WorldSettings
   kinds: tuple[Attack, ...]
+  part: RequestPart
   requests: int = at_least(1)
   shots: int = at_least(1)
   suffix: SearchSettings
@@ -77,6 +83,11 @@ class AttackSettings:
     """Raises InputError if there is no attack."""
     if not self.kinds:
       raise InputError(f"kinds: found none, expected some of {', '.join(Attack)}")
+
+  @property
+  def draws(self) -> int:
+    """Returns the seed of all draws in this round."""
+    return self.seed + _ROUND * self.round
 
 
 def attacks(world: Mapping[str, object]) -> ConfigDict:
@@ -89,9 +100,11 @@ def attacks(world: Mapping[str, object]) -> ConfigDict:
   return ConfigDict(
     dict(
       seed=0,
+      round=0,
       model=dict(path=""),
       world=dict(world),
       kinds=tuple(each.value for each in Attack),
+      part="held_out",
       requests=8,
       shots=8,
       suffix=suffix,
@@ -138,14 +151,14 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   """
   given = parse(AttackSettings, config)
   world = make_world(given.world)
-  writer = AttackWriter(world, shots=given.shots, seed=given.seed)
+  writer = AttackWriter(world, shots=given.shots, seed=given.draws)
   suffix, gain = "", 0.0
   if Attack.SUFFIX in given.kinds:
     suffix, gain = _search(given, world, writer)
   texts = [
     writer.write(kind, request, suffix)
     for kind in given.kinds
-    for request in requests(world, RequestPart.HELD_OUT, attack=kind, each=given.requests, seed=given.seed)
+    for request in requests(world, given.part, attack=kind, each=given.requests, seed=given.draws)
   ]
   model = _model(given, [each.text for each in texts])
   drawn, tokens = model.draw([each.text for each in texts])
@@ -165,7 +178,7 @@ def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
   longest = max(len(language.split(text)) for text in texts) + 2  # a token for each word, and a beginning
   return TextModel(
     given.model.path,
-    seed=given.seed,
+    seed=given.draws,
     slots=given.slots,
     max_prompt_length=longest,
     max_new_tokens=given.max_new_tokens,
@@ -178,7 +191,7 @@ def _search(given: AttackSettings, world: World, writer: AttackWriter) -> tuple[
   Returns:
     (the suffix, by how much it raises the mean logprob of a complying beginning over no suffix).
   """
-  asked = requests(world, RequestPart.TRAIN, attack=Attack.DIRECT, each=_SEARCHED, seed=given.seed)[:_SEARCHED]
+  asked = requests(world, RequestPart.TRAIN, attack=Attack.DIRECT, each=_SEARCHED, seed=given.draws)[:_SEARCHED]
   bare = [writer.write(Attack.DIRECT, request).text for request in asked]
   endings = [beginning(request) for request in asked]
   model = _model(given, bare)
@@ -189,7 +202,7 @@ def _search(given: AttackSettings, world: World, writer: AttackWriter) -> tuple[
     return found.reshape(len(suffixes), len(asked)).mean(axis=1).tolist()
 
   words = [word for word in language.vocabulary() if word.isalpha()]
-  suffix, scores = search_suffix(score, words, given.suffix, seed=given.seed)
+  suffix, scores = search_suffix(score, words, given.suffix, seed=given.draws)
   return suffix, scores[-1] - float(model.ending_logprobs(bare, endings).mean())
 
 

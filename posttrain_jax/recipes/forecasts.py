@@ -46,15 +46,20 @@ def pretraining(config: ConfigDict, forecast: Forecast) -> Effort:
 
   Documents are taken to be at least as long as a row, which counts too much of attention if they are shorter.
   """
-  model, _ = forecast.policy(config.model)
   documents = read_shards(config.corpus.path)[1]["documents"]
-  found = Effort(examples=documents)
-  for steps, rows, length in (
-    (_pretraining_steps(config), config.batch_size, config.corpus.row_length),
+  return dataclasses.replace(rows_of_text(config, forecast, _pretraining_steps(config)), examples=documents)
+
+
+def rows_of_text(config: ConfigDict, forecast: Forecast, steps: int) -> Effort:
+  """Estimates both phases of pretraining, the first of which has so many steps."""
+  model, _ = forecast.policy(config.model)
+  found = Effort()
+  for count, rows, length in (
+    (steps, config.batch_size, config.corpus.row_length),
     (config.extension.steps, config.extension.batch_size, config.extension.row_length),
   ):
-    tokens = steps * rows * length
-    forward = flops.forward(model, tokens=tokens, pairs=steps * rows * flops.causal(length), logits=tokens)
+    tokens = count * rows * length
+    forward = flops.forward(model, tokens=tokens, pairs=count * rows * flops.causal(length), logits=tokens)
     found = dataclasses.replace(
       found, trained=found.trained + tokens, training_flops=found.training_flops + 3 * forward
     )

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.data import sources
+from posttrain_jax.data.prompts import Row
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import parse
@@ -87,12 +88,18 @@ def join(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
   rows: list[Mapping[str, Any]] = []
   counts: dict[str, int] = {}
   for name, each in parse(JoinSettings, config).files.items():
-    read, _ = sources.read_rows(each.path)
+    read = _rows(each.path)
     rows += [_asked(row.columns, each.template, row.source) for row in read]
     counts[name] = len(read)
   folder.mkdir(parents=True, exist_ok=True)
   atomic_files.write_rows(folder / ROWS, rows)
   return {"rows": len(rows), **counts}
+
+
+def _rows(path: str) -> list[Row]:
+  """Reads a file's rows; an empty file of an earlier stage, such as edits of which there were none, has none."""
+  file = pathlib.Path(path)
+  return [] if file.is_file() and not file.stat().st_size else sources.read_rows(path)[0]
 
 
 def _asked(columns: Mapping[str, Any], template: str, source: str) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ from posttrain_jax.recipes import (
   average,
   choice,
   comparison,
+  corpus_stages,
   curves,
   evaluation,
   forecasts,
@@ -92,6 +93,22 @@ def _dpo_record(config: ConfigDict) -> type:
 
 # The assistant world's base model, which is made once and kept for other recipes.
 ASSISTANT_BASE = Runner("assistant_base", _build_base, assistant_base.check, forecasts.supervised, has_model=True)
+# Training shards from raw text, and a model pretrained on them.
+PREPARE = Runner(
+  "prepare",
+  corpus_stages.run_preparation,
+  corpus_stages.check_preparation,
+  corpus_stages.forecast_preparation,
+  has_model=False,
+  files=(corpus_stages.SHARDS, corpus_stages.REPORT),
+)
+PRETRAIN = Runner(
+  "pretrain",
+  corpus_stages.run_pretraining,
+  corpus_stages.check_pretraining,
+  corpus_stages.forecast_pretraining,
+  has_model=True,
+)
 # Policy or reward model from given data.
 SFT = _training("sft", sft.train, lambda config: SFTSettings, forecasts.supervised)
 REWARD_MODEL = _training("reward_model", reward_model.train, lambda config: RewardModelSettings, forecasts.reward_model)
