@@ -1,4 +1,4 @@
-"""Leads a model through the chapter's eight stages: from raw text to a release, and on with its users' votes.
+"""Leads a model through the chapter's eight stages, from raw text to its users' votes.
 
     python -m experiments.recipe --recipe=configs/recipes/whole_life.py --workdir=runs/whole_life
 

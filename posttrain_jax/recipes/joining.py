@@ -97,7 +97,10 @@ def join(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
 
 
 def _rows(path: str) -> list[Row]:
-  """Reads a file's rows; an empty file of an earlier stage, such as edits of which there were none, has none."""
+  """Reads a file's rows.
+
+  An earlier stage may have written none, such as edits where nobody edited.
+  """
   file = pathlib.Path(path)
   return [] if file.is_file() and not file.stat().st_size else sources.read_rows(path)[0]
 

@@ -1,4 +1,4 @@
-"""Writes raw text of the assistant world with what a preparation has to drop, and an exam that must not leak."""
+"""Writes raw text of the assistant world, spoilt, and an exam that must not leak."""
 
 import dataclasses
 import pathlib

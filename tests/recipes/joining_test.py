@@ -19,6 +19,15 @@ def config_of(tmp_path, **templates):
   return config
 
 
+def test_an_empty_file_has_no_rows(tmp_path):
+  (tmp_path / "some.jsonl").write_text('{"prompt": "a"}\n')
+  (tmp_path / "none.jsonl").write_text("")
+  config = joining.files(none="{prompt}", some="{prompt}")
+  for name in config.files:
+    config.files[name].path = str(tmp_path / f"{name}.jsonl")
+  assert joining.join(config, tmp_path / "made") == {"rows": 1, "none": 0, "some": 1}
+
+
 def test_rows_come_in_the_order_of_their_names(tmp_path):
   config = config_of(tmp_path, people="user : {prompt} assistant :", chosen="{prompt}")
   joining.check(config)

@@ -1,4 +1,4 @@
-"""Spoils text of the corpus, as text that was found is spoilt: what a preparation has to drop."""
+"""Spoils text of the corpus with what a preparation has to drop."""
 
 import enum
 import random
