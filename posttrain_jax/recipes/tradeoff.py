@@ -125,9 +125,10 @@ def _picture(path: pathlib.Path, points: Mapping[str, tuple[Measured, Measured]]
         linewidth=1.2,
         zorder=1,
       )
-    for name, (across, up) in points.items():
+    for number, (name, (across, up)) in enumerate(points.items()):
       axes.errorbar(across.value, up.value, _error(up), _error(across), color=MUTED, marker="o", markersize=4, zorder=2)
-      axes.annotate(name, (across.value, up.value), xytext=(4, 4), textcoords="offset points", fontsize=7)
+      above = (4, 4 if number % 2 else -9)  # names of points that lie close stand on both sides
+      axes.annotate(name, (across.value, up.value), xytext=above, textcoords="offset points", fontsize=7)
     _name(axes, settings)
     if settings.lines:
       axes.legend(frameon=False, fontsize=8)

@@ -80,6 +80,7 @@ NEEDED_BY_FEW = {
   "DemonstrationSettings.tagged",
   "GRPOSettings.judge",
   "JudgementSettings.wording",
+  "OptimizerConfig.null_space",
   "PromptSettings.difficulties",
   "SampledCollection.judge",
   "SetSettings.per_problem",
