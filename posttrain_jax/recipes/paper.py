@@ -12,6 +12,7 @@ from posttrain_jax.recipes.recipe import Output, Stage
 from posttrain_jax.types import InputError
 
 _MODEL = "model.path"
+_FREE = ("seed", "steps", "rewards", "checkpoint", "logging")  # fields that no program depends on
 
 
 def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -84,8 +85,11 @@ def _filled(config: ConfigDict, values: Mapping[str, str]) -> ConfigDict:
 
 
 def _without_data(stage: Stage, config: ConfigDict) -> str:
-  """Returns a stage's kind and config as text, without the inputs that are no model."""
-  bare = _filled(config, {field: "" for field in stage.inputs if field != _MODEL})
+  """Returns a stage's kind and config as text, without the inputs that are no model and without `_FREE`."""
+  bare = _filled(config, {field: "" for field in stage.inputs if field != _MODEL}).unlock()
+  for name in _FREE:
+    if name in bare:
+      del bare[name]
   return f"{stage.run.name} {bare.to_json_best_effort(sort_keys=True)}"
 
 
