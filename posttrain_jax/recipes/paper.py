@@ -12,7 +12,7 @@ from posttrain_jax.recipes.recipe import Output, Stage
 from posttrain_jax.types import InputError
 
 _MODEL = "model.path"
-_FREE = ("seed", "steps", "rewards", "checkpoint", "logging")  # fields that no program depends on
+_FREE = ("seed", "steps", "prompts", "rewards", "checkpoint", "logging")  # fields that no program depends on
 
 
 def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
