@@ -1,4 +1,6 @@
-"""Makes training shards of raw text: drops by rule and duplicates, looks for evaluation sets, says what was dropped.
+"""Makes training shards of raw text, and says what was dropped.
+
+It drops documents by rule, duplicates, near duplicates, and documents with passages of evaluation sets.
 
     python -m experiments.prepare --config=configs/prepare.py --config.input.paths=FOLDER --workdir=DIR
 

@@ -1,4 +1,4 @@
-"""Measures a preparation of raw text: its time, and the most memory that its processes have at once."""
+"""Measures a preparation of raw text: its time, and the memory of its processes."""
 
 import json
 import os

@@ -1,9 +1,10 @@
-"""Writes raw text to measure a preparation with: documents of a made-up language, and what web text suffers from.
+"""Writes raw text to measure a preparation with.
 
 Words have Zipf's frequencies and the most frequent ones are English, so that most documents pass the rules. The others
-are copies, near copies, fragments, lists of signs, repetitions, and lines that are no JSON.
+have the faults of web text: copies, near copies, fragments, lists of signs, repetitions, and lines that are no JSON.
 """
 
+import functools
 import gzip
 import json
 import pathlib
@@ -43,7 +44,7 @@ def write_raw_text(folder: pathlib.Path, size: int, *, seed: int = 0, files: int
 
 
 def _lines(rng: np.random.Generator) -> Iterator[bytes]:
-  words = _vocabulary(np.random.default_rng(0))  # all files share it
+  words = _vocabulary()
   ranks = np.arange(1, len(words) + 1)
   ends = np.cumsum(1 / ranks)
   earlier: list[list[str]] = []
@@ -74,10 +75,11 @@ def _lines(rng: np.random.Generator) -> Iterator[bytes]:
     yield b'{"text": "no end' if kind == "broken" else json.dumps({"text": text}).encode()
 
 
-def _vocabulary(rng: np.random.Generator) -> np.ndarray:
-  letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
+@functools.cache
+def _vocabulary() -> np.ndarray:
+  rng, letters = np.random.default_rng(0), np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
   weights = 1 / np.arange(3, len(letters) + 3)
+  drawn = rng.choice(letters, (2 * _WORDS, 9), p=weights / weights.sum())
   made = dict.fromkeys(_FREQUENT)
-  while len(made) < _WORDS:
-    made["".join(rng.choice(letters, int(rng.integers(3, 10)), p=weights / weights.sum()))] = None
-  return np.array(list(made), dtype=object)
+  made |= dict.fromkeys("".join(word[:size]) for word, size in zip(drawn, rng.integers(3, 10, len(drawn))))
+  return np.array(list(made)[:_WORDS], dtype=object)

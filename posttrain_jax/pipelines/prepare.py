@@ -98,7 +98,7 @@ def _load_lists(settings: PrepareSettings) -> tuple[dict[str, str], dict[str, An
 
 
 class _Preparation:
-  """Does the passes, each of which goes on where a killed start ended."""
+  """Runs the passes; each goes on where a killed start ended."""
 
   def __init__(
     self,

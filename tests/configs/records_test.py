@@ -16,6 +16,7 @@ from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
+from posttrain_jax.pipelines.prepare_settings import PrepareSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.recipes import assistant_data_settings
@@ -41,6 +42,7 @@ METHODS = (
   GenerativeRewardSettings,
   EditedCollection,
   SampledCollection,
+  PrepareSettings,
   ForgettingSettings,
   OveroptimizationSettings,
   AlignmentMeasurement,
@@ -69,6 +71,7 @@ CONFIGS = {
   "tiny_ppo": PPOSettings,
   "tiny_generative_reward": GenerativeRewardSettings,
   "tiny_edited": EditedCollection,
+  "prepare": PrepareSettings,
   "tiny_distillation": SampledCollection,
   "tiny_forgetting": ForgettingSettings,
   "tiny_overoptimization": OveroptimizationSettings,

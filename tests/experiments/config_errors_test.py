@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments import arguments, config_entries
 from posttrain_jax.performance.compile import proof
-from posttrain_jax.pipelines import collect, generative_reward, method_assembly
+from posttrain_jax.pipelines import collect, generative_reward, method_assembly, prepare
 from posttrain_jax.studies import ablation
 from posttrain_jax.types import InputError
 
@@ -40,6 +40,7 @@ def nothing_is_loaded(monkeypatch):
   monkeypatch.setattr(generative_reward, "read_judgements", stop)
   monkeypatch.setattr(proof.topology, "devices", stop)
   monkeypatch.setattr(ablation.Workdir, "open", stop)
+  monkeypatch.setattr(prepare.inputs, "find_files", stop)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,8 @@ def default():
   def load(program, name=None):
     if (program, name) not in configs:
       configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py"))[0].unlock()
+      if (name or PROGRAMS[program]) == "prepare":
+        configs[program, name].input.paths = ("raw.jsonl",)  # the one field that has no default
     return configs[program, name]
 
   return load
@@ -102,7 +105,9 @@ def test_a_typo_is_refused_wherever_it_is(program, default, tmp_path):
 def test_a_missing_field_is_named(program, default, tmp_path):
   config = default(program)
   named = 0
-  nested = next(group for path, group in groups(config) if len(path) == 1 and path[0] in ("model", "base", "edited"))
+  nested = next(
+    group for path, group in groups(config) if len(path) == 1 and path[0] in ("model", "base", "edited", "input")
+  )
   for group in (config, nested):
     for name in list(group)[:: 1 if group is config else 5]:
       value = group[name]

@@ -54,7 +54,7 @@ class BlockFiles:
       return [json.loads(parts[name].tobytes()) if name in _AS_JSON else parts[name] for name in names]
 
   def each(self, *names: str, first: int = 0, end: int | None = None) -> Iterator[list]:
-    """Yields the named parts of all blocks, or of those from `first` to before `end`, in order."""
+    """Yields the named parts of all blocks in order, or of some from `first` to `end`."""
     for number in range(first, (self.count or 0) if end is None else end):
       yield self.read(number, *names)
 

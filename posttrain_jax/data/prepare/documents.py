@@ -10,7 +10,10 @@ from posttrain_jax.data.prepare.refusal import refuse
 
 
 class Unreadable(enum.StrEnum):
-  """Lists the actions on a document that cannot be read, other than the first one of a file."""
+  """Lists the actions on a document that cannot be read.
+
+  The first document of a file must be readable; else the file is not what it seems to be.
+  """
 
   DROP = "drop"  # leave it out and count it
   ERROR = "error"  # raise an error that names its line
@@ -44,7 +47,7 @@ class InputSettings:
       refuse(f"input.longest: {self.longest}, expected 1 to {2**30} bytes")
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
   """Holds consecutive whole documents of one file.
 
   Attributes:
@@ -78,7 +81,7 @@ class RawDocument(NamedTuple):
   problem: str
 
 
-def documents(piece: Piece, settings: InputSettings) -> Iterator[RawDocument]:
+def documents(piece: TextPiece, settings: InputSettings) -> Iterator[RawDocument]:
   """Yields the documents of a piece; blank lines and empty texts between separators are none."""
   separator = b"\n" if piece.rows else settings.separator.encode()
   parts = piece.content.split(separator) if separator and piece.is_whole else [piece.content]

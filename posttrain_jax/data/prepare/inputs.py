@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from posttrain_jax.data import jsonl_text
-from posttrain_jax.data.prepare.documents import InputSettings, Piece, documents
+from posttrain_jax.data.prepare.documents import InputSettings, TextPiece, documents
 from posttrain_jax.data.prepare.refusal import refuse
 from posttrain_jax.local_path import local_path
 
@@ -94,7 +94,7 @@ def check_files(files: Sequence[InputFile], settings: InputSettings) -> str:
   return digest.hexdigest()
 
 
-def blocks(files: Sequence[InputFile], settings: InputSettings) -> Iterator[list[Piece]]:
+def blocks(files: Sequence[InputFile], settings: InputSettings) -> Iterator[list[TextPiece]]:
   """Yields the whole input in blocks; they depend on nothing but the input and the settings."""
   block, size = [], 0
   for index, file in enumerate(files):
@@ -109,7 +109,7 @@ def blocks(files: Sequence[InputFile], settings: InputSettings) -> Iterator[list
 
 
 def _kind(path: pathlib.Path) -> bool | None:
-  """Tells whether a file has rows of JSONL; None if it is neither that nor plain text."""
+  """Tells whether a file has rows of JSONL; None for other than plain text."""
   name = path.name.lower().removesuffix(".gz")
   return True if name.endswith(_ROWS) else False if name.endswith(_TEXT) else None
 
@@ -145,7 +145,7 @@ def _opened(file: InputFile) -> BinaryIO:
   return gzip.open(file.path) if file.path.suffix == ".gz" else open(file.path, "rb")
 
 
-def _pieces(index: int, file: InputFile, settings: InputSettings) -> Iterator[Piece]:
+def _pieces(index: int, file: InputFile, settings: InputSettings) -> Iterator[TextPiece]:
   """Yields a file in pieces of whole documents of about a block's size."""
   separator = b"\n" if file.rows else settings.separator.encode()
   line, rest, at_start = 1, b"", True
@@ -158,10 +158,10 @@ def _pieces(index: int, file: InputFile, settings: InputSettings) -> Iterator[Pi
       if separator and separator in rest and not is_end:
         end = rest.rfind(separator) + len(separator)
       if end:
-        yield Piece(index, file.rows, line, rest[:end], True)
+        yield TextPiece(index, file.rows, line, rest[:end], True)
         line, rest = line + rest.count(b"\n", 0, end), rest[end:]
       elif len(rest) > settings.longest:
-        yield Piece(index, file.rows, line, rest[:1000], False)
+        yield TextPiece(index, file.rows, line, rest[:1000], False)
         skipped, rest, is_end = _skip(stream, rest, separator)
         line += skipped
       if is_end:

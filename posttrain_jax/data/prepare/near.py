@@ -66,6 +66,8 @@ class SignatureFile:
       with open(temporary, "wb") as file:
         for (block,) in blocks.each("signatures"):
           block.astype("<u4").tofile(file)
+        file.flush()
+        os.fsync(file.fileno())
       os.replace(temporary, path)
 
   def __enter__(self) -> "SignatureFile":

@@ -1,4 +1,4 @@
-"""Refuses bad input without an import of JAX, which the workers of a preparation do not need."""
+"""Refuses bad input, and imports JAX only then, which workers do not need."""
 
 from typing import NoReturn
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from posttrain_jax.data.prepare.documents import InputSettings, Piece, RawDocument, Unreadable, documents
+from posttrain_jax.data.prepare.documents import InputSettings, RawDocument, TextPiece, Unreadable, documents
 from posttrain_jax.data.prepare.signatures import NearSettings, band_keys, signatures
 from posttrain_jax.data.prepare.words import WordHashes, hash_words
 
@@ -67,7 +67,7 @@ class Screening:
   seed: int
   samples: int
 
-  def __call__(self, block: Sequence[Piece]) -> ScreenedBlock:
+  def __call__(self, block: Sequence[TextPiece]) -> ScreenedBlock:
     """Reads a block's documents and asks the rules about them."""
     found = [document for piece in block for document in documents(piece, self.input)]
     readable = [document for document in found if not document.problem]
@@ -126,7 +126,7 @@ def sample(document: RawDocument, reason: str) -> dict[str, Any]:
 
 
 def chosen(samples: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-  """Chooses samples by a hash of their place, so that any grouping of documents gives the same ones."""
+  """Chooses samples by a hash of their place, so that the grouping of documents does not matter."""
 
   def draw(each: dict[str, Any]) -> tuple[bytes, int, int]:
     place = f"{each['file']}:{each['line']}"

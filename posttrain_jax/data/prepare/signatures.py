@@ -32,7 +32,7 @@ class NearSettings:
   bands: int
 
   def __post_init__(self):
-    """Raises InputError if a number is out of range, or if the bands do not divide a signature."""
+    """Raises InputError if a number is out of range, or bands do not divide a signature."""
     if not 0 <= self.threshold <= 1:
       refuse(f"near.threshold: {self.threshold}, expected 0 to 1")
     if min(self.words, self.permutations, self.bands) < 1:

@@ -1,4 +1,4 @@
-"""Adds up what a preparation dropped, from its screened blocks and from what is known of duplicates."""
+"""Adds up what each step of a preparation dropped."""
 
 import bisect
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from posttrain_jax.data.prepare.documents import InputSettings, Piece, Unreadable, documents
+from posttrain_jax.data.prepare.documents import InputSettings, TextPiece, Unreadable, documents
 from posttrain_jax.types import InputError
 
 
@@ -13,7 +13,7 @@ def settings(**changes):
 
 
 def read(content, *, rows=True, line=1, is_whole=True, **changes):
-  return list(documents(Piece(0, rows, line, content, is_whole), settings(**changes)))
+  return list(documents(TextPiece(0, rows, line, content, is_whole), settings(**changes)))
 
 
 def test_rows_of_jsonl():

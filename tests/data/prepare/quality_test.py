@@ -35,7 +35,7 @@ def test_lengths_that_let_nothing_pass_are_refused(lowest, highest):
     (f"{PLAIN} #", ""),  # 1 of 12, 0.08
     (f"{PLAIN} 123 456 789", "79% of words with a letter"),  # 11 of 14
     (f"{PLAIN} 1a2 b34 789", ""),  # 13 of 14
-    ("- some words stand here\n• and some more\n\n  * some words stand here", "100% of lines with a bullet"),
+    ("- some words stand here\n• and some more of it\n\n  * some words stand here", "100% of lines with a bullet"),
     ("- some words stand here\n• words stand here\nsome words", ""),
     ("- five words in this line\n" * 19 + "one", "95% of lines with a bullet"),
     ("this line ends well\n" * 7 + "and this one so…\n" * 3, ""),  # 3 of 10 is no more than 0.3

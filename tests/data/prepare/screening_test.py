@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from posttrain_jax.data.prepare.documents import InputSettings, Piece, RawDocument, Unreadable
+from posttrain_jax.data.prepare.documents import InputSettings, RawDocument, TextPiece, Unreadable
 from posttrain_jax.data.prepare.quality import LengthRule
 from posttrain_jax.data.prepare.screening import Screening, chosen, sample
 from posttrain_jax.data.prepare.signatures import NearSettings
@@ -23,7 +23,7 @@ def screening(*, rules=RULES, threshold=0.8, unreadable=Unreadable.DROP, samples
 
 def block(*, texts=TEXTS, broken=("{", "[]")):
   rows = [*(json.dumps({"text": text}) for text in texts), *broken]
-  return [Piece(0, True, 1, "\n".join(rows).encode(), True), Piece(1, False, 1, b"some plain text", True)]
+  return [TextPiece(0, True, 1, "\n".join(rows).encode(), True), TextPiece(1, False, 1, b"some plain text", True)]
 
 
 def texts_of(found):

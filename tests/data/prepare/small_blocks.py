@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from posttrain_jax.data.prepare.block_files import BlockFiles
-from posttrain_jax.data.prepare.documents import InputSettings, Piece, Unreadable
+from posttrain_jax.data.prepare.documents import InputSettings, TextPiece, Unreadable
 from posttrain_jax.data.prepare.screening import Screening
 from posttrain_jax.data.prepare.signatures import NearSettings
 
@@ -20,7 +20,7 @@ def written(
   screening, blocks, start = Screening(used, rules or {}, near, 0, samples), BlockFiles(folder / "blocks"), 0
   for number, size in enumerate(sizes):
     rows = "\n".join(json.dumps({"text": text}) for text in texts[start : start + size])
-    blocks.write(number, screening([Piece(0, True, start + 1, rows.encode(), True)]))
+    blocks.write(number, screening([TextPiece(0, True, start + 1, rows.encode(), True)]))
     start += size
   blocks.finish(len(sizes))
   return blocks
