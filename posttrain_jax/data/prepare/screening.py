@@ -126,7 +126,7 @@ def sample(document: RawDocument, reason: str) -> dict[str, Any]:
 
 
 def chosen(samples: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-  """Chooses samples by a hash of their place, so that the grouping of documents does not matter."""
+  """Chooses samples by a hash of their place, whatever the grouping of documents."""
 
   def draw(each: dict[str, Any]) -> tuple[bytes, int, int]:
     place = f"{each['file']}:{each['line']}"
