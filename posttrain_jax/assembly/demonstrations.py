@@ -15,6 +15,7 @@ from posttrain_jax.data.demonstrations import USUAL_CROWD, Crowd
 from posttrain_jax.data.encoding import Example, encode_demonstrations, has_empty_answer
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.supervised import SupervisedBatches, Weighting
+from posttrain_jax.data.token_rows import TokenRows
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.settings import at_least
@@ -91,8 +92,8 @@ class DemonstrationData:
     facts: counts of rows, examples and tokens, and how full packed rows are, under `data/`.
   """
 
-  batches: SupervisedBatches
-  validation: SupervisedBatches | None
+  batches: SupervisedBatches | TokenRows
+  validation: SupervisedBatches | TokenRows | None
   digests: Mapping[str, str]
   facts: Mapping[str, float]
 

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from posttrain_jax import compiled_once, progress
 from posttrain_jax.data.supervised import SupervisedBatches
+from posttrain_jax.data.token_rows import TokenRows
 from posttrain_jax.learner import supervised
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
@@ -19,7 +20,9 @@ from posttrain_jax.parallel.sharding import batch_sharding, batch_shards
 class Validation:
   """Measures the negative log-likelihood of held-out demonstrations, per learned token."""
 
-  def __init__(self, model: TransformerConfig, batches: SupervisedBatches, mesh: Mesh, *, logprob_chunk: int):
+  def __init__(
+    self, model: TransformerConfig, batches: SupervisedBatches | TokenRows, mesh: Mesh, *, logprob_chunk: int
+  ):
     """Makes the program.
 
     Args:

@@ -126,6 +126,7 @@ def fit(
   *,
   seed: int,
   optimizer_kept: Kept = Kept.DEVICE,
+  title: str = "sft",
 ) -> nnx.State:
   """Trains a policy on demonstrations.
 
@@ -139,6 +140,7 @@ def fit(
     preemption: whether SIGTERM arrived.
     seed: of random parameters and of dropout.
     optimizer_kept: in whose memory the optimiser's state is between updates.
+    title: what the terminal calls the run.
 
   Returns:
     The trained parameters, in the learner's shardings.
@@ -173,7 +175,7 @@ def fit(
     learner,
     data.batches.batch,
     path,
-    title="sft",
+    title=title,
     evaluate=evaluate,
     preemption=preemption,
     evaluate_first=policy.params is not None,  # random parameters have nothing to say

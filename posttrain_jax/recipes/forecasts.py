@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 
 from posttrain_jax.assembly.comparisons import answers_of_a_prompt
 from posttrain_jax.assembly.demonstrations import DemonstrationSettings, encode, read_demonstrations
+from posttrain_jax.assembly.model import Vocabulary
 from posttrain_jax.data import arithmetic
+from posttrain_jax.data.documents import read_shards
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.models import flops
 from posttrain_jax.models.config import TransformerConfig
@@ -37,6 +39,26 @@ def supervised(config: ConfigDict, forecast: Forecast) -> Effort:
   tokens, answered = round(trained * length), round(trained * learned)
   forward = flops.forward(model, tokens=tokens, pairs=round(tokens * length / 2), logits=answered)
   return Effort(examples=examples, trained=answered, training_flops=3 * forward)
+
+
+def pretraining(config: ConfigDict, forecast: Forecast) -> Effort:
+  """Estimates pretraining on packed rows, and its second phase.
+
+  Documents are taken to be at least as long as a row, which counts too much of attention if they are shorter.
+  """
+  model, _ = forecast.policy(config.model)
+  documents = read_shards(config.corpus.path)[1]["documents"]
+  found = Effort(examples=documents)
+  for steps, rows, length in (
+    (_pretraining_steps(config), config.batch_size, config.corpus.row_length),
+    (config.extension.steps, config.extension.batch_size, config.extension.row_length),
+  ):
+    tokens = steps * rows * length
+    forward = flops.forward(model, tokens=tokens, pairs=steps * rows * flops.causal(length), logits=tokens)
+    found = dataclasses.replace(
+      found, trained=found.trained + tokens, training_flops=found.training_flops + 3 * forward
+    )
+  return found
 
 
 def judgements(config: ConfigDict, forecast: Forecast) -> Effort:
@@ -129,6 +151,15 @@ def nothing(config: ConfigDict, forecast: Forecast) -> Effort:
 def model_of(config: ConfigDict, forecast: Forecast) -> Expected:
   """Returns what is known of a stage's model, which is like the one before it."""
   return forecast.model(config.model if "model" in config else next(iter(config.models.values())))
+
+
+def _pretraining_steps(config: ConfigDict) -> int:
+  """Returns the steps of the first phase; epochs are estimated by a token for each byte, or for four of them."""
+  if not config.epochs:
+    return config.steps
+  text = read_shards(config.corpus.path)[1]["bytes"] * (1 - config.corpus.held_out)
+  tokens = text if not config.model.path and config.model.vocabulary == Vocabulary.BYTES else text / 4
+  return math.ceil(_steps(config, tokens / config.corpus.row_length))
 
 
 def _rollouts(config: ConfigDict, model: TransformerConfig, forecast: Forecast, *, passes: int, scored: bool) -> Effort:

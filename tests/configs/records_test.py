@@ -17,6 +17,7 @@ from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.online_dpo_parts import OnlineDPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.prepare_settings import PrepareSettings
+from posttrain_jax.pipelines.pretrain_settings import PretrainSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.recipes import assistant_data_settings
@@ -43,6 +44,7 @@ METHODS = (
   EditedCollection,
   SampledCollection,
   PrepareSettings,
+  PretrainSettings,
   ForgettingSettings,
   OveroptimizationSettings,
   AlignmentMeasurement,
@@ -72,6 +74,7 @@ CONFIGS = {
   "tiny_generative_reward": GenerativeRewardSettings,
   "tiny_edited": EditedCollection,
   "prepare": PrepareSettings,
+  "pretrain": PretrainSettings,
   "tiny_distillation": SampledCollection,
   "tiny_forgetting": ForgettingSettings,
   "tiny_overoptimization": OveroptimizationSettings,

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from experiments import arguments, config_entries
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines import collect, generative_reward, method_assembly, prepare
+from posttrain_jax.recipes import forecasts
 from posttrain_jax.studies import ablation
 from posttrain_jax.types import InputError
 
@@ -41,6 +42,7 @@ def nothing_is_loaded(monkeypatch):
   monkeypatch.setattr(proof.topology, "devices", stop)
   monkeypatch.setattr(ablation.Workdir, "open", stop)
   monkeypatch.setattr(prepare.inputs, "find_files", stop)
+  monkeypatch.setattr(forecasts, "read_shards", stop)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,11 @@ def default():
   def load(program, name=None):
     if (program, name) not in configs:
       configs[program, name] = arguments.load(str(arguments.CONFIGS / f"{name or PROGRAMS[program]}.py"))[0].unlock()
+      # The fields that have no default.
       if (name or PROGRAMS[program]) == "prepare":
-        configs[program, name].input.paths = ("raw.jsonl",)  # the one field that has no default
+        configs[program, name].input.paths = ("raw.jsonl",)
+      if (name or PROGRAMS[program]) == "pretrain":
+        configs[program, name].corpus.path = "prepared"
     return configs[program, name]
 
   return load
