@@ -49,8 +49,8 @@ def get_config(arg: str = "") -> ConfigDict:
     report=True,
     console={"loss": "loss", "eval/validation/loss": "held-out loss"},
   )
-  config.costs = costs()
-  config.costs.chips.here = dict(  # this machine, to compare the estimate with
+  config.chips = costs().chips  # prices of kinds of accelerators, for an estimate
+  config.chips.here = dict(  # this machine, of which estimate and actual hours are compared
     tflops=0.1,  # peak in float32 of the cores that are used
     training_use=0.5,  # share of the peak that updates reach
     sampling_use=0.1,

@@ -93,7 +93,7 @@ class TokenRows:
     )
 
   def _segments(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns a row's tokens, the number of each one's document in the row from 1 on, and its position in it."""
+    """Returns a row's tokens, their segments from 1 on, and their positions in these."""
     number = int(np.searchsorted(self._ends, row, side="right"))
     file, first = self._files[number], int(self._ends[number - 1]) if number else 0
     start = (row - first) * self._length

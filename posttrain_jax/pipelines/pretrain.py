@@ -85,7 +85,8 @@ def checked(config: ml_collections.ConfigDict) -> PretrainSettings:
   """
   settings = parse(PretrainSettings, config)
   offline.check_length(settings)
-  return settings
+  # The rows of an epoch are not known before the text is tokenised.
+  return settings if settings.epochs else offline.with_length(settings, 0)
 
 
 def _fit(

@@ -154,7 +154,10 @@ def model_of(config: ConfigDict, forecast: Forecast) -> Expected:
 
 
 def _pretraining_steps(config: ConfigDict) -> int:
-  """Returns the steps of the first phase; epochs are estimated by a token for each byte, or for four of them."""
+  """Returns the steps of the first phase.
+
+  Epochs are estimated by a token for each byte, or for four bytes if the model does not read bytes.
+  """
   if not config.epochs:
     return config.steps
   text = read_shards(config.corpus.path)[1]["bytes"] * (1 - config.corpus.held_out)

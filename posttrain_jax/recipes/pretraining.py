@@ -1,7 +1,9 @@
 """Pretrains a model, and compares what it cost with what was estimated."""
 
+import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -12,19 +14,35 @@ from posttrain_jax.pipelines import pretrain
 from posttrain_jax.recipes import forecasts
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.recipes.prices import CostSettings
+from posttrain_jax.recipes.prices import ChipPrice
 from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
-COST = "cost.json"
+COST, HERE = "cost.json", "here"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainingPrices:
+  """Holds the prices in a config of pretraining.
+
+  Attributes:
+    chips: kinds of accelerators by name; HERE is the machine that runs it.
+  """
+
+  chips: Mapping[str, ChipPrice]
+
+  def __post_init__(self):
+    """Raises InputError if the machine that runs it has no price."""
+    if HERE not in self.chips:
+      raise InputError(f"chips: found {', '.join(self.chips) or 'none'}, expected {HERE} among them")
 
 
 def priced_pretraining(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Pretrains as `pipelines.pretrain` does.
 
   Args:
-    config: see `configs/pretrain.py`; its `costs` have a price for each kind of chip, "here" among them.
+    config: see `configs/pretrain.py`; its `chips` have prices, that of "here" among them.
     workdir: DIR; gets cost.json besides.
 
   Returns:
@@ -35,13 +53,13 @@ def priced_pretraining(config: ml_collections.ConfigDict, workdir: str) -> dict[
     Preempted: after SIGTERM and a checkpoint.
   """
   own = config.copy_and_resolve_references().unlock()  # the caller keeps its own
-  if "costs" not in own:
-    raise InputError("costs: missing, expected CostSettings")
-  costs = parse(CostSettings, own.costs, "costs")
-  del own.costs
+  if "chips" not in own:
+    raise InputError("chips: missing, expected prices of kinds of accelerators")
+  chips = parse(PretrainingPrices, {"chips": own.chips}).chips
+  del own.chips
   pretrain.checked(own)
-  estimate = forecasts.pretraining(own, Forecast(costs.fill))
-  estimated = {"tokens": estimate.trained, "flops": estimate.training_flops, **_hours(estimate, costs)}
+  estimate = forecasts.pretraining(own, Forecast(1.0))
+  estimated = {"tokens": estimate.trained, "flops": estimate.training_flops, **_hours(estimate, chips)}
   print(f"estimated: {_worded(estimated)}", file=sys.stderr)
   found = pretrain.pretrain(own, workdir)
   path = local_path(workdir, "--workdir")
@@ -52,24 +70,20 @@ def priced_pretraining(config: ml_collections.ConfigDict, workdir: str) -> dict[
   actual = {
     "tokens": tokens,
     "flops": counted.training_flops,
-    "here_hours": seconds / 3600,
-    "here_dollars": seconds / 3600 * costs.here,
+    f"{HERE}_hours": seconds / 3600,
+    f"{HERE}_dollars": seconds / 3600 * chips[HERE].dollars_per_hour,
   }
   cost = {"estimated": estimated, "actual": actual}
   atomic_files.write_text(path / COST, json.dumps(cost, indent=2) + "\n")
   return {**found, "cost": cost}
 
 
-def _hours(effort: Effort, costs: CostSettings) -> dict[str, float]:
-  hours = {name: chip.hours(effort) for name, chip in costs.chips.items()}
-  return {
-    each: value
-    for name, chip in costs.chips.items()
-    for each, value in (
-      (f"{name}_hours", hours[name]),
-      (f"{name}_dollars", hours[name] * chip.dollars_per_hour),
-    )
-  }
+def _hours(effort: Effort, chips: Mapping[str, ChipPrice]) -> dict[str, float]:
+  found = {}
+  for name, chip in chips.items():
+    found[f"{name}_hours"] = chip.hours(effort)
+    found[f"{name}_dollars"] = chip.hours(effort) * chip.dollars_per_hour
+  return found
 
 
 def _worded(estimated: dict[str, float]) -> str:

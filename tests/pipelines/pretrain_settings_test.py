@@ -8,7 +8,7 @@ from posttrain_jax.types import InputError
 
 def settings(**changes):
   config = pretrain.get_config()
-  del config.costs
+  del config.chips
   config.corpus.path = "prepared"
   config.update(changes)
   return checked(config)

@@ -14,24 +14,24 @@ from tests.pipelines.pretrain_test import TEXTS, config_for
 @pytest.fixture
 def config(tmp_path):
   config = config_for(prepared(tmp_path / "prepared", TEXTS))
-  config.costs = costs()
-  config.costs.chips.here = dict(tflops=1e-3, training_use=0.5, sampling_use=0.5, dollars_per_hour=3.0)
+  config.chips = costs().chips
+  config.chips.here = dict(tflops=1e-3, training_use=0.5, sampling_use=0.5, dollars_per_hour=3.0)
   return config
 
 
 def test_the_estimate_is_that_of_full_rows(config):
   found = forecasts.pretraining(config, Forecast(0.5))
   model = Forecast(0.5).policy(config.model).model
-  first = flops.forward(model, tokens=768, pairs=24 * 32 * 33 // 2, logits=768)  # 6 steps of 4 rows of 32 tokens
-  second = flops.forward(model, tokens=384, pairs=6 * 64 * 65 // 2, logits=384)
-  assert (found.examples, found.trained, found.training_flops) == (len(TEXTS), 1152, 3 * (first + second))
+  first = flops.forward(model, tokens=1536, pairs=48 * 32 * 33 // 2, logits=1536)  # 6 steps of 8 rows of 32 tokens
+  second = flops.forward(model, tokens=1536, pairs=24 * 64 * 65 // 2, logits=1536)
+  assert (found.examples, found.trained, found.training_flops) == (len(TEXTS), 3072, 3 * (first + second))
 
 
 def test_an_estimate_of_epochs(config):
   config.steps, config.epochs = 0, 2
   rows = sum(map(len, TEXTS)) * 0.8 / 32
   trained = forecasts.pretraining(config, Forecast(0.5)).trained
-  assert trained == pytest.approx(2 * rows * 32 + 384, rel=0.01)
+  assert trained == pytest.approx(2 * rows * 32 + 1536, rel=0.02)
 
 
 def test_what_a_run_cost_stands_beside_the_estimate(config, tmp_path):
@@ -48,6 +48,9 @@ def test_what_a_run_cost_stands_beside_the_estimate(config, tmp_path):
 
 
 def test_a_config_without_prices_is_refused(config, tmp_path):
-  del config.costs
-  with pytest.raises(InputError, match="costs: missing"):
+  del config.chips
+  with pytest.raises(InputError, match="chips: missing"):
+    pretraining.priced_pretraining(config, str(tmp_path / "run"))
+  config.chips = costs().chips
+  with pytest.raises(InputError, match="chips: found h100, v5e, v5p, expected here among them"):
     pretraining.priced_pretraining(config, str(tmp_path / "run"))
