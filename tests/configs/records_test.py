@@ -32,6 +32,7 @@ from posttrain_jax.recipes.preferences import ComparisonOfPolicies
 from posttrain_jax.recipes.prices import CostSettings
 from posttrain_jax.studies.forgetting_settings import ForgettingSettings
 from posttrain_jax.studies.overoptimization_settings import OveroptimizationSettings
+from posttrain_jax.studies.pretraining_widths import WidthStudySettings
 
 METHODS = (
   SFTSettings,
@@ -47,6 +48,7 @@ METHODS = (
   PretrainSettings,
   ForgettingSettings,
   OveroptimizationSettings,
+  WidthStudySettings,
   AlignmentMeasurement,
   assistant_data_settings.WorldComparisonSettings,
   assistant_data_settings.WorldDemonstrationSettings,
@@ -78,6 +80,7 @@ CONFIGS = {
   "tiny_distillation": SampledCollection,
   "tiny_forgetting": ForgettingSettings,
   "tiny_overoptimization": OveroptimizationSettings,
+  "pretraining_widths": WidthStudySettings,
 }
 NEEDED_BY_FEW = {
   "DemonstrationSettings.corpus",

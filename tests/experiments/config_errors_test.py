@@ -15,7 +15,7 @@ from experiments import arguments, config_entries
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines import collect, generative_reward, method_assembly, prepare
 from posttrain_jax.recipes import forecasts
-from posttrain_jax.studies import ablation
+from posttrain_jax.studies import ablation, pretraining_widths
 from posttrain_jax.types import InputError
 
 DEFAULT = re.compile(r'flags\.run\(main, default="(\w+)"')
@@ -43,6 +43,7 @@ def nothing_is_loaded(monkeypatch):
   monkeypatch.setattr(ablation.Workdir, "open", stop)
   monkeypatch.setattr(prepare.inputs, "find_files", stop)
   monkeypatch.setattr(forecasts, "read_shards", stop)
+  monkeypatch.setattr(pretraining_widths, "read_shards", stop)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,8 @@ def default():
       # The fields that have no default.
       if (name or PROGRAMS[program]) == "prepare":
         configs[program, name].input.paths = ("raw.jsonl",)
+      if (name or PROGRAMS[program]) == "pretraining_widths":
+        configs[program, name].run.corpus.path = "prepared"
       if (name or PROGRAMS[program]) == "pretrain":
         configs[program, name].corpus.path = "prepared"
     return configs[program, name]
@@ -111,7 +114,7 @@ def test_a_missing_field_is_named(program, default, tmp_path):
   config = default(program)
   named = 0
   nested = next(
-    group for path, group in groups(config) if len(path) == 1 and path[0] in ("model", "base", "edited", "input")
+    group for path, group in groups(config) if len(path) == 1 and path[0] in ("model", "base", "edited", "input", "run")
   )
   for group in (config, nested):
     for name in list(group)[:: 1 if group is config else 5]:
