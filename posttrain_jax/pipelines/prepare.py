@@ -8,6 +8,7 @@ Every pass holds a bounded part of the text, and a few bytes for each document. 
 a start after a kill goes on; the result has the same bytes, whatever the number of workers and of starts.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -130,12 +131,13 @@ class _Preparation:
       return
     rules = {name: getattr(settings, name) for name in settings.asked}
     screening = Screening(settings.input, rules, settings.near, settings.seed, settings.samples)
-    for screened in in_order(screening, missing(), workers=self._workers):
-      if settings.input.unreadable == Unreadable.ERROR and screened.counts[UNREADABLE]["documents"]:
-        first = screened.samples[UNREADABLE][0]
-        raise InputError(f"{self._files[first['file']].path}:{first['line']}: {first['reason']}")
-      blocks.write(numbers.pop(0), screened)
-      self._step(lambda: f"screened {count - len(numbers)} blocks of {inputs.BLOCK_BYTES >> 20} MiB")
+    with contextlib.closing(in_order(screening, missing(), workers=self._workers)) as results:
+      for screened in results:
+        if settings.input.unreadable == Unreadable.ERROR and screened.counts[UNREADABLE]["documents"]:
+          first = screened.samples[UNREADABLE][0]
+          raise InputError(f"{self._files[first['file']].path}:{first['line']}: {first['reason']}")
+        blocks.write(numbers.pop(0), screened)
+        self._step(lambda: f"screened {count - len(numbers)} blocks of {inputs.BLOCK_BYTES >> 20} MiB")
     blocks.finish(count)
 
   def find_duplicates(self) -> None:
@@ -186,9 +188,10 @@ class _Preparation:
     plans = plan_shards(kept, self._settings.shard_megabytes * 10**6)
     missing = (plan for plan in plans if not (shards / plan.name).exists())
     writer = ShardWriter(self._scratch / "blocks", self._all, temporary, self._names)
-    for plan in in_order(writer, missing, workers=self._workers):
-      os.replace(temporary / plan.name, shards / plan.name)
-      self._step(lambda plan=plan: f"wrote {plan.name}")
+    with contextlib.closing(in_order(writer, missing, workers=self._workers)) as written:
+      for plan in written:
+        os.replace(temporary / plan.name, shards / plan.name)
+        self._step(lambda plan=plan: f"wrote {plan.name}")
     listed = [_listed(shards / plan.name, plan) for plan in plans]
     content = {**found["kept"], "text_sha256": text_digest, "shards": listed}
     atomic_files.write_text(self._folder / SHARDS, json.dumps(content, indent=2) + "\n")

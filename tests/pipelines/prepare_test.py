@@ -17,6 +17,7 @@ from configs import prepare as usual
 from posttrain_jax.data.documents import DocumentStream
 from posttrain_jax.data.prepare import inputs
 from posttrain_jax.pipelines.prepare import prepare
+from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.types import InputError
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in ("ai", "eo", "u") for c in ("ran", "tol", "nim", "sel")]
@@ -222,6 +223,16 @@ if __name__ == "__main__":
     assert child.wait() == -signal.SIGKILL
   prepare(config_for(raw, workers=2), str(workdir))
   assert results(workdir) == results(finished[0])
+
+
+@pytest.mark.parametrize("step", [1, 8, 30])
+def test_a_preempted_run_goes_on(raw, finished, tmp_path, monkeypatch, step):
+  calls = []
+  monkeypatch.setattr(Preemption, "at_step_end", lambda self: calls.append(1) or len(calls) == step)
+  with pytest.raises(Preempted, match=r"screened \d+ blocks|compared band \d+ of 16"):
+    prepare(config_for(raw, workers=2), str(tmp_path / "run"))
+  prepare(config_for(raw), str(tmp_path / "run"))
+  assert results(tmp_path / "run") == results(finished[0])
 
 
 def test_several_shards(tmp_path):

@@ -45,16 +45,13 @@ def load_library() -> str:
   """Imports the library that computes signatures.
 
   Returns:
-    Its name and version, on which the signatures depend.
+    Its name and the version of its algorithm, on which the signatures depend.
 
   Raises:
     InputError: if it is not installed.
   """
-  import importlib.metadata
-
   try:
-    _minhash()
-    return f"rensa {importlib.metadata.version('rensa')}"
+    return f"rensa, algorithm {_minhash().ALGORITHM_VERSION}"
   except ImportError as error:
     refuse(f"near.threshold: near duplicates need rensa ({error}): pip install 'posttrain_jax[prepare]'; 0 is without")
 

@@ -73,7 +73,7 @@ def test_settings_that_are_refused(changes, message):
 
 
 def test_a_missing_library_is_named(monkeypatch):
-  assert load_library().startswith("rensa ")
+  assert load_library().startswith("rensa, algorithm ")
   monkeypatch.setitem(sys.modules, "rensa", None)
   with pytest.raises(InputError, match=r"pip install 'posttrain_jax\[prepare\]'"):
     load_library()
