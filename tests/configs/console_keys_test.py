@@ -35,7 +35,8 @@ def unknown(section, config, name):
   sets = config.eval.get("sets", {})
   group = group.removesuffix("_average") if "average" in config else group  # PPO evaluates the average, too
   if group not in sets:
-    data = {"validation": "demonstrations", "heldout": "preferences", "preferences": "preferences"}.get(group)
+    text = "corpus" if "corpus" in section else "demonstrations"
+    data = {"validation": text, "heldout": "preferences", "preferences": "preferences"}.get(group)
     kept = data in section and (section[data].held_out or (section[data].path and config.eval.own_share))
     # A judge has two readings; the study of forgetting validates on plain text.
     return not (kept or group in ("sampled", "expected") or (group == "validation" and "plain" in config))
