@@ -12,7 +12,7 @@ from posttrain_jax.data.prepare.refusal import refuse
 class Unreadable(enum.StrEnum):
   """Lists the actions on a document that cannot be read.
 
-  The first document of a file must be readable; else the file is not what it seems to be.
+  The first row of a file of JSONL must be readable; else the file is not what it seems to be.
   """
 
   DROP = "drop"  # leave it out and count it

@@ -73,16 +73,25 @@ def find_files(paths: Sequence[str]) -> list[InputFile]:
 
 
 def check_files(files: Sequence[InputFile], settings: InputSettings) -> str:
-  """Checks that every file can be read to its end, and its first document.
+  """Checks that every file can be read to its end, and first documents.
+
+  A file of JSONL may be of another kind or lack the field, so the first row of each is read. A file of plain text is one
+  document of many, so the first one stands for all.
 
   Returns:
     The sha256 of all names and contents.
 
   Raises:
-    InputError: if a file cannot be read, is empty, or its first document cannot be read.
+    InputError: if a file cannot be read, or if one of these documents is missing or cannot be read.
   """
+  is_text_read = False
   for index, file in enumerate(files):
-    _check_first(index, file, settings)
+    if file.rows and not _check_first(index, file, settings):
+      refuse(f"{file.path}: no document, expected rows of JSONL")
+    if not file.rows and not is_text_read:
+      is_text_read = _check_first(index, file, settings)
+  if not is_text_read and not any(file.rows for file in files):
+    refuse(f"{files[0].path}: no document, expected text")
   digest = hashlib.sha256()
   for file in files:
     with _reading(file), open(file.path, "rb") as raw:
@@ -128,7 +137,8 @@ class _reading:
       refuse(f"{self._path}: cannot be read: {error}")
 
 
-def _check_first(index: int, file: InputFile, settings: InputSettings) -> None:
+def _check_first(index: int, file: InputFile, settings: InputSettings) -> bool:
+  """Refuses a file's first document if it cannot be read; returns whether there is one."""
   with _reading(file), _opened(file) as stream:
     start = stream.read(_START).removeprefix(_MARK)
   for piece in _pieces(index, file, settings):
@@ -137,8 +147,8 @@ def _check_first(index: int, file: InputFile, settings: InputSettings) -> None:
         is_other = file.rows and "JSON" in document.problem  # a row of another kind, not one that lacks the field
         hint = jsonl_text.hint(file.path, start.decode("utf-8", "replace")) if is_other else ""
         refuse(f"{file.path}:{document.line}: {document.problem}{hint}")
-      return
-  refuse(f"{file.path}: no document, expected text")
+      return True
+  return False
 
 
 def _opened(file: InputFile) -> BinaryIO:

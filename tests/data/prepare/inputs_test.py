@@ -70,7 +70,6 @@ def test_paths_that_are_refused(raw, path, message):
     ("a.jsonl", b'{"body": "a"}\n', r"a\.jsonl:1: found the fields body, expected text in the field 'text'$"),
     ("a.jsonl", b'{"text": "\xe9"}\n', r"a\.jsonl:1: is not UTF-8 \(byte 0xe9\)"),
     ("a.txt", b"caf\xe9", r"a\.txt:1: is not UTF-8"),
-    ("a.txt", b"", r"a\.txt: no document, expected text"),
     ("a.jsonl", b"\n\n", r"a\.jsonl: no document"),
     ("a.txt", b"x" * 20_000, r"a\.txt:1: is longer than 10000 bytes"),
   ],
@@ -80,6 +79,20 @@ def test_a_first_document_that_cannot_be_read_is_refused(tmp_path, name, content
   files = inputs.find_files([str(good), str(bad)])
   with pytest.raises(InputError, match=message):
     inputs.check_files(files, settings([good]))
+
+
+def test_empty_files_of_text_are_no_documents_and_later_ones_are_not_looked_at(tmp_path):
+  contents = {"a.txt": b"", "b.txt": b" \n", "c.txt": b"text", "d.txt": b"caf\xe9", "e.txt": b""}
+  paths = [write(tmp_path / name, content) for name, content in contents.items()]
+  files = inputs.find_files([str(tmp_path)])
+  inputs.check_files(files, settings(paths))
+  found = places(all_blocks(files, settings(paths)), settings(paths))
+  assert [(files[file].name.rpartition("/")[2], is_bad) for file, _, _, is_bad in found] == [
+    ("c.txt", False),
+    ("d.txt", True),
+  ]
+  with pytest.raises(InputError, match=r"a\.txt: no document, expected text"):
+    inputs.check_files(files[:2], settings(paths))
 
 
 def test_gzip_that_ends_too_early_is_refused(tmp_path):
