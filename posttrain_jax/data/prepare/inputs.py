@@ -75,8 +75,8 @@ def find_files(paths: Sequence[str]) -> list[InputFile]:
 def check_files(files: Sequence[InputFile], settings: InputSettings) -> str:
   """Checks that every file can be read to its end, and first documents.
 
-  A file of JSONL may be of another kind or lack the field, so the first row of each is read. A file of plain text is one
-  document of many, so the first one stands for all.
+  A file of JSONL may be of another kind or lack the field, so the first row of each is read. A file of plain text is
+  one document of many, so the first one stands for all.
 
   Returns:
     The sha256 of all names and contents.

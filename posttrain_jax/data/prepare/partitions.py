@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-CAPACITY = 2**20  # keys of a part
+CAPACITY = 2**17  # keys of a part
+_MOST_PARTS = 256  # files that are open at the same time; a part has more keys if these are too few
 
 
 def parts(
@@ -26,7 +27,7 @@ def parts(
   Yields:
     (keys, the positions of their documents among all, int64 [D], increasing).
   """
-  number = -(-count // capacity)
+  number = min(-(-count // capacity), _MOST_PARTS)
   if number <= 1:
     found = list(keys)
     if found:
