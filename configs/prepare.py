@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
     paragraphs=0.3,  # highest share of paragraphs that an earlier one equals
     paragraph_text=0.2,  # highest share of text in such paragraphs
     top=((2, 0.2), (3, 0.18), (4, 0.16)),  # (n, highest share of text in the most frequent n-gram of words)
-    # (n, highest share of text in n-grams of words that occur more than once)
+    # (n, highest share of text in n-grams of words that occurred before in the document)
     repeated=((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.1)),
   )
   config.toxicity = dict(

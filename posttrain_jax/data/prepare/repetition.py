@@ -34,7 +34,7 @@ class RepetitionRule:
     paragraphs: highest share of paragraphs that an earlier one equals.
     paragraph_text: highest share of text in such paragraphs.
     top: pairs (n, share), the highest share of text in the most frequent n-gram.
-    repeated: pairs (n, share), the highest share of text in n-grams that occur more than once.
+    repeated: pairs (n, share), the highest share of text in n-grams that occurred before.
   """
 
   lines: float
@@ -115,16 +115,18 @@ def top_shares(words: WordHashes, n: int) -> np.ndarray:
 
 
 def repeated_shares(words: WordHashes, n: int) -> np.ndarray:
-  """Computes the share of each document's text in n-grams that it has more than once.
+  """Computes the share of each document's text in n-grams that it had before.
 
-  All occurrences count, the first one included. A word in several of them counts once.
+  The first occurrence of an n-gram does not count. A word in several repeated n-grams counts once.
 
   Returns:
     float64 [D].
   """
   ngrams = words.ngrams(n)
-  order, _, counts = _groups(ngrams)
-  starts = ngrams.starts[order[np.repeat(counts > 1, counts)]]
+  order, first, counts = _groups(ngrams)
+  starts = ngrams.starts[order]
+  if len(starts):
+    starts = starts[starts != np.repeat(np.minimum.reduceat(starts, first), counts)]
   depth = np.zeros(len(words.hashes) + 1, np.int64)
   depth[starts] += 1
   depth[starts + n] -= 1
