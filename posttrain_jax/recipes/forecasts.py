@@ -42,16 +42,16 @@ def supervised(config: ConfigDict, forecast: Forecast) -> Effort:
 
 
 def pretraining(config: ConfigDict, forecast: Forecast) -> Effort:
-  """Estimates pretraining on packed rows, and its second phase.
-
-  Documents are taken to be at least as long as a row, which counts too much of attention if they are shorter.
-  """
+  """Estimates pretraining on packed rows of prepared shards, and its second phase."""
   documents = read_shards(config.corpus.path)[1]["documents"]
   return dataclasses.replace(rows_of_text(config, forecast, _pretraining_steps(config)), examples=documents)
 
 
 def rows_of_text(config: ConfigDict, forecast: Forecast, steps: int) -> Effort:
-  """Estimates both phases of pretraining, the first of which has so many steps."""
+  """Estimates both phases of pretraining, the first of which has so many steps.
+
+  Documents are taken to be at least as long as a row, which counts too much of attention if they are shorter.
+  """
   model, _ = forecast.policy(config.model)
   found = Effort()
   for count, rows, length in (

@@ -12,13 +12,14 @@ from posttrain_jax.recipes.recipe import Output, Stage
 from posttrain_jax.types import InputError
 
 _MODEL = "model.path"
+_FREE = ("seed", "steps", "prompts", "rewards", "checkpoint", "logging")  # fields that no program depends on
 
 
 def prove_stages(stages: Sequence[Stage], topology: str, *, say: Callable[[str], None] = print) -> dict[str, Any]:
   """Compiles the programs of each stage whose method `experiments.compile` knows.
 
   A stage's model has the sizes of the base model that it comes from, in the end: a public model's name. If an earlier
-  stage differs in its data only, as in rounds, it has the same programs, which are not compiled again.
+  stage differs in its data or its rules for rewards only, it has the same programs, which are not compiled again.
 
   Args:
     stages: of a recipe, checked.
@@ -84,9 +85,12 @@ def _filled(config: ConfigDict, values: Mapping[str, str]) -> ConfigDict:
 
 
 def _without_data(stage: Stage, config: ConfigDict) -> str:
-  """Returns a stage's kind and config as text, without the inputs that are no model."""
-  bare = _filled(config, {field: "" for field in stage.inputs if field != _MODEL})
-  return f"{stage.run.name} {bare.to_json_best_effort(sort_keys=True)}"
+  """Returns what a stage's programs depend on as text: kind, config, and which inputs there are."""
+  bare = _filled(config, {field: "" for field in stage.inputs if field != _MODEL}).unlock()
+  for name in _FREE:
+    if name in bare:
+      del bare[name]
+  return f"{stage.run.name} {sorted(stage.inputs)} {bare.to_json_best_effort(sort_keys=True)}"
 
 
 def _base(given: Output | str, known: Mapping[str, Stage]) -> str:

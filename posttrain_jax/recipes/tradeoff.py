@@ -1,6 +1,7 @@
 """Draws what models gain by one measure against what they lose by another."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
 TRADEOFF, PICTURE = "tradeoff.json", "tradeoff.png"
+_MARKERS, _LINES = "osD^v", ("-", "--", ":")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,24 +115,20 @@ def _point(path: str, settings: TradeoffSettings) -> tuple[Measured, Measured]:
 
 
 def _picture(path: pathlib.Path, points: Mapping[str, tuple[Measured, Measured]], settings: TradeoffSettings) -> None:
-  with picture(path, width=6.4, height=4.4) as figure:
+  with picture(path, width=7.4, height=4.4) as figure:
     axes = figure.subplots()
-    for number, (title, names) in enumerate(settings.lines.items()):
+    for (title, names), style in zip(settings.lines.items(), itertools.cycle(_LINES)):
       joined = [points[name] for name in names]
-      axes.plot(
-        [across.value for across, _ in joined],
-        [up.value for _, up in joined],
-        color=COLORS[number % len(COLORS)],
-        label=title,
-        linewidth=1.2,
-        zorder=1,
+      across, up = ([each.value for each in values] for values in zip(*joined))
+      axes.plot(across, up, color=MUTED, linestyle=style, label=title, linewidth=1.0, zorder=1)
+    styles = itertools.product(_MARKERS, COLORS)
+    for (name, (across, up)), (marker, color) in zip(points.items(), itertools.cycle(styles)):
+      errors = dict(xerr=_error(across), yerr=_error(up), elinewidth=0.7)
+      axes.errorbar(
+        across.value, up.value, color=color, marker=marker, markersize=6, linestyle="", label=name, **errors
       )
-    for name, (across, up) in points.items():
-      axes.errorbar(across.value, up.value, _error(up), _error(across), color=MUTED, marker="o", markersize=4, zorder=2)
-      axes.annotate(name, (across.value, up.value), xytext=(4, 4), textcoords="offset points", fontsize=7)
     _name(axes, settings)
-    if settings.lines:
-      axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
 
 
 def _error(each: Measured) -> list[list[float]]:

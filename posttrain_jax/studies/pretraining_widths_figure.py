@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from posttrain_jax.reports.picture import MUTED, picture
+from posttrain_jax.runs.start_line import short_count
 from posttrain_jax.types import InputError
 
 _MARKERS = "osD^vP"
@@ -56,6 +58,7 @@ def plot_widths(path: str | pathlib.Path, curves: Sequence[WidthCurve], *, title
       over_size.plot([curve.parameters], [curve.losses[-1]], **style)
     over_tokens.set_title("While training", loc="left", fontsize=10)
     over_tokens.set_xlabel("tokens")
+    over_tokens.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(int(count))))
     over_tokens.set_ylabel("held-out loss, nats a token")
     over_tokens.legend(frameon=False)
     over_size.set_title("At the end", loc="left", fontsize=10)

@@ -67,3 +67,15 @@ def test_other_inputs_keep_a_name():
   stage = Stage("x", run=GRPO, config=config, inputs={"model.path": sft.model, "reward_model": sft.model})
   found = paper.with_base(stage, {"sft": sft, "x": stage})
   assert (found.model.path, found.reward_model) == ("Qwen2.5-7B", "sft")
+
+
+def test_rules_for_rewards_change_no_program_and_a_reward_model_does(proved):
+  made = {
+    name: Stage(name, run=GRPO, config=tiny_dapo.get_config(), inputs={"model.path": "Qwen2.5-7B"} | more)
+    for name, more in (("one", {}), ("other", {}), ("scored", {"reward_model": "scorer"}))
+  }
+  made["other"].config.rewards.functions = {}
+  made["other"].config.steps = 7
+  said = []
+  paper.prove_stages(list(made.values()), "v5p", say=said.append)
+  assert said[1] == "stage other: the programs of one" and said[2].startswith("stage scored: 1 programs")
