@@ -16,12 +16,14 @@ from experiments import flags
 def main(config, workdir):
   import rich.console
 
+  from posttrain_jax.assembly import model
   from posttrain_jax.recipes import attacks
   from posttrain_jax.runs.settings import as_config, parse
   from posttrain_jax.runs.summary import metrics_table
   from posttrain_jax.runs.workdir import Workdir
 
   attacks.check(config)
+  model.read_config(config.model.path)  # a wrong path is found before a directory is made
   with Workdir.open(workdir, as_config(parse(attacks.AttackSettings, config))) as directory:
     found = attacks.attack(config, directory.path)
   shown = {name.removeprefix("attacks/"): value for name, value in found.items() if name.count("/") == 1}

@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import arguments, config_entries
+from posttrain_jax.assembly import model
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.pipelines import collect, generative_reward, method_assembly, prepare
 from posttrain_jax.recipes import forecasts
@@ -38,6 +39,7 @@ def nothing_is_loaded(monkeypatch):
 
   monkeypatch.setattr(method_assembly, "make_mesh", stop)
   monkeypatch.setattr(collect, "_edited_rows", stop)
+  monkeypatch.setattr(model, "read_config", stop)
   monkeypatch.setattr(generative_reward, "read_judgements", stop)
   monkeypatch.setattr(proof.topology, "devices", stop)
   monkeypatch.setattr(ablation.Workdir, "open", stop)
@@ -60,6 +62,8 @@ def default():
         configs[program, name].run.corpus.path = "prepared"
       if (name or PROGRAMS[program]) == "pretrain":
         configs[program, name].corpus.path = "prepared"
+      if (name or PROGRAMS[program]) == "red_team":
+        configs[program, name].model.path = "model"
     return configs[program, name]
 
   return load

@@ -102,6 +102,10 @@ def test_what_is_refused(config):
 
 
 def test_the_command(config, tmp_path, capsys):
+  with pytest.raises(InputError, match=r"model' does not exist"):
+    importlib.import_module("experiments.red_team").main(config.lock(), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+  save_model(tmp_path / "model", 0, tokenizer=TOKENIZER)
   main = importlib.import_module("experiments.red_team").main
   main(config.lock(), str(tmp_path / "run"))
   result = json.loads(capsys.readouterr().out.splitlines()[-1])
