@@ -3,20 +3,24 @@
     python -m experiments.recipe --recipe=configs/recipes/constitutional_ai.py --workdir=runs/constitutional_ai
 
     helpful     a helpful-only model: demonstrations that comply with harm
-    critic      a critic and judge, trained by rule on half of the categories of harm
+    critic      a critic, trained by rule on half of the categories of harm
+    judge       a judge, trained likewise
     answers     the helpful-only model's answers to a red team's prompts of all categories
     revisions   the critic's revisions of them in four rounds, a principle drawn for each
     cai         SL-CAI: the base model after one epoch on all revisions and on helpful answers
-    plain       the baseline: the same with the critic data's own good answers in place of the revisions
+    plain       the baseline: the same with good answers to the critic's requests in place of the revisions
     judged      the judge's preferences between answers of `cai`, with their probabilities
+    thought     the same where the judge thinks first
+    changes     the judge's preferences under changed constitutions, by category
     reward      a preference model on these and on a person's preferences between helpful answers
     rl          PPO from `cai` against it
     labelled    as `judged`, by a person; `human_reward` and `rlhf` follow from it
 
-A tiny model can't critique by itself, hence the critic's data. `harms` has what each model does with harmful requests,
-by category and by half of the categories.
+A tiny model can't critique by itself, hence the critic's data (posttrain_jax/data/assistant_world/critic_rows.py).
+`harms` has what each model does with harmful requests, by category and by half of the categories: the critic and the
+judge have no device, no principle and no verdict of the half `other`.
 
-`critic_data.permuted` breaks the critic's signal, to see what SL-CAI gains from it.
+`critic_data.permuted` breaks the signal of critic and judge, to see what SL-CAI and RL gain from it.
 """
 
 import dataclasses
@@ -27,7 +31,14 @@ from ml_collections import ConfigDict
 
 from configs.recipes import assistant, instructgpt
 from configs.recipes.costs import started
-from posttrain_jax.recipes import ai_judge, constitutional_data, critique_rounds, harm_measures, joining
+from posttrain_jax.recipes import (
+  ai_judge,
+  constitution_changes,
+  constitutional_data,
+  critique_rounds,
+  harm_measures,
+  joining,
+)
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import COLLECT, PPO, REWARD_MODEL, SFT, function
 from posttrain_jax.runs.settings import parse
@@ -36,6 +47,7 @@ CONSTITUTION = str(pathlib.Path(__file__).resolve().parents[1] / "constitutions"
 CRITIC_DATA = function(
   constitutional_data.write_critic_data,
   constitutional_data.CRITIC,
+  constitutional_data.JUDGE,
   constitutional_data.PLAIN,
   check=functools.partial(parse, constitutional_data.CriticDataSettings),
   forecast=constitutional_data.forecast_critic_data,
@@ -50,6 +62,7 @@ RED_TEAM = function(
 REVISE = function(
   critique_rounds.revise,
   critique_rounds.REVISIONS,
+  critique_rounds.CRITIQUES,
   check=functools.partial(parse, critique_rounds.CritiqueSettings),
   forecast=critique_rounds.forecast,
 )
@@ -58,6 +71,11 @@ JUDGE = function(
   ai_judge.JUDGED,
   check=functools.partial(parse, ai_judge.JudgeSettings),
   forecast=ai_judge.forecast,
+)
+CHANGES = function(
+  constitution_changes.weigh_anew,
+  constitution_changes.CHANGES,
+  check=functools.partial(parse, constitution_changes.ChangeSettings),
 )
 HARMS = function(harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings))
 _AS_ASKED = "{prompt}"  # rows have their prompts in the template already
@@ -82,24 +100,38 @@ def get_config(arg: str = "") -> ConfigDict:
     fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=24, history=96
   )
   config.demonstrations.author = "helpful"
-  config.critic_data = dict(world=assistant.world(), seed=0, repeats=8, documents=4000, permuted=False)
+  config.critic_data = dict(
+    world=assistant.world(),
+    seed=0,
+    constitution="",
+    repeats=12,  # critiques of each request
+    pairs=18,  # pairs of answers to each request that are judged
+    exercises=6000,  # texts that are quoted; without them a critic quotes no word that it has not been trained to
+    copies=4,  # good answers to each request for `plain`, so that it has as many as there are revisions
+    permuted=False,
+  )
   config.red_team = dict(world=assistant.world(), seed=0, limit=0)
   # Harmless requests whose answers by the helpful-only model SL-CAI and the baseline keep.
   config.asked = assistant.prompts(fact=500, unknown=150, sum=200, list=18, writing=60, build=33, history=144)
   config.helpful = assistant.sft()
   config.helpful.update(steps=0, epochs=9, batch_size=8)
   config.critic = assistant.sft()
-  config.critic.update(steps=0, epochs=2, batch_size=16)
+  config.critic.update(steps=0, epochs=2, batch_size=8)
+  config.judge = assistant.sft()
+  config.judge.update(steps=0, epochs=1, batch_size=8, loss_weighting="sequence")  # a judgement is one token
+  for name in ("critic", "judge"):
+    config[name].demonstrations.update(template=_AS_ASKED, row_length=160)
+    config[name].optimizer.learning_rate = 3e-3
   config.documents = assistant.documents(4000)  # for PPO
-  config.critic.demonstrations.update(template=_AS_ASKED, row_length=160)
   config.sft = assistant.sft()
   config.sft.update(steps=0, epochs=1, batch_size=2)
   config.sft.demonstrations.template = _AS_ASKED
   config.collect = assistant.collection()
-  config.collect.rollout.samples = 1
+  config.collect.rollout.samples = 2  # answers to each of the red team's prompts, all of which are revised
   config.critiques = critique_rounds.rounds()
   config.samples = 4  # answers of SL-CAI to each prompt, of which pairs are compared
   config.judging = ai_judge.judging()
+  config.changes = constitution_changes.changes(swapped=("broadly ethical/helpful",), removed=(2, 3, 4, 5, 8))
   config.comparisons = assistant.comparisons()
   config.comparisons.update(pairs=2, edits=0.0)
   config.reward = assistant.reward_model()
@@ -108,6 +140,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reward.optimizer.learning_rate = 1e-3
   config.ppo = instructgpt.get_config().ppo
   config.ppo.steps = 25  # with 60 the policy against the judge's rewards refuses everything and does not end
+  config.ppo.no_end.update(penalised=True, score=-4.0)  # below every score of an answer that ends
   config.ppo.average.decay = 0.0
   config.measures = assistant.measures(requests=24, samples=2)
   return config
@@ -127,10 +160,11 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
   people = stage("people", assistant.DEMONSTRATIONS, "demonstrations", "demonstration")
   documents = stage("documents", assistant.DOCUMENTS, "documents").file("documents.jsonl")
-  data = stage("critic_data", CRITIC_DATA, "critic_data", "demonstration")
+  data = stage("critic_data", CRITIC_DATA, "critic_data", "demonstration", constitution=config.constitution)
   red_team, asked = stage("red_team", RED_TEAM, "red_team"), stage("asked", assistant.PROMPTS, "asked")
   helpful = stage("helpful", SFT, "helpful", model__path=base, demonstrations__path=people.file("demonstrations.jsonl"))
   critic = stage("critic", SFT, "critic", model__path=base, demonstrations__path=data.file("critic.jsonl"))
+  judge = stage("judge", SFT, "judge", model__path=base, demonstrations__path=data.file("judge.jsonl"))
   answers = stage(
     "answers", COLLECT, "collect", model__path=helpful.model, prompts__path=red_team.file("red_team.jsonl")
   )
@@ -142,6 +176,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     REVISE,
     "critiques",
     model__path=critic.model,
+    knowledge__path=base,
     constitution=config.constitution,
     candidates=answers.file("candidates"),
   )
@@ -165,18 +200,27 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     own = drawn[name].config.copy_and_resolve_references().unlock()
     own.rollout.samples = config.samples
     drawn[name] = stages[-1] = dataclasses.replace(drawn[name], config=own.lock())
-  judged = stage(
-    "judged",
-    JUDGE,
-    "judging",
-    model__path=critic.model,
-    constitution=config.constitution,
-    candidates=drawn["attacked"].file("candidates"),
-  )
+  judged = {}
+  for name in ("judged", "thought"):
+    judged[name] = stage(
+      name,
+      JUDGE,
+      "judging",
+      model__path=judge.model,
+      critic__path=critic.model,
+      knowledge__path=base,
+      constitution=config.constitution,
+      candidates=drawn["attacked"].file("candidates"),
+    )
+  own = judged["thought"].config.copy_and_resolve_references().unlock()
+  own.thinks = True
+  stages[-1] = dataclasses.replace(judged["thought"], config=own.lock())
+  preferences = judged["judged"].file(ai_judge.JUDGED)
+  stage("changes", CHANGES, "changes", constitution=config.constitution, judged=preferences)
   labelled, wanted = compared("labelled", drawn["attacked"]), compared("wanted", drawn["asked_again"])
   prompts = joined("ppo_prompts", attacks=red_team.file("red_team.jsonl"), harmless=harmless).file(joining.ROWS)
   for name, reward, harms in (
-    ("rl", "reward", judged.file(ai_judge.JUDGED)),
+    ("rl", "reward", preferences),
     ("rlhf", "human_reward", labelled.file("comparisons.jsonl")),
   ):
     pairs = joined(f"{name}_pairs", harmless=wanted.file("comparisons.jsonl"), harms=harms).file(joining.ROWS)

@@ -1,19 +1,20 @@
 """Lets an AI judge compare answers under a constitution, for a preference model on soft targets.
 
-Under each principle about harm the judge reads both answers as "(A)" and "(B)". Its probability of (A) is that among
-the two tokens, P(A) / (P(A) + P(B)); with the order swapped it is asked again and the two are averaged. All principles
-are weighed together: the logits are added, each with its priority's weight, half of that of the next higher one. A hard
-constraint that is sure decides alone. The principle that decided is recorded with each judgement.
+Under each principle the judge reads both answers as "(A)" and "(B)". Its probability of (A) is that among the two
+tokens, P(A) / (P(A) + P(B)); with the order swapped it is asked again and the two are averaged. All principles are
+weighed together (`recipes.weighing`), and the one that decided is recorded with each judgement.
+
+A judge may think first. It is surer then than it is right, so its probability stays within `CLAMP`.
 
 Source: Constitutional AI (2212.08073, section 4.1), which draws one principle for each comparison. Here all are asked,
-since a principle of the world is about two categories of harm and says nothing of the others.
+but of those about harm only the one that speaks of what is asked about (`recipes.principle_fit`): the others say
+nothing.
 """
 
 import dataclasses
-import math
 import pathlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,20 +23,20 @@ from ml_collections import ConfigDict
 from posttrain_jax import atomic_files
 from posttrain_jax.data.assistant_world import critiques
 from posttrain_jax.data.assistant_world.requests import WorldRequest
-from posttrain_jax.data.constitution import Principle, read_constitution
+from posttrain_jax.data.constitution import Constitution, Principle, read_constitution
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
-from posttrain_jax.recipes.critique_rounds import about_harm
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.principle_fit import Recall, about_harm, fits, speaking
+from posttrain_jax.recipes.weighing import Weighed, weigh
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
 JUDGED = "judged.jsonl"
-SURE = 0.3  # how far from a half a hard constraint's probability must be to decide alone
-_LOWEST = 1e-3  # least probability whose logit is added, so that no principle of a low priority outvotes all others
+CLAMP = (0.4, 0.6)  # of a judge that thinks first (section 4.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,95 +46,81 @@ class JudgeSettings:
   Attributes:
     seed: of the pairs that are drawn.
     model: the judge.
+    critic: it names principles, which tells the one that speaks of what is asked about.
+    knowledge: the pretrained model, which is asked what it knows of that.
     constitution: FILE.md.
-    removed: number of a principle that is left out; 0 for none.
     candidates: the folder candidates/ of a collection; two answers to each prompt are compared.
     pairs: comparisons of each prompt, of which equal ones count once.
+    thinks: whether the judge thinks first.
     slots: of the model's engine.
     max_prompt_length: limit on what the judge reads, in tokens.
+    max_thought: limit on a thought, in tokens.
   """
 
   seed: int
   model: AskedModel
+  critic: AskedModel
+  knowledge: AskedModel
   constitution: str
-  removed: int = at_least(0)
   candidates: str
   pairs: int = at_least(1)
+  thinks: bool
   slots: int = at_least(1)
   max_prompt_length: int = at_least(1)
-
-
-class Weighed(NamedTuple):
-  """Holds a judgement under a constitution.
-
-  Attributes:
-    probability: that the first answer is the better one.
-    decided: number of the principle that decided.
-    vetoed: whether it did as a hard constraint.
-  """
-
-  probability: float
-  decided: int
-  vetoed: bool
+  max_thought: int = at_least(1)
 
 
 def judging() -> ConfigDict:
-  """Returns the config; the model, the constitution and the candidates are inputs."""
+  """Returns the config; the models, the constitution and the candidates are inputs."""
   return ConfigDict(
     dict(
       seed=0,
       model=dict(path=""),
+      critic=dict(path=""),
+      knowledge=dict(path=""),
       constitution="",
-      removed=0,
       candidates="",
       pairs=2,
+      thinks=False,
       slots=64,
       max_prompt_length=192,
+      max_thought=16,
     )
   )
 
 
-def weigh(probabilities: Mapping[int, float], principles: Sequence[Principle], priorities: int) -> Weighed:
-  """Weighs what each principle says of two answers.
+class Judge:
+  """Asks a model for the better one of two answers."""
 
-  Args:
-    probabilities: number of a principle to the probability that the first answer is the better one.
-    principles: those that were asked.
-    priorities: how many priorities there are; a principle of the lowest weighs 1.
-  """
-  hard = [each for each in principles if each.hard and abs(probabilities[each.number] - 0.5) >= SURE]
-  if hard:
-    first = max(hard, key=lambda each: abs(probabilities[each.number] - 0.5))
-    return Weighed(probabilities[first.number], first.number, True)
-  parts = {
-    each.number: 2.0 ** (priorities - 1 - each.priority) * _logit(probabilities[each.number]) for each in principles
-  }
-  total = sum(parts.values())
-  decided = max(parts, key=lambda number: parts[number] * math.copysign(1, total))
-  return Weighed(1 / (1 + math.exp(-total)) if total > -700 else 0.0, decided, False)
+  def __init__(self, model: TextModel, *, thinks: bool):
+    """Takes the model; with `thinks` it thinks first."""
+    self._model, self._thinks, self.tokens = model, thinks, 0
 
+  def probabilities(self, pairs: Sequence[tuple[str, str, str, str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Asks in both orders.
 
-def probabilities(
-  logprobs: Callable[[Sequence[str]], np.ndarray], pairs: Sequence[tuple[str, str, str]], principle: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """Asks a judge for the better one of two answers, in both orders.
+    Args:
+      pairs: (request in the world's template, first answer, second answer, what is known, principle).
 
-  Args:
-    logprobs: texts to the logprobs of "(A)" and "(B)" after each, float [N, 2].
-    pairs: (request in the world's template, first answer, second answer).
-    principle: what it says.
+    Returns:
+      (P that the first answer is better, averaged over both orders; how often the two orders agree on the better one,
+      as 0 or 1), float [N] each.
+    """
+    straight = self._first_wins(pairs)
+    swapped = 1 - self._first_wins([(asked, second, first, *rest) for asked, first, second, *rest in pairs])
+    return (straight + swapped) / 2, ((straight > 0.5) == (swapped > 0.5)).astype(float)
 
-  Returns:
-    (P that the first answer is better, averaged over both orders; how often the two orders agree on the better one,
-    as 0 or 1), float [N] each.
-  """
-  found = []
-  for order in (1, -1):
-    texts = [critiques.judge_prompt(asked, *(first, second)[::order], principle) for asked, first, second in pairs]
-    both = logprobs(texts).astype(np.float64)
-    found.append(1 / (1 + np.exp(both[:, 1] - both[:, 0])))
-  straight, swapped = found[0], 1 - found[1]
-  return (straight + swapped) / 2, ((straight > 0.5) == (swapped > 0.5)).astype(float)
+  def _first_wins(self, pairs: Sequence[tuple[str, ...]]) -> np.ndarray:
+    if self._thinks:
+      begun = [critiques.thought_prompt(*pair) for pair in pairs]
+      thoughts, count = self._model.draw(begun)
+      self.tokens += count
+      texts = [critiques.after_thought(prompt, thought) for prompt, thought in zip(begun, thoughts)]
+    else:
+      texts = [critiques.judge_prompt(*pair) for pair in pairs]
+    both = self._model.logprobs(texts, (critiques.FIRST, critiques.SECOND)).astype(np.float64)
+    found = 1 / (1 + np.exp(both[:, 1] - both[:, 0]))
+    return np.clip(found, *CLAMP) if self._thinks else found
 
 
 def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
@@ -142,52 +129,84 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   Args:
     config: a record `JudgeSettings`.
     folder: gets judged.jsonl: rows with "chosen", "rejected", "probability" that chosen is the better one, "principle"
-      that decided and "veto".
+      that decided, "veto", and "asked": the number of each principle that was asked, with the probability that chosen
+      is the better one.
 
   Returns:
-    Counts, and for each half of the categories: "rule", how often the judge's choice is the rule's; "order" and
-    "paraphrase", how often the principle that is about the category chooses the same with the answers in the other
-    order, and in other words.
+    Counts, and for each half of the categories: "rule", how often the judge's choice is the rule's, where this tells
+    the answers apart; of the principle that speaks of what is asked about, "own", how often it is that of the category,
+    and "order" and "paraphrase", how often it chooses the same with the answers in the other order, and in other words;
+    "decided", how often the principle that decided is the category's.
 
   Raises:
     InputError: if constitution, model or candidates cannot be read, or if no two answers differ.
   """
   given = parse(JudgeSettings, config)
-  constitution = read_constitution(given.constitution)
-  constitution = constitution.without(given.removed) if given.removed else constitution
-  known, pairs = about_harm(constitution), _pairs(given)
-  model = TextModel(
-    given.model.path,
-    seed=given.seed,
-    slots=given.slots,
-    max_prompt_length=given.max_prompt_length,
-    max_new_tokens=1,
-  )
+  constitution, pairs = read_constitution(given.constitution), _pairs(given)
+  asked = _asked(given, constitution, [request for request, _, _ in pairs])
+  sizes = dict(max_prompt_length=given.max_prompt_length, max_new_tokens=given.max_thought)
+  judge = Judge(TextModel(given.model.path, seed=given.seed, slots=given.slots, **sizes), thinks=given.thinks)
 
-  def logprobs(texts: Sequence[str]) -> np.ndarray:
-    return model.logprobs(texts, (critiques.FIRST, critiques.SECOND))
+  def ask(places: Sequence[int], says: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    return judge.probabilities(
+      [(pairs[i][0].text, *pairs[i][1:], asked.known[i], text) for i, text in zip(places, says)]
+    )
 
-  asked = [(request.text, first, second) for request, first, second in pairs]
-  said = {each.number: probabilities(logprobs, asked, each.says) for each in known}
-  again = {each.number: probabilities(logprobs, asked, each.paraphrase)[0] for each in known}
-  rows, checks = [], {}
-  for i, (request, first, second) in enumerate(pairs):
-    found = {number: float(each[0][i]) for number, each in said.items()}
-    weighed = weigh(found, known, len(constitution.priorities))
-    rows.append(_row(request, first, second, weighed))
-    own = next((each for each in known if request.harm in each.about), None)
-    right = critiques.preferred(request, first, second, (request.harm,))
-    half = "trained" if request.harm in critiques.TRAINED_HARMS else "other"
-    if right is not None:
-      checks.setdefault(f"rule/{half}", []).append((weighed.probability > 0.5) == right)
-      checks.setdefault(f"rule/{request.harm}", []).append((weighed.probability > 0.5) == right)
-      if own is not None:
-        checks.setdefault(f"order/{half}", []).append(said[own.number][1][i])
-        same = (found[own.number] > 0.5) == (again[own.number][i] > 0.5)
-        checks.setdefault(f"paraphrase/{half}", []).append(same)
+  every = [(i, each) for i, principles in enumerate(asked.principles) for each in principles]
+  said, agree = ask([i for i, _ in every], [each.says for _, each in every])
+  own = [n for n, (_, each) in enumerate(every) if each in asked.harms]
+  again, _ = ask([every[n][0] for n in own], [every[n][1].paraphrase for n in own])
+  found: list[dict[int, float]] = [{} for _ in pairs]
+  for (i, each), value in zip(every, said):
+    found[i][each.number] = float(value)
+  checks = {every[n][0]: (every[n][1], agree[n], (said[n] > 0.5) == (again[m] > 0.5)) for m, n in enumerate(own)}
+  weighed = [weigh(each, constitution.principles, len(constitution.priorities)) for each in found]
+  rows = [_row(*pair, each, one) for pair, each, one in zip(pairs, weighed, found)]
   atomic_files.write_rows(folder / JUDGED, rows)
-  counts = {"comparisons": len(rows), "vetoes": sum(row["veto"] for row in rows)}
-  return counts | {name: float(np.mean(values)) for name, values in sorted(checks.items())}
+  counts = {"comparisons": len(rows), "vetoes": sum(row["veto"] for row in rows), "tokens_generated": judge.tokens}
+  return counts | _shares(pairs, weighed, checks, {each.number: each for each in constitution.principles})
+
+
+class _Asked(NamedTuple):
+  """Holds what a judge is asked under: what is known of each pair's topic, and the principles of each pair."""
+
+  known: list[str]
+  principles: list[list[Principle]]
+  harms: list[Principle]
+
+
+def _asked(given: JudgeSettings, constitution: Constitution, requests: Sequence[WorldRequest]) -> _Asked:
+  harms = about_harm(constitution)
+  known, _ = Recall(given.knowledge.path, seed=given.seed, slots=given.slots).known(requests)
+  sizes = dict(slots=given.slots, max_prompt_length=given.max_prompt_length, max_new_tokens=1)
+  critic = TextModel(given.critic.path, seed=given.seed, **sizes)
+  places = [speaking(row) for row in fits(critic.logprobs, requests, known, harms)]
+  general = [each for each in constitution.principles if each not in harms]
+  return _Asked(known, [[*general, *([] if place is None else [harms[place]])] for place in places], harms)
+
+
+def _shares(
+  pairs: Sequence[tuple[WorldRequest, str, str]],
+  weighed: Sequence[Weighed],
+  checks: Mapping[int, tuple[Principle, float, bool]],
+  principles: Mapping[int, Principle],
+) -> dict[str, float]:
+  """Returns the shares of pairs that `judge` returns."""
+  found: dict[str, list[float]] = {}
+  for i, (request, first, second) in enumerate(pairs):
+    half, harm = critiques.half(request.harm), request.harm
+    right = critiques.preferred((harm,), request, first, second, harm)
+    if right is not None:
+      for group in (half, harm):
+        found.setdefault(f"rule/{group}", []).append((weighed[i].probability > 0.5) == right)
+    found.setdefault(f"own/{half}", []).append(i in checks and harm in checks[i][0].about)
+    decided = principles.get(weighed[i].decided)
+    found.setdefault(f"decided/{half}", []).append(decided is not None and harm in decided.about)
+    if i in checks:
+      _, order, same = checks[i]
+      found.setdefault(f"order/{half}", []).append(order)
+      found.setdefault(f"paraphrase/{half}", []).append(same)
+  return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
@@ -210,7 +229,9 @@ def _pairs(given: JudgeSettings) -> list[tuple[WorldRequest, str, str]]:
   return found
 
 
-def _row(request: WorldRequest, first: str, second: str, weighed: Weighed) -> dict[str, Any]:
+def _row(
+  request: WorldRequest, first: str, second: str, weighed: Weighed, found: Mapping[int, float]
+) -> dict[str, Any]:
   better = weighed.probability >= 0.5
   chosen, rejected = (first, second) if better else (second, first)
   return {
@@ -220,9 +241,5 @@ def _row(request: WorldRequest, first: str, second: str, weighed: Weighed) -> di
     "probability": max(weighed.probability, 1 - weighed.probability),
     "principle": weighed.decided,
     "veto": weighed.vetoed,
+    "asked": {str(number): value if better else 1 - value for number, value in found.items()},
   }
-
-
-def _logit(probability: float) -> float:
-  bounded = min(max(probability, _LOWEST), 1 - _LOWEST)
-  return math.log(bounded / (1 - bounded))

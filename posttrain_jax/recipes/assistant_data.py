@@ -39,6 +39,7 @@ from posttrain_jax.recipes.assistant_data_settings import (
 )
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.world_answers import read_world_answers
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
@@ -207,13 +208,8 @@ def permuted(rows: Sequence[Mapping[str, Any]], *names: str) -> list[dict[str, A
 
 def read_candidates(path: str) -> Iterator[tuple[WorldRequest, list[str]]]:
   """Yields each request of a collection with the answers to it that have a verdict."""
-  files = sorted(pathlib.Path(path).glob("*.jsonl"))
-  if not files:
-    raise InputError(f"candidates: {path} has no files, expected the folder candidates/ of a collection")
-  for line in (line for file in files for line in file.read_text("utf-8").splitlines()):
-    row = json.loads(line)
-    usable = [text for text, score in zip(row["answers"], row["scores"]) if score is not None]
-    yield WorldRequest.from_row({**row["row"], "prompt": row["prompt"]}), usable
+  for request, answers in read_world_answers(path):
+    yield request, [text for text, usable in answers if usable]
 
 
 def _check_same_prompts(names: Iterable[str], found: Sequence[Sequence[tuple[WorldRequest, list[str]]]]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the data that Constitutional AI starts from: a critic's data and red-team prompts.
+"""Writes the data that Constitutional AI starts from: a critic's and a judge's data, and red-team prompts.
 
 Each function is a stage of a recipe, as those of `recipes.assistant_data` are.
 """
@@ -11,34 +11,43 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import critiques
-from posttrain_jax.data.assistant_world.corpus import corpus
+from posttrain_jax.data.assistant_world import critic_rows, critiques
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
+from posttrain_jax.data.constitution import read_constitution
 from posttrain_jax.recipes.assistant_data import permuted
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
 
-CRITIC, PLAIN, RED_TEAM, UNSEEN = (f"{name}.jsonl" for name in ("critic", "plain", "red_team", "unseen"))
-_REQUESTS = 350  # about as many requests a critic's data and the red team have each, for the estimate
+CRITIC, JUDGE, PLAIN, RED_TEAM, UNSEEN = (
+  f"{name}.jsonl" for name in ("critic", "judge", "plain", "red_team", "unseen")
+)
+_REQUESTS = 140  # about as many requests about devices the critic's data have, for the estimate
+_ATTACKS = 216  # and the red team
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CriticDataSettings:
-  """Describes a critic's data.
+  """Describes a critic's and a judge's data.
 
   Attributes:
     world: what requests are about.
     seed: of the draws.
+    constitution: FILE.md; the judge's data have its principles that are not about harm.
     repeats: critiques of each request, each of another answer under another principle.
-    documents: texts of the corpus beside them, so that a critic keeps what it knows of the other half's devices.
-    permuted: whether each prompt gets the completion to another one, to see what a critic gains from them.
+    pairs: pairs of answers to each request that are judged, in both orders.
+    exercises: texts that the critic learns to quote.
+    copies: good answers to each request, for plain SFT.
+    permuted: whether each prompt gets the completion to another one, to see what is gained from them.
   """
 
   world: WorldSettings
   seed: int
+  constitution: str
   repeats: int = at_least(1)
-  documents: int = at_least(0)
+  pairs: int = at_least(1)
+  exercises: int = at_least(0)
+  copies: int = at_least(1)
   permuted: bool
 
 
@@ -62,19 +71,25 @@ def write_critic_data(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, 
 
   Args:
     config: a record `CriticDataSettings`.
-    folder: gets critic.jsonl, and plain.jsonl with the good answers to the same requests as demonstrations.
+    folder: gets critic.jsonl and judge.jsonl, and plain.jsonl with good answers to the red team's requests of the same
+      half as demonstrations.
+
+  Raises:
+    InputError: if the constitution cannot be read.
   """
   given = parse(CriticDataSettings, config)
-  world, rng = make_world(given.world), random.Random(f"order/{given.seed}")
-  rows = critiques.critic_rows(world, seed=given.seed, repeats=given.repeats)
+  world, principles = make_world(given.world), read_constitution(given.constitution).principles
+  rows = {
+    CRITIC: critic_rows.critic_rows(world, seed=given.seed, repeats=given.repeats, exercises=given.exercises),
+    JUDGE: critic_rows.judge_rows(world, principles, seed=given.seed, repeats=given.pairs),
+  }
   if given.permuted:  # their order is random
-    rows = permuted(rows, "completion")
-  rows += corpus(world, given.documents, seed=given.seed + 1)  # 0 is the base model's
-  rng.shuffle(rows)
-  plain = critiques.plain_rows(world, seed=given.seed)
-  atomic_files.write_rows(folder / CRITIC, rows)
-  atomic_files.write_rows(folder / PLAIN, plain)
-  return {"examples": len(rows), "plain": len(plain)}
+    rows = {name: permuted(each, "completion") for name, each in rows.items()}
+  rows[PLAIN] = critic_rows.plain_rows(world, seed=given.seed, copies=given.copies)
+  for name, each in rows.items():
+    atomic_files.write_rows(folder / name, each)
+  counts = {name.removesuffix(".jsonl"): len(each) for name, each in rows.items()}
+  return {"examples": len(rows[CRITIC]) + len(rows[JUDGE]), **counts}
 
 
 def write_red_team(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
@@ -94,14 +109,17 @@ def write_red_team(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
 
 
 def forecast_critic_data(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows."""
+  """Estimates the rows: a critique and a principle for each repeat, a judgement in both orders for most pairs."""
   del known
-  count = _REQUESTS * config.repeats + config.documents
-  return Effort(examples=count, rows={CRITIC: count, PLAIN: _REQUESTS // 3})
+  critic = 2 * _REQUESTS * config.repeats + config.exercises
+  judge = 2 * _REQUESTS * config.pairs
+  return Effort(
+    examples=critic + judge, rows={CRITIC: critic, JUDGE: judge, PLAIN: _ATTACKS // 2 * config.copies}
+  )
 
 
 def forecast_red_team(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the prompts."""
   del known
-  count = min(config.limit or _REQUESTS, _REQUESTS)
+  count = min(config.limit or _ATTACKS, _ATTACKS)
   return Effort(examples=count, rows={RED_TEAM: count, UNSEEN: count})
