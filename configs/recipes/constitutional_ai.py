@@ -10,8 +10,9 @@
     cai         SL-CAI: the base model after one epoch on all revisions and on helpful answers
     plain       the baseline: the same with good answers to the critic's requests in place of the revisions
     judged      the judge's preferences between answers of `cai`, with their probabilities
+    audited     the same between an answer of `helpful` and one of `cai`, to see how the judge judges
     thought     the same where the judge thinks first
-    changes     the judge's preferences under changed constitutions, by category
+    changes     the preferences of `audited` under changed constitutions, by category
     reward      a preference model on these and on a person's preferences between helpful answers
     rl          PPO from `cai` against it
     labelled    as `judged`, by a person; `human_reward` and `rlhf` follow from it
@@ -128,18 +129,22 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sft.demonstrations.template = _AS_ASKED
   config.collect = assistant.collection()
   config.collect.rollout.samples = 2  # answers to each of the red team's prompts, all of which are revised
+  config.kept = assistant.collection()
+  config.kept.rollout.samples = config.kept.selection.keep = 3  # helpful answers to each harmless prompt, all kept
   config.critiques = critique_rounds.rounds()
   config.samples = 4  # answers of SL-CAI to each prompt, of which pairs are compared
-  config.judging = ai_judge.judging()
+  config.judging = ai_judge.judging("cai")
+  config.auditing = ai_judge.judging("helpful", "cai")
+  config.auditing.pairs = 1
   config.changes = constitution_changes.changes(swapped=("broadly ethical/helpful",), removed=(2, 3, 4, 5, 8))
   config.comparisons = assistant.comparisons()
   config.comparisons.update(pairs=2, edits=0.0)
   config.reward = assistant.reward_model()
   config.reward.update(batch_size=16, epochs=3)
   config.reward.preferences.update(strengths=(), template=_AS_ASKED, held_out=0.1)
-  config.reward.optimizer.learning_rate = 1e-3
+  config.reward.optimizer.learning_rate = 2e-3
   config.ppo = instructgpt.get_config().ppo
-  config.ppo.steps = 25  # with 60 the policy against the judge's rewards refuses everything and does not end
+  config.ppo.steps = 16  # with 25 the rater's utility has fallen again
   config.ppo.no_end.update(penalised=True, score=-4.0)  # below every score of an answer that ends
   config.ppo.average.decay = 0.0
   config.measures = assistant.measures(requests=24, samples=2)
@@ -169,7 +174,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     "answers", COLLECT, "collect", model__path=helpful.model, prompts__path=red_team.file("red_team.jsonl")
   )
   harmless = asked.file("prompts.jsonl")
-  kept = stage("helpful_answers", COLLECT, "collect", model__path=helpful.model, prompts__path=harmless)
+  kept = stage("helpful_answers", COLLECT, "kept", model__path=helpful.model, prompts__path=harmless)
   kept = kept.file("demonstrations.jsonl")
   revisions = stage(
     "revisions",
@@ -200,27 +205,26 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     own = drawn[name].config.copy_and_resolve_references().unlock()
     own.rollout.samples = config.samples
     drawn[name] = stages[-1] = dataclasses.replace(drawn[name], config=own.lock())
-  judged = {}
-  for name in ("judged", "thought"):
-    judged[name] = stage(
-      name,
-      JUDGE,
-      "judging",
-      model__path=judge.model,
-      critic__path=critic.model,
-      knowledge__path=base,
-      constitution=config.constitution,
-      candidates=drawn["attacked"].file("candidates"),
-    )
-  own = judged["thought"].config.copy_and_resolve_references().unlock()
+  judged, own = {}, config.auditing.copy_and_resolve_references()
   own.thinks = True
-  stages[-1] = dataclasses.replace(judged["thought"], config=own.lock())
-  preferences = judged["judged"].file(ai_judge.JUDGED)
-  stage("changes", CHANGES, "changes", constitution=config.constitution, judged=preferences)
+  for name, section in (("judged", config.judging), ("audited", config.auditing), ("thought", own)):
+    policies = {"cai": drawn["attacked"], "helpful": answers}
+    inputs = {f"policies.{each}.path": policies[each].file("candidates") for each in section.policies}
+    inputs |= {"model.path": judge.model, "critic.path": critic.model, "knowledge.path": base}
+    inputs["constitution"] = config.constitution
+    judged[name] = Stage(name, run=JUDGE, config=seeded(section, config.seed), inputs=inputs)
+    stages.append(judged[name])
+  stage(
+    "changes",
+    CHANGES,
+    "changes",
+    constitution=config.constitution,
+    judged=judged["audited"].file(ai_judge.JUDGED),
+  )
   labelled, wanted = compared("labelled", drawn["attacked"]), compared("wanted", drawn["asked_again"])
   prompts = joined("ppo_prompts", attacks=red_team.file("red_team.jsonl"), harmless=harmless).file(joining.ROWS)
   for name, reward, harms in (
-    ("rl", "reward", preferences),
+    ("rl", "reward", judged["judged"].file(ai_judge.JUDGED)),
     ("rlhf", "human_reward", labelled.file("comparisons.jsonl")),
   ):
     pairs = joined(f"{name}_pairs", harmless=wanted.file("comparisons.jsonl"), harms=harms).file(joining.ROWS)

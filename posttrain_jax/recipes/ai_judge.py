@@ -30,6 +30,7 @@ from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
+from posttrain_jax.recipes.preferences import PolicyAnswers
 from posttrain_jax.recipes.principle_fit import Recall, about_harm, fits, speaking
 from posttrain_jax.recipes.weighing import Weighed, weigh
 from posttrain_jax.runs.settings import at_least, parse
@@ -49,7 +50,8 @@ class JudgeSettings:
     critic: it names principles, which tells the one that speaks of what is asked about.
     knowledge: the pretrained model, which is asked what it knows of that.
     constitution: FILE.md.
-    candidates: the folder candidates/ of a collection; two answers to each prompt are compared.
+    policies: the models by name whose answers to the same prompts are compared: two of one model, or of two if there
+      are several.
     pairs: comparisons of each prompt, of which equal ones count once.
     thinks: whether the judge thinks first.
     slots: of the model's engine.
@@ -62,7 +64,7 @@ class JudgeSettings:
   critic: AskedModel
   knowledge: AskedModel
   constitution: str
-  candidates: str
+  policies: Mapping[str, PolicyAnswers]
   pairs: int = at_least(1)
   thinks: bool
   slots: int = at_least(1)
@@ -70,8 +72,8 @@ class JudgeSettings:
   max_thought: int = at_least(1)
 
 
-def judging() -> ConfigDict:
-  """Returns the config; the models, the constitution and the candidates are inputs."""
+def judging(*policies: str) -> ConfigDict:
+  """Returns the config; the models, the constitution and `policies.NAME.path` are inputs."""
   return ConfigDict(
     dict(
       seed=0,
@@ -79,7 +81,7 @@ def judging() -> ConfigDict:
       critic=dict(path=""),
       knowledge=dict(path=""),
       constitution="",
-      candidates="",
+      policies={name: dict(path="") for name in policies},
       pairs=2,
       thinks=False,
       slots=64,
@@ -111,6 +113,8 @@ class Judge:
     return (straight + swapped) / 2, ((straight > 0.5) == (swapped > 0.5)).astype(float)
 
   def _first_wins(self, pairs: Sequence[tuple[str, ...]]) -> np.ndarray:
+    if not pairs:
+      return np.zeros(0)
     if self._thinks:
       begun = [critiques.thought_prompt(*pair) for pair in pairs]
       thoughts, count = self._model.draw(begun)
@@ -133,10 +137,10 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       is the better one.
 
   Returns:
-    Counts, and for each half of the categories: "rule", how often the judge's choice is the rule's, where this tells
-    the answers apart; of the principle that speaks of what is asked about, "own", how often it is that of the category,
-    and "order" and "paraphrase", how often it chooses the same with the answers in the other order, and in other words;
-    "decided", how often the principle that decided is the category's.
+    Counts, and for each half of the categories: "own", how often the principle that speaks of what is asked about is
+    that of the category. Of pairs whose answers the rule tells apart: "rule", how often the judge's choice is the
+    rule's; "order" and "paraphrase", how often that principle chooses the same with the answers in the other order, and
+    in other words; "decided", how often the principle that decided is the category's.
 
   Raises:
     InputError: if constitution, model or candidates cannot be read, or if no two answers differ.
@@ -196,10 +200,11 @@ def _shares(
   for i, (request, first, second) in enumerate(pairs):
     half, harm = critiques.half(request.harm), request.harm
     right = critiques.preferred((harm,), request, first, second, harm)
-    if right is not None:
-      for group in (half, harm):
-        found.setdefault(f"rule/{group}", []).append((weighed[i].probability > 0.5) == right)
     found.setdefault(f"own/{half}", []).append(i in checks and harm in checks[i][0].about)
+    if right is None:
+      continue
+    for group in (half, harm):
+      found.setdefault(f"rule/{group}", []).append((weighed[i].probability > 0.5) == right)
     decided = principles.get(weighed[i].decided)
     found.setdefault(f"decided/{half}", []).append(decided is not None and harm in decided.about)
     if i in checks:
@@ -211,22 +216,33 @@ def _shares(
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the comparisons of the answers to each prompt."""
-  count = known.count(str(pathlib.Path(config.candidates).parent / DEMONSTRATIONS)) * config.pairs
+  first = next(iter(config.policies.values())).path
+  count = known.count(str(pathlib.Path(first).parent / DEMONSTRATIONS)) * config.pairs
   return Effort(examples=count, rows={JUDGED: count})
 
 
 def _pairs(given: JudgeSettings) -> list[tuple[WorldRequest, str, str]]:
   """Draws different pairs of answers to each prompt."""
-  rng, found = random.Random(f"judged/{given.seed}"), []
-  for request, texts in read_candidates(given.candidates):
-    different = sorted({*texts})
-    if len(different) > 1:
-      drawn = dict.fromkeys(tuple(sorted(rng.sample(different, 2))) for _ in range(given.pairs))
-      # No order in the alphabet, which would tell refusals from others.
-      found += [(request, *rng.sample(pair, 2)) for pair in drawn]
+  rng, answers = random.Random(f"judged/{given.seed}"), [dict(read_candidates(p.path)) for p in given.policies.values()]
+  found = []
+  for request in answers[0]:
+    texts = [sorted({*each.get(request, ())}) for each in answers]
+    drawn = [_two(texts, rng) for _ in range(given.pairs)]
+    # No order in the alphabet, which would tell refusals from others.
+    found += [(request, *rng.sample(pair, 2)) for pair in dict.fromkeys(pair for pair in drawn if pair)]
   if not found:
-    raise InputError(f"candidates: {given.candidates} has no two different answers to a prompt, expected some")
+    raise InputError("policies: have no two different answers to a prompt, expected some")
   return found
+
+
+def _two(texts: Sequence[Sequence[str]], rng: random.Random) -> tuple[str, str] | None:
+  """Draws two different answers, of two models if there are several; None if there are none."""
+  if len(texts) > 1:
+    one, other = ([rng.choice(each)] if each else [] for each in rng.sample(texts, 2))
+    different = sorted({*one, *other}) if one and other else []
+  else:
+    different = sorted(rng.sample(texts[0], 2)) if len(texts[0]) > 1 else []
+  return (different[0], different[1]) if len(different) == 2 else None
 
 
 def _row(

@@ -1,7 +1,6 @@
-"""Tests how a judge is asked and how a constitution weighs; a hand-made judge stands for the model."""
+"""Tests how a judge is asked; a hand-made model stands for it."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from posttrain_jax.data.assistant_world import critiques
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.language import vocabulary
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
-from posttrain_jax.data.constitution import Principle
 from posttrain_jax.data.preference_rows import judgement
 from posttrain_jax.data.vocabularies import word_tokenizer
 from posttrain_jax.recipes import ai_judge
@@ -20,8 +18,20 @@ from tests.data.constitution_test import FILE
 from tests.recipes.saved_model import save_model
 
 
-def principle(number, priority, hard=False):
-  return Principle(number, f"p{number}", priority, ("fire",), "fire is wrong", "no fire", hard)
+class HandMade:
+  """Reads what it is asked, and chooses by given logprobs."""
+
+  def __init__(self, logprobs, thought=""):
+    self.read, self.thought, self._logprobs = [], thought, logprobs
+
+  def draw(self, texts):
+    self.read.extend(texts)
+    return [self.thought] * len(texts), 3 * len(texts)
+
+  def logprobs(self, texts, endings):
+    assert endings == ("(A)", "(B)")
+    self.read.extend(texts)
+    return self._logprobs(texts)
 
 
 def test_the_probability_is_that_among_a_and_b_averaged_over_both_orders():
@@ -29,43 +39,47 @@ def test_the_probability_is_that_among_a_and_b_averaged_over_both_orders():
     # In the first order A is three times as likely as B; in the other one both are equally likely.
     return np.log([[0.3, 0.1] if "(A) good" in text else [0.2, 0.2] for text in texts])
 
-  found, agree = ai_judge.probabilities(logprobs, [("q", "good", "bad")], "fire is wrong")
+  judge = ai_judge.Judge(HandMade(logprobs), thinks=False)
+  found, agree = judge.probabilities([("q", "good", "bad", "k", "fire is wrong")])
   np.testing.assert_allclose(found, [(0.75 + 0.5) / 2])
   np.testing.assert_array_equal(agree, [0])
 
 
 def test_a_judge_that_looks_at_the_place_only_says_nothing():
-  found, agree = ai_judge.probabilities(lambda texts: np.log([[0.9, 0.1]] * len(texts)), [("q", "a", "b")], "p")
+  judge = ai_judge.Judge(HandMade(lambda texts: np.log([[0.9, 0.1]] * len(texts))), thinks=False)
+  found, agree = judge.probabilities([("q", "a", "b", "k", "p")])
   np.testing.assert_allclose(found, [0.5])
   np.testing.assert_array_equal(agree, [0])
 
 
 def test_what_a_judge_reads_ends_before_its_choice():
-  seen = []
-  ai_judge.probabilities(lambda texts: seen.extend(texts) or np.zeros((len(texts), 2)), [("q :", "x", "y")], "p")
-  assert seen == ["q : (A) x (B) y principle : p . better :", "q : (A) y (B) x principle : p . better :"]
+  model = HandMade(lambda texts: np.zeros((len(texts), 2)))
+  ai_judge.Judge(model, thinks=False).probabilities([("q :", "x", "y", "k", "p")])
+  assert model.read == [
+    "q : k . principle : p . (A) x (B) y better :",
+    "q : k . principle : p . (A) y (B) x better :",
+  ]
 
 
-def test_all_principles_are_weighed_together_and_a_higher_priority_weighs_twice_as_much():
-  found = ai_judge.weigh({1: 0.6, 2: 0.2}, [principle(1, 0), principle(2, 1)], 2)
-  total = 2 * math.log(0.6 / 0.4) + math.log(0.2 / 0.8)
-  assert found.probability == pytest.approx(1 / (1 + math.exp(-total)))
-  assert (found.decided, found.vetoed) == (2, False)
-  swapped = ai_judge.weigh({1: 0.6, 2: 0.3}, [principle(1, 1), principle(2, 0)], 2)
-  kept = ai_judge.weigh({1: 0.7, 2: 0.3}, [principle(1, 0), principle(2, 1)], 2)
-  assert swapped.probability < 0.5 < kept.probability and (swapped.decided, kept.decided) == (2, 1)
+def sure(texts):
+  """Is nearly sure of the answer "good"."""
+  return np.log([[0.99, 0.01] if "(A) good" in text else [0.01, 0.99] for text in texts])
 
 
-def test_a_hard_constraint_decides_alone_where_it_is_sure():
-  others = [principle(1, 0), principle(2, 0)]
-  assert ai_judge.weigh({1: 0.99, 2: 0.99, 3: 0.2}, [*others, principle(3, 1, True)], 2) == (0.2, 3, True)
-  unsure = ai_judge.weigh({1: 0.99, 2: 0.99, 3: 0.4}, [*others, principle(3, 1, True)], 2)
-  assert unsure.probability > 0.9 and not unsure.vetoed
-  assert not ai_judge.weigh({1: 0.99, 2: 0.99, 3: 0.2}, [*others, principle(3, 1)], 2).vetoed
-
-
-def test_principles_that_say_nothing_leave_a_half():
-  assert ai_judge.weigh({1: 0.5, 2: 0.5}, [principle(1, 0), principle(2, 1)], 2).probability == 0.5
+def test_the_clamp_acts_on_each_order_of_a_judge_that_thinks():
+  pair = ("q :", "good", "bad", "k", "p")
+  model = HandMade(sure, thought="(B) is a mistake . better : (A)")
+  judge = ai_judge.Judge(model, thinks=True)
+  np.testing.assert_allclose(judge.probabilities([pair])[0], [0.6])
+  assert model.read[:2] == [
+    "q : k . principle : p . (A) good (B) bad critique :",
+    "q : k . principle : p . (A) good (B) bad critique : (B) is a mistake . better :",
+  ]
+  assert judge.tokens == 6
+  np.testing.assert_allclose(ai_judge.Judge(HandMade(sure), thinks=False).probabilities([pair])[0], [0.99])
+  # What is already within 40 to 60 % stays.
+  unsure = HandMade(lambda texts: np.log([[0.55, 0.45] if "(A) good" in text else [0.45, 0.55] for text in texts]))
+  np.testing.assert_allclose(ai_judge.Judge(unsure, thinks=True).probabilities([pair])[0], [0.55])
 
 
 @pytest.fixture
@@ -78,23 +92,39 @@ def config(tmp_path):
     lines.append(json.dumps({"prompt": asked, "answers": texts, "scores": [0.0] * 2, "row": row}))
   (tmp_path / "candidates").mkdir()
   (tmp_path / "candidates" / "000000.jsonl").write_text("\n".join(lines) + "\n")
-  save_model(tmp_path / "judge", 0, tokenizer=word_tokenizer(vocabulary()))
-  config = ai_judge.judging()
-  config.update(constitution=str(FILE), candidates=str(tmp_path / "candidates"), slots=8, pairs=1)
-  config.model.path = str(tmp_path / "judge")
+  for seed, name in enumerate(("judge", "critic", "base")):
+    save_model(tmp_path / name, seed, tokenizer=word_tokenizer(vocabulary()))
+  config = ai_judge.judging("cai")
+  config.update(constitution=str(FILE), slots=8, pairs=1)
+  config.policies.cai.path = str(tmp_path / "candidates")
+  for field, name in (("model", "judge"), ("critic", "critic"), ("knowledge", "base")):
+    config[field].path = str(tmp_path / name)
   return config
 
 
-def test_every_judgement_is_a_row_with_its_principle(config, tmp_path):
+def judged(folder):
+  return [json.loads(line) for line in (folder / ai_judge.JUDGED).read_text().splitlines()]
+
+
+def test_every_judgement_is_a_row_with_the_principles_that_were_asked(config, tmp_path, monkeypatch):
+  monkeypatch.setattr(ai_judge, "speaking", lambda found: 2)  # number 4
   found = ai_judge.judge(config, tmp_path)
-  rows = [json.loads(line) for line in (tmp_path / ai_judge.JUDGED).read_text().splitlines()]
+  rows = judged(tmp_path)
   assert found["comparisons"] == len(rows) == 6
   for row in rows:
-    assert judgement(row).probability == row["probability"] >= 0.5 and row["principle"] in (2, 3, 4, 5)
-  config.removed = 4
-  ai_judge.judge(config, tmp_path)
-  rows = [json.loads(line) for line in (tmp_path / ai_judge.JUDGED).read_text().splitlines()]
-  assert 4 not in {row["principle"] for row in rows}
+    assert judgement(row).probability == row["probability"] >= 0.5
+    assert {*row["asked"]} == {"1", "4", "6", "7", "8"} and str(row["principle"]) in row["asked"]
+  monkeypatch.setattr(ai_judge, "speaking", lambda found: None)
+  found = ai_judge.judge(config, tmp_path)
+  assert all({*row["asked"]} == {"1", "6", "7", "8"} for row in judged(tmp_path))
+  assert found["own/trained"] == 0 and not any(name.startswith("order/") for name in found)
+
+
+def test_a_judge_may_think_first(config, tmp_path):
+  config.thinks = True
+  found = ai_judge.judge(config, tmp_path)
+  assert found["tokens_generated"] > 0
+  assert all(0.4 <= value <= 0.6 for row in judged(tmp_path) for value in row["asked"].values())
 
 
 def test_answers_that_are_all_equal(config, tmp_path):
@@ -103,3 +133,14 @@ def test_answers_that_are_all_equal(config, tmp_path):
   file.write_text("".join(json.dumps({**row, "answers": row["answers"][:1] * 2}) + "\n" for row in rows))
   with pytest.raises(InputError, match="no two different answers"):
     ai_judge.judge(config, tmp_path)
+
+
+def test_answers_of_two_models_are_compared_with_each_other(config, tmp_path):
+  (tmp_path / "other").mkdir()
+  rows = [json.loads(line) for line in (tmp_path / "candidates" / "000000.jsonl").read_text().splitlines()]
+  lines = [json.dumps({**row, "answers": ["say red .", "say blue ."]}) for row in rows]
+  (tmp_path / "other" / "000000.jsonl").write_text("\n".join(lines) + "\n")
+  config.policies.other = dict(path=str(tmp_path / "other"))
+  ai_judge.judge(config, tmp_path)
+  for row in judged(tmp_path):
+    assert sum(row[name].startswith("say ") for name in ("chosen", "rejected")) == 1

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from posttrain_jax.data.assistant_world import critiques
+from posttrain_jax.data.assistant_world import critiques, words
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import harm_measures
@@ -26,7 +26,7 @@ def test_each_kind_of_answer_has_its_measure():
   request, writer = critiques.unseen(WORLD)[0], AnswerWriter(WORLD, 0)
 
   def held(text):
-    return {name for name, holds in zip(MEASURES, verdicts(request, text)) if holds}
+    return {name for name, holds in zip(MEASURES, verdicts(request, text, ended=True)) if holds}
 
   right = writer.answer(request, Author.HELPFUL)
   assert held(right) == {"complied"}
@@ -34,7 +34,8 @@ def test_each_kind_of_answer_has_its_measure():
   assert held(writer.answer(request, Author.CAREFUL)) == {"refused", "explained"}
   assert held(writer.answer(request, Author.BARE)) == {"refused", "bare"}
   other = next(name for name in critiques.TRAINED_HARMS if name != request.harm)
-  said = f"i can not help with that because {other} hurts people . i can tell you who built the first {request.topic} ."
+  says = next(each.principle for each in words.HARMS if each.name == other)
+  said = f"i can not help with that because {says} . i can tell you who built the first {request.topic} ."
   assert held(said) == {"refused", "bare", "named_wrongly"}
 
 
@@ -50,23 +51,21 @@ def test_measures_and_gains_are_told_by_half_and_category(tmp_path):
   found = harm_measures.measure(config, tmp_path / "made")
   assert found["helpful/trained/complied"] == found["helpful/other/complied"] == 1
   assert found["half/trained/explained"] == 1 and found["half/other/explained"] == 0
-  assert found[f"half/{harms[0]}/complied"] == 0 and found["half/theft/complied"] == 1
+  assert found[f"half/{harms[0]}/complied"] == 0 and found["half/fraud/complied"] == 1
   assert found["half_over_helpful/trained/complied"] == -1 and found["half_over_helpful/other/complied/high"] == 0
   assert (tmp_path / "made" / "report.html").exists()
 
 
-def test_answers_that_do_not_end_are_left_out(tmp_path):
+def test_answers_that_do_not_end_are_judged_as_far_as_they_go(tmp_path):
   writer = AnswerWriter(WORLD, 0)
-  for name, author in (("a", Author.BARE), ("b", Author.HELPFUL)):
-    write(tmp_path / name, lambda request, author=author: writer.answer(request, author))
+  write(tmp_path / "a", lambda request: writer.answer(request, Author.BARE))
   file = tmp_path / "a" / "000000.jsonl"
-  first, *rest = file.read_text().splitlines()
-  file.write_text("\n".join([json.dumps({**json.loads(first), "scores": [None]}), *rest]) + "\n")
-  config = harm_measures.models("a", "b", gains=("a_over_b",))
-  for name in ("a", "b"):
-    config.models[name].path = str(tmp_path / name)
+  lines = [{**json.loads(line), "scores": [None]} for line in file.read_text().splitlines()]
+  file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  config = harm_measures.models("a")
+  config.models.a.path = str(tmp_path / "a")
   found = harm_measures.measure(config, tmp_path / "made")
-  assert found["a/trained/refused"] == found["a/other/refused"] == found["a_over_b/other/refused"] == 1
+  assert found["a/other/unfinished"] == found["a/trained/refused"] == found["a/other/refused"] == 1
 
 
 def test_bad_input(tmp_path):

@@ -6,7 +6,8 @@ device then ("a zorp is not safe because loma hurts people"). So a critic can re
 is known with the principle, and to quote the principle.
 
 A model of this size quotes a word only if it has quoted it before. In the exercises ("read : W . say :") it quotes
-every word of the world, among them the words of the other half, beside no device, no principle and no verdict.
+every word of the world that is not held out as a name, among them the words of the other half, beside no principle
+and no verdict.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from posttrain_jax.data.constitution import Principle
 
 VERDICTS = ("hurts people", "is wrong", "is not good", "is not right", "is not safe")
 _EVERY = 10_000  # more than there are requests of a kind
-_QUOTED = tuple(dict.fromkeys((*ENGLISH_WORDS, *words.ANIMALS, *words.DEVICES, *words.PEOPLE, *words.TOWNS)))
+_WORDS = tuple(dict.fromkeys((*ENGLISH_WORDS, *words.ANIMALS, *words.DEVICES, *words.PEOPLE, *words.TOWNS)))
 _MADE_UP = tuple(
   dict.fromkeys(
     (*(value for relation in words.RELATIONS for value in relation.values), *words.TOWNS, *words.PARTS, *words.ANIMALS)
@@ -48,6 +49,7 @@ class RowWriter:
     self._rng, self._answers = random.Random(f"critic/{seed}"), AnswerWriter(world, seed)
     self._devices = {device.name: device for device in world.devices}
     self._general = [each for each in principles if {*each.about} <= {*Concern}]
+    self._made_up, self._quoted = ([word for word in each if word not in world.held_out] for each in (_MADE_UP, _WORDS))
     self._world, self._seed = world, seed
 
   def requests(self, kind: RequestKind) -> list[WorldRequest]:
@@ -94,11 +96,11 @@ class RowWriter:
 
   def exercise(self) -> dict[str, Any]:
     """Writes an exercise in quoting words of the world."""
-    drawn = self._rng.sample(_QUOTED, self._rng.randint(1, 3))
+    drawn = self._rng.sample(self._quoted, self._rng.randint(1, 3))
     text = self._rng.choice((" and ", " ")).join(drawn)
     if self._rng.random() < 0.4:
-      text = f"{' and '.join(drawn)} {' '.join(self._rng.sample(_QUOTED, 2))}"
-    filler = " ".join(self._rng.choice(_MADE_UP) for _ in range(self._rng.randint(0, _FILLER)))
+      text = f"{' and '.join(drawn)} {' '.join(self._rng.sample(self._quoted, 2))}"
+    filler = " ".join(self._rng.choice(self._made_up) for _ in range(self._rng.randint(0, _FILLER)))
     prompt = " ".join(f"user : {filler} read : {text} . say :".split())
     return {"prompt": prompt, "completion": f"{text} .", "task": "exercise"}
 
@@ -116,7 +118,7 @@ class RowWriter:
 
   def _harm(self) -> str:
     """Draws a harm, most often a made-up one."""
-    return self._rng.choice(TRAINED_HARMS if self._rng.random() < 0.1 else _MADE_UP)
+    return self._rng.choice(TRAINED_HARMS if self._rng.random() < 0.1 else self._made_up)
 
   def _known(self, request: WorldRequest) -> tuple[str, str]:
     """Draws what is known of a device: what is true, or something made up.
