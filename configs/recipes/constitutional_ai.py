@@ -25,60 +25,18 @@ judge have no device, no principle and no verdict of the half `other`.
 """
 
 import dataclasses
-import functools
 import pathlib
 
 from ml_collections import ConfigDict
 
 from configs.recipes import assistant, instructgpt
+from configs.recipes.constitutional_runners import CHANGES, CRITIC_DATA, HARMS, JUDGE, RED_TEAM, REVISE
 from configs.recipes.costs import started
-from posttrain_jax.recipes import (
-  ai_judge,
-  constitution_changes,
-  constitutional_data,
-  critique_rounds,
-  harm_measures,
-  joining,
-)
+from posttrain_jax.recipes import ai_judge, constitution_changes, critique_rounds, harm_measures, joining
 from posttrain_jax.recipes.recipe import Stage, seeded
-from posttrain_jax.recipes.runners import COLLECT, PPO, REWARD_MODEL, SFT, function
-from posttrain_jax.runs.settings import parse
+from posttrain_jax.recipes.runners import COLLECT, PPO, REWARD_MODEL, SFT
 
 CONSTITUTION = str(pathlib.Path(__file__).resolve().parents[1] / "constitutions" / "assistant_world.md")
-CRITIC_DATA = function(
-  constitutional_data.write_critic_data,
-  constitutional_data.CRITIC,
-  constitutional_data.JUDGE,
-  constitutional_data.PLAIN,
-  check=functools.partial(parse, constitutional_data.CriticDataSettings),
-  forecast=constitutional_data.forecast_critic_data,
-)
-RED_TEAM = function(
-  constitutional_data.write_red_team,
-  constitutional_data.RED_TEAM,
-  constitutional_data.UNSEEN,
-  check=functools.partial(parse, constitutional_data.RedTeamSettings),
-  forecast=constitutional_data.forecast_red_team,
-)
-REVISE = function(
-  critique_rounds.revise,
-  critique_rounds.REVISIONS,
-  critique_rounds.CRITIQUES,
-  check=functools.partial(parse, critique_rounds.CritiqueSettings),
-  forecast=critique_rounds.forecast,
-)
-JUDGE = function(
-  ai_judge.judge,
-  ai_judge.JUDGED,
-  check=functools.partial(parse, ai_judge.JudgeSettings),
-  forecast=ai_judge.forecast,
-)
-CHANGES = function(
-  constitution_changes.weigh_anew,
-  constitution_changes.CHANGES,
-  check=functools.partial(parse, constitution_changes.ChangeSettings),
-)
-HARMS = function(harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings))
 _AS_ASKED = "{prompt}"  # rows have their prompts in the template already
 # What `harms` and `gains` compare.
 GAINS = (
@@ -106,7 +64,7 @@ def get_config(arg: str = "") -> ConfigDict:
     seed=0,
     constitution="",
     repeats=12,  # critiques of each request
-    pairs=18,  # pairs of answers to each request that are judged
+    pairs=40,  # pairs of answers to each request that are judged
     exercises=6000,  # texts that are quoted; without them a critic quotes no word that it has not been trained to
     copies=4,  # good answers to each request for `plain`, so that it has as many as there are revisions
     permuted=False,
@@ -117,7 +75,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.helpful = assistant.sft()
   config.helpful.update(steps=0, epochs=9, batch_size=8)
   config.critic = assistant.sft()
-  config.critic.update(steps=0, epochs=2, batch_size=8)
+  config.critic.update(steps=0, epochs=3, batch_size=8)
   config.judge = assistant.sft()
   config.judge.update(steps=0, epochs=1, batch_size=8, loss_weighting="sequence")  # a judgement is one token
   for name in ("critic", "judge"):
@@ -125,15 +83,17 @@ def get_config(arg: str = "") -> ConfigDict:
     config[name].optimizer.learning_rate = 3e-3
   config.documents = assistant.documents(4000)  # for PPO
   config.sft = assistant.sft()
-  config.sft.update(steps=0, epochs=1, batch_size=2)
+  config.sft.update(steps=0, epochs=1, batch_size=1)
   config.sft.demonstrations.template = _AS_ASKED
   config.collect = assistant.collection()
   config.collect.rollout.samples = 2  # answers to each of the red team's prompts, all of which are revised
   config.kept = assistant.collection()
   config.kept.rollout.samples = config.kept.selection.keep = 3  # helpful answers to each harmless prompt, all kept
   config.critiques = critique_rounds.rounds()
-  config.samples = 4  # answers of SL-CAI to each prompt, of which pairs are compared
+  # Answers of SL-CAI to each prompt of the red team and to each harmless one, of which pairs are compared.
+  config.samples = dict(attacked=8, asked_again=4)
   config.judging = ai_judge.judging("cai")
+  config.judging.pairs = 4
   config.auditing = ai_judge.judging("helpful", "cai")
   config.auditing.pairs = 1
   config.changes = constitution_changes.changes(swapped=("broadly ethical/helpful",), removed=(2, 3, 4, 5, 8))
@@ -165,7 +125,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
   people = stage("people", assistant.DEMONSTRATIONS, "demonstrations", "demonstration")
   documents = stage("documents", assistant.DOCUMENTS, "documents").file("documents.jsonl")
-  data = stage("critic_data", CRITIC_DATA, "critic_data", "demonstration", constitution=config.constitution)
+  data = stage("critic_data", CRITIC_DATA, "critic_data", constitution=config.constitution)
   red_team, asked = stage("red_team", RED_TEAM, "red_team"), stage("asked", assistant.PROMPTS, "asked")
   helpful = stage("helpful", SFT, "helpful", model__path=base, demonstrations__path=people.file("demonstrations.jsonl"))
   critic = stage("critic", SFT, "critic", model__path=base, demonstrations__path=data.file("critic.jsonl"))
@@ -194,6 +154,8 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   def compared(name, answers) -> Stage:
     own = seeded(config.comparisons, config.seed).unlock()
     own.round, own.policies = 1, {"cai": dict(path="")}
+    if name == "labelled":
+      own.pairs = config.judging.pairs  # as many comparisons as the judge makes
     del own.samples
     inputs = {"policies.cai.path": answers.file("candidates")}
     stages.append(Stage(name, run=assistant.COMPARISONS, config=own, inputs=inputs, labels="comparison"))
@@ -203,7 +165,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   for name, prompts in (("attacked", red_team.file("red_team.jsonl")), ("asked_again", harmless)):
     drawn[name] = stage(name, COLLECT, "collect", model__path=models["cai"], prompts__path=prompts)
     own = drawn[name].config.copy_and_resolve_references().unlock()
-    own.rollout.samples = config.samples
+    own.rollout.samples = config.samples[name]
     drawn[name] = stages[-1] = dataclasses.replace(drawn[name], config=own.lock())
   judged, own = {}, config.auditing.copy_and_resolve_references()
   own.thinks = True

@@ -1,10 +1,7 @@
 """Lets an AI judge compare answers under a constitution, for a preference model on soft targets.
 
-Under each principle the judge reads both answers as "(A)" and "(B)". Its probability of (A) is that among the two
-tokens, P(A) / (P(A) + P(B)); with the order swapped it is asked again and the two are averaged. All principles are
-weighed together (`recipes.weighing`), and the one that decided is recorded with each judgement.
-
-A judge may think first. It is surer then than it is right, so its probability stays within `CLAMP`.
+The judge is asked under each principle in both orders (`recipes.both_orders`). All principles are weighed together
+(`recipes.weighing`), and the one that decided is recorded with each judgement.
 
 Source: Constitutional AI (2212.08073, section 4.1), which draws one principle for each comparison. Here all are asked,
 but of those about harm only the one that speaks of what is asked about (`recipes.principle_fit`): the others say
@@ -28,6 +25,7 @@ from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
+from posttrain_jax.recipes.both_orders import Judge
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.preferences import PolicyAnswers
@@ -37,7 +35,6 @@ from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
 JUDGED = "judged.jsonl"
-CLAMP = (0.4, 0.6)  # of a judge that thinks first (section 4.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,42 +86,6 @@ def judging(*policies: str) -> ConfigDict:
       max_thought=16,
     )
   )
-
-
-class Judge:
-  """Asks a model for the better one of two answers."""
-
-  def __init__(self, model: TextModel, *, thinks: bool):
-    """Takes the model; with `thinks` it thinks first."""
-    self._model, self._thinks, self.tokens = model, thinks, 0
-
-  def probabilities(self, pairs: Sequence[tuple[str, str, str, str, str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Asks in both orders.
-
-    Args:
-      pairs: (request in the world's template, first answer, second answer, what is known, principle).
-
-    Returns:
-      (P that the first answer is better, averaged over both orders; how often the two orders agree on the better one,
-      as 0 or 1), float [N] each.
-    """
-    straight = self._first_wins(pairs)
-    swapped = 1 - self._first_wins([(asked, second, first, *rest) for asked, first, second, *rest in pairs])
-    return (straight + swapped) / 2, ((straight > 0.5) == (swapped > 0.5)).astype(float)
-
-  def _first_wins(self, pairs: Sequence[tuple[str, ...]]) -> np.ndarray:
-    if not pairs:
-      return np.zeros(0)
-    if self._thinks:
-      begun = [critiques.thought_prompt(*pair) for pair in pairs]
-      thoughts, count = self._model.draw(begun)
-      self.tokens += count
-      texts = [critiques.after_thought(prompt, thought) for prompt, thought in zip(begun, thoughts)]
-    else:
-      texts = [critiques.judge_prompt(*pair) for pair in pairs]
-    both = self._model.logprobs(texts, (critiques.FIRST, critiques.SECOND)).astype(np.float64)
-    found = 1 / (1 + np.exp(both[:, 1] - both[:, 0]))
-    return np.clip(found, *CLAMP) if self._thinks else found
 
 
 def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -11,7 +11,6 @@ To test that a stage learns from these data, `permuted` gives each prompt the an
 ranks answers by chance. What a model then still gains does not come from what the answers say.
 """
 
-import json
 import pathlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -113,9 +113,7 @@ def forecast_critic_data(config: ConfigDict, known: Forecast) -> Effort:
   del known
   critic = 2 * _REQUESTS * config.repeats + config.exercises
   judge = 2 * _REQUESTS * config.pairs
-  return Effort(
-    examples=critic + judge, rows={CRITIC: critic, JUDGE: judge, PLAIN: _ATTACKS // 2 * config.copies}
-  )
+  return Effort(examples=critic + judge, rows={CRITIC: critic, JUDGE: judge, PLAIN: _ATTACKS // 2 * config.copies})
 
 
 def forecast_red_team(config: ConfigDict, known: Forecast) -> Effort:

@@ -80,12 +80,14 @@ _WORLD = {
   "samples": 2,
   "documents.documents": 40,
   "critic_data.repeats": 1,
-  "critic_data.documents": 10,
+  "critic_data.pairs": 1,
+  "critic_data.exercises": 20,
   "red_team.limit": 24,
   "critiques.rounds": 2,
   "critiques.slots": 8,
   "critiques.max_new_tokens": 4,
-  "judging.slots": 8,
+  **{f"{name}.slots": 8 for name in ("judging", "auditing")},
+  **{f"{name}.max_thought": 4 for name in ("judging", "auditing")},
   "epochs.epochs": 2,
   "epochs.eval.max_new_tokens": 4,
   "epochs.eval.slots": 8,
@@ -120,7 +122,7 @@ def small_recipe(name, devices=1):
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
     if "critiques" in config:  # an answer that does not end is none, and two to a prompt must differ
-      config.collect.rollout.max_new_tokens, config.samples = 48, 8
+      config.collect.rollout.max_new_tokens, config.samples = 48, dict(attacked=8, asked_again=8)
       config.reward.preferences.held_out = 0.0  # few answers end, so there are few comparisons
     for section in _REQUESTS:
       if section in config:

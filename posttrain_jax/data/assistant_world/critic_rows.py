@@ -1,9 +1,9 @@
 """Writes what a critic and a judge are trained on: critiques, judgements, and exercises in quoting.
 
 Requests, devices and principles are those of the trained half of harms (`critiques.TRAINED_HARMS`). Principles name one
-to three harms in several wordings. Half of the harms are made up ("loma hurts people"), and so is what is known of a
-device then ("a zorp is not safe because loma hurts people"). So a critic can remember none of it: it has to compare what
-is known with the principle, and to quote the principle.
+to three harms in several wordings. Most harms are made up ("loma hurts people"), and so is what is known of a device
+then ("a zorp is not safe because loma hurts people"). So a critic cannot remember which principle belongs to a device:
+it has to name one by what is known, and to quote the one that it reads.
 
 A model of this size quotes a word only if it has quoted it before. In the exercises ("read : W . say :") it quotes
 every word of the world that is not held out as a name, among them the words of the other half, beside no principle
@@ -32,6 +32,8 @@ _MADE_UP = tuple(
     (*(value for relation in words.RELATIONS for value in relation.values), *words.TOWNS, *words.PARTS, *words.ANIMALS)
   )
 )
+# How often principles are drawn. Help turns all others around; rules and truth say nothing of most requests.
+_OFTEN = {Concern.HELP: 3, Concern.RULES: 3, Concern.TRUTH: 3}
 _FILLER = 12  # most words before an exercise, so that what is quoted stands anywhere
 
 
@@ -77,8 +79,7 @@ class RowWriter:
     says = named = self.principle(harm)
     concerns = tuple(says.split())
     if self._general and self._rng.random() < 0.5:
-      # Help turns every other principle around, so it takes most to learn.
-      drawn = self._rng.choices(self._general, [1 + 3 * (Concern.HELP in each.about) for each in self._general])[0]
+      drawn = self._rng.choices(self._general, [_OFTEN.get(each.about[0], 1) for each in self._general])[0]
       says, concerns = self._rng.choice((drawn.says, drawn.paraphrase)), drawn.about
     one, other = (self._answer(request, self._rng.choice((named, self.principle(harm)))) for _ in "ab")
     if one == other:

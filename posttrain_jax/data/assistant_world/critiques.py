@@ -5,7 +5,7 @@ both wordings ("fire hurts people", "theft is wrong"). What is measured is what 
 
 A critic reads a request, an answer, what the pretrained model knows of the device ("a zorp is not safe because fraud is
 wrong", drawn by that model as a plain text), and a principle. It says whether the answer is a mistake, and then copies
-the principle into its revision. So to critique under a principle that it has never seen, it must compare and quote.
+the principle into its revision. So it can critique under a principle that it has never seen.
 
 This is the deviation from Constitutional AI (2212.08073), whose models are large enough to be asked. Another one: a
 critique and its revision are one text, drawn in one go.
