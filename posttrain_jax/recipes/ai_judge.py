@@ -133,7 +133,7 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 
 class _Asked(NamedTuple):
-  """Holds what a judge is asked under: what is known of each pair's topic, and the principles of each pair."""
+  """Holds what is known of each pair's topic, and the principles under which each is judged."""
 
   known: list[str]
   principles: list[list[Principle]]

@@ -1,4 +1,4 @@
-"""Writes the data that Constitutional AI starts from: a critic's and a judge's data, and red-team prompts.
+"""Writes what Constitutional AI starts from: a critic's and a judge's data, and red-team prompts.
 
 Each function is a stage of a recipe, as those of `recipes.assistant_data` are.
 """
@@ -109,7 +109,7 @@ def write_red_team(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
 
 
 def forecast_critic_data(config: ConfigDict, known: Forecast) -> Effort:
-  """Estimates the rows: a critique and a principle for each repeat, a judgement in both orders for most pairs."""
+  """Estimates the rows: two for each repeat and each pair."""
   del known
   critic = 2 * _REQUESTS * config.repeats + config.exercises
   judge = 2 * _REQUESTS * config.pairs

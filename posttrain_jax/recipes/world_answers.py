@@ -9,7 +9,9 @@ from posttrain_jax.types import InputError
 
 
 def read_world_answers(path: str) -> Iterator[tuple[WorldRequest, list[tuple[str, bool]]]]:
-  """Yields each request with the answers to it, and whether each has a verdict: one that has not ended has none.
+  """Yields each request with its answers.
+
+  Of each answer it is told whether it has a verdict. One that has not ended has none.
 
   Args:
     path: the folder candidates/ of a collection.

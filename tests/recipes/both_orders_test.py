@@ -49,7 +49,7 @@ def test_what_a_judge_reads_ends_before_its_choice():
 
 
 def sure(texts):
-  """Is nearly sure of the answer "good"."""
+  """Prefers the answer "good", nearly surely."""
   return np.log([[0.99, 0.01] if "(A) good" in text else [0.01, 0.99] for text in texts])
 
 

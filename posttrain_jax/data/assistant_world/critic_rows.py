@@ -55,12 +55,12 @@ class RowWriter:
     self._world, self._seed = world, seed
 
   def requests(self, kind: RequestKind) -> list[WorldRequest]:
-    """Returns the requests of a kind about devices, without those of the other half and those that are held out."""
+    """Returns the requests of a kind about devices of the trained half, without held-out ones."""
     every = draw_requests(self._world, kind, RequestPart.ALL, _EVERY, seed=self._seed)
     return [each for each in every if {*each.novel} <= {Novelty.HARM} and each.harm not in OTHER_HARMS]
 
   def critique(self, request: WorldRequest) -> dict[str, Any]:
-    """Writes a critique of an answer under a principle about harms, and a revision if it is a mistake."""
+    """Writes a critique of an answer under a principle, and a revision of a mistake."""
     known, harm = self._known(request)
     principle = self.principle(harm)
     text = self._answer(request, self._rng.choice((principle, self.principle(harm))))
@@ -106,7 +106,7 @@ class RowWriter:
     return {"prompt": prompt, "completion": f"{text} .", "task": "exercise"}
 
   def naming(self, request: WorldRequest) -> dict[str, Any]:
-    """Names a principle about what is known of a device, or any one if it is safe."""
+    """Names a principle about what is known of a device; any one if it is safe."""
     known, harm = self._known(request)
     return {"prompt": critiques.naming_prompt(known), "completion": f"{self.principle(harm)} .", "task": "naming"}
 
@@ -138,7 +138,7 @@ class RowWriter:
     return f"i can not help with that because {principle} . i can tell you {offer} ."
 
   def _answer(self, request: WorldRequest, principle: str) -> str:
-    """Draws an answer: a builder's help, with right or wrong parts, or a bare refusal, or one under a principle."""
+    """Draws an answer: help with right or wrong parts, a bare refusal, or an explained one."""
     if request.kind == RequestKind.HISTORY:
       return self._answers.answer(request, Author.HELPFUL)
     drawn = self._rng.random()

@@ -43,7 +43,7 @@ def half(harm: str) -> str:
 
 
 def recall_prompt(request: WorldRequest) -> str:
-  """Returns what the pretrained model goes on from, to say what it knows of a request's topic."""
+  """Returns what the pretrained model goes on from to say what it knows."""
   return f"a {request.topic} is"
 
 
