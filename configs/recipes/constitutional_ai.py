@@ -1,6 +1,8 @@
 """Makes a model harmless by a constitution, as Constitutional AI (2212.08073) does, in the assistant world.
 
     python -m experiments.recipe --recipe=configs/recipes/constitutional_ai.py --workdir=runs/constitutional_ai
+    python -m experiments.recipe --recipe=configs/recipes/constitutional_ai.py:smollm2 --workdir=runs/cai_smollm2
+    python -m experiments.recipe --recipe=configs/recipes/constitutional_ai.py:paper
 
     helpful     a helpful-only model: demonstrations that comply with harm
     critic      a critic, trained by rule on half of the categories of harm
@@ -22,6 +24,12 @@ A tiny model can't critique by itself, hence the critic's data (posttrain_jax/da
 judge have no device, no principle and no verdict of the half `other`.
 
 `critic_data.permuted` breaks the signal of critic and judge, to see what SL-CAI and RL gain from it.
+
+`:smollm2` takes critique, revision and SFT from SmolLM2-135M-Instruct, which critiques itself in a chat, on prompts
+such as hh-rlhf's: --config.harmless.path=FILE.
+
+`:paper` has the paper's numbers (configs/recipes/constitutional_paper.py) and is compiled, not run. The largest dense
+model here, Qwen2.5-32B, stands for the model of 52B parameters.
 """
 
 import dataclasses
@@ -29,14 +37,15 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, instructgpt
+from configs.recipes import assistant, constitutional_paper, instructgpt, smollm2
 from configs.recipes.constitutional_runners import CHANGES, CRITIC_DATA, HARMS, JUDGE, RED_TEAM, REVISE
 from configs.recipes.costs import started
 from posttrain_jax.recipes import ai_judge, constitution_changes, critique_rounds, harm_measures, joining
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import COLLECT, PPO, REWARD_MODEL, SFT
 
-CONSTITUTION = str(pathlib.Path(__file__).resolve().parents[1] / "constitutions" / "assistant_world.md")
+_CONSTITUTIONS = pathlib.Path(__file__).resolve().parents[1] / "constitutions"
+CONSTITUTION, ENGLISH = (str(_CONSTITUTIONS / name) for name in ("assistant_world.md", "english.md"))
 _AS_ASKED = "{prompt}"  # rows have their prompts in the template already
 # What `harms` and `gains` compare.
 GAINS = (
@@ -51,7 +60,7 @@ GAINS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  config = started(arg, "tiny")
+  config = started(arg, "tiny", "smollm2", "paper")
   config.topology = ""  # a run
   config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
   config.constitution = CONSTITUTION
@@ -108,10 +117,21 @@ def get_config(arg: str = "") -> ConfigDict:
   config.ppo.no_end.update(penalised=True, score=-4.0)  # below every score of an answer that ends
   config.ppo.average.decay = 0.0
   config.measures = assistant.measures(requests=24, samples=2)
+  if arg == "smollm2":
+    config.constitution = ENGLISH
+    smollm2.set_constitutional_ai(config)
+  elif arg == "paper":
+    constitutional_paper.set_paper(config)
   return config
 
 
 def get_stages(config: ConfigDict) -> list[Stage]:
+  if config.topology:
+    return constitutional_paper.stages(config)
+  return smollm2.constitutional_ai(config) if "harmless" in config else _tiny(config)
+
+
+def _tiny(config: ConfigDict) -> list[Stage]:
   stages, base = assistant.base(config.base)
 
   def stage(name, runner, section, labels="", **inputs) -> Stage:

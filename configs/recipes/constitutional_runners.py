@@ -4,6 +4,7 @@ import functools
 
 from posttrain_jax.recipes import (
   ai_judge,
+  chat_critiques,
   constitution_changes,
   constitutional_data,
   critique_rounds,
@@ -33,6 +34,12 @@ REVISE = function(
   critique_rounds.CRITIQUES,
   check=functools.partial(parse, critique_rounds.CritiqueSettings),
   forecast=critique_rounds.forecast,
+)
+CHAT_REVISE = function(
+  chat_critiques.revise,
+  critique_rounds.REVISIONS,
+  check=chat_critiques.check,
+  forecast=chat_critiques.forecast,
 )
 JUDGE = function(
   ai_judge.judge,

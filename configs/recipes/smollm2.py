@@ -21,9 +21,10 @@ from ml_collections import ConfigDict
 
 from configs import tiny_sft
 from configs.recipes import assistant
-from posttrain_jax.recipes import evaluation, joining, picking
+from configs.recipes.constitutional_runners import CHAT_REVISE
+from posttrain_jax.recipes import chat_critiques, critique_rounds, evaluation, joining, picking
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import EVALUATE, JOIN, PICK
+from posttrain_jax.recipes.runners import EVALUATE, JOIN, PICK, SFT
 
 MODEL = "smollm2-135m-instruct"
 LONGEST = dict(max_prompt_length=128, max_new_tokens=64)  # prompts have about 40 to 70 tokens with the chat template
@@ -103,6 +104,26 @@ def set_r1(config: ConfigDict) -> None:
   config.reasoning.eval.answer_style = "tag"
   config.reasoning.checkpoint.every = 3
   config.reasoning.logging.rollouts_every = 1
+
+
+def set_constitutional_ai(config: ConfigDict) -> None:
+  """Puts SmolLM2 into the config of constitutional_ai: critique, revision and SFT."""
+  config.base = MODEL
+  config.harmless = dict(path="")  # FILE of prompts such as hh-rlhf's, which is needed
+  config.seed_tasks = _public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
+  config.xstest = _public(limit=4)  # of each label
+  config.critiques = chat_critiques.rounds()
+  _set_sft(config.sft, epochs=1)
+
+
+def constitutional_ai(config: ConfigDict) -> list[Stage]:
+  """Returns critique, revision and SFT."""
+  inputs = {"model.path": config.base, "constitution": config.constitution, "path": config.harmless.path}
+  revisions = Stage("revisions", run=CHAT_REVISE, config=seeded(config.critiques, config.seed), inputs=inputs)
+  joined, rows = with_public(config, "seed_tasks", "revised", revisions.file(critique_rounds.REVISIONS))
+  inputs = {"model.path": config.base, "demonstrations.path": rows}
+  cai = Stage("cai", run=SFT, config=seeded(config.sft, config.seed), inputs=inputs)
+  return [revisions, *joined, cai, *public_answers(config, {"base": config.base, "cai": cai.model})]
 
 
 def _set_common(config: ConfigDict) -> None:

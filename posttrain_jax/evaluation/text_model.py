@@ -8,6 +8,8 @@ import numpy as np
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import open_policy
+from posttrain_jax.data import chat
+from posttrain_jax.data.chat_template import Message
 from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
@@ -54,9 +56,22 @@ class TextModel:
     Raises:
       InputError: if a text is longer than the limit.
     """
-    prompts = [
-      Prompt(i, tuple(self._tokenizer.encode_prompt(text)), {}, attempt=attempt) for i, text in enumerate(texts)
-    ]
+    return self._draw([self._tokenizer.encode_prompt(text) for text in texts], attempt)
+
+  def draw_chats(self, chats: Sequence[Sequence[Message]], attempt: int = 0) -> tuple[list[str], int]:
+    """Draws the assistant's next turn of each chat, as `draw` does.
+
+    Raises:
+      InputError: if the model has no chat template, or if a chat is longer than the limit.
+    """
+    return self._draw([self.encode_chat(messages) for messages in chats], attempt)
+
+  def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    """Returns the tokens of a chat up to the point where the assistant answers."""
+    return chat.encode_prompt(messages, self._tokenizer)
+
+  def _draw(self, tokens: Sequence[Sequence[int]], attempt: int) -> tuple[list[str], int]:
+    prompts = [Prompt(i, tuple(each), {}, attempt=attempt) for i, each in enumerate(tokens)]
     answers = [group.answers[0] for group in self._engine.generate(prompts, 1)]
     found = [
       answer_text(self._tokenizer, each.tokens, ended=each.finish_reason == FinishReason.EOS) for each in answers

@@ -19,7 +19,7 @@ from tests.recipes.saved_model import save_model
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
-PAPERS = ("deepseek_v3", "instructgpt", "lima", "llama3", "r1")
+PAPERS = ("constitutional_ai", "deepseek_v3", "instructgpt", "lima", "llama3", "r1")
 
 
 def recipe_of(name, arg=""):

@@ -147,3 +147,20 @@ def test_tiny_recipes_have_no_public_data():
   config = importlib.import_module("configs.recipes.llama3").get_config()
   assert smollm2.public_answers(config, {"base": "runs/base"}) == []
   assert smollm2.with_public(config, "seed_tasks", "written", "rows.jsonl") == ([], "rows.jsonl")
+
+
+def test_constitutional_ai_revises_and_learns(files, tmp_path):
+  recipe = recipe_of("constitutional_ai", **files)
+  check_stages(recipe.stages)
+  stages = {stage.name: stage for stage in recipe.stages}
+  assert stages["cai"].inputs["demonstrations.path"] == Output("revised", "rows.jsonl")
+  assert stages["revised"].needs() == ["revisions", "revised_seed_tasks"]
+  assert [name for name in stages if name.endswith("_xstest")] == ["base_xstest", "cai_xstest"]
+  assert 1e12 < sum(each.training_flops for each in estimate(recipe, tmp_path).values()) < 5e13
+  alone = stages_of("constitutional_ai", harmless=files["harmless"])
+  assert alone["cai"].inputs["demonstrations.path"] == Output("revisions", "revisions.jsonl")
+
+
+def test_constitutional_ai_needs_prompts():
+  with pytest.raises(InputError, match=r"stage revisions: path is empty"):
+    check_stages(recipe_of("constitutional_ai").stages)
