@@ -227,7 +227,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
 def _measures(config: ConfigDict, base, models, prompts) -> list[Stage]:
   """Returns the stages that measure models on harmful requests, and as all recipes do."""
   own = seeded(config.measures, config.seed)
-  measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
+  measured = {name: assistant.measured(name, model, own, base) for name, model in {"base": base, **models}.items()}
   collect = seeded(config.collect, config.seed).unlock()
   collect.rollout.samples = 2
   drawn = {
