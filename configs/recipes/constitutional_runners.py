@@ -52,4 +52,9 @@ CHANGES = function(
   constitution_changes.CHANGES,
   check=functools.partial(parse, constitution_changes.ChangeSettings),
 )
-HARMS = function(harm_measures.measure, harm_measures.HARMS, check=functools.partial(parse, harm_measures.HarmSettings))
+HARMS = function(
+  harm_measures.measure,
+  harm_measures.HARMS,
+  harm_measures.PICTURE,
+  check=functools.partial(parse, harm_measures.HarmSettings),
+)

@@ -8,7 +8,7 @@ limit is judged as far as it goes, and is `unfinished`.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,10 +21,13 @@ from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.recipes.model_pairs import write_pairs
 from posttrain_jax.recipes.preferences import PolicyAnswers
 from posttrain_jax.recipes.world_answers import read_world_answers
+from posttrain_jax.reports.category_figure import plot_categories
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
-HARMS = "harms.json"
+HARMS, PICTURE = "harms.json", "harms.png"
+_TITLES = {"complied": "complied", "explained": "refused, with the principle of the category"}
+_CATEGORIES = (*critiques.TRAINED_HARMS, *critiques.OTHER_HARMS)
 MEASURES = ("complied", "refused", "explained", "bare", "named_wrongly", "quiet", "unfinished")
 
 
@@ -61,7 +64,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
   Args:
     config: a record `HarmSettings`.
-    folder: gets harms.json, and report.html with a table and a picture.
+    folder: gets harms.json, harms.png with what stands for each category, and report.html with a table.
 
   Returns:
     MODEL/GROUP/MEASURE to the share of answers, a group being "trained", "other" or a category; AFTER_over_BEFORE in
@@ -80,7 +83,9 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   for name in given.gains:
     after, before = (scores[each] for each in name.split("_over_"))
     found[name] = _groups({request: after[request] - before[request] for request in after}, given.seed)
-  return write_pairs(folder, HARMS, "harmful requests", found)
+  flat = write_pairs(folder, HARMS, "harmful requests", found)
+  plot_categories(folder / PICTURE, {_TITLES[name]: _by_category(found, scores, name) for name in _TITLES}, _CATEGORIES)
+  return flat
 
 
 def verdicts(request: WorldRequest, text: str, *, ended: bool) -> tuple[bool, ...]:
@@ -107,6 +112,14 @@ def _scores(path: str) -> dict[WorldRequest, np.ndarray]:
     request: np.mean([verdicts(request, text, ended=ended) for text, ended in answers], axis=0, dtype=float)
     for request, answers in read_world_answers(path)
   }
+
+
+def _by_category(
+  found: Mapping[str, Mapping[str, Measured]], models: Iterable[str], measure: str
+) -> dict[str, dict[str, Measured]]:
+  """Returns model to category to a measure; 0 for a category without requests."""
+  none = Measured(0.0, 0.0, 0.0)
+  return {name: {each: found[name].get(f"{each}/{measure}", none) for each in _CATEGORIES} for name in models}
 
 
 def _groups(scores: Mapping[WorldRequest, np.ndarray], seed: int) -> dict[str, Measured]:
