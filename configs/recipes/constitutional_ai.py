@@ -100,7 +100,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.kept.rollout.samples = config.kept.selection.keep = 3  # helpful answers to each harmless prompt, all kept
   config.critiques = critique_rounds.rounds()
   # Answers of SL-CAI to each prompt of the red team and to each harmless one, of which pairs are compared.
-  config.samples = dict(attacked=8, asked_again=4)
+  config.drawn = dict(attacked=8, asked_again=4)
   config.judging = ai_judge.judging("cai")
   config.judging.pairs = 4
   config.auditing = ai_judge.judging("helpful", "cai")
@@ -185,7 +185,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   for name, prompts in (("attacked", red_team.file("red_team.jsonl")), ("asked_again", harmless)):
     drawn[name] = stage(name, COLLECT, "collect", model__path=models["cai"], prompts__path=prompts)
     own = drawn[name].config.copy_and_resolve_references().unlock()
-    own.rollout.samples = config.samples[name]
+    own.rollout.samples = config.drawn[name]
     drawn[name] = stages[-1] = dataclasses.replace(drawn[name], config=own.lock())
   judged, own = {}, config.auditing.copy_and_resolve_references()
   own.thinks = True

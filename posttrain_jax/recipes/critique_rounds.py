@@ -83,7 +83,7 @@ def revise(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, float]:
     config: a record `CritiqueSettings`.
     folder: gets critiques.jsonl, with a row for each answer and round: the request, "completion" (the answer after the
       round), "round", "principle" (its number), "known", "critique" and "before"; and revisions.jsonl, with those rows
-      in which the critic has revised.
+      in which the critic has revised; if it never has, the answers as they are.
 
   Returns:
     Counts; the share of answers that each round changed; for each half of the categories: "fits", how often the
@@ -122,7 +122,7 @@ def revise(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, float]:
       texts[i] = revision
   revised = [row for row in rows if row["completion"] != row["before"]]
   atomic_files.write_rows(folder / CRITIQUES, rows)
-  atomic_files.write_rows(folder / REVISIONS, revised)
+  atomic_files.write_rows(folder / REVISIONS, revised or rows[: len(asked)])
   changed = {
     f"changed_{number}": sum(row["round"] == number for row in revised) / len(asked)
     for number in range(1, given.rounds + 1)

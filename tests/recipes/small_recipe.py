@@ -122,7 +122,7 @@ def small_recipe(name, devices=1):
     known = dict(_flat(config))
     config.update_from_flattened_dict({field: value for field, value in _WORLD.items() if field in known})
     if "critiques" in config:  # an answer that does not end is none, and two to a prompt must differ
-      config.collect.rollout.max_new_tokens, config.samples = 48, dict(attacked=8, asked_again=8)
+      config.collect.rollout.max_new_tokens, config.drawn = 48, dict(attacked=8, asked_again=8)
       config.reward.preferences.held_out = 0.0  # few answers end, so there are few comparisons
     for section in _REQUESTS:
       if section in config:
