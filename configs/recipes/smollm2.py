@@ -11,6 +11,7 @@ Public data join the world's if their files are named:
     seed_tasks   Self-Instruct's seed tasks (2212.10560), rows with `instruction`, `input` and `output`: demonstrations
     harmless     pairs of hh-rlhf's harmless part (2204.05862), rows with `prompt`, `chosen` and `rejected`: comparisons
                  for the reward model. There are no such pairs about helpfulness: the world's raters give those.
+                 constitutional_ai answers, critiques and revises their prompts
     xstest       XSTest's prompts (2308.01263), rows with `prompt` and `label`: answered by the measured models,
                  and never trained on
 """
