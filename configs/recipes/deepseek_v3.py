@@ -30,12 +30,12 @@ right, but the share of checks has not grown in 40 steps yet. The expert's SFT h
 answers think, too: else the system prompt alone decides whether the model thinks and checks, and RL without it finds
 nothing to reward.
 
-Judgements are by the rater without its noise, as a writer of reasons sees all of them. The comparisons for `scalar` are
-of the same answers, with the usual noise.
+Judgements are by the rater without its noise, as its reasons say all that the score follows from. The reward model of
+`scalar` learns from the same answers: pairs in the order of these scores, without the reasons.
 
 `--config.reasoner=PATH` takes a reasoner in place of the stage `reasoner`. With `--config.self_rewarding` the policy
 judges its own answers: `sft` learns judgements of `chat`'s answers, too, and `v3` takes the mean of several votes.
-`judgements.permuted` and `comparisons.shuffled` break the signals of the two reward models.
+`judgements.permuted` breaks the signal of both reward models.
 
 `:paper` has the paper's numbers (configs/recipes/deepseek_v3_paper.py) and is compiled, not run.
 """
@@ -90,7 +90,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.worked = assistant.demonstrations(sum=320)  # the reasoner's
   config.worked.author = "reasoner"
-  config.problems = assistant.demonstrations(sum=320)  # with their original answers: work without a check
+  config.problems = assistant.demonstrations(sum=640)  # with their original answers: work without a check
   config.problems.author = "solver"
   config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
   config.people.author = "crowd"
@@ -101,14 +101,12 @@ def get_config(arg: str = "") -> ConfigDict:
   config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
   for number, name in enumerate(("sums", "requests", "compared", "asked"), start=1):
     config[name].round = number
-  config.comparisons = assistant.comparisons()
-  config.comparisons.update(edits=0.0, pairs=4, policies=dict(sft=dict(path="")), round=1)
-  del config.comparisons.samples
   config.judgements = generative_judge.judgements()
   # Each of the next groups is a config of its own, as its program takes it.
   config.reasoner_sft = reasoning.sft(epochs=8)
   config.reflective = deepseek_v3_sections.reflective()
-  config.expert_sft = reasoning.sft(epochs=2)
+  config.unprompted = deepseek_v3_sections.unprompted()
+  config.expert_sft = reasoning.sft(epochs=8)
   config.expert = deepseek_v3_sections.expert()
   config.chosen = deepseek_v3_sections.chosen()
   config.chat = assistant.sft()
@@ -129,6 +127,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.asking.max_prompt_length = 112  # a prompt with an answer of 64 tokens, and the words around them
   config.preference = assistant.reward_model()
   config.preference.update(epochs=4, batch_size=32)
+  config.preference.preferences.strengths = ()
   config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.v3 = deepseek_v3_sections.all_scenarios()
   for name in ("expert_sft", "sft"):
@@ -218,7 +217,13 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   reflective = assistant.stage(
     config, "reflective", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
   )
-  inputs = {"model.path": base, "demonstrations.path": reflective.file("demonstrations.jsonl")}
+  unprompted = assistant.stage(
+    config, "unprompted", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
+  )
+  samples = assistant.joined(
+    "samples", {each.name: each.file("demonstrations.jsonl") for each in (reflective, unprompted)}
+  )
+  inputs = {"model.path": base, "demonstrations.path": samples.file(joining.ROWS)}
   expert_sft = assistant.stage(config, "expert_sft", SFT, inputs)
   sums = {"prompts.path": files["sums"]}
   expert = assistant.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
@@ -228,7 +233,7 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   chat = assistant.stage(config, "chat", SFT, inputs)
   inputs = {"model.path": chat.model, "prompts.path": files["requests"]}
   accepted = assistant.stage(config, "accepted", COLLECT, inputs, labels="check")
-  stages = [reflective, expert_sft, expert, chosen, answered, chat, accepted]
+  stages = [reflective, unprompted, samples, expert_sft, expert, chosen, answered, chat, accepted]
   data = {"chosen": chosen.file("demonstrations.jsonl"), "accepted": accepted.file("demonstrations.jsonl")}
   if config.self_rewarding:
     learned = deepseek_v3_rewards.own_judgements(config, accepted)
