@@ -217,14 +217,15 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   reflective = assistant.stage(
     config, "reflective", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
   )
-  unprompted = assistant.stage(
-    config, "unprompted", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
-  )
-  samples = assistant.joined(
-    "samples", {each.name: each.file("demonstrations.jsonl") for each in (reflective, unprompted)}
-  )
-  inputs = {"model.path": base, "demonstrations.path": samples.file(joining.ROWS)}
-  expert_sft = assistant.stage(config, "expert_sft", SFT, inputs)
+  stages, samples = [reflective], reflective.file("demonstrations.jsonl")
+  if "unprompted" in config:
+    unprompted = assistant.stage(
+      config, "unprompted", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
+    )
+    both = {"reflective": samples, "unprompted": unprompted.file("demonstrations.jsonl")}
+    stages += [unprompted, assistant.joined("samples", both)]
+    samples = stages[-1].file(joining.ROWS)
+  expert_sft = assistant.stage(config, "expert_sft", SFT, {"model.path": base, "demonstrations.path": samples})
   sums = {"prompts.path": files["sums"]}
   expert = assistant.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
   chosen = assistant.stage(config, "chosen", COLLECT, {"model.path": expert.model, **sums})
@@ -233,7 +234,7 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   chat = assistant.stage(config, "chat", SFT, inputs)
   inputs = {"model.path": chat.model, "prompts.path": files["requests"]}
   accepted = assistant.stage(config, "accepted", COLLECT, inputs, labels="check")
-  stages = [reflective, unprompted, samples, expert_sft, expert, chosen, answered, chat, accepted]
+  stages += [expert_sft, expert, chosen, answered, chat, accepted]
   data = {"chosen": chosen.file("demonstrations.jsonl"), "accepted": accepted.file("demonstrations.jsonl")}
   if config.self_rewarding:
     learned = deepseek_v3_rewards.own_judgements(config, accepted)

@@ -1,9 +1,10 @@
 """Lists the programs that a run of a method executes, with abstract arguments.
 
-The methods are GRPO and its kin, PPO, DPO, SFT, reward models, generative ones too, and collections of answers. The programs come from the
-same learners, scorers and engine that the run makes. On a mesh of devices that do not exist these are made without
-arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on its data. The supervised
-warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
+The methods are GRPO and its kin, PPO, DPO, SFT, reward models (generative ones, too), and collections of answers. The
+programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
+these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
+its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size
+only.
 
 `policy_gradient_programs` and `policy_programs` have the programs of GRPO and PPO, `sampling_programs` all that draws
 answers, `offline_programs` what trains on given data.
