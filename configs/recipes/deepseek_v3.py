@@ -92,11 +92,11 @@ def get_config(arg: str = "") -> ConfigDict:
   config.worked.author = "reasoner"
   config.problems = assistant.demonstrations(sum=640)  # with their original answers: work without a check
   config.problems.author = "solver"
-  config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
+  config.people = assistant.demonstrations(fact=320, unknown=128, list=18, writing=64, build=32, history=64)
   config.people.author = "crowd"
   config.refusals = assistant.demonstrations(harm=48)
   config.sums = assistant.prompts(sum=2000)  # of all RL on sums, and of `chosen`
-  config.requests = assistant.prompts(fact=320, unknown=96, list=18, writing=48, harm=104, build=24, history=64)
+  config.requests = assistant.prompts(fact=640, unknown=192, list=18, writing=96, harm=208, build=48, history=128)
   config.compared = assistant.prompts(fact=400, unknown=120, list=18, writing=48, harm=160, build=24, history=96)
   config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
   for number, name in enumerate(("sums", "requests", "compared", "asked"), start=1):
@@ -110,24 +110,25 @@ def get_config(arg: str = "") -> ConfigDict:
   config.expert = deepseek_v3_sections.expert()
   config.chosen = deepseek_v3_sections.chosen()
   config.chat = assistant.sft()
-  config.chat.update(steps=0, epochs=4, batch_size=8)
+  config.chat.update(steps=0, epochs=8, batch_size=8)
   config.accepted = assistant.collection()
   config.accepted.rewards.functions = reasoning.functions(correct=("accuracy", 0.0), passes=("acceptable", 1.0))
   config.accepted.rollout.samples = 8
-  config.accepted.selection.threshold = 1.0
+  config.accepted.selection.update(threshold=1.0, keep=4)
   config.sft = reasoning.sft(epochs=2)
   config.sft.batch_size = 4
   config.sft.optimizer.end_fraction = 0.2  # the paper's cosine falls to a fifth
   config.answers = assistant.collection()
-  config.answers.rollout.samples = 8
+  config.answers.rollout.update(samples=8, max_new_tokens=64)  # as RL draws them
   config.judge = generative_judge.generative_reward()
-  config.judge.steps = 600
-  config.judge.eval.every = config.judge.checkpoint.every = 300
+  config.judge.steps = 400
+  config.judge.eval.every = config.judge.checkpoint.every = 200
   config.asking = generative_judge.judge()  # how RL asks the judge
-  config.asking.max_prompt_length = 112  # a prompt with an answer of 64 tokens, and the words around them
+  # A prompt with an answer of 64 tokens, and the words around them.
+  config.judge.eval.max_prompt_length = config.asking.max_prompt_length = 112
   config.preference = assistant.reward_model()
   config.preference.update(epochs=4, batch_size=32)
-  config.preference.preferences.strengths = ()
+  config.preference.preferences.update(strengths=(), max_answer_length=65)
   config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.v3 = deepseek_v3_sections.all_scenarios()
   for name in ("expert_sft", "sft"):

@@ -38,7 +38,7 @@ def unprompted() -> ConfigDict:
 def expert() -> ConfigDict:
   """Returns the config of the expert's RL, which rewards thoughts and right checks, too."""
   config = reasoning.rl(form="thought_form")
-  config.steps = 30
+  config.steps = 40
   config.optimizer.learning_rate = 2e-4
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0),
@@ -68,7 +68,7 @@ def all_scenarios() -> ConfigDict:
   The reward model is not in it.
   """
   config = reasoning.rl(form="thought_form")
-  config.steps = 60
+  config.steps = 80
   # Sums alone are checked by rule. What the rater thinks of an answer is measured and not rewarded.
   config.rewards.functions = reasoning.functions(correct=("sum_accuracy", 1.0), rated=("rated", 0.0))
   config.rewards.functions.rated.lowest = -5.0
