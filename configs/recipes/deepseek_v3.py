@@ -8,7 +8,8 @@ An expert for reasoning comes first, and the final model after it:
     reasoner      the base model after SFT on worked answers with checks; its answers are long
     reflective    both kinds of samples: each problem with its original answer, which works it out once, and the
                   system prompt and the problem with the reasoner's answer
-    expert_sft    the base model after SFT on both
+    unprompted    the reasoner's answers to 64 of the 640 problems without the system prompt
+    expert_sft    the base model after SFT on all of these
     expert        RL from it at a high temperature without the system prompt, until it checks its work without it
     chosen        the shortest right answers of the expert that think first
     chat          an earlier chat model: the base model after SFT on a crowd's answers and on people's refusals
@@ -20,15 +21,14 @@ An expert for reasoning comes first, and the final model after it:
 
 `curves` has the expert's RL over its steps, `distances` what `v3` and `scalar` earned at equal KL by the rules that
 neither was trained on, and `gains` what each stage adds. Accuracy against conciseness are the measures `sums` and
-`sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt.
+`sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt. docs/results/recipes.md has the
+results.
 
-A check costs tokens here and finds a mistake in one answer of ten. RL for right answers lets it die out, as r1 shows.
-So the reasoner is made by SFT. In the expert's RL a check earns a reward, and a second one if the answer is right,
-which the paper need not do. With a weight of 2 on checks alone and a rate of 3e-4 the policy soon said that it checks
-in every answer, and got nearly all sums wrong. With the weights and the rate that are set here it gets more sums
-right, but the share of checks has not grown in 40 steps yet. The expert's SFT has two epochs, and the original
-answers think, too: else the system prompt alone decides whether the model thinks and checks, and RL without it finds
-nothing to reward.
+Deviations. A check costs tokens here and finds few mistakes, so RL for right answers alone lets it die out, as r1 shows.
+So the reasoner is made by SFT, and the expert's RL rewards the steps of a check that are right. With the two kinds of
+samples alone, one answer of seventy checks itself without the system prompt, and RL loses even these; `unprompted` lets
+one of twenty do so. A reward for every check, right or wrong, was hacked: the policy said that it checks and got nearly
+all sums wrong. The original answers think, too: else the system prompt alone decides whether the model thinks.
 
 Judgements are by the rater without its noise, as its reasons say all that the score follows from. The reward model of
 `scalar` learns from the same answers: pairs in the order of these scores, without the reasons.

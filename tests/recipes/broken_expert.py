@@ -28,10 +28,10 @@ def stages():
 
 def _experts(base):
   """Returns the stages of an expert that checks some of its answers before RL, and of its measures."""
-  data = [_demonstrations("checked", "reasoner", 64), _demonstrations("plain", "solver", 320)]
+  data = [_demonstrations("checked", "reasoner", 160), _demonstrations("plain", "solver", 640)]
   files = {each.name: each.file(assistant_data.DEMONSTRATIONS) for each in data}
   joined = assistant.joined("joined", files, raw=files)
-  sft = reasoning.sft(epochs=6)
+  sft = reasoning.sft(epochs=20)
   sft.demonstrations.template = "{prompt}"
   sft.optimizer.learning_rate = 2e-3
   inputs = {"model.path": base.model, "demonstrations.path": joined.file(joining.ROWS)}
