@@ -121,8 +121,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.answers = assistant.collection()
   config.answers.rollout.update(samples=8, max_new_tokens=64)  # as RL draws them
   config.judge = generative_judge.generative_reward()
-  config.judge.steps = 400
-  config.judge.eval.every = config.judge.checkpoint.every = 200
+  config.judge.steps = 500
+  config.judge.eval.every = config.judge.checkpoint.every = 250
   config.asking = generative_judge.judge()  # how RL asks the judge
   # A prompt with an answer of 64 tokens, and the words around them.
   config.judge.eval.max_prompt_length = config.asking.max_prompt_length = 112

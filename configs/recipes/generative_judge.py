@@ -38,8 +38,8 @@ def judgements() -> ConfigDict:
       world=assistant.world(),
       candidates="",
       seed=0,
-      answers=4,  # different answers of the policy to each prompt
-      written=2,  # answers to each prompt that authors of the world write, of which some are bad
+      answers=3,  # different answers of the policy to each prompt
+      written=6,  # answers to each prompt that authors of the world write, of which two thirds are bad
       pairs=4,  # comparisons of each prompt's answers by their scores, at most
       permuted=False,  # True: each answer gets the judgement of another one, to see what reward models gain from them
     )

@@ -111,10 +111,10 @@ def _compared(rows: Sequence[Mapping[str, Any]], pairs: int, rng: random.Random)
 def _written(author: AnswerWriter, request: WorldRequest, other: WorldRequest, rng: random.Random) -> str:
   """Returns an author's answer, a wrong one, or one to another request.
 
-  Without answers to other requests the judge knows only what they say, and scores a fluent one as if it were to the
-  point.
+  Without many wrong ones the judge knows which mistakes the policy makes, and takes other values for right. Without
+  answers to other requests it scores a fluent one as if it were to the point.
   """
-  kind = rng.choice((*_AUTHORS, _WRONG, _OTHER))
+  kind = rng.choice((rng.choice(_AUTHORS), _WRONG, _OTHER))
   if kind == _WRONG:
     return author.wrong(request)
   return author.answer(other, Author.CAREFUL) if kind == _OTHER else author.answer(request, kind)
