@@ -38,7 +38,7 @@ def unprompted() -> ConfigDict:
 def expert() -> ConfigDict:
   """Returns the config of the expert's RL, which rewards thoughts and right checks, too."""
   config = reasoning.rl(form="thought_form")
-  config.steps = 40
+  config.steps = 12  # half of the answers check themselves after five or six
   config.optimizer.learning_rate = 2e-4
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0),
@@ -53,11 +53,11 @@ def expert() -> ConfigDict:
 def chosen() -> ConfigDict:
   """Returns the config of the rejection sampling that keeps the shortest right answer."""
   config = assistant.collection()
-  config.prompts.limit = 800
+  config.prompts.limit = 640
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), short=("brevity", 0.5)
   )
-  config.rollout.update(reasoning.LONGEST, samples=8)
+  config.rollout.update(reasoning.LONGEST, samples=16)
   config.selection.threshold = 2.0  # right and in form; the shortest of these is the best
   return config
 
@@ -68,7 +68,7 @@ def all_scenarios() -> ConfigDict:
   The reward model is not in it.
   """
   config = reasoning.rl(form="thought_form")
-  config.steps = 80
+  config.steps = 60
   # Sums alone are checked by rule. What the rater thinks of an answer is measured and not rewarded.
   config.rewards.functions = reasoning.functions(correct=("sum_accuracy", 1.0), rated=("rated", 0.0))
   config.rewards.functions.rated.lowest = -5.0
