@@ -53,11 +53,11 @@ def expert() -> ConfigDict:
 def chosen() -> ConfigDict:
   """Returns the config of the rejection sampling that keeps the shortest right answer."""
   config = assistant.collection()
-  config.prompts.limit = 640
+  config.prompts.limit = 1600
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), short=("brevity", 0.5)
   )
-  config.rollout.update(reasoning.LONGEST, samples=16)
+  config.rollout.update(reasoning.LONGEST, samples=8)
   config.selection.threshold = 2.0  # right and in form; the shortest of these is the best
   return config
 
