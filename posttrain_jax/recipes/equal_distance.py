@@ -100,10 +100,10 @@ def _averages(path: str, settings: DistanceSettings) -> dict[str, np.ndarray]:
   for name in ("distance", "gold", "proxy"):
     metric = getattr(settings, name)
     # A step has no value where a judge gave no score or a rule judged all answers. The others keep their place.
-    values = np.array([record.get(metric) for record in records], float)
-    count = int(np.isfinite(values).sum())
+    count = sum(metric in record for record in records)
     if count < settings.window:
       raise InputError(f"{path}: found {metric} in {count} steps, expected at least window = {settings.window}")
+    values = np.array([record.get(metric) for record in records], float)  # None becomes NaN
     found[name] = _window_means(values, settings.window)
   return found
 
