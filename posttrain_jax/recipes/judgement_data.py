@@ -1,4 +1,4 @@
-"""Writes judgements with reasons, on which a generative reward model is trained, and comparisons by the same scores.
+"""Writes judgements with reasons for a generative reward model, and comparisons by the same scores.
 
 `write_judgements` is a stage of a recipe (`recipes.runners.function`). The rules of the world judge answers of a
 policy, as a collection has them, and answers of the world's authors. A judge that RL works against has to know answers
@@ -94,7 +94,7 @@ def forecast_judgements(config: ConfigDict, known: Forecast) -> Effort:
 
 
 def _compared(rows: Sequence[Mapping[str, Any]], pairs: int, rng: random.Random) -> list[dict[str, Any]]:
-  """Returns comparisons of answers to the same prompt, in the template, of which one has a higher score."""
+  """Returns comparisons of two answers to a prompt, of which one has a higher score."""
   judged = collections.defaultdict(list)
   for row in rows:
     judged[row["prompt"]].append(row)

@@ -87,9 +87,10 @@ def checks_itself(text: str) -> bool:
 
 
 def checked_steps(request: WorldRequest, text: str) -> float:
-  """Returns the share of a sum's steps that the last check in an answer shows, in their order and with right results.
+  """Returns the share of a sum's steps that the last check in an answer shows.
 
-  Other steps in it count against it. It is 0 without a check, and without a step before the check.
+  They count in their order and with right results. Other steps count against it. It is 0 without a check, and without
+  a step before the check.
   """
   first, *checks = _CHECKED.split(" ".join(language.to_english_words(split(text).reasoning)))
   if not checks or not sums.shown_steps(first):
