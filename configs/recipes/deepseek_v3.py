@@ -24,11 +24,12 @@ neither was trained on, and `gains` what each stage adds. Accuracy against conci
 `sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt. docs/results/recipes.md has the
 results.
 
-Deviations. A check costs tokens here and finds few mistakes, so RL for right answers alone lets it die out, as r1 shows.
-So the reasoner is made by SFT, and the expert's RL rewards the steps of a check that are right. With the two kinds of
-samples alone, one answer of seventy checks itself without the system prompt, and RL loses even these; `unprompted` lets
-one of twenty do so. A reward for every check, right or wrong, was hacked: the policy said that it checks and got nearly
-all sums wrong. The original answers think, too: else the system prompt alone decides whether the model thinks.
+Deviations. A check costs tokens here and finds few mistakes: RL for right answers lets it die out, as r1 shows. So the
+reasoner is made by SFT, and the expert's RL rewards the steps of a check that are right. With the two kinds of samples
+alone, one answer of seventy checks itself without the system prompt, and RL loses even these; `unprompted` lets one of
+twenty do so. A reward for every check, right or wrong, was hacked: the policy said that it checks and got nearly all
+sums wrong. The original answers think, too: else the system prompt alone decides whether the model thinks. RL ends
+after a fixed number of steps, by when most answers check themselves.
 
 Judgements are by the rater without its noise, as its reasons say all that the score follows from. The reward model of
 `scalar` learns from the same answers: pairs in the order of these scores, without the reasons.

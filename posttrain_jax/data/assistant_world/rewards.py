@@ -50,7 +50,8 @@ def checks(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[floa
 def checked_steps(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
   """Gives the share of a sum's steps that a check shows again, with right results.
 
-  It abstains on other requests. `checks` can be hacked: one step that proves nothing earns all of it. Here only right work does.
+  It abstains on other requests. `checks` can be hacked: one step that proves nothing earns all of it. Here only right
+  work does.
   """
   return [
     reasoning.checked_steps(WorldRequest.from_row(row), text) if _is_sum(row) else None

@@ -1,4 +1,4 @@
-"""Lists the programs of training on given data, with abstract arguments: SFT, reward models of both kinds and DPO.
+"""Lists the programs of SFT, DPO and reward models of both kinds, with abstract arguments.
 
 Each has its update, and DPO the reference's logprobs, too. Evaluations are left out.
 """
