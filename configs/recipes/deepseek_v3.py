@@ -32,11 +32,11 @@ sums wrong. The original answers think, too: else the system prompt alone decide
 after a fixed number of steps, by when most answers check themselves.
 
 Judgements are by the rater without its noise, as its reasons say all that the score follows from. The reward model of
-`scalar` learns from the same answers: pairs in the order of these scores, without the reasons.
+`scalar` learns from the same answers: pairs in the order of these scores, without the reasons. `judgements.permuted`
+breaks the signal of both.
 
 `--config.reasoner=PATH` takes a reasoner in place of the stage `reasoner`. With `--config.self_rewarding` the policy
 judges its own answers: `sft` learns judgements of `chat`'s answers, too, and `v3` takes the mean of several votes.
-`judgements.permuted` breaks the signal of both reward models.
 
 `:paper` has the paper's numbers (configs/recipes/deepseek_v3_paper.py) and is compiled, not run.
 """
