@@ -21,8 +21,7 @@ An expert for reasoning comes first, and the final model after it:
 
 `curves` has the expert's RL over its steps, `distances` what `v3` and `scalar` earned at equal KL by the rules that
 neither was trained on, and `gains` what each stage adds. Accuracy against conciseness are the measures `sums` and
-`sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt. docs/results/recipes.md has the
-results.
+`sums_length`; `prompted_measures` are of `expert_sft` with the system prompt. docs/results/recipes.md has the results.
 
 Deviations. A check costs tokens here and finds few mistakes: RL for right answers lets it die out, as r1 shows. So the
 reasoner is made by SFT, and the expert's RL rewards the steps of a check that are right. With the two kinds of samples

@@ -35,4 +35,4 @@ def test_both_reward_models_tell_the_better_answer_because_of_its_judgement(metr
   for name, accuracy in (("judge", "eval/expected/pair_accuracy"), ("preference", "eval/heldout/accuracy")):
     good, broken = metrics[name], metrics[f"{name}_broken"]
     assert good[f"{accuracy}_low"] > 0.6, name
-    assert broken[f"{accuracy}_low"] < 0.5 < broken[f"{accuracy}_high"] < 0.65, name
+    assert broken[f"{accuracy}_high"] < min(good[f"{accuracy}_low"], 0.6), name
