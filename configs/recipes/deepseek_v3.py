@@ -8,7 +8,8 @@ An expert for reasoning comes first, and the final model after it:
     reasoner      the base model after SFT on worked answers with checks; its answers are long
     reflective    both kinds of samples: each problem with its original answer, which works it out once, and the
                   system prompt and the problem with the reasoner's answer
-    expert_sft    the base model after SFT on both
+    unprompted    the reasoner's answers to 64 of the 640 problems without the system prompt
+    expert_sft    the base model after SFT on all of these
     expert        RL from it at a high temperature without the system prompt, until it checks its work without it
     chosen        the shortest right answers of the expert that think first
     chat          an earlier chat model: the base model after SFT on a crowd's answers and on people's refusals
@@ -20,22 +21,21 @@ An expert for reasoning comes first, and the final model after it:
 
 `curves` has the expert's RL over its steps, `distances` what `v3` and `scalar` earned at equal KL by the rules that
 neither was trained on, and `gains` what each stage adds. Accuracy against conciseness are the measures `sums` and
-`sums_length`. `prompted_measures` are those of `expert_sft` with the system prompt.
+`sums_length`; `prompted_measures` are of `expert_sft` with the system prompt. docs/results/recipes.md has the results.
 
-A check costs tokens here and finds a mistake in one answer of ten. RL for right answers lets it die out, as r1 shows.
-So the reasoner is made by SFT. In the expert's RL a check earns a reward, and a second one if the answer is right,
-which the paper need not do. With a weight of 2 on checks alone and a rate of 3e-4 the policy soon said that it checks
-in every answer, and got nearly all sums wrong. With the weights and the rate that are set here it gets more sums
-right, but the share of checks has not grown in 40 steps yet. The expert's SFT has two epochs, and the original
-answers think, too: else the system prompt alone decides whether the model thinks and checks, and RL without it finds
-nothing to reward.
+Deviations. A check costs tokens here and finds few mistakes: RL for right answers lets it die out, as r1 shows. So the
+reasoner is made by SFT, and the expert's RL rewards the steps of a check that are right. With the two kinds of samples
+alone, one answer of seventy checks itself without the system prompt, and RL loses even these; `unprompted` lets one of
+twenty do so. A reward for every check, right or wrong, was hacked: the policy said that it checks and got nearly all
+sums wrong. The original answers think, too: else the system prompt alone decides whether the model thinks. RL ends
+after a fixed number of steps, by when most answers check themselves.
 
-Judgements are by the rater without its noise, as a writer of reasons sees all of them. The comparisons for `scalar` are
-of the same answers, with the usual noise.
+Judgements are by the rater without its noise, as its reasons say all that the score follows from. The reward model of
+`scalar` learns from the same answers: pairs in the order of these scores, without the reasons. `judgements.permuted`
+breaks the signal of both.
 
 `--config.reasoner=PATH` takes a reasoner in place of the stage `reasoner`. With `--config.self_rewarding` the policy
 judges its own answers: `sft` learns judgements of `chat`'s answers, too, and `v3` takes the mean of several votes.
-`judgements.permuted` and `comparisons.shuffled` break the signals of the two reward models.
 
 `:paper` has the paper's numbers (configs/recipes/deepseek_v3_paper.py) and is compiled, not run.
 """
@@ -90,45 +90,45 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.worked = assistant.demonstrations(sum=320)  # the reasoner's
   config.worked.author = "reasoner"
-  config.problems = assistant.demonstrations(sum=320)  # with their original answers: work without a check
+  config.problems = assistant.demonstrations(sum=640)  # with their original answers: work without a check
   config.problems.author = "solver"
-  config.people = assistant.demonstrations(fact=160, unknown=64, list=16, writing=32, build=16, history=32)
+  config.people = assistant.demonstrations(fact=320, unknown=128, list=18, writing=64, build=32, history=64)
   config.people.author = "crowd"
   config.refusals = assistant.demonstrations(harm=48)
   config.sums = assistant.prompts(sum=2000)  # of all RL on sums, and of `chosen`
-  config.requests = assistant.prompts(fact=320, unknown=96, list=18, writing=48, harm=104, build=24, history=64)
+  config.requests = assistant.prompts(fact=640, unknown=192, list=18, writing=96, harm=208, build=48, history=128)
   config.compared = assistant.prompts(fact=400, unknown=120, list=18, writing=48, harm=160, build=24, history=96)
   config.asked = assistant.prompts(fact=400, unknown=100, sum=400, list=18, writing=48, harm=120, build=24, history=80)
   for number, name in enumerate(("sums", "requests", "compared", "asked"), start=1):
     config[name].round = number
-  config.comparisons = assistant.comparisons()
-  config.comparisons.update(edits=0.0, pairs=4, policies=dict(sft=dict(path="")), round=1)
-  del config.comparisons.samples
   config.judgements = generative_judge.judgements()
   # Each of the next groups is a config of its own, as its program takes it.
   config.reasoner_sft = reasoning.sft(epochs=8)
   config.reflective = deepseek_v3_sections.reflective()
-  config.expert_sft = reasoning.sft(epochs=2)
+  config.unprompted = deepseek_v3_sections.unprompted()
+  config.expert_sft = reasoning.sft(epochs=8)
   config.expert = deepseek_v3_sections.expert()
   config.chosen = deepseek_v3_sections.chosen()
   config.chat = assistant.sft()
-  config.chat.update(steps=0, epochs=4, batch_size=8)
+  config.chat.update(steps=0, epochs=8, batch_size=8)
   config.accepted = assistant.collection()
   config.accepted.rewards.functions = reasoning.functions(correct=("accuracy", 0.0), passes=("acceptable", 1.0))
   config.accepted.rollout.samples = 8
-  config.accepted.selection.threshold = 1.0
+  config.accepted.selection.update(threshold=1.0, keep=4)
   config.sft = reasoning.sft(epochs=2)
   config.sft.batch_size = 4
   config.sft.optimizer.end_fraction = 0.2  # the paper's cosine falls to a fifth
   config.answers = assistant.collection()
-  config.answers.rollout.samples = 8
+  config.answers.rollout.update(samples=8, max_new_tokens=64)  # as RL draws them
   config.judge = generative_judge.generative_reward()
-  config.judge.steps = 600
-  config.judge.eval.every = config.judge.checkpoint.every = 300
+  config.judge.steps = 500
+  config.judge.eval.every = config.judge.checkpoint.every = 250
   config.asking = generative_judge.judge()  # how RL asks the judge
-  config.asking.max_prompt_length = 112  # a prompt with an answer of 64 tokens, and the words around them
+  # A prompt with an answer of 64 tokens, and the words around them.
+  config.judge.eval.max_prompt_length = config.asking.max_prompt_length = 112
   config.preference = assistant.reward_model()
   config.preference.update(epochs=4, batch_size=32)
+  config.preference.preferences.update(strengths=(), max_answer_length=65)
   config.preference.optimizer.update(learning_rate=2e-3, warmup_updates=5)
   config.v3 = deepseek_v3_sections.all_scenarios()
   for name in ("expert_sft", "sft"):
@@ -218,8 +218,15 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   reflective = assistant.stage(
     config, "reflective", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
   )
-  inputs = {"model.path": base, "demonstrations.path": reflective.file("demonstrations.jsonl")}
-  expert_sft = assistant.stage(config, "expert_sft", SFT, inputs)
+  stages, samples = [reflective], reflective.file("demonstrations.jsonl")
+  if "unprompted" in config:
+    unprompted = assistant.stage(
+      config, "unprompted", COLLECT, {"model.path": reasoner, "prompts.path": files["problems"]}
+    )
+    both = {"reflective": samples, "unprompted": unprompted.file("demonstrations.jsonl")}
+    stages += [unprompted, assistant.joined("samples", both)]
+    samples = stages[-1].file(joining.ROWS)
+  expert_sft = assistant.stage(config, "expert_sft", SFT, {"model.path": base, "demonstrations.path": samples})
   sums = {"prompts.path": files["sums"]}
   expert = assistant.stage(config, "expert", GRPO, {"model.path": expert_sft.model, **sums})
   chosen = assistant.stage(config, "chosen", COLLECT, {"model.path": expert.model, **sums})
@@ -228,7 +235,7 @@ def _methods(config: ConfigDict, base: Source, reasoner: Source, files: Mapping[
   chat = assistant.stage(config, "chat", SFT, inputs)
   inputs = {"model.path": chat.model, "prompts.path": files["requests"]}
   accepted = assistant.stage(config, "accepted", COLLECT, inputs, labels="check")
-  stages = [reflective, expert_sft, expert, chosen, answered, chat, accepted]
+  stages += [expert_sft, expert, chosen, answered, chat, accepted]
   data = {"chosen": chosen.file("demonstrations.jsonl"), "accepted": accepted.file("demonstrations.jsonl")}
   if config.self_rewarding:
     learned = deepseek_v3_rewards.own_judgements(config, accepted)

@@ -33,6 +33,7 @@ LABELS = {"chat": "demonstration", "judge": "check", "preference": "comparison"}
 def set_paper(config: ConfigDict) -> None:
   """Puts the paper's numbers into the config of deepseek_v3."""
   config.base, config.reasoner, config.topology = _MODEL, _MODEL, "v5p:4x4x8"
+  del config.unprompted  # the paper's reasoner has the system prompt
   for name in ("expert_sft", "chat", "sft"):
     config[name] = reasoning.paper_sft()
   config.expert, config.v3 = reasoning.paper_rl(), reasoning.paper_rl()

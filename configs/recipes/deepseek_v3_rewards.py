@@ -49,7 +49,7 @@ def judged(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> list[
 
 
 def _reward_data(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) -> tuple[list[Stage], Source, Source]:
-  """Returns the stages of judgements and comparisons, and both.
+  """Returns the stages of judgements and of comparisons by their scores, and both.
 
   There are no stages if files have them.
   """
@@ -57,10 +57,7 @@ def _reward_data(config: ConfigDict, sft: Stage, files: Mapping[str, Source]) ->
     return [], files["judgements"], files["comparisons"]
   answers = assistant.stage(config, "answers", COLLECT, {"model.path": sft.model, "prompts.path": files["compared"]})
   judged = _judgements(config, "judgements", answers)
-  inputs = {"policies.sft.path": answers.file("candidates")}
-  compared = assistant.stage(config, "comparisons", assistant.COMPARISONS, inputs, labels="comparison")
-  made = [answers, compared] if config.self_rewarding else [answers, judged, compared]
-  return made, judged.file(judgement_data.JUDGEMENTS), compared.file("comparisons.jsonl")
+  return [answers, judged], judged.file(judgement_data.JUDGEMENTS), judged.file(judgement_data.COMPARISONS)
 
 
 def _judgements(config: ConfigDict, name: str, answers: Stage) -> Stage:

@@ -12,41 +12,48 @@ from configs.recipes import assistant, reasoning
 SYSTEM = "check that the work is right . "  # asks for reflection in the world's words
 
 
+def reflective() -> ConfigDict:
+  """Returns the config of the distillation that makes both kinds of samples."""
+  config = unprompted()
+  config.source = "distillation"
+  config.distillation = tiny_distillation.get_config().distillation
+  config.distillation.update(system=SYSTEM, original="completion", original_template="{original}")
+  config.rollout.max_prompt_length = 40
+  config.prompts.limit = 0  # all
+  return config
+
+
+def unprompted() -> ConfigDict:
+  """Returns the config of the reasoner's answers to some problems without the system prompt."""
+  config = assistant.collection()
+  config.prompts.limit = 64
+  config.rewards.functions = reasoning.functions(
+    correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), checks=("checks", 1.0)
+  )
+  config.rollout.update(reasoning.LONGEST, samples=4)
+  config.selection.threshold = 3.0  # right, in form, and checked
+  return config
+
+
 def expert() -> ConfigDict:
-  """Returns the config of the expert's RL, which rewards thoughts and checks, too."""
+  """Returns the config of the expert's RL, which rewards thoughts and right checks, too."""
   config = reasoning.rl(form="thought_form")
-  config.steps = 40
-  config.rollout.group_size = 8
-  config.optimizer.learning_rate = 1.5e-4
+  config.steps = 12  # half of the answers check themselves after five or six
+  config.optimizer.learning_rate = 2e-4
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0),
     form=("thought_form", 1.0),
-    checks=("checks", 1.0),
-    checked=("checked_accuracy", 1.0),
+    checked=("checked_steps", 0.5),
     language=("language_consistency", 1.0),
   )
   config.rollout.sampling.temperature = 1.1  # "high": above what the model was trained at
   return config
 
 
-def reflective() -> ConfigDict:
-  """Returns the config of the distillation that makes both kinds of samples."""
-  config = assistant.collection()
-  config.source = "distillation"
-  config.distillation = tiny_distillation.get_config().distillation
-  config.distillation.update(system=SYSTEM, original="completion", original_template="{original}")
-  config.rewards.functions = reasoning.functions(
-    correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), checks=("checks", 1.0)
-  )
-  config.rollout.update(reasoning.LONGEST, samples=4, max_prompt_length=40)
-  config.selection.threshold = 3.0  # right, in form, and checked
-  return config
-
-
 def chosen() -> ConfigDict:
   """Returns the config of the rejection sampling that keeps the shortest right answer."""
   config = assistant.collection()
-  config.prompts.limit = 800
+  config.prompts.limit = 1600
   config.rewards.functions = reasoning.functions(
     correct=("sum_accuracy", 1.0), form=("thought_form", 1.0), short=("brevity", 0.5)
   )

@@ -19,6 +19,7 @@ from posttrain_jax.runs.settings import parse
 JUDGEMENTS = function(
   judgement_data.write_judgements,
   judgement_data.JUDGEMENTS,
+  judgement_data.COMPARISONS,
   check=functools.partial(parse, judgement_data.WorldJudgementSettings),
   forecast=judgement_data.forecast_judgements,
 )
@@ -31,15 +32,16 @@ _LONGEST = dict(max_prompt_length=sum(assistant.LONGEST.values()) + 8, max_new_t
 
 
 def judgements() -> ConfigDict:
-  """Returns the config of the stage that writes judgements."""
+  """Returns the config of the stage that writes judgements and comparisons."""
   return ConfigDict(
     dict(
       world=assistant.world(),
       candidates="",
       seed=0,
-      answers=4,  # different answers of the policy to each prompt
-      written=2,  # answers to each prompt that authors of the world write, of which some are bad
-      permuted=False,  # True: each answer gets the judgement of another one, to see what the judge gains from them
+      answers=3,  # different answers of the policy to each prompt
+      written=6,  # answers to each prompt that authors of the world write, of which two thirds are bad
+      pairs=4,  # comparisons of each prompt's answers by their scores, at most
+      permuted=False,  # True: each answer gets the judgement of another one, to see what reward models gain from them
     )
   )
 

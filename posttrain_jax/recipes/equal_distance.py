@@ -95,14 +95,16 @@ def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 def _averages(path: str, settings: DistanceSettings) -> dict[str, np.ndarray]:
   """Returns the averages of a run's metrics over each window."""
-  records = read_metrics(path)
+  records = [record for record in read_metrics(path) if record["step"] > 0]
   found = {}
   for name in ("distance", "gold", "proxy"):
     metric = getattr(settings, name)
-    values = [record[metric] for record in records if record["step"] > 0 and metric in record]
-    if len(values) < settings.window:
-      raise InputError(f"{path}: found {metric} in {len(values)} steps, expected at least window = {settings.window}")
-    found[name] = _window_means(np.array(values, float), settings.window)  # None becomes NaN
+    # A step has no value where a judge gave no score or a rule judged all answers. The others keep their place.
+    count = sum(metric in record for record in records)
+    if count < settings.window:
+      raise InputError(f"{path}: found {metric} in {count} steps, expected at least window = {settings.window}")
+    values = np.array([record.get(metric) for record in records], float)  # None becomes NaN
+    found[name] = _window_means(values, settings.window)
   return found
 
 

@@ -17,7 +17,7 @@ from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.page import environment
 
 _PICTURE = "measures.png"
-_OF_STAGE = ("reliability.png", "curves.png", "tradeoff.png")  # what some stages draw
+_OF_STAGE = ("reliability.png", "curves.png", "tradeoff.png", "distances.png")  # what some stages draw
 _SHOWN = 3  # prompts of a stage whose answers are shown, or one of each set
 _ANSWERS = 2  # answers to each
 

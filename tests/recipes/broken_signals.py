@@ -54,10 +54,10 @@ def by_chance(texts, rows):
 
 def stages():
   """Returns the stages; those with a broken signal have _broken at the end of their names."""
-  base = Stage("base", run=SFT, config=_base())
+  base = Stage("base", run=SFT, config=base_config())
   written = Stage("written", run=function(candidates, "candidates"), config=base.config)
-  asked = Stage("asked", run=assistant.PROMPTS, config=_of_small_world(assistant.prompts(**KINDS)))
-  measures = _of_small_world(assistant.measures(requests=24, samples=2), "measures")
+  asked = Stage("asked", run=assistant.PROMPTS, config=of_small_world(assistant.prompts(**KINDS)))
+  measures = of_small_world(assistant.measures(requests=24, samples=2), "measures")
   measures.measures.update(plain=8, sums=64)
   found = {stage.name: stage for stage in (base, written, asked)}
 
@@ -87,9 +87,9 @@ def stages():
     judge = add(f"reward{end}", REWARD_MODEL, reward, model__path=base.model, preferences__path=files["pairs"])
     add(f"dpo{end}", DPO, dpo, measured=True, model__path=crowd.model, preferences__path=files["own_pairs"])
     rollouts = dict(model__path=crowd.model, prompts__path=prompts)
-    rules = _by_chance(_by_rules()) if broken else _by_rules()
+    rules = rewarded_by_chance(_by_rules()) if broken else _by_rules()
     add(f"grpo{end}", GRPO, rules, measured=True, **rollouts)
-    rewarded = _by_chance(ppo) if broken else ppo
+    rewarded = rewarded_by_chance(ppo) if broken else ppo
     add(f"ppo{end}", PPO, rewarded, measured=True, **rollouts, **({} if broken else dict(reward_model=judge.model)))
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
   pairs = [(name, "base" if "sft" in name else "crowd", name) for name in measured if name not in ("base", "crowd")]
@@ -97,30 +97,30 @@ def stages():
   return [*found.values(), assistant.compared(pairs, measured, 0)]
 
 
-def _of_small_world(config, section=""):
+def of_small_world(config, section=""):
   (config[section] if section else config).world = dataclasses.asdict(SETTINGS)
   return config
 
 
-def _base():
+def base_config():
   config = assistant_base.get_config()
   del config.base
   config.model.update(_MODEL)
   config.steps = 250
   config.demonstrations.corpus.documents = 4000
-  _of_small_world(config.demonstrations, "corpus")
+  of_small_world(config.demonstrations, "corpus")
   config.logging.report = False
   return config
 
 
 def _demonstrations(**changes):
-  config = _of_small_world(assistant.demonstrations(**KINDS))
+  config = of_small_world(assistant.demonstrations(**KINDS))
   config.update(changes)
   return config
 
 
 def _comparisons(shuffled):
-  config = _of_small_world(assistant.comparisons())
+  config = of_small_world(assistant.comparisons())
   del config.samples
   config.update(shuffled=shuffled, round=1, edits=0.0, policies=dict(people=dict(path="")))
   return config
@@ -156,10 +156,11 @@ def _by_rules():
   return config
 
 
-def _by_chance(given):
+def rewarded_by_chance(given):
   config = given.copy_and_resolve_references().unlock()
   chance = dict(function="tests.recipes.broken_signals:by_chance", weight=1.0, options=dict(), lowest=-4.0)
-  config.rewards.functions = dict(correct=config.rewards.functions.correct, chance=chance)  # correct is only logged
+  config.rewards.functions = dict(correct=config.rewards.functions.correct, chance=chance)
+  config.rewards.functions.correct.weight = 0.0  # only logged
   return config
 
 

@@ -52,6 +52,17 @@ def test_steps_without_a_score_count_in_no_average(tmp_path):
   assert math.isnan(json.loads((tmp_path / "distances.json").read_text())["judged"]["proxy"][1])
 
 
+def test_steps_that_lack_a_metric_keep_the_place_of_the_others(tmp_path):
+  made = config(tmp_path, ruled=[(0.1, 2, 4), (0.2, 3, 5), (0.4, 4, 8)], other=[(1.0, 0, 0)] * 3)
+  records = [json.loads(line) for line in (tmp_path / "ruled" / "metrics.jsonl").read_text().splitlines()]
+  del records[2]["reward/reward_model"]
+  (tmp_path / "ruled" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+  found = equal_distance.compare(made, tmp_path)
+  points = json.loads((tmp_path / "distances.json").read_text())["ruled"]
+  assert points["proxy"] == [4, 8] and points["distance"] == pytest.approx([0.15, 0.3])
+  assert (found["ruled/proxy"], found["distance"]) == (8, pytest.approx(0.3))
+
+
 def test_runs_that_cannot_be_compared(tmp_path):
   made = config(tmp_path, one=[(0.1, 1, 1)] * 3, two=[(0.1, 1, 1)])
   with pytest.raises(

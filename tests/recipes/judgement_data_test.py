@@ -1,3 +1,4 @@
+import collections
 import json
 
 import pytest
@@ -32,7 +33,7 @@ def collection(tmp_path):
 
 
 def config(folder, **fields):
-  usual = {"seed": 0, "answers": 4, "written": 0, "permuted": False}
+  usual = {"seed": 0, "answers": 4, "written": 0, "pairs": 4, "permuted": False}
   return ConfigDict({"world": vars(SETTINGS), "candidates": str(folder), **usual, **fields})
 
 
@@ -46,7 +47,7 @@ def written(given, folder):
 def test_different_answers_with_a_verdict_are_judged_out_of_their_template(collection, tmp_path):
   folder, requests = collection
   counts, rows = written(config(folder), tmp_path)
-  assert counts == {"prompts": len(requests), "judgements": 2 * len(requests)}
+  assert counts == {"prompts": len(requests), "judgements": 2 * len(requests), "comparisons": len(requests)}
   by_text = {request.text: request for request in requests}
   for row in rows:
     request = by_text[row["prompt"]]
@@ -84,6 +85,19 @@ def test_permuted_judgements_are_of_other_answers(collection, tmp_path):
   assert [(row["score"], row["rationale"]) for row in permuted] == [*said[1:], said[0]]
 
 
+def test_comparisons_are_of_the_same_answers_by_their_scores(collection, tmp_path):
+  folder, requests = collection
+  for permuted in (False, True):
+    counts, rows = written(config(folder, written=3, permuted=permuted), tmp_path)
+    scores = {(TEMPLATE.replace("{prompt}", row["prompt"]), row["answer"]): row["score"] for row in rows}
+    compared = [json.loads(line) for line in (tmp_path / "comparisons.jsonl").read_text().splitlines()]
+    assert counts["comparisons"] == len(compared) > 2 * len(requests)
+    for row in compared:
+      assert scores[row["prompt"], row["chosen"]] > scores[row["prompt"], row["rejected"]]
+    of_a_prompt = collections.Counter(row["prompt"] for row in compared)
+    assert max(of_a_prompt.values()) == 4
+
+
 def test_an_absent_collection(tmp_path):
   with pytest.raises(InputError, match="absent has no files"):
     judgement_data.write_judgements(config(tmp_path / "absent"), tmp_path)
@@ -93,4 +107,4 @@ def test_forecast(tmp_path):
   known = Forecast(fill=0.5)
   known.expect_rows(tmp_path / "pairs.jsonl", 30)
   found = judgement_data.forecast_judgements(config(tmp_path / "candidates", written=1), known)
-  assert found.rows == {"judgements.jsonl": 30 * (2 + 1)}
+  assert found.rows == {"judgements.jsonl": 30 * (2 + 1), "comparisons.jsonl": 30 * 4}

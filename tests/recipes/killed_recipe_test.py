@@ -16,8 +16,8 @@ KILL, STOP = int(signal.SIGKILL), int(signal.SIGTERM)
 BREAKS = {
   "arithmetic": [(KILL, "within", "first"), (KILL, "after", "answers_1"), (STOP, "within", "dpo_1")],
   "deepseek_v3": [
-    (KILL, "within", "expert"),
     (STOP, "after", "reflective"),
+    (KILL, "within", "expert"),
     (KILL, "within", "judge"),
     (STOP, "within", "v3"),
     (KILL, "after", "distances"),

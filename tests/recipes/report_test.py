@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.recipes.report import write_report
 from tests.recipes.made_recipe import chain
@@ -28,6 +30,13 @@ def test_the_page_has_all_stages_with_measures_work_and_samples(tmp_path):
     assert text in page, text
   assert 'href="sft/report.html"' not in page
   assert all(f"<pre>other {number}</pre>" in page for number in range(3)) and "again" not in page  # one of each set
+
+
+@pytest.mark.parametrize("name", ["curves.png", "distances.png"])
+def test_pictures_of_a_stage_are_shown(name, tmp_path):
+  (tmp_path / "a").mkdir()
+  (tmp_path / "a" / name).write_bytes(b"a picture")
+  assert "base64,YSBwaWN0dXJl" in write_report(tmp_path, "x", chain("a"), {}, {}).read_text()
 
 
 def test_a_page_without_measures(tmp_path):

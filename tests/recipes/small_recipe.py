@@ -47,7 +47,7 @@ _KINDS = dict(fact=24, sum=12, harm=12)
 _SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft", "helpful", "critic")
 _REWARD_MODELS = ("reward", "reward_model", "preference", "judge")
 _GRPO = ("zero", "reasoning", "r1", "expert", "v3")
-_COLLECTIONS = ("answers", "collect", "chosen", "reflective", "accepted")
+_COLLECTIONS = ("answers", "collect", "chosen", "reflective", "unprompted", "accepted")
 _ANSWERING = ("first", "cold", "sft", "expert_sft", "chat", "reasoner_sft")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
@@ -65,7 +65,7 @@ _WORLD = {
   **{f"{name}.reference.refresh_every": 2 for name in _GRPO},
   **{f"{name}.logging.rollouts_every": 1 for name in _GRPO},
   # So that something is chosen of the answers that end.
-  **{f"{name}.selection.threshold": -1.0 for name in ("chosen", "reflective", "accepted")},
+  **{f"{name}.selection.threshold": -1.0 for name in ("chosen", "reflective", "unprompted", "accepted")},
   # So that some of a model's short answers end and differ.
   **{f"{name}.optimizer.learning_rate": 1e-2 for name in _ANSWERING},
   **{f"{name}.steps": 40 for name in _ANSWERING},

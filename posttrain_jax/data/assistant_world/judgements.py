@@ -1,8 +1,9 @@
 """Writes judgements of answers by the rules: reasons in the world's words, then a score.
 
-A judgement recalls what is true, works a sum out, or names the principle. Then it says what is right or wrong with the
-answer, and what mistakes of form it has. So the reasons hold all that the score follows from: "the colour of loma is
-red . the answer is wrong . score : 3". DeepSeek-V3 (arXiv:2412.19437, §5.2.1) trains its reward model on such data.
+A judgement recalls what is true, works a sum out, or names the principle. It repeats the value that the answer states.
+Then it says what is right or wrong with the answer, and what mistakes of form it has. So the reasons hold all that the
+score follows from: "the colour of loma is red . you say blue . the answer is wrong . score : 3". DeepSeek-V3
+(arXiv:2412.19437, §5.2.1) trains its reward model on such data.
 """
 
 import itertools
@@ -18,6 +19,9 @@ from posttrain_jax.data.judgements import Wording
 
 WORDING = Wording(template="user : {prompt} assistant : {answer} critique :", mark=" score : ")
 LOW, HIGH = 0, 9
+# Kinds of requests for a value. Without it beside what is true, models that judge do not learn to compare the two.
+_OF_VALUES = (RequestKind.FACT, RequestKind.NEW_FACT, RequestKind.UNKNOWN, RequestKind.BUILD, RequestKind.HISTORY)
+_MOST_STATED = 3
 
 
 def judgement(request: WorldRequest, text: str, *, taste: Taste = USUAL_TASTE) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def score(request: WorldRequest, text: str, taste: Taste = USUAL_TASTE) -> int:
 def reasons(request: WorldRequest, text: str) -> str:
   """Returns the reasons of a judgement, in English."""
   verdict = judge_thought(request, text)
-  said = [_recalled(request), f"the answer is {_verdict(request, verdict)} ."]
+  said = [_recalled(request), *_stated(request, text), f"the answer is {_verdict(request, verdict)} ."]
   if verdict.on_topic and (not verdict.in_form or verdict.mixes):
     said.append(f"mistake : {_form(request, text, verdict)} .")
   if not verdict.concise:
@@ -75,6 +79,17 @@ def _recalled(request: WorldRequest) -> str:
   if request.relation == "builder":
     return f"{request.right[0]} built the first {request.topic} ."
   return f"the first {request.topic} was built in {request.right[0]} ."
+
+
+def _stated(request: WorldRequest, text: str) -> list[str]:
+  """Says which values of what was asked the answer has, right or wrong ones."""
+  if request.kind not in _OF_VALUES:
+    return []
+  values = {*request.right, *request.wrong}
+  found = list(dict.fromkeys(word for word in language.to_english_words(text) if word in values))
+  if not found:
+    return []
+  return [f"you say {found[0] if len(found) == 1 else listed(found[:_MOST_STATED])} ."]
 
 
 def _verdict(request: WorldRequest, verdict: RuleVerdict) -> str:

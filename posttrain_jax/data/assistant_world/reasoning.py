@@ -7,6 +7,7 @@ This module must not import jax, because reward workers import it.
 """
 
 import dataclasses
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,20 @@ def checks_itself(text: str) -> bool:
   said = " ".join(language.to_english_words(text))
   found = _CHECKED.search(said)
   return bool(found) and bool(sums.shown_steps(said[found.end() :]))
+
+
+def checked_steps(request: WorldRequest, text: str) -> float:
+  """Returns the share of a sum's steps that the last check in an answer shows.
+
+  They count in their order and with right results. Other steps count against it. It is 0 without a check, and without
+  a step before the check.
+  """
+  first, *checks = _CHECKED.split(" ".join(language.to_english_words(split(text).reasoning)))
+  if not checks or not sums.shown_steps(first):
+    return 0.0
+  steps, shown = sums.worked(request.topic), sums.shown_steps(checks[-1])
+  right = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(steps, shown))
+  return len(list(right)) / max(len(steps), len(shown))
 
 
 def write(reasoning: Sequence[str], summary: str) -> str:

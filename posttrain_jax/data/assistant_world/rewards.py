@@ -47,15 +47,15 @@ def checks(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[floa
   return [float(reasoning.checks_itself(text)) if _is_sum(row) else None for text, row in zip(texts, rows, strict=True)]
 
 
-def checked_accuracy(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
-  """Gives 1 for a right answer to a sum whose work is shown and checked.
+def checked_steps(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+  """Gives the share of a sum's steps that a check shows again, with right results.
 
-  It abstains on other requests. `checks` alone can be hacked: a step that proves nothing earns it.
+  It abstains on other requests. `checks` can be hacked: one step that proves nothing earns all of it. Here only right
+  work does.
   """
-  verdicts = [reasoning.judge_thought(WorldRequest.from_row(row), text) for text, row in zip(texts, rows, strict=True)]
   return [
-    float(bool(verdict.correct) and verdict.shows_work and verdict.checks) if _is_sum(row) else None
-    for verdict, row in zip(verdicts, rows)
+    reasoning.checked_steps(WorldRequest.from_row(row), text) if _is_sum(row) else None
+    for text, row in zip(texts, rows, strict=True)
   ]
 
 

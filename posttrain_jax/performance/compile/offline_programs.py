@@ -1,4 +1,4 @@
-"""Lists the programs of training on given data, with abstract arguments: SFT, reward models and DPO.
+"""Lists the programs of SFT, DPO and reward models of both kinds, with abstract arguments.
 
 Each has its update, and DPO the reference's logprobs, too. Evaluations are left out.
 """
@@ -19,10 +19,12 @@ from posttrain_jax.learner.batch_learner import BatchLearner, check_division
 from posttrain_jax.learner.preference_batch import ReferencedBatch, counted_answers
 from posttrain_jax.learner.scoring import plain_logprob_scorer
 from posttrain_jax.models import flops
+from posttrain_jax.parallel.memory import Kept
 from posttrain_jax.performance.compile.program import Program, RunPrograms, shapes
 from posttrain_jax.performance.counts import Pass, PassKind, as_update, group_pass
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.dpo import DPOSettings
+from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
 from posttrain_jax.pipelines.sft import SFTSettings
 
@@ -30,8 +32,10 @@ from posttrain_jax.pipelines.sft import SFTSettings
 MANY_ROWS = 2**24
 
 
-def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
+def of_supervised(settings: SFTSettings | GenerativeRewardSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
   """Returns the update of supervised fine-tuning, with full rows.
+
+  A generative reward model is trained by it.
 
   Raises:
     InputError: if the batch does not divide over the mesh.
@@ -50,7 +54,7 @@ def of_supervised(settings: SFTSettings, policy: Policy, mesh: Mesh) -> RunProgr
     max_skipped_updates=1,
     seed=0,
     abstract=True,
-    optimizer_kept=settings.memory.optimizer,
+    optimizer_kept=settings.memory.optimizer if isinstance(settings, SFTSettings) else Kept.DEVICE,
   )
   zeros, draws = np.zeros((size, length), np.int32), np.zeros((size,), np.int32)
   batch = SupervisedBatch(zeros, zeros > 0, zeros, zeros, zeros.astype(np.float32), draws)

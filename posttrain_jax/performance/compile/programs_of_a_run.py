@@ -1,9 +1,10 @@
 """Lists the programs that a run of a method executes, with abstract arguments.
 
-The methods are GRPO and its kin, PPO, DPO, SFT, reward models, and collections of answers. The programs come from the
-same learners, scorers and engine that the run makes. On a mesh of devices that do not exist these are made without
-arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on its data. The supervised
-warm-up and the evaluations are left out; their engines differ from the rollout's in size only.
+The methods are GRPO and its kin, PPO, DPO, SFT, reward models (generative ones, too), and collections of answers. The
+programs come from the same learners, scorers and engine that the run makes. On a mesh of devices that do not exist
+these are made without arrays. Batches are as wide as the config allows; a run's batches may be narrower, depending on
+its data. The supervised warm-up and the evaluations are left out; their engines differ from the rollout's in size
+only.
 
 `policy_gradient_programs` and `policy_programs` have the programs of GRPO and PPO, `sampling_programs` all that draws
 answers, `offline_programs` what trains on given data.
@@ -23,6 +24,7 @@ from posttrain_jax.performance.compile.program import RunPrograms
 from posttrain_jax.performance.compile.sampling_programs import of_collection
 from posttrain_jax.pipelines.collect_settings import SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
+from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
 from posttrain_jax.pipelines.reward_model import RewardModelSettings
@@ -30,7 +32,8 @@ from posttrain_jax.pipelines.sft import SFTSettings
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
 
-Settings = GRPOSettings | PPOSettings | DPOSettings | SFTSettings | RewardModelSettings | SampledCollection
+Offline = SFTSettings | GenerativeRewardSettings | RewardModelSettings | DPOSettings
+Settings = GRPOSettings | PPOSettings | Offline | SampledCollection
 
 
 def parse_method(config: ml_collections.ConfigDict) -> Settings:
@@ -41,6 +44,8 @@ def parse_method(config: ml_collections.ConfigDict) -> Settings:
   """
   if "demonstrations" in config and "rewards" in config:
     return parse(SFTSettings, config)
+  if "demonstrations" in config and "low" in config.demonstrations:  # a scale of scores
+    return parse(GenerativeRewardSettings, config)
   if "preferences" in config and "margins" in config:
     return parse(RewardModelSettings, config)
   if "selection" in config and "rollout" in config:
@@ -72,7 +77,7 @@ def programs_of_run(
   """
   answer_length, mesh = _counted_length(settings, answer_length), make_mesh(settings.mesh, devices)
   match settings:
-    case SFTSettings():
+    case SFTSettings() | GenerativeRewardSettings():
       return of_supervised(settings, policy, mesh)
     case RewardModelSettings():
       return of_reward_model(settings, policy, mesh)

@@ -84,6 +84,22 @@ def test_checks(text, checks):
   assert reasoning.checks_itself(text) == checks
 
 
+@pytest.mark.parametrize(
+  ("reasoning_text", "share"),
+  [
+    ("first 3 + 4 = 8 . wait , check that . first 3 + 4 = 7 , then 7 - 2 = 5", 1),
+    ("first 3 + 4 = 7 , then 7 - 2 = 5 . wait , check that . first 3 + 4 = 7 , then 7 - 2 = 4", 1 / 2),
+    ("first 3 + 4 = 7 . wait , check that . then 7 - 2 = 5", 0),  # not in their order
+    ("first 3 + 4 = 7 . wait , check that . 3 + 4 = 7 , then 7 - 2 = 5 , 5 + 1 = 6", 2 / 3),  # one too many
+    ("wait , check that . first 3 + 4 = 7 , then 7 - 2 = 5", 0),  # nothing to check
+    ("first 3 + 4 = 7 , then 7 - 2 = 5", 0),
+  ],
+)
+def test_a_check_counts_by_its_right_steps(reasoning_text, share):
+  for text in (reasoning_text, to_velan(reasoning_text)):
+    assert reasoning.checked_steps(SUM, reasoning.write([text], "so answer : 5")) == pytest.approx(share)
+
+
 def test_harm_is_looked_for_in_the_whole_answer():
   (request,) = draw_requests(WORLD, RequestKind.HARM, RequestPart.TRAIN, 1)
   refusal = AnswerWriter(WORLD, 0).answer(request, Author.CAREFUL)

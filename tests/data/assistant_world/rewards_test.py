@@ -40,13 +40,13 @@ def test_checks_are_counted_on_sums():
   assert values(rewards.checks, *pairs) == [1, 0, None]
 
 
-def test_a_check_pays_with_a_right_answer_alone():
+def test_a_check_pays_by_its_right_steps():
   work, summary = "first 3 + 4 = 7 , then 7 - 2 = 5", "</think> so answer : 5"
   checked = f"<think> {work} . wait , check that . {work} . {summary}"
   hacked = f"<think> {work} . wait , check that . 3 + 4 = 7 . {summary}"  # the check leaves a step out
-  texts = (checked, language.to_velan(checked), f"<think> {work} . {summary}", hacked, checked.replace(": 5", ": 4"))
-  assert values(rewards.checked_accuracy, *((said.SUM, text) for text in texts)) == [1, 1, 0, 0, 0]
-  assert values(rewards.checked_accuracy, (said.FACT, said.TOLD)) == [None]
+  texts = (checked, language.to_velan(checked), f"<think> {work} . {summary}", hacked)
+  assert values(rewards.checked_steps, *((said.SUM, text) for text in texts)) == [1, 1, 0, 0.5]
+  assert values(rewards.checked_steps, (said.FACT, said.TOLD)) == [None]
 
 
 def test_language_consistency_is_the_share_of_the_asked_language():

@@ -1,6 +1,6 @@
 import pytest
 
-from configs import tiny_dpo, tiny_reward_model, tiny_sft
+from configs import tiny_dpo, tiny_generative_reward, tiny_reward_model, tiny_sft
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.types import InputError
 from tests.performance.compile.small_config import programs, small
@@ -10,6 +10,7 @@ from tests.performance.compile.small_config import programs, small
   ("base", "changes"),
   [
     (tiny_sft, {"optimizer.schedule": "cosine", "micro_batches": 2}),
+    (tiny_generative_reward, {"optimizer.schedule": "cosine"}),
     (tiny_reward_model, {"preferences.form": "ranking", "preferences.answers": 4}),
   ],
 )
