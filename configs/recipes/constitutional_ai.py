@@ -37,7 +37,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, constitutional_paper, instructgpt, smollm2
+from configs.recipes import assistant, constitutional_paper, gates, instructgpt, smollm2
 from configs.recipes.constitutional_runners import CHANGES, CRITIC_DATA, HARMS, JUDGE, RED_TEAM, REVISE
 from configs.recipes.costs import started
 from posttrain_jax.recipes import ai_judge, constitution_changes, critique_rounds, harm_measures, joining
@@ -57,6 +57,10 @@ GAINS = (
   "rl_over_rlhf",
   "rl_over_plain",
 )
+
+
+# Stages whose losses may have bounds (configs/recipes/gates.py), and the models from which these are counted.
+_GATED = {"cai": "helpful", "rl": "cai", "rlhf": "cai"}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -116,6 +120,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.ppo.steps = 16  # with 25 the rater's utility has fallen again
   config.ppo.no_end.update(penalised=True, score=-4.0)  # below every score of an answer that ends
   config.ppo.average.decay = 0.0
+  config.gates = gates.bounds(*_GATED)
   config.measures = assistant.measures(requests=24, samples=2)
   if arg == "smollm2":
     config.constitution = ENGLISH
@@ -221,11 +226,11 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       prompts__path=prompts,
       ptx__demonstrations__path=documents,
     ).model
-  return [*stages, *_measures(config, base, models, red_team.file("unseen.jsonl"))]
+  return _measured(config, stages, base, models, red_team.file("unseen.jsonl"))
 
 
-def _measures(config: ConfigDict, base, models, prompts) -> list[Stage]:
-  """Returns the stages that measure models on harmful requests, and as all recipes do."""
+def _measured(config: ConfigDict, stages: list[Stage], base, models, prompts) -> list[Stage]:
+  """Returns all stages: those that measure models on harmful requests, and as all recipes do, come last."""
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in {"base": base, **models}.items()}
   collect = seeded(config.collect, config.seed).unlock()
@@ -241,4 +246,5 @@ def _measures(config: ConfigDict, base, models, prompts) -> list[Stage]:
     inputs={f"models.{name}.path": each.file("candidates") for name, each in drawn.items()},
   )
   pairs = [(name, *reversed(name.split("_over_"))) for name in GAINS]
-  return [*measured.values(), *drawn.values(), harms, assistant.compared(pairs, measured, config.seed)]
+  compared = assistant.compared(pairs, measured, config.seed)
+  return gates.gated([*stages, *measured.values(), *drawn.values(), harms, compared], _GATED, measured, config)

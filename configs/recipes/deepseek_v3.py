@@ -50,6 +50,7 @@ from configs.recipes import (
   deepseek_v3_paper,
   deepseek_v3_rewards,
   deepseek_v3_sections,
+  gates,
   generative_judge,
   reasoning,
 )
@@ -72,6 +73,8 @@ COMPARED = (
   ("scalar_over_sft", "sft", "scalar"),
   ("v3_over_scalar", "scalar", "v3"),
 )
+# Stages whose losses may have bounds (configs/recipes/gates.py), and the models from which these are counted.
+_GATED = {"expert": "expert_sft", "sft": "chat", "v3": "sft", "scalar": "sft"}
 # What is shown over the steps of the expert's RL.
 METRICS = {
   "accuracy/mean": "accuracy",
@@ -133,6 +136,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.v3 = deepseek_v3_sections.all_scenarios()
   for name in ("expert_sft", "sft"):
     config[name].demonstrations.template = _AS_ASKED
+  config.gates = gates.bounds(*_GATED)
   config.measures = assistant.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs("expert", metrics=METRICS, level_of="reward/checks", level=0.5)
@@ -170,8 +174,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stages += [stage, measured[stage.name]] if stage.name in measured else [stage]
   if config.reasoner:
     stages.append(measured["reasoner"])
-  return [
-    *stages,
+  stages += [
     prompted,
     Stage("curves", run=CURVES, config=config.curves, inputs={"runs.expert.path": runs["expert"]}),
     Stage(
@@ -182,6 +185,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     ),
     assistant.compared(COMPARED, measured, config.seed),
   ]
+  return gates.gated(stages, _GATED, measured, config)
 
 
 def _paper(config: ConfigDict) -> list[Stage]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.recipes import instructgpt, llama3, r1
+from configs.recipes import alignment_tax, constitutional_ai, deepseek_v3, instructgpt, llama3, r1, reasoning_tax
 from posttrain_jax.recipes.recipe import check_stages
 from posttrain_jax.recipes.runners import GATE
 from posttrain_jax.types import InputError
@@ -17,7 +17,9 @@ def gates_of(module, **bounds):
   return stages, {stage.name: stage for stage in stages if stage.run is GATE}
 
 
-@pytest.mark.parametrize("module", [instructgpt, llama3, r1])
+@pytest.mark.parametrize(
+  "module", [alignment_tax, constitutional_ai, deepseek_v3, instructgpt, llama3, r1, reasoning_tax]
+)
 def test_no_bounds_no_gates(module):
   assert gates_of(module)[1] == {}
 
