@@ -230,7 +230,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
 
 
 def _measured(config: ConfigDict, stages: list[Stage], base, models, prompts) -> list[Stage]:
-  """Returns all stages: those that measure models on harmful requests, and as all recipes do, come last."""
+  """Adds the stages that measure models on harmful requests, and as all recipes do."""
   own = seeded(config.measures, config.seed)
   measured = {name: assistant.measured(name, model, own, base) for name, model in {"base": base, **models}.items()}
   collect = seeded(config.collect, config.seed).unlock()

@@ -112,9 +112,10 @@ class Life:
     own = seeded(self._config.users, self._config.seed)
     return self.add(Stage("users", run=USERS, config=own, inputs={"candidates": answers.file("candidates")}))
 
-  def attack(self, name: str, model: str, *, part: str = "held_out", fresh: int = 0) -> Stage:
+  def attack(self, name: str, model: str, *, part: str = "held_out", fresh: int = 0, without: str = "") -> Stage:
     """Adds attacks on a model; another `fresh` draws others."""
     own = seeded(self._config.attacks, self._config.seed).unlock()
+    own.kinds = tuple(kind for kind in own.kinds if kind != without)
     own.part, own.round = part, fresh
     return self.add(Stage(name, run=ATTACK, config=own.lock(), inputs={"model.path": self._models[model]}))
 
@@ -136,7 +137,7 @@ class Life:
 
   def lessons(self, model: str) -> list[Output]:
     """Adds attacks on requests of training, and what a model can learn from those that succeed."""
-    found = self.attack("found", model, part="train")
+    found = self.attack("found", model, part="train", without="many_shot")  # whose texts are longer than SFT's rows
     own = seeded(self._config.lessons, self._config.seed)
     inputs = {"attacks": found.file(attacks.ATTACKS)}
     return [self.add(Stage("lessons", run=LEARN, config=own, inputs=inputs)).file(attack_lessons.LESSONS)]
