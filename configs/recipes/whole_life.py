@@ -4,7 +4,7 @@
 
     1  raw, prepared        text with copies, signs, slurs and a leaked exam; what is left of it
     2  pretrained           the base model, by next-token loss
-    3  people, sft          demonstrations, and a first assistant
+    3  people, sft          a crowd's demonstrations, and a first assistant
     4  reward_1             a reward model on people's comparisons of its answers
     5  rl_1                 PPO from `sft` against it
     6  two more rounds      reward_N on all comparisons so far, rejection sampling by the best model, sft_N from the
@@ -48,12 +48,12 @@ def get_config(arg: str = "") -> ConfigDict:
   config.demonstrations = assistant.demonstrations(
     fact=160, unknown=64, sum=160, list=12, writing=32, harm=64, build=16, history=48
   )
+  config.demonstrations.author = "crowd"  # of whom few answer well
   # Of each round, and of users.
   config.prompts = assistant.prompts(fact=300, unknown=80, sum=100, list=18, writing=40, harm=80, build=24, history=64)
   config.documents = assistant.documents(4000)  # for PPO-ptx
-  config.sft = assistant.sft()
-  config.sft.update(steps=400, epochs=0, batch_size=8)
-  config.sft.demonstrations.update(template=_AS_ASKED, row_length=128)
+  config.first = _sft(updates=120)
+  config.sft = _sft(updates=400)
   config.collect = assistant.collection()
   config.samples = 4  # answers that people or users compare
   config.chosen = 12  # answers of which a reward model chooses
@@ -82,6 +82,13 @@ def get_config(arg: str = "") -> ConfigDict:
   config.gates = gates.bounds("sft", "rl", "dpo")
   config.gates.rl.may_fall = {"seen/answers": 0.1, "known_rare": 0.1}
   config.gates.dpo.may_fall = {"seen/answers": 0.1, "seen/harm_refused": 0.2}
+  return config
+
+
+def _sft(*, updates: int) -> ConfigDict:
+  config = assistant.sft()
+  config.update(steps=updates, epochs=0, batch_size=8)
+  config.demonstrations.update(template=_AS_ASKED, row_length=128)
   return config
 
 
@@ -123,7 +130,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   life.add(raw, prepared, base)
   life.measure("base", base.model)
   life.add(people, asked)
-  life.train("sft", life.sft("sft", []), before="base")
+  life.train("sft", life.sft("sft", [], section="first"), before="base")
   life.first_round()
   for number in _ROUNDS:
     life.round(number, life.votes_of_people(number))

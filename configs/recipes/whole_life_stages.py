@@ -60,12 +60,12 @@ class Life:
     self.measure(name, stage.model)
     self.best, self._before[name] = name, before
 
-  def sft(self, name: str, more: list[Output]) -> Stage:
+  def sft(self, name: str, more: list[Output], *, section: str = "sft") -> Stage:
     """Adds the demonstrations of SFT from the base model, and returns it."""
     files = {"people": self._people} | {f"more_{number}": each for number, each in enumerate(more)}
     joined = self.add(assistant.joined(f"{name}_rows", files))
     inputs = {"model.path": self._base, "demonstrations.path": joined.file("rows.jsonl")}
-    return Stage(name, run=SFT, config=seeded(self._config.sft, self._config.seed), inputs=inputs)
+    return Stage(name, run=SFT, config=seeded(self._config[section], self._config.seed), inputs=inputs)
 
   def first_round(self) -> None:
     """Adds the first reward model, and RL against it."""
