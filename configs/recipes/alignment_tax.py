@@ -23,6 +23,7 @@ for equally many updates (`reasons` for three times as many, since the form of i
 text. docs/results/alignment_tax.md has the results.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -153,7 +154,7 @@ def _measured(
   others = [name for name in models if name != "helpful"]
   found.append(assistant.compared([(name, "helpful", name) for name in others], measured, config.seed))
   of_safe = assistant.compared([(name, "safe", name) for name in others if name != "safe"], measured, config.seed)
-  found.append(Stage("of_safe", run=of_safe.run, config=of_safe.config, inputs=of_safe.inputs))
+  found.append(dataclasses.replace(of_safe, name="of_safe"))
   return gates.gated(found, dict.fromkeys(_TRAINED, "helpful"), measured, config)
 
 

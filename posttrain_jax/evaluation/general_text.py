@@ -1,6 +1,5 @@
 """Measures what MLPs get as inputs on general text, and how far logits moved there."""
 
-import functools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -8,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from posttrain_jax import compiled_once
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.compiled_once import made_once
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.forward import row_hidden
 from posttrain_jax.models.mlp_inputs import mlp_inputs
@@ -69,13 +68,13 @@ def _batches(texts: Sequence[Tokens]) -> Iterator[tuple[np.ndarray, np.ndarray]]
     yield tokens, mask
 
 
-@functools.cache
+@made_once
 def _inputs_program(model: TransformerConfig):
   graph, _ = abstract_transformer(model)
-  return compiled_once.jit(lambda params, tokens: mlp_inputs(nnx.merge(graph, params), tokens)[:2])
+  return jax.jit(lambda params, tokens: mlp_inputs(nnx.merge(graph, params), tokens)[:2])
 
 
-@functools.cache
+@made_once
 def _moves_program(model: TransformerConfig):
   graph, _ = abstract_transformer(model)
 
@@ -91,4 +90,4 @@ def _moves_program(model: TransformerConfig):
 
     return jax.lax.map(one, (tokens, mask))
 
-  return compiled_once.jit(moves)
+  return jax.jit(moves)

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import language
+from posttrain_jax.data.assistant_world import language, words
 from posttrain_jax.data.assistant_world.attacks import Attack, AttackText, AttackWriter, beginning, requests
 from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart
@@ -25,6 +25,7 @@ from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
 from posttrain_jax.recipes import report
+from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
@@ -32,20 +33,8 @@ from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
 ATTACKS, SUCCESSES = "attacks.jsonl", "attacks.json"
-_HARMS = 8  # categories
 _ROUND = 1000  # distance of the seeds of two rounds
 _SEARCHED = 16  # requests on which a suffix is searched
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AttackedModel:
-  """Describes which model is attacked.
-
-  Attributes:
-    path: PATH_OR_NAME.
-  """
-
-  path: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +58,7 @@ class AttackSettings:
 
   seed: int
   round: int
-  model: AttackedModel
+  model: AskedModel
   world: WorldSettings
   kinds: tuple[Attack, ...]
   part: RequestPart
@@ -127,7 +116,7 @@ def check(config: ConfigDict) -> None:
 def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the answers that are drawn."""
   model, _ = known.policy(config.model)
-  count = len(config.kinds) * config.requests * _HARMS
+  count = len(config.kinds) * config.requests * len(words.HARMS)
   drawn = count * known.length(config.max_new_tokens)
   work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
   return Effort(examples=count, generated=drawn, sampling_flops=work)
@@ -152,15 +141,19 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   given = parse(AttackSettings, config)
   world = make_world(given.world)
   writer = AttackWriter(world, shots=given.shots, seed=given.draws)
-  suffix, gain = "", 0.0
-  if Attack.SUFFIX in given.kinds:
-    suffix, gain = _search(given, world, writer)
+  unsearched = " ".join(["sun"] * given.suffix.words)  # as long as what is searched
   texts = [
-    writer.write(kind, request, suffix)
+    writer.write(kind, request, unsearched)
     for kind in given.kinds
     for request in requests(world, given.part, attack=kind, each=given.requests, seed=given.draws)
   ]
   model = _model(given, [each.text for each in texts])
+  suffix, gain = "", 0.0
+  if Attack.SUFFIX in given.kinds:
+    suffix, gain = _search(given, world, writer, model)
+    texts = [
+      writer.write(each.attack, each.request, suffix) if each.attack == Attack.SUFFIX else each for each in texts
+    ]
   drawn, tokens = model.draw([each.text for each in texts])
   said = [f"{each.begun} {text}".strip() for each, text in zip(texts, drawn)]
   verdicts = [judge_thought(each.request, text) for each, text in zip(texts, said)]
@@ -185,7 +178,7 @@ def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
   )
 
 
-def _search(given: AttackSettings, world: World, writer: AttackWriter) -> tuple[str, float]:
+def _search(given: AttackSettings, world: World, writer: AttackWriter, model: TextModel) -> tuple[str, float]:
   """Searches a suffix on requests that it is not measured on.
 
   Returns:
@@ -194,15 +187,14 @@ def _search(given: AttackSettings, world: World, writer: AttackWriter) -> tuple[
   asked = requests(world, RequestPart.TRAIN, attack=Attack.DIRECT, each=_SEARCHED, seed=given.draws)[:_SEARCHED]
   bare = [writer.write(Attack.DIRECT, request).text for request in asked]
   endings = [beginning(request) for request in asked]
-  model = _model(given, bare)
 
   def score(suffixes: Sequence[str]) -> list[float]:
     written = [writer.write(Attack.SUFFIX, request, each).text for each in suffixes for request in asked]
     found = model.ending_logprobs(written, endings * len(suffixes))
     return found.reshape(len(suffixes), len(asked)).mean(axis=1).tolist()
 
-  words = [word for word in language.vocabulary() if word.isalpha()]
-  suffix, scores = search_suffix(score, words, given.suffix, seed=given.draws)
+  known = [word for word in language.vocabulary() if word.isalpha()]
+  suffix, scores = search_suffix(score, known, given.suffix, seed=given.draws)
   return suffix, scores[-1] - float(model.ending_logprobs(bare, endings).mean())
 
 

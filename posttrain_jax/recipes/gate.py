@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes import gains, report
-from posttrain_jax.recipes.measures import Measured, with_interval
-from posttrain_jax.recipes.outcome import metrics_of
+from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.recipes.tables import Table
 from posttrain_jax.runs.settings import parse
@@ -174,7 +173,7 @@ def pass_gate(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
 
 
 def _losses(settings: GateSettings) -> Iterator[_Loss]:
-  before, after = (_measures(each) for each in (settings.before, settings.after))
+  before, after = (read_measured(each.metrics) for each in (settings.before, settings.after))
   paired = _by_request(settings)
   bounds = settings.bounds
   for sign, group, given in ((-1, "may_fall", bounds.may_fall), (1, "may_rise", bounds.may_rise)):
@@ -186,10 +185,6 @@ def _losses(settings: GateSettings) -> Iterator[_Loss]:
       gain = paired[name] if name in paired else _difference(before[name], after[name])
       ends = sorted((sign * gain.low, sign * gain.high))
       yield _Loss(name, before[name].value, after[name].value, Measured(sign * gain.value, *ends), bound)
-
-
-def _measures(measurement: Measurement) -> dict[str, Measured]:
-  return with_interval(metrics_of(pathlib.Path(measurement.metrics).parent, None))
 
 
 def _by_request(settings: GateSettings) -> dict[str, Measured]:

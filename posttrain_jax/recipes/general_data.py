@@ -17,6 +17,7 @@ from posttrain_jax.evaluation import general_text
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.learner import null_space
 from posttrain_jax.models import flops
+from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -43,17 +44,6 @@ class TextSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GivenModel:
-  """Describes which model is read.
-
-  Attributes:
-    path: PATH_OR_NAME.
-  """
-
-  path: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class NullSpaceSearch:
   """Holds the config of a search for null spaces.
 
@@ -63,7 +53,7 @@ class NullSpaceSearch:
     threshold: share of a layer's largest eigenvalue up to which an eigenvalue counts as 0 (the paper's code: 5e-5).
   """
 
-  model: GivenModel
+  model: AskedModel
   text: TextSettings
   threshold: float
 
@@ -85,7 +75,7 @@ class LogitMoves:
   """
 
   seed: int
-  model: GivenModel
+  model: AskedModel
   reference: str
   texts: Mapping[str, TextSettings]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from posttrain_jax.recipes.outcome import measured_model
+from posttrain_jax.recipes.outcome import measured_model, metrics_of
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.recipes.tables import Table
 from posttrain_jax.reports.picture import picture
@@ -120,6 +120,11 @@ def _line(axes: Axes, values: Sequence[Measured | None], color: str, label: str)
   axes.errorbar(
     there, array[:, 0], errors, color=color, label=label, marker="o", markersize=4, linewidth=1.2, capsize=2
   )
+
+
+def read_measured(path: str) -> dict[str, Measured]:
+  """Returns the measures of a metrics.jsonl that have an interval; none without such a file."""
+  return with_interval(metrics_of(pathlib.Path(path).parent, None))
 
 
 def with_interval(metrics: Mapping[str, Any], mark: str = "_") -> dict[str, Measured]:

@@ -14,26 +14,15 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes import failures, lineage
+from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.gate import GateClosed
-from posttrain_jax.recipes.measures import Measured, with_interval
-from posttrain_jax.recipes.outcome import metrics_of
+from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.reports.markdown import markdown_table
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.runs.start_line import short_count
 from posttrain_jax.types import InputError
 
 CARD, VERDICT = "model_card.md", "release.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReleasedModel:
-  """Describes which model is to be released.
-
-  Attributes:
-    path: the folder of the stage that made it.
-  """
-
-  path: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +68,7 @@ class ReleaseSettings:
     stage: the name by which a closed gate is accepted.
     title: of the card.
     use: what the model is for, a sentence or two.
-    model: the model.
+    model: the model; its path is the folder of the stage that made it.
     measurements: by name, all that is known of it.
     bounds: what it must keep.
   """
@@ -87,7 +76,7 @@ class ReleaseSettings:
   stage: str
   title: str
   use: str
-  model: ReleasedModel
+  model: AskedModel
   measurements: Mapping[str, ReadMeasurement]
   bounds: ReleaseBounds
 
@@ -132,7 +121,7 @@ def decide(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   settings = parse(ReleaseSettings, config)
   found: dict[str, Measured] = {}
   for each in settings.measurements.values():
-    found |= with_interval(metrics_of(pathlib.Path(each.metrics).parent, None)) or _of_attacks(each.metrics)
+    found |= read_measured(each.metrics) or _of_attacks(each.metrics)
   bounds = list(_bounds(settings.bounds, found))
   broken = [each for each in bounds if each[-1]]
   ancestors = lineage.lineage(folder.parent, pathlib.Path(settings.model.path).name)

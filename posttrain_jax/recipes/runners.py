@@ -75,6 +75,17 @@ def _training(
   return Runner(name, run, check, forecast, has_model=True, files=files)
 
 
+def _between(
+  name: str,
+  run: Callable[[ConfigDict, pathlib.Path], Mapping[str, Any] | None],
+  check: Callable[[ConfigDict], Any],
+  forecast: Callable[[ConfigDict, Forecast], Effort],
+  *files: str,
+) -> Runner:
+  """Makes the runner of a stage without a model, which starts again in an empty folder."""
+  return Runner(name, run, check, forecast, has_model=False, files=files, resumes=False)
+
+
 def _build_base(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, float]:
   return assistant_base.build(config, str(folder))
 
@@ -129,23 +140,11 @@ COLLECT = Runner(
   files=(collect.DEMONSTRATIONS, collect.PAIRS, "candidates"),
 )
 # Pairs from the answers of several policies.
-PREFERENCES = Runner(
-  "preferences",
-  preferences.prefer,
-  preferences.check,
-  preferences.forecast,
-  has_model=False,
-  files=(collect.PAIRS,),
-  resumes=False,
-)
+PREFERENCES = _between("preferences", preferences.prefer, preferences.check, preferences.forecast, collect.PAIRS)
 # The rows of several files as one.
-JOIN = Runner(
-  "join", joining.join, joining.check, joining.forecast, has_model=False, files=(joining.ROWS,), resumes=False
-)
+JOIN = _between("join", joining.join, joining.check, joining.forecast, joining.ROWS)
 # Some rows of a file, such as public data.
-PICK = Runner(
-  "pick", picking.pick, picking.check, picking.forecast, has_model=False, files=(picking.ROWS,), resumes=False
-)
+PICK = _between("pick", picking.pick, picking.check, picking.forecast, picking.ROWS)
 # The average of models, or one chosen checkpoint of a run.
 AVERAGE = Runner("average", average.average, average.check, forecasts.nothing, has_model=True, resumes=False)
 # The best of several models by a measure.
@@ -160,90 +159,38 @@ EVALUATE = Runner(
   files=(METRICS_FILE, "rollouts"),
 )
 # Measures in the assistant world of how helpful, harmless and honest a model is.
-ALIGNMENT = Runner(
-  "alignment",
-  alignment.measure,
-  alignment.check,
-  alignment.forecast,
-  has_model=False,
-  files=(METRICS_FILE, alignment.ANSWERS, "rollouts"),
-  resumes=False,
+ALIGNMENT = _between(
+  "alignment", alignment.measure, alignment.check, alignment.forecast, METRICS_FILE, alignment.ANSWERS, "rollouts"
 )
 # How often a model complies when it is attacked.
-ATTACK = Runner(
-  "attack",
-  attacks.attack,
-  attacks.check,
-  attacks.forecast,
-  has_model=False,
-  files=(attacks.ATTACKS, attacks.SUCCESSES),
-  resumes=False,
-)
+ATTACK = _between("attack", attacks.attack, attacks.check, attacks.forecast, attacks.ATTACKS, attacks.SUCCESSES)
 # What models gain over others in the assistant world, and what they lose.
-GAINS = Runner(
-  "gains", gains.compare, gains.check, forecasts.nothing, has_model=False, files=(gains.GAINS,), resumes=False
-)
+GAINS = _between("gains", gains.compare, gains.check, forecasts.nothing, gains.GAINS)
 # Where general data does not move a model, for `optimizer.null_space`.
-NULL_SPACE = Runner(
+NULL_SPACE = _between(
   "null_space",
   general_data.find_null_spaces,
   functools.partial(parse, general_data.NullSpaceSearch),
   general_data.forecast_search,
-  has_model=False,
-  files=(general_data.NULL_SPACE,),
-  resumes=False,
+  general_data.NULL_SPACE,
 )
 # How far training moved the logits on general data.
-LOGIT_MOVES = Runner(
+LOGIT_MOVES = _between(
   "logit_moves",
   general_data.measure_moves,
   functools.partial(parse, general_data.LogitMoves),
   general_data.forecast_moves,
-  has_model=False,
-  resumes=False,
 )
 # What models gain by one measure against what they lose by another.
-TRADEOFF = Runner(
-  "tradeoff",
-  tradeoff.draw,
-  tradeoff.check,
-  forecasts.nothing,
-  has_model=False,
-  files=(tradeoff.TRADEOFF, tradeoff.PICTURE),
-  resumes=False,
-)
+TRADEOFF = _between("tradeoff", tradeoff.draw, tradeoff.check, forecasts.nothing, tradeoff.TRADEOFF, tradeoff.PICTURE)
 # Stops the recipe if a stage has lost more than its bound.
-GATE = Runner("gate", gate.pass_gate, gate.check, forecasts.nothing, has_model=False, files=(gate.GATE,), resumes=False)
+GATE = _between("gate", gate.pass_gate, gate.check, forecasts.nothing, gate.GATE)
 # Writes a model card, and stops the recipe if the model breaks a bound.
-RELEASE = Runner(
-  "release",
-  release.decide,
-  release.check,
-  forecasts.nothing,
-  has_model=False,
-  files=(release.CARD, release.VERDICT),
-  resumes=False,
-)
+RELEASE = _between("release", release.decide, release.check, forecasts.nothing, release.CARD, release.VERDICT)
 # What runs of RL measured over their steps.
-CURVES = Runner(
-  "curves",
-  curves.draw,
-  curves.check,
-  forecasts.nothing,
-  has_model=False,
-  files=(curves.CURVES, curves.PICTURE),
-  resumes=False,
-)
+CURVES = _between("curves", curves.draw, curves.check, forecasts.nothing, curves.CURVES, curves.PICTURE)
 # How often a rater of the assistant world prefers one model's answers to another's.
-COMPARE = Runner(
-  "compare",
-  comparison.compare,
-  comparison.check,
-  forecasts.nothing,
-  has_model=False,
-  files=(comparison.COMPARISON,),
-  resumes=False,
-)
+COMPARE = _between("compare", comparison.compare, comparison.check, forecasts.nothing, comparison.COMPARISON)
 
 
 def function(

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
-from posttrain_jax.recipes.measures import Measured, with_interval
-from posttrain_jax.recipes.outcome import metrics_of
+from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.reports.picture import COLORS, MUTED, picture
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -107,7 +106,7 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _point(path: str, settings: TradeoffSettings) -> tuple[Measured, Measured]:
-  found = with_interval(metrics_of(pathlib.Path(path).parent, None))
+  found = read_measured(path)
   for name in (settings.across, settings.up):
     if name not in found:
       raise InputError(f"{path}: found no {name}, expected one of: {', '.join(sorted(found)) or 'none'}")
