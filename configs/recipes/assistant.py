@@ -93,13 +93,18 @@ def joined(name: str, files: Mapping[str, Output | str], *, raw: Sequence[str] =
   return Stage(name, run=JOIN, config=config, inputs={f"files.{file}.path": given for file, given in files.items()})
 
 
-def shard(section: ConfigDict) -> None:
+def shard(section: ConfigDict, *, tensor: int = 1) -> None:
   """Gives a stage a public model over all chips of a topology.
 
   The model's name is an input of the stage.
+
+  Args:
+    section: the stage's config.
+    tensor: chips that share a matrix and a token's cache. Sampling needs more than one where a chip cannot hold the
+      whole model beside its caches.
   """
   section.model = ConfigDict(dict(path="", compute_dtype="bfloat16", remat="full", unroll=1))
-  section.mesh = dict(data=1, fsdp=-1, tensor=1)
+  section.mesh = dict(data=1, fsdp=-1, tensor=tensor)
 
 
 def demonstrations(**kinds: int) -> ConfigDict:

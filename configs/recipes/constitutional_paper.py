@@ -38,8 +38,10 @@ def set_paper(config: ConfigDict) -> None:
   config.reward.optimizer.update(learning_rate=9e-6, warmup_updates=0)
   config.ppo = ppo_instructgpt.get_config("ppo")
   config.ppo.steps = ROWS["asked.jsonl"] // config.ppo.rollout.groups
-  for name in ("sft", "collect", "reward", "ppo"):
+  for name in ("sft", "reward"):
     assistant.shard(config[name])
+  for name in ("collect", "ppo"):  # which sample
+    assistant.shard(config[name], tensor=8)
 
 
 def stages(config: ConfigDict) -> list[Stage]:

@@ -62,11 +62,12 @@ def set_paper(config: ConfigDict) -> None:
   config.judge.update(steps=0, epochs=1, batch_size=128)
   config.judge.optimizer.learning_rate = 5e-6
   config.judge.eval.every = 0
-  for name in ("reflective", "chosen", "accepted", "preference", "judge"):
+  for name in ("preference", "judge"):
     assistant.shard(config[name])
 
 
 def _set_collection(section: ConfigDict) -> None:
+  assistant.shard(section, tensor=8)
   section.prompts.update(template=_AS_ASKED, chat=True)
   section.rollout.update(slots=512, max_prompt_length=1024, max_new_tokens=32768)
 

@@ -218,7 +218,8 @@ def _methods(config: ConfigDict, base: Source, small: Source, files: Mapping[str
   inputs = {"model.path": sft.model, "prompts.path": files["asked"], "reward_model": preference.model}
   r1 = assistant.stage(config, "r1", GRPO, inputs)
   distilled = assistant.stage(config, "distilled", SFT, {"model.path": small, **data})
-  small_zero = _on_problems(config, "small_zero", "zero", small, sums)
+  # The paper's models are sharded by their size, so RL on the smaller one has a section of its own there.
+  small_zero = _on_problems(config, "small_zero", "small_zero" if "small_zero" in config else "zero", small, sums)
   return [zero, cold, reasoner, mixed, chosen, joined, sft, *answers, preference, r1, distilled, small_zero]
 
 

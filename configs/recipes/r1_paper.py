@@ -33,8 +33,8 @@ def set_paper(config: ConfigDict) -> None:
   config.preference.preferences.update(chat=True, max_prompt_length=1024, max_answer_length=2048)
   config.preference.update(batch_size=128, epochs=1)
   config.preference.optimizer.learning_rate = 1e-5
-  for name in ("chosen", "preference"):
-    assistant.shard(config[name])
+  assistant.shard(config.chosen, tensor=8)
+  assistant.shard(config.preference)
   for name in ("zero", "small_zero"):
     config[name].model.path = ""
 
