@@ -84,8 +84,9 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def _set_paper(config: ConfigDict) -> None:
   config.rounds, config.base, config.topology, config.samples = 6, "Qwen2.5-32B", "v5p:4x4x8", 30
-  for name in ("first", "sft", "reward_model", "dpo", "collect"):
+  for name in ("first", "sft", "reward_model", "dpo"):
     assistant.shard(config[name])
+  assistant.shard(config.collect, tensor=8)
   for name in ("first", "sft"):
     config[name].steps, config[name].batch_size = 9000, 128
     config[name].logprob_chunk = 1024

@@ -3,14 +3,17 @@
 import functools
 import importlib
 import pathlib
+import re
 
 import pytest
 
 from posttrain_jax.data.assistant_world.language import vocabulary
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.data.vocabularies import word_tokenizer
+from posttrain_jax.models.sizes import sizes
 from posttrain_jax.recipes import forecast
 from posttrain_jax.recipes.load import load_recipe
+from posttrain_jax.recipes.paper import with_base
 from posttrain_jax.recipes.recipe import Output, check_stages
 from posttrain_jax.recipes.run import estimate, estimated, run_recipe
 from posttrain_jax.recipes.runners import ASSISTANT_BASE, JOIN
@@ -19,6 +22,7 @@ from tests.recipes.saved_model import save_model
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "recipes"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if "def get_stages" in path.read_text("utf-8"))
+_V5P_BYTES = 95.74 * 2**30
 PAPERS = ("constitutional_ai", "deepseek_v3", "instructgpt", "lima", "llama3", "r1")
 
 
@@ -255,6 +259,20 @@ def test_the_papers_numbers():
   assert (stages["reward"].preferences.form, stages["reward"].preferences.answers) == ("ranking", 9)
   ppo = stages["ppo"]
   assert ppo.rollout.groups // ppo.learner.minibatches == 64 and ppo.ptx.rows == 8 * 64 and ppo.ptx.coefficient == 27.8
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_models_can_be_split_as_their_stages_say(name):
+  recipe = recipe_of(name, "paper")
+  known = {stage.name: stage for stage in recipe.stages}
+  for stage in recipe.stages:
+    config = with_base(stage, known)
+    if "mesh" not in config:
+      continue
+    model = sizes(re.sub(r"\W", "_", config.model.path.lower()))
+    assert model.num_kv_heads % config.mesh.tensor == 0, stage.name
+    if "rollout" in config:  # a chip holds all layers of its share of the matrices, beside the caches
+      assert 2 * model.num_params / config.mesh.tensor < 0.6 * _V5P_BYTES, stage.name
 
 
 def test_given_base_models_are_not_built():
