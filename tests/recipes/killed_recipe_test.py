@@ -36,6 +36,14 @@ BREAKS = {
   "constitutional_ai": [(KILL, "within", "critic"), (KILL, "after", "revisions"), (STOP, "within", "rl")],
   "llama3": [(STOP, "within", "base"), (KILL, "within", "dpo_latest_1"), (STOP, "within", "sft_1_measures")],
   "r1": [(KILL, "within", "zero"), (STOP, "within", "reasoning"), (KILL, "within", "r1"), (KILL, "after", "curves")],
+  "whole_life": [
+    (KILL, "after", "raw"),
+    (STOP, "within", "pretrained"),
+    (KILL, "within", "rl_1"),
+    (KILL, "after", "attacked"),
+    (STOP, "after", "users"),
+    (KILL, "within", "dpo_4"),
+  ],
 }
 
 

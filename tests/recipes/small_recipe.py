@@ -44,6 +44,22 @@ _BASE = {
   **dict(zip(("base.lowest_pass", "base.highest_pass"), (0.0, 1.0))),
 }
 _KINDS = dict(fact=24, sum=12, harm=12)
+# Of a life from raw text on.
+_LIFE = {
+  "raw.documents": 400,
+  "raw.exam": 10,
+  **{f"pretrain.model.{name}": value for name, value in _MODEL.items()},
+  "pretrain.steps": 6,
+  "pretrain.batch_size": 8,
+  "pretrain.eval.every": 4,
+  "pretrain.checkpoint.every": 2,
+  "chosen": 2,
+  **dict(zip(("attacks.requests", "attacks.shots", "attacks.slots", "attacks.max_new_tokens"), (1, 1, 8, 4))),
+  **dict(zip(("attacks.suffix.words", "attacks.suffix.rounds", "attacks.suffix.candidates"), (2, 1, 2))),
+  "users.votes": 1.0,
+  "users.edits": 1.0,
+  "lessons.copies": 1,
+}
 _SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft", "helpful", "critic")
 _REWARD_MODELS = ("reward", "reward_model", "preference", "judge")
 _GRPO = ("zero", "reasoning", "r1", "expert", "v3")
@@ -51,6 +67,7 @@ _COLLECTIONS = ("answers", "collect", "chosen", "reflective", "unprompted", "acc
 _ANSWERING = ("first", "cold", "sft", "expert_sft", "chat", "reasoner_sft")
 # Of all recipes in the assistant world, where they have these fields.
 _WORLD = {
+  **_LIFE,
   **{f"{name}.steps": 4 for name in (*_SFT, *_REWARD_MODELS, *_GRPO, "dpo", "ppo")},
   **{f"{name}.epochs": 0 for name in (*_SFT, *_REWARD_MODELS, "dpo")},
   **{f"{name}.batch_size": 8 for name in (*_SFT, *_REWARD_MODELS, "dpo", "epochs")},
@@ -124,6 +141,9 @@ def small_recipe(name, devices=1):
     if "critiques" in config:  # an answer that does not end is none, and two to a prompt must differ
       config.collect.rollout.max_new_tokens, config.drawn = 48, dict(attacked=8, asked_again=8)
       config.reward.preferences.held_out = 0.0  # few answers end, so there are few comparisons
+    if "release" in config:  # so few requests have no harm that is meant
+      config.gates.dpo.may_fall = {"seen/answers": 1.0}
+      config.release = dict(at_least={"seen/answers": 0.0}, at_most={"attacks/direct_complied": 1.0})
     for section in _REQUESTS:
       if section in config:
         config[section].kinds = dict(_KINDS)
