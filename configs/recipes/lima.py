@@ -20,7 +20,7 @@ Every model is the base model after equally many updates on demonstrations. They
 from ml_collections import ConfigDict
 
 from configs import sft_lima
-from configs.recipes import assistant
+from configs.recipes import assistant, gates
 from configs.recipes.costs import started
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import SFT
@@ -35,6 +35,7 @@ PAIRS = (
   ("curated_over_narrow", "narrow", "curated"),
   ("new_facts_over_curated", "curated", "new_facts"),
 )
+_VARIANTS = ("curated", "uncurated", "half", "quarter", "eighth", "narrow", "new_facts")
 # The paper's sets of demonstrations: stage to (size of the model, rows).
 PAPER = dict(
   lima=("32B", 1000),
@@ -62,6 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sft.steps = 360  # updates of every model; with the curated demonstrations about 15 epochs
   config.sft.batch_size = 8
   config.sft.optimizer.update(schedule="linear", b2=0.95, weight_decay=0.1)
+  config.gates = gates.bounds(*_VARIANTS)  # how much a model may lose against the base (configs/recipes/gates.py)
   config.measures = assistant.measures(requests=24, samples=2)
   return config
 
@@ -90,7 +92,8 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     )
     measured[name] = assistant.measured(name, model.model, own, base)
     stages += [data, model, measured[name]]
-  return [*stages, assistant.compared(PAIRS, measured, config.seed)]
+  stages.append(assistant.compared(PAIRS, measured, config.seed))
+  return gates.gated(stages, dict.fromkeys(_VARIANTS, "base"), measured, config)
 
 
 def _variants(config: ConfigDict) -> dict[str, ConfigDict]:

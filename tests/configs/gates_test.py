@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.recipes import alignment_tax, constitutional_ai, deepseek_v3, instructgpt, llama3, r1, reasoning_tax
+from configs.recipes import alignment_tax, constitutional_ai, deepseek_v3, instructgpt, lima, llama3, r1, reasoning_tax
 from posttrain_jax.recipes.recipe import check_stages
 from posttrain_jax.recipes.runners import GATE
 from posttrain_jax.types import InputError
@@ -18,7 +18,7 @@ def gates_of(module, **bounds):
 
 
 @pytest.mark.parametrize(
-  "module", [alignment_tax, constitutional_ai, deepseek_v3, instructgpt, llama3, r1, reasoning_tax]
+  "module", [alignment_tax, constitutional_ai, deepseek_v3, instructgpt, lima, llama3, r1, reasoning_tax]
 )
 def test_no_bounds_no_gates(module):
   assert gates_of(module)[1] == {}
@@ -38,6 +38,11 @@ def test_bounds_of_a_round_hold_in_all_rounds():
   _, found = gates_of(llama3, dpo={"seen/rated": 0.1})
   assert [stage.config.stage for stage in found.values()] == ["dpo_1", "dpo_2", "dpo_3"]
   assert found["dpo_2_gate"].needs() == ["sft_2_measures", "dpo_2_measures"]
+
+
+def test_a_bound_counts_from_the_base_model_where_all_models_start_from_it():
+  _, found = gates_of(lima, quarter={"known_rare": 0.1})
+  assert list(found) == ["quarter_gate"] and found["quarter_gate"].needs() == ["base_measures", "quarter_measures"]
 
 
 def test_an_unknown_measure_is_refused_before_anything_runs():
