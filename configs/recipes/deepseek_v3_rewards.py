@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from configs.recipes import assistant, generative_judge
 from posttrain_jax.data.assistant_world.judgements import WORDING
-from posttrain_jax.recipes import judgement_data
+from posttrain_jax.recipes import judgement_data, picking
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import COLLECT, GENERATIVE_REWARD, GRPO, PICK, REWARD_MODEL
 
@@ -16,8 +16,8 @@ Source = Output | str  # what an earlier stage makes, or a path or name
 def own_judgements(config: ConfigDict, accepted: Stage) -> list[Stage]:
   """Returns the stages that write judgements as demonstrations, so that the policy can judge."""
   judged = _judgements(config, "own_judgements", accepted)
-  columns = dict(prompt=WORDING.template, completion="{rationale}" + WORDING.mark + "{score}")
-  section = ConfigDict(dict(path="", seed=config.seed, limit=0, only=dict(), columns=columns))
+  completion = "{rationale}" + WORDING.mark + "{score}"
+  section = picking.rewritten(config.seed, prompt=WORDING.template, completion=completion)
   rows = Stage("judged", run=PICK, config=section, inputs={"path": judged.file(judgement_data.JUDGEMENTS)})
   return [judged, rows]
 

@@ -38,8 +38,7 @@ def refusals(config: ConfigDict, author: str) -> Stage:
 
 def picked(config: ConfigDict, name: str, path: Output, **columns: str) -> Stage:
   """Returns the stage that writes columns of all rows."""
-  own = ConfigDict(dict(path="", seed=config.seed, limit=0, only=dict(), columns=columns))
-  return Stage(name, run=PICK, config=own, inputs={"path": path})
+  return Stage(name, run=PICK, config=picking.rewritten(config.seed, **columns), inputs={"path": path})
 
 
 def general_text(config: ConfigDict, people: Output, documents: Output) -> list[Stage]:

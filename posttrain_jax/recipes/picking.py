@@ -43,6 +43,16 @@ class PickSettings:
   columns: Mapping[str, str]
 
 
+def rewritten(seed: int, **columns: str) -> ConfigDict:
+  """Returns the config of a pick of all rows, whose path is an input.
+
+  Args:
+    seed: of the recipe.
+    **columns: as in `PickSettings`.
+  """
+  return ConfigDict(dict(path="", seed=seed, limit=0, only=dict(), columns=columns))
+
+
 def check(config: ConfigDict) -> None:
   """Checks the config of a pick.
 

@@ -40,6 +40,9 @@ def test_columns_are_written_from_others(tmp_path):
   assert [rows[0][name] for name in columns] == ["say 0", "answer 0", "better"]  # no line of an empty column
   assert rows[1]["prompt"] == "say 1\nof {it}"  # what a row says is text, braces included
   assert all(row["instruction"] for row in rows)
+  own = picking.rewritten(3, **columns)
+  own.path = str(tmp_path / "tasks.jsonl")
+  assert picked(own, tmp_path) == rows
 
 
 def test_some_rows_are_drawn_at_random(tmp_path):
