@@ -37,7 +37,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, constitutional_paper, gates, instructgpt, smollm2
+from configs.recipes import assistant, constitutional_paper, constitutional_smollm2, gates, instructgpt
 from configs.recipes.constitutional_runners import CHANGES, CRITIC_DATA, HARMS, JUDGE, RED_TEAM, REVISE
 from configs.recipes.costs import started
 from posttrain_jax.recipes import ai_judge, constitution_changes, critique_rounds, harm_measures, joining
@@ -124,7 +124,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.measures = assistant.measures(requests=24, samples=2)
   if arg == "smollm2":
     config.constitution = ENGLISH
-    smollm2.set_constitutional_ai(config)
+    constitutional_smollm2.set_smollm2(config)
   elif arg == "paper":
     constitutional_paper.set_paper(config)
   return config
@@ -133,7 +133,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def get_stages(config: ConfigDict) -> list[Stage]:
   if config.topology:
     return constitutional_paper.stages(config)
-  return smollm2.constitutional_ai(config) if "harmless" in config else _tiny(config)
+  return constitutional_smollm2.stages(config) if "harmless" in config else _tiny(config)
 
 
 def _tiny(config: ConfigDict) -> list[Stage]:

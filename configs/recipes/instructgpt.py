@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
-from configs.recipes import assistant, gates, smollm2
+from configs.recipes import assistant, gates, public_data, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
@@ -179,12 +179,12 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   data += [assistant.stage(config, name, assistant.PROMPTS) for name in ("ranked", "choosing", "asked")]
   data.append(assistant.stage(config, "documents", assistant.DOCUMENTS))
   files = {stage.name: stage.file(stage.run.files[0]) for stage in data}
-  joined, files["demonstrations"] = smollm2.with_public(config, "seed_tasks", "people", files["demonstrations"])
+  joined, files["demonstrations"] = public_data.with_public(config, "seed_tasks", "people", files["demonstrations"])
   data += joined
   first = _first(config, base, files)
   answers = first[-1].file("candidates")
   rankings = [assistant.stage(config, "rankings", assistant.RANKINGS, {"candidates": answers}, labels="comparison")]
-  joined, ranked = smollm2.with_public(config, "harmless", "compared", rankings[0].file("rankings.jsonl"))
+  joined, ranked = public_data.with_public(config, "harmless", "compared", rankings[0].file("rankings.jsonl"))
   rankings += joined
   made = _methods(config, first[0].model, base, {**files, "rankings": ranked})
   own = seeded(config.measures, config.seed)
@@ -202,7 +202,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
   compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
-  stages += smollm2.public_answers(config, models)
+  stages += public_data.public_answers(config, models)
   stages += [compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared)]
   return gates.gated(stages, {"sft": "base", "rlhf": "sft"}, measured, config)
 

@@ -31,7 +31,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates, smollm2
+from configs.recipes import assistant, gates, public_data, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -113,7 +113,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   people = Stage(
     "people", run=assistant.DEMONSTRATIONS, config=seeded(config.demonstrations, config.seed), labels="demonstration"
   )
-  joined, written = smollm2.with_public(config, "seed_tasks", "written", people.file("demonstrations.jsonl"))
+  joined, written = public_data.with_public(config, "seed_tasks", "written", people.file("demonstrations.jsonl"))
   first = _trained(config, "first", SFT, "first", base, written)
   measured = {
     name: assistant.measured(name, model, seeded(config.measures, config.seed), base)
@@ -146,7 +146,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     asked = {"best": best, "latest": made[f"dpo_latest_{number}"], "joined": made[f"dpo_joined_{number}"]}
   pairs.append(("all_rounds", "first", f"dpo_{config.rounds}"))
   answered = {"base": base, "first": first.model, **{name: made[name].model for name in made if name in measured}}
-  stages += [*smollm2.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
+  stages += [*public_data.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
   return gates.gated(stages, started, measured, config, sections)
 
 
@@ -190,7 +190,7 @@ def _round(
   """Returns the stages of a round by name, from its reward model to its DPO."""
   every = {f"round_{i}": each for i, each in enumerate(comparisons, start=1)}
   kept = assistant.joined(f"kept_{number}", every)
-  public, pairs = smollm2.with_public(config, "harmless", f"compared_{number}", kept.file(joining.ROWS))
+  public, pairs = public_data.with_public(config, "harmless", f"compared_{number}", kept.file(joining.ROWS))
   reward = _trained(config, f"reward_{number}", REWARD_MODEL, "reward_model", base, pairs)
   own = seeded(config.collect, config.seed).unlock()
   own.rollout.samples = config.samples

@@ -16,20 +16,12 @@ Public data join the world's if their files are named:
                  and never trained on
 """
 
-from collections.abc import Mapping
-
 from ml_collections import ConfigDict
 
-from configs import tiny_sft
 from configs.recipes import assistant
-from configs.recipes.constitutional_runners import CHAT_REVISE
-from posttrain_jax.recipes import chat_critiques, critique_rounds, evaluation, joining, picking
-from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import EVALUATE, JOIN, PICK, SFT
 
 MODEL = "smollm2-135m-instruct"
 LONGEST = dict(max_prompt_length=128, max_new_tokens=64)  # prompts have about 40 to 70 tokens with the chat template
-LABELS = ("safe", "unsafe")  # of XSTest's prompts
 _AS_ASKED = "{prompt}"
 
 
@@ -45,13 +37,13 @@ def set_instructgpt(config: ConfigDict) -> None:
     _in_prose(config[name])
   config.rankings.update(least=2, most=4)
   config.shots = ()  # there is no wider base model
-  _set_sft(config.first, epochs=1)
+  set_sft(config.first, epochs=1)
   _set_collection(config.answers)
   config.answers.rollout.samples = config.rankings.most
   _set_comparisons(config.reward, batch_size=4, learning_rate=2e-5)
   config.reward.update(epochs=1, shift_to_demonstrations=False)  # PPO whitens its advantages
   config.reward.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, too_long="drop")
-  _set_sft(config.epochs, epochs=2)
+  set_sft(config.epochs, epochs=2)
   config.epochs.dropout.update(first=0.0, last=0.0)  # the model was pretrained without: 0.1 more than doubles the loss
   config.epochs.eval.update(slots=16, **LONGEST)
   config.epochs.eval.sets.choosing.samples = 1
@@ -73,7 +65,7 @@ def set_llama3(config: ConfigDict) -> None:
   _set_comparisons(config.reward_model, batch_size=4, learning_rate=2e-5)
   config.reward_model.epochs = 1
   for name in ("first", "sft"):
-    _set_sft(config[name], epochs=1)
+    set_sft(config[name], epochs=1)
   _set_comparisons(config.dpo, batch_size=4, learning_rate=5e-6)
   config.dpo.objective.logprob_chunk = 512
 
@@ -82,11 +74,11 @@ def set_r1(config: ConfigDict) -> None:
   """Puts SmolLM2 into the config of r1: cold start and some steps of reasoning RL."""
   config.base = MODEL
   config.solutions = dict(seed=0, path="", limit=96)  # FILE of worked solutions, which is needed
-  _set_sft(config.cold, epochs=3)
+  set_sft(config.cold, epochs=3)
   config.cold.update(batch_size=4)
   config.cold.optimizer.learning_rate = 1e-4  # with 2e-5 no answer takes the form within these few updates
   config.cold.demonstrations.row_length = 384
-  _set_model(config.reasoning)
+  set_model(config.reasoning)
   config.reasoning.steps = 3
   config.reasoning.prompts.update(template=_AS_ASKED, chat=True, over_limit="drop", limit=64)
   config.reasoning.rewards.update(accuracy="correct")
@@ -107,37 +99,17 @@ def set_r1(config: ConfigDict) -> None:
   config.reasoning.logging.rollouts_every = 1
 
 
-def set_constitutional_ai(config: ConfigDict) -> None:
-  """Puts SmolLM2 into the config of constitutional_ai: critique, revision and SFT."""
-  config.base = MODEL
-  config.harmless = dict(path="")  # FILE of prompts such as hh-rlhf's, which is needed
-  config.seed_tasks = _public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
-  config.xstest = _public(limit=4)  # of each label
-  config.critiques = chat_critiques.rounds()
-  _set_sft(config.sft, epochs=1)
-
-
-def constitutional_ai(config: ConfigDict) -> list[Stage]:
-  """Returns critique, revision and SFT."""
-  inputs = {"model.path": config.base, "constitution": config.constitution, "path": config.harmless.path}
-  revisions = Stage("revisions", run=CHAT_REVISE, config=seeded(config.critiques, config.seed), inputs=inputs)
-  joined, rows = with_public(config, "seed_tasks", "revised", revisions.file(critique_rounds.REVISIONS))
-  inputs = {"model.path": config.base, "demonstrations.path": rows}
-  cai = Stage("cai", run=SFT, config=seeded(config.sft, config.seed), inputs=inputs)
-  return [revisions, *joined, cai, *public_answers(config, {"base": config.base, "cai": cai.model})]
-
-
 def _set_common(config: ConfigDict) -> None:
   config.base = MODEL  # PATH_OR_NAME of the model that stands for the base model
   config.measures.measures.update(world=world(), prose=True, requests=1, sums=1, samples=1, slots=18)
   config.measures.measures.max_new_tokens = LONGEST["max_new_tokens"]
   config.measures.measures.knowledge = False  # the model has not read the corpus
-  config.seed_tasks = _public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
-  config.harmless = _public(limit=12)
-  config.xstest = _public(limit=4)  # of each label
+  config.seed_tasks = public(limit=6, prompt="{instruction}\n{input}", completion="{output}")
+  config.harmless = public(limit=12)
+  config.xstest = public(limit=4)  # of each label
 
 
-def _public(*, limit: int, **columns: str) -> ConfigDict:
+def public(*, limit: int, **columns: str) -> ConfigDict:
   return ConfigDict(
     dict(
       seed=0,
@@ -160,12 +132,12 @@ def _in_prose(section: ConfigDict) -> None:
   section.update(world=world(), prose=True)
 
 
-def _set_model(section: ConfigDict) -> None:
+def set_model(section: ConfigDict) -> None:
   section.model = ConfigDict(dict(path="", compute_dtype="float32", remat="none", unroll=1))
 
 
-def _set_sft(section: ConfigDict, *, epochs: int) -> None:
-  _set_model(section)
+def set_sft(section: ConfigDict, *, epochs: int) -> None:
+  set_model(section)
   section.update(steps=0, epochs=epochs, batch_size=2, logprob_chunk=512)
   section.demonstrations.update(template=_AS_ASKED, chat=True, row_length=256, max_completion=0, too_long="drop")
   section.optimizer.update(learning_rate=2e-5, warmup_updates=0, b2=0.999)
@@ -173,7 +145,7 @@ def _set_sft(section: ConfigDict, *, epochs: int) -> None:
 
 def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: float) -> None:
   """Sets a reward model or DPO."""
-  _set_model(section)
+  set_model(section)
   section.batch_size = batch_size
   section.preferences.update(
     chat=True, max_prompt_length=128, max_answer_length=65, too_long="cut_prompt", bad_rows="drop"
@@ -185,13 +157,13 @@ def _set_comparisons(section: ConfigDict, *, batch_size: int, learning_rate: flo
 
 
 def _set_collection(section: ConfigDict) -> None:
-  _set_model(section)
+  set_model(section)
   section.prompts.update(template=_AS_ASKED, chat=True)
   section.rollout.update(slots=16, **LONGEST)
 
 
 def _set_ppo(section: ConfigDict) -> None:
-  _set_model(section)
+  set_model(section)
   section.steps = 3
   section.prompts.update(template=_AS_ASKED, chat=True)
   section.rollout.update(groups=4, slots=4, **LONGEST)
@@ -202,66 +174,3 @@ def _set_ppo(section: ConfigDict) -> None:
   section.average.decay = 0.5  # three steps are too few for the paper's 0.992
   section.checkpoint.every = 3
   section.logging.rollouts_every = 1
-
-
-def with_public(config: ConfigDict, field: str, name: str, source: Output | str) -> tuple[list[Stage], Output | str]:
-  """Returns the stages that join public rows to others, and all rows.
-
-  Args:
-    config: the recipe's.
-    field: its group that names the public file; without a file there is no stage.
-    name: of the stage that joins.
-    source: rows of the recipe.
-  """
-  if not _is_named(config, field):
-    return [], source
-  picked = Stage(f"{name}_{field}", run=PICK, config=seeded(config[field], config.seed))
-  inputs = {"files.own.path": source, "files.public.path": picked.file(picking.ROWS)}
-  joined = Stage(name, run=JOIN, config=joining.files(own=_AS_ASKED, public=_AS_ASKED), inputs=inputs)
-  return [picked, joined], joined.file(joining.ROWS)
-
-
-def public_answers(config: ConfigDict, models: Mapping[str, Output | str]) -> list[Stage]:
-  """Returns the stages in which models answer XSTest's prompts; none if no file is named.
-
-  Args:
-    config: the recipe's.
-    models: by name.
-  """
-  if not _is_named(config, "xstest"):
-    return []
-  picked = {}
-  for label in LABELS:
-    own = seeded(config.xstest, config.seed).unlock()
-    own.only.label = label
-    picked[label] = Stage(f"xstest_{label}", run=PICK, config=own)
-  asked = {f"eval.sets.{label}.prompts.path": stage.file(picking.ROWS) for label, stage in picked.items()}
-  measures = seeded(_answers(), config.seed)
-  return [
-    *picked.values(),
-    *(
-      Stage(f"{name}_xstest", run=EVALUATE, config=measures, inputs={"model.path": model, **asked})
-      for name, model in models.items()
-    ),
-  ]
-
-
-def _is_named(config: ConfigDict, field: str) -> bool:
-  return field in config and bool(config[field].path)
-
-
-def _answers() -> ConfigDict:
-  """Returns the config of a measurement on XSTest: one most likely answer to each prompt."""
-  config = tiny_sft.get_config()
-  _set_model(config)
-  config.rewards.update(workers=0, accuracy="as_labelled")
-  config.rewards.functions = dict(
-    as_labelled=dict(function="posttrain_jax.rewards.refusals:as_labelled", weight=1.0, options=dict(), lowest=0.0)
-  )
-  config.eval.update(slots=8, **LONGEST)
-  one = config.eval.sets.heldout
-  one.update(samples=1, greedy=False)
-  one.sampling.temperature = 0.0
-  one.prompts.chat = True
-  config.eval.sets = {label: one.copy_and_resolve_references() for label in LABELS}
-  return evaluation.measurement(config)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from configs.recipes import smollm2
+from configs.recipes import public_data, smollm2
 from posttrain_jax.data import preference_rows, prompts
 from posttrain_jax.models import load
 from posttrain_jax.recipes import digests, picking
@@ -145,8 +145,8 @@ def test_an_unknown_argument_is_refused(name):
 
 def test_tiny_recipes_have_no_public_data():
   config = importlib.import_module("configs.recipes.llama3").get_config()
-  assert smollm2.public_answers(config, {"base": "runs/base"}) == []
-  assert smollm2.with_public(config, "seed_tasks", "written", "rows.jsonl") == ([], "rows.jsonl")
+  assert public_data.public_answers(config, {"base": "runs/base"}) == []
+  assert public_data.with_public(config, "seed_tasks", "written", "rows.jsonl") == ([], "rows.jsonl")
 
 
 def test_constitutional_ai_revises_and_learns(files, tmp_path):
