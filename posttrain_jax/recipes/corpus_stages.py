@@ -42,10 +42,11 @@ def run_preparation(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, An
   """Prepares raw text, or goes on with it.
 
   Returns:
-    Counts: documents in, of each step that dropped some, and out.
+    Counts: documents in, also as "examples", of each step that dropped some, and out.
   """
   found = prepare.prepare(_preparation(config), str(folder))
-  return {name: value for name, value in found.items() if isinstance(value, int | float)}
+  counts = {name: value for name, value in found.items() if isinstance(value, int | float)}
+  return {"examples": counts["documents"], **counts}
 
 
 def forecast_preparation(config: ConfigDict, known: Forecast) -> Effort:

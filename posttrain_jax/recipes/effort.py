@@ -64,10 +64,11 @@ def counted(folder: pathlib.Path, estimate: Effort, metrics: Mapping[str, Any]) 
   Args:
     folder: the stage's.
     estimate: made before it ran.
-    metrics: what its runner returned, where it has no metrics.jsonl: "tokens_generated" is read.
+    metrics: what its runner returned, where it has no metrics.jsonl: "examples" and "tokens_generated" are read.
   """
   if not (folder / METRICS_FILE).exists():
-    return estimate.with_tokens(generated=metrics.get("tokens_generated"), trained=None)
+    made = dataclasses.replace(estimate, examples=int(metrics.get("examples", estimate.examples)))
+    return made.with_tokens(generated=metrics.get("tokens_generated"), trained=None)
   records = read_metrics(folder)
   examples = next((record["data/examples"] for record in records if "data/examples" in record), None)
   examples = next((record["data/comparisons"] for record in records if "data/comparisons" in record), examples)

@@ -38,7 +38,7 @@ def stages(tmp_path):
 def test_a_model_is_pretrained_on_what_is_left(stages, tmp_path):
   result = run(stages, tmp_path / "recipe")
   prepared, base = (each["metrics"] for each in result["stages"])
-  assert prepared["documents"] == 11 and prepared["kept"] == 9
+  assert prepared["documents"] == prepared["examples"] == 11 and prepared["kept"] == 9
   assert prepared["dropped_exact"] == prepared["dropped_contamination"] == 1
   assert base["eval/validation/loss"] > 0
   assert (tmp_path / "recipe" / "base" / "model.json").exists()

@@ -45,6 +45,7 @@ def test_tokens_of_given_data_are_counted(tmp_path):
 def test_where_nothing_is_counted_the_estimate_stands(tmp_path):
   assert counted(tmp_path, ESTIMATE, {"rows": 3}) == ESTIMATE
   assert counted(tmp_path, ESTIMATE, {"tokens_generated": 30}).generated == 30
+  assert counted(tmp_path, ESTIMATE, {"examples": 7}).examples == 7
 
 
 def test_json_comes_back():
