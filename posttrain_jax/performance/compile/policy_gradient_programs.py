@@ -25,7 +25,8 @@ from posttrain_jax.performance.compile.policy_programs import (
   widest_batch,
 )
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device, shapes
-from posttrain_jax.performance.compile.sampling_programs import of_rollout, rewarding
+from posttrain_jax.performance.compile.reward_model_programs import rewarding
+from posttrain_jax.performance.compile.sampling_programs import of_rollout
 from posttrain_jax.performance.counts import Copy, as_update
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings

@@ -21,6 +21,7 @@ from posttrain_jax.performance.compile.judge_programs import with_judge
 from posttrain_jax.performance.compile.offline_programs import of_dpo, of_reward_model, of_supervised
 from posttrain_jax.performance.compile.policy_gradient_programs import of_grpo, of_ppo
 from posttrain_jax.performance.compile.program import RunPrograms
+from posttrain_jax.performance.compile.reward_model_programs import with_reward_model
 from posttrain_jax.performance.compile.sampling_programs import of_collection
 from posttrain_jax.pipelines.collect_settings import SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
@@ -90,13 +91,14 @@ def programs_of_run(
         of_grpo(settings, policy, mesh, answer_length),
         settings.rollout.groups * settings.rollout.group_size,
       )
-      return with_judge(run, settings.judge, policy, mesh, answers=answers)
     case SampledCollection():
       run, answers = (
         of_collection(settings, policy, mesh, answer_length),
         settings.rollout.prompts * settings.rollout.samples,
       )
-      return with_judge(run, settings.judge, policy, mesh, answers=answers)
+  if settings.reward_model:
+    return with_reward_model(run, settings.rollout, policy, mesh, answers=answers, answer_length=answer_length)
+  return with_judge(run, settings.judge, policy, mesh, answers=answers)
 
 
 def _counted_length(settings: Settings, asked: int) -> int:

@@ -6,24 +6,20 @@ import math
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.assembly.rollout_engine import EngineSettings, RolloutSettings, make_engine, rollout_engine
+from posttrain_jax.assembly.rollout_engine import RolloutSettings, make_engine, rollout_engine
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.state import abstract_like
 from posttrain_jax.models import flops
-from posttrain_jax.models.buckets import bucket, rows_per_batch
 from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.reshard import make_handover
-from posttrain_jax.parallel.sharding import batch_shards
 from posttrain_jax.performance.compile.program import Program, RunPrograms, bytes_per_device
 from posttrain_jax.performance.counts import Copy, Pass, PassKind
 from posttrain_jax.pipelines.collect_settings import SampledCollection
-from posttrain_jax.rewards.model_reward import ModelReward, score_rows
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.pages import PAGE, pages_for
 from posttrain_jax.sampling.sizes import Sizes
@@ -79,14 +75,12 @@ def of_rollout(
 
 
 def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answer_length: int) -> RunPrograms:
-  """Returns the programs of a collection, of which a step is a round.
-
-  A reward model is taken to have the policy's size.
+  """Returns the programs that draw a collection's answers, of which a step is a round.
 
   Args:
     settings: the collection's.
     policy: the model, without parameters, and any tokeniser whose vocabulary fits.
-    mesh: of the engine and the reward model.
+    mesh: of the engine.
     answer_length: tokens of each answer in the counts of work.
   """
   rollout, model = settings.rollout, policy.model
@@ -95,7 +89,7 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
   )
   _, given = abstract_transformer(model)
   params = make_handover(given, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh).eval_shape(given)
-  found = drawing(
+  return drawing(
     engine,
     model,
     params,
@@ -106,32 +100,6 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
     answer_length=answer_length,
     resumed=0,
   )
-  if not settings.reward_model:
-    return found
-  scalar = dataclasses.replace(model, scalar_head=True)
-  reward = ModelReward(scalar, abstract_transformer(scalar)[1], mesh=mesh, abstract=True)
-  # The engine keeps its caches while answers are scored.
-  scored = rewarding(rollout, reward, answers=rollout.prompts * rollout.samples, answer_length=answer_length)
-  return RunPrograms(
-    {**found.programs, "reward": dataclasses.replace(scored, frees=())}, {**found.arrays, "reward": reward.params}
-  )
-
-
-def rewarding(rollout: EngineSettings, reward: ModelReward, *, answers: int, answer_length: int) -> Program:
-  """Returns the reward model's program for texts of the greatest length.
-
-  Args:
-    rollout: the config's section.
-    reward: the reward model.
-    answers: answers of a step.
-    answer_length: tokens of each answer in the counts of work.
-  """
-  width, length = bucket(rollout.max_prompt_length + rollout.max_new_tokens), rollout.max_prompt_length + answer_length
-  rows = rows_per_batch(width, tokens_per_batch=reward.tokens_per_batch, shards=batch_shards(reward.mesh))
-  given = [jax.ShapeDtypeStruct(shape, np.int32, sharding=reward.row_sharding) for shape in ((rows, width), (rows,))]
-  forward = Pass(reward.config, PassKind.FORWARD, tokens=rows * length, pairs=rows * flops.causal(length), logits=0)
-  calls = math.ceil(answers / rows)
-  return Program(score_rows, (reward.config, reward.params, *given), reward.mesh, calls, forward, ("reward",))
 
 
 def drawing(
