@@ -4,6 +4,7 @@ Pads the host's requests to the programs' fixed shapes. Which request runs when 
 which slot in `places.py`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from posttrain_jax.sampling import programs
 from posttrain_jax.sampling.chunk_lists import chunk_arrays
 from posttrain_jax.sampling.chunk_plan import Chunk
 from posttrain_jax.sampling.draw import SamplingConfig
+from posttrain_jax.sampling.own_sampling import PerRequest, row_sampling
 from posttrain_jax.sampling.page_lists import Shape
 from posttrain_jax.sampling.pages import Pages
 from posttrain_jax.sampling.places import Places
@@ -45,17 +47,23 @@ class Device:
   """
 
   def __init__(
-    self, model: TransformerConfig, sampling: SamplingConfig, mesh: Mesh, sizes: Sizes, limit_of: LimitOf | None = None
+    self,
+    model: TransformerConfig,
+    sampling: SamplingConfig | PerRequest,
+    mesh: Mesh,
+    sizes: Sizes,
+    limit_of: LimitOf | None = None,
   ):
     """Makes the programs; they are compiled at their first use.
 
     Args:
       model: the transformer, layers unstacked.
-      sampling: temperature, truncation, stop ids.
+      sampling: temperature, truncation, stop ids; or that each request has its own.
       mesh: devices and layout.
       sizes: the shapes.
       limit_of: an answer's own cap, from its prompt and sample number; None: `sizes.max_new_tokens`.
     """
+    self._own_sampling = isinstance(sampling, PerRequest)
     self._sizes, self._limit_of = sizes, limit_of or (lambda prompt, sample: sizes.max_new_tokens)
     self.layout = layout = layout_of(model, mesh, sizes)
     self._pages, self._rows = layout.pages * layout.shards, layout.rows * layout.shards
@@ -90,7 +98,15 @@ class Device:
     self._put = jit(programs.put, donate_argnums=0, out_shardings=cache)
     on_tpu = mesh.devices.flat[0].platform == "tpu"
     self._allocate = jit(
-      partial(_empty, model, rows=self._rows, pages=self._pages, page=layout.page, joined=on_tpu),
+      partial(
+        _empty,
+        model,
+        rows=self._rows,
+        pages=self._pages,
+        page=layout.page,
+        joined=on_tpu,
+        own_sampling=self._own_sampling,
+      ),
       out_shardings=(cache, rows),
     )
 
@@ -162,9 +178,10 @@ class Device:
       seed: the engine's seed.
     """
     new, identities = self._new_slots([request for _, request in begun])
+    seed = None if identities is None else np.uint32(seed)
     indices = _pad([slot for slot, _ in begun], self._sizes.slots, self._rows)
     cache, slots = self.state
-    self.state = cache, self._begin(slots, indices, new, np.uint32(seed), identities)
+    self.state = cache, self._begin(slots, indices, new, seed, identities)
 
   def save(self, pages: Sequence[int]) -> Cache:
     """Copies pages to the host, so that others can have them."""
@@ -206,8 +223,8 @@ class Device:
     ended[list(slots)] = True
     self.state = cache, self._end(state, ended)
 
-  def _new_slots(self, requests: Sequence[Request]) -> tuple[Slots, np.ndarray]:
-    """Makes the slots' state for requests, and int32 [S, 3] to derive their keys from."""
+  def _new_slots(self, requests: Sequence[Request]) -> tuple[Slots, np.ndarray | None]:
+    """Makes the slots' state for requests, and int32 [S, 3] to derive their keys from unless they have their own."""
     width = self._sizes.slots
     new = Slots(
       token=_pad([request.sequence[-1] for request in requests], width, 0),
@@ -217,15 +234,22 @@ class Device:
       active=np.arange(width) < len(requests),
       key=np.zeros((width, 2), np.uint32),
     )
+    if self._own_sampling:
+      keys = [request.own.key(request.prompt.tokens, request.sample) for request in requests]
+      new.key[: len(keys)] = keys
+      return dataclasses.replace(new, sampling=row_sampling([request.own for request in requests], width)), None
     identities = [(request.prompt.index, request.sample, request.prompt.attempt) for request in requests]
     return new, _pad_rows(identities, (width, 3))
 
   def _limit(self, request: Request) -> int:
-    return min(self._sizes.max_new_tokens, self._limit_of(request.prompt, request.sample))
+    own = request.own.max_new_tokens if request.own else self._limit_of(request.prompt, request.sample)
+    return min(self._sizes.max_new_tokens, own)
 
 
-def _empty(model: TransformerConfig, *, rows: int, pages: int, page: int, joined: bool) -> tuple[Cache, Slots]:
-  return empty_cache(model, pages, page, joined=joined), empty_slots(rows)
+def _empty(
+  model: TransformerConfig, *, rows: int, pages: int, page: int, joined: bool, own_sampling: bool
+) -> tuple[Cache, Slots]:
+  return empty_cache(model, pages, page, joined=joined), empty_slots(rows, own_sampling=own_sampling)
 
 
 def _pad(values: Sequence[int], width: int, fill: int) -> np.ndarray:

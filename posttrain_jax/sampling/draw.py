@@ -91,7 +91,7 @@ def truncate(scaled: jax.Array, config: SamplingConfig) -> jax.Array:
   return scaled
 
 
-def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+def pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
   """Picks an index [S] of weights [n, S] with probabilities in proportion to them.
 
   It is the first positive weight at which the running sum exceeds uniform [S] times the total. The weight itself has to
@@ -106,7 +106,7 @@ def _pick(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
   return jnp.where(above.any(0), jnp.argmax(above, axis=0), last)
 
 
-def _blocks(x_VxS: jax.Array) -> jax.Array:
+def in_blocks(x_VxS: jax.Array) -> jax.Array:
   """Cuts a vocabulary into blocks [n, W, S] with W about sqrt(V), padded with -inf."""
   vocab, rows = x_VxS.shape
   width = 1 << math.ceil(math.log2(vocab) / 2)
@@ -117,7 +117,7 @@ def _blocks(x_VxS: jax.Array) -> jax.Array:
   return padded.reshape(-1, width, rows)
 
 
-def _take(x: jax.Array, index: jax.Array) -> jax.Array:
+def take_at(x: jax.Array, index: jax.Array) -> jax.Array:
   """Takes from x [n, ..., S] the entries at index [S] of axis 0: [..., S]."""
   return jnp.take_along_axis(x, jnp.broadcast_to(index, (1, *x.shape[1:])), axis=0)[0]
 
@@ -147,26 +147,26 @@ def draw(logits: jax.Array, uniforms: jax.Array, config: SamplingConfig) -> tupl
     return (x - largest.reshape((1,) * (x.ndim - 1) + (-1,))) / (config.temperature or 1.0)
 
   if config.temperature == 0:
-    blocks = _blocks(logits_VxS)
+    blocks = in_blocks(logits_VxS)
     block = jnp.argmax(blocks.max(1), axis=0)
-    tokens = (block * blocks.shape[1] + jnp.argmax(_take(blocks, block), axis=0)).astype(jnp.int32)
+    tokens = (block * blocks.shape[1] + jnp.argmax(take_at(blocks, block), axis=0)).astype(jnp.int32)
     logprobs = -jnp.log(jnp.exp(scale(blocks)).sum(1).sum(0))
     return tokens, logprobs, jnp.zeros_like(logprobs)
 
   # Neither scaled logits nor weights are stored: computing those of one block again costs less.
   if config.truncates:
-    blocks, weigh = _blocks(truncate(scale(logits_VxS).T, config).T), jnp.exp
+    blocks, weigh = in_blocks(truncate(scale(logits_VxS).T, config).T), jnp.exp
   else:
-    blocks, weigh = _blocks(logits_VxS), lambda x: jnp.exp(scale(x))
+    blocks, weigh = in_blocks(logits_VxS), lambda x: jnp.exp(scale(x))
   totals = weigh(blocks).sum(1)
-  block = _pick(totals, uniforms[:, 0])
-  inside = weigh(_take(blocks, block))
-  within = _pick(inside, uniforms[:, 1])
+  block = pick(totals, uniforms[:, 0])
+  inside = weigh(take_at(blocks, block))
+  within = pick(inside, uniforms[:, 1])
   tokens = (block * blocks.shape[1] + within).astype(jnp.int32)
 
-  chosen = scale(_take(logits_VxS, tokens))
+  chosen = scale(take_at(logits_VxS, tokens))
   drawn_logprobs = chosen - jnp.log(totals.sum(0))
   if not config.truncates:
     return tokens, drawn_logprobs, drawn_logprobs
-  untruncated = jnp.exp(scale(_blocks(logits_VxS))).sum(1).sum(0)
+  untruncated = jnp.exp(scale(in_blocks(logits_VxS))).sum(1).sum(0)
   return tokens, chosen - jnp.log(untruncated), drawn_logprobs

@@ -28,8 +28,9 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.device import Device, LimitOf
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.own_sampling import OwnSampling, PerRequest
 from posttrain_jax.sampling.requests import EngineStats, check_prompt
-from posttrain_jax.sampling.results import not_finite, store
+from posttrain_jax.sampling.results import NewTokens, not_finite, store
 from posttrain_jax.sampling.scheduler import Scheduler
 from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.sampling.stop_strings import Decode
@@ -43,7 +44,7 @@ class Engine:
 
   Attributes:
     model: the transformer as the engine runs it: layers unstacked, nothing rematerialised.
-    sampling: temperature, truncation, stop ids and stop strings.
+    sampling: temperature, truncation, stop ids and stop strings; or that each request has its own.
     sizes: slots, the longest prompt accepted, the cap on an answer, and what else fixes the programs' shapes.
     decode: turns ids into text, to find stop strings; may be None without them.
     seed: seed of all random draws.
@@ -51,12 +52,13 @@ class Engine:
     params: the loaded parameters; None before `load` and after `unload`.
     version: their version; -1 before `load`.
     stats: counts since the last `take_stats`.
+    new: what the last `step` added to each answer that ran.
   """
 
   def __init__(
     self,
     model: TransformerConfig,
-    sampling: SamplingConfig,
+    sampling: SamplingConfig | PerRequest,
     sizes: Sizes,
     *,
     seed: int,
@@ -68,7 +70,7 @@ class Engine:
 
     Args:
       model: the transformer; its layers are used unstacked, whatever `model.stacked` says.
-      sampling: temperature, truncation, stop ids.
+      sampling: temperature, truncation, stop ids. `PerRequest` makes an engine of whose requests each brings its own.
       sizes: slots, prompts, answers, prefills and caches.
       seed: fixes all random draws, together with prompt, sample and attempt.
       limit_of: gives an answer's own cap from its prompt and sample number; None: `sizes.max_new_tokens` for all.
@@ -81,13 +83,14 @@ class Engine:
     """
     if model.scalar_head:
       raise InputError("model: is a reward model, expected a language model")
-    if sampling.stop_strings and decode is None:
+    if isinstance(sampling, SamplingConfig) and sampling.stop_strings and decode is None:
       raise InputError("sampling.stop_strings: given without a tokeniser, expected a model with one")
     sizes.check_context(model)
     mesh = make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh
     self.model = dataclasses.replace(model, stacked=False, remat=Remat.NONE)
     self.sampling, self.sizes, self.seed, self.decode = sampling, sizes, seed, decode
     self.mesh, self.version, self.params, self.stats = mesh, -1, None, EngineStats()
+    self.new: list[NewTokens] = []
     self._device = Device(self.model, sampling, mesh, sizes, limit_of)
     self._places = self._device.places()
     self._ledger = Ledger(self._places)
@@ -167,18 +170,45 @@ class Engine:
     taken, self.stats = self.stats, EngineStats()
     return taken
 
-  def submit(self, prompt: Prompt, group_size: int) -> None:
+  def submit(self, prompt: Prompt, group_size: int, own: OwnSampling | None = None) -> None:
     """Queues a prompt for `group_size` answers.
 
+    Args:
+      prompt: the prompt.
+      group_size: how many.
+      own: how they are drawn, if each request has its own sampling; else None.
+
     Raises:
-      InputError: if the prompt is empty, longer than `sizes.max_prompt_length` or has an id that the model lacks, or if
-        `group_size` is below 1.
-      ValueError: if the prompt is already queued or running at the same attempt.
+      InputError: if the prompt is empty, longer than `sizes.max_prompt_length` or has an id that the model lacks, if
+        `group_size` is below 1, or if its sampling is out of range.
+      ValueError: if the prompt is already queued or running at the same attempt, or if it brings a sampling and should
+        not, or the other way round.
     """
+    self._check_own(own)
     if group_size < 1:
       raise InputError(f"rollout.group_size: {group_size}, expected at least 1")
     check_prompt(prompt, longest=self.sizes.max_prompt_length, vocab_size=self.model.vocab_size)
-    self._ledger.add(prompt, [None] * group_size)
+    self._ledger.add(prompt, [None] * group_size, own)
+
+  def _check_own(self, own: OwnSampling | None) -> None:
+    if isinstance(self.sampling, PerRequest) != (own is not None):
+      raise ValueError("Engine: a request brings its own sampling if and only if the engine is made PerRequest")
+    if own is not None:
+      own.check(self.sampling)
+      if own.config.stop_strings and self.decode is None:
+        raise InputError("sampling.stop_strings: given without a tokeniser, expected a model with one")
+
+  def cancel(self, prompt: Prompt) -> None:
+    """Ends all answers to a prompt that is queued or running. Nothing of them is returned.
+
+    No other answer changes by a bit, and the slots are free at the next `step`.
+
+    Raises:
+      KeyError: if it is not under way at this attempt.
+    """
+    if ended := self._ledger.cancel((prompt.index, prompt.attempt)):
+      with jax.set_mesh(self.mesh):
+        self._device.end(ended)
 
   def generate(self, prompts: Iterable[Prompt], group_size: int) -> list[Group]:
     """Submits prompts and runs until all are answered.
@@ -225,6 +255,7 @@ class Engine:
     live = self._places.prompt_tokens + sum(request.drawn for request in self._ledger.beginning.values())
     paged = self._places.pages_in_use * self._device.layout.page
     found = store(drawn, still_active, self._ledger, version=self.version, sampling=self.sampling, decode=self.decode)
+    self.new = found.new
     if found.cut:
       with jax.set_mesh(self.mesh):
         self._device.end(found.cut)
@@ -246,14 +277,19 @@ class Engine:
         self._device.end(list(running))
     return self._ledger.take_all()
 
-  def resume(self, groups: Sequence[Group]) -> None:
+  def resume(self, groups: Sequence[Group], own: Sequence[OwnSampling] | None = None) -> None:
     """Continues groups that `suspend` returned, queued in this order.
 
     A suspended answer keeps its tokens with their logprobs and versions. The rest is drawn under the parameters that
     are loaded now, with the same random numbers as without the interruption.
 
+    Args:
+      groups: the groups.
+      own: the sampling of each, if each request has its own; else None.
+
     Raises:
       ValueError: if one of the groups is already under way.
     """
-    for group in groups:
-      self._ledger.add(group.prompt, group.answers)
+    for group, sampling in zip(groups, own or [None] * len(groups), strict=True):
+      self._check_own(sampling)
+      self._ledger.add(group.prompt, group.answers, sampling)

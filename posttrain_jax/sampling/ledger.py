@@ -4,6 +4,7 @@ import collections
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from posttrain_jax.sampling.own_sampling import OwnSampling
 from posttrain_jax.sampling.places import Places
 from posttrain_jax.sampling.requests import GroupName, Request, resumed
 from posttrain_jax.types import Answer, FinishReason, Group, Prompt
@@ -60,12 +61,13 @@ class Ledger:
     placed = self._places.placed.items()
     return {self._places.slot_of(request): request for request, has in placed if has.begun == begun}
 
-  def add(self, prompt: Prompt, answers: Sequence[Answer | None]) -> None:
+  def add(self, prompt: Prompt, answers: Sequence[Answer | None], own: OwnSampling | None = None) -> None:
     """Adds a group.
 
     Args:
       prompt: the group's prompt.
       answers: one for each sample: finished, suspended, or None if it has not begun.
+      own: the group's sampling; None if the engine draws all alike.
 
     Raises:
       ValueError: if the group is here already.
@@ -80,7 +82,7 @@ class Ledger:
       if answer is not None and answer.finish_reason != FinishReason.SUSPENDED:
         self._finished[group][sample] = answer
         continue
-      request = Request(prompt, sample) if answer is None else resumed(prompt, sample, answer)
+      request = Request(prompt, sample, own) if answer is None else resumed(prompt, sample, answer, own)
       (self.interrupted if request.drawn else self.queue).append(request)
       self._waiting[group] += 1
 
@@ -135,6 +137,27 @@ class Ledger:
     self._places.give_back(request, keep=True)
     (self.interrupted if request.drawn else self.queue).appendleft(request)
     self._waiting[request.group] += 1
+
+  def cancel(self, group: GroupName) -> list[int]:
+    """Removes a group with all its requests.
+
+    Returns:
+      the slots of those that draw, which the device has to end.
+
+    Raises:
+      KeyError: if there is no such group.
+    """
+    del self._groups[group], self._finished[group]
+    slots = [slot for slot, request in self.running.items() if request.group == group]
+    for request in [request for request in self._places.placed if request.group == group]:
+      self._places.give_back(request, keep=False)
+    for waiting in (self.interrupted, self.queue):
+      left = [request for request in waiting if request.group != group]
+      waiting.clear()
+      waiting.extend(left)
+    self._waiting.pop(group, None)
+    self._places.forget(group)
+    return slots
 
   def take_all(self) -> list[Group]:
     """Removes all groups and returns them in the order of submission, unfinished answers as SUSPENDED."""

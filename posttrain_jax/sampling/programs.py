@@ -18,6 +18,8 @@ from flax import nnx
 from posttrain_jax.models.chunk_attention import Chunks, chunked
 from posttrain_jax.models.paged_attention import Reads, cleared, paged
 from posttrain_jax.sampling.draw import SamplingConfig, draw
+from posttrain_jax.sampling.own_draw import TopTokens, draw_rows
+from posttrain_jax.sampling.own_sampling import PerRequest
 from posttrain_jax.sampling.state import Cache, Drawn, Slots
 
 # Named here, so that jax's global default cannot change the draws. With other generators a row's random bits depend on
@@ -95,23 +97,31 @@ def _request_keys(seed: jax.Array, prompts: jax.Array, samples: jax.Array, attem
   return jax.vmap(one)(prompts, samples, attempts)
 
 
-def begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array, requests: jax.Array) -> Slots:
+def begin(slots: Slots, indices: jax.Array, new: Slots, seed: jax.Array | None, requests: jax.Array | None) -> Slots:
   """Sets the state of slots whose requests begin to draw.
 
   Args:
     slots: state of all S slots.
     indices: int32 [S], slots to set; those out of range are ignored.
-    new: state of the S requests; their keys are made here.
-    seed: uint32 [], of the engine.
-    requests: int32 [S, 3], prompt index, sample and attempt.
+    new: state of the S requests.
+    seed: uint32 [], of the engine; None if the requests have keys of their own.
+    requests: int32 [S, 3], prompt index, sample and attempt, of which their keys are made; None likewise.
   """
-  new = dataclasses.replace(new, key=_request_keys(seed, *requests.T))
+  if requests is not None:
+    new = dataclasses.replace(new, key=_request_keys(seed, *requests.T))
   return jax.tree.map(lambda old, update: old.at[indices].set(update, mode="drop"), slots, new)
 
 
 def end(slots: Slots, ended: jax.Array) -> Slots:
   """Ends the answers of the slots that are marked in bool [S]."""
   return dataclasses.replace(slots, active=slots.active & ~ended)
+
+
+def _no_top_tokens(size: tuple[int, int], sampling: SamplingConfig | PerRequest) -> TopTokens | None:
+  if not (isinstance(sampling, PerRequest) and sampling.top_logprobs):
+    return None
+  size = (*size, sampling.top_logprobs)
+  return TopTokens(jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.float32))
 
 
 def decode(
@@ -122,7 +132,7 @@ def decode(
   reads: Reads,
   *,
   steps: int,
-  sampling: SamplingConfig,
+  sampling: SamplingConfig | PerRequest,
 ) -> tuple[Cache, Slots, Drawn, jax.Array]:
   """Draws up to `steps` tokens in every active slot, in one loop on the device.
 
@@ -136,7 +146,7 @@ def decode(
     slots: state of all S slots.
     reads: which pages these steps read and write.
     steps: cap on the tokens to draw per slot.
-    sampling: temperature, truncation, stop ids.
+    sampling: temperature, truncation, stop ids; or stop ids alone, where the slots' state has the rest.
 
   Returns:
     (cache, slots, what was drawn, bool [S] that is True where a slot is still active).
@@ -150,6 +160,7 @@ def decode(
     drawn_logprobs=jnp.zeros(size, jnp.float32),
     active=jnp.zeros(size, bool),
     steps=jnp.int32(0),
+    top=_no_top_tokens(size, sampling),
   )
 
   def more(carry):
@@ -163,7 +174,11 @@ def decode(
     logits = model.logits(hidden[:, 0])
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(slots.key, impl=_GENERATOR), slots.drawn)
     uniforms = jax.vmap(lambda key: jax.random.uniform(key, (2,), jnp.float32))(keys)
-    tokens, sampler_logprobs, drawn_logprobs = draw(logits, uniforms, sampling)
+    if isinstance(sampling, PerRequest):
+      own = draw_rows(logits, uniforms, slots.sampling, slots.active, sampling.top_logprobs)
+      tokens, sampler_logprobs, drawn_logprobs, top = own
+    else:
+      (tokens, sampler_logprobs, drawn_logprobs), top = draw(logits, uniforms, sampling), None
     stopped = jnp.any(tokens[:, None] == stop_ids[None, :], axis=-1) | (slots.drawn + 1 >= slots.limit)
     at = drawn.steps
     drawn = Drawn(
@@ -172,6 +187,7 @@ def decode(
       drawn_logprobs=drawn.drawn_logprobs.at[at].set(drawn_logprobs),
       active=drawn.active.at[at].set(slots.active),
       steps=at + 1,
+      top=jax.tree.map(lambda all_steps, new: all_steps.at[at].set(new), drawn.top, top),
     )
     going_on = slots.active & ~stopped
     advance = going_on.astype(jnp.int32)
@@ -182,6 +198,7 @@ def decode(
       limit=slots.limit,
       active=going_on,
       key=slots.key,
+      sampling=slots.sampling,
     )
     return cache, slots, drawn
 

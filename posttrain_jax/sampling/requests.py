@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from posttrain_jax.sampling.own_sampling import OwnSampling
 from posttrain_jax.types import Answer, FinishReason, InputError, Prompt
 
 GroupName = tuple[int, int]  # (prompt index, attempt)
@@ -68,6 +69,7 @@ class Request:
   Attributes:
     prompt: the prompt.
     sample: number of the answer in its group, from 0.
+    own: the sampling that it asks for; None if the engine draws all alike.
     tokens: parts of the answer, int32 [n] each.
     sampler_logprobs: float32 [n] each, as in `types.Answer`.
     drawn_logprobs: float32 [n] each.
@@ -77,6 +79,7 @@ class Request:
 
   prompt: Prompt
   sample: int
+  own: OwnSampling | None = None
   tokens: list[np.ndarray] = dataclasses.field(default_factory=list)
   sampler_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
   drawn_logprobs: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -135,8 +138,9 @@ def check_prompt(prompt: Prompt, *, longest: int, vocab_size: int) -> None:
     raise InputError(f"prompt {prompt.index}: token id {wrong}, expected 0 to {vocab_size - 1}")
 
 
-def resumed(prompt: Prompt, sample: int, answer: Answer) -> Request:
+def resumed(prompt: Prompt, sample: int, answer: Answer, own: OwnSampling | None = None) -> Request:
   """Makes the request that continues a suspended answer."""
   if not len(answer.tokens):
-    return Request(prompt, sample)
-  return Request(prompt, sample, [answer.tokens], [answer.sampler_logprobs], [answer.drawn_logprobs], [answer.versions])
+    return Request(prompt, sample, own)
+  parts = [answer.tokens], [answer.sampler_logprobs], [answer.drawn_logprobs], [answer.versions]
+  return Request(prompt, sample, own, *parts)

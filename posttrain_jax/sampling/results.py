@@ -6,10 +6,35 @@ import numpy as np
 
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.ledger import Ledger
+from posttrain_jax.sampling.own_draw import TopTokens
+from posttrain_jax.sampling.own_sampling import PerRequest
 from posttrain_jax.sampling.requests import Request
 from posttrain_jax.sampling.state import Drawn
 from posttrain_jax.sampling.stop_strings import Decode, tokens_to_stop
 from posttrain_jax.types import FinishReason, Group, Prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class NewTokens:
+  """Holds what one dispatch added to an answer.
+
+  Attributes:
+    prompt: of its group.
+    sample: its number in the group.
+    tokens: int32 [n], those that are kept.
+    sampler_logprobs: float32 [n].
+    drawn_logprobs: float32 [n].
+    top: [n, K], the most likely tokens; None if the engine has none, zeros if the request did not ask for them.
+    finish_reason: why the answer ended; None if it goes on.
+  """
+
+  prompt: Prompt
+  sample: int
+  tokens: np.ndarray
+  sampler_logprobs: np.ndarray
+  drawn_logprobs: np.ndarray
+  top: TopTokens | None
+  finish_reason: FinishReason | None
 
 
 @dataclasses.dataclass
@@ -21,12 +46,14 @@ class DispatchResult:
     cut: slots whose answers ended at a stop string; the device does not know that yet.
     kept: tokens that were kept.
     live: tokens of the answers that ran, those that have just ended included.
+    new: what each answer got, in the order of the slots.
   """
 
   completed: list[Group] = dataclasses.field(default_factory=list)
   cut: list[int] = dataclasses.field(default_factory=list)
   kept: int = 0
   live: int = 0
+  new: list[NewTokens] = dataclasses.field(default_factory=list)
 
 
 def not_finite(drawn: Drawn, ledger: Ledger) -> Prompt | None:
@@ -42,7 +69,7 @@ def store(
   ledger: Ledger,
   *,
   version: int,
-  sampling: SamplingConfig,
+  sampling: SamplingConfig | PerRequest,
   decode: Decode | None,
 ) -> DispatchResult:
   """Gives running requests their new tokens, and ends those that are finished.
@@ -52,7 +79,7 @@ def store(
     still_active: bool [S], slots whose answers go on.
     ledger: the running requests.
     version: of the parameters.
-    sampling: stop ids and stop strings.
+    sampling: stop ids, and stop strings of requests without a sampling of their own.
     decode: turns ids into text; may be None without stop strings.
   """
   found = DispatchResult()
@@ -63,14 +90,31 @@ def store(
     request.drawn_logprobs.append(drawn.drawn_logprobs[:count, slot])
     request.versions.append(np.full((count,), version, np.int32))
     found.live += request.drawn
-    stopped = _cut_at_stop_string(request, sampling.stop_strings, decode)
+    strings = (request.own.config if request.own else sampling).stop_strings
+    stopped = _cut_at_stop_string(request, strings, decode)
     found.kept += len(request.tokens[-1])
     if stopped and still_active[slot]:
       found.cut.append(slot)
+    reason = None
     if stopped or not still_active[slot]:
       stopped = stopped or int(request.tokens[-1][-1]) in sampling.stop_ids
-      found.completed += ledger.end(request, FinishReason.EOS if stopped else FinishReason.LENGTH)
+      reason = FinishReason.EOS if stopped else FinishReason.LENGTH
+      found.completed += ledger.end(request, reason)
+    found.new.append(_new_tokens(request, drawn.top, slot, reason))
   return found
+
+
+def _new_tokens(request: Request, top: TopTokens | None, slot: int, reason: FinishReason | None) -> NewTokens:
+  count = len(request.tokens[-1])
+  return NewTokens(
+    request.prompt,
+    request.sample,
+    request.tokens[-1],
+    request.sampler_logprobs[-1],
+    request.drawn_logprobs[-1],
+    None if top is None else TopTokens(top.tokens[:count, slot], top.logprobs[:count, slot]),
+    reason,
+  )
 
 
 def _cut_at_stop_string(request: Request, strings: tuple[str, ...], decode: Decode | None) -> bool:

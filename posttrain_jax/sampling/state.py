@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from posttrain_jax.models.config import TransformerConfig
+from posttrain_jax.sampling.own_draw import TopTokens
+from posttrain_jax.sampling.own_sampling import RowSampling, row_sampling
 
 # Per layer keys and values, each [pages, K, page, H], or one array [pages, K, page, 2 H] (`models.paged_attention`).
 Cache = list[tuple[jax.Array, ...]]
@@ -27,6 +29,7 @@ class Slots:
     limit: int32 [S], answer tokens that the request may have.
     active: bool [S], False in an empty slot.
     key: uint32 [S, 2], the request's own random key.
+    sampling: the requests' own; None if all draw alike.
   """
 
   token: jax.Array
@@ -35,6 +38,7 @@ class Slots:
   limit: jax.Array
   active: jax.Array
   key: jax.Array
+  sampling: RowSampling | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -48,6 +52,7 @@ class Drawn:
     drawn_logprobs: float32 [n, S], of the distribution drawn from.
     active: bool [n, S], True where the slot really drew.
     steps: int32 [], decode steps that were run; rows from there on are zeros.
+    top: [n, S, K], the most likely tokens of slots that ask for them; None if the engine has none.
   """
 
   tokens: jax.Array
@@ -55,6 +60,7 @@ class Drawn:
   drawn_logprobs: jax.Array
   active: jax.Array
   steps: jax.Array
+  top: TopTokens | None = None
 
 
 def empty_cache(config: TransformerConfig, pages: int, page: int, *, joined: bool = False) -> Cache:
@@ -75,8 +81,21 @@ def empty_cache(config: TransformerConfig, pages: int, page: int, *, joined: boo
   return [zeros() for _ in range(config.num_layers)]
 
 
-def empty_slots(slots: int) -> Slots:
-  """Makes the state of slots that are all empty."""
+def empty_slots(slots: int, *, own_sampling: bool = False) -> Slots:
+  """Makes the state of slots that are all empty.
+
+  Args:
+    slots: S.
+    own_sampling: whether each request has its own.
+  """
   zeros = jnp.zeros((slots,), jnp.int32)
   key = jnp.zeros((slots, 2), jnp.uint32)
-  return Slots(token=zeros, position=zeros, drawn=zeros, limit=zeros, active=zeros.astype(bool), key=key)
+  return Slots(
+    token=zeros,
+    position=zeros,
+    drawn=zeros,
+    limit=zeros,
+    active=zeros.astype(bool),
+    key=key,
+    sampling=jax.tree.map(jnp.asarray, row_sampling([], slots)) if own_sampling else None,
+  )

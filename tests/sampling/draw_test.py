@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from posttrain_jax.sampling.draw import SamplingConfig, _pick, draw
+from posttrain_jax.sampling.draw import SamplingConfig, draw, pick
 from posttrain_jax.types import InputError
 
 LARGEST = 1 - 2.0**-24  # largest float32 below 1
@@ -135,11 +135,11 @@ def test_no_target_picks_a_zero_weight(width):
   rng = np.random.default_rng(2)
   weights = rng.random((2000, width)).astype(np.float32) * (rng.random((2000, width)) < 0.5)
   sums = np.asarray(jax.jit(lambda x: jnp.cumsum(x, 0))(weights.T)).T
-  pick = jax.jit(_pick)
+  jitted_pick = jax.jit(pick)
   for entry in range(0, width, 37):
     share = sums[:, entry] / sums[:, -1]
     for uniform in (share, np.nextafter(share, np.float32(0)), np.nextafter(share, np.float32(1))):
-      picked = np.asarray(pick(weights.T, np.clip(uniform, 0, LARGEST).astype(np.float32)))
+      picked = np.asarray(jitted_pick(weights.T, np.clip(uniform, 0, LARGEST).astype(np.float32)))
       assert np.all(np.take_along_axis(weights, picked[:, None], 1) > 0)
 
 

@@ -125,6 +125,28 @@ def test_all_is_given_back_in_the_order_of_submission():
   assert (ledger.unfinished, ledger.ended) == (1, 0)
 
 
+def test_a_cancelled_group_leaves_no_trace_and_the_others_stay():
+  ledger, places = new_ledger(slots=3)
+  for index in (5, 3, 4):
+    ledger.add(prompt(index), [None] * 2)
+  begin(ledger)
+  assert ledger.cancel((3, 0)) == [2] and ledger.cancel((4, 0)) == []
+  assert [request.prompt.index for request in places.placed] == [5, 5] and ledger.waiting == 0
+  assert {name[1] for name in places.copies} == {(5, 0)}
+  assert end(ledger, 0) == [] and len(end(ledger, 1)) == 1
+  assert (ledger.unfinished, places.pages_in_use, places.copies) == (0, 0, {})
+  with pytest.raises(KeyError):
+    ledger.cancel((3, 0))
+  ledger.add(prompt(3), [None])
+
+
+def test_a_group_is_cancelled_before_its_answers_draw():
+  ledger, places = new_ledger(slots=2)
+  ledger.add(prompt(0), [answer(1, FinishReason.SUSPENDED), None, None])
+  ledger.place()
+  assert ledger.cancel((0, 0)) == [] and places.placed == {} and ledger.unfinished == 0
+
+
 def test_a_group_cannot_be_here_twice():
   ledger, _ = new_ledger()
   ledger.add(prompt(3), [None])

@@ -54,6 +54,11 @@ def test_a_stop_string_cuts_the_answer_and_the_device_has_to_hear_of_it():
   text = lambda tokens: "".join(f"{token};" for token in tokens)  # noqa: E731
   stored = store(drawn([4, 5, 6], [4, 6, 7]), np.ones(8, bool), ledger, version=0, sampling=sampling, decode=text)
   assert (stored.cut, stored.kept, stored.live, list(ledger.running)) == ([0], 5, 6, [1])
+  assert [(new.sample, new.tokens.tolist(), new.finish_reason) for new in stored.new] == [
+    (0, [4, 5], FinishReason.EOS),
+    (1, [4, 6, 7], None),
+  ]
+  assert stored.new[0].drawn_logprobs.tolist() == [-8, -10] and stored.new[0].top is None
 
 
 def test_logprobs_that_are_not_finite_name_their_prompt():

@@ -22,6 +22,12 @@ def test_empty_slots_draw_nothing():
   assert {x.shape for x in (slots.token, slots.position, slots.drawn, slots.limit)} == {(3,)}
 
 
+def test_slots_have_a_sampling_where_requests_have():
+  assert empty_slots(3).sampling is None
+  sampling = empty_slots(3, own_sampling=True).sampling
+  assert {x.shape for x in jax.tree.leaves(sampling)} == {(3,)} and not sampling.top.any()
+
+
 def test_records_cross_jit_as_what_they_are():
   slots = jax.jit(lambda slots: dataclasses.replace(slots, drawn=slots.drawn + 2))(empty_slots(2))
   assert isinstance(slots, Slots)
