@@ -57,7 +57,7 @@ class AnswerPiece:
     logprobs: of each token, of the untruncated distribution at the temperature.
     top_logprobs: of each token the most likely ones, as (token id, logprob), if they were asked for.
     finish_reason: why it ended; None while it goes on. The piece with one is the choice's last.
-    version: of the parameters that drew the tokens.
+    version: names the parameters that drew the tokens; all of a choice have the same.
   """
 
   choice: int
@@ -66,7 +66,7 @@ class AnswerPiece:
   logprobs: tuple[float, ...]
   top_logprobs: tuple[tuple[tuple[int, float], ...], ...]
   finish_reason: Ending | None
-  version: int
+  version: str
 
 
 class Refused(Exception):
