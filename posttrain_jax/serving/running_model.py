@@ -10,7 +10,8 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from absl import logging
@@ -22,7 +23,6 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.own_sampling import OwnSampling, PerRequest
-from posttrain_jax.sampling.requests import check_prompt
 from posttrain_jax.sampling.results import NewTokens
 from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.serving.asked_prompt import prompt_tokens
@@ -63,12 +63,20 @@ class RunningModel:
     failure: what ended the thread; None while it runs.
   """
 
-  def __init__(self, path: str, sizes: EngineSizes, *, reload_seconds: float | None = None):
+  def __init__(
+    self,
+    path: str,
+    sizes: EngineSizes,
+    *,
+    asked: Mapping[str, Any] | None = None,
+    reload_seconds: float | None = None,
+  ):
     """Loads a model, compiles its programs and starts its thread.
 
     Args:
       path: PATH_OR_NAME.
       sizes: of its engine.
+      asked: fields of the model's `PromptFormat` to change; None for none.
       reload_seconds: how often a run's folder is looked at for a newer checkpoint; None: never.
 
     Raises:
@@ -79,6 +87,7 @@ class RunningModel:
       raise InputError(f"{path}: is a reward model, expected a language model")
     self.tokenizer, self.sizes, self.version, self.failure = loaded.policy.tokenizer, sizes, loaded.version, None
     self._path, self._format, self._newest = path, own_format(path, self.tokenizer), loaded.newest
+    self._format = dataclasses.replace(self._format, **(asked or {}))
     if not self.tokenizer.stop_ids:
       logging.warning("%s: %s", path, describe_ends(self.tokenizer))
     self._mesh = make_mesh({}, jax.local_devices()[:1])
@@ -129,12 +138,18 @@ class RunningModel:
     tokens = prompt_tokens(request.prompt, self.tokenizer, self._format)
     own = sampling_of(request, self.sizes.max_new_tokens)
     own.check(self._engine.sampling)
+    if not 0 < len(tokens) <= self.sizes.max_prompt_length:
+      raise InputError(f"prompt: {len(tokens)} tokens, expected 1 to {self.sizes.max_prompt_length}")
+    if own.max_new_tokens > self.sizes.max_new_tokens:
+      raise InputError(f"max_tokens: {own.max_new_tokens}, expected 1 to {self.sizes.max_new_tokens}")
+    vocabulary = self._engine.model.vocab_size
+    if not 0 <= min(tokens) <= max(tokens) < vocabulary:
+      raise InputError(f"prompt: expected token ids from 0 to {vocabulary - 1}")
     most = self.sizes.slots + self.sizes.queue
     if not 1 <= request.n <= most:
       raise InputError(f"n: {request.n}, expected 1 to {most}")
     with self._changed:
       prompt = Prompt(self._numbered, tokens, {})
-      check_prompt(prompt, longest=self.sizes.max_prompt_length, vocab_size=self._engine.model.vocab_size)
       if self.failure is not None:
         raise Refused(f"the model has failed: {self.failure}", busy=False)
       if self._closing:

@@ -69,9 +69,10 @@ class Running:
 
   def piece(self, new: NewTokens, version: str) -> AnswerPiece:
     """Makes the piece of what a dispatch drew, and forgets the choice if it has ended."""
-    text = self.texts[new.sample].add(new.tokens)
-    if new.finish_reason is not None:
-      text += self.texts.pop(new.sample).end(stopped=new.finish_reason == FinishReason.EOS)
+    if new.finish_reason is None:
+      text = self.texts[new.sample].add(new.tokens)
+    else:
+      text = self.texts.pop(new.sample).end(new.tokens, stopped=new.finish_reason == FinishReason.EOS)
     top = ()
     if self.own.top_logprobs:
       rows = zip(new.top.tokens[:, : self.own.top_logprobs], new.top.logprobs)

@@ -33,12 +33,14 @@ class TextStream:
     text = self._tokenizer.decode(self._tokens)
     return self._give(text[: _certain(text, self._stop)])
 
-  def end(self, *, stopped: bool) -> str:
-    """Returns the rest of the text.
+  def end(self, tokens: Sequence[int], *, stopped: bool) -> str:
+    """Takes the last tokens, and returns the rest of the text.
 
     Args:
-      stopped: whether the choice ended before its cap.
+      tokens: the last ones.
+      stopped: whether the choice ended before its cap. A token that ended it is no text.
     """
+    self._tokens += map(int, tokens)
     text = answer_text(self._tokenizer, np.array(self._tokens, np.int32), ended=stopped)
     ends = [text.index(stop) for stop in self._stop if stop in text]
     return self._give(text[: min(ends, default=len(text))])
