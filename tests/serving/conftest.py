@@ -1,0 +1,23 @@
+"""Serves one tiny model of bytes, which the tests of a file share compiled."""
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("uvicorn", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("prometheus_client", reason="needs pip install 'posttrain_jax[serve]'")
+
+from tests.serving.served import new_model, save_byte_model
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+  """Returns the workdir of a run with one checkpoint."""
+  return save_byte_model(tmp_path_factory.mktemp("served") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+  """Returns the running model."""
+  running = new_model(folder)
+  yield running
+  running.close()
