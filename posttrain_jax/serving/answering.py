@@ -1,8 +1,9 @@
 """Answers one request: submits it, collects its pieces, and cancels it if its client leaves or its time is up."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import anyio
 from starlette.requests import Request
@@ -83,16 +84,9 @@ class Answering:
       ClientLeft: if the client does not wait.
       Exception: what the engine failed with.
     """
-    try:
-      async with anyio.create_task_group() as tasks:
-        tasks.start_soon(self._watch, request.receive)
-        async for _ in self._pieces():
-          pass
-        tasks.cancel_scope.cancel()
-    except* ClientLeft:
-      raise ClientLeft from None
-    finally:
-      self.cancel()
+    with self.watched(request.receive):
+      async for _ in self._pieces():
+        pass
     return JSONResponse(self.writer.whole())
 
   def stream(self) -> Response:
@@ -101,7 +95,8 @@ class Answering:
 
   async def events(self) -> AsyncIterator[str]:
     """Yields the events of a stream; an error is the last one."""
-    yield self.writer.beginning()
+    if beginning := self.writer.beginning():
+      yield beginning
     try:
       async for number, piece in self._pieces():
         yield self.writer.cut_event(number) if piece is None else self.writer.event(number, piece)
@@ -144,11 +139,21 @@ class Answering:
       self._metrics.token.labels(self._name).observe((now - self._last[number]) / len(piece.tokens))
     self._last[number] = now
 
-  async def _watch(self, receive: Receive) -> None:
-    """Notes that the client left."""
-    while (await receive())["type"] != "http.disconnect":
-      pass
-    self._came.put_nowait((-1, ClientLeft()))
+  @contextlib.contextmanager
+  def watched(self, receive: Receive) -> Iterator[None]:
+    """Notes when the client leaves; cancels what still runs at the end of the `with` block."""
+
+    async def watch():
+      while (await receive())["type"] != "http.disconnect":
+        pass
+      self._came.put_nowait((-1, ClientLeft()))
+
+    watching = asyncio.create_task(watch())
+    try:
+      yield
+    finally:
+      watching.cancel()
+      self.cancel()
 
 
 class _EventStream(Response):
@@ -162,14 +167,8 @@ class _EventStream(Response):
     self._answering = answering
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-    try:
+    with self._answering.watched(receive):
       await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-      async with anyio.create_task_group() as tasks:
-        tasks.start_soon(self._answering._watch, receive)
-        async for event in self._answering.events():
-          if event:
-            await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
-        tasks.cancel_scope.cancel()
+      async for event in self._answering.events():
+        await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
       await send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-      self._answering.cancel()

@@ -114,6 +114,8 @@ class ServingApp:
       return _refusal(refused)
     except ClientLeft:
       return Response(status_code=_LEFT)
+    except Exception as error:  # what the engine failed with
+      return await _failure(request, error)
 
   def _model(self, name: str) -> RunningModel:
     if name not in self._models:

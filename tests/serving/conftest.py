@@ -2,10 +2,6 @@
 
 import pytest
 
-pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
-pytest.importorskip("uvicorn", reason="needs pip install 'posttrain_jax[serve]'")
-pytest.importorskip("prometheus_client", reason="needs pip install 'posttrain_jax[serve]'")
-
 from tests.serving.served import new_model, save_byte_model
 
 

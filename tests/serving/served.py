@@ -1,11 +1,8 @@
-"""Makes running models and servers for the tests, and asks the engine by itself for what a server has to answer."""
+"""Makes running models for the tests, and asks the engine by itself for what a server has to answer."""
 
-import contextlib
 import dataclasses
-import threading
 
 import jax
-import uvicorn
 
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
@@ -15,17 +12,13 @@ from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.engine import Engine
 from posttrain_jax.sampling.own_sampling import PerRequest
 from posttrain_jax.sampling.sizes import Sizes
-from posttrain_jax.serving.app import RequestLimits, ServingApp
 from posttrain_jax.serving.completion import CompletionRequest
-from posttrain_jax.serving.guard import GuardSettings, guarded
 from posttrain_jax.serving.running_model import MOST_TOP_LOGPROBS, EngineSizes, RunningModel
 from posttrain_jax.serving.running_request import sampling_of
-from posttrain_jax.serving.server import listen
 from posttrain_jax.types import FinishReason, Prompt
 from tests.recipes.saved_model import save_model
 
 SIZES = EngineSizes(slots=4, max_prompt_length=40, max_new_tokens=24, queue=12, steps_per_dispatch=4)
-LIMITS = RequestLimits(seconds=60.0, per_client=64)
 
 
 def save_byte_model(folder, *seeds):
@@ -103,24 +96,3 @@ def collected(pieces, n=1):
       None if piece.finish_reason is None else str(piece.finish_reason),
     )
   return found
-
-
-@contextlib.contextmanager
-def served(app, **guard):
-  """Runs an application on a free port in a thread, with its guard; gives its address."""
-  bound = listen("127.0.0.1", 0)
-  port = bound.getsockname()[1]
-  settings = dict(host="127.0.0.1", port=port, token=None, max_body_bytes=100_000, requests_per_minute=100_000)
-  app = guarded(app.asgi, GuardSettings(**(settings | guard)), without_token=("/health",))
-  server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
-  thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-  thread.start()
-  try:
-    yield f"http://127.0.0.1:{port}"
-  finally:
-    server.should_exit = True
-    thread.join()
-
-
-def new_app(model, limits=LIMITS, routes=(), **more):
-  return ServingApp({"tiny": model, **more}, limits, routes)

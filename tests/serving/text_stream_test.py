@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ TOKENIZERS = [BYTES, tiny_tokenizer("abc <x>"), word_tokenizer(["one", "two", ".
 def streamed(tokenizer, tokens, cuts, stop=(), *, stopped=False):
   """Returns the pieces of a text whose tokens come in some parts."""
   stream, edges = TextStream(tokenizer, stop), [0, *cuts, len(tokens)]
-  parts = [tokens[start:end] for start, end in zip(edges, edges[1:])]
+  parts = [tokens[start:end] for start, end in itertools.pairwise(edges)]
   return [*(stream.add(part) for part in parts[:-1]), stream.end(parts[-1], stopped=stopped)]
 
 
