@@ -38,7 +38,7 @@ ALLOWED = {
   "reports": EVALUATION | {"evaluation"},
   "pipelines": PIPELINES,
   "studies": PIPELINES | {"pipelines"},
-  "performance": PIPELINES | {"pipelines"},
+  "performance": PIPELINES | {"pipelines", "serving"},
   "recipes": PIPELINES | {"pipelines", "performance"},
   "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes", "serving"},
 }

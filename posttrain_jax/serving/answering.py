@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from posttrain_jax.serving.completion import AnswerPiece, Refused
 from posttrain_jax.serving.metrics import ServingMetrics
-from posttrain_jax.serving.openai_answer import AnswerWriter, error_event
+from posttrain_jax.serving.openai_answer import CompletionWriter, error_event
 from posttrain_jax.serving.openai_request import ParsedRequest
 from posttrain_jax.serving.running_model import RunningModel
 from posttrain_jax.serving.running_request import Running
@@ -70,7 +70,9 @@ class Answering:
       raise
     prompt_tokens = sum(running.prompt_tokens for running in self._running)
     self._metrics.prompt_tokens.labels(self._name).inc(prompt_tokens)
-    self.writer = AnswerWriter(self._asked, self._name, self._model.tokenizer, chat=chat, prompt_tokens=prompt_tokens)
+    self.writer = CompletionWriter(
+      self._asked, self._name, self._model.tokenizer, chat=chat, prompt_tokens=prompt_tokens
+    )
 
   def cancel(self) -> None:
     """Ends what still runs."""

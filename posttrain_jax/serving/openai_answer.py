@@ -25,7 +25,7 @@ class _Choice:
   finish_reason: str | None = None
 
 
-class AnswerWriter:
+class CompletionWriter:
   """Collects a request's pieces, and writes them whole or one by one.
 
   Attributes:

@@ -2,7 +2,7 @@ import json
 
 from posttrain_jax.data.vocabularies import byte_tokenizer
 from posttrain_jax.serving.completion import AnswerPiece, Ending
-from posttrain_jax.serving.openai_answer import DONE, AnswerWriter, error_event
+from posttrain_jax.serving.openai_answer import DONE, CompletionWriter, error_event
 from posttrain_jax.serving.openai_request import ParsedRequest
 
 BYTES = byte_tokenizer()
@@ -26,7 +26,7 @@ def piece(choice, text, tokens, reason=None, top=()):
 def writer(chat=True, **fields):
   asked = {"messages": [{"role": "user", "content": "x"}]} if chat else {"prompt": "x"}
   parsed = ParsedRequest(json.dumps({**asked, **fields}).encode(), chat=chat)
-  return AnswerWriter(parsed, "m", BYTES, chat=chat, prompt_tokens=5)
+  return CompletionWriter(parsed, "m", BYTES, chat=chat, prompt_tokens=5)
 
 
 def data(event):
