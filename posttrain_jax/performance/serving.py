@@ -171,7 +171,7 @@ def _started(work: ServingWork) -> tuple[subprocess.Popen, str]:
 
 
 def _cpu_seconds(process: int) -> float:
-  """Returns the seconds of CPU that a process has taken, in user code and in the system."""
+  """Returns the seconds of CPU that a process has taken."""
   with open(f"/proc/{process}/stat") as file:
     fields = file.read().rsplit(")", 1)[1].split()
   return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -145,7 +145,7 @@ def _smallest(scaled_VxS: jax.Array, blocks: jax.Array, sampling: RowSampling, n
 def _searched(
   blocks: jax.Array, weights: Callable[[], jax.Array], wanted: jax.Array, rows: jax.Array, found: jax.Array
 ) -> jax.Array:
-  """Replaces, in some rows, the number that was found by the largest one from which on weights add up to enough.
+  """Finds, in some rows, the largest number from which on weights add up to enough.
 
   Sums of more numbers of at least 0, added in one order, are never smaller, so halving finds it for sure.
 

@@ -1,4 +1,4 @@
-"""Defines how requests ask for a sampling of their own, of an engine that draws each row by its request's settings.
+"""Defines how requests ask an engine for a sampling of their own.
 
 An engine that trains draws all answers alike: its settings are constants of its program. `PerRequest` makes an engine
 whose program reads them from arrays instead, one number a slot.
@@ -20,7 +20,9 @@ _LOWEST_TEMPERATURE = 1e-3  # other than 0; logits divided by much less would ov
 
 @dataclasses.dataclass(frozen=True)
 class PerRequest:
-  """Says that each request has its own sampling, which stands in for the engine's `SamplingConfig`.
+  """Describes an engine whose requests each have their own sampling.
+
+  It stands in for the engine's `SamplingConfig`.
 
   Attributes:
     stop_ids: drawing any of these ends an answer of any request.
@@ -98,7 +100,7 @@ class RowSampling:
 
 
 def row_sampling(requests: Sequence[OwnSampling], width: int) -> RowSampling:
-  """Makes the arrays of some requests on the host, and of rows without one up to a width."""
+  """Makes the arrays of some requests, and of rows without one up to a width."""
   configs = [own.config for own in requests]
 
   def column(values, fill, dtype):

@@ -1,4 +1,7 @@
-"""Answers one request: submits it, collects its pieces, and cancels it if its client leaves or its time is up."""
+"""Answers one request over HTTP.
+
+Submits it, collects its pieces, and cancels it if its client leaves or its time is up.
+"""
 
 import asyncio
 import contextlib
@@ -113,7 +116,7 @@ class Answering:
     yield self.writer.ending()
 
   async def _pieces(self) -> AsyncIterator[tuple[int, AnswerPiece | None]]:
-    """Yields (choice, piece) as they come; None in place of a piece if the time is up."""
+    """Yields (choice, piece) as they come, and None for a piece when the time is up."""
     while self.writer.unfinished:
       try:
         async with asyncio.timeout(self._deadline - time.monotonic()):

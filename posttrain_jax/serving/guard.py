@@ -148,7 +148,7 @@ def _hosts(port: int) -> set[str]:
 
 
 def _from_here(headers: Headers, host: str) -> bool:
-  """Says whether a write comes from a page of this server, or from a program that is no browser."""
+  """Says whether a write comes from a page of this server or from no page."""
   origin, site = headers.get("origin"), headers.get("sec-fetch-site")
   same = origin is None or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
   return same and site in (None, "same-origin", "none")
@@ -201,7 +201,11 @@ class _Allowances:
     self._most, self._filled = per_minute, {}
 
   def wait(self, client: str) -> int:
-    """Takes one request from a client's allowance; returns after how many seconds there is one if there is none."""
+    """Takes one request from a client's allowance.
+
+    Returns:
+      the seconds until there is one; 0 if there was one.
+    """
     now = time.monotonic()
     left, at = self._filled.pop(client, (self._most, now))
     left = min(self._most, left + (now - at) * self._most / 60)

@@ -1,4 +1,4 @@
-"""Loads a served model with the name of its version, and finds out whether there is a newer one."""
+"""Loads a served model with the name of its version, and looks for newer ones."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ class LoadedVersion:
 
 
 def newest_step(path: str) -> int | None:
-  """Returns a run's newest finished checkpoint; None if there is none, or if it is no run."""
+  """Returns a run's newest finished checkpoint; None if there is none or no run."""
   if not is_run(path):
     return None
   return max(checkpoint_folder.finished_steps(local_path(path) / "checkpoints"), default=None)

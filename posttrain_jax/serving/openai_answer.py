@@ -17,7 +17,7 @@ DONE = "data: [DONE]\n\n"
 
 @dataclasses.dataclass
 class _Choice:
-  """Collects what came of one choice."""
+  """Holds what came of one choice."""
 
   text: list[str] = dataclasses.field(default_factory=list)
   logprobs: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
@@ -106,7 +106,7 @@ class CompletionWriter:
     return self._event(number, {"delta": {}} if self._chat else {"text": ""}, None, Ending.LENGTH)
 
   def ending(self) -> str:
-    """Returns the last events of a stream: the number of tokens, if it is asked for, and the mark of the end."""
+    """Returns the last events of a stream: how many tokens, if asked for, and its end."""
     if not self._asked.include_usage:
       return DONE
     return _written_event({**self._head(self._chunk), "choices": [], "usage": self._usage()}) + DONE

@@ -54,7 +54,9 @@ class EngineSizes:
 
 
 class RunningModel:
-  """Holds a model and its engine, which run in a thread of their own. Its methods may be called from any thread.
+  """Holds a model and its engine, which run in a thread of their own.
+
+  Its methods may be called from any thread.
 
   Attributes:
     tokenizer: the model's.

@@ -69,7 +69,10 @@ def serve(app: ASGIApp, bound: socket.socket, closable: Closable, *, ready: Call
 
 
 class _Server(uvicorn.Server):
-  """Leaves signals to `serve`: uvicorn would close its socket at once, and refuse connections instead of answering."""
+  """Leaves signals to `serve`.
+
+  uvicorn would close its socket at once, and refuse connections instead of answering them.
+  """
 
   @contextlib.contextmanager
   def capture_signals(self) -> Iterator[None]:

@@ -65,7 +65,7 @@ def test_rows_of_one_setting_are_drawn_as_by_a_program_of_that_setting(config, v
 
 
 def at_the_cut(logits, config):
-  """Returns the share of the token at top-p's cut, in rows where float32 may keep it or not; 0 in the others."""
+  """Returns the share of the token at top-p's cut where float32 may keep it or not, else 0."""
   if config.temperature == 0 or config.top_p == 1:
     return np.zeros(len(logits))
   scaled = np.sort(np.asarray(logits, np.float64) / config.temperature, axis=1)[:, ::-1]

@@ -48,7 +48,7 @@ def asked(prompt="ab", **changes):
 
 
 class AloneEngine:
-  """Answers one request at a time with a new group of an engine of the same sizes; it knows no server."""
+  """Answers one request at a time with an engine of the same sizes; it knows no server."""
 
   def __init__(self, folder, sizes=SIZES):
     policy, mesh = open_policy(str(folder)), make_mesh({}, jax.local_devices()[:1])
