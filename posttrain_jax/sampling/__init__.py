@@ -16,5 +16,5 @@ Which file to open:
 - `state.py`: the arrays that stay on the device between programs.
 - `stop_strings.py`: where the text of an answer ends at a stop string.
 - `draw.py`: one token from logits: temperature, truncation and the random draw.
-- `own_sampling.py`, `own_draw.py`: requests with a sampling of their own, as a server has them; each row by its settings.
+- `own_sampling.py`, `own_draw.py`: requests with a sampling of their own; each row drawn by its settings.
 """

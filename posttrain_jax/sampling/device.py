@@ -224,7 +224,7 @@ class Device:
     self.state = cache, self._end(state, ended)
 
   def _new_slots(self, requests: Sequence[Request]) -> tuple[Slots, np.ndarray | None]:
-    """Makes the slots' state for requests, and int32 [S, 3] for keys that they do not have."""
+    """Makes the slots' state for requests, and int32 [S, 3] for keys that they lack."""
     width = self._sizes.slots
     new = Slots(
       token=_pad([request.sequence[-1] for request in requests], width, 0),

@@ -156,7 +156,7 @@ class ServingApp:
 
 
 class _Endpoint:
-  """Hands on a request with the way to send, so that the application knows when all is sent."""
+  """Hands on a request and the way to send, which tells when all is sent."""
 
   def __init__(self, app: ServingApp, *, chat: bool):
     self._app, self._chat = app, chat

@@ -13,7 +13,8 @@ _HALF = "\N{REPLACEMENT CHARACTER}"  # what half a character is decoded as
 class TextStream:
   """Gives out the text of one choice bit by bit.
 
-  What it gave out is never taken back. It holds back what may still change: half a character, and an ending that may become a stop string.
+  What it gave out is never taken back. It holds back what may still change: half a character, and an ending that may
+  become a stop string.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
