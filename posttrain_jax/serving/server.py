@@ -64,7 +64,9 @@ def serve(app: ASGIApp, bound: socket.socket, closable: Closable, *, ready: Call
   Returns:
     How many answers were cut off.
   """
-  config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+  # Without proxy_headers: a client could write whatever address it likes, and none of its limits would hold.
+  options = dict(access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=1)
+  config = uvicorn.Config(app, log_level="warning", lifespan="off", **options)
   return asyncio.run(_serve(_Server(config), bound, closable, ready, seconds))
 
 
