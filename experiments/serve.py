@@ -51,8 +51,9 @@ def main():
   from posttrain_jax.serving.app import WITHOUT_TOKEN, RequestLimits, ServingApp
   from posttrain_jax.serving.guard import GuardSettings, guarded
   from posttrain_jax.serving.model_names import named_models
-  from posttrain_jax.serving.running_model import EngineSizes, RunningModel
+  from posttrain_jax.serving.running_model import RunningModel
   from posttrain_jax.serving.server import listen, serve
+  from posttrain_jax.serving.serving_engine import EngineSizes
 
   token = read_token(_TOKEN.value)
   check_binding(_HOST.value, token)

@@ -14,20 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import open_policy
-from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.performance.serving_load import LoadAnswer, ask_all, load_requests
-from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.sampling.own_sampling import PerRequest
-from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.serving.completion import CompletionRequest
-from posttrain_jax.serving.running_model import MOST_TOP_LOGPROBS
 from posttrain_jax.serving.running_request import sampling_of
+from posttrain_jax.serving.serving_engine import EngineSizes, serving_engine
 from posttrain_jax.types import FinishReason, Prompt
 
 
@@ -181,22 +175,16 @@ class _OwnEngine:
   """Answers requests in this process, as many at a time as there are clients."""
 
   def __init__(self, work: ServingWork):
-    policy, mesh = open_policy(work.model), make_mesh({}, jax.local_devices()[:1])
+    policy = open_policy(work.model)
     self.vocab_size, self._tokenizer, self._cap = policy.tokenizer.vocab_size, policy.tokenizer, work.max_new_tokens
-    self._engine = Engine(
-      policy.model,
-      PerRequest(policy.tokenizer.stop_ids, MOST_TOP_LOGPROBS),
-      Sizes(
-        slots=work.slots,
-        max_prompt_length=work.max_prompt_length,
-        max_new_tokens=work.max_new_tokens,
-        steps_per_dispatch=work.steps_per_dispatch,
-      ),
-      seed=0,
-      mesh=mesh,
-      decode=policy.tokenizer.decode,
+    sizes = EngineSizes(
+      slots=work.slots,
+      max_prompt_length=work.max_prompt_length,
+      max_new_tokens=work.max_new_tokens,
+      queue=work.clients,
+      steps_per_dispatch=work.steps_per_dispatch,
     )
-    self._engine.load(sampler_params(policy, mesh), 0)
+    self._engine = serving_engine(policy, sizes)
     self.answers(_requests(work, self, count=2, first=2 * 10**9), 2)  # compiles
 
   def answers(self, requests: Sequence[CompletionRequest], clients: int) -> dict[int, tuple[str, int, str]]:

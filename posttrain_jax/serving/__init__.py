@@ -3,6 +3,7 @@
 Which file to open:
 - `completion.py`: what is asked of a served model, and the pieces of its answers.
 - `running_model.py`: a model and its engine in a thread; takes requests at any time.
+- `serving_engine.py`: its engine.
 - `running_request.py`, `text_stream.py`: one request under way; its tokens as text.
 - `asked_prompt.py`: from messages or text to the model's tokens.
 - `model_versions.py`, `model_names.py`: which parameters are loaded, and how models are called.

@@ -13,44 +13,18 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 from absl import logging
 
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.prompt_format import own_format
 from posttrain_jax.assembly.rollout_engine import describe_ends
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.sampling.draw import SamplingConfig
-from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.sampling.own_sampling import OwnSampling, PerRequest
 from posttrain_jax.sampling.results import NewTokens
-from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.serving.asked_prompt import prompt_tokens
 from posttrain_jax.serving.completion import AnswerPiece, CompletionRequest, Deliver, Refused
 from posttrain_jax.serving.model_versions import LoadedVersion, load_version, newest_step
 from posttrain_jax.serving.running_request import Running, sampling_of
+from posttrain_jax.serving.serving_engine import EngineSizes, serving_engine, warm_up
 from posttrain_jax.types import InputError, NotFinite, Prompt
-
-MOST_TOP_LOGPROBS = 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EngineSizes:
-  """Holds the sizes of a served model's engine.
-
-  Attributes:
-    slots: choices drawn at the same time.
-    max_prompt_length: tokens of the longest prompt.
-    max_new_tokens: cap on a choice in tokens.
-    queue: most choices that wait for a slot.
-    steps_per_dispatch: tokens that each slot draws between two looks at the queue.
-  """
-
-  slots: int
-  max_prompt_length: int
-  max_new_tokens: int
-  queue: int
-  steps_per_dispatch: int
 
 
 class RunningModel:
@@ -92,22 +66,8 @@ class RunningModel:
     self._format = dataclasses.replace(self._format, **(asked or {}))
     if not self.tokenizer.stop_ids:
       logging.warning("%s: %s", path, describe_ends(self.tokenizer))
-    self._mesh = make_mesh({}, jax.local_devices()[:1])
-    self._engine = Engine(
-      loaded.policy.model,
-      PerRequest(self.tokenizer.stop_ids, MOST_TOP_LOGPROBS),
-      Sizes(
-        slots=sizes.slots,
-        max_prompt_length=sizes.max_prompt_length,
-        max_new_tokens=sizes.max_new_tokens,
-        steps_per_dispatch=sizes.steps_per_dispatch,
-      ),
-      seed=0,  # requests have seeds of their own
-      mesh=self._mesh,
-      decode=self.tokenizer.decode,
-    )
-    self._engine.load(sampler_params(loaded.policy, self._mesh), 0)
-    _warm_up(self._engine)
+    self._engine = serving_engine(loaded.policy, sizes)
+    warm_up(self._engine)
     self._changed = threading.Condition()
     self._came: collections.deque[Running] = collections.deque()
     self._cancelled: list[Running] = []
@@ -261,8 +221,8 @@ class RunningModel:
 
   def _change_version(self) -> None:
     loaded, self._next = self._next, None
-    self._engine.unload()  # the old and the new parameters need not fit together
-    self._engine.load(sampler_params(loaded.policy, self._mesh), self._engine.version + 1)
+    self._engine.unload()  # first, so that the device never holds both
+    self._engine.load(sampler_params(loaded.policy, self._engine.mesh), self._engine.version + 1)
     self.version, self._newest = loaded.version, loaded.newest
     logging.info("%s: %s is loaded", self._path, self.version)
 
@@ -280,13 +240,3 @@ class RunningModel:
       with self._changed:
         self._next = loaded
         self._changed.notify()
-
-
-def _warm_up(engine: Engine) -> None:
-  """Compiles all programs that requests need, so that the first one does not wait for it."""
-  prompt = Prompt(-1, (0, 0)[: engine.sizes.max_prompt_length], {})
-  engine.submit(prompt, 2, OwnSampling(SamplingConfig(), engine.sizes.max_new_tokens, 0, 0))
-  engine.step()
-  if engine.busy:
-    engine.cancel(prompt)
-  engine.take_stats()

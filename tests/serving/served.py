@@ -2,19 +2,13 @@
 
 import dataclasses
 
-import jax
-
-from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import open_policy
 from posttrain_jax.data.vocabularies import byte_tokenizer
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.sampling.engine import Engine
-from posttrain_jax.sampling.own_sampling import PerRequest
-from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.serving.completion import CompletionRequest
-from posttrain_jax.serving.running_model import MOST_TOP_LOGPROBS, EngineSizes, RunningModel
+from posttrain_jax.serving.running_model import RunningModel
 from posttrain_jax.serving.running_request import sampling_of
+from posttrain_jax.serving.serving_engine import EngineSizes, serving_engine
 from posttrain_jax.types import FinishReason, Prompt
 from tests.recipes.saved_model import save_model
 
@@ -51,22 +45,8 @@ class AloneEngine:
   """Answers one request at a time with an engine of the same sizes; it knows no server."""
 
   def __init__(self, folder, sizes=SIZES):
-    policy, mesh = open_policy(str(folder)), make_mesh({}, jax.local_devices()[:1])
-    self.tokenizer, self._sizes = policy.tokenizer, sizes
-    self._engine = Engine(
-      policy.model,
-      PerRequest(policy.tokenizer.stop_ids, MOST_TOP_LOGPROBS),
-      Sizes(
-        slots=sizes.slots,
-        max_prompt_length=sizes.max_prompt_length,
-        max_new_tokens=sizes.max_new_tokens,
-        steps_per_dispatch=sizes.steps_per_dispatch,
-      ),
-      seed=0,
-      mesh=mesh,
-      decode=policy.tokenizer.decode,
-    )
-    self._engine.load(sampler_params(policy, mesh), 0)
+    policy = open_policy(str(folder))
+    self.tokenizer, self._sizes, self._engine = policy.tokenizer, sizes, serving_engine(policy, sizes)
 
   def answers(self, tokens, request):
     """Returns (tokens, logprobs, text, finish reason) of each choice."""
