@@ -72,7 +72,8 @@ def main():
   app = ServingApp(models, RequestLimits(seconds=_SECONDS.value, per_client=_CLIENT.value))
   port = bound.getsockname()[1]
   guard = GuardSettings(_HOST.value, port, token, _BODY.value, _RATE.value)
-  address = f"http://{_HOST.value}:{port}/v1"
+  host = _HOST.value.strip("[]")
+  address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
   cut = serve(
     guarded(app.asgi, guard, without_token=WITHOUT_TOKEN),
     bound,

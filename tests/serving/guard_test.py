@@ -3,6 +3,7 @@
 import pytest
 
 pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("httpx", reason="needs pip install 'posttrain_jax[test]'")
 
 import anyio
 import httpx
