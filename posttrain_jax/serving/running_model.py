@@ -1,0 +1,50 @@
+"""Keeps a model and its engine in a thread, and takes requests at any time."""
+
+from collections.abc import Iterator
+
+from posttrain_jax.serving.completion import CompletionRequest, Deliver, Piece
+
+
+class Running:
+  """Stands for a request under way.
+
+  Attributes:
+    prompt_tokens: how many tokens the prompt has.
+    seed: of the draws, the request's own or the one that was chosen for it.
+  """
+
+  prompt_tokens: int
+  seed: int
+
+  def cancel(self) -> None:
+    """Ends the request; its slots become free, and nothing more is delivered. May be called twice, from any thread."""
+    raise NotImplementedError
+
+
+class RunningModel:
+  """Holds a model and its engine, which run in a thread of their own. Its methods may be called from any thread."""
+
+  def submit(self, request: CompletionRequest, deliver: Deliver) -> Running:
+    """Queues a request.
+
+    Args:
+      request: what is asked.
+      deliver: is given the pieces, those of each choice in order; or an exception, which is the last thing delivered.
+
+    Raises:
+      InputError: if the prompt is too long or not fit for the model, or a value is out of range.
+      Refused: if the queue is full, or the model is going away.
+    """
+    raise NotImplementedError
+
+  def pieces(self, request: CompletionRequest) -> Iterator[Piece]:
+    """Yields a request's pieces; closing the iterator cancels it.
+
+    Raises:
+      InputError, Refused: as `submit` does.
+    """
+    raise NotImplementedError
+
+  def close(self) -> None:
+    """Ends the thread; requests under way get `Refused`."""
+    raise NotImplementedError
