@@ -46,7 +46,7 @@ class Ending(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Piece:
+class AnswerPiece:
   """Holds what is new of one choice.
 
   Attributes:
@@ -82,4 +82,4 @@ class Refused(Exception):  # noqa: N818  (it is an answer, not a fault)
 
 
 # Called for each piece as it is drawn, in the engine's thread; or once with what went wrong.
-Deliver = Callable[[Piece | Exception], None]
+Deliver = Callable[[AnswerPiece | Exception], None]

@@ -1,8 +1,28 @@
 """Keeps a model and its engine in a thread, and takes requests at any time."""
 
+import dataclasses
 from collections.abc import Iterator
 
-from posttrain_jax.serving.completion import CompletionRequest, Deliver, Piece
+from posttrain_jax.serving.completion import CompletionRequest, Deliver, AnswerPiece
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSizes:
+  """Holds the sizes of a served model's engine.
+
+  Attributes:
+    slots: choices drawn at the same time.
+    max_prompt_length: tokens of the longest prompt.
+    max_new_tokens: cap on a choice in tokens.
+    queue: most choices that wait for a slot.
+    steps_per_dispatch: tokens that each slot draws between two looks at the queue.
+  """
+
+  slots: int
+  max_prompt_length: int
+  max_new_tokens: int
+  queue: int
+  steps_per_dispatch: int
 
 
 class Running:
@@ -24,6 +44,18 @@ class Running:
 class RunningModel:
   """Holds a model and its engine, which run in a thread of their own. Its methods may be called from any thread."""
 
+  def __init__(self, path: str, sizes: EngineSizes):
+    """Loads a model and starts its thread.
+
+    Args:
+      path: PATH_OR_NAME.
+      sizes: of its engine.
+
+    Raises:
+      InputError: if there is no such model, or if it is a reward model.
+    """
+    raise NotImplementedError
+
   def submit(self, request: CompletionRequest, deliver: Deliver) -> Running:
     """Queues a request.
 
@@ -37,7 +69,7 @@ class RunningModel:
     """
     raise NotImplementedError
 
-  def pieces(self, request: CompletionRequest) -> Iterator[Piece]:
+  def pieces(self, request: CompletionRequest) -> Iterator[AnswerPiece]:
     """Yields a request's pieces; closing the iterator cancels it.
 
     Raises:
