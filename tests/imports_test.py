@@ -34,12 +34,13 @@ ALLOWED = {
   "rollouts": RUNS | {"runs"},
   "assembly": RUNS | {"runs"},
   "evaluation": EVALUATION,
+  "serving": EVALUATION | {"evaluation"},
   "reports": EVALUATION | {"evaluation"},
   "pipelines": PIPELINES,
   "studies": PIPELINES | {"pipelines"},
   "performance": PIPELINES | {"pipelines"},
   "recipes": PIPELINES | {"pipelines", "performance"},
-  "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes"},
+  "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes", "serving"},
 }
 
 # Losses are functions of arrays: besides each other and the standard library they import these modules, and not their

@@ -69,7 +69,7 @@ class AnswerPiece:
   version: int
 
 
-class Refused(Exception):  # noqa: N818  (it is an answer, not a fault)
+class Refused(Exception):
   """Says that a running model does not take a request now, or does not finish it.
 
   Attributes:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from posttrain_jax.serving.completion import CompletionRequest, Deliver, AnswerPiece
+from posttrain_jax.serving.completion import AnswerPiece, CompletionRequest, Deliver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
