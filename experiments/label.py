@@ -1,4 +1,4 @@
-"""Lets people compare, rank, write and check answers on a local page, and exports what they said.
+"""Lets people rate answers on a local page, and exports what they said.
 
     python -m experiments.label --input=FILE.jsonl --workdir=DIR --kind=pairs|ranking|demonstrations|accept
     python -m experiments.label --workdir=DIR              # goes on
@@ -69,17 +69,15 @@ def main():
     found = study.load(_WORKDIR.value)
   from posttrain_jax.labelling import server
 
-  server.serve(
-    found, host=_HOST.value, port=_PORT.value, token=token, tell=lambda line: print(line, flush=True)
-  )
+  server.serve(found, host=_HOST.value, port=_PORT.value, token=token, tell=lambda line: print(line, flush=True))
 
 
 def _settings():
-  from posttrain_jax.labelling.items import Kind
+  from posttrain_jax.labelling.items import RatingKind
   from posttrain_jax.labelling.study import StudySettings
 
   return StudySettings(
-    kind=Kind(_KIND.value),
+    kind=RatingKind(_KIND.value),
     raters=tuple(name.strip() for name in _RATERS.value),
     overlap=_OVERLAP.value,
     check_every=_CHECK_EVERY.value,

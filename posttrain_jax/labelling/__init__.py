@@ -1,4 +1,4 @@
-"""Lets people compare, rank, write and check answers on a local page, and exports what they said.
+"""Lets people rate answers on a local page, and exports what they said.
 
 Which file to open:
 - `items.py`: what raters see, read from rows of a file.

@@ -1,8 +1,8 @@
 """Measures how far raters agree beyond chance.
 
 Cohen's kappa is between two raters, over the items that both rated (scikit-learn computes it). Krippendorff's alpha is
-over all raters, with items that some of them did not rate (the package `krippendorff` computes it). Both are 1 where all
-agree and 0 where they agree as often as chance would. They are not defined if all labels are the same: then they are
+over all raters, with items that some of them did not rate (the package `krippendorff` computes it). Both are 1 if all
+agree, and 0 if they agree as often as chance would. They are not defined if all labels are the same: then they are
 None, which says nothing about the raters.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from posttrain_jax.data.preference_rows import Strength
 from posttrain_jax.labelling.consensus import sign
-from posttrain_jax.labelling.items import Kind
+from posttrain_jax.labelling.items import RatingKind
 from posttrain_jax.labelling.votes import Vote
 from posttrain_jax.types import InputError
 
@@ -34,7 +34,7 @@ def check_installed() -> None:
     raise InputError(f"agreement needs {error.name}: pip install 'posttrain_jax[label]'") from None
 
 
-def agreement(kind: Kind, votes: Mapping[str, Sequence[Vote]], raters: Sequence[str]) -> dict[str, Any]:
+def agreement(kind: RatingKind, votes: Mapping[str, Sequence[Vote]], raters: Sequence[str]) -> dict[str, Any]:
   """Measures the agreement of a study.
 
   Args:
@@ -83,20 +83,20 @@ def krippendorff_alpha(table: Table, raters: Sequence[str], level: str) -> dict[
 
 
 def signed_strength(label: Mapping[str, Any]) -> int:
-  """Returns how much better a pair's second answer is, from -4 to 4; 0 for about the same."""
+  """Returns how much better a pair's second answer is, from -4 to 4."""
   if label["better"] is None:
     return 0
   size = len(Strength) - list(Strength).index(Strength(label["strength"]))
   return size if label["better"] else -size
 
 
-def _tables(kind: Kind, votes: Mapping[str, Sequence[Vote]]) -> dict[str, tuple[str, Table]]:
+def _tables(kind: RatingKind, votes: Mapping[str, Sequence[Vote]]) -> dict[str, tuple[str, Table]]:
   """Returns the name of each scale, its level, and the labels on it."""
-  if kind == Kind.PAIRS:
+  if kind == RatingKind.PAIRS:
     strengths = {item: {vote.rater: signed_strength(vote.label) for vote in said} for item, said in votes.items()}
     choices = {item: {rater: sign(value) for rater, value in values.items()} for item, values in strengths.items()}
     return {"choices": ("nominal", choices), "strengths": ("ordinal", strengths)}
-  if kind == Kind.RANKING:
+  if kind == RatingKind.RANKING:
     ranks = {item: {vote.rater: vote.label["ranks"] for vote in said} for item, said in votes.items()}
     count = {item: len(next(iter(values.values()))) for item, values in ranks.items()}
     orders = {
@@ -110,7 +110,7 @@ def _tables(kind: Kind, votes: Mapping[str, Sequence[Vote]]) -> dict[str, tuple[
       for i in range(count[item])
     }
     return {"orders": ("nominal", orders), "ranks": ("ordinal", places)}
-  if kind == Kind.ACCEPT:
+  if kind == RatingKind.ACCEPT:
     accepted = {item: {vote.rater: int(vote.label["accepted"]) for vote in said} for item, said in votes.items()}
     return {"accepted": ("nominal", accepted)}
   return {}

@@ -25,7 +25,7 @@ from posttrain_jax.labelling.keys import RaterKeys
 from posttrain_jax.labelling.labels import BadLabel
 from posttrain_jax.labelling.page import instructions_html, page
 from posttrain_jax.labelling.session import OutOfTurn, Session
-from posttrain_jax.labelling.study import Study
+from posttrain_jax.labelling.study import LabelStudy
 from posttrain_jax.runs.disk_failure import DiskFailure
 from posttrain_jax.serving.guard import GuardSettings, error_response, guarded
 
@@ -33,7 +33,7 @@ _REQUESTS_PER_MINUTE = 600  # of one address, where several raters may sit
 _BYTES_PER_CHARACTER = 12  # of a text as JSON, at most: an emoji as two escapes
 
 
-def make_app(study: Study, session: Session, keys: RaterKeys, *, host: str, port: int) -> ASGIApp:
+def make_app(study: LabelStudy, session: Session, keys: RaterKeys, *, host: str, port: int) -> ASGIApp:
   """Makes the application.
 
   Args:
@@ -66,7 +66,7 @@ def make_app(study: Study, session: Session, keys: RaterKeys, *, host: str, port
 class _Routes:
   """Answers requests."""
 
-  def __init__(self, study: Study, session: Session, keys: RaterKeys):
+  def __init__(self, study: LabelStudy, session: Session, keys: RaterKeys):
     self._study, self._session, self._keys = study, session, keys
     self._page, self._policy = page()
     rules = {name: value for name, value in dataclasses.asdict(study.settings.rules).items()}

@@ -22,16 +22,16 @@ from typing import Any
 from posttrain_jax import atomic_files
 from posttrain_jax.data.prompts import PROMPT_FIELDS
 from posttrain_jax.labelling import agreement, consensus, timing
-from posttrain_jax.labelling.items import Item, Kind
+from posttrain_jax.labelling.items import Item, RatingKind
 from posttrain_jax.labelling.strengths_figure import plot_strengths, strength_counts
-from posttrain_jax.labelling.study import Study
+from posttrain_jax.labelling.study import LabelStudy
 from posttrain_jax.labelling.votes import Vote, Votes, read_votes
 
 _SAID = ("answers", "ranks", "models", "chosen", "rejected", "edited", "strength", "probability", "accept")
 Files = dict[str, list[dict[str, Any]]]
 
 
-def export(study: Study, *, idle_seconds: float) -> dict[str, Any]:
+def export(study: LabelStudy, *, idle_seconds: float) -> dict[str, Any]:
   """Writes DIR/export and returns its summary, which is also in summary.json.
 
   Raters may go on meanwhile; what they said until now is exported.
@@ -63,13 +63,13 @@ def export(study: Study, *, idle_seconds: float) -> dict[str, Any]:
     "seconds": timing.time_per_item(votes.seconds, bound=idle_seconds),
     "export": str(folder),
   }
-  if kind == Kind.PAIRS:
+  if kind == RatingKind.PAIRS:
     plot_strengths(folder / "strengths.png", strength_counts(votes.by_item, study.items))
   atomic_files.write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
   return summary
 
 
-def _pairs(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
+def _pairs(study: LabelStudy, votes: Votes) -> tuple[Files, dict[str, Any]]:
   files: Files = {name: [] for name in ("pairs.jsonl", "margins.jsonl", "soft.jsonl", "demonstrations.jsonl")}
   counts = {"no_majority": 0, "about_the_same": 0, "edited": 0}
   wins: collections.Counter[str] = collections.Counter()
@@ -108,7 +108,7 @@ def _pair(item: Item, better: int, decision: consensus.Decision) -> dict[str, An
   return row | {"agree": round(decision.agree, 4), "votes": decision.votes}
 
 
-def _rankings(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
+def _rankings(study: LabelStudy, votes: Votes) -> tuple[Files, dict[str, Any]]:
   rows, tied = [], 0
   for name, said in votes.by_item.items():
     item = study.items[name]
@@ -122,7 +122,7 @@ def _rankings(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
   return {"rankings.jsonl": rows}, {"about_the_same": tied}
 
 
-def _demonstrations(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
+def _demonstrations(study: LabelStudy, votes: Votes) -> tuple[Files, dict[str, Any]]:
   rows = [
     {**_prompt_columns(study.items[name]), "completion": vote.label["text"], "rater": vote.rater}
     for name, said in votes.by_item.items()
@@ -131,7 +131,7 @@ def _demonstrations(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
   return {"demonstrations.jsonl": rows}, {}
 
 
-def _accepted(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
+def _accepted(study: LabelStudy, votes: Votes) -> tuple[Files, dict[str, Any]]:
   files: Files = {"demonstrations.jsonl": [], "rejected.jsonl": []}
   counts = {"no_majority": 0, "edited": 0}
   for name, said in votes.by_item.items():
@@ -149,10 +149,10 @@ def _accepted(study: Study, votes: Votes) -> tuple[Files, dict[str, Any]]:
 
 
 _WRITERS = {
-  Kind.PAIRS: _pairs,
-  Kind.RANKING: _rankings,
-  Kind.DEMONSTRATIONS: _demonstrations,
-  Kind.ACCEPT: _accepted,
+  RatingKind.PAIRS: _pairs,
+  RatingKind.RANKING: _rankings,
+  RatingKind.DEMONSTRATIONS: _demonstrations,
+  RatingKind.ACCEPT: _accepted,
 }
 
 

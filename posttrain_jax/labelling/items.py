@@ -1,4 +1,4 @@
-"""Reads what raters see: a prompt with the answers to compare, to rank, to write or to check.
+"""Reads what raters see: a prompt, and answers to compare, rank or check.
 
 Rows have the forms that training reads, so that its files can be labelled, and labels of a file can be trained on:
 - pairs: {"prompt", "chosen", "rejected"} as `experiments.collect` and the recipes write them, whose order is not
@@ -25,7 +25,7 @@ MOST_CHARACTERS = 4_000_000  # of a row's texts; a browser shows no more in reas
 _MOST_ANSWERS = 26  # answers are called A to Z
 
 
-class Kind(enum.StrEnum):
+class RatingKind(enum.StrEnum):
   """Lists what raters do."""
 
   PAIRS = "pairs"  # say which of two answers is better, and by how much
@@ -62,7 +62,7 @@ class Item:
     return text if isinstance(raw, str) else [*raw[:-1], {**raw[-1], "content": text}]
 
 
-def read_items(rows: Sequence[Row], kind: Kind, *, are_checks: bool = False) -> tuple[list[Item], int]:
+def read_items(rows: Sequence[Row], kind: RatingKind, *, are_checks: bool = False) -> tuple[list[Item], int]:
   """Makes an item of each row.
 
   Args:
@@ -78,7 +78,7 @@ def read_items(rows: Sequence[Row], kind: Kind, *, are_checks: bool = False) -> 
     InputError: if a row has another form, is too long, or is no check; if checks are asked for that cannot exist; or if
       no item is left. The message names the row.
   """
-  if are_checks and kind == Kind.DEMONSTRATIONS:
+  if are_checks and kind == RatingKind.DEMONSTRATIONS:
     raise InputError(f"--checks: no answer to check is known for --kind={kind}, expected another kind")
   items = []
   for index, row in enumerate(rows):
@@ -194,22 +194,22 @@ def _prompt(value: Any, field: str) -> str | list[Message]:
   raise InputError(f"{field} is {value!r:.40}, expected text or a list of messages, not empty")
 
 
-def _known(kind: Kind, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+def _known(kind: RatingKind, columns: Mapping[str, Any]) -> Mapping[str, Any]:
   """Returns the right label of a check."""
-  if kind == Kind.ACCEPT:
+  if kind == RatingKind.ACCEPT:
     if not isinstance(columns.get("accept"), bool):
       raise InputError(f"accept is {columns.get('accept')!r:.40}, expected true or false in a check")
     return {"accepted": columns["accept"]}
-  if kind == Kind.RANKING:
+  if kind == RatingKind.RANKING:
     return {"ranks": list(judgement({**columns, "models": None}).ranks)}
   if columns.get("answers") is not None:
     raise InputError("found 'answers', expected 'chosen' and 'rejected' in a check")
   return {"better": 0}
 
 
-_READERS: Mapping[Kind, Callable[[Mapping[str, Any]], tuple | None]] = {
-  Kind.PAIRS: _pair,
-  Kind.RANKING: _ranked,
-  Kind.DEMONSTRATIONS: _prompt_only,
-  Kind.ACCEPT: _written,
+_READERS: Mapping[RatingKind, Callable[[Mapping[str, Any]], tuple | None]] = {
+  RatingKind.PAIRS: _pair,
+  RatingKind.RANKING: _ranked,
+  RatingKind.DEMONSTRATIONS: _prompt_only,
+  RatingKind.ACCEPT: _written,
 }

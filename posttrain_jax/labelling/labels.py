@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posttrain_jax.data.preference_rows import Strength
-from posttrain_jax.labelling.items import Item, Kind
+from posttrain_jax.labelling.items import Item, RatingKind
 
 SKIPPED = {"skipped": True}
 
 
-class BadLabel(Exception):  # noqa: N818 (said to the rater, not a fault of the program)
+class BadLabel(Exception):
   """Says what is wrong with a label, in words for the rater."""
 
 
@@ -34,7 +34,7 @@ class LabelRules:
     most_characters: of a text that they write.
   """
 
-  kind: Kind
+  kind: RatingKind
   ties: bool
   edits: bool
   most_characters: int
@@ -59,11 +59,11 @@ def checked(given: Any, item: Item, order: Sequence[int], rules: LabelRules) -> 
   expected = _FIELDS[rules.kind]
   if set(given) != expected:
     raise BadLabel(f"found the fields {', '.join(sorted(map(str, given))) or 'none'}, expected {_listed(expected)}")
-  if rules.kind == Kind.PAIRS:
+  if rules.kind == RatingKind.PAIRS:
     return _pair(given, item, order, rules)
-  if rules.kind == Kind.RANKING:
+  if rules.kind == RatingKind.RANKING:
     return {"ranks": _ranks(given["ranks"], order, ties=rules.ties)}
-  if rules.kind == Kind.DEMONSTRATIONS:
+  if rules.kind == RatingKind.DEMONSTRATIONS:
     return {"text": _text(given["text"], rules)}
   if not isinstance(given["accepted"], bool):
     raise BadLabel("accepted: expected true or false")
@@ -95,10 +95,10 @@ def is_right(label: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
 
 
 _FIELDS = {
-  Kind.PAIRS: {"better", "strength", "edited"},
-  Kind.RANKING: {"ranks"},
-  Kind.DEMONSTRATIONS: {"text"},
-  Kind.ACCEPT: {"accepted", "edited"},
+  RatingKind.PAIRS: {"better", "strength", "edited"},
+  RatingKind.RANKING: {"ranks"},
+  RatingKind.DEMONSTRATIONS: {"text"},
+  RatingKind.ACCEPT: {"accepted", "edited"},
 }
 
 

@@ -10,12 +10,12 @@ from posttrain_jax.labelling.app import make_app
 from posttrain_jax.labelling.event_log import EventLog
 from posttrain_jax.labelling.keys import RaterKeys
 from posttrain_jax.labelling.session import Session
-from posttrain_jax.labelling.study import EVENTS, Study
+from posttrain_jax.labelling.study import EVENTS, LabelStudy
 from posttrain_jax.serving.access import check_binding
 from posttrain_jax.types import InputError
 
 
-def serve(study: Study, *, host: str, port: int, token: str | None, tell: Callable[[str], None]) -> None:
+def serve(study: LabelStudy, *, host: str, port: int, token: str | None, tell: Callable[[str], None]) -> None:
   """Serves a study until SIGTERM or Ctrl-C; requests that have come are answered before.
 
   Args:

@@ -14,18 +14,18 @@ from typing import Any
 from posttrain_jax.labelling import labels
 from posttrain_jax.labelling.event_log import EventLog
 from posttrain_jax.labelling.labels import BadLabel
-from posttrain_jax.labelling.study import EVENTS, Study
+from posttrain_jax.labelling.study import EVENTS, LabelStudy
 from posttrain_jax.types import InputError
 
 _EVENT_NAME = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
-class OutOfTurn(Exception):  # noqa: N818 (said to the page, not a fault of the program)
+class OutOfTurn(Exception):
   """Says that an event is not about what the rater has before them now."""
 
 
 def given_labels(
-  study: Study, queues: Mapping[str, Sequence[str]], events: Sequence[Mapping[str, Any]]
+  study: LabelStudy, queues: Mapping[str, Sequence[str]], events: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Mapping[str, Any]]]:
   """Returns each rater's labels that were not taken back, in the order of their items.
 
@@ -40,7 +40,7 @@ def given_labels(
       raise InputError(f"{where}: found {kind!r} of {rater!r}, expected a label or an undo of a rater of the study")
     done, queue = given[rater], queues[rater]
     expected = queue[len(done)] if kind == "label" and len(done) < len(queue) else done[-1]["item"] if done else None
-    if kind == "label" and len(done) == len(queue) or event.get("item") != expected:
+    if (kind == "label" and len(done) == len(queue)) or event.get("item") != expected:
       raise InputError(f"{where}: found item {event.get('item')!r}, expected {expected!r}: the log is of another study")
     if kind == "label":
       done.append(event)
@@ -52,7 +52,7 @@ def given_labels(
 class Session:
   """Takes what raters do, stores it, and says what comes next."""
 
-  def __init__(self, study: Study, log: EventLog, *, clock: Callable[[], float] = time.time):
+  def __init__(self, study: LabelStudy, log: EventLog, *, clock: Callable[[], float] = time.time):
     """Goes on where the log ends.
 
     Args:

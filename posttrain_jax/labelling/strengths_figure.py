@@ -21,9 +21,9 @@ _TIE, _NO_MODEL = "about\nthe same", "all answers"
 def strength_counts(
   votes: Mapping[str, Sequence[Vote]], items: Mapping[str, Item]
 ) -> dict[str, collections.Counter[str]]:
-  """Counts the strengths of all votes on pairs by the model of the better answer; ties count under "".
+  """Counts the strengths of all votes on pairs by the model of the better answer.
 
-  If rows do not name models, all count under one name.
+  Ties count under "". If rows do not name models, all count under one name.
   """
   found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
   for item, said in votes.items():

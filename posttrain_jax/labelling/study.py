@@ -16,7 +16,7 @@ from typing import Any
 from posttrain_jax import atomic_files
 from posttrain_jax.data import jsonl_text, prompts, sources
 from posttrain_jax.labelling import assignment
-from posttrain_jax.labelling.items import Item, Kind, read_items
+from posttrain_jax.labelling.items import Item, RatingKind, read_items
 from posttrain_jax.labelling.labels import LabelRules
 from posttrain_jax.local_path import local_path
 from posttrain_jax.types import InputError
@@ -47,7 +47,7 @@ class StudySettings:
     seed: of assignment, order and sides.
   """
 
-  kind: Kind
+  kind: RatingKind
   raters: tuple[str, ...]
   overlap: int
   check_every: int
@@ -79,7 +79,7 @@ class StudySettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class LabelStudy:
   """Holds a study.
 
   Attributes:
@@ -117,8 +117,8 @@ class Study:
 
 def start(
   workdir: str, settings: StudySettings, *, path: str, checks: str | None = None, instructions: str | None = None
-) -> tuple[Study, int]:
-  """Makes a study, or goes on with one that was made of the same files and settings.
+) -> tuple[LabelStudy, int]:
+  """Makes a study, or goes on with one of the same files and settings.
 
   Args:
     workdir: DIR; must be the study's, or empty, or not exist yet.
@@ -168,7 +168,7 @@ def start(
   return load(workdir), left_out
 
 
-def load(workdir: str) -> Study:
+def load(workdir: str) -> LabelStudy:
   """Reads the study in a directory.
 
   Raises:
@@ -178,7 +178,7 @@ def load(workdir: str) -> Study:
   content = _read(folder / STUDY)
   try:
     fields = {field.name: content[field.name] for field in dataclasses.fields(StudySettings)}
-    settings = StudySettings(**{**fields, "kind": Kind(fields["kind"]), "raters": tuple(fields["raters"])})
+    settings = StudySettings(**{**fields, "kind": RatingKind(fields["kind"]), "raters": tuple(fields["raters"])})
   except (KeyError, ValueError, TypeError) as error:
     raise InputError(f"{folder / STUDY}: {type(error).__name__}: {error}, expected a study's settings") from None
   items, _ = read_items(prompts.read_jsonl(folder / ITEMS), settings.kind)
@@ -186,7 +186,7 @@ def load(workdir: str) -> Study:
     read_items(prompts.read_jsonl(folder / CHECKS), settings.kind, are_checks=True)[0] if settings.check_every else []
   )
   instructions = jsonl_text.read_text(folder / INSTRUCTIONS)
-  return Study(folder, settings, _by_name(items), _by_name(checks), instructions)
+  return LabelStudy(folder, settings, _by_name(items), _by_name(checks), instructions)
 
 
 def _by_name(items: Sequence[Item]) -> dict[str, Item]:

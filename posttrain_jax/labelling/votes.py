@@ -8,7 +8,7 @@ from typing import Any
 from posttrain_jax.labelling import labels
 from posttrain_jax.labelling.event_log import read_events
 from posttrain_jax.labelling.session import given_labels
-from posttrain_jax.labelling.study import EVENTS, Study
+from posttrain_jax.labelling.study import EVENTS, LabelStudy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Votes:
   seconds: Mapping[str, Mapping[str, tuple[float | None, ...]]]
 
 
-def read_votes(study: Study) -> Votes:
+def read_votes(study: LabelStudy) -> Votes:
   """Reads a study's events, also while raters go on.
 
   Raises:

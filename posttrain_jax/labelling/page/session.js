@@ -159,6 +159,7 @@ $("login-form").addEventListener("submit", (event) => {
   history.replaceState(null, "", `#${study.key_needed ? "key" : "rater"}=${encodeURIComponent(who)}`);
   enter(who, "");
 });
+$("judgement").addEventListener("input", () => { $("problem").textContent = ""; });
 $("skip").addEventListener("click", skip);
 $("undo").addEventListener("click", undo);
 $("show-instructions").addEventListener("click", () => $("instructions").showModal());
