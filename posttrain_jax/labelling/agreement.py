@@ -65,7 +65,7 @@ def cohen_kappa(table: Table, first: str, second: str) -> dict[str, Any]:
   kappa = math.nan
   if len(set(itertools.chain.from_iterable(both))) > 1:  # else chance agrees always, too
     kappa = float(cohen_kappa_score(*zip(*both)))
-  same = sum(a == b for a, b in both) / len(both) if both else None
+  same = round(sum(a == b for a, b in both) / len(both), 4) if both else None
   return {"raters": [first, second], "kappa": _number(kappa), "units": len(both), "same": same}
 
 
