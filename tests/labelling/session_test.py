@@ -1,11 +1,12 @@
 import json
+import random
 
 import pytest
 
 from posttrain_jax.labelling.event_log import EventLog
 from posttrain_jax.labelling.items import RatingKind
 from posttrain_jax.labelling.labels import BadLabel
-from posttrain_jax.labelling.session import OutOfTurn, Session
+from posttrain_jax.labelling.session import OutOfTurn, Session, given_labels
 from posttrain_jax.labelling.study import EVENTS
 from posttrain_jax.runs.disk_failure import DiskFailure
 from posttrain_jax.types import InputError
@@ -208,3 +209,35 @@ def test_rankings_are_shown_and_stored_in_two_orders(tmp_path):
     session.label("ann", "event-0001", view["item"], {"ranks": ranks})
     assert session.undo("ann", "event-0002", view["item"])["before"] == {"ranks": ranks}
   assert events(study)[0]["label"] == {"ranks": [0, 1, 2]}
+
+
+def test_any_order_of_labels_undos_repeats_and_restarts_is_kept(study):
+  rng = random.Random(0)
+  expected = {"ann": [], "bob": []}
+  sent = []
+  for n in range(400):
+    if n % 40 == 0:
+      log = EventLog(study.path / EVENTS)
+      session = Session(study, log)
+    rater = rng.choice(["ann", "bob"])
+    view, done = session.view(rater), expected[rater]
+    assert view["done"] == len(done) and view["last"] == (done[-1][0] if done else None)
+    choice = rng.random()
+    if choice < 0.15 and sent:  # a page sends an old event again
+      name, who, *rest = rng.choice(sent)
+      (session.label if len(rest) == 2 else session.undo)(who, name, *rest)
+    elif choice < 0.5 and done:
+      sent.append((f"event-{n:04}", rater, view["last"]))
+      session.undo(rater, f"event-{n:04}", done.pop()[0])
+    elif view["item"] is not None:
+      label = prefer(view, rng.choice(["good", "bad"]), rng.choice(["better", "slightly"]))
+      sent.append((f"event-{n:04}", rater, view["item"], label))
+      session.label(rater, f"event-{n:04}", view["item"], label)
+      done.append((view["item"], view["answers"][label["better"]][:4], label["strength"]))
+    if n % 40 == 39:
+      log.close()
+  assert len(events(study)) == len(sent) > 250
+  given = given_labels(study, study.queues(), events(study))
+  for rater, done in expected.items():
+    said = [(event["item"], event["label"]) for event in given[rater]]
+    assert [(item, ["good", "bad "][label["better"]], label["strength"]) for item, label in said] == done
