@@ -167,4 +167,5 @@ $("show-keys").addEventListener("click", () => $("keys").showModal());
 $("single-keys").checked = kept("single keys") !== "off";
 $("single-keys").addEventListener("change", () => keep("single keys", $("single-keys").checked ? "on" : "off"));
 document.addEventListener("keydown", onKey);
+window.addEventListener("hashchange", () => location.reload()); // another rater's link
 begin();
