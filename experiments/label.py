@@ -60,7 +60,7 @@ def main():
       _WORKDIR.value, _settings(), path=_INPUT.value, checks=_CHECKS.value, instructions=_INSTRUCTIONS.value
     )
     if left_out:
-      print(f"note: {left_out} rows whose answers are equal are left out", flush=True)
+      print(f"note: {left_out} rows whose answers are equal or empty are left out", flush=True)
   else:
     for group in ("what is rated, and how; given when a study starts", "who rates; given when a study starts"):
       for flag in _GROUPS[group]:

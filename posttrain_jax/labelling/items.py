@@ -40,7 +40,7 @@ class Item:
 
   Attributes:
     name: 16 hexadecimal digits, which say nothing about the row.
-    columns: the row. Of equal answers only the first is left in it.
+    columns: the row. Of equal answers only the first is left in it, and none that is empty.
     prompt: (role, text) of each message; a prompt that is text is one message of the role "user".
     answers: the answers' texts; empty for demonstrations.
     raw_answers: the answers in the row's form: text, or a list of messages.
@@ -72,7 +72,8 @@ def read_items(rows: Sequence[Row], kind: RatingKind, *, are_checks: bool = Fals
       is true or false.
 
   Returns:
-    (items in the order of the rows, number of rows that were left out because all their answers are equal).
+    (items in the order of the rows, number of rows that were left out, because no two answers differ and have words, or
+    because the answer to accept has none: training reads no such rows).
 
   Raises:
     InputError: if a row has another form, is too long, or is no check; if checks are asked for that cannot exist; or if
@@ -91,7 +92,7 @@ def read_items(rows: Sequence[Row], kind: RatingKind, *, are_checks: bool = Fals
       raise InputError(f"{row.source}: {error}") from None
   if not items:
     where = rows[0].source.rsplit(":", 1)[0] if rows else "items"
-    raise InputError(f"{where}: no item is left of {len(rows)} rows, expected answers that differ")
+    raise InputError(f"{where}: no item is left of {len(rows)} rows, expected answers that differ and have words")
   return items, len(rows) - len(items)
 
 
@@ -138,11 +139,12 @@ def _compared(columns: Mapping[str, Any]) -> tuple | None:
   read = {name: columns.get(name) for name in ("prompt", "tools")} | {"answers": raw, "ranks": [*range(len(raw))]}
   said = judgement(read)
   texts = [answer["content"] for answer in said.answers]
-  first = [i for i, text in enumerate(texts) if texts.index(text) == i]
+  shown = [text.strip() for text in texts]
+  first = [i for i, text in enumerate(shown) if text and shown.index(text) == i]
   if len(first) < 2:
     return None
   if len(first) < len(texts) and columns.get("ranks") is not None:
-    raise InputError("two answers are equal, expected a check with different answers")
+    raise InputError("two answers are equal or one is empty, expected a check with different answers")
   kept = [[each[i] for i in first] for each in (raw, texts, models)]
   if "answers" in columns:
     columns |= {"answers": kept[0]} | ({"models": kept[2]} if columns.get("models") is not None else {})
@@ -170,18 +172,20 @@ def _prompt_only(columns: Mapping[str, Any]) -> tuple:
   return columns, _prompt(columns[field], field), (), (), ()
 
 
-def _written(columns: Mapping[str, Any]) -> tuple:
+def _written(columns: Mapping[str, Any]) -> tuple | None:
   """Reads a demonstration to accept or to reject."""
   if columns.get("messages") is not None:
     messages = _prompt(columns["messages"], "messages")
     if isinstance(messages, str) or len(messages) < 2 or messages[-1]["role"] != "assistant":
       raise InputError("messages do not end with an assistant's after another one, expected an answer to check")
-    return columns, messages[:-1], [list(messages)], [messages[-1].get("content") or ""], [None]
+    text = messages[-1].get("content") or ""
+    return (columns, messages[:-1], [list(messages)], [text], [None]) if text.strip() else None
   for asked, said in (("prompt", "completion"), ("question", "answer")):
     if columns.get(asked) is not None and columns.get(said) is not None:
       if not isinstance(columns[said], str):
         raise InputError(f"{said} is {columns[said]!r:.40}, expected text")
-      return columns, _prompt(columns[asked], asked), [columns[said]], [columns[said]], [None]
+      text, question = columns[said], _prompt(columns[asked], asked)
+      return (columns, question, [text], [text], [None]) if text.strip() else None
   found = ", ".join(columns) or "none"
   raise InputError(f"found the columns {found}, expected 'prompt' and 'completion', or 'messages'")
 

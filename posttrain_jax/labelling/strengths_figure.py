@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from posttrain_jax.data.preference_rows import Strength
 from posttrain_jax.labelling.items import Item
 from posttrain_jax.labelling.votes import Vote
-from posttrain_jax.reports.picture import COLORS, picture
+from posttrain_jax.reports.picture import COLORS, MUTED, picture
 
 _WORDS = {
   Strength.SIGNIFICANTLY: "significantly\nbetter",
@@ -49,14 +49,17 @@ def plot_strengths(path: pathlib.Path, counts: Mapping[str, Mapping[str, int]]) 
   with picture(path, width=6, height=3.2) as figure:
     axes = figure.subplots()
     bottom = dict.fromkeys(words, 0)
-    for color, model in zip(COLORS * len(counts), sorted(counts)):
+    colors = {"": MUTED} | dict(zip(sorted(set(counts) - {""}), COLORS * len(counts)))
+    for model in sorted(counts, key=lambda name: (not name, name)):
       heights = [counts[model].get(word, 0) for word in words]
-      axes.bar(words, heights, bottom=list(bottom.values()), color=color, label=model or "neither", width=0.7)
+      options = dict(color=colors[model], label=model or "neither", width=0.7)
+      axes.bar(words, heights, bottom=list(bottom.values()), **options)
       bottom = {word: bottom[word] + height for word, height in zip(words, heights)}
     for place, total in enumerate(bottom.values()):
       axes.annotate(str(total), (place, total), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points")
     axes.set_ylabel("votes")
     axes.set_title(f"How much better: {sum(bottom.values())} votes")
     axes.grid(visible=False, axis="x")
-    if len(counts) > 1:
+    axes.margins(y=0.1)
+    if set(counts) - {"", _NO_MODEL}:
       axes.legend(title="better answer by", frameon=False)

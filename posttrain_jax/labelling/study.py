@@ -128,7 +128,7 @@ def start(
     instructions: a Markdown file; None for none.
 
   Returns:
-    (the study, number of rows without two different answers, which are left out).
+    (the study, number of rows that are left out, see `items.read_items`).
 
   Raises:
     InputError: if a file cannot be read or a row is malformed, if checks are asked for and missing or the other way
