@@ -50,6 +50,16 @@ def test_equal_answers_are_left_out_and_shown_once():
     read(RatingKind.PAIRS, {"prompt": "q", "chosen": "a", "rejected": "a"})
 
 
+def test_answers_without_words_are_left_out():
+  rows = [{"prompt": "q", "chosen": "a", "rejected": " \n"}, {"prompt": "q", "chosen": "a", "rejected": "b"}]
+  found, left_out = read(RatingKind.PAIRS, *rows)
+  assert (len(found), left_out) == (1, 1)
+  ((item,), _) = read(RatingKind.RANKING, {"prompt": "q", "answers": ["", "a", "a ", "b"]})
+  assert item.answers == ("a", "b") and item.columns["answers"] == ["a", "b"]
+  rows = [{"prompt": "q", "completion": ""}, {"messages": [*CHAT, *said(" ")]}, {"prompt": "q", "completion": "a"}]
+  assert read(RatingKind.ACCEPT, *rows)[1] == 2
+
+
 def test_names_are_different_and_say_nothing():
   row = {"prompt": "q", "chosen": "a", "rejected": "b"}
   found, _ = read(RatingKind.PAIRS, row, row)
@@ -145,7 +155,7 @@ def test_what_is_known_of_a_check(kind, row, known):
       RatingKind.RANKING,
       {"prompt": "q", "answers": ["a", "a", "b"], "ranks": [0, 1, 2]},
       True,
-      "two answers are equal",
+      "two answers are equal or one is empty",
     ),
     (
       RatingKind.DEMONSTRATIONS,
