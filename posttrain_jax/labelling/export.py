@@ -9,6 +9,7 @@ DIR/export gets, by what raters did:
 - demonstrations: demonstrations.jsonl;
 - accept: demonstrations.jsonl (accepted rows, edited ones with the edit), rejected.jsonl;
 - all: votes.jsonl, one row for each vote; summary.json; strengths.png of pairs.
+
 A row keeps the columns of the row that was rated, and gets "agree", the share of votes that say what the row says, and
 "votes", their number.
 """

@@ -6,6 +6,7 @@ Rows have the forms that training reads, so that its files can be labelled, and 
 - ranking: {"prompt", "answers"} with K answers;
 - demonstrations: prompts (`data.prompts.PROMPT_FIELDS`);
 - accept: demonstrations, {"prompt", "completion"}, {"question", "answer"} or {"messages"}.
+
 "models" may name the models of "answers", and "chosen_from" and "rejected_from" those of a pair. Raters never see them.
 """
 
