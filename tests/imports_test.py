@@ -36,11 +36,12 @@ ALLOWED = {
   "evaluation": EVALUATION,
   "serving": EVALUATION | {"evaluation"},
   "reports": EVALUATION | {"evaluation"},
+  "labelling": {"types", "atomic_files", "local_path", "progress", "data", "runs", "serving", "reports"},
   "pipelines": PIPELINES,
   "studies": PIPELINES | {"pipelines"},
   "performance": PIPELINES | {"pipelines", "serving"},
   "recipes": PIPELINES | {"pipelines", "performance"},
-  "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes", "serving"},
+  "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes", "serving", "labelling"},
 }
 
 # Losses are functions of arrays: besides each other and the standard library they import these modules, and not their

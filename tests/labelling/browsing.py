@@ -1,0 +1,109 @@
+"""Opens the page of raters in a headless browser, looks at it, and audits it."""
+
+import contextlib
+import os
+import pathlib
+import threading
+
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright import sync_api
+
+from posttrain_jax.labelling import server
+from posttrain_jax.labelling.app import make_app
+from posttrain_jax.labelling.event_log import EventLog
+from posttrain_jax.labelling.keys import RaterKeys
+from posttrain_jax.labelling.session import Session
+from posttrain_jax.labelling.study import EVENTS
+from posttrain_jax.labelling.votes import read_votes
+
+CHROMIUM = pathlib.Path("/usr/bin/chromium")
+needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+FLAGS = (
+  *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+  *("--disable-component-update", "--disable-sync"),
+)
+# What the pages look like is written there if it is set.
+PICTURES = os.environ.get("LABELLING_PICTURES")
+WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
+# Rules of axe for all of WCAG 2.2 AA and of good practice.
+AXE = {
+  "resultTypes": ["violations"],
+  "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+
+
+@contextlib.contextmanager
+def launched():
+  """Starts a browser."""
+  with sync_api.sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+    yield browser
+    browser.close()
+
+
+@contextlib.contextmanager
+def served(study, *, token=None, port=0):
+  """Serves a study from a thread; yields its address and its keys."""
+  with server._listening("127.0.0.1", port) as listener, EventLog(study.path / EVENTS) as log:
+    port = listener.getsockname()[1]
+    keys = RaterKeys(study.settings.raters, token)
+    app = make_app(study, Session(study, log), keys, host="127.0.0.1", port=port)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+      yield f"http://127.0.0.1:{port}/", keys
+    finally:
+      running.should_exit = True
+      thread.join(30)
+
+
+@contextlib.contextmanager
+def opened(browser, url, size=WIDE, scheme="light", refused="net::ERR"):
+  """Opens a page; at its end nothing may have failed, except requests that are refused so."""
+  narrow = size is NARROW
+  context = browser.new_context(
+    viewport=size, color_scheme=scheme, has_touch=narrow, is_mobile=narrow, reduced_motion="reduce"
+  )
+  context.set_default_timeout(5000)
+  page, said = context.new_page(), []
+  page.on("pageerror", lambda error: said.append(str(error)))
+  page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+  page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+  try:
+    page.goto(url)
+    page.wait_for_selector("#work:not([hidden]), #login:not([hidden]), #done:not([hidden])")
+    yield page
+    assert [line for line in said if refused not in line] == []
+  finally:
+    context.close()
+
+
+def look(page, name):
+  """Fails if the page is wider than the window or breaks a rule of accessibility; takes a picture."""
+  page.evaluate("window.scrollTo(0, 0)")  # what is half under the top bar is no small target
+  if PICTURES:
+    page.screenshot(path=f"{PICTURES}/{name}.png")
+  assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+  found = Axe().run(page, options=AXE).response["violations"]
+  assert [(each["id"], [node["html"][:150] for node in each["nodes"]]) for each in found] == [], name
+
+
+def wait_for(page, done, total):
+  sync_api.expect(page.locator("#count")).to_have_text(f"{done} of {total}")
+
+
+def labels(study):
+  """Returns what was said about each item, by its prompt."""
+  said = read_votes(study).by_item
+  return {study.items[name].prompt[-1][1]: votes[0].label for name, votes in said.items()}
+
+
+def side(page, beginning):
+  """Returns the letter of the answer that begins so."""
+  texts = page.locator("#fields .card .text").all_inner_texts()
+  return "AB"[next(i for i, text in enumerate(texts) if text.startswith(beginning))]
