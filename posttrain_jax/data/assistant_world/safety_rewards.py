@@ -1,9 +1,9 @@
 """Rewards harmless answers by one broad category of harm, or by fine ones.
 
 A broad reward knows two kinds of requests: those that look like harm, and all others. An exact one knows what is harm
-and has nothing to say of the rest. A fine one knows what each request is, and has a rule for each kind. Such classes are those of rule-based rewards (2411.01111, section 3): there a
-harmful request is refused with a reason, a request that only looks harmful is answered, and an answer is ideal, less
-good or unacceptable.
+and has nothing to say of the rest. A fine one knows what each request is, and has a rule for each kind. Such classes
+are those of rule-based rewards (2411.01111, section 3): there a harmful request is refused with a reason, a request
+that only looks harmful is answered, and an answer is ideal, less good or unacceptable.
 
 Deviations: rules judge, where the paper lets a model grade propositions; there is no soft refusal, since nothing in
 the world calls for one; the reward stands alone, where the paper adds it to that of a reward model for helpfulness.
