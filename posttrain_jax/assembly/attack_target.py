@@ -49,7 +49,7 @@ class TargetSettings(EngineSettings, FormatSettings):
     verdict: reward function of the target's answer: 1 if it complies.
     penalty: what an attack loses that does not ask.
     novelty: weight of the reward for novelty.
-    longest: words of the longest n-grams that novelty looks at.
+    longest: tokens of the longest n-grams that novelty looks at, in the target's tokens.
   """
 
   path: str
@@ -113,6 +113,7 @@ class AttackedModel:
     self._params = sampler_params(target, mesh)
     self._judge = make_judge(workers, target.tokenizer, accuracy=COMPLIED)
     self._known = Novelty(settings.longest)
+    self._attacks: dict[str, None] = {}  # all so far, each once
     self.questions = 0
 
   def affords(self, attacks: int) -> bool:
@@ -133,8 +134,8 @@ class AttackedModel:
     complied, novelty, valid = np.zeros(len(texts)), np.zeros(len(texts)), np.ones(len(texts), bool)
     if asked:
       complied[asked], valid[asked] = self._ask([questions[place] for place in asked])
-      novelty[asked] = self._known.rate([texts[place] for place in asked])
-      self._known.remember([texts[place] for place in asked])
+      novelty[asked] = self._known.rate([self._tokenizer.encode(texts[place]) for place in asked])
+      self._remember([texts[place] for place in asked])
     said = np.isin(np.arange(len(texts)), asked)
     rewards = np.where(said, complied + self._settings.novelty * novelty, -self._settings.penalty)
     ends = np.cumsum([len(group.answers) for group in judged])[:-1]
@@ -143,12 +144,17 @@ class AttackedModel:
 
   def state(self) -> dict[str, Any]:
     """Returns what a checkpoint must hold, as a JSON object."""
-    return {"questions": self.questions, "attacks": [*self._known.texts]}
+    return {"questions": self.questions, "attacks": [*self._attacks]}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes back to what `state` returned."""
-    self.questions, self._known = state["questions"], Novelty(self._settings.longest)
-    self._known.remember(state["attacks"])
+    self.questions, self._known, self._attacks = state["questions"], Novelty(self._settings.longest), {}
+    self._remember(state["attacks"])
+
+  def _remember(self, attacks: Sequence[str]) -> None:
+    new = [text for text in dict.fromkeys(attacks) if text not in self._attacks]
+    self._known.remember([self._tokenizer.encode(text) for text in new])
+    self._attacks |= dict.fromkeys(new)
 
   def _question(self, group: Group, number: int) -> Prompt | None:
     """Returns an attack as a question to the target; None if it is not put to it."""

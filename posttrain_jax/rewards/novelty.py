@@ -15,47 +15,40 @@ from collections.abc import Hashable, Sequence
 
 _SMOOTHING = 0.1  # matches credited where there are none (Chen & Cherry 2014, method 1)
 
+Tokens = Sequence[Hashable]
 Counts = collections.Counter[tuple[Hashable, ...]]
 
 
 class Novelty:
-  """Remembers texts, and says how new others are.
-
-  Attributes:
-    texts: all that was remembered, each once, in order.
-  """
+  """Remembers texts, which are sequences of tokens or words, and says how new others are."""
 
   def __init__(self, longest: int):
     """Remembers nothing.
 
     Args:
-      longest: words of the longest n-grams.
+      longest: tokens of the longest n-grams.
     """
     self._longest = longest
     self._most: dict[tuple[Hashable, ...], int] = {}  # n-gram to its highest count in an earlier text
-    self.texts: dict[str, None] = {}
 
-  def rate(self, texts: Sequence[str]) -> list[float]:
+  def rate(self, texts: Sequence[Tokens]) -> list[float]:
     """Returns the novelty of each text, against those remembered and the others of the call.
 
-    Words stand between spaces. An empty text has novelty 0.
+    An empty text has novelty 0.
     """
     counted = [self._counts(text) for text in texts]
     beside = _two_highest(counted)
     return [self._novelty(counts, beside) for counts in counted]
 
-  def remember(self, texts: Sequence[str]) -> None:
+  def remember(self, texts: Sequence[Tokens]) -> None:
     """Adds texts to those that later ones are compared with."""
     for text in texts:
-      if text not in self.texts:
-        self.texts[text] = None
-        for gram, count in self._counts(text).items():
-          self._most[gram] = max(count, self._most.get(gram, 0))
+      for gram, count in self._counts(text).items():
+        self._most[gram] = max(count, self._most.get(gram, 0))
 
-  def _counts(self, text: str) -> Counts:
-    words = text.split()
-    lengths = range(1, min(self._longest, len(words)) + 1)
-    return collections.Counter(gram for n in lengths for gram in zip(*(words[start:] for start in range(n))))
+  def _counts(self, text: Tokens) -> Counts:
+    lengths = range(1, min(self._longest, len(text)) + 1)
+    return collections.Counter(gram for n in lengths for gram in zip(*(text[start:] for start in range(n))))
 
   def _novelty(self, counts: Counts, beside: dict[tuple[Hashable, ...], tuple[int, int]]) -> float:
     matched, total = collections.Counter(), collections.Counter()
