@@ -21,7 +21,8 @@ for equally many updates (`reasons` for three times as many, since the form of i
     exact         the same for a refusal of harm alone; nothing is paid for what only looks like it
     fine          the same with a rule for each kind of request and category of harm (2411.01111)
 
-`tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`.
+`tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`,
+`of_rewards` what a narrower reward changes.
 `moved_safe` and three others say how far logits moved on the general text that the null space was found on, and on new
 text. docs/results/alignment_tax.md has the results.
 """
@@ -165,6 +166,8 @@ def _measured(
   found.append(assistant.compared([(name, "helpful", name) for name in others], measured, config.seed))
   of_safe = assistant.compared([(name, "safe", name) for name in others if name != "safe"], measured, config.seed)
   found.append(dataclasses.replace(of_safe, name="of_safe"))
+  pairs = [("broad_exact", "broad", "exact"), ("exact_fine", "exact", "fine"), ("alpha_50_fine", "alpha_50", "fine")]
+  found.append(dataclasses.replace(assistant.compared(pairs, measured, config.seed), name="of_rewards"))
   return gates.gated(found, dict.fromkeys(_TRAINED, "helpful"), measured, config)
 
 
