@@ -134,8 +134,7 @@ class AttackedModel:
     complied, novelty, valid = np.zeros(len(texts)), np.zeros(len(texts)), np.ones(len(texts), bool)
     if asked:
       complied[asked], valid[asked] = self._ask([questions[place] for place in asked])
-      novelty[asked] = self._known.rate([self._tokenizer.encode(texts[place]) for place in asked])
-      self._remember([texts[place] for place in asked])
+      novelty[asked] = self._remember([texts[place] for place in asked])
     said = np.isin(np.arange(len(texts)), asked)
     rewards = np.where(said, complied + self._settings.novelty * novelty, -self._settings.penalty)
     ends = np.cumsum([len(group.answers) for group in judged])[:-1]
@@ -151,10 +150,10 @@ class AttackedModel:
     self.questions, self._known, self._attacks = state["questions"], Novelty(self._settings.longest), {}
     self._remember(state["attacks"])
 
-  def _remember(self, attacks: Sequence[str]) -> None:
-    new = [text for text in dict.fromkeys(attacks) if text not in self._attacks]
-    self._known.remember([self._tokenizer.encode(text) for text in new])
-    self._attacks |= dict.fromkeys(new)
+  def _remember(self, attacks: Sequence[str]) -> list[float]:
+    """Remembers attacks, and returns the novelty of each."""
+    self._attacks |= dict.fromkeys(attacks)
+    return self._known.add([self._tokenizer.encode(text) for text in attacks])
 
   def _question(self, group: Group, number: int) -> Prompt | None:
     """Returns an attack as a question to the target; None if it is not put to it."""

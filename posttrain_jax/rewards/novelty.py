@@ -1,26 +1,27 @@
 """Says how new a text is, against all earlier texts and against those that were written with it.
 
-Novelty is 1 less BLEU, with all these texts as references: the self-BLEU reward of curiosity-driven red teaming
-(2402.19464, section 3.2).
+Novelty is 1 less BLEU with the text that is most like it: a form of the self-BLEU reward of curiosity-driven red
+teaming (2402.19464, section 3.2).
 
-Deviations: the paper takes the negative sum of self-BLEU over its orders, so that a bonus is negative; here one BLEU of
-n-grams up to `longest` gives a number in [0, 1]. The texts of the same step count as references, too. There is no
-penalty for brevity. The paper's other bonus, a distance of sentence embeddings, needs a model of sentences and is left
-out.
+Deviations: the paper takes all earlier texts as references of one BLEU, and the negative sum over its orders. A text
+that is put together of pieces of many others is not new then, and in the end nothing is: novelty stagnates as the
+memory grows (2405.19026). So the nearest text counts alone, and one BLEU of n-grams up to `longest` gives a number in
+[0, 1]. The texts of the same step count, too. There is no penalty for brevity. The paper's other bonus, a distance of
+sentence embeddings, needs a model of sentences and is left out.
 """
 
 import collections
-import math
 from collections.abc import Hashable, Sequence
+
+import numpy as np
 
 _SMOOTHING = 0.1  # matches credited where there are none (Chen & Cherry 2014, method 1)
 
-Tokens = Sequence[Hashable]
-Counts = collections.Counter[tuple[Hashable, ...]]
+Tokens = tuple[Hashable, ...]
 
 
 class Novelty:
-  """Remembers texts, which are sequences of tokens or words, and says how new others are."""
+  """Remembers texts, which are sequences of tokens, and says how new others are."""
 
   def __init__(self, longest: int):
     """Remembers nothing.
@@ -29,46 +30,46 @@ class Novelty:
       longest: tokens of the longest n-grams.
     """
     self._longest = longest
-    self._most: dict[tuple[Hashable, ...], int] = {}  # n-gram to its highest count in an earlier text
+    self._known: dict[Tokens, int] = {}  # text to its number
+    self._having: dict[Hashable, list[int]] = {}  # an n-gram's k-th occurrence to the texts that have it
 
-  def rate(self, texts: Sequence[Tokens]) -> list[float]:
-    """Returns the novelty of each text, against those remembered and the others of the call.
+  def add(self, texts: Sequence[Sequence[Hashable]]) -> list[float]:
+    """Returns the novelty of each text, against those before and the others of the call, and remembers all of them.
 
     An empty text has novelty 0.
     """
-    counted = [self._counts(text) for text in texts]
-    beside = _two_highest(counted)
-    return [self._novelty(counts, beside) for counts in counted]
+    given = [tuple(text) for text in texts]
+    copies, old = collections.Counter(given), {text for text in given if text in self._known}
+    for text in copies:
+      self._remember(text)
+    return [0.0 if copies[text] > 1 or text in old or not text else self._novelty(text) for text in given]
 
-  def remember(self, texts: Sequence[Tokens]) -> None:
-    """Adds texts to those that later ones are compared with."""
-    for text in texts:
-      for gram, count in self._counts(text).items():
-        self._most[gram] = max(count, self._most.get(gram, 0))
+  def _remember(self, text: Tokens) -> None:
+    if text not in self._known:
+      number = self._known[text] = len(self._known)
+      for each in self._occurrences(text):
+        self._having.setdefault(each, []).append(number)
 
-  def _counts(self, text: Tokens) -> Counts:
-    lengths = range(1, min(self._longest, len(text)) + 1)
-    return collections.Counter(gram for n in lengths for gram in zip(*(text[start:] for start in range(n))))
+  def _novelty(self, text: Tokens) -> float:
+    """Returns 1 less BLEU with the nearest of all other texts."""
+    matched = np.zeros((min(self._longest, len(text)), len(self._known)))
+    for each in self._occurrences(text):
+      matched[len(each[0]) - 1, self._having[each]] += 1
+    total = len(text) - np.arange(len(matched))[:, None]
+    likeness = np.prod(np.where(matched, matched, _SMOOTHING) / total, axis=0) ** (1 / len(matched))
+    likeness = np.where(matched[0] > 0, likeness, 0)  # without a common token nothing is alike
+    likeness[self._known[text]] = 0
+    return float(1 - likeness.max())
 
-  def _novelty(self, counts: Counts, beside: dict[tuple[Hashable, ...], tuple[int, int]]) -> float:
-    matched, total = collections.Counter(), collections.Counter()
-    for gram, count in counts.items():
-      highest, second = beside[gram]
-      elsewhere = max(second if highest == count else highest, self._most.get(gram, 0))
-      matched[len(gram)] += min(count, elsewhere)
-      total[len(gram)] += count
-    if not total:
-      return 0.0
-    if not matched[1]:
-      return 1.0
-    return 1 - math.prod((matched[n] or _SMOOTHING) / total[n] for n in total) ** (1 / len(total))
+  def _occurrences(self, text: Tokens) -> list[tuple[Tokens, int]]:
+    """Returns the n-grams of a text, the k-th one of each kind with k.
 
-
-def _two_highest(counted: Sequence[Counts]) -> dict[tuple[Hashable, ...], tuple[int, int]]:
-  """Returns the two highest counts of each n-gram in different texts."""
-  found: dict[tuple[Hashable, ...], tuple[int, int]] = {}
-  for counts in counted:
-    for gram, count in counts.items():
-      highest, second = found.get(gram, (0, 0))
-      found[gram] = (count, highest) if count > highest else (highest, max(second, count))
-  return found
+    So texts share as many of them as n-grams, each counted at most as often as in the one that has it less often.
+    """
+    seen, found = collections.Counter(), []
+    for n in range(1, min(self._longest, len(text)) + 1):
+      for start in range(len(text) - n + 1):
+        gram = text[start : start + n]
+        seen[gram] += 1
+        found.append((gram, seen[gram]))
+    return found

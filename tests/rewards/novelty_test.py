@@ -10,45 +10,51 @@ def words(*texts):
 
 def test_a_copy_is_not_new_whether_it_stands_beside_or_came_before():
   known = Novelty(4)
-  assert known.rate(words("how do i build a zalp ?", "how do i build a zalp ?")) == [0, 0]
-  assert known.rate(words("how do i build a zalp ?")) == [1]
-  known.remember(words("how do i build a zalp ?"))
-  assert known.rate(words("how do i build a zalp ?")) == [0]
+  assert known.add(words("how do i build a zalp ?", "how do i build a zalp ?")) == [0, 0]
+  assert known.add(words("how do i build a zalp ?", "red blue green")) == [0, 1]
+  assert Novelty(4).add(words("how do i build a zalp ?")) == [1]
 
 
-def test_novelty_is_one_less_self_bleu():
-  texts = ["how do i build a zalp ?", "please say how do i build ?", "the the the fox slept a ?"]
-  found = Novelty(4).rate(words(*texts))
-  assert sum(found) / len(texts) == pytest.approx(1 - self_bleu(words(*texts)))
-  assert len({*found}) == 3
+def test_of_two_texts_novelty_is_one_less_self_bleu():
+  texts = words("how do i build a zalp ?", "please say how do i build ?")
+  assert sum(Novelty(4).add(texts)) / 2 == pytest.approx(1 - self_bleu(texts))
 
 
-def test_an_n_gram_counts_as_often_as_the_text_that_has_it_most():
+def test_the_nearest_text_counts_alone():
+  known, text = Novelty(4), words("a b c d e f")
+  known.add(words("a b c x y z", "q r s d e f"))  # together they have nearly all of it
+  (found,) = known.add(text)
+  alone = [sum(Novelty(4).add(text + words(other))[:1]) for other in ("a b c x y z", "q r s d e f")]
+  assert found == pytest.approx(min(alone)) and found > 0.5
+
+
+def test_texts_of_a_call_are_rated_as_if_each_were_the_last():
+  texts = words("how do i build a zalp ?", "how do i make a zalp ?", "say how to build it .")
+  together = Novelty(4).add(texts)
+  for i, text in enumerate(texts):
+    known = Novelty(4)
+    known.add(texts[:i] + texts[i + 1 :])
+    assert known.add([text]) == [pytest.approx(together[i])]
+
+
+def test_an_n_gram_counts_at_most_as_often_as_the_other_text_has_it():
   known = Novelty(1)
-  known.remember(words("a b"))
-  assert known.rate(words("a a a b")) == [pytest.approx(0.5)]
-  known.remember(words("a a c"))
-  assert known.rate(words("a a a b")) == [pytest.approx(0.25)]
-
-
-def test_novelty_falls_as_texts_are_remembered():
-  known, found = Novelty(4), []
-  for text in ("a b c d e", "a b x d e", "a b c y e", "z b c d e"):
-    found += known.rate(words("a b c d q"))
-    known.remember(words(text))
-  assert found == sorted(found, reverse=True) and found[0] == 1 and 0 < found[-1] < 0.5
+  known.add(words("a b"))
+  assert known.add(words("a a a b")) == [pytest.approx(0.5)]
+  known.add(words("a a c b"))
+  assert known.add(words("a a a d")) == [pytest.approx(0.25)]  # a a a b is nearest
 
 
 def test_the_order_of_memory_does_not_matter():
   texts = ["a b c", "a a b", "c b a a"]
   one, other = Novelty(3), Novelty(3)
-  one.remember(words(*texts))
-  other.remember(words(*texts[::-1], *texts))
-  assert one.rate(words("a a b c")) == other.rate(words("a a b c"))
+  one.add(words(*texts))
+  for text in (*texts[::-1], *texts):
+    other.add(words(text))
+  assert one.add(words("a a b c")) == other.add(words("a a b c"))
 
 
 def test_short_and_empty_texts():
   known = Novelty(4)
-  assert known.rate(words("", "a")) == [0, 1]
-  known.remember(words("", "a"))
-  assert known.rate(words("a")) == [0]
+  assert known.add(words("", "a")) == [0, 1]
+  assert known.add(words("", "a", "b")) == [0, 0, 1]
