@@ -121,7 +121,8 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the answers that are drawn."""
   model, _ = known.policy(config.model)
   count = len(config.kinds) * config.requests * len(words.HARMS)
-  drawn = count * known.length(config.max_new_tokens)
+  written = config.requests * len(words.HARMS) * (Attack.LEARNED in config.kinds)
+  drawn = count * known.length(config.max_new_tokens) + written * known.length(attacker.LONGEST)
   work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
   return Effort(examples=count, generated=drawn, sampling_flops=work)
 
