@@ -178,7 +178,7 @@ def _tradeoff(measured: dict[str, Stage]) -> Stage:
     across="seen/answers",
     up="held_out/harm_complied",
     less_is_better=("held_out/harm_complied",),
-    lines={"interpolation": along, "KL leash": tuple(_LEASHES)},
+    lines={"interpolation": along, "KL leash": tuple(_LEASHES), "reward": _REWARDS},
   )
   inputs = {f"models.{name}.metrics": stage.file(METRICS_FILE) for name, stage in measured.items()}
   return Stage("tradeoff", run=TRADEOFF, config=own, inputs=inputs)
