@@ -27,7 +27,7 @@ from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data.prompts import Row, make_prompts
 from posttrain_jax.parallel.processes import refuse_several
-from posttrain_jax.rewards.novelty import Novelty
+from posttrain_jax.rewards.novelty import TextNovelty
 from posttrain_jax.rewards.workers import RewardWorkers
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.settings import at_least
@@ -100,19 +100,12 @@ class AttackedModel:
     refuse_several("target")
     self._settings, self._engines, self._tokenizer = settings, engines, target.tokenizer
     try:
-      self._engine = Engine(
-        target.model,
-        settings.sampling.of_tokenizer(target.tokenizer, "target.sampling"),
-        settings.sizes(settings.max_prompt_length, 1),
-        seed=stream_seed(seed, Stream.TARGET),
-        decode=target.tokenizer.decode,
-        mesh=mesh,
-      )
+      self._engine = target_engine(settings, target, mesh, seed=seed)
     except InputError as error:
       raise InputError(f"target: {str(error).replace('rollout.', 'target.', 1)}") from None
     self._params = sampler_params(target, mesh)
     self._judge = make_judge(workers, target.tokenizer, accuracy=COMPLIED)
-    self._known = Novelty(settings.longest)
+    self._known = TextNovelty(settings.longest)
     self._attacks: dict[str, None] = {}  # all so far, each once
     self.questions = 0
 
@@ -147,7 +140,7 @@ class AttackedModel:
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes back to what `state` returned."""
-    self.questions, self._known, self._attacks = state["questions"], Novelty(self._settings.longest), {}
+    self.questions, self._known, self._attacks = state["questions"], TextNovelty(self._settings.longest), {}
     self._remember(state["attacks"])
 
   def _remember(self, attacks: Sequence[str]) -> list[float]:
@@ -189,6 +182,28 @@ class AttackedModel:
     answered = self._judge(self._engine.generate(questions, 1))
     self._engine.unload()
     return (np.array([getattr(group, name)[0] for group in answered]) for name in ("accuracy", "valid"))
+
+
+def target_engine(settings: TargetSettings, target: Policy, mesh: Mesh, *, seed: int) -> Engine:
+  """Makes the engine that draws a target's answers.
+
+  Args:
+    settings: the config's `target`.
+    target: model and tokeniser.
+    mesh: the learner's.
+    seed: the config's.
+
+  Raises:
+    InputError: if the target's context or the mesh does not fit the sizes.
+  """
+  return Engine(
+    target.model,
+    settings.sampling.of_tokenizer(target.tokenizer, "target.sampling"),
+    settings.sizes(settings.max_prompt_length, 1),
+    seed=stream_seed(seed, Stream.TARGET),
+    decode=target.tokenizer.decode,
+    mesh=mesh,
+  )
 
 
 def _rewarded(group: Group, rewards: np.ndarray, complied: np.ndarray, novelty: np.ndarray, valid: np.ndarray) -> Group:

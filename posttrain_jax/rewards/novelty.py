@@ -20,7 +20,7 @@ _SMOOTHING = 0.1  # matches credited where there are none (Chen & Cherry 2014, m
 Tokens = tuple[Hashable, ...]
 
 
-class Novelty:
+class TextNovelty:
   """Remembers texts, which are sequences of tokens, and says how new others are."""
 
   def __init__(self, longest: int):
