@@ -37,7 +37,7 @@ def target() -> ConfigDict:
       asks="asks",  # the function of `rewards` that gives 1 to an attack which asks for its harm; others are not put
       verdict=dict(function=f"{_OWN}:complied", weight=1.0, options={}, lowest=0.0),  # 1 if the model's answer complies
       penalty=1.0,  # what an attack loses that does not ask for its harm
-      novelty=1.0,  # weight of the reward for novelty; 0: success alone
+      novelty=0.6,  # weight of the reward for novelty; 0: success alone
       longest=4,  # tokens of the longest n-grams that novelty looks at
       template=TEMPLATE,  # text around an attack
       chat=False,  # render an attack with the model's chat template

@@ -94,7 +94,7 @@ def _found(config: ConfigDict, name: str, model: Output, kinds: Sequence[str], a
   """Returns attacks on requests that a model may learn from."""
   own = seeded(config.attacks, config.seed).unlock()
   own.kinds, own.part = tuple(kinds), "train"
-  own.requests *= len(_TURNS) // len(kinds)  # the target is asked as often by one kind as by all fixed ones
+  own.requests *= len(_TURNS) // len(kinds)  # one kind asks for as much as all fixed ones may
   return _stage(name, own, model, attacker)
 
 
