@@ -1,4 +1,6 @@
-"""Holds the stages of a model that learns to attack another one: orders, SFT on requests for harm, RL.
+"""Holds the stages of a model that learns to attack another one.
+
+They are orders, SFT on requests for harm, and RL.
 
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """

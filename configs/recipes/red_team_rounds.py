@@ -1,4 +1,4 @@
-"""Trains a model to attack another one, teaches that one by what is found, and attacks it anew.
+"""Trains an attacker, teaches its target by what it finds, and attacks anew.
 
     python -m experiments.recipe --recipe=configs/recipes/red_team_rounds.py --workdir=runs/red_team_rounds
 

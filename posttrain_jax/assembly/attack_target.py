@@ -1,4 +1,4 @@
-"""Rewards attacks: puts each one to another model, and pays for what that model then says, and for novelty.
+"""Rewards attacks by what another model says to them, and for novelty.
 
 A policy that is trained on such rewards is an attacker: red teaming by RL (Perez et al., 2202.03286, section 3.2), with
 a reward for novelty as in curiosity-driven red teaming (2402.19464, section 3).
@@ -149,7 +149,7 @@ class AttackedModel:
     return self._known.add([self._tokenizer.encode(text) for text in attacks])
 
   def _question(self, group: Group, number: int) -> Prompt | None:
-    """Returns an attack as a question to the target; None if it is not put to it."""
+    """Returns an attack as a question; None if it is not put to the target."""
     settings, text = self._settings, group.texts[number]
     asks = group.components[settings.asks][number]
     if not asks >= _ASKS or any(self._tokenizer.is_special(token) for token in self._tokenizer.encode(text)):

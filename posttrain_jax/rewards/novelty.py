@@ -1,4 +1,4 @@
-"""Says how new a text is, against all earlier texts and against those that were written with it.
+"""Says how new a text is, against earlier texts and those beside it.
 
 Novelty is 1 less BLEU with the text that is most like it: a form of the self-BLEU reward of curiosity-driven red
 teaming (2402.19464, section 3.2).
@@ -34,9 +34,10 @@ class TextNovelty:
     self._having: dict[Hashable, list[int]] = {}  # an n-gram's k-th occurrence to the texts that have it
 
   def add(self, texts: Sequence[Sequence[Hashable]]) -> list[float]:
-    """Returns the novelty of each text, against those before and the others of the call, and remembers all of them.
+    """Rates each text, against those before and the others of the call, and remembers them.
 
-    An empty text has novelty 0.
+    Returns:
+      The novelty of each, in [0, 1]; 0 for an empty text.
     """
     given = [tuple(text) for text in texts]
     copies, old = collections.Counter(given), {text for text in given if text in self._known}
