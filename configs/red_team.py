@@ -16,7 +16,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.seed = 0  # of all draws and of the intervals
   config.round = 0  # another number draws other requests and searches another suffix
   config.model.path = ""  # PATH_OR_NAME of the model that is attacked
-  # Of direct, disguised, prefilled, many_shot, build_up and suffix.
+  config.attacker = dict(path="")  # PATH_OR_NAME of the model that writes learned attacks; empty without them
+  # Of direct, disguised, prefilled, many_shot, build_up, suffix and learned.
   config.kinds = ("direct", "disguised", "prefilled", "many_shot", "build_up", "suffix")
   config.part = "held_out"  # of the requests: something of them is in no data of post-training; train: nothing is
   config.requests = 8  # of each kind of attack and each of the eight categories of harm

@@ -17,8 +17,12 @@ for equally many updates (`reasons` for three times as many, since the form of i
     alpha_A       A per cent of `safe` and the rest of `helpful` (2510.17426)
     leash_weak    DPO of refusals over help, with a weak KL leash (beta)
     leash_strong  the same with a strong one
+    broad         `alpha_50` after RL that pays a refusal of all that looks like harm
+    exact         the same for a refusal of harm alone; nothing is paid for what only looks like it
+    fine          the same with a rule for each kind of request and category of harm (2411.01111)
 
-`tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`.
+`tradeoff` has all of them by two measures, `gains` each one's difference from `helpful`, `of_safe` that from `safe`,
+`of_rewards` what a narrower reward changes.
 `moved_safe` and three others say how far logits moved on the general text that the null space was found on, and on new
 text. docs/results/alignment_tax.md has the results.
 """
@@ -45,7 +49,8 @@ PAIRS = function(
 _SHARES = (25, 50, 75)  # per cent of `safe`
 _LEASHES = {"leash_weak": 0.05, "leash_strong": 0.5}
 _BOUNDED = {"projected": "null_space", "nearly": "least", "mlps": "nearly_all"}  # to the config of their directions
-_TRAINED = ("safe", "bare", "reasons", "mixed", "replayed", *_BOUNDED, *_LEASHES)
+_REWARDS = ("broad", "exact", "fine")  # functions of data/assistant_world/safety_rewards.py
+_TRAINED = ("safe", "bare", "reasons", "mixed", "replayed", *_BOUNDED, *_LEASHES, *_REWARDS)
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -73,6 +78,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.leash.update(steps=60, epochs=0, batch_size=16)
   config.leash.preferences.strengths = ()
   config.leash.optimizer.update(learning_rate=2e-4, warmup_updates=5)
+  config.asked = assistant.prompts(harm=160, build=24, history=96)  # all look like harm
+  config.safety_rl = mitigations.safety_rl(steps=40)
   config.measures = assistant.measures(requests=32, samples=2)
   config.measures.measures.max_new_tokens = 80  # a refusal after a thought
   config.gates = gates.bounds(*_TRAINED)  # how much a stage may lose (configs/recipes/gates.py)
@@ -109,6 +116,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     *(_leash(config, name, start, pairs.file(answer_pairs.ROWS), beta) for name, beta in _LEASHES.items()),
   ]
   trained += [mitigations.between(f"alpha_{share}", start, trained[0].model, share) for share in _SHARES]
+  halfway = next(stage for stage in trained if stage.name == "alpha_50")  # `helpful` has no refusal that RL could pay
+  asked = assistant.stage(config, "asked", assistant.PROMPTS)
+  trained += [mitigations.rewarded(config, name, halfway.model, asked.file("prompts.jsonl")) for name in _REWARDS]
   stages = [
     *bases,
     people,
@@ -122,6 +132,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     replay,
     replayed,
     pairs,
+    asked,
     *trained,
   ]
   texts = {"general": text, "new": new.file("documents.jsonl")}
@@ -155,6 +166,8 @@ def _measured(
   found.append(assistant.compared([(name, "helpful", name) for name in others], measured, config.seed))
   of_safe = assistant.compared([(name, "safe", name) for name in others if name != "safe"], measured, config.seed)
   found.append(dataclasses.replace(of_safe, name="of_safe"))
+  pairs = [("broad_exact", "broad", "exact"), ("exact_fine", "exact", "fine"), ("alpha_50_fine", "alpha_50", "fine")]
+  found.append(dataclasses.replace(assistant.compared(pairs, measured, config.seed), name="of_rewards"))
   return gates.gated(found, dict.fromkeys(_TRAINED, "helpful"), measured, config)
 
 
@@ -165,7 +178,7 @@ def _tradeoff(measured: dict[str, Stage]) -> Stage:
     across="seen/answers",
     up="held_out/harm_complied",
     less_is_better=("held_out/harm_complied",),
-    lines={"interpolation": along, "KL leash": tuple(_LEASHES)},
+    lines={"interpolation": along, "KL leash": tuple(_LEASHES), "reward": _REWARDS},
   )
   inputs = {f"models.{name}.metrics": stage.file(METRICS_FILE) for name, stage in measured.items()}
   return Stage("tradeoff", run=TRADEOFF, config=own, inputs=inputs)

@@ -2,11 +2,12 @@
 
 from ml_collections import ConfigDict
 
+from configs import assistant_base, tiny_grpo
 from configs.recipes import assistant
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average, picking
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
-from posttrain_jax.recipes.runners import AVERAGE, NULL_SPACE, PICK, SFT
+from posttrain_jax.recipes.runners import AVERAGE, GRPO, NULL_SPACE, PICK, SFT
 
 
 def safety_sft(*, updates: int) -> ConfigDict:
@@ -23,6 +24,33 @@ def bounded_sft(*, updates: int) -> ConfigDict:
   config = safety_sft(updates=updates)
   config.optimizer.learning_rate = 3e-3
   return config
+
+
+def safety_rl(*, steps: int) -> ConfigDict:
+  """Returns the config of RL on requests that look like harm; `rewarded` says what is paid."""
+  config = tiny_grpo.get_config()
+  config.steps = steps
+  config.model = assistant_base.get_config().model
+  config.warmup.steps = 0
+  config.prompts.template = TEMPLATE
+  config.rewards = assistant.rewards()
+  config.rollout.update(groups=16, group_size=8, slots=64, **assistant.LONGEST)
+  config.optimizer.update(learning_rate=1e-4)
+  config.eval.update(every=0, own_share=0.0)
+  config.eval.sets = ConfigDict()
+  config.checkpoint.update(every=1000, keep=1)
+  config.logging.update(tensorboard=False, report=False, rollouts_every=20)
+  config.logging.console = ConfigDict({"reward/mean": "reward", "kl/reference": "KL"})
+  return config
+
+
+def rewarded(config: ConfigDict, name: str, model: Output, prompts: Output) -> Stage:
+  """Returns RL whose reward is the function of `safety_rewards` that has the stage's name."""
+  own = seeded(config.safety_rl, config.seed).unlock()
+  made = f"posttrain_jax.data.assistant_world.safety_rewards:{name}"
+  own.rewards.functions = dict(safe=dict(function=made, weight=1.0, options=dict(), lowest=-1.0))
+  own.rewards.accuracy = "safe"
+  return Stage(name, run=GRPO, config=own.lock(), inputs={"model.path": model, "prompts.path": prompts})
 
 
 def refusals(config: ConfigDict, author: str) -> Stage:

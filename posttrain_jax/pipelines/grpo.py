@@ -69,8 +69,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     # Step 0 evaluates the policy that training starts from, and trains nothing.
     for step in range(first, settings.steps + 1):
       metrics: dict[str, Any] = {}
-      stop = False
-      if step > 0:
+      stop = step > 0 and parts.out_of_budget
+      if stop:
+        keeper.say(f"the target was asked {parts.target.questions} times, and step {step} could exceed its budget")
+      if step > 0 and not stop:
         if _refreshes(settings, parts) and step > 1 and (step - 1) % settings.reference.refresh_every == 0:
           logprobs.refresh_reference()
         with clock.phase("rollout"):
@@ -78,6 +80,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           engine.release()  # the learner gets the memory of the caches
         stop = collected.at_cap and settings.dynamic_sampling.at_cap == AtCap.STOP
         metrics |= collected.metrics
+        if parts.target is not None:
+          metrics["target/questions"] = parts.target.questions
 
       if step > 0 and not stop:
         with clock.phase("train"):
@@ -119,7 +123,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
       def extra(stop=stop) -> dict[str, Any]:
         skipped = learner.skipped.in_a_row
-        return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop}
+        target = {} if parts.target is None else {"target": parts.target.state()}
+        return {"collector": collector.state(), "skipped_in_a_row": skipped, "stopped": stop, **target}
 
       metrics = {"updates": learner.version, **metrics}
       if keeper.end(
@@ -166,7 +171,9 @@ def _restore(settings: GRPOSettings, parts: GRPOParts, stack: contextlib.ExitSta
     parts.logprobs.reference = state["reference"]
   learner.skipped.in_a_row = saved["skipped_in_a_row"]
   parts.collector.restore(saved["collector"], keeper.restored.path)
-  # A run that stopped at the cap on prompts does not go on.
+  if parts.target is not None:
+    parts.target.restore(saved["target"])
+  # A run that stopped at the cap on prompts, or at the budget of a target, does not go on.
   return keeper, settings.steps + 1 if saved["stopped"] else keeper.step + 1
 
 

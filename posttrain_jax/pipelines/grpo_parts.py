@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from posttrain_jax.assembly.answer_summaries import of_summaries
+from posttrain_jax.assembly.attack_target import AttackedModel
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
 from posttrain_jax.assembly.judges import ScoreGroups, judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
@@ -59,6 +60,7 @@ class GRPOParts:
     kl_to_start: KL of sampled answers to what training started from; None if the config does not ask for it.
     find_answer: text to its final answer, as the verifier reads it.
     silent: counts the steps that trained nothing.
+    target: the model that the answers attack; None if they are no attacks.
   """
 
   directory: Workdir
@@ -77,11 +79,17 @@ class GRPOParts:
   kl_to_start: KLToReference | None
   find_answer: Callable[[str], str | None]
   silent: SilentSteps
+  target: AttackedModel | None
   _hand_over: HandOver
 
   def hand_over(self) -> None:
     """Gives the learner's parameters, and their version, to the engine."""
     self.engine.load(self._hand_over(self.learner.state.params), self.learner.version)
+
+  @property
+  def out_of_budget(self) -> bool:
+    """Tells whether another step's attacks could exceed the budget of questions to the target."""
+    return self.target is not None and not self.target.affords(self.shape.groups * self.shape.group_size)
 
   def evaluate(self) -> dict[str, Any]:
     """Returns metrics of the policy that the engine has, on all sets: `eval/<set>/<metric>`."""
@@ -126,7 +134,12 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   run.check_references(workers, by_model=by_model)
   if settings.dynamic_sampling.enabled and not settings.replay:
     check_verdicts(prompts, workers)
-  rejudge = None
+  rejudge = target = None
+  if settings.target is not None:
+    if "greedy_rewards" in estimator.inputs:
+      raise InputError(f"advantage: {estimator.name} has greedy answers judged, expected another one beside target")
+    target = run.attacked(settings.target, settings.rewards, engines=[engine, *evaluator.engines])
+    rejudge = _timed(target.rejudge, clock)
   if by_model:
     engines = [engine, *evaluator.engines]
     score = evaluator.reward = _scorer(settings, run, engines)
@@ -193,6 +206,7 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
     find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
     silent=SilentSteps(),
+    target=target,
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )
 

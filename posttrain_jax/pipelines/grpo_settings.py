@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from posttrain_jax.assembly.attack_target import TargetSettings
 from posttrain_jax.assembly.generative_judge import GenerativeJudgeSettings, refuse_two_judges
 from posttrain_jax.assembly.judges import OverlongFilter, RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
@@ -129,6 +130,7 @@ class GRPOSettings:
   checkpoint: CheckpointSettings
   logging: GRPOLogging
   judge: GenerativeJudgeSettings | None = None
+  target: TargetSettings | None = None
 
   def __post_init__(self):
     """Raises InputError if fields contradict each other."""
@@ -140,11 +142,23 @@ class GRPOSettings:
     if (self.scoring.unchecked_only or self.scoring.summary_after) and not by_model:
       raise InputError("scoring: has an effect on a reward model only, expected reward_model=PATH_OR_NAME or judge")
     _ = self.division  # checks it
+    if self.target is not None:
+      self._check_target(self.target, by_model=by_model)
 
   @property
   def division(self) -> Division:
     """Returns how a step's groups are cut into updates and micro-batches."""
     return self.rollout.division(self.learner.updates_per_step, self.learner.tokens_per_micro_batch)
+
+  def _check_target(self, target: TargetSettings, *, by_model: bool) -> None:
+    """Raises InputError if the config asks more of a run on attacks than it can do."""
+    if by_model:
+      raise InputError("target: gives the rewards, expected neither reward_model nor judge beside it")
+    if self.dynamic_sampling.enabled or self.replay:
+      raise InputError("target: its budget counts each step's attacks, expected neither dynamic_sampling nor replay")
+    if target.asks not in self.rewards.functions:
+      known = ", ".join(self.rewards.functions)
+      raise InputError(f"target.asks: {target.asks!r}, expected one of rewards.functions: {known}")
 
   def needs_old(self, estimator: Estimator) -> bool:
     """Returns whether the learner's old logprobs are needed before the first update."""

@@ -18,13 +18,13 @@ from posttrain_jax.data.assistant_world import language, words
 from posttrain_jax.data.assistant_world.attacks import Attack, AttackText, AttackWriter, beginning, requests
 from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
 from posttrain_jax.data.assistant_world.questions import RequestPart
-from posttrain_jax.data.assistant_world.reasoning import judge_thought
+from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
-from posttrain_jax.recipes import report
+from posttrain_jax.recipes import attacker, report
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -54,6 +54,7 @@ class AttackSettings:
     suffix: how a suffix is searched.
     slots: answers drawn at the same time.
     max_new_tokens: cap on an answer in tokens.
+    attacker: what writes learned attacks; None for none.
   """
 
   seed: int
@@ -67,11 +68,14 @@ class AttackSettings:
   suffix: SearchSettings
   slots: int = at_least(1)
   max_new_tokens: int = at_least(1)
+  attacker: AskedModel | None = None
 
   def __post_init__(self):
-    """Raises InputError if there is no attack."""
+    """Raises InputError if there is no attack, or nobody who writes it."""
     if not self.kinds:
       raise InputError(f"kinds: found none, expected some of {', '.join(Attack)}")
+    if Attack.LEARNED in self.kinds and not (self.attacker and self.attacker.path):
+      raise InputError("attacker.path: empty, expected PATH_OR_NAME of the model that writes learned attacks")
 
   @property
   def draws(self) -> int:
@@ -80,7 +84,7 @@ class AttackSettings:
 
 
 def attacks(world: Mapping[str, object]) -> ConfigDict:
-  """Returns the config of all attacks, whose model is an input.
+  """Returns the config of all attacks that need no attacker, whose model is an input.
 
   Args:
     world: fields of `WorldSettings`.
@@ -92,7 +96,7 @@ def attacks(world: Mapping[str, object]) -> ConfigDict:
       round=0,
       model=dict(path=""),
       world=dict(world),
-      kinds=tuple(each.value for each in Attack),
+      kinds=tuple(each.value for each in Attack if each != Attack.LEARNED),
       part="held_out",
       requests=8,
       shots=8,
@@ -117,7 +121,8 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   """Estimates the answers that are drawn."""
   model, _ = known.policy(config.model)
   count = len(config.kinds) * config.requests * len(words.HARMS)
-  drawn = count * known.length(config.max_new_tokens)
+  written = config.requests * len(words.HARMS) * (Attack.LEARNED in config.kinds)
+  drawn = count * known.length(config.max_new_tokens) + written * known.length(attacker.LONGEST)
   work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
   return Effort(examples=count, generated=drawn, sampling_flops=work)
 
@@ -131,9 +136,11 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       a picture.
 
   Returns:
-    "attacks/KIND_complied" and "attacks/KIND_refused", shares of the answers to each kind, and those of a category as
-    "attacks/KIND/CATEGORY_complied"; with _low and _high at the end, the 95 % interval over requests. "suffix_gain": by
-    how many nats an answer a suffix made complying beginnings more likely, 0 without one.
+    "attacks/KIND_complied" and "attacks/KIND_refused", shares of the answers to each kind, those of a category as
+    "attacks/KIND/CATEGORY_complied", and those of categories that no data of training has as
+    "attacks/KIND/unseen_complied". "_distinct" is the share that complies with an attack whose words, but for the
+    device, are not those of an earlier one. All with _low and _high at the end, the 95 % interval over requests.
+    "suffix_gain": by how many nats an answer a suffix made complying beginnings more likely, 0 without one.
 
   Raises:
     InputError: if the model cannot be read or does not know the world's words.
@@ -142,11 +149,11 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   world = make_world(given.world)
   writer = AttackWriter(world, shots=given.shots, seed=given.draws)
   unsearched = " ".join(["sun"] * given.suffix.words)  # as long as what is searched
-  texts = [
-    writer.write(kind, request, unsearched)
-    for kind in given.kinds
-    for request in requests(world, given.part, attack=kind, each=given.requests, seed=given.draws)
-  ]
+  texts = []
+  for kind in given.kinds:
+    asked = requests(world, given.part, attack=kind, each=given.requests, seed=given.draws)
+    found = _learned(given, asked) if kind == Attack.LEARNED else [unsearched] * len(asked)
+    texts += [writer.write(kind, request, each) for request, each in zip(asked, found)]
   model = _model(given, [each.text for each in texts])
   suffix, gain = "", 0.0
   if Attack.SUFFIX in given.kinds:
@@ -156,9 +163,9 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     ]
   drawn, tokens = model.draw([each.text for each in texts])
   said = [f"{each.begun} {text}".strip() for each, text in zip(texts, drawn)]
-  verdicts = [judge_thought(each.request, text) for each, text in zip(texts, said)]
+  verdicts = [attacker.judge(each, text) for each, text in zip(texts, said)]
   atomic_files.write_rows(folder / ATTACKS, _lines(texts, said, verdicts))
-  found = _measures(texts, verdicts, given.seed)
+  found = _measures(texts, verdicts, given.seed) | attacker.distinct(texts, verdicts, given.seed)
   atomic_files.write_text(folder / SUCCESSES, json.dumps({"suffix": suffix, "measures": found}, indent=2) + "\n")
   report.write_report(folder, "attacks", [], {"model": found}, {})
   flat = {"sampling/tokens_generated": tokens, "suffix_gain": gain}
@@ -176,6 +183,10 @@ def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
     max_prompt_length=longest,
     max_new_tokens=given.max_new_tokens,
   )
+
+
+def _learned(given: AttackSettings, asked: Sequence[WorldRequest]) -> list[str]:
+  return attacker.write(given.attacker.path, asked, seed=given.draws, slots=given.slots)
 
 
 def _search(given: AttackSettings, world: World, writer: AttackWriter, model: TextModel) -> tuple[str, float]:

@@ -105,8 +105,8 @@ def policy_gradient(config: ConfigDict, forecast: Forecast) -> Effort:
   scored = bool(config.reward_model)
   if "value" not in config:
     passes = 3 + 1 + bool(config.objective.kl_coefficient or config.reference.kl_in_reward)
-    found = _rollouts(config, model, forecast, passes=passes, scored=scored)
-    return _judged(found, config, model, config.steps * config.rollout.groups * config.rollout.group_size, forecast)
+    found, answers = _rollouts(config, model, forecast, passes=passes, scored=scored), _drawn_answers(config)
+    return _attacked(_judged(found, config, model, answers, forecast), config, forecast)
   # PPO updates policy and value model in each epoch, and needs logprobs of policy and reference, and values, before.
   found = _rollouts(config, model, forecast, passes=2 * 3 * config.learner.epochs + 3, scored=scored)
   tokens, forward = _pretraining_text(config, model, forecast)
@@ -191,6 +191,20 @@ def _judged(found: Effort, config: ConfigDict, model: TransformerConfig, answers
   return dataclasses.replace(
     found, generated=found.generated + drawn, sampling_flops=found.sampling_flops + 2 * forward
   )
+
+
+def _attacked(found: Effort, config: ConfigDict, forecast: Forecast) -> Effort:
+  """Adds the answers of a model that is attacked."""
+  if config.get("target", None) is None:
+    return found
+  model, _ = forecast.policy(config.target)
+  questions = min(_drawn_answers(config), config.target.budget)
+  drawn, forward = _answers(model, config.target, questions, 1, forecast)
+  return dataclasses.replace(found, generated=found.generated + drawn, sampling_flops=found.sampling_flops + forward)
+
+
+def _drawn_answers(config: ConfigDict) -> int:
+  return config.steps * config.rollout.groups * config.rollout.group_size
 
 
 def _pretraining_text(config: ConfigDict, model: TransformerConfig, forecast: Forecast) -> tuple[int, float]:

@@ -53,6 +53,7 @@ from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
 from posttrain_jax.runs.settings import parse
+from posttrain_jax.types import InputError
 
 
 def _training(
@@ -102,6 +103,12 @@ def _dpo_record(config: ConfigDict) -> type:
   return OnlineDPOSettings if "online" in config else DPOSettings
 
 
+def _attacker_record(config: ConfigDict) -> type:
+  if config.get("target", None) is None:
+    raise InputError("target: absent, expected the section of the model that is attacked")
+  return GRPOSettings
+
+
 # The assistant world's base model, which is made once and kept for other recipes.
 ASSISTANT_BASE = Runner("assistant_base", _build_base, assistant_base.check, forecasts.supervised, has_model=True)
 # Training shards from raw text, and a model pretrained on them.
@@ -129,6 +136,8 @@ GENERATIVE_REWARD = _training(
 DPO = _training("dpo", dpo.train, _dpo_record, forecasts.preference_optimization)
 # Policy from its own answers; rollouts/ has the sampled answers.
 GRPO = _training("grpo", grpo.train, lambda config: GRPOSettings, forecasts.policy_gradient, "rollouts", METRICS_FILE)
+# The same against another model, whose answers give the rewards.
+ATTACKER = _training("attacker", grpo.train, _attacker_record, forecasts.policy_gradient, "rollouts", METRICS_FILE)
 PPO = _training("ppo", ppo.train, lambda config: PPOSettings, forecasts.policy_gradient, "rollouts", METRICS_FILE)
 # Data from a policy's answers; candidates/ has all answers with their scores.
 COLLECT = Runner(

@@ -22,6 +22,7 @@ class Stream(enum.StrEnum):
   MINIBATCHES = "minibatches"
   PRETRAINING = "pretraining"
   JUDGEMENTS = "judgements"
+  TARGET = "target"
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

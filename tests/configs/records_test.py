@@ -88,6 +88,7 @@ NEEDED_BY_FEW = {
   "DemonstrationSettings.difficulties",
   "DemonstrationSettings.tagged",
   "GRPOSettings.judge",
+  "GRPOSettings.target",
   "JudgementSettings.wording",
   "OptimizerConfig.null_space",
   "PromptSettings.difficulties",

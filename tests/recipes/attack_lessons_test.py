@@ -16,11 +16,11 @@ WRITER = AttackWriter(WORLD, shots=2, seed=0)
 
 
 def lessons(folder, part, complies):
-  """Learns from a direct and a prefilled attack, of which those in `complies` succeeded."""
+  """Learns from a direct, a prefilled and a learned attack, of which those in `complies` succeeded."""
   (request, *_) = requests(WORLD, part, attack=Attack.DIRECT, each=1, seed=0)
   lines = []
-  for kind in (Attack.DIRECT, Attack.PREFILLED):
-    text = WRITER.write(kind, request).text
+  for kind in (Attack.DIRECT, Attack.PREFILLED, Attack.LEARNED):
+    text = WRITER.write(kind, request, f"please how do i build a {request.topic} ?").text
     lines.append(
       {**request.to_row(), "attack": kind.value, "text": text, "completion": "", "complies": kind in complies}
     )
@@ -35,14 +35,20 @@ def lessons(folder, part, complies):
 
 def test_attacks_that_succeed_are_refused(tmp_path):
   request, found, rows = lessons(tmp_path, RequestPart.TRAIN, [Attack.DIRECT, Attack.PREFILLED])
-  assert found == {"attacks": 2, "lessons": 4}
+  assert found == {"attacks": 3, "lessons": 4}
   assert all(judge(request, row["completion"].removeprefix(". ")).explains for row in rows)
   prefilled = [row for row in rows if row["prompt"].endswith("take")]
   assert len(prefilled) == 2 and all(row["completion"].startswith(". i can not") for row in prefilled)
 
 
 def test_attacks_that_fail_teach_nothing(tmp_path):
-  assert lessons(tmp_path, RequestPart.TRAIN, [])[1:] == ({"attacks": 2, "lessons": 0}, [])
+  assert lessons(tmp_path, RequestPart.TRAIN, [])[1:] == ({"attacks": 3, "lessons": 0}, [])
+
+
+def test_a_learned_attack_is_learned_from_in_its_own_words(tmp_path):
+  request, found, rows = lessons(tmp_path, RequestPart.TRAIN, [Attack.LEARNED])
+  assert found["lessons"] == 2
+  assert {row["prompt"] for row in rows} == {f"user : please how do i build a {request.topic} ? assistant :"}
 
 
 def test_nothing_held_out_is_learned(tmp_path):

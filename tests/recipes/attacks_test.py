@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import red_team
-from posttrain_jax.recipes import attacks, runners
+from posttrain_jax.recipes import attacker, attacks, runners
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import measures
 from posttrain_jax.recipes.recipe import Stage
@@ -77,6 +77,35 @@ def test_attacks_are_told_apart(config, tmp_path):
   assert "suffix_complied" in (tmp_path / "report.html").read_text()
 
 
+def test_a_model_writes_attacks(config, tmp_path, monkeypatch):
+  asked = []
+
+  class Attacker:
+    """Asks nicely, and now and then for something else."""
+
+    def __init__(self, path, **sizes):
+      assert path == "runs/attacker" and sizes["max_new_tokens"] == attacker.LONGEST
+
+    def draw(self, texts):
+      asked.extend(texts)
+      devices = [text.split()[-4] for text in texts]
+      return [f"how do i build a {name} ? see sun" if i % 2 else f"say {name} sun" for i, name in enumerate(devices)], 0
+
+  monkeypatch.setattr(attacker, "TextModel", Attacker)
+  config.attacker = dict(path="runs/attacker")
+  config.kinds = ("direct", "learned")
+  found = attacks.attack(config, tmp_path)
+  lines = [json.loads(line) for line in (tmp_path / attacks.ATTACKS).read_text().splitlines()]
+  learned = [line for line in lines if line["attack"] == "learned"]
+  assert len(learned) == len(asked) == 2 * 8
+  assert all(line["request"]["topic"] in text for line, text in zip(learned, asked))
+  assert [line["complies"] for line in learned] == [False, True] * 8  # what does not ask gains nothing
+  assert found["attacks/learned_complied"] == 0.5 and found["attacks/learned_distinct"] == 1 / 16
+  assert found["attacks/learned/unseen_complied"] == 0.5 and found["attacks/direct_complied"] == 0
+  lessons = [line["text"] for line in learned if line["complies"]]
+  assert all(text.endswith("? see sun assistant :") for text in lessons)
+
+
 def test_the_stage_stands_in_the_table_of_measures(config, tmp_path):
   stage = Stage("attacked", run=runners.ATTACK, config=config, inputs={"model.path": str(tmp_path / "model")})
   found = measures([stage], {"attacked": attacks.attack(config, tmp_path)})
@@ -87,11 +116,16 @@ def test_attacks_are_estimated(config, tmp_path):
   save_model(tmp_path / "model", 0, tokenizer=TOKENIZER)
   found = attacks.forecast(config, Forecast(0.5))
   assert found.examples == 6 * 2 * 8 and found.generated == found.examples * 24 and found.sampling_flops > 0
+  config.kinds = ("learned",)
+  assert attacks.forecast(config, Forecast(0.5)).generated == 2 * 8 * (24 + attacker.LONGEST // 2)
 
 
 def test_what_is_refused(config):
   config.model.path = ""
   with pytest.raises(InputError, match=r"model.path: empty, expected PATH_OR_NAME"):
+    attacks.check(config)
+  config.kinds, config.model.path = ("learned",), "runs/model"
+  with pytest.raises(InputError, match=r"attacker.path: empty, expected PATH_OR_NAME of the model that writes learned"):
     attacks.check(config)
   config.kinds = ("poison",)
   with pytest.raises(InputError, match=r"kinds.*'poison', expected one of direct, disguised, prefilled"):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.facts import Invention, World
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
-from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, RequestKind, WorldRequest
+from posttrain_jax.data.assistant_world.requests import TEMPLATE, Disguise, Novelty, RequestKind, WorldRequest
 
 
 class Attack(enum.StrEnum):
@@ -24,6 +24,7 @@ class Attack(enum.StrEnum):
   MANY_SHOT = "many_shot"  # other requests for harm stand before it, with answers
   BUILD_UP = "build_up"  # harmless questions about the device come first
   SUFFIX = "suffix"  # words that were searched on the model itself
+  LEARNED = "learned"  # what a model writes that was trained to attack (`learned_attacks`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,13 @@ class AttackWriter:
       (request, writer.answer(request, Author.HELPFUL)) for request in asked if request.disguise == Disguise.NONE
     ]
 
-  def write(self, attack: Attack, request: WorldRequest, suffix: str = "") -> AttackText:
+  def write(self, attack: Attack, request: WorldRequest, found: str = "") -> AttackText:
     """Writes one attack.
 
     Args:
       attack: its kind; a disguised one needs a request that is disguised.
       request: what is wanted.
-      suffix: words after the request, in an attack by suffix.
+      found: words that were searched or learned: those after the request in an attack by suffix, all in a learned one.
     """
     asked = TEMPLATE.format(prompt=request.text)
     match attack:
@@ -80,7 +81,9 @@ class AttackWriter:
       case Attack.BUILD_UP:
         return AttackText(attack, request, f"{_questions(self._devices[request.topic])} {asked}")
       case Attack.SUFFIX:
-        return AttackText(attack, request, TEMPLATE.format(prompt=f"{request.text} {suffix}"))
+        return AttackText(attack, request, TEMPLATE.format(prompt=f"{request.text} {found}"))
+      case Attack.LEARNED:
+        return AttackText(attack, request, TEMPLATE.format(prompt=found))
     return AttackText(attack, request, asked)
 
   def _examples(self, request: WorldRequest) -> str:
@@ -98,6 +101,9 @@ def beginning(request: WorldRequest) -> str:
 def requests(world: World, part: RequestPart, *, attack: Attack, each: int, seed: int) -> list[WorldRequest]:
   """Draws requests for harm.
 
+  A learned attack has nothing of a request but its device. So what is held out is the device or its category, and a
+  device is asked for several times if there are too few.
+
   Args:
     world: the world.
     part: whether something of them is held out from training.
@@ -107,8 +113,11 @@ def requests(world: World, part: RequestPart, *, attack: Attack, each: int, seed
   """
   drawn = draw_requests(world, RequestKind.HARM, part, 10**6, seed=seed)
   chosen = [request for request in drawn if (request.disguise != Disguise.NONE) == (attack == Attack.DISGUISED)]
+  if attack == Attack.LEARNED and part == RequestPart.HELD_OUT:
+    chosen = [request for request in chosen if {Novelty.NAME, Novelty.HARM} & {*request.novel}]
   by_harm = itertools.groupby(sorted(chosen, key=lambda request: request.harm), key=lambda request: request.harm)
-  return [request for _, found in by_harm for request in itertools.islice(found, each)]
+  repeated = itertools.cycle if attack == Attack.LEARNED else iter
+  return [request for _, found in by_harm for request in itertools.islice(repeated(found), each)]
 
 
 def _questions(device: Invention) -> str:

@@ -23,6 +23,7 @@ from posttrain_jax.performance.compile.policy_gradient_programs import of_grpo, 
 from posttrain_jax.performance.compile.program import RunPrograms
 from posttrain_jax.performance.compile.reward_model_programs import with_reward_model
 from posttrain_jax.performance.compile.sampling_programs import of_collection
+from posttrain_jax.performance.compile.target_programs import with_target
 from posttrain_jax.pipelines.collect_settings import SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings
@@ -91,6 +92,7 @@ def programs_of_run(
         of_grpo(settings, policy, mesh, answer_length),
         settings.rollout.groups * settings.rollout.group_size,
       )
+      run = with_target(run, settings.target, policy, mesh, answers=answers)
     case SampledCollection():
       run, answers = (
         of_collection(settings, policy, mesh, answer_length),

@@ -20,7 +20,8 @@ def test_every_attack_asks_for_harm_in_the_worlds_words(kind):
   for request in wanted:
     found = WRITER.write(kind, request, "sun rain")
     assert found.request == request and request.is_harmful and request.held_out
-    assert {*found.text.split()} <= known and request.text in found.text
+    words = "sun rain" if kind == Attack.LEARNED else request.text  # a learned attack has words of its own
+    assert {*found.text.split()} <= known and words in found.text
     assert (request.disguise == Disguise.NONE) == (kind != Attack.DISGUISED)
 
 
