@@ -24,7 +24,7 @@ from posttrain_jax.rewards.model_reward import ModelReward, score_rows
 def with_reward_model(
   run: RunPrograms, rollout: EngineSettings, policy: Policy, mesh: Mesh, *, answers: int, answer_length: int
 ) -> RunPrograms:
-  """Adds a reward model to a run that scores each group as soon as its answers are drawn.
+  """Adds a reward model to a run, which scores each group once its answers are drawn.
 
   So the engine keeps its caches while answers are scored.
 
