@@ -45,7 +45,7 @@ setup(
   license_files=["LICENSE"],
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs", "configs.*"]),
   package_data={
-    "configs": ["constitutions/assistant_world.md", "constitutions/english.md"],
+    "configs": ["constitutions/assistant_world.md", "constitutions/english.md", "probes/english.jsonl"],
     "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],

@@ -85,7 +85,6 @@ def _p_value(scores: np.ndarray, rng: np.random.Generator) -> float:
   """Returns how often the largest difference is as large if each prompt's groups are exchanged."""
   largest = np.abs(_from_others(scores).mean(axis=0)).max()
   as_large = sum(
-    np.abs(_from_others(rng.permuted(scores, axis=1)).mean(axis=0)).max() >= largest - 1e-12
-    for _ in range(_RESAMPLES)
+    np.abs(_from_others(rng.permuted(scores, axis=1)).mean(axis=0)).max() >= largest - 1e-12 for _ in range(_RESAMPLES)
   )
   return (1 + as_large) / (1 + _RESAMPLES)
