@@ -22,14 +22,16 @@ from posttrain_jax.evaluation import second_opinion
 from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
+from posttrain_jax.recipes import attack_shares
 from posttrain_jax.recipes.alignment import AskedModel
-from posttrain_jax.recipes.attack_shares import shares, write
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
+# What a stage of attacks writes.
+ATTACKS, SUCCESSES = attack_shares.ATTACKS, attack_shares.SUCCESSES
 _ROUND = 1000  # distance of the seeds of two rounds
 _SEARCHED = 16  # requests on which a suffix is searched
 
@@ -160,7 +162,7 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   lines, found = _lines(texts, said, verdicts), _measures(texts, verdicts, given.seed)
   if given.judge.path:
     found |= _judged(given, texts, lines)
-  return {"sampling/tokens_generated": tokens, "suffix_gain": gain} | write(folder, lines, suffix, found)
+  return {"sampling/tokens_generated": tokens, "suffix_gain": gain} | attack_shares.write(folder, lines, suffix, found)
 
 
 def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
@@ -224,4 +226,4 @@ def _measures(texts: Sequence[AttackText], verdicts: Sequence[RuleVerdict], seed
   told = [
     (each.attack.value, each.request.harm, verdict.complies, verdict.refuses) for each, verdict in zip(texts, verdicts)
   ]
-  return shares(told, seed=seed)
+  return attack_shares.shares(told, seed=seed)
