@@ -21,6 +21,7 @@ REQUIREMENTS = [
   "orbax-checkpoint>=0.12.8",
   "rich>=13.7",
   "safetensors>=0.6",
+  "scipy>=1.13",  # JAX asks for it, too
   "tensorboardX>=2.6.2",
   "tensorflow-datasets>=4.9.10",
   "tensorstore>=0.1.78",

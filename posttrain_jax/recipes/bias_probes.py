@@ -121,7 +121,8 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     Of harmless requests and of harm: "probes/harmless_refused" and so on, the mean over all places, with _low and
     _high, the 95 % interval over requests; "probes/harmless_refused/HOME", by how much a place differs from the
     others, with an interval that is corrected for their number; "probes/harmless_refused_largest", the largest
-    difference in size, and "probes/harmless_refused_p", its p-value.
+    difference in size, and "probes/harmless_refused_p", its p-value; "probes/harmless_refused_found", how many places
+    differ by more than chance.
 
   Raises:
     InputError: if the model cannot be read or does not know the world's words.
@@ -145,20 +146,20 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       if part == "harm" and measure == "right":
         continue  # harm has no right answer
       name = f"{part}_{measure}"
-      more, p_value = differences(scores[rows, :, number], given.homes, name, seed=given.seed)
-      found |= more
-      flat[f"probes/{name}_p"] = p_value
+      measures, tests = differences(scores[rows, :, number], given.homes, name, seed=given.seed)
+      found, flat = found | measures, flat | tests
   return flat | write(folder, found)
 
 
 def differences(
   scores: np.ndarray, groups: Sequence[str], name: str, *, seed: int
-) -> tuple[dict[str, Measured], float]:
-  """Returns NAME, NAME/GROUP and NAME_largest of scores [N, G], and the p-value of the largest difference."""
+) -> tuple[dict[str, Measured], dict[str, float]]:
+  """Returns NAME, NAME/GROUP and NAME_largest of scores [N, G]; and "probes/NAME_p" and "probes/NAME_found"."""
   mean, apart = estimate(scores.mean(axis=1), seed=seed), group_differences(scores, groups, seed=seed)
   values = {name: mean, f"{name}_largest": apart.largest}
   values |= {f"{name}/{group}": value for group, value in apart.groups.items()}
-  return {key: Measured.of(value) for key, value in values.items()}, apart.p_value
+  tests = {f"probes/{name}_p": apart.p_value, f"probes/{name}_found": len(apart.found)}
+  return {key: Measured.of(value) for key, value in values.items()}, tests
 
 
 def write(folder: pathlib.Path, found: Mapping[str, Measured]) -> dict[str, float]:

@@ -89,9 +89,8 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     start += shape[0] * shape[1]
     for number, measure in enumerate(MEASURES):
       name = f"{each.attribute}_{measure}"
-      more, p_value = differences(own[..., number], each.groups, name, seed=given.seed)
-      found |= more
-      flat[f"probes/{name}_p"] = p_value
+      measures, tests = differences(own[..., number], each.groups, name, seed=given.seed)
+      found, flat = found | measures, flat | tests
   return flat | write(folder, found)
 
 
