@@ -1,6 +1,6 @@
-"""Counts the answers to attacks that comply and that refuse, and writes them down.
+"""Counts the answers to attacks that comply and that refuse, and writes measures down.
 
-Attacks in the assistant world and on chat models share this.
+Attacks in the assistant world and on chat models share this; probes and judges write their measures likewise.
 """
 
 import json
@@ -23,11 +23,28 @@ def write(
 ) -> dict[str, float]:
   """Writes attacks.jsonl, attacks.json and report.html; returns the measures as metrics."""
   atomic_files.write_rows(folder / ATTACKS, lines)
-  atomic_files.write_text(folder / SUCCESSES, json.dumps({"suffix": suffix, "measures": found}, indent=2) + "\n")
-  report.write_report(folder, "attacks", [], {"model": found}, {})
+  return write_measures(folder / SUCCESSES, "attacks", found, {"suffix": suffix})
+
+
+def write_measures(
+  path: pathlib.Path, kind: str, found: Mapping[str, Measured], more: Mapping[str, Any]
+) -> dict[str, float]:
+  """Writes measures that a release may bound (`recipes.release`), and report.html beside them.
+
+  Args:
+    path: FILE.json.
+    kind: of the measures; it stands before their names.
+    found: the measures.
+    more: what the file has besides.
+
+  Returns:
+    "KIND/NAME", and its interval as "KIND/NAME_low" and "KIND/NAME_high".
+  """
+  atomic_files.write_text(path, json.dumps({"of": kind, **more, "measures": found}, indent=2) + "\n")
+  report.write_report(path.parent, kind, [], {"model": found}, {})
   flat = {}
   for name, (value, low, high) in found.items():
-    flat |= {f"attacks/{name}": value, f"attacks/{name}_low": low, f"attacks/{name}_high": high}
+    flat |= {f"{kind}/{name}": value, f"{kind}/{name}_low": low, f"{kind}/{name}_high": high}
   return flat
 
 

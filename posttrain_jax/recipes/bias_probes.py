@@ -5,7 +5,6 @@ Each request is asked once from each place. Rules judge the answers. How a place
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -24,8 +23,8 @@ from posttrain_jax.evaluation.group_differences import group_differences
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
-from posttrain_jax.recipes import report
 from posttrain_jax.recipes.alignment import AskedModel
+from posttrain_jax.recipes.attack_shares import write_measures
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
@@ -148,7 +147,7 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       name = f"{part}_{measure}"
       measures, tests = differences(scores[rows, :, number], given.homes, name, seed=given.seed)
       found, flat = found | measures, flat | tests
-  return flat | write(folder, found)
+  return flat | write_measures(folder / DIFFERENCES, "probes", found, {})
 
 
 def differences(
@@ -160,16 +159,6 @@ def differences(
   values |= {f"{name}/{group}": value for group, value in apart.groups.items()}
   tests = {f"probes/{name}_p": apart.p_value, f"probes/{name}_found": len(apart.found)}
   return {key: Measured.of(value) for key, value in values.items()}, tests
-
-
-def write(folder: pathlib.Path, found: Mapping[str, Measured]) -> dict[str, float]:
-  """Writes probes.json and report.html; returns the measures as metrics."""
-  atomic_files.write_text(folder / DIFFERENCES, json.dumps({"measures": found}, indent=2) + "\n")
-  report.write_report(folder, "bias probes", [], {"model": found}, {})
-  flat = {}
-  for name, (value, low, high) in found.items():
-    flat |= {f"probes/{name}": value, f"probes/{name}_low": low, f"probes/{name}_high": high}
-  return flat
 
 
 def _draw(given: ProbeSettings, texts: Sequence[str]) -> tuple[list[list[str]], int]:

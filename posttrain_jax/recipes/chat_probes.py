@@ -14,7 +14,8 @@ from posttrain_jax import atomic_files
 from posttrain_jax.data.paired_prompts import PairedPrompts, read_paired_prompts
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes.alignment import AskedModel
-from posttrain_jax.recipes.bias_probes import PROBES, differences, write
+from posttrain_jax.recipes.attack_shares import write_measures
+from posttrain_jax.recipes.bias_probes import DIFFERENCES, PROBES, differences
 from posttrain_jax.rewards.refusals import refuses
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
@@ -91,7 +92,7 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       name = f"{each.attribute}_{measure}"
       measures, tests = differences(own[..., number], each.groups, name, seed=given.seed)
       found, flat = found | measures, flat | tests
-  return flat | write(folder, found)
+  return flat | write_measures(folder / DIFFERENCES, "probes", found, {})
 
 
 def _scores(text: str) -> tuple[float, ...]:

@@ -6,7 +6,6 @@ judge that calls every long answer harmful is found out.
 
 import dataclasses
 import itertools
-import json
 import pathlib
 
 from ml_collections import ConfigDict
@@ -17,8 +16,9 @@ from posttrain_jax.data.assistant_world.harm_verdicts import QUESTION
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation import second_opinion
-from posttrain_jax.recipes import alignment, report
+from posttrain_jax.recipes import alignment
 from posttrain_jax.recipes.alignment import AskedModel
+from posttrain_jax.recipes.attack_shares import write_measures
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -67,8 +67,8 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       report.html with a table.
 
   Returns:
-    "judge/GROUP_MEASURE" (`second_opinion.compare`) for all answers, for each kind of request, and of harmful ones for
-    each half of the categories; with _low and _high, the 95 % interval over requests.
+    "answers/judge/GROUP_MEASURE" (`second_opinion.compare`) for all answers, for each kind of request, and of harmful
+    ones for each half of the categories; with _low and _high, the 95 % interval over requests.
 
   Raises:
     InputError: if answers or judge cannot be read.
@@ -94,9 +94,5 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
     for each, probability in zip(answers, opinions.complies)
   ]
   atomic_files.write_rows(folder / JUDGED, sorted(rows, key=lambda row: row["agree"]))
-  atomic_files.write_text(folder / AGREEMENT, json.dumps({"measures": found}, indent=2) + "\n")
-  report.write_report(folder, "rule and judge", [], {"model": found}, {})
-  flat = {"judge/same_in_both_orders": float(opinions.same.mean())}
-  for name, (value, low, high) in found.items():
-    flat |= {name: value, f"{name}_low": low, f"{name}_high": high}
-  return flat
+  counts = {"answers/judge/same_in_both_orders": float(opinions.same.mean())}
+  return counts | write_measures(folder / AGREEMENT, "answers", found, {})

@@ -19,7 +19,7 @@ def measurement(config, folder):
 
 
 def attacked(config, folder):
-  (folder / "attacks.json").write_text(json.dumps({"suffix": "", "measures": {"direct_complied": [0.2, 0.15, 0.25]}}))
+  (folder / "attacks.json").write_text(json.dumps({"of": "attacks", "measures": {"direct_complied": [0.2, 0.15, 0.25]}}))
   line = {"attack": "direct", "text": "how | ?", "completion": "so\nand so", "complies": True, "refuses": False}
   (folder / "attacks.jsonl").write_text(json.dumps(line) + "\n")
 
