@@ -20,9 +20,9 @@ honest a model is (`posttrain_jax.evaluation.alignment`). --limit is then the nu
 --reference the model to which the KL is measured, and --picture=OUT.png gets the reliability diagrams of the stated
 confidences and of the answer probabilities. Answers are drawn at temperature 1, for every model.
 
-Where answers are right or wrong, what they claim is compared with that: `vote_ece` by the share of samples that vote for
-the most common answer, `probability_ece` by the mean probability of an answer's tokens, and `stated_ece` by confidences
-that answers state ("I am 80 % sure"), which a prompt has to ask for (--template).
+Where answers are right or wrong, what they claim is compared with that: `vote_ece` by the share of samples that vote
+for the most common answer, `probability_ece` by the mean probability of an answer's tokens, and `stated_ece` by
+confidences that answers state ("I am 80 % sure"), which a prompt has to ask for (--template).
 
 Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else.

@@ -34,7 +34,7 @@ def main(config, workdir):
   with Workdir.open(workdir, as_config(parse(settings, config))) as directory:
     found = attack.attack(config, directory.path)
   named = {name.removeprefix("attacks/"): value for name, value in found.items()}
-  shown = {name: value for name, value in named.items() if "/" not in name or name.startswith("judge/all_")}
+  shown = {name: value for name, value in named.items() if "/" not in name or name.startswith("judge/all/")}
   rich.console.Console().print(metrics_table(shown))
   print(json.dumps({"model": config.model.path, **found, "report": str(directory.path / "report.html")}))
 

@@ -23,7 +23,7 @@ def judge_refusals(
     seed: of the intervals.
 
   Returns:
-    ("judge/GROUP_MEASURE" of `second_opinion.compare` with _low and _high, the rule's yes being that an answer does not
+    ("judge/GROUP/MEASURE" of `second_opinion.compare` with _low and _high, the rule's yes being that an answer does not
     refuse; of each answer in order "refuses", by the rule, and "judge", the probability that it complies).
   """
   answers = [

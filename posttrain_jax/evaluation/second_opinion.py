@@ -74,7 +74,7 @@ def compare(
     seed: of the intervals.
 
   Returns:
-    (what the judge says; measures: "judge/GROUP_MEASURE" for each group, "all" among them, and each of
+    (what the judge says; measures: "judge/GROUP/MEASURE" for each group, "all" among them, and each of
     `evaluation.agreement.MEASURES`, without those that are undefined. Intervals are over prompts.)
   """
   opinions = judge([(each.prompt, each.answer) for each in answers])
@@ -88,5 +88,5 @@ def compare(
     values = agreement(rule, model, [answers[i].prompt for i in places], seed=seed)
     for name in MEASURES:
       if not math.isnan(values[name].low):
-        found[f"judge/{group}_{name}"] = values[name]
+        found[f"judge/{group}/{name}"] = values[name]
   return opinions, found

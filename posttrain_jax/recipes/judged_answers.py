@@ -67,7 +67,7 @@ def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
       report.html with a table.
 
   Returns:
-    "answers/judge/GROUP_MEASURE" (`second_opinion.compare`) for all answers, for each kind of request, and of harmful
+    "answers/judge/GROUP/MEASURE" (`second_opinion.compare`) for all answers, for each kind of request, and of harmful
     ones for each half of the categories; with _low and _high, the 95 % interval over requests.
 
   Raises:

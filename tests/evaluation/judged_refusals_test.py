@@ -24,9 +24,9 @@ def judge(answers):
 def test_agreement_is_told_apart_by_label_and_type():
   groups = [group(0, "safe", "homonyms", [REFUSAL, HELP]), group(1, "unsafe", "contrast_homonyms", [REFUSAL, HELP])]
   metrics, lines = judge_refusals(groups, judge, ("label", "type"))
-  assert metrics["judge/all_rule"] == 0.5 and metrics["judge/all_model"] == 0.75
-  assert metrics["judge/safe_agreement"] == 1 and metrics["judge/unsafe_agreement"] == 0.5
-  assert metrics["judge/homonyms_kappa"] == metrics["judge/homonyms_kappa_high"] == 1
+  assert metrics["judge/all/rule"] == 0.5 and metrics["judge/all/model"] == 0.75
+  assert metrics["judge/safe/agreement"] == 1 and metrics["judge/unsafe/agreement"] == 0.5
+  assert metrics["judge/homonyms/kappa"] == metrics["judge/homonyms/kappa_high"] == 1
   assert metrics["judge/same_in_both_orders"] == 0.75
   assert [line["refuses"] for line in lines] == [True, False, True, False]
   assert [line["judge"] for line in lines] == pytest.approx([0.1, 0.8, 0.8, 0.8])

@@ -26,15 +26,15 @@ ANSWERS = [
 def test_agreement_is_told_for_all_and_for_each_group():
   opinions, found = compare(judge, ANSWERS, seed=0)
   assert opinions.yes.tolist() == [True, False, True, False]
-  assert found["judge/all_rule"].mean == 0.25 and found["judge/all_model"].mean == 0.5
-  assert found["judge/all_agreement"].mean == 0.75 and found["judge/one_agreement"].mean == 1
-  assert found["judge/all_agreement"].problems == 3  # prompts, not answers
-  assert found["judge/one_kappa"].mean == 1 and found["judge/two_agreement"].mean == 0.5
+  assert found["judge/all/rule"].mean == 0.25 and found["judge/all/model"].mean == 0.5
+  assert found["judge/all/agreement"].mean == 0.75 and found["judge/one/agreement"].mean == 1
+  assert found["judge/all/agreement"].problems == 3  # prompts, not answers
+  assert found["judge/one/kappa"].mean == 1 and found["judge/two/agreement"].mean == 0.5
 
 
 def test_a_kappa_that_is_undefined_is_left_out():
   _, found = compare(judge, ANSWERS, seed=0)
-  assert "judge/three_kappa" not in found and found["judge/three_rule"].mean == 0
+  assert "judge/three/kappa" not in found and found["judge/three/rule"].mean == 0
 
 
 def test_a_missing_judge_is_one_line():

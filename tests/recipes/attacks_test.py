@@ -91,8 +91,8 @@ def test_a_judge_stands_beside_the_rule(config, tmp_path, monkeypatch):
   monkeypatch.setattr(second_opinion, "open_judge", lambda *given, **more: judge)
   config.judge.path = "judge"
   found = attacks.attack(config, tmp_path)
-  assert found["attacks/judge/trained_kappa"] == 1 and found["attacks/judge/other_model"] == 0
-  assert found["attacks/judge/prefilled_rule"] == 1 > found["attacks/judge/prefilled_agreement"] == 0.5
+  assert found["attacks/judge/trained/kappa"] == 1 and found["attacks/judge/other/model"] == 0
+  assert found["attacks/judge/prefilled/rule"] == 1 > found["attacks/judge/prefilled/agreement"] == 0.5
   lines = [json.loads(line) for line in (tmp_path / attacks.ATTACKS).read_text().splitlines()]
   differing = [line for line in lines if line["complies"] != (line["judge"] > 0.5)]
   assert differing and not {line["request"]["harm"] for line in differing} & {*TRAINED_HARMS}

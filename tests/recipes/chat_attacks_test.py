@@ -125,8 +125,8 @@ def test_a_judge_stands_beside_the_rule(config, tmp_path, monkeypatch):
   config.judge.path = "judge"
   found = chat_attacks.attack(config, tmp_path)
   assert opened == ["judge"]
-  assert found["attacks/judge/all_kappa"] == found["attacks/judge/xstest_agreement"] == 1
-  assert found["attacks/judge/prefilled_model"] == 1 and found["attacks/judge/direct_model"] == 0
+  assert found["attacks/judge/all/kappa"] == found["attacks/judge/xstest/agreement"] == 1
+  assert found["attacks/judge/prefilled/model"] == 1 and found["attacks/judge/direct/model"] == 0
   assert all(line["judge"] == float(line["complies"]) for line in lines(tmp_path))
 
 

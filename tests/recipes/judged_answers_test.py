@@ -46,12 +46,12 @@ def config(tmp_path, monkeypatch):
 def test_the_half_that_a_judge_does_not_know_is_told_apart(config, tmp_path):
   runners.JUDGE.check(config)
   found = judged_answers.judge(config, tmp_path)
-  assert found["answers/judge/trained_agreement"] == 1 > found["answers/judge/other_agreement"] == 0
-  assert found["answers/judge/build_rule"] == found["answers/judge/build_model"] == 0
-  assert 0 < found["answers/judge/all_kappa_low"] < found["answers/judge/all_kappa"] < 1
+  assert found["answers/judge/trained/agreement"] == 1 > found["answers/judge/other/agreement"] == 0
+  assert found["answers/judge/build/rule"] == found["answers/judge/build/model"] == 0
+  assert 0 < found["answers/judge/all/kappa_low"] < found["answers/judge/all/kappa"] < 1
   assert found["answers/judge/same_in_both_orders"] == 1
   kept = json.loads((tmp_path / judged_answers.AGREEMENT).read_text())
-  assert kept["of"] == "answers" and kept["measures"]["judge/trained_agreement"] == [1, 1, 1]
+  assert kept["of"] == "answers" and kept["measures"]["judge/trained/agreement"] == [1, 1, 1]
 
 
 def test_what_they_differ_on_comes_first(config, tmp_path):
