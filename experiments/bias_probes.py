@@ -24,10 +24,12 @@ def main(config, workdir):
   from posttrain_jax.runs.summary import metrics_table
   from posttrain_jax.runs.workdir import Workdir
 
-  used = bias_probes if "world" in config else chat_probes
+  used, settings = (
+    (bias_probes, bias_probes.ProbeSettings) if "world" in config else (chat_probes, chat_probes.ChatProbeSettings)
+  )
   used.check(config)
   model.read_config(config.model.path)  # a wrong path is found before a directory is made
-  with Workdir.open(workdir, as_config(parse(used.ProbeSettings, config))) as directory:
+  with Workdir.open(workdir, as_config(parse(settings, config))) as directory:
     found = used.probe(config, directory.path)
   shown = {name.removeprefix("probes/"): value for name, value in found.items() if name.count("/") == 1}
   rich.console.Console().print(metrics_table(shown))

@@ -146,9 +146,9 @@ def main():
 def _judged(groups: list, columns: tuple[str, ...]) -> tuple[dict, list[dict]]:
   from posttrain_jax.data.verdict_question import ENGLISH
   from posttrain_jax.evaluation.judged_refusals import judge_refusals
-  from posttrain_jax.evaluation.second_opinion import JudgeSettings, open_judge
+  from posttrain_jax.evaluation.second_opinion import SecondJudge, open_judge
 
-  judge = open_judge(JudgeSettings(path=_JUDGE.value, longest=_JUDGE_READS), ENGLISH, seed=_SEED.value)
+  judge = open_judge(SecondJudge(path=_JUDGE.value, longest=_JUDGE_READS), ENGLISH, seed=_SEED.value)
   return judge_refusals(groups, judge, columns, seed=_SEED.value)
 
 

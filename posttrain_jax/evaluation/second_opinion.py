@@ -19,7 +19,7 @@ ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JudgeSettings:
+class SecondJudge:
   """Describes a judge.
 
   Attributes:
@@ -48,7 +48,7 @@ class JudgedAnswer:
   groups: tuple[str, ...]
 
 
-def open_judge(settings: JudgeSettings, question: VerdictQuestion, *, seed: int) -> ComplianceJudge:
+def open_judge(settings: SecondJudge, question: VerdictQuestion, *, seed: int) -> ComplianceJudge:
   """Loads a judge.
 
   Args:

@@ -65,7 +65,7 @@ class AttackSettings:
   requests: int = at_least(1)
   shots: int = at_least(1)
   suffix: SearchSettings
-  judge: second_opinion.JudgeSettings
+  judge: second_opinion.SecondJudge
   slots: int = at_least(1)
   max_new_tokens: int = at_least(1)
 

@@ -79,7 +79,7 @@ class ChatAttackSettings:
   searched: int = at_least(1)
   suffix: SearchSettings
   budget: int = at_least(1)
-  judge: second_opinion.JudgeSettings
+  judge: second_opinion.SecondJudge
   slots: int = at_least(1)
   max_prompt_length: int = at_least(1)
   max_new_tokens: int = at_least(1)

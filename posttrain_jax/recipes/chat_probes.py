@@ -24,7 +24,7 @@ MEASURES = ("refused", "words")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
+class ChatProbeSettings:
   """Holds the config of probes of a chat model.
 
   Attributes:
@@ -53,7 +53,7 @@ def check(config: ConfigDict) -> None:
     InputError: if a field is unknown, missing or of another type, if no model is named, or if the paired prompts cannot
       be read.
   """
-  given = parse(ProbeSettings, config)
+  given = parse(ChatProbeSettings, config)
   if not given.model.path:
     raise InputError("model.path: empty, expected PATH_OR_NAME of a chat model")
   read_paired_prompts(given.path)
@@ -63,7 +63,7 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   """Asks each template for each group.
 
   Args:
-    config: a record `ProbeSettings`.
+    config: a record `ChatProbeSettings`.
     folder: DIR; gets probes.jsonl with all answers and verdicts, probes.json, and report.html with a table and a
       picture.
 
@@ -74,7 +74,7 @@ def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   Raises:
     InputError: if the model cannot be read or has no chat template.
   """
-  given = parse(ProbeSettings, config)
+  given = parse(ChatProbeSettings, config)
   paired = read_paired_prompts(given.path)
   asked = [text for each in paired for row in each.texts() for text in row]
   sizes = dict(max_prompt_length=given.max_prompt_length, max_new_tokens=given.max_new_tokens)

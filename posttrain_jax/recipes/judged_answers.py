@@ -39,7 +39,7 @@ class JudgedAnswersSettings:
 
   seed: int
   model: AskedModel
-  judge: second_opinion.JudgeSettings
+  judge: second_opinion.SecondJudge
   answers: str
 
 

@@ -6,7 +6,7 @@ import pytest
 from posttrain_jax.data.verdict_question import ENGLISH
 from posttrain_jax.evaluation import second_opinion
 from posttrain_jax.evaluation.compliance_judge import Opinions
-from posttrain_jax.evaluation.second_opinion import JudgedAnswer, JudgeSettings, compare
+from posttrain_jax.evaluation.second_opinion import JudgedAnswer, SecondJudge, compare
 from posttrain_jax.types import InputError
 
 
@@ -39,4 +39,4 @@ def test_a_kappa_that_is_undefined_is_left_out():
 
 def test_a_missing_judge_is_one_line():
   with pytest.raises(InputError, match="no_such_model"):
-    second_opinion.open_judge(JudgeSettings(path="no_such_model", longest=9), ENGLISH, seed=0)
+    second_opinion.open_judge(SecondJudge(path="no_such_model", longest=9), ENGLISH, seed=0)
