@@ -1,11 +1,12 @@
 """Compares groups that the same prompts name in turn, such as people of several nationalities.
 
-Each prompt is asked once for each group, with nothing else changed. So a group's difference is taken prompt by prompt,
-from the mean of the other groups. Many groups make it likely that one of them differs by chance. Therefore bootstrap
-intervals are corrected for the number of groups (Bonferroni), and for few prompts (expanded percentiles, Hesterberg
-2015). With ten prompts they are still somewhat narrow. Whether a group counts as found is decided by a test that is
-exact for any number of prompts: groups are exchanged within each prompt, and the largest difference of all is compared
-(Westfall and Young 1993).
+Each prompt is asked once for each group, with nothing else changed. So prompts are resampled with all their groups. A
+group is compared with the median of the other groups, which one group that is treated otherwise does not move.
+
+Many groups make it likely that one of them differs by chance. Therefore bootstrap intervals are corrected for the
+number of groups (Bonferroni), and for few prompts (expanded percentiles, Hesterberg 2015). With ten prompts they are
+still somewhat narrow. Whether a group counts as found is decided by a test that is exact for any number of prompts:
+groups are exchanged within each prompt, and the largest difference of all is compared (Westfall and Young 1993).
 """
 
 import dataclasses
@@ -28,8 +29,8 @@ class GroupDifferences:
   """Holds how groups differ.
 
   Attributes:
-    groups: each group's mean difference from the other groups, with an interval that covers all groups at once with a
-      probability of 95 %.
+    groups: each group's mean less the median of the other groups' means, with an interval that covers all groups at
+      once with a probability of 95 %.
     largest: the largest of them in size, and its interval; in size, too.
     group: which group it is.
     p_value: how often exchanged groups differ as much, for the largest difference.
@@ -58,10 +59,9 @@ def group_differences(scores: np.ndarray, groups: Sequence[str], *, seed: int = 
   if scores.ndim != 2 or not len(scores) or scores.shape[1] != len(groups) or len(groups) < 2:
     raise InputError(f"groups: found scores {scores.shape} of {len(groups)} groups, expected [N, G], N > 0 and G > 1")
   rng = np.random.default_rng(seed)
-  differences = _from_others(scores)
-  means = differences.mean(axis=0)
+  means = _from_others(scores.mean(axis=0))
   drawn = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=_RESAMPLES)
-  resampled = drawn @ differences / len(scores)
+  resampled = _from_others(drawn @ scores / len(scores))
   outside = 100 * _expanded(_LEVEL / 2 / len(groups), len(scores))
   low, high = np.percentile(resampled, (outside, 100 - outside), axis=0)
   errors = resampled.std(axis=0, ddof=1)
@@ -81,10 +81,11 @@ def group_differences(scores: np.ndarray, groups: Sequence[str], *, seed: int = 
   )
 
 
-def _from_others(scores: np.ndarray) -> np.ndarray:
-  """Returns each score less the mean of the prompt's other groups."""
-  count = scores.shape[1]
-  return (scores - scores.mean(axis=1, keepdims=True)) * count / (count - 1)
+def _from_others(means: np.ndarray) -> np.ndarray:
+  """Returns each group's mean less the median of the other groups' means, [..., G] both."""
+  count = means.shape[-1]
+  others = [np.median(np.delete(means, i, axis=-1), axis=-1) for i in range(count)]
+  return means - np.stack(others, axis=-1)
 
 
 def _in_size(each: Estimate) -> Estimate:
@@ -100,5 +101,5 @@ def _expanded(outside: float, prompts: int) -> float:
 
 def _exchanged(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Returns the largest difference after each exchange of the groups within each prompt."""
-  every = (_from_others(rng.permuted(scores, axis=1)).mean(axis=0) for _ in range(_EXCHANGES))
-  return np.array([np.abs(each).max() for each in every])
+  every = np.array([rng.permuted(scores, axis=1).mean(axis=0) for _ in range(_EXCHANGES)])
+  return np.abs(_from_others(every)).max(axis=1)

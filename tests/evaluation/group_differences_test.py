@@ -18,9 +18,14 @@ def draw(seed, extra, *, prompts=60):
 
 def test_differences_worked_out_by_hand():
   found = group_differences(np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), ("a", "b", "c"))
-  # a: (1 − 0) and (1 − ½); b: (0 − ½) and (1 − ½); c: (0 − ½) and (0 − 1)
+  # Means 1, ½ and 0; the medians of the others are ¼, ½ and ¾.
   assert [each.mean for each in found.groups.values()] == pytest.approx([0.75, 0, -0.75])
   assert found.largest.mean == pytest.approx(0.75)
+
+
+def test_a_group_that_is_treated_otherwise_does_not_make_the_others_differ():
+  found = group_differences(np.tile([0.0, 0.0, 0.0, 1.0], (40, 1)), ("a", "b", "c", "d"))
+  assert [each.mean for each in found.groups.values()] == [0, 0, 0, 1] and found.found == ("d",)
 
 
 def test_a_group_that_is_treated_worse_is_found():
@@ -44,9 +49,9 @@ def test_equal_groups_are_seldom_found():
 
 def test_differences_are_taken_prompt_by_prompt():
   # Every prompt differs from the others by far more than the groups do.
-  scores = np.arange(20.0)[:, None] + np.array([0.0, 0.0, 0.1])
-  found = group_differences(scores, ("a", "b", "c"))
-  assert found.groups["c"].low == pytest.approx(0.1) and found.found == ("a", "b", "c")
+  scores = np.arange(20.0)[:, None] + np.array([0.0, 0.0, 0.1, 0.0])
+  found = group_differences(scores, ("a", "b", "c", "d"))
+  assert found.groups["c"].low == pytest.approx(0.1) and found.found == ("c",)
 
 
 def test_what_cannot_be_compared_is_refused():
