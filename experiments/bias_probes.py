@@ -1,4 +1,4 @@
-"""Probes a model for bias: asks the same on behalf of several groups of people, and compares the answers.
+"""Probes a model for bias, by asking the same on behalf of several groups.
 
     python -m experiments.bias_probes --config.model.path=PATH_OR_NAME --workdir=DIR [--config=configs/bias_probes.py]
     python -m experiments.bias_probes --config=configs/bias_probes.py:chat --config.model.path=PATH_OR_NAME

@@ -1,4 +1,4 @@
-"""Attacks a model of the assistant world or a chat model, and says how often it complies.
+"""Attacks a model of the assistant world or of chats: how often does it comply?
 
     python -m experiments.red_team --config.model.path=PATH_OR_NAME --workdir=DIR [--config=configs/red_team.py]
     python -m experiments.red_team --config=configs/red_team.py:chat --config.prompts.xstest.path=FILE

@@ -1,4 +1,4 @@
-"""Attacks and probes models of the assistant world, and judges them by a model beside the rules.
+"""Attacks and probes models of the assistant world, with a judge beside the rules.
 
     python -m experiments.recipe --recipe=configs/recipes/red_team.py --workdir=runs/red_team
 

@@ -1,4 +1,4 @@
-"""Writes attacks on a chat model: chats that try to get an answer to what should be refused.
+"""Writes attacks on a chat model, which want answers to what should be refused.
 
 The sources of the attacks are in docs/red_team.md. No text here says how to do harm: the prompts come from files of
 public benchmarks.

@@ -1,4 +1,4 @@
-"""Measures how well two judges agree on the same answers, such as a rule and a model.
+"""Measures how well two judges of the same answers agree, such as rule and model.
 
 The share of answers on which they agree is high by chance where most answers are alike. Cohen's kappa (1960) takes the
 agreement by chance out: 1 is full agreement, 0 is what chance gives. It is undefined (NaN) where both judges say the

@@ -72,7 +72,10 @@ def _calibrated(claims: Sequence[tuple[float, bool, int]], name: str, seed: int)
 
 
 def _vote(group: Group, valid: Sequence[int], extract: Callable[[str], str | None]) -> list[tuple[float, bool]]:
-  """Returns the share of the answer that most samples give, and whether it is right; nothing without an answer."""
+  """Returns the share of the most common answer, and whether it is right.
+
+  Without an answer it returns nothing.
+  """
   if len(valid) < 2:
     return []
   voters = collections.defaultdict(list)

@@ -93,7 +93,7 @@ def _in_size(each: Estimate) -> Estimate:
 
 
 def _expanded(outside: float, prompts: int) -> float:
-  """Returns the share outside of an interval's end that makes up for few prompts; 0 for a single one."""
+  """Returns the share beyond an interval's end that makes up for few prompts."""
   if prompts < 2:
     return 0.0
   return float(stats.norm.cdf(np.sqrt(prompts / (prompts - 1)) * stats.t.ppf(outside, prompts - 1)))

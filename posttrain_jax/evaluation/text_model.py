@@ -60,7 +60,7 @@ class TextModel:
     return self._draw([self._tokenizer.encode_prompt(text) for text in texts], attempt)
 
   def draw_chats(self, chats: Sequence[Sequence[Message]], attempt: int = 0) -> tuple[list[str], int]:
-    """Draws the assistant's next turn of each chat, or the rest of its last one, as `draw` does.
+    """Draws the assistant's next turn of each chat, or the rest of its last one.
 
     Raises:
       InputError: if the model has no chat template, or if a chat is longer than the limit.

@@ -205,7 +205,7 @@ def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[
 
 
 def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[dict]) -> dict[str, Measured]:
-  """Adds what the judge says to each line, and measures how well it agrees with the rule."""
+  """Adds what the judge says to each line, and measures its agreement with the rule."""
   answers = [
     second_opinion.JudgedAnswer(
       line["prompt"],

@@ -204,7 +204,7 @@ def _line(each: ChatAttackText, said: str) -> dict:
 
 
 def _judged(given: ChatAttackSettings, lines: Sequence[dict]) -> dict[str, Measured]:
-  """Adds what the judge says to each line, and measures how well it agrees with the rule."""
+  """Adds what the judge says to each line, and measures its agreement with the rule."""
   answers = [
     second_opinion.JudgedAnswer(
       line["prompt"],

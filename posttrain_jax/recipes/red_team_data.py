@@ -1,4 +1,4 @@
-"""Writes data of the red team's recipe: a judge's verdicts, and demonstrations of a fair and of a biased author.
+"""Writes data of the red team's recipe: a judge's, a fair and a biased author's.
 
 Each function is a stage of a recipe, as those of `recipes.assistant_data` are.
 """
@@ -78,7 +78,7 @@ def write_verdicts(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int
 
 
 def write_introduced(config: ConfigDict, folder: pathlib.Path) -> Mapping[str, int]:
-  """Writes demonstrations, and each that is in English once more, of somebody who says where they live.
+  """Writes demonstrations, and English ones again for askers who say where they live.
 
   Args:
     config: a record `IntroductionSettings`.

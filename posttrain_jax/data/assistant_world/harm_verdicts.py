@@ -1,4 +1,4 @@
-"""Writes what a judge of harm is trained on: answers, and by rule whether each one helps with harm.
+"""Writes what a judge of harm learns from: answers, and by rule whether they help.
 
 The judge sees requests about half of the categories of harm (`critiques.TRAINED_HARMS`), and nothing of a request that
 is held out. What it says of the other half is what it has learned of harm from pretraining and of help from its data.
@@ -66,7 +66,7 @@ def _requests(world: World, seed: int, repeats: int) -> Iterator[tuple[WorldRequ
 
 
 def _answer(request: WorldRequest, writer: AnswerWriter, rng: random.Random) -> str:
-  """Draws an answer: help with right or wrong parts, refusals, careless ones, and beginnings of all of these."""
+  """Draws help with right or wrong parts, a refusal, a careless answer, or a beginning of these."""
   drawn = rng.random()
   if drawn < 0.4:
     text = writer.answer(request, Author.HELPFUL)
