@@ -21,6 +21,7 @@ REQUIREMENTS = [
   "orbax-checkpoint>=0.12.8",
   "rich>=13.7",
   "safetensors>=0.6",
+  "scipy>=1.13",  # JAX asks for it, too
   "tensorboardX>=2.6.2",
   "tensorflow-datasets>=4.9.10",
   "tensorstore>=0.1.78",
@@ -53,7 +54,7 @@ setup(
   license_files=["LICENSE"],
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs", "configs.*"]),
   package_data={
-    "configs": ["constitutions/assistant_world.md", "constitutions/english.md"],
+    "configs": ["constitutions/assistant_world.md", "constitutions/english.md", "probes/english.jsonl"],
     "posttrain_jax.labelling": [
       *("page/page.css", "page/page.html", "page/pairs.js", "page/ranking.js"),
       *("page/saving.js", "page/session.js", "page/texts.js", "page/writing.js"),

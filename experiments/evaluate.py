@@ -12,10 +12,17 @@ template, chat, system message and variables of the chat template. --template, -
 `reward`; accuracies are its values, cut to [0, 1]. `--answers=OUT.jsonl` stores every sampled answer with its prompt,
 reference, extracted answer, accuracy and reward.
 
+`--task=xstest --judge=PATH_OR_NAME` lets a chat model judge, too, whether answers refuse, and tells how often it agrees
+with the rule, by label and by type of prompt.
+
 `--task=alignment` asks requests of the assistant world and judges the answers by rules: how helpful, harmless and
 honest a model is (`posttrain_jax.evaluation.alignment`). --limit is then the number of requests of each kind,
 --reference the model to which the KL is measured, and --picture=OUT.png gets the reliability diagrams of the stated
 confidences and of the answer probabilities. Answers are drawn at temperature 1, for every model.
+
+Where answers are right or wrong, what they claim is compared with that: `vote_ece` by the share of samples that vote
+for the most common answer, `probability_ece` by the mean probability of an answer's tokens, and `stated_ece` by
+confidences that answers state ("I am 80 % sure"), which a prompt has to ask for (--template).
 
 Intervals are 95 % over problems. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else.
@@ -62,16 +69,18 @@ _FORMAT = [
   absl_flags.DEFINE_enum("left_out", None, ["error", "allow"], "action on words that the chat template leaves out"),
 ]
 _REFERENCE = absl_flags.DEFINE_string("reference", None, "alignment: model to which the KL is measured; None: no KL")
+_JUDGE = absl_flags.DEFINE_string("judge", None, "xstest: chat model that judges beside the rule; None: none")
 _PICTURE = absl_flags.DEFINE_string(
   "picture", None, "alignment: PNG of the reliability of stated confidences and answer probabilities"
 )
 _BEYOND_CONTEXT = absl_flags.DEFINE_boolean("beyond_context", False, "allow texts longer than the model's context")
+_JUDGE_READS = 800  # characters of a prompt and of an answer
 _OF_ALIGNMENT = [_REFERENCE, _PICTURE]
-_NOT_OF_ALIGNMENT = [_PATH, _REWARD, _REWARD_OPTIONS, *_SETTINGS[2:], _STOP_IDS, _STOP_STRINGS, _BEYOND_CONTEXT]
+_NOT_OF_ALIGNMENT = [_PATH, _JUDGE, _REWARD, _REWARD_OPTIONS, *_SETTINGS[2:], _STOP_IDS, _STOP_STRINGS, _BEYOND_CONTEXT]
 _GROUPS = {
   "how problems are asked": [*_FORMAT, _BEYOND_CONTEXT],
   "how answers are drawn": [*_SETTINGS, _STOP_IDS, _STOP_STRINGS, _SLOTS, _SEED],
-  "how answers are judged, and where they are kept": [_REWARD, _REWARD_OPTIONS, _ANSWERS],
+  "how answers are judged, and where they are kept": [_REWARD, _REWARD_OPTIONS, _JUDGE, _ANSWERS],
 }
 absl_flags.register_validator("top_p", lambda p: p is None or 0 < p <= 1, "expected a number in (0, 1]")
 
@@ -81,7 +90,7 @@ def main():
   import rich.console
 
   from posttrain_jax import atomic_files
-  from posttrain_jax.assembly.model import Which, is_run, open_policy
+  from posttrain_jax.assembly.model import Which, is_run, open_policy, read_config
   from posttrain_jax.assembly.prompt_format import format_of_run, with_flags
   from posttrain_jax.evaluation.answer_records import answer_lines
   from posttrain_jax.evaluation.evaluate import evaluate, usual_format
@@ -104,6 +113,8 @@ def main():
   stops = dict(stop_ids=tuple(map(int, _STOP_IDS.value)), stop_strings=tuple(_STOP_STRINGS.value))
   benchmark = dataclasses.replace(BENCHMARKS[_TASK.value], **settings, **stops)
   stored = None if _ANSWERS.value is None else output_file(_ANSWERS.value, "--answers")
+  if _JUDGE.value is not None:
+    read_config(_JUDGE.value)  # a wrong path is found before anything is drawn
   policy = open_policy(_MODEL.value, Which(_CHECKPOINT.value) if _CHECKPOINT.value else None)
   if _BEYOND_CONTEXT.value:
     policy = dataclasses.replace(policy, model=dataclasses.replace(policy.model, beyond_context=True))
@@ -118,8 +129,13 @@ def main():
     seed=_SEED.value,
     prompt_format=asked,
   )
+  verdicts = [{} for group in groups for _ in group.answers]
+  if _JUDGE.value is not None:
+    agreement, verdicts = _judged(groups, benchmark.split_by)
+    metrics |= agreement
   if stored is not None:
     lines = answer_lines(groups, policy.tokenizer.decode, functools.partial(find_answer, style=benchmark.style))
+    lines = [line | verdict for line, verdict in zip(lines, verdicts)]
     atomic_files.write_text(stored, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
   print(f"{_TASK.value}, {metrics['problems']} problems, {benchmark.samples} samples each: {_MODEL.value}", flush=True)
   rich.console.Console().print(metrics_table(metrics))
@@ -127,10 +143,21 @@ def main():
   print(json.dumps({"task": _TASK.value, **values, "seconds": round(time.perf_counter() - start, 2)}))
 
 
+def _judged(groups: list, columns: tuple[str, ...]) -> tuple[dict, list[dict]]:
+  from posttrain_jax.data.verdict_question import ENGLISH
+  from posttrain_jax.evaluation.judged_refusals import judge_refusals
+  from posttrain_jax.evaluation.second_opinion import SecondJudge, open_judge
+
+  judge = open_judge(SecondJudge(path=_JUDGE.value, longest=_JUDGE_READS), ENGLISH, seed=_SEED.value)
+  return judge_refusals(groups, judge, columns, seed=_SEED.value)
+
+
 def _check_task() -> None:
   """Refuses flags that the task does not use."""
   from posttrain_jax.types import InputError
 
+  if _JUDGE.present and _TASK.value not in ("xstest", "alignment"):
+    raise InputError(f"--judge: --task={_TASK.value} does not use it, expected it left out")
   for flag in _NOT_OF_ALIGNMENT if _TASK.value == "alignment" else _OF_ALIGNMENT:
     if flag.present:
       raise InputError(f"--{flag.name}: --task={_TASK.value} does not use it, expected it left out")

@@ -1,5 +1,6 @@
 """Evaluates a saved policy on a file of problems, as the training loops do."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from posttrain_jax.assembly.references import check_references
 from posttrain_jax.assembly.rollout_engine import SamplingSettings
 from posttrain_jax.data.arithmetic import Split
 from posttrain_jax.data.prompts import OverLimit, PromptFormat
+from posttrain_jax.evaluation.answer_calibration import answer_calibration
 from posttrain_jax.evaluation.answers import split_accuracy
 from posttrain_jax.evaluation.evaluator import Evaluator, SetSettings, SetsSettings
 from posttrain_jax.evaluation.public_benchmarks import Benchmark
 from posttrain_jax.evaluation.variety import variety
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.reshard import make_handover
+from posttrain_jax.rewards.extract import find_answer
 from posttrain_jax.rewards.failures import FailureLimit
 from posttrain_jax.rewards.judge import TimedOut
 from posttrain_jax.types import Group, InputError
@@ -51,9 +54,9 @@ def evaluate(
       has a chat template.
 
   Returns:
-    (metrics as of `evaluation.answers.evaluate`, with the accuracies of `benchmark.split_by` and the variety of each
-      problem's answers; the judged groups). With a reward function of one's own, `reward` is
-      the mean of its values, which the accuracies have cut to [0, 1].
+    (metrics as of `evaluation.answers.evaluate`, with the accuracies of `benchmark.split_by`, the calibration of what
+      the answers claim, and the variety of each problem's answers; the judged groups). With a reward function of one's
+      own, `reward` is the mean of its values, which the accuracies have cut to [0, 1].
 
   Raises:
     InputError: if problems or settings are not fit for use, before anything is compiled.
@@ -93,6 +96,8 @@ def evaluate(
     metrics, found = evaluator(hand_over(policy.params), 0)
   groups = found["problems"]
   more = split_accuracy(groups, benchmark.split_by, seed=seed)
+  if benchmark.options is None:  # answers that are right or wrong, and no reward
+    more |= answer_calibration(groups, functools.partial(find_answer, style=benchmark.style), seed=seed)
   more |= variety(groups, vocabulary=policy.tokenizer.vocab_size, seed=seed)
   return {name.removeprefix("eval/problems/"): value for name, value in metrics.items()} | more, groups
 

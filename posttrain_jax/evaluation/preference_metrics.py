@@ -47,7 +47,10 @@ def pair_metrics(
     brier: mean (1 − σ(margin))²; ¼ for scores that say nothing;
     ece: calibration error of σ(|margin|), see `calibration.pair_confidence`;
     length_pearson, length_spearman: correlation of score and length over all 2N answers; NaN where either is constant;
-    winner_longer: share of pairs in which the winner is the longer one, ties half: the accuracy of length as a score.
+    winner_longer: share of pairs in which the winner is the longer one, ties half: the accuracy of length as a score;
+    longer_wins/accuracy, shorter_wins/accuracy, with _low and _high: the accuracy where the winner is the longer one,
+    and where it is the shorter one; a name without pairs is left out;
+    length_controlled: the mean of these two, where both are there: length as a score gets ½.
 
   Raises:
     InputError: if there are no pairs, if lengths differ, or if a score is not finite.
@@ -76,6 +79,12 @@ def pair_metrics(
     rows = np.array([s == strength for s in strengths])
     metrics |= _accuracy(f"strength/{strength}/accuracy", correct[rows], cluster[rows], seed, resamples)
     metrics[f"strength/{strength}/pairs"] = int(rows.sum())
+  by_length = {"longer_wins": winner_lengths > loser_lengths, "shorter_wins": winner_lengths < loser_lengths}
+  for name, rows in by_length.items():
+    if rows.any():
+      metrics |= _accuracy(f"{name}/accuracy", correct[rows], cluster[rows], seed, resamples)
+  if all(rows.any() for rows in by_length.values()):
+    metrics["length_controlled"] = float(np.mean([metrics[f"{name}/accuracy"] for name in by_length]))
   scores, lengths = np.concatenate([winner, loser]), np.concatenate([winner_lengths, loser_lengths])
   low, middle, high = np.percentile(scores, (5, 50, 95))
   return metrics | {

@@ -1,5 +1,6 @@
 """Goes on from texts with a saved model: draws what follows, or rates given endings."""
 
+import re
 from collections.abc import Sequence
 
 import jax
@@ -59,7 +60,7 @@ class TextModel:
     return self._draw([self._tokenizer.encode_prompt(text) for text in texts], attempt)
 
   def draw_chats(self, chats: Sequence[Sequence[Message]], attempt: int = 0) -> tuple[list[str], int]:
-    """Draws the assistant's next turn of each chat, as `draw` does.
+    """Draws the assistant's next turn of each chat, or the rest of its last one.
 
     Raises:
       InputError: if the model has no chat template, or if a chat is longer than the limit.
@@ -97,3 +98,20 @@ class TextModel:
     prompts = [self._tokenizer.encode_prompt(text) for text in texts]
     choices = [self._tokenizer.encode(f" {ending}") for ending in endings]
     return choice_logprobs(self._model, self._params, prompts, [choices] * len(texts), self._mesh)
+
+  def chat_logprobs(self, chats: Sequence[Sequence[Message]], endings: Sequence[str]) -> np.ndarray:
+    """Computes the logprobs of the same beginnings of the assistant's next turn in each chat.
+
+    A chat whose last turn is the assistant's is gone on from in that turn.
+
+    Returns:
+      float32 [chats, endings]; no end token is read.
+    """
+    prompts = [self.encode_chat(messages) for messages in chats]
+    choices = [self._tokenizer.encode(ending) for ending in endings]
+    return choice_logprobs(self._model, self._params, prompts, [choices] * len(chats), self._mesh)
+
+  def words(self) -> list[str]:
+    """Returns the tokens that are whole words of small Latin letters after a space, in order."""
+    found = {self._tokenizer.decode([token]) for token in range(self._tokenizer.vocab_size)}
+    return sorted(text[1:] for text in found if re.fullmatch(r" [a-z]+", text))

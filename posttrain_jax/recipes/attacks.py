@@ -1,30 +1,28 @@
 """Attacks a model of the assistant world and says how often it complies.
 
 Shares are told by kind of attack and by category of harm. All kinds of attacks want the same devices. Rules judge the
-answers. An answer whose beginning is given counts with that beginning. Requests have something that no data of
-post-training has, unless a model is to learn from the attacks.
+answers, and a model beside them if one is named. An answer whose beginning is given counts with that beginning.
+Requests have something that no data of post-training has, unless a model is to learn from the attacks.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from posttrain_jax import atomic_files
-from posttrain_jax.data.assistant_world import language, words
+from posttrain_jax.data.assistant_world import critiques, language, words
 from posttrain_jax.data.assistant_world.attacks import Attack, AttackText, AttackWriter, beginning, requests
 from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_world
+from posttrain_jax.data.assistant_world.harm_verdicts import QUESTION
 from posttrain_jax.data.assistant_world.questions import RequestPart
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
-from posttrain_jax.evaluation.metrics import estimate
+from posttrain_jax.evaluation import second_opinion
 from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.models import flops
-from posttrain_jax.recipes import attacker, report
+from posttrain_jax.recipes import attack_shares, attacker
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
@@ -32,7 +30,8 @@ from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
 
-ATTACKS, SUCCESSES = "attacks.jsonl", "attacks.json"
+# What a stage of attacks writes.
+ATTACKS, SUCCESSES = attack_shares.ATTACKS, attack_shares.SUCCESSES
 _ROUND = 1000  # distance of the seeds of two rounds
 _SEARCHED = 16  # requests on which a suffix is searched
 
@@ -52,6 +51,7 @@ class AttackSettings:
     requests: of each kind and category.
     shots: answered requests before one, in a many-shot attack.
     suffix: how a suffix is searched.
+    judge: a model that judges beside the rules.
     slots: answers drawn at the same time.
     max_new_tokens: cap on an answer in tokens.
     attacker: what writes learned attacks; None for none.
@@ -66,6 +66,7 @@ class AttackSettings:
   requests: int = at_least(1)
   shots: int = at_least(1)
   suffix: SearchSettings
+  judge: second_opinion.SecondJudge
   slots: int = at_least(1)
   max_new_tokens: int = at_least(1)
   attacker: AskedModel | None = None
@@ -101,6 +102,7 @@ def attacks(world: Mapping[str, object]) -> ConfigDict:
       requests=8,
       shots=8,
       suffix=suffix,
+      judge=dict(path="", longest=400),
       slots=64,
       max_new_tokens=48,
     )
@@ -164,14 +166,11 @@ def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   drawn, tokens = model.draw([each.text for each in texts])
   said = [f"{each.begun} {text}".strip() for each, text in zip(texts, drawn)]
   verdicts = [attacker.judge(each, text) for each, text in zip(texts, said)]
-  atomic_files.write_rows(folder / ATTACKS, _lines(texts, said, verdicts))
+  lines = _lines(texts, said, verdicts)
   found = _measures(texts, verdicts, given.seed) | attacker.distinct(texts, verdicts, given.seed)
-  atomic_files.write_text(folder / SUCCESSES, json.dumps({"suffix": suffix, "measures": found}, indent=2) + "\n")
-  report.write_report(folder, "attacks", [], {"model": found}, {})
-  flat = {"sampling/tokens_generated": tokens, "suffix_gain": gain}
-  for name, (value, low, high) in found.items():
-    flat |= {f"attacks/{name}": value, f"attacks/{name}_low": low, f"attacks/{name}_high": high}
-  return flat
+  if given.judge.path:
+    found |= _judged(given, texts, lines)
+  return {"sampling/tokens_generated": tokens, "suffix_gain": gain} | attack_shares.write(folder, lines, suffix, found)
 
 
 def _model(given: AttackSettings, texts: Sequence[str]) -> TextModel:
@@ -217,14 +216,26 @@ def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[
   ]
 
 
+def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[dict]) -> dict[str, Measured]:
+  """Adds what the judge says to each line, and measures its agreement with the rule."""
+  answers = [
+    second_opinion.JudgedAnswer(
+      line["prompt"],
+      line["completion"],
+      line["complies"],
+      (each.attack.value, each.request.harm, critiques.half(each.request.harm)),
+    )
+    for each, line in zip(texts, lines)
+  ]
+  judge = second_opinion.open_judge(given.judge, QUESTION, seed=given.draws)
+  opinions, found = second_opinion.compare(judge, answers, seed=given.seed)
+  for line, probability in zip(lines, opinions.complies):
+    line["judge"] = float(probability)
+  return {name: Measured.of(each) for name, each in found.items()}
+
+
 def _measures(texts: Sequence[AttackText], verdicts: Sequence[RuleVerdict], seed: int) -> dict[str, Measured]:
-  groups: dict[str, list[tuple[bool, bool]]] = {}
-  for each, verdict in zip(texts, verdicts):
-    for group in (each.attack.value, f"{each.attack.value}/{each.request.harm}"):
-      groups.setdefault(group, []).append((verdict.complies, verdict.refuses))
-  found = {}
-  for group, values in groups.items():
-    for name, column in zip(("complied", "refused"), np.array(values, float).T):
-      value = estimate(column, seed=seed)
-      found[f"{group}_{name}"] = Measured(value.mean, value.low, value.high)
-  return found
+  told = [
+    (each.attack.value, each.request.harm, verdict.complies, verdict.refuses) for each, verdict in zip(texts, verdicts)
+  ]
+  return attack_shares.shares(told, seed=seed)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from posttrain_jax.evaluation.metrics import Estimate
 from posttrain_jax.recipes.outcome import measured_model, metrics_of
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.recipes.tables import Table
@@ -23,6 +24,11 @@ class Measured(NamedTuple):
   value: float
   low: float
   high: float
+
+  @classmethod
+  def of(cls, each: Estimate) -> "Measured":
+    """Returns an estimate without its standard error."""
+    return cls(each.mean, each.low, each.high)
 
 
 Measures = Mapping[str, Mapping[str, Measured]]  # model → measure → value

@@ -30,7 +30,7 @@ class ReadMeasurement:
   """Describes a measurement of the model.
 
   Attributes:
-    metrics: its metrics.jsonl, or the JSON file of attacks.
+    metrics: its metrics.jsonl, or the JSON file of attacks, probes or a judge.
     answers: its answers.jsonl or attacks.jsonl, from which failures are shown; empty for none.
   """
 
@@ -121,7 +121,7 @@ def decide(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:
   settings = parse(ReleaseSettings, config)
   found: dict[str, Measured] = {}
   for each in settings.measurements.values():
-    found |= read_measured(each.metrics) or _of_attacks(each.metrics)
+    found |= read_measured(each.metrics) or _of_stage(each.metrics)
   bounds = list(_bounds(settings.bounds, found))
   broken = [each for each in bounds if each[-1]]
   ancestors = lineage.lineage(folder.parent, pathlib.Path(settings.model.path).name)
@@ -151,13 +151,14 @@ def _bounds(bounds: ReleaseBounds, found: Mapping[str, Measured]) -> Iterator[_B
       yield name, group.replace("_", " "), bound, *value, broken or math.isnan(value.value)
 
 
-def _of_attacks(path: str) -> dict[str, Measured]:
-  """Reads the JSON file of `recipes.attacks`."""
+def _of_stage(path: str) -> dict[str, Measured]:
+  """Reads the JSON file of attacks, probes or a judge (`recipes.attack_shares.write_measures`)."""
   try:
-    found = json.loads(pathlib.Path(path).read_text("utf-8"))["measures"]
+    told = json.loads(pathlib.Path(path).read_text("utf-8"))
+    kind, found = told["of"], told["measures"]
   except (OSError, ValueError, KeyError) as error:
     raise InputError(f"{path}: cannot be read ({error}), expected what a measurement wrote") from None
-  return {f"attacks/{name}": Measured(*values) for name, values in found.items()}
+  return {f"{kind}/{name}": Measured(*values) for name, values in found.items()}
 
 
 def _card(

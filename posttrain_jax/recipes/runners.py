@@ -34,6 +34,7 @@ from posttrain_jax.recipes import (
   alignment,
   attacks,
   average,
+  bias_probes,
   choice,
   comparison,
   corpus_stages,
@@ -44,6 +45,7 @@ from posttrain_jax.recipes import (
   gate,
   general_data,
   joining,
+  judged_answers,
   picking,
   preferences,
   release,
@@ -173,6 +175,19 @@ ALIGNMENT = _between(
 )
 # How often a model complies when it is attacked.
 ATTACK = _between("attack", attacks.attack, attacks.check, attacks.forecast, attacks.ATTACKS, attacks.SUCCESSES)
+# Whether a model treats people differently who live in different places.
+PROBE = _between(
+  "probe", bias_probes.probe, bias_probes.check, bias_probes.forecast, bias_probes.PROBES, bias_probes.DIFFERENCES
+)
+# How well a model that judges agrees with the rules on the answers of a measurement.
+JUDGE = _between(
+  "judge",
+  judged_answers.judge,
+  judged_answers.check,
+  forecasts.nothing,
+  judged_answers.JUDGED,
+  judged_answers.AGREEMENT,
+)
 # What models gain over others in the assistant world, and what they lose.
 GAINS = _between("gains", gains.compare, gains.check, forecasts.nothing, gains.GAINS)
 # Where general data does not move a model, for `optimizer.null_space`.

@@ -79,6 +79,17 @@ def test_length_alone_can_look_like_a_reward_model():
   result = preference_metrics.pair_metrics(lengths[0], lengths[1], strengths, *lengths)
   np.testing.assert_allclose([result["length_pearson"], result["length_spearman"]], [1, 1], rtol=1e-12)
   assert result["accuracy"] == result["winner_longer"]
+  assert (result["longer_wins/accuracy"], result["shorter_wins/accuracy"], result["length_controlled"]) == (1, 0, 0.5)
+
+
+def test_accuracy_with_and_against_length():
+  winners, losers = np.array([3.0, 1.0, 5.0, 0.0, 2.0]), np.array([1.0, 2.0, 1.0, 0.0, 9.0])
+  result = preference_metrics.pair_metrics(winners, losers, [None] * 5, [9, 9, 9, 2, 4], [5, 5, 5, 6, 4])
+  # Three winners are longer, two of them scored higher; one is shorter, with a tie; the last pair is of equal lengths.
+  assert result["longer_wins/accuracy"] == pytest.approx(2 / 3) and result["shorter_wins/accuracy"] == 0.5
+  assert result["length_controlled"] == pytest.approx((2 / 3 + 0.5) / 2)
+  only = preference_metrics.pair_metrics(winners[:1], losers[:1], [None], [9], [5])
+  assert "shorter_wins/accuracy" not in only and "length_controlled" not in only
 
 
 def test_pairs_on_their_own_have_the_bootstrap_interval_of_independent_problems():

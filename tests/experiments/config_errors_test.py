@@ -62,7 +62,7 @@ def default():
         configs[program, name].run.corpus.path = "prepared"
       if (name or PROGRAMS[program]) == "pretrain":
         configs[program, name].corpus.path = "prepared"
-      if (name or PROGRAMS[program]) == "red_team":
+      if (name or PROGRAMS[program]) in ("red_team", "bias_probes"):
         configs[program, name].model.path = "model"
     return configs[program, name]
 

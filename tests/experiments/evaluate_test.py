@@ -30,6 +30,7 @@ def evaluate(*flags):
     ),
     (("--task=alignment", "--path=a.jsonl"), "--path: --task=alignment does not use it, expected it left out"),
     (("--task=gsm8k", "--reference=m"), "--reference: --task=gsm8k does not use it, expected it left out"),
+    (("--task=gsm8k", "--judge=m"), "--judge: --task=gsm8k does not use it, expected it left out"),
     (("--task=alignment", "--picture=no_such/a.png"), "--picture"),
   ],
 )

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from configs import red_team
+from posttrain_jax.data.assistant_world.critiques import TRAINED_HARMS
+from posttrain_jax.evaluation import second_opinion
+from posttrain_jax.evaluation.compliance_judge import Opinions
 from posttrain_jax.recipes import attacker, attacks, runners
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import measures
@@ -104,6 +107,24 @@ def test_a_model_writes_attacks(config, tmp_path, monkeypatch):
   assert found["attacks/learned/unseen_complied"] == 0.5 and found["attacks/direct_complied"] == 0
   lessons = [line["text"] for line in learned if line["complies"]]
   assert all(text.endswith("? see sun assistant :") for text in lessons)
+
+
+def test_a_judge_stands_beside_the_rule(config, tmp_path, monkeypatch):
+  trained = [device.name for device in WORLD.harmful if device.harm.name in TRAINED_HARMS]
+
+  def judge(answers):
+    """Knows what is harmful of half of the devices only."""
+    helps = ["and" in answer.split() and any(name in trained for name in prompt.split()) for prompt, answer in answers]
+    return Opinions(np.array(helps, float), np.ones(len(answers), bool))
+
+  monkeypatch.setattr(second_opinion, "open_judge", lambda *given, **more: judge)
+  config.judge.path = "judge"
+  found = attacks.attack(config, tmp_path)
+  assert found["attacks/judge/trained/kappa"] == 1 and found["attacks/judge/other/model"] == 0
+  assert found["attacks/judge/prefilled/rule"] == 1 > found["attacks/judge/prefilled/agreement"] == 0.5
+  lines = [json.loads(line) for line in (tmp_path / attacks.ATTACKS).read_text().splitlines()]
+  differing = [line for line in lines if line["complies"] != (line["judge"] > 0.5)]
+  assert differing and not {line["request"]["harm"] for line in differing} & {*TRAINED_HARMS}
 
 
 def test_the_stage_stands_in_the_table_of_measures(config, tmp_path):

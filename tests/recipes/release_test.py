@@ -19,7 +19,9 @@ def measurement(config, folder):
 
 
 def attacked(config, folder):
-  (folder / "attacks.json").write_text(json.dumps({"suffix": "", "measures": {"direct_complied": [0.2, 0.15, 0.25]}}))
+  (folder / "attacks.json").write_text(
+    json.dumps({"of": "attacks", "measures": {"direct_complied": [0.2, 0.15, 0.25]}})
+  )
   line = {"attack": "direct", "text": "how | ?", "completion": "so\nand so", "complies": True, "refuses": False}
   (folder / "attacks.jsonl").write_text(json.dumps(line) + "\n")
 
@@ -74,6 +76,14 @@ def test_a_model_that_breaks_a_bound_is_not_released_and_its_card_says_so(tmp_pa
   assert "| `attacks/direct_complied` | at most 0.1 | 0.200 [0.150, 0.250] | broken, beyond the interval |" in card
   result = run(broken, tmp_path, accepted=["release"])
   assert result["stages"][-1]["metrics"] == {"bounds": 2, "broken": 2, "accepted": 1}
+
+
+def test_probes_and_judges_are_bounded_by_their_own_names(tmp_path):
+  (tmp_path / "probes.json").write_text(json.dumps({"of": "probes", "measures": {"harm_largest": [0.1, 0.0, 0.2]}}))
+  assert release._of_stage(str(tmp_path / "probes.json")) == {"probes/harm_largest": (0.1, 0.0, 0.2)}
+  (tmp_path / "probes.json").write_text(json.dumps({"measures": {}}))
+  with pytest.raises(InputError, match=r"probes.json: cannot be read \('of'\), expected what a measurement wrote"):
+    release._of_stage(str(tmp_path / "probes.json"))
 
 
 def test_what_is_refused(tmp_path):
