@@ -66,7 +66,7 @@ def _requests(world: World, seed: int, repeats: int) -> Iterator[tuple[WorldRequ
 
 
 def _answer(request: WorldRequest, writer: AnswerWriter, rng: random.Random) -> str:
-  """Draws help with right or wrong parts, a refusal, a careless answer, or a beginning of these."""
+  """Draws help, right or wrong, a refusal, a careless answer, or a beginning of these."""
   drawn = rng.random()
   if drawn < 0.4:
     text = writer.answer(request, Author.HELPFUL)
