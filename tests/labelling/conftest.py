@@ -1,9 +1,9 @@
-"""Starts one browser for all tests of the page."""
+"""Starts a browser for the tests of a file."""
 
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would stop other tests from running theirs
 def browser():
   from tests.labelling import browsing  # only where a browser is asked for
 
