@@ -1,15 +1,15 @@
 """Compares models pair by pair: rates of wins with intervals, and a ranking.
 
     python -m experiments.compare --models=A,B[,C...] --prompts=FILE.jsonl --judge=PATH_OR_NAME
-    python -m experiments.compare --labels=FILE.jsonl
+    python -m experiments.compare --labels=FILE.jsonl[,FILE.jsonl...]
 
 Each of A, B, C is a PATH_OR_NAME whose answers are drawn, or FILE.jsonl with its answers ({"prompt", "answers"}, as
 experiments.generate writes them); NAME= before it gives it a name. A model is asked in the format of its training, any
 other by its chat template.
 
 The judge is a reward model, or with --judge_reference a policy trained by DPO, or any other language model, which reads
-both answers. It sees each pair in both orders. --labels has what people said, as experiments.label exports it; nothing
-is loaded then.
+both answers. It sees each pair in both orders. --labels has what people said, as experiments.label
+exports it and the chat page stores it; nothing is loaded then.
 
 Intervals are 95 %, over prompts. The last line printed is one JSON object. Exit codes: 0 done, 2 bad input, 1 anything
 else. docs/compare.md says what each number means.
@@ -29,7 +29,7 @@ _REFERENCE = absl_flags.DEFINE_string("judge_reference", None, "what a DPO polic
 _QUESTION = absl_flags.DEFINE_string(
   "judge_question", None, "FILE with the question for a language model, with {prompt}, {first} and {second} in it"
 )
-_LABELS = absl_flags.DEFINE_string("labels", None, "FILE.jsonl of labels, in place of models and a judge")
+_LABELS = absl_flags.DEFINE_list("labels", [], "files of labels, FILE.jsonl, in place of models and a judge")
 _SAMPLES = absl_flags.DEFINE_integer("samples", 1, "answers to each prompt", lower_bound=1)
 _TEMPERATURE = absl_flags.DEFINE_float("temperature", 1.0, "of sampling; 0: the most likely tokens", lower_bound=0.0)
 _TOP_P = absl_flags.DEFINE_float("top_p", 1.0, "nucleus of sampling")
@@ -47,7 +47,7 @@ def main():
 
   from posttrain_jax.types import InputError
 
-  if _LABELS.value is None:
+  if not _LABELS.value:
     for name, flag in (("models", _MODELS), ("prompts", _PROMPTS), ("judge", _JUDGE)):
       if not flag.value:
         raise InputError(f"--{name}: missing, expected it with --models, --prompts and --judge; or --labels alone")
@@ -91,10 +91,10 @@ def _by_labels():
   from posttrain_jax.evaluation.labelled_pairs import read_labels
   from posttrain_jax.evaluation.model_comparison import compare_labels
 
-  labels, alike = read_labels(prompts.read_jsonl(_LABELS.value))
+  labels, alike = read_labels([row for path in _LABELS.value for row in prompts.read_jsonl(path)])
   found = compare_labels(labels, seed=_SEED.value)
   counts = {"labels": len(labels), "prompts": len({each.question for each in labels}), "of_one_model": alike}
-  return found, {"judge": _LABELS.value, **counts}
+  return found, {"judge": "labels", **counts}
 
 
 def _question():
