@@ -50,6 +50,7 @@ setup(
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs", "configs.*"]),
   package_data={
     "configs": ["constitutions/assistant_world.md", "constitutions/english.md"],
+    "posttrain_jax.serving": ["page/*"],
     "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],

@@ -58,7 +58,8 @@ def _served():
   from posttrain_jax.serving.access import read_token
   from posttrain_jax.serving.answer_sources import ServerAnswers
 
-  return ServerAnswers(_SERVER.value, _MODEL.value, read_token(_TOKEN.value)), True
+  served = ServerAnswers(_SERVER.value, _MODEL.value, read_token(_TOKEN.value))
+  return served, served.reads_messages
 
 
 def _loaded(opened):

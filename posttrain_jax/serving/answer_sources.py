@@ -65,7 +65,11 @@ class LocalAnswers:
 
 
 class ServerAnswers:
-  """Answers through a server with OpenAI's API."""
+  """Answers through a server with OpenAI's API.
+
+  Attributes:
+    reads_messages: whether the model has a chat template, as far as the server tells.
+  """
 
   def __init__(self, url: str, model: str | None, token: str | None):
     """Asks the server for its models.
@@ -89,6 +93,7 @@ class ServerAnswers:
         f"--model={model}: --server={url} serves {', '.join(models) or 'nothing'}, expected one of these"
       )
     self.model = model or models[0]
+    self.reads_messages = self._reads_messages()
 
   def answer(self, messages: Sequence[Mapping[str, str]], sampling: ChatSampling) -> Iterator[str]:
     """Yields the pieces of an answer.
@@ -120,6 +125,14 @@ class ServerAnswers:
           if text := choice.get("delta", {}).get("content"):
             yield text
     raise InputError("--server: the connection ended before the answer did")
+
+  def _reads_messages(self) -> bool:
+    try:
+      with self._open("/chat/about", None) as response:
+        about = self._json(response.read(_MOST_LINE))
+        return next(each["reads_messages"] for each in about["models"] if each["name"] == self.model)
+    except (InputError, LookupError, TypeError, StopIteration):  # another server than experiments.serve
+      return True
 
   def _line(self, response: Any) -> bytes:
     try:

@@ -40,6 +40,12 @@ def test_a_server_is_asked():
   assert requests[0] == {**expected, "seed": 3} and "seed" not in requests[1]
 
 
+@pytest.mark.parametrize(("told", "expected"), [(None, True), (True, True), (False, False)])
+def test_a_server_tells_whether_a_model_has_a_chat_template(told, expected):
+  with fake_server(lambda _: ["a"], reads_messages=told) as (url, _):
+    assert ServerAnswers(url, None, None).reads_messages is expected
+
+
 def test_an_answer_that_breaks_off_is_no_whole_answer():
   with fake_server(lambda _: ["a", None]) as (url, _):
     pieces = ServerAnswers(url, None, None).answer(MESSAGES, SAMPLING)

@@ -7,7 +7,7 @@ import threading
 
 
 @contextlib.contextmanager
-def fake_server(pieces, *, models=("fake",), token=None, status=200):
+def fake_server(pieces, *, models=("fake",), token=None, status=200, reads_messages=None):
   """Runs a server in a thread.
 
   Args:
@@ -15,6 +15,7 @@ def fake_server(pieces, *, models=("fake",), token=None, status=200):
     models: names of what it serves.
     token: that it asks for.
     status: of its answers.
+    reads_messages: whether the models have a chat template; None for a server that does not tell.
 
   Yields:
     (its address, the requests so far).
@@ -38,8 +39,14 @@ def fake_server(pieces, *, models=("fake",), token=None, status=200):
       return True
 
     def do_GET(self):
-      if self._allowed():
+      if not self._allowed():
+        return
+      if self.path == "/chat/about" and reads_messages is not None:
+        self._send(200, {"models": [{"name": name, "reads_messages": reads_messages} for name in models]})
+      elif self.path == "/v1/models":
         self._send(200, {"object": "list", "data": [{"id": name} for name in models]})
+      else:
+        self._send(404, {"detail": "Not Found"})
 
     def do_POST(self):
       asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
