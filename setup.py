@@ -36,6 +36,8 @@ SMOLLM2 = ["gguf>=0.17"]
 SERVE = ["prometheus-client>=0.22", "starlette>=0.47", "uvicorn>=0.35"]
 # What its tests speak to it with.
 CLIENTS = ["httpx>=0.28", "openai>=2.0"]
+# What its tests click through it with; the browser itself is the system's.
+BROWSER = ["axe-playwright-python>=0.1.4", "playwright>=1.50"]
 # Loads what `experiments.convert` writes, to compare. PyTorch's wheels for Linux bring CUDA, some 4 GB.
 INTEROP = ["torch>=2.9", "transformers>=5.0"]
 # Build docs/ as a site, some 60 MB.
@@ -50,9 +52,11 @@ setup(
   packages=find_packages(include=["posttrain_jax", "posttrain_jax.*", "experiments", "configs", "configs.*"]),
   package_data={
     "configs": ["constitutions/assistant_world.md", "constitutions/english.md"],
-    "posttrain_jax.serving": ["page/*"],
     "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
+    "posttrain_jax.serving": [
+      *("page/chat.css", "page/chat.html", "page/chat.js", "page/feedback.js", "page/server.js", "page/words.js")
+    ],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],
   },
   python_requires=">=3.11",
@@ -60,7 +64,7 @@ setup(
   extras_require={
     "test": [
       *("pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.14"),
-      *(*MATH, *PREPARE, *SMOLLM2, *DOCS, *SERVE, *CLIENTS),
+      *(*MATH, *PREPARE, *SMOLLM2, *DOCS, *SERVE, *CLIENTS, *BROWSER),
     ],
     "docs": DOCS,
     "math": MATH,

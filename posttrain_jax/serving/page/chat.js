@@ -19,11 +19,14 @@ function makeCard(title, model, prompt, sampling) {
   const element = make("article", { className: "answer" }, name, fold, text);
   const card = { element, model, prompt, sampling, text: "", kept: "", version: null };
   card.show = (whole) => {
+    const page = document.documentElement;
+    const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < 40;
     const parts = splitThought(whole);
     fold.hidden = !parts.thought;
     thought.textContent = visible(parts.thought);
     text.textContent = visible(parts.said);
     card.text = card.kept = whole;
+    if (atEnd) page.scrollTop = page.scrollHeight; // follows what is written, unless the reader went back
   };
   card.keep = (edited) => {
     const original = card.text;
@@ -98,7 +101,10 @@ async function answer(question, turn, before) {
       if (whole[place]) offerMore(turn, card, question, before);
     });
     if (!whole[0]) turn.kept = () => (cards[1] && whole[1] ? cards[1].kept : cards[0].kept);
-    if (!whole.some(Boolean) && !cards.some((card) => card.text.trim())) offerAgain(turn, cards[0], question, before);
+    if (!whole.some(Boolean) && !cards.some((card) => card.text.trim())) {
+      const row = cards[0].element.appendChild(make("div", { className: "row" }));
+      offerAgain(turn, row, question, before);
+    }
   }
   updateButtons();
 }
@@ -108,18 +114,18 @@ function offerMore(turn, card, question, before) {
   const row = make("div", { className: "row" });
   if (storesFeedback) row.append(thumbs(card), editing(card));
   card.element.append(row);
-  offerAgain(turn, card, question, before);
+  offerAgain(turn, row, question, before);
 }
 
-function offerAgain(turn, card, question, before) {
-  const again = make("button", { type: "button" }, "Another answer");
+function offerAgain(turn, row, question, before) {
+  const again = make("button", { type: "button", className: "again" }, "Another answer");
   again.addEventListener("click", () => {
-    if (running || turns[turns.length - 1] !== turn) return;
+    if (running) return;
     again.remove();
     voteNeeded = false;
     answer(question, turn, before);
   });
-  card.element.append(make("div", { className: "row" }, again));
+  row.append(again);
 }
 
 function offerVote(turn, cards, box) {
@@ -145,11 +151,12 @@ function offerVote(turn, cards, box) {
   skip.addEventListener("click", () => { group.remove(); kept(0); at("question").focus(); });
   group.append(skip);
   box.after(group);
+  group.scrollIntoView({ block: "nearest" });
   showStatus("Both answers are there. Which one is better?");
 }
 
 function updateButtons() {
-  at("send").disabled = running !== null || voteNeeded;
+  at("send").disabled = running !== null || voteNeeded || !models.length;
   if (running === null && document.activeElement === at("stop")) at("question").focus();
   at("stop").hidden = running === null;
   at("empty").hidden = turns.length > 0;
@@ -157,7 +164,7 @@ function updateButtons() {
 
 async function send() {
   const question = at("question").value.trim();
-  if (!question || running) return;
+  if (!question || running || !models.length) return;
   if (voteNeeded) { showProblem("Say first which answer is better, or skip."); return; }
   const wrong = [...document.querySelectorAll(".settings input")].find((field) => !field.checkValidity());
   if (wrong) { at("settings").open = true; wrong.reportValidity(); return; }
@@ -167,6 +174,7 @@ async function send() {
   asked.append(make("div", { className: "text", dir: "auto" }, visible(question)));
   const turn = { question, element: make("section", { className: "turn" }, asked), kept: () => "" };
   const before = turns.filter((each) => each.kept().trim());
+  document.querySelectorAll(".again").forEach((each) => each.remove()); // only the last question is asked again
   turns.push(turn);
   at("talk").append(turn.element);
   turn.element.scrollIntoView({ block: "start" });
@@ -184,6 +192,16 @@ function forget() {
   at("question").focus();
 }
 
+function listen() {
+  at("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
+  at("question").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+  at("stop").addEventListener("click", () => { running?.abort(); at("question").focus(); });
+  at("fresh").addEventListener("click", forget);
+}
+
 async function begin() {
   takeToken();
   const about = await (await ask("/chat/about")).json();
@@ -192,16 +210,9 @@ async function begin() {
   at("model").append(...models.map(({ name }) => make("option", { value: name }, visible(name))));
   const rivals = models.length > 1 ? models.map(({ name }) => make("option", { value: name }, visible(name))) : [];
   at("rival").append(make("option", { value: "" }, "nothing"), make("option", { value: SAME }, "itself"), ...rivals);
-  at("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
-  at("question").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
-  });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
-  at("stop").addEventListener("click", () => { running?.abort(); at("question").focus(); });
-  at("fresh").addEventListener("click", forget);
   if (!storesFeedback) at("empty").textContent = "Ask something below.";
   updateButtons();
-  at("question").focus();
 }
 
+listen();
 begin().catch((error) => showProblem(error.message));

@@ -50,7 +50,7 @@ function choices(label, names, store) {
 }
 
 function thumbs(card) {
-  const names = [["👍", true, "Good answer"], ["👎", false, "Bad answer"]];
+  const names = [["Good", true, "Good answer"], ["Bad", false, "Bad answer"]];
   return choices("Rate the answer", names, (up, id) =>
     tellServer({ kind: "thumb", id, prompt: card.prompt, answer: answerOf(card), up }));
 }
@@ -90,6 +90,7 @@ function editing(card) {
     button.hidden = true;
     card.element.append(form);
     field.focus();
+    form.scrollIntoView({ block: "nearest" });
   });
   return button;
 }

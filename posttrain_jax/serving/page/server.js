@@ -20,7 +20,7 @@ async function ask(path, body, signal) {
       if (!response.ok) throw new Error(await problemOf(response));
       return response;
     }
-    await askForToken();
+    await askForToken(token ? "This token is not accepted." : "This server asks for a token.");
   }
 }
 
@@ -33,9 +33,11 @@ async function problemOf(response) {
 }
 
 let asking = null; // one question for the token at a time
-function askForToken() {
+function askForToken(why) {
   asking ??= new Promise((resolve) => {
     const login = document.getElementById("login");
+    document.getElementById("login_said").textContent = why;
+    document.getElementById("token").value = "";
     login.addEventListener("close", () => {
       sessionStorage.setItem("token", document.getElementById("token").value.trim());
       asking = null;
