@@ -26,9 +26,12 @@ _TOKEN = absl_flags.DEFINE_string("token", None, "FILE with the server's token; 
 _SYSTEM = absl_flags.DEFINE_string("system", None, "system message; without it that of the model's format")
 _TEMPERATURE = absl_flags.DEFINE_float("temperature", 1.0, "of sampling; 0: the most likely tokens", lower_bound=0.0)
 _TOP_P = absl_flags.DEFINE_float("top_p", 1.0, "nucleus of sampling")
-_MAX_TOKENS = absl_flags.DEFINE_integer("max_tokens", 512, "cap on an answer", lower_bound=1)
-_MAX_PROMPT = absl_flags.DEFINE_integer("max_prompt_length", 2048, "tokens of a conversation, at most", lower_bound=1)
+_MAX_TOKENS = absl_flags.DEFINE_integer("max_tokens", None, "cap on an answer; without it 512 or less", lower_bound=1)
+_MAX_PROMPT = absl_flags.DEFINE_integer(
+  "max_prompt_length", None, "tokens of a conversation; without it 2048 or as many as the model reads", lower_bound=1
+)
 _SEED = absl_flags.DEFINE_integer("seed", None, "of the draws; without it a new one for each answer", lower_bound=0)
+_USUAL_TOKENS, _USUAL_PROMPT = 512, 2048
 absl_flags.register_validator("top_p", lambda p: p is None or 0 < p <= 1, "expected a number in (0, 1]")
 
 
@@ -44,9 +47,9 @@ def main():
     with contextlib.suppress(ImportError):
       import readline  # noqa: F401 (input() then edits lines)
   sys.stdin.reconfigure(errors="replace")
-  sampling = ChatSampling(_TEMPERATURE.value, _TOP_P.value, _MAX_TOKENS.value, _SEED.value)
   with contextlib.ExitStack() as opened:
-    source, reads_messages = _served() if _SERVER.value is not None else _loaded(opened)
+    source, reads_messages, most = _served() if _SERVER.value is not None else _loaded(opened)
+    sampling = ChatSampling(_TEMPERATURE.value, _TOP_P.value, most, _SEED.value)
     session = ChatSession(sampling, _SYSTEM.value, reads_messages=reads_messages)
     screen = Screen()
     if types:
@@ -55,30 +58,32 @@ def main():
 
 
 def _served():
+  """Returns the source of answers, whether it reads messages, and the tokens of an answer."""
   from posttrain_jax.serving.access import read_token
   from posttrain_jax.serving.answer_sources import ServerAnswers
 
   served = ServerAnswers(_SERVER.value, _MODEL.value, read_token(_TOKEN.value))
-  return served, served.reads_messages
+  return served, served.reads_messages, _MAX_TOKENS.value or min(_USUAL_TOKENS, served.max_tokens or _USUAL_TOKENS)
 
 
 def _loaded(opened):
-  from posttrain_jax.assembly.model import find_tokenizer
+  """Returns the same of a model in this process."""
+  from posttrain_jax.assembly.model import read_config
   from posttrain_jax.local_path import local_path
   from posttrain_jax.serving.answer_sources import LocalAnswers
   from posttrain_jax.serving.running_model import EngineSizes, RunningModel
 
-  sizes = EngineSizes(
-    slots=1,
-    max_prompt_length=_MAX_PROMPT.value,
-    max_new_tokens=_MAX_TOKENS.value,
-    queue=1,
-    steps_per_dispatch=4,
-  )
+  model = read_config(_MODEL.value)
+  context = model.max_position_embeddings
+  if context is None or model.beyond_context:
+    context = _USUAL_TOKENS + _USUAL_PROMPT
+  answer = _MAX_TOKENS.value or min(_USUAL_TOKENS, max(1, context // 2))
+  prompt = _MAX_PROMPT.value or min(_USUAL_PROMPT, max(1, context - answer))
+  sizes = EngineSizes(slots=1, max_prompt_length=prompt, max_new_tokens=answer, queue=1, steps_per_dispatch=4)
   running = RunningModel(_MODEL.value, sizes)
   opened.callback(running.close)
-  tokenizer = find_tokenizer(_MODEL.value)
-  return LocalAnswers(running, local_path(_MODEL.value).name), tokenizer.chat_template is not None
+  source = LocalAnswers(running, local_path(_MODEL.value).resolve().name)
+  return source, running.tokenizer.chat_template is not None, answer
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class ServerAnswers:
 
   Attributes:
     reads_messages: whether the model has a chat template, as far as the server tells.
+    max_tokens: of an answer; None if the server does not tell.
   """
 
   def __init__(self, url: str, model: str | None, token: str | None):
@@ -87,13 +88,15 @@ class ServerAnswers:
       raise InputError(f"--server={url}: expected http://HOST:PORT")
     self._url, self._token, self.version = url.rstrip("/").removesuffix("/v1"), token, None
     with self._open("/v1/models", None) as response:
-      models = [each["id"] for each in self._json(response.read(_MOST_LINE))["data"]]
+      served = {each["id"]: each for each in self._json(response.read(_MOST_LINE)).get("data", ())}
+    models = list(served)
     if not models or (model is not None and model not in models):
       raise InputError(
         f"--model={model}: --server={url} serves {', '.join(models) or 'nothing'}, expected one of these"
       )
     self.model = model or models[0]
     self.reads_messages = self._reads_messages()
+    self.max_tokens = served[self.model].get("max_completion_tokens")
 
   def answer(self, messages: Sequence[Mapping[str, str]], sampling: ChatSampling) -> Iterator[str]:
     """Yields the pieces of an answer.

@@ -5,7 +5,8 @@ GET  /chat/about   {"models": [{"name", "reads_messages"}], "feedback": whether 
 POST /feedback     see `feedback_request`; answers {"stored": whether it was new}
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,20 +23,36 @@ from posttrain_jax.types import InputError
 PAGE = "/"  # may be read without the token
 
 
-def chat_routes(models: Callable[[], Mapping[str, bool]], feedback: FeedbackStore | None) -> list[Route]:
+@dataclasses.dataclass(frozen=True)
+class ChatModel:
+  """Describes a model that people talk with.
+
+  Attributes:
+    reads_messages: whether it has a chat template.
+    max_tokens: of an answer.
+  """
+
+  reads_messages: bool
+  max_tokens: int
+
+
+def chat_routes(models: Mapping[str, ChatModel], feedback: FeedbackStore | None) -> list[Route]:
   """Makes the routes.
 
   Args:
-    models: returns the names of the served models, with whether each has a chat template.
+    models: the served models by name.
     feedback: where feedback is stored; None for a page without votes and edits.
   """
   html, policy = page()
+  served = [{"name": name, **dataclasses.asdict(model)} for name, model in models.items()]
+
+  def reads_messages(name: str) -> bool | None:
+    return models[name].reads_messages if name in models else None
 
   async def show(request: Request) -> Response:
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
   async def about(request: Request) -> Response:
-    served = [{"name": name, "reads_messages": reads} for name, reads in models().items()]
     return JSONResponse({"models": served, "feedback": feedback is not None})
 
   async def store(request: Request) -> Response:
@@ -43,7 +60,7 @@ def chat_routes(models: Callable[[], Mapping[str, bool]], feedback: FeedbackStor
       return error_response(404, "this server stores no feedback, expected --feedback=DIR")
     body = await request.body()
     try:
-      new = await run_in_threadpool(feedback_request.store, body, feedback, models().get)
+      new = await run_in_threadpool(feedback_request.store, body, feedback, reads_messages)
     except InputError as error:
       return error_response(422, str(error))
     except DiskFailure as error:

@@ -28,8 +28,8 @@ class ChatSampling:
 
   def __post_init__(self):
     """Raises InputError if a value is out of range."""
-    if not 0 <= self.temperature <= 100:
-      raise InputError(f"temperature: {self.temperature}, expected a number from 0 to 100")
+    if not 0 <= self.temperature <= 2:
+      raise InputError(f"temperature: {self.temperature}, expected a number from 0 to 2")
     if not 0 < self.top_p <= 1:
       raise InputError(f"top_p: {self.top_p}, expected a number above 0 and at most 1")
     if self.max_tokens < 1:

@@ -117,6 +117,7 @@ def test_the_conversation_and_the_settings_are_sent(browser, tmp_path):
     page.get_by_label("System message").fill("Be kind.")
     page.get_by_label("Temperature").fill("0.5")
     page.get_by_label("Top p").fill("0.9")
+    assert page.get_by_label("Tokens at most").input_value() == "100"  # no more than the server allows
     page.get_by_label("Tokens at most").fill("20")
     page.get_by_label("Seed").fill("7")
     page.get_by_label("Model", exact=True).select_option("large")

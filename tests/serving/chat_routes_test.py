@@ -9,17 +9,18 @@ import httpx
 from starlette.applications import Starlette
 
 from posttrain_jax.runs.disk_failure import DiskFailure
-from posttrain_jax.serving.chat_routes import PAGE, chat_routes
+from posttrain_jax.serving.chat_routes import PAGE, ChatModel, chat_routes
 from posttrain_jax.serving.feedback_store import FeedbackStore
 from posttrain_jax.serving.guard import GuardSettings, guarded
 from tests.serving.feedback_request_test import MODELS, THUMB
 
+SERVED = {name: ChatModel(reads, 64) for name, reads in MODELS.items()}
 TOKEN = "0123456789abcdef"
 
 
 def ask(store, method, path, *, token=None, **options):
   limits = GuardSettings("127.0.0.1", 8000, token, 2000, 1000)
-  app = guarded(Starlette(routes=chat_routes(lambda: MODELS, store)), limits, without_token={PAGE})
+  app = guarded(Starlette(routes=chat_routes(SERVED, store)), limits, without_token={PAGE})
 
   async def send():
     transport = httpx.ASGITransport(app)
@@ -43,7 +44,10 @@ def test_the_page_has_its_own_policy(store):
 
 
 def test_the_models_are_told(store):
-  models = [{"name": "chat", "reads_messages": True}, {"name": "plain", "reads_messages": False}]
+  models = [
+    {"name": "chat", "reads_messages": True, "max_tokens": 64},
+    {"name": "plain", "reads_messages": False, "max_tokens": 64},
+  ]
   assert ask(store, "GET", "/chat/about").json() == {"models": models, "feedback": True}
   assert ask(None, "GET", "/chat/about").json() == {"models": models, "feedback": False}
 

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from posttrain_jax.serving.chat_routes import PAGE, chat_routes
+from posttrain_jax.serving.chat_routes import PAGE, ChatModel, chat_routes
 from posttrain_jax.serving.feedback_store import FeedbackStore
 from posttrain_jax.serving.guard import GuardSettings, guarded
 
@@ -52,7 +52,8 @@ def fake_chat(answer, folder, *, models=None, token=None, stores=True):
   with FeedbackStore(folder) as store, socket.socket() as listening:
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    routes = chat_routes(lambda: models or {"small": True, "large": True}, store if stores else None)
+    served = {name: ChatModel(reads, 100) for name, reads in (models or {"small": True, "large": True}).items()}
+    routes = chat_routes(served, store if stores else None)
     app = Starlette(routes=[*routes, Route("/v1/chat/completions", complete, methods=["POST"])])
     limits = GuardSettings("127.0.0.1", port, token, 1_000_000, 10_000)
     config = uvicorn.Config(guarded(app, limits, without_token={PAGE}), log_level="error", lifespan="off")

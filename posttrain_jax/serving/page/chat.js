@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const SAME = "\u0000same";
-let models = []; // {name, reads_messages}
+let models = []; // {name, reads_messages, max_tokens}
 let turns = []; // {question, kept: () => text}
 let running = null; // stops the answers that are being drawn
 let voteNeeded = false;
@@ -210,6 +210,9 @@ async function begin() {
   at("model").append(...models.map(({ name }) => make("option", { value: name }, visible(name))));
   const rivals = models.length > 1 ? models.map(({ name }) => make("option", { value: name }, visible(name))) : [];
   at("rival").append(make("option", { value: "" }, "nothing"), make("option", { value: SAME }, "itself"), ...rivals);
+  const longest = Math.min(...models.map((each) => each.max_tokens));
+  at("max_tokens").max = longest;
+  at("max_tokens").value = Math.min(longest, Number(at("max_tokens").value));
   if (!storesFeedback) at("empty").textContent = "Ask something below.";
   updateButtons();
 }
