@@ -21,7 +21,11 @@ from playwright import sync_api
 from posttrain_jax.data.preference_rows import judgement
 from posttrain_jax.data.prompts import read_jsonl
 from posttrain_jax.evaluation.labelled_pairs import read_labels
+from posttrain_jax.serving.chat_routes import ChatModel, chat_routes
+from posttrain_jax.serving.feedback_store import FeedbackStore
 from tests.serving.fake_chat import fake_chat
+from tests.serving.local_server import new_app, served
+from tests.serving.served import asked
 
 CHROMIUM = pathlib.Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
@@ -438,3 +442,28 @@ def test_an_audit_finds_nothing(size, scheme, browser, tmp_path):
     page.get_by_role("button", name="B is better").click()
     page.get_by_text("Stored, thank you").nth(1).wait_for()
     audit("voted")
+
+
+def test_a_real_model_is_talked_with_and_rated(browser, model, tmp_path):
+  shown = {"tiny": ChatModel(model.tokenizer.chat_template is not None, model.sizes.max_new_tokens)}
+  with contextlib.ExitStack() as entered:
+    store = entered.enter_context(FeedbackStore(tmp_path))
+    url = entered.enter_context(served(new_app(model, routes=chat_routes(shown, store))))
+    with opened(browser, url, expected=["422"]) as page:
+      page.get_by_text("Settings").click()
+      page.get_by_label("Seed").fill("7")
+      page.get_by_label("Compare with").select_option(label="itself")
+      send(page, "hi")
+      page.get_by_text("Which one is better?").wait_for()
+      page.get_by_role("button", name="A is better").click()
+      page.get_by_text("Stored, thank you").wait_for()
+      page.get_by_role("button", name="New conversation").click()
+      send(page, "a question of more than forty tokens, which is the limit of this model")
+      page.get_by_text("No whole answer: prompt: ").first.wait_for()
+  (vote,) = rows(tmp_path, "votes.jsonl")
+  assert vote["chosen_version"] == vote["rejected_version"] == model.version
+  assert {vote["chosen_sampling"]["seed"], vote["rejected_sampling"]["seed"]} == {7, 8}
+  # What is stored is what the model said, and can be drawn again from what is stored with it.
+  sampling = vote["chosen_sampling"]
+  again = asked(tuple(vote["prompt"]), **{name: sampling[name] for name in ("temperature", "top_p", "seed")})
+  assert "".join(piece.text for piece in model.pieces(again)) == vote["chosen"]
