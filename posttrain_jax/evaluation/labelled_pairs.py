@@ -1,8 +1,9 @@
 """Reads what people said of pairs of answers whose models are known.
 
 Two forms of rows are read, which are also preference data (`data.preference_rows`):
-- {"prompt", "chosen", "rejected", "chosen_model", "rejected_model"}; with "tie": true neither is better. With
-  "shown_first", which is "chosen" or "rejected", the raters' preference for a place is told;
+- {"prompt", "chosen", "rejected", "chosen_from", "rejected_from"}. A "probability" is the share of raters who prefer
+  the chosen answer; ½, or "tie": true, means that neither is better. With "shown_first", which is "chosen" or
+  "rejected", the raters' preference for a place is told;
 - {"prompt", "answers": [...], "ranks": [...], "models": [...]}: each two answers are a pair, equal ranks are a tie.
 """
 
@@ -28,7 +29,7 @@ class Label(NamedTuple):
   Attributes:
     question: which prompt, from 0.
     models: of the two answers.
-    outcome: 1 if the first answer is better, 0 if the second one is, ½ for a tie.
+    outcome: share of raters who prefer the first answer: 1 or 0 of one rater, ½ for a tie.
     shorter: words by which the first answer is shorter.
     first_place: how far the answer that was shown first is preferred; NaN if the row does not say.
   """
@@ -67,9 +68,9 @@ class LabelledPairs:
       )
 
     return PairwiseResult(
-      win=mean(lambda label: label.outcome == 1),
+      win=mean(lambda label: label.outcome > 0.5),
       tie=mean(lambda label: label.outcome == 0.5),
-      loss=mean(lambda label: label.outcome == 0),
+      loss=mean(lambda label: label.outcome < 0.5),
       win_rate=mean(lambda label: label.outcome),
       win_rate_equal_length=bootstrap(equal_length, len(every), seed=seed, resamples=RESAMPLES),
       first_place=mean(lambda label: label.first_place),
@@ -148,20 +149,23 @@ def _said(row: Row) -> list[tuple[tuple[str, str], float, tuple[Any, Any], float
       ((one, other), _outcome(rank, other_rank), (text, other_text), np.nan)
       for (one, text, rank), (other, other_text, other_rank) in itertools.combinations(every, 2)
     ]
-  names = ("chosen", "rejected", "chosen_model", "rejected_model")
+  names = ("chosen", "rejected", "chosen_from", "rejected_from")
   missing = [repr(name) for name in names if columns.get(name) is None]
   if missing:
     raise InputError(
       f"{row.source}: no {' and no '.join(missing)} among the columns {', '.join(columns) or 'none'}; expected a "
       "preference row with the names of its models"
     )
-  models = (columns["chosen_model"], columns["rejected_model"])
+  models = (columns["chosen_from"], columns["rejected_from"])
   _check_names(row, models)
-  tie, first = columns.get("tie"), columns.get("shown_first")
+  tie, first, share = columns.get("tie"), columns.get("shown_first"), columns.get("probability")
   if tie not in (None, False, True) or first not in (None, "chosen", "rejected"):
     raise InputError(f"{row.source}: expected 'tie' as true or false, 'shown_first' as 'chosen' or 'rejected'")
-  place = np.nan if first is None else 0.5 if tie else float(first == "chosen")
-  return [(models, 0.5 if tie else 1.0, (columns["chosen"], columns["rejected"]), place)]
+  if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0.5 <= share <= 1):
+    raise InputError(f"{row.source}: probability is {share!r:.40}, expected a number from 0.5 to 1")
+  outcome = 0.5 if tie else 1.0 if share is None else float(share)
+  place = np.nan if first is None else outcome if first == "chosen" else 1 - outcome
+  return [(models, outcome, (columns["chosen"], columns["rejected"]), place)]
 
 
 def _check_names(row: Row, names: Sequence[Any]) -> None:

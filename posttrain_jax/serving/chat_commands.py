@@ -100,7 +100,7 @@ class ChatCommands:
     with self._file("/better", path.strip()) as file:
       better, worse = self._session.prefer(side)
       origin = Origin(self._client, secrets.token_hex(8), feedback_rows.now())
-      file.append(feedback_rows.vote(self._session.asked(messages), better, worse, origin, tie=False))
+      file.append(feedback_rows.vote(self._session.asked(messages), better, worse, origin))
     self._say(f"saved to {self._files['/better']}; the conversation goes on from {side.upper()}")
 
   def _file(self, name: str, path: str) -> AppendedRows:

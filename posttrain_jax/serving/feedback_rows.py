@@ -35,7 +35,7 @@ class GivenAnswer:
   def columns(self, prefix: str = "") -> dict[str, Any]:
     """Returns where the answer comes from, as columns."""
     return {
-      f"{prefix}model": self.model,
+      (f"{prefix}from" if prefix else "model"): self.model,
       f"{prefix}version": self.version,
       f"{prefix}sampling": dict(self.sampling),
     }
@@ -82,7 +82,6 @@ def vote(
     "rejected": worse.text,
     **better.columns("chosen_"),
     **worse.columns("rejected_"),
-    **more,
     **dataclasses.asdict(origin),
   }
 

@@ -69,7 +69,7 @@ class FeedbackStore:
     Returns:
       Whether it was new; what is sent twice is stored once. So do all methods of this kind.
     """
-    return self._add(FeedbackFile.VOTES, feedback_rows.vote(prompt, better, worse, origin, tie=False))
+    return self._add(FeedbackFile.VOTES, feedback_rows.vote(prompt, better, worse, origin))
 
   def add_tie(self, prompt: str | Messages, first: GivenAnswer, second: GivenAnswer, origin: Origin) -> bool:
     """Stores that two answers are equally good."""
@@ -87,7 +87,7 @@ class FeedbackStore:
       return False
     if other is not None and other.text != answer.text:
       pair = (answer, other) if up else (other, answer)
-      row = feedback_rows.vote(prompt, *pair, Origin(origin.client, f"{origin.id}-pair", origin.time), tie=False)
+      row = feedback_rows.vote(prompt, *pair, Origin(origin.client, f"{origin.id}-pair", origin.time))
       self._add(FeedbackFile.VOTES, {**row, "by": "thumbs"})
     return True
 

@@ -10,7 +10,7 @@ from posttrain_jax.types import InputError
 
 
 def label(prompt="q", chosen="a b", rejected="c", models=("x", "y"), **more):
-  return dict(prompt=prompt, chosen=chosen, rejected=rejected, chosen_model=models[0], rejected_model=models[1], **more)
+  return dict(prompt=prompt, chosen=chosen, rejected=rejected, chosen_from=models[0], rejected_from=models[1], **more)
 
 
 def rows(*columns):
@@ -41,6 +41,14 @@ def test_a_ranking_is_a_label_of_each_two_answers():
   assert judgement(ranked).ranks == (0, 1, 1)  # the same row is preference data
 
 
+def test_several_raters_give_shares():
+  # Two of three raters prefer x; then they are at odds; then all prefer y.
+  shares = (label("q1", probability=2 / 3), label("q2", probability=0.5), label("q3", models=("y", "x"), probability=1))
+  found = by_pair(read_labels(rows(*shares))[0])["x", "y"].result(seed=0)
+  assert found.win_rate.mean == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+  assert [found.win.mean, found.tie.mean, found.loss.mean] == pytest.approx([1 / 3] * 3)
+
+
 def test_wins_are_laid_out_by_question():
   labels, _ = read_labels(rows(label("q1"), label("q2", models=("y", "x")), label("q2", tie=True)))
   assert models_of(labels) == ["x", "y"]
@@ -63,9 +71,10 @@ def test_two_answers_of_one_model_are_left_out_and_counted():
 @pytest.mark.parametrize(
   ("columns", "message"),
   [
-    ({"prompt": "q", "chosen": "a", "rejected": "b"}, "no 'chosen_model' and no 'rejected_model' among the columns"),
+    ({"prompt": "q", "chosen": "a", "rejected": "b"}, "no 'chosen_from' and no 'rejected_from' among the columns"),
     (label(models=("x", 3)), "a model's name is 3, expected text"),
     (label(tie="yes"), "expected 'tie' as true or false"),
+    (label(probability=0.3), "probability is 0.3, expected a number from 0.5 to 1"),
     (label(shown_first="left"), "'shown_first' as 'chosen' or 'rejected'"),
     ({"prompt": "q", "answers": ["a"], "ranks": [0, 1], "models": ["x", "y"]}, "lists .* of one length"),
   ],

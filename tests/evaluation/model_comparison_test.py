@@ -57,7 +57,7 @@ def test_a_judge_of_length_alone_finds_models_equal_at_equal_length():
 
 def test_labels_give_the_same_measures():
   rows = [
-    {"prompt": prompt, "chosen": "a", "rejected": "b", "chosen_model": one, "rejected_model": other}
+    {"prompt": prompt, "chosen": "a", "rejected": "b", "chosen_from": one, "rejected_from": other}
     for prompt, one, other in (("q", "x", "y"), ("r", "x", "y"), ("s", "y", "x"))
   ]
   labels, _ = read_labels([Row(each, f"l:{line}") for line, each in enumerate(rows, 1)])

@@ -12,7 +12,7 @@ def compare(*flags):
   return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-LABEL = {"prompt": "q", "chosen": "a b", "rejected": "c", "chosen_model": "x", "rejected_model": "y"}
+LABEL = {"prompt": "q", "chosen": "a b", "rejected": "c", "chosen_from": "x", "rejected_from": "y"}
 
 
 @pytest.mark.parametrize(

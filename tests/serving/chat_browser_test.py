@@ -182,7 +182,7 @@ def test_votes_are_blind_and_stored(browser, tmp_path):
   assert len(rows(tmp_path, "votes.jsonl")) == 6 and len(rows(tmp_path, "ties.jsonl")) == 2
   vote = rows(tmp_path, "votes.jsonl")[0]
   assert [answer["content"] for answer in judgement(vote).answers] == [vote["chosen"], vote["rejected"]]
-  assert {vote["chosen_model"], vote["rejected_model"]} == {"small", "large"}
+  assert {vote["chosen_from"], vote["rejected_from"]} == {"small", "large"}
   assert vote["chosen_version"] == "v5" and isinstance(vote["chosen_sampling"]["seed"], int)
   labels, _ = read_labels(read_jsonl(tmp_path / "votes.jsonl") + read_jsonl(tmp_path / "ties.jsonl"))
   assert len(labels) == 8

@@ -36,7 +36,7 @@ def test_a_vote_is_a_comparison_and_a_label(prompt):
   limits = dict(max_prompt_length=100, max_answer_length=100)
   (found,), _ = read_comparisons([row], BYTES, prompt_format=PromptFormat(), **limits)
   assert [BYTES.decode(answer, skip_special_tokens=True) for answer in found.answers] == ["Good day", "What?"]
-  assert row.columns["chosen_model"] == "new" and row.columns["rejected_sampling"] == {"temperature": 0.7, "seed": 2}
+  assert row.columns["chosen_from"] == "new" and row.columns["rejected_sampling"] == {"temperature": 0.7, "seed": 2}
   assert row.columns["chosen_version"] == "12" and row.columns["client"] == "client-01"
   assert read_labels([row])[0][0].models == ("new", "old")
 
