@@ -1,4 +1,4 @@
-"""Trains a model on what people said of its answers in the chat page: SFT on edits and liked answers, DPO on votes.
+"""Trains a model on what people said of its answers in the chat page.
 
     python -m experiments.serve --model=PATH_OR_NAME --feedback=DIR
     python -m experiments.recipe --recipe=configs/recipes/next_round.py --config.base=PATH_OR_NAME \

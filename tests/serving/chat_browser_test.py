@@ -265,7 +265,7 @@ SAID = {
 
 @contextlib.contextmanager
 def hostile_page(target):
-  """Serves a page of another origin that writes to a server by a script, by a form, and by an image."""
+  """Serves a page of another origin that writes to a server: by a script, a form, an image."""
   said = json.dumps(SAID)
   text = f"""<!doctype html><title>elsewhere</title>
     <form method=post enctype=text/plain action="{target}" target=frame>
