@@ -1,11 +1,12 @@
 """Makes judges of pairs of answers from models.
 
-There are three kinds. A reward model prefers the answer with the higher score. A policy that was trained on
-preferences prefers the answer whose logprob has grown more from its reference (DPO's implicit reward, arXiv:2305.18290,
-equation 5). Any other language model reads both answers and says which is better, as in arXiv:2306.05685.
+There are four kinds. A reward model prefers the answer with the higher score; it may be one that writes its score
+(`evaluation.written_scores`). A policy that was trained on preferences prefers the answer whose logprob has grown more
+from its reference (DPO's implicit reward, arXiv:2305.18290, equation 5). Any other language model reads both answers
+and says which is better, as in arXiv:2306.05685.
 
 Deviations: an answer is scored with an end token, also if it was cut off at its cap. An implicit reward does not count
-the end token. An empty answer loses to any other.
+the end token. An empty answer loses to any other. Two answers of which one has no score are a tie.
 """
 
 import json
@@ -26,6 +27,7 @@ from posttrain_jax.data.preference_rows import BadRow, Judgement
 from posttrain_jax.data.preference_tokens import AnswerEncoder, Encoded
 from posttrain_jax.evaluation.choice_logprobs import choice_logprobs
 from posttrain_jax.evaluation.pairwise import PairJudge
+from posttrain_jax.evaluation.written_scores import WrittenScores, writes_scores
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.parallel.sharding import LEARNER_RULES, state_shardings
 from posttrain_jax.rewards.model_reward import ModelReward
@@ -63,22 +65,23 @@ def make_judge(path: str, *, reference: str | None, question: str | None) -> Pai
   Raises:
     InputError: if there is no such model, or if what is given does not fit its kind.
   """
-  is_reward_model = read_config(path).scalar_head
+  has_scalar = read_config(path).scalar_head
+  is_reward_model = has_scalar or writes_scores(path)
   if question is not None and (is_reward_model or reference is not None):
     raise InputError(f"--judge={path}: reads one answer at a time, expected no question about two")
+  if is_reward_model and reference is not None:
+    raise InputError(f"--judge={path}: is a reward model, expected no --judge_reference beside it")
   if is_reward_model:
-    if reference is not None:
-      raise InputError(f"--judge={path}: is a reward model, expected no --judge_reference beside it")
-    return by_score(_rewards(path))
+    return by_score(_rewards(path) if has_scalar else WrittenScores(path))
   if reference is not None:
     return by_score(_implicit_rewards(path, reference))
   return AskedJudge(path, QUESTION if question is None else question)
 
 
 def by_score(score: Score) -> PairJudge:
-  """Makes a judge that prefers the answer with the higher score; equal scores are a tie.
+  """Makes a judge that prefers the answer with the higher score.
 
-  An answer that was scored before is not scored again.
+  Equal scores are a tie, and so are two of which one is NaN. An answer that was scored before is not scored again.
   """
   known: dict[tuple[str, str], float] = {}
 
@@ -90,7 +93,7 @@ def by_score(score: Score) -> PairJudge:
     new = [each for each in every if each not in known]
     known.update(zip(new, map(float, score([every[each] for each in new]))))
     both = [(known[key(asked, first)], known[key(asked, second)]) for asked, first, second in pairs]
-    return [0.5 if first == second else float(first > second) for first, second in both]
+    return [0.5 if first == second or math.isnan(first + second) else float(first > second) for first, second in both]
 
   return judge
 

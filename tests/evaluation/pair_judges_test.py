@@ -103,6 +103,14 @@ def test_an_answer_is_scored_once():
   assert asked == [("q", "a"), ("q", "bb"), ("r", "a"), ("q", "ccc")]
 
 
+def test_without_a_score_there_is_no_preference():
+  scores = {"a": 1.0, "b": float("nan"), "": -np.inf}
+  judge = by_score(lambda rows: [scores[text] for _, text in rows])
+  assert judge([("q", "a", "b"), ("q", "b", "a"), ("q", "b", "b"), ("q", "a", ""), ("q", "", "b")]) == [
+    *(0.5, 0.5, 0.5, 1.0, 0.5)
+  ]
+
+
 def test_what_does_not_fit_a_kind_is_refused(models):
   for given, message in (
     ((models["reward"], models["policy"], None), "is a reward model, expected no --judge_reference"),

@@ -1,5 +1,6 @@
 """Tests the program over a pipe and in tmux, with a server whose answers are given."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 from posttrain_jax.data.encoding import encode_demonstrations
 from posttrain_jax.data.prompts import read_jsonl
 from posttrain_jax.data.vocabularies import byte_tokenizer
+from tests.recipes.saved_model import save_model
 from tests.serving.fake_server import fake_server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -129,3 +131,29 @@ def test_a_person_talks_in_tmux(tmp_path):
   assert requests[-1]["temperature"] == 0.7
   (line,) = (tmp_path / "saved.jsonl").read_text().splitlines()
   assert [message["content"] for message in json.loads(line)["messages"]][-1] == "answer 5: last"
+
+
+@needs_tmux
+def test_a_model_in_this_process_is_stopped_and_goes_on(tmp_path):
+  """Its answers are random bytes that never end; the terminal obeys none of them."""
+  endless = dataclasses.replace(byte_tokenizer(), eos_id=None, stop_ids=(), chat_template=None)
+  save_model(tmp_path / "tiny", 0, tokenizer=endless)
+  flags = f"--model={tmp_path / 'tiny'} --max_tokens=20000 --max_prompt_length=30000 --seed=1"
+  terminal = Tmux(tmp_path, f"{sys.executable} -m experiments.chat {flags}; echo ended with $?; sleep 60")
+  try:
+    terminal.wait_for("tiny; /help lists the commands")
+    terminal.type("hi")
+    terminal.wait_for("␘")
+    terminal.press("C-c")
+    terminal.wait_for("(stopped)")
+    terminal.type("/max_tokens 5")
+    terminal.wait_for("max_tokens is 5")
+    terminal.type("/undo")
+    terminal.wait_for("0 are left")
+    terminal.type("again")
+    terminal.type("/temperature 0")
+    terminal.wait_for("temperature is 0.0")
+    terminal.press("C-d")
+    terminal.wait_for("ended with 0")
+  finally:
+    terminal.close()
