@@ -6,10 +6,10 @@
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A run's model is asked in the
 format of its training, any other model by its chat template if it has one. When requests are taken, one line with the
-address is printed. A browser finds a page there to talk with the models; with --feedback=DIR its votes and edits become
-training data (docs/chatting.md). On SIGTERM or Ctrl-C running answers are finished and new requests get 503; a second
-one ends it at once. Needs pip install 'posttrain_jax[serve]'. docs/serving.md describes limits and statuses. Exit codes:
-0 all answers were finished, 2 bad input, 1 anything else, such as answers that were cut off.
+address is printed. A browser finds a page there to talk with the models; with --feedback=DIR its votes and edits
+become training data (docs/chatting.md). On SIGTERM or Ctrl-C running answers are finished and new requests get 503; a
+second one ends it at once. Needs pip install 'posttrain_jax[serve]'. docs/serving.md describes limits and statuses.
+Exit codes: 0 all answers were finished, 2 bad input, 1 anything else, such as answers that were cut off.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Scores answers with a generative reward model that a run has trained: it writes its reasons, then a score.
+"""Scores answers with a generative reward model that a run has trained.
 
-The reasons are the likeliest ones, and the score is its mean under the probabilities of its tokens
-(`assembly.score_reading`), so nothing is drawn.
+It writes its reasons, then a score. The reasons are the likeliest ones, and the score is its mean under the
+probabilities of its tokens (`assembly.score_reading`), so nothing is drawn.
 """
 
 import math
