@@ -61,6 +61,9 @@ setup(
     ],
     "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
+    "posttrain_jax.serving": [
+      *("page/chat.css", "page/chat.html", "page/chat.js", "page/feedback.js", "page/server.js", "page/words.js")
+    ],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],
   },
   python_requires=">=3.11",

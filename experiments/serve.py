@@ -6,9 +6,10 @@
 
 PATH_OR_NAME is a run's workdir, a Hugging Face directory, a GGUF file or a known name. A run's model is asked in the
 format of its training, any other model by its chat template if it has one. When requests are taken, one line with the
-address is printed. On SIGTERM or Ctrl-C running answers are finished and new requests get 503; a second one ends it at
-once. Needs pip install 'posttrain_jax[serve]'. docs/serving.md describes limits and statuses. Exit codes: 0 all answers
-were finished, 2 bad input, 1 anything else, such as answers that were cut off.
+address is printed. A browser finds a page there to talk with the models; with --feedback=DIR its votes and edits
+become training data (docs/chatting.md). On SIGTERM or Ctrl-C running answers are finished and new requests get 503; a
+second one ends it at once. Needs pip install 'posttrain_jax[serve]'. docs/serving.md describes limits and statuses.
+Exit codes: 0 all answers were finished, 2 bad input, 1 anything else, such as answers that were cut off.
 """
 
 import sys
@@ -35,8 +36,10 @@ _RATE = absl_flags.DEFINE_integer("requests_per_minute", 600, "of one client add
 _CLIENT = absl_flags.DEFINE_integer("requests_per_client", 16, "of one address at the same time", lower_bound=1)
 _SECONDS = absl_flags.DEFINE_float("request_seconds", 600.0, "after which an answer ends where it is", lower_bound=0.0)
 _GRACE = absl_flags.DEFINE_float("grace_seconds", 60.0, "for running answers after SIGTERM", lower_bound=0.0)
+_FEEDBACK = absl_flags.DEFINE_string("feedback", None, "folder for votes and edits of the chat page; None: no votes")
 _RELOAD = absl_flags.DEFINE_float("reload_seconds", None, "between looks for a newer checkpoint", lower_bound=0.1)
 _GROUPS = {
+  "what people say of answers": [_FEEDBACK],
   "who may ask, and how much": [_TOKEN, _BODY, _RATE, _CLIENT, _SECONDS, _GRACE],
   "in which form models are asked": [_TEMPLATE, _SYSTEM],
   "the engine of each model": [_SLOTS, _QUEUE, _PROMPT, _NEW, _STEPS, _RELOAD],
@@ -49,6 +52,8 @@ def main():
   check_installed("experiments.serve")
   from posttrain_jax.serving.access import check_binding, read_token
   from posttrain_jax.serving.app import WITHOUT_TOKEN, RequestLimits, ServingApp
+  from posttrain_jax.serving.chat_routes import PAGE, ChatModel, chat_routes
+  from posttrain_jax.serving.feedback_store import FeedbackStore
   from posttrain_jax.serving.guard import GuardSettings, guarded
   from posttrain_jax.serving.model_names import named_models
   from posttrain_jax.serving.running_model import RunningModel
@@ -59,6 +64,7 @@ def main():
   check_binding(_HOST.value, token)
   paths = named_models(_MODEL.value)
   bound = listen(_HOST.value, _PORT.value)  # before the models are loaded: a port in use is known at once
+  feedback = None if _FEEDBACK.value is None else FeedbackStore(_FEEDBACK.value)
   sizes = EngineSizes(
     slots=_SLOTS.value,
     max_prompt_length=_PROMPT.value,
@@ -69,13 +75,15 @@ def main():
   asked = {"template": _TEMPLATE.value, "system": _SYSTEM.value}
   asked = {name: value for name, value in asked.items() if value is not None}
   models = {name: RunningModel(path, sizes, asked=asked, reload_seconds=_RELOAD.value) for name, path in paths.items()}
-  app = ServingApp(models, RequestLimits(seconds=_SECONDS.value, per_client=_CLIENT.value))
+  shown = {name: ChatModel(each.tokenizer.chat_template is not None, _NEW.value) for name, each in models.items()}
+  limits = RequestLimits(seconds=_SECONDS.value, per_client=_CLIENT.value)
+  app = ServingApp(models, limits, chat_routes(shown, feedback))
   port = bound.getsockname()[1]
   guard = GuardSettings(_HOST.value, port, token, _BODY.value, _RATE.value)
   host = _HOST.value.strip("[]")
   address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
   cut = serve(
-    guarded(app.asgi, guard, without_token=WITHOUT_TOKEN),
+    guarded(app.asgi, guard, without_token=(*WITHOUT_TOKEN, PAGE)),
     bound,
     app,
     ready=lambda: print(f"{', '.join(models)}: {address}", flush=True),
@@ -83,6 +91,8 @@ def main():
   )
   for model in models.values():
     model.close()
+  if feedback is not None:
+    feedback.close()
   if cut:
     print(f"error: {cut} answers were cut off, as they were not finished in time", file=sys.stderr)
     sys.exit(1)

@@ -16,7 +16,7 @@ from posttrain_jax.types import InputError
 
 # Says of each (question, first answer, second answer) how far the first one is preferred: 1, 0, or between them.
 PairJudge = Callable[[Sequence[tuple[Any, str, str]]], Sequence[float]]
-_RESAMPLES = 300
+RESAMPLES = 300  # of the rate at equal length
 _PRIOR = 0.1  # precision of the prior on both coefficients, so that they are finite if one model always wins
 _STEPS, _CLOSE = 30, 1e-6  # of Newton's method: at most so many steps, until one is so small
 
@@ -66,15 +66,27 @@ class JudgedPairs:
     """Returns the pairs of some questions, given as their indices or as a mask [N]."""
     return JudgedPairs(self.straight[questions], self.swapped[questions], self.shorter[questions])
 
+  def outcomes(self) -> np.ndarray:
+    """Returns the outcome of each pair for the first model, float [N, S].
+
+    It is 1 for a win in both orders, 0 for a loss in both, and 0.5 for anything else.
+    """
+    wins = (self.straight > 0.5) & (self.swapped < 0.5)
+    losses = (self.straight < 0.5) & (self.swapped > 0.5)
+    return 0.5 + (wins.astype(np.float64) - losses) / 2
+
+  def averaged(self, *, seed: int = 0) -> Estimate:
+    """Returns how far the first model is preferred, as the mean of both orders."""
+    return estimate(((self.straight + 1 - self.swapped) / 2).mean(axis=1), seed=seed)
+
   def result(self, *, seed: int = 0) -> PairwiseResult:
     """Returns the shares of all pairs.
 
     Args:
       seed: of the intervals.
     """
-    wins = (self.straight > 0.5) & (self.swapped < 0.5)
-    losses = (self.straight < 0.5) & (self.swapped > 0.5)
-    outcomes = 0.5 + (wins.astype(np.float64) - losses) / 2
+    outcomes = self.outcomes()
+    wins, losses = outcomes == 1, outcomes == 0
 
     def mean(values: np.ndarray) -> Estimate:
       return estimate(values.mean(axis=1), seed=seed)
@@ -88,7 +100,7 @@ class JudgedPairs:
         lambda used: equal_length_rate(outcomes[used], self.shorter[used]),
         len(outcomes),
         seed=seed,
-        resamples=_RESAMPLES,
+        resamples=RESAMPLES,
       ),
       first_place=mean((self.straight + self.swapped) / 2),
       shorter_by=mean(self.shorter),

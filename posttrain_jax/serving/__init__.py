@@ -14,4 +14,10 @@ Which file to open:
 - `access.py`: where a server may listen, and its token.
 - `server.py`: runs an application, and ends it gracefully.
 - `extra.py`: says which packages are missing.
+
+People talk with models in the terminal and on a page:
+- `chat_session.py`, `chat_commands.py`, `terminal_chat.py`: a conversation, its commands, and what the terminal shows.
+- `answer_sources.py`, `shown_text.py`: answers from here or from a server; what of a text a terminal must not obey.
+- `page/`, `chat_page.py`, `chat_routes.py`: the page, and what it asks of the server.
+- `feedback_request.py`, `feedback_rows.py`, `feedback_store.py`: what people say of answers, as rows in files.
 """

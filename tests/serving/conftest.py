@@ -1,4 +1,4 @@
-"""Serves one tiny model of bytes, which the tests of a file share compiled."""
+"""Serves one tiny model of bytes, which the tests of a file share compiled; starts a browser."""
 
 import pytest
 
@@ -17,3 +17,12 @@ def model(folder):
   running = new_model(folder)
   yield running
   running.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+  """Returns a headless browser."""
+  from tests.serving import chat_browsing  # skips where there is none
+
+  with chat_browsing.started() as started:
+    yield started

@@ -1,0 +1,109 @@
+"""Trains a model on what people said of its answers in the chat page.
+
+    python -m experiments.serve --model=PATH_OR_NAME --feedback=DIR
+    python -m experiments.recipe --recipe=configs/recipes/next_round.py --config.base=PATH_OR_NAME \
+        --config.feedback=DIR --workdir=runs/next_round
+
+docs/chatting.md says what is in DIR. The recipe learns from it as it is when a stage starts; what people say later
+makes the stages that read it run again.
+
+    demonstrations   edits, and answers with a thumb up
+    preferences      votes, and each edit over the answer that was edited
+    sft              from the model that people talked with, on the demonstrations
+    dpo              from `sft`, on the preferences
+
+With `--config.train=dpo` or `--config.train=sft` the other one is left out.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny_dpo, tiny_sft
+from configs.recipes.costs import started
+from posttrain_jax.recipes import joining
+from posttrain_jax.recipes.recipe import Stage, seeded
+from posttrain_jax.recipes.runners import DPO, JOIN, SFT
+from posttrain_jax.serving.feedback_store import FeedbackFile
+from posttrain_jax.types import InputError
+
+_TRAINS = ("both", "sft", "dpo")
+_AS_ASKED = "{prompt}"
+_READ = {
+  "demonstrations": dict(edits=FeedbackFile.EDITS, liked=FeedbackFile.LIKED),
+  "preferences": dict(edits=FeedbackFile.EDITS, votes=FeedbackFile.VOTES),
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = started(arg, "tiny")
+  config.topology = ""  # a run
+  config.base = "smollm2-135m-instruct"  # PATH_OR_NAME of the model that people talked with
+  config.feedback = "feedback"  # the server's --feedback
+  config.train = "both"  # both, sft or dpo
+  config.rows = 100  # of each file, for an estimate before it is there
+  config.sft = _sft()
+  config.dpo = _dpo()
+  return config
+
+
+def get_stages(config: ConfigDict) -> list[Stage]:
+  if config.train not in _TRAINS:
+    raise InputError(f"train: {config.train!r}, expected one of {', '.join(_TRAINS)}")
+  stages, model = [], config.base
+  if config.train != "dpo":
+    data = _joined(config, "demonstrations")
+    inputs = {"model.path": model, "demonstrations.path": data.file(joining.ROWS)}
+    own = seeded(config.sft, config.seed)
+    sft = Stage("sft", run=SFT, config=own, inputs=inputs, labels="demonstration")
+    stages, model = [data, sft], sft.model
+  if config.train != "sft":
+    data = _joined(config, "preferences")
+    inputs = {"model.path": model, "preferences.path": data.file(joining.ROWS)}
+    own = seeded(config.dpo, config.seed)
+    stages += [data, Stage("dpo", run=DPO, config=own, inputs=inputs, labels="comparison")]
+  return stages
+
+
+def _joined(config: ConfigDict, name: str) -> Stage:
+  """Returns the stage that joins files of feedback."""
+  files = _READ[name]
+  return Stage(
+    name,
+    run=JOIN,
+    config=joining.files(**dict.fromkeys(files, _AS_ASKED)),
+    inputs={f"files.{each}.path": f"{config.feedback}/{file}" for each, file in files.items()},
+    rows={f"files.{each}.path": config.rows for each in files},
+  )
+
+
+def _sft() -> ConfigDict:
+  config = tiny_sft.get_config()
+  config.model = _model()
+  config.update(steps=0, epochs=2, batch_size=4, logprob_chunk=512)
+  # Rows of messages are chats by themselves; the prompt of a model without a chat template is text.
+  config.demonstrations.update(row_length=1024, max_completion=0, too_long="drop")
+  config.optimizer.update(learning_rate=2e-5, warmup_updates=0, decay_updates=0, b2=0.999)
+  return _quiet(config)
+
+
+def _dpo() -> ConfigDict:
+  config = tiny_dpo.get_config()
+  config.model = _model()
+  config.update(epochs=1, batch_size=8)
+  config.warmup.steps = 0
+  config.preferences.update(max_prompt_length=1024, max_answer_length=513, too_long="drop", bad_rows="drop")
+  config.preferences.update(held_out=0.0, strengths=())
+  config.objective.update(nll_weight=0.2, logprob_chunk=512)  # so that chosen answers do not become less likely
+  config.optimizer.update(learning_rate=5e-6, warmup_updates=0, b2=0.999)
+  config.eval.kl = False
+  return _quiet(config)
+
+
+def _model() -> ConfigDict:
+  return ConfigDict(dict(path="", compute_dtype="float32", remat="none", unroll=1))
+
+
+def _quiet(config: ConfigDict) -> ConfigDict:
+  config.eval.every = 0
+  config.checkpoint.update(every=1000, keep=1)
+  config.logging.update(tensorboard=False, report=False)
+  return config

@@ -1,0 +1,94 @@
+"""Opens the chat page in a headless browser; needs playwright, and Debian's Chromium."""
+
+import contextlib
+import os
+import pathlib
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("uvicorn", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("playwright", reason="needs pip install 'posttrain_jax[test]'")
+pytest.importorskip("axe_playwright_python", reason="needs pip install 'posttrain_jax[test]'")
+
+from axe_playwright_python import sync_playwright as axe
+from playwright import sync_api
+
+from posttrain_jax.data.prompts import read_jsonl
+
+CHROMIUM = pathlib.Path("/usr/bin/chromium")
+if not CHROMIUM.exists():
+  pytest.skip(f"there is no {CHROMIUM}", allow_module_level=True)
+FLAGS = (
+  *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+  *("--disable-component-update", "--disable-sync"),
+)
+# What the page looks like is written there if it is set.
+PICTURES = os.environ.get("CHAT_PICTURES")
+WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+
+# Rules of axe for all of WCAG 2.2 AA and of good practice.
+AXE = {
+  "resultTypes": ["violations"],
+  "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+
+
+@contextlib.contextmanager
+def started():
+  """Starts the browser."""
+  with sync_api.sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+    yield browser
+    browser.close()
+
+
+@contextlib.contextmanager
+def opened(browser, url, size=WIDE, scheme="light", expected=(), ready=True):
+  """Opens a page; at its end nothing but what is expected may have gone wrong in it."""
+  narrow = size is NARROW
+  context = browser.new_context(
+    viewport=size, color_scheme=scheme, has_touch=narrow, is_mobile=narrow, reduced_motion="reduce"
+  )
+  context.set_default_timeout(10_000)
+  page, said = context.new_page(), []
+  page.on("pageerror", lambda error: said.append(str(error)))
+  page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+  page.goto(url)
+  if ready:
+    page.locator("#model option").first.wait_for(state="attached")
+  yield page
+  assert [each for each in said if not any(part in each for part in expected)] == []
+  context.close()
+
+
+def echo(request):
+  """Answers with a thought, and with what the request has."""
+  yield "<think> the user says"
+  yield " something </think> "
+  yield f"{request['model']} at {request['temperature']} to {len(request['messages'])}: "
+  yield request["messages"][-1]["content"]
+
+
+def send(page, text):
+  page.get_by_label("Message", exact=True).fill(text)
+  page.keyboard.press("Enter")
+
+
+def finished(page):
+  page.get_by_text("The answer is there.").wait_for()
+
+
+def rows(folder, name):
+  return [row.columns for row in read_jsonl(folder / name)] if (folder / name).read_text() else []
+
+
+def show(page, name):
+  if PICTURES:
+    page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
+
+
+def faults(page):
+  """Returns what an audit of accessibility finds; nothing if all is well."""
+  found = axe.Axe().run(page, options=AXE)
+  return found.generate_report() if found.violations_count else ""
