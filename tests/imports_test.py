@@ -40,7 +40,7 @@ ALLOWED = {
   "pipelines": PIPELINES,
   "studies": PIPELINES | {"pipelines"},
   "performance": PIPELINES | {"pipelines", "serving"},
-  "recipes": PIPELINES | {"pipelines", "performance"},
+  "recipes": PIPELINES | {"pipelines", "performance", "serving"},
   "experiments": PIPELINES | {"pipelines", "studies", "performance", "recipes", "serving", "labelling"},
 }
 

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs.recipes import assistant, gates
-from posttrain_jax.recipes import attack_lessons, attacks, raw_corpus, release, simulated_users
+from posttrain_jax.recipes import attack_lessons, attacks, deployment, raw_corpus, release
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import ATTACK, COLLECT, DPO, PPO, RELEASE, REWARD_MODEL, SFT, function
 
@@ -11,11 +11,11 @@ RAW = function(
   raw_corpus.write_raw_corpus, raw_corpus.RAW, raw_corpus.EXAM, check=raw_corpus.check, forecast=raw_corpus.forecast
 )
 USERS = function(
-  simulated_users.talk,
-  simulated_users.COMPARISONS,
-  simulated_users.EDITED,
-  check=simulated_users.check,
-  forecast=simulated_users.forecast,
+  deployment.deploy,
+  deployment.COMPARISONS,
+  deployment.EDITED,
+  check=deployment.check,
+  forecast=deployment.forecast,
 )
 LEARN = function(
   attack_lessons.write_lessons,
@@ -107,10 +107,10 @@ class Life:
     return self.add(stage)
 
   def votes_of_users(self, number: int) -> Stage:
-    """Adds the deployed assistant's answers to users, and what they leave."""
-    answers = self._drawn("talks", self._asked(number), self._config.samples)
+    """Adds the deployment of the newest assistant, and what its users leave."""
     own = seeded(self._config.users, self._config.seed)
-    return self.add(Stage("users", run=USERS, config=own, inputs={"candidates": answers.file("candidates")}))
+    inputs = {"model.path": self._models[self.best], "prompts": self._asked(number)}
+    return self.add(Stage("users", run=USERS, config=own, inputs=inputs))
 
   def attack(self, name: str, model: str, *, part: str = "held_out", fresh: int = 0, without: str = "") -> Stage:
     """Adds attacks on a model; another `fresh` draws others."""

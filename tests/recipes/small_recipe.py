@@ -56,8 +56,8 @@ _LIFE = {
   "chosen": 2,
   **dict(zip(("attacks.requests", "attacks.shots", "attacks.slots", "attacks.max_new_tokens"), (1, 1, 8, 4))),
   **dict(zip(("attacks.suffix.words", "attacks.suffix.rounds", "attacks.suffix.candidates"), (2, 1, 2))),
-  "users.votes": 1.0,
-  "users.edits": 1.0,
+  **dict(zip(("users.habits.votes", "users.habits.edits"), (1.0, 1.0))),
+  **dict(zip(("users.answers", "users.clients", "users.slots", "users.max_new_tokens"), (2, 4, 8, 12))),
   "lessons.copies": 1,
 }
 _SFT = ("first", "sft", "cold", "distilled", "expert_sft", "chat", "reasoner_sft", "helpful", "critic")
