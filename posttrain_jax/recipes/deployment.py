@@ -24,7 +24,7 @@ from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import COMPARISONS, EDITED
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.recipes.simulated_users import Habits, Vote, vote
+from posttrain_jax.recipes.simulated_users import Habits, UserFeedback, vote
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.serving.extra import check_installed
 from posttrain_jax.serving.feedback_store import FeedbackFile
@@ -173,7 +173,7 @@ def _question(given: DeploymentSettings, request: WorldRequest, seed: int) -> di
 
 
 def _feedback(
-  name: str, request: WorldRequest, answers: Sequence[str], left: Vote, said: Mapping[str, Any]
+  name: str, request: WorldRequest, answers: Sequence[str], left: UserFeedback, said: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
   """Yields what the chat page would send of a vote, and of an edit of the better answer, or of the first one."""
   common = {"client": name, "prompt": [{"role": "user", "content": request.text}]}

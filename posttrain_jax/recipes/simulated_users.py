@@ -42,8 +42,8 @@ class Habits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Vote:
-  """Holds what a user says of answers.
+class UserFeedback:
+  """Holds what a user says of two answers.
 
   Attributes:
     shown: numbers of the two answers that the user sees.
@@ -56,7 +56,9 @@ class Vote:
   edited: str | None
 
 
-def vote(request: WorldRequest, answers: Sequence[str], habits: Habits, world: World, *, seed: int) -> Vote | None:
+def vote(
+  request: WorldRequest, answers: Sequence[str], habits: Habits, world: World, *, seed: int
+) -> UserFeedback | None:
   """Lets the user who has asked judge the answers.
 
   Args:
@@ -79,4 +81,4 @@ def vote(request: WorldRequest, answers: Sequence[str], habits: Habits, world: W
   if row is None:
     return None
   better = int(row["chosen"] == answers[second]) if row["strength"] in _SEEN else None
-  return Vote((first, second), better, row.get("edited"))
+  return UserFeedback((first, second), better, row.get("edited"))
