@@ -9,6 +9,7 @@ Which file to open:
 - `model_versions.py`, `model_names.py`: which parameters are loaded, and how models are called.
 - `app.py`: the paths over HTTP, and limits on requests; `answering.py`: one request from its body to the last byte.
 - `openai_request.py`, `openai_answer.py`: OpenAI's form of a request and of an answer.
+- `mailbox.py`: from the engine's thread to the server's loop.
 - `metrics.py`: counts and times for Prometheus.
 - `guard.py`: refuses what a local page or server must not accept: other hosts, other origins, too much at once.
 - `access.py`: where a server may listen, and its token.

@@ -14,11 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from posttrain_jax.serving.completion import AnswerPiece, Refused
+from posttrain_jax.serving.mailbox import Mailbox
 from posttrain_jax.serving.metrics import ServingMetrics
 from posttrain_jax.serving.openai_answer import CompletionWriter, error_event
 from posttrain_jax.serving.openai_request import ParsedRequest
 from posttrain_jax.serving.running_model import RunningModel
 from posttrain_jax.serving.running_request import Running
+
+_LONG = 4000  # bytes of a body whose tokenising takes a while, in which others have to be answered
 
 
 class ClientLeft(Exception):
@@ -32,7 +35,16 @@ class Answering:
     writer: collects what came, and writes it.
   """
 
-  def __init__(self, model: RunningModel, name: str, asked: ParsedRequest, metrics: ServingMetrics, seconds: float):
+  def __init__(
+    self,
+    model: RunningModel,
+    name: str,
+    asked: ParsedRequest,
+    *,
+    metrics: ServingMetrics,
+    mailbox: Mailbox,
+    seconds: float,
+  ):
     """Notes what is asked; `submit` follows.
 
     Args:
@@ -40,9 +52,11 @@ class Answering:
       name: its name.
       asked: the request.
       metrics: are raised.
+      mailbox: brings the pieces from the engine's thread.
       seconds: after which all choices end where they are.
     """
     self._model, self._name, self._asked, self._metrics = model, name, asked, metrics
+    self._mailbox = mailbox
     self._began = time.monotonic()
     self._deadline = self._began + seconds
     self._came: asyncio.Queue[tuple[int, AnswerPiece | Exception]] = asyncio.Queue()
@@ -55,18 +69,19 @@ class Answering:
     Raises:
       InputError, Refused: as `RunningModel.submit` does; then nothing is queued.
     """
-    loop = asyncio.get_running_loop()
     before = 0
     try:
       for request in self._asked.asked:
 
         def deliver(piece: AnswerPiece | Exception, before: int = before) -> None:
           number = -1 if isinstance(piece, Exception) else before + piece.choice
-          if not loop.is_closed():
-            loop.call_soon_threadsafe(self._came.put_nowait, (number, piece))
+          self._mailbox.put(self._came, (number, piece))
 
-        # Tokenising a long prompt takes a while, in which others are answered.
-        self._running.append(await anyio.to_thread.run_sync(self._model.submit, request, deliver))
+        if self._asked.bytes > _LONG:
+          running = await anyio.to_thread.run_sync(self._model.submit, request, deliver)
+        else:
+          running = self._model.submit(request, deliver)
+        self._running.append(running)
         before += request.n
     except BaseException:
       self.cancel()

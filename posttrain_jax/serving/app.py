@@ -3,6 +3,7 @@
 POST /v1/chat/completions   POST /v1/completions   GET /v1/models   GET /health   GET /metrics
 """
 
+import asyncio
 import collections
 import dataclasses
 import time
@@ -20,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from posttrain_jax.serving.answering import Answering, ClientLeft
 from posttrain_jax.serving.completion import Refused
 from posttrain_jax.serving.guard import error_response
+from posttrain_jax.serving.mailbox import Mailbox
 from posttrain_jax.serving.metrics import ServingMetrics
 from posttrain_jax.serving.openai_request import BadRequest, ParsedRequest
 from posttrain_jax.serving.running_model import RunningModel
@@ -62,6 +64,7 @@ class ServingApp:
     self._started = int(time.time())
     self._under_way: collections.Counter[str] = collections.Counter()  # requests of each client
     self.closing = False
+    self._mailbox: Mailbox | None = None  # made in the loop
     own = [
       Route("/v1/chat/completions", _Endpoint(self, chat=True), methods=["POST"]),
       Route("/v1/completions", _Endpoint(self, chat=False), methods=["POST"]),
@@ -103,7 +106,9 @@ class ServingApp:
         raise Refused("the server is shutting down", busy=False)
       asked = ParsedRequest(await request.body(), chat=chat)
       name = asked.model or next(iter(self._models))
-      answering = Answering(self._model(name), name, asked, self._metrics, self._limits.seconds)
+      self._mailbox = self._mailbox or Mailbox(asyncio.get_running_loop())
+      common = dict(metrics=self._metrics, mailbox=self._mailbox, seconds=self._limits.seconds)
+      answering = Answering(self._model(name), name, asked, **common)
       await answering.submit(chat=chat)
       return answering.stream() if asked.stream else await answering.whole(request)
     except BadRequest as bad:

@@ -64,6 +64,7 @@ class ParsedRequest:
     stream: whether pieces are sent as they come.
     include_usage: whether a stream ends with the number of tokens.
     logprobs: whether logprobs are reported.
+    bytes: of the body.
   """
 
   def __init__(self, body: bytes, *, chat: bool):
@@ -76,7 +77,7 @@ class ParsedRequest:
     Raises:
       BadRequest: if it is malformed, has values out of range, or asks for what is not supported.
     """
-    self._fields = _json(body)
+    self._fields, self.bytes = _json(body), len(body)
     _refuse_unknown(self._fields, _CHAT if chat else _TEXT)
     self.model = self._of_type("model", str, "text")
     self.stream = bool(self._of_type("stream", bool, "true or false"))

@@ -1,5 +1,6 @@
 """Tests what happens between a request and its answer, without a network; `app_test.py` has the rest."""
 
+import asyncio
 import json
 
 import pytest
@@ -11,6 +12,7 @@ import anyio
 
 from posttrain_jax.serving.answering import Answering
 from posttrain_jax.serving.completion import Refused
+from posttrain_jax.serving.mailbox import Mailbox
 from posttrain_jax.serving.metrics import ServingMetrics
 from posttrain_jax.serving.openai_request import ParsedRequest
 from posttrain_jax.types import InputError
@@ -18,7 +20,8 @@ from posttrain_jax.types import InputError
 
 def answering(model, seconds=60.0, **fields):
   asked = ParsedRequest(json.dumps({"prompt": "ab", "seed": 0, **fields}).encode(), chat=False)
-  return Answering(model, "tiny", asked, ServingMetrics({}), seconds)
+  mailbox = Mailbox(asyncio.get_running_loop())
+  return Answering(model, "tiny", asked, metrics=ServingMetrics({}), mailbox=mailbox, seconds=seconds)
 
 
 def test_all_prompts_are_queued_or_none(model):
