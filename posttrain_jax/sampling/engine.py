@@ -9,11 +9,7 @@ Guarantees, each tested:
 - With the same parameters, number of slots, `share`, `prefill_chunk` and `prefill_width`, a request's tokens and
   logprobs depend only on the seed, the prompt (its tokens, index and attempt) and the sample's number. They are the
   same bits in any slot, in any order and with any other requests around it.
-<<<<<<< ours
-- If each request brings its own sampling (`PerRequest`), they depend only on that, with its seed, on the prompt's
-=======
 - If each request brings its own sampling (`PerRequest`), they depend only on that, its seed included, on the prompt's
->>>>>>> theirs
   tokens and on the sample's number, whatever the others' sampling is.
 - If pages run out, the youngest answers wait. Their bits stay the same, and the number of pages changes no bit.
 - With other numbers of these they agree to rounding. How many prefills run between dispatches changes no bit.
