@@ -24,7 +24,7 @@ from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import COMPARISONS, EDITED
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
-from posttrain_jax.recipes.simulated_users import Habits, UserFeedback, vote
+from posttrain_jax.recipes.simulated_users import SEEN, Habits, UserFeedback, vote
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.serving.extra import check_installed
 from posttrain_jax.serving.feedback_store import FeedbackFile
@@ -107,7 +107,8 @@ def deploy(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
   Args:
     config: a record `DeploymentSettings`.
     folder: gets feedback/ as the server stores it, comparisons.jsonl with votes and edits, and edited.jsonl with the
-      edits as demonstrations. Prompts of the last two are as the model reads them, in the order of the requests.
+      edits as demonstrations. Prompts of the last two are as the model reads them, in the order of the requests. The
+      strength of all comparisons is the least difference that users see.
 
   Returns:
     "asked", "votes", "ties", "edits" and "tokens_generated", their numbers.
@@ -131,7 +132,8 @@ def deploy(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
   with _served(given, folder / FEEDBACK) as url, concurrent.futures.ThreadPoolExecutor(given.clients) as users:
     ties, tokens = zip(*users.map(talk, range(len(requests))))
   votes, edits = (_rows(folder / FEEDBACK / name) for name in (FeedbackFile.VOTES, FeedbackFile.EDITS))
-  atomic_files.write_rows(folder / COMPARISONS, [_columns(row, "chosen", "rejected") for row in (*votes, *edits)])
+  compared = [{**_columns(row, "chosen", "rejected"), "strength": SEEN} for row in (*votes, *edits)]
+  atomic_files.write_rows(folder / COMPARISONS, compared)
   atomic_files.write_rows(folder / EDITED, [_columns(row, "completion") for row in edits])
   counts = {"votes": len(votes), "ties": sum(ties), "edits": len(edits)}
   return {"asked": len(requests), **counts, "tokens_generated": sum(tokens)}

@@ -15,7 +15,7 @@ from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.taste import OTHER_TASTE
 from posttrain_jax.types import InputError
 
-_SEEN = ("significantly", "better")  # differences that a user sees
+SEEN = "better"  # the least difference that a user sees, in the words of raters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,5 +80,5 @@ def vote(
   row = raters.compare(request, (answers[first], answers[second]), rng, taste=taste, editor=editor)
   if row is None:
     return None
-  better = int(row["chosen"] == answers[second]) if row["strength"] in _SEEN else None
+  better = int(row["chosen"] == answers[second]) if row["strength"] in ("significantly", SEEN) else None
   return UserFeedback((first, second), better, row.get("edited"))

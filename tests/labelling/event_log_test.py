@@ -55,7 +55,7 @@ def test_an_event_that_cannot_be_written_leaves_nothing(path, monkeypatch):
   with EventLog(path) as log:
     log.append({"n": 1})
     monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:5]))
-    with pytest.raises(DiskFailure, match=r"events.jsonl: .*part of the event"):
+    with pytest.raises(DiskFailure, match=r"events.jsonl: .*part of the row"):
       log.append({"n": 2})
 
     def full(file, line):

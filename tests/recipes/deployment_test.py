@@ -55,7 +55,7 @@ def test_what_users_leave_is_what_the_server_stores(deployed):
   asked = {TEMPLATE.format(prompt=request.text) for request in REQUESTS}
   compared, edited = (rows(folder / "1" / name) for name in (deployment.COMPARISONS, deployment.EDITED))
   assert len(compared) == len(stored["votes"]) + len(edited) and len(edited) == len(stored["edits"])
-  assert all(set(row) == {"prompt", "chosen", "rejected"} and row["prompt"] in asked for row in compared)
+  assert all(set(row) == {"prompt", "chosen", "rejected", "strength"} and row["prompt"] in asked for row in compared)
   assert all(set(row) == {"prompt", "completion"} and row["prompt"] in asked for row in edited)
   votes, edits = compared[: len(stored["votes"])], compared[len(stored["votes"]) :]
   for row, edit, kept in zip(edits, edited, sorted(stored["edits"], key=lambda row: row["id"])):
