@@ -1,14 +1,16 @@
-"""Trains a model on what people said of its answers in the chat page.
+"""Trains a model on what people said of its answers: in the chat page, and as raters.
 
     python -m experiments.serve --model=PATH_OR_NAME --feedback=DIR
+    python -m experiments.label --workdir=LABELS --export
     python -m experiments.recipe --recipe=configs/recipes/next_round.py --config.base=PATH_OR_NAME \
-        --config.feedback=DIR --workdir=runs/next_round
+        --config.feedback=DIR --config.labels=LABELS/export --workdir=runs/next_round
 
-docs/chatting.md says what is in DIR. The recipe learns from it as it is when a stage starts; what people say later
-makes the stages that read it run again.
+Each of the two may be left out (`--config.feedback=`). docs/chatting.md says what is in DIR, docs/labelling.md what is
+in LABELS; pairs were labelled there. The recipe learns from it as it is when a stage starts; what people say later
+makes the stages that read it run again. docs/next_round.md walks through all of it.
 
     demonstrations   edits, and answers with a thumb up
-    preferences      votes, and each edit over the answer that was edited
+    preferences      votes and labels, and each edit on the page over the answer that was edited
     sft              from the model that people talked with, on the demonstrations
     dpo              from `sft`, on the preferences
 
@@ -27,9 +29,13 @@ from posttrain_jax.types import InputError
 
 _TRAINS = ("both", "sft", "dpo")
 _AS_ASKED = "{prompt}"
-_READ = {
+_FEEDBACK = {
   "demonstrations": dict(edits=FeedbackFile.EDITS, liked=FeedbackFile.LIKED),
   "preferences": dict(edits=FeedbackFile.EDITS, votes=FeedbackFile.VOTES),
+}
+_LABELS = {  # of posttrain_jax/labelling/export.py
+  "demonstrations": dict(label_edits="demonstrations.jsonl"),
+  "preferences": dict(labels="pairs.jsonl"),
 }
 
 
@@ -37,7 +43,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config = started(arg, "tiny")
   config.topology = ""  # a run
   config.base = "smollm2-135m-instruct"  # PATH_OR_NAME of the model that people talked with
-  config.feedback = "feedback"  # the server's --feedback
+  config.feedback = "feedback"  # the server's --feedback; empty for none
+  config.labels = ""  # the folder that experiments.label exports; empty for none
   config.train = "both"  # both, sft or dpo
   config.rows = 100  # of each file, for an estimate before it is there
   config.sft = _sft()
@@ -48,6 +55,8 @@ def get_config(arg: str = "") -> ConfigDict:
 def get_stages(config: ConfigDict) -> list[Stage]:
   if config.train not in _TRAINS:
     raise InputError(f"train: {config.train!r}, expected one of {', '.join(_TRAINS)}")
+  if not (config.feedback or config.labels):
+    raise InputError("feedback, labels: both are empty, expected a folder of what people said")
   stages, model = [], config.base
   if config.train != "dpo":
     data = _joined(config, "demonstrations")
@@ -64,13 +73,15 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 
 
 def _joined(config: ConfigDict, name: str) -> Stage:
-  """Returns the stage that joins files of feedback."""
-  files = _READ[name]
+  """Returns the stage that joins files of feedback and labels."""
+  files = {}
+  for folder, read in ((config.feedback, _FEEDBACK), (config.labels, _LABELS)):
+    files |= {each: f"{folder}/{file}" for each, file in read[name].items() if folder}
   return Stage(
     name,
     run=JOIN,
     config=joining.files(**dict.fromkeys(files, _AS_ASKED)),
-    inputs={f"files.{each}.path": f"{config.feedback}/{file}" for each, file in files.items()},
+    inputs={f"files.{each}.path": path for each, path in files.items()},
     rows={f"files.{each}.path": config.rows for each in files},
   )
 

@@ -78,6 +78,21 @@ def test_the_stages_join_the_files_of_feedback(tmp_path):
   assert {row["rejected"] for row in joined["preferences"]} == {"Go away"}
 
 
+def test_labels_of_raters_join_them_or_stand_alone(tmp_path):
+  (tmp_path / "labels").mkdir()
+  pair = {"prompt": "Hi", "chosen": "Hello", "rejected": "No", "strength": "better", "edited": "Good day"}
+  (tmp_path / "labels" / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+  (tmp_path / "labels" / "demonstrations.jsonl").write_text(
+    json.dumps({"prompt": "Hi", "completion": "Good day"}) + "\n"
+  )
+  for feedback, rows in (("", 1), (talk(tmp_path / "feedback", "Hi"), 9)):
+    for stage in recipe(feedback, "m", labels=str(tmp_path / "labels")).stages:
+      if stage.run is JOIN:
+        assert stage.run.run(stage.resolved(tmp_path), tmp_path / stage.name)["rows"] == rows
+  with pytest.raises(InputError, match="feedback, labels: both are empty"):
+    recipe("", "m")
+
+
 @pytest.mark.slow  # half a minute
 def test_the_recipe_trains_on_a_folder_of_feedback_and_again_when_there_is_more(tmp_path):
   symbols = ["1+2=", "3", "4", "5"]
