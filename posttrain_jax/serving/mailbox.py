@@ -18,9 +18,9 @@ class Mailbox:
     self._came: list[tuple[asyncio.Queue, Any]] = []
 
   def put(self, queue: asyncio.Queue, item: Any) -> None:
-    """Puts an item into one of the loop's queues a moment later; may be called from any thread.
+    """Puts an item into one of the loop's queues a moment later.
 
-    After the end of the loop nothing happens.
+    It may be called from any thread. After the end of the loop nothing happens.
     """
     with self._lock:
       self._came.append((queue, item))
