@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from posttrain_jax.recipes.simulated_users import SEEN, Habits, UserFeedback, vo
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.serving.extra import check_installed
 from posttrain_jax.serving.feedback_store import FeedbackFile
+from posttrain_jax.types import InputError
 
 FEEDBACK = "feedback"
 _NAME, _HOST = "assistant", "127.0.0.1"
@@ -114,7 +116,7 @@ def deploy(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
     "asked", "votes", "ties", "edits" and "tokens_generated", their numbers.
 
   Raises:
-    InputError: if the model or the requests cannot be read, or if a request is too long.
+    InputError: if the model or the requests cannot be read, or if the server refuses one, as one that is too long.
   """
   given = parse(DeploymentSettings, config)
   world = make_world(given.world)
@@ -124,6 +126,7 @@ def deploy(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:
     request, seed = requests[number], given.seed * len(requests) + number
     said = _post(f"{url}/v1/chat/completions", _question(given, request, seed))
     finished = [each["message"]["content"] for each in said["choices"] if each["finish_reason"] == "stop"]
+    finished = [text for text in finished if text.strip()]  # the server takes no votes on answers without words
     left = vote(request, finished, given.habits, world, seed=seed)
     for body in _feedback(f"request-{number:06d}", request, finished, left, said) if left is not None else ():
       _post(f"{url}/feedback", body)
@@ -188,8 +191,11 @@ def _feedback(
 
 def _post(url: str, body: Mapping[str, Any]) -> dict[str, Any]:
   request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-  with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-    return json.loads(response.read())
+  try:
+    with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+      return json.loads(response.read())
+  except urllib.error.HTTPError as error:
+    raise InputError(f"deployment: {error.code} of the server: {error.read().decode()}") from None
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -81,6 +81,12 @@ def test_estimates(deployed):
   assert effort.rows == {deployment.COMPARISONS: 24, deployment.EDITED: 12}
 
 
+def test_what_the_server_refuses_is_said(deployed, tmp_path):
+  folder, _ = deployed
+  with pytest.raises(InputError, match=r"deployment: 422 of the server: .*prompt"):
+    deployment.deploy(config_of(folder, clients=1, max_prompt_length=2), tmp_path)
+
+
 def test_a_missing_server_is_said_before_anything_runs(tmp_path, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(InputError, match=r"a deployment needs .*starlette.*: pip install 'posttrain_jax\[serve\]'"):
