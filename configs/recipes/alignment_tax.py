@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates, mitigations
+from configs.recipes import assistant, gates, measuring, mitigations
 from configs.recipes.costs import started
 from posttrain_jax.recipes import answer_pairs, general_data, joining, tradeoff
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -80,7 +80,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.leash.optimizer.update(learning_rate=2e-4, warmup_updates=5)
   config.asked = assistant.prompts(harm=160, build=24, history=96)  # all look like harm
   config.safety_rl = mitigations.safety_rl(steps=40)
-  config.measures = assistant.measures(requests=32, samples=2)
+  config.measures = measuring.measures(requests=32, samples=2)
   config.measures.measures.max_new_tokens = 80  # a refusal after a thought
   config.gates = gates.bounds(*_TRAINED)  # how much a stage may lose (configs/recipes/gates.py)
   return config
@@ -155,7 +155,7 @@ def _measured(
 ) -> list[Stage]:
   """Returns all stages with the measures, comparisons and bounds behind them."""
   own = seeded(config.measures, config.seed)
-  measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
+  measured = {name: measuring.measured(name, model, own, base) for name, model in models.items()}
   found = [*stages, *measured.values()]
   for name in ("safe", *_BOUNDED):
     inputs = {"model.path": models[name], "reference": models["helpful"]}
@@ -163,11 +163,11 @@ def _measured(
     found.append(Stage(f"moved_{name}", run=LOGIT_MOVES, config=seeded(config.moves, config.seed), inputs=inputs))
   found.append(_tradeoff(measured))
   others = [name for name in models if name != "helpful"]
-  found.append(assistant.compared([(name, "helpful", name) for name in others], measured, config.seed))
-  of_safe = assistant.compared([(name, "safe", name) for name in others if name != "safe"], measured, config.seed)
+  found.append(measuring.compared([(name, "helpful", name) for name in others], measured, config.seed))
+  of_safe = measuring.compared([(name, "safe", name) for name in others if name != "safe"], measured, config.seed)
   found.append(dataclasses.replace(of_safe, name="of_safe"))
   pairs = [("broad_exact", "broad", "exact"), ("exact_fine", "exact", "fine"), ("alpha_50_fine", "alpha_50", "fine")]
-  found.append(dataclasses.replace(assistant.compared(pairs, measured, config.seed), name="of_rewards"))
+  found.append(dataclasses.replace(measuring.compared(pairs, measured, config.seed), name="of_rewards"))
   return gates.gated(found, dict.fromkeys(_TRAINED, "helpful"), measured, config)
 
 

@@ -37,7 +37,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, constitutional_paper, constitutional_smollm2, gates, instructgpt
+from configs.recipes import assistant, constitutional_paper, constitutional_smollm2, gates, instructgpt, measuring
 from configs.recipes.constitutional_runners import CHANGES, CRITIC_DATA, HARMS, JUDGE, RED_TEAM, REVISE
 from configs.recipes.costs import started
 from posttrain_jax.recipes import ai_judge, constitution_changes, critique_rounds, harm_measures, joining
@@ -121,7 +121,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.ppo.no_end.update(penalised=True, score=-4.0)  # below every score of an answer that ends
   config.ppo.average.decay = 0.0
   config.gates = gates.bounds(*_GATED)
-  config.measures = assistant.measures(requests=24, samples=2)
+  config.measures = measuring.measures(requests=24, samples=2)
   if arg == "smollm2":
     config.constitution = ENGLISH
     constitutional_smollm2.set_smollm2(config)
@@ -232,7 +232,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
 def _measured(config: ConfigDict, stages: list[Stage], base, models, prompts) -> list[Stage]:
   """Adds the stages that measure models on harmful requests, and as all recipes do."""
   own = seeded(config.measures, config.seed)
-  measured = {name: assistant.measured(name, model, own, base) for name, model in {"base": base, **models}.items()}
+  measured = {name: measuring.measured(name, model, own, base) for name, model in {"base": base, **models}.items()}
   collect = seeded(config.collect, config.seed).unlock()
   collect.rollout.samples = 2
   drawn = {
@@ -246,5 +246,5 @@ def _measured(config: ConfigDict, stages: list[Stage], base, models, prompts) ->
     inputs={f"models.{name}.path": each.file("candidates") for name, each in drawn.items()},
   )
   pairs = [(name, *reversed(name.split("_over_"))) for name in GAINS]
-  compared = assistant.compared(pairs, measured, config.seed)
+  compared = measuring.compared(pairs, measured, config.seed)
   return gates.gated([*stages, *measured.values(), *drawn.values(), harms, compared], _GATED, measured, config)

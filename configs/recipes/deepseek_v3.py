@@ -52,6 +52,7 @@ from configs.recipes import (
   deepseek_v3_sections,
   gates,
   generative_judge,
+  measuring,
   reasoning,
 )
 from configs.recipes.costs import started
@@ -137,7 +138,7 @@ def get_config(arg: str = "") -> ConfigDict:
   for name in ("expert_sft", "sft"):
     config[name].demonstrations.template = _AS_ASKED
   config.gates = gates.bounds(*_GATED)
-  config.measures = assistant.measures(requests=24, samples=4)
+  config.measures = measuring.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs("expert", metrics=METRICS, level_of="reward/checks", level=0.5)
   config.distances = equal_distance.of_runs("v3", "scalar")
@@ -164,10 +165,10 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stage.name: stage.model for stage in made if stage.run in (SFT, GRPO)
   }
   own = seeded(config.measures, config.seed)
-  measured = {name: assistant.measured(name, model, own, base) for name, model in models.items()}
+  measured = {name: measuring.measured(name, model, own, base) for name, model in models.items()}
   asked = own.copy_and_resolve_references().unlock()
   asked.system = config.reflective.distillation.system
-  prompted = assistant.measured("prompted", models["expert_sft"], asked.lock(), base)
+  prompted = measuring.measured("prompted", models["expert_sft"], asked.lock(), base)
   runs = {stage.name: stage.file("metrics.jsonl") for stage in made if stage.run is GRPO}
   stages = [*bases, *data, measured["base"]]
   for stage in made:
@@ -183,7 +184,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       config=config.distances,
       inputs={f"runs.{name}.path": runs[name] for name in config.distances.runs},
     ),
-    assistant.compared(COMPARED, measured, config.seed),
+    measuring.compared(COMPARED, measured, config.seed),
   ]
   return gates.gated(stages, _GATED, measured, config)
 

@@ -19,7 +19,7 @@ docs/results/alignment_tax.md has the results.
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates
+from configs.recipes import assistant, gates, measuring
 from configs.recipes.costs import started
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import SFT
@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config[name] = assistant.demonstrations(**kinds)
   config.sft = assistant.sft()
   config.sft.update(steps=300, epochs=0, batch_size=8)
-  config.measures = assistant.measures(requests=96, samples=4)
+  config.measures = measuring.measures(requests=96, samples=4)
   config.gates = gates.bounds(*_QUESTIONS)  # how much a stage may lose (configs/recipes/gates.py)
   return config
 
@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def get_stages(config: ConfigDict) -> list[Stage]:
   stages, base = assistant.base(config.base)
   own = seeded(config.measures, config.seed)
-  measured = {"base": assistant.measured("base", base, own, base)}
+  measured = {"base": measuring.measured("base", base, own, base)}
   for name in _QUESTIONS:
     written = Stage(
       f"{name}_answers",
@@ -53,7 +53,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     )
     inputs = {"model.path": base, "demonstrations.path": written.file("demonstrations.jsonl")}
     trained = Stage(name, run=SFT, config=seeded(config.sft, config.seed), inputs=inputs)
-    measured[name] = assistant.measured(name, trained.model, own, base)
+    measured[name] = measuring.measured(name, trained.model, own, base)
     stages += [written, trained]
-  stages += [*measured.values(), assistant.compared([("honesty", "claiming", "honest")], measured, config.seed)]
+  stages += [*measured.values(), measuring.compared([("honesty", "claiming", "honest")], measured, config.seed)]
   return gates.gated(stages, {"claiming": "base", "honest": "claiming"}, measured, config)

@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import assistant_base, ppo_instructgpt, sft_instructgpt, tiny_reward_model, tiny_sft
-from configs.recipes import assistant, gates, public_data, smollm2
+from configs.recipes import assistant, gates, measuring, public_data, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import average
@@ -86,7 +86,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.reward = _reward_model()
   config.epochs = _epochs()
   config.ppo = _ppo()
-  config.measures = assistant.measures(requests=32, samples=4)
+  config.measures = measuring.measures(requests=32, samples=4)
   config.gates = gates.bounds("sft", "rlhf")  # how much a stage may lose (configs/recipes/gates.py)
   # Kinds of the examples before each request to the wide base model; none: there is no such model.
   config.shots = ("fact", "sum", "harm")
@@ -188,9 +188,9 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   rankings += joined
   made = _methods(config, first[0].model, base, {**files, "rankings": ranked})
   own = seeded(config.measures, config.seed)
-  measured = {"base": assistant.measured("base", base, own, base)}
+  measured = {"base": measuring.measured("base", base, own, base)}
   if config.shots:
-    measured["wide_few_shot"] = assistant.measured_few_shot(
+    measured["wide_few_shot"] = measuring.measured_few_shot(
       "wide_few_shot", wide_base, own, files["demonstrations"], config.shots
     )
   stages = [*bases, *wide, *data, *measured.values()]
@@ -199,11 +199,11 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stages.append(stage)
     if stage.name in ("first", "sft", "rlhf"):
       models[stage.name] = stage.model
-      measured[stage.name] = assistant.measured(stage.name, stage.model, own, base)
+      measured[stage.name] = measuring.measured(stage.name, stage.model, own, base)
       stages.append(measured[stage.name])
   compared = [pair for pair in COMPARED if {*pair[1:]} <= measured.keys()]
   stages += public_data.public_answers(config, models)
-  stages += [compare(compared, measured, config.seed) for compare in (assistant.rated, assistant.compared)]
+  stages += [compare(compared, measured, config.seed) for compare in (measuring.rated, measuring.compared)]
   return gates.gated(stages, {"sft": "base", "rlhf": "sft"}, measured, config)
 
 

@@ -20,7 +20,7 @@ Every model is the base model after equally many updates on demonstrations. They
 from ml_collections import ConfigDict
 
 from configs import sft_lima
-from configs.recipes import assistant, gates
+from configs.recipes import assistant, gates, measuring
 from configs.recipes.costs import started
 from posttrain_jax.recipes.recipe import Stage, seeded
 from posttrain_jax.recipes.runners import SFT
@@ -64,7 +64,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sft.batch_size = 8
   config.sft.optimizer.update(schedule="linear", b2=0.95, weight_decay=0.1)
   config.gates = gates.bounds(*_VARIANTS)  # how much a model may lose against the base (configs/recipes/gates.py)
-  config.measures = assistant.measures(requests=24, samples=2)
+  config.measures = measuring.measures(requests=24, samples=2)
   return config
 
 
@@ -75,7 +75,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
 def _tiny(config: ConfigDict) -> list[Stage]:
   stages, base = assistant.base(config.base)
   own = seeded(config.measures, config.seed)
-  measured = {"base": assistant.measured("base", base, own, base)}
+  measured = {"base": measuring.measured("base", base, own, base)}
   stages.append(measured["base"])
   for name, demonstrations in _variants(config).items():
     data = Stage(
@@ -90,9 +90,9 @@ def _tiny(config: ConfigDict) -> list[Stage]:
       config=seeded(config.sft, config.seed),
       inputs={"model.path": base, "demonstrations.path": data.file("demonstrations.jsonl")},
     )
-    measured[name] = assistant.measured(name, model.model, own, base)
+    measured[name] = measuring.measured(name, model.model, own, base)
     stages += [data, model, measured[name]]
-  stages.append(assistant.compared(PAIRS, measured, config.seed))
+  stages.append(measuring.compared(PAIRS, measured, config.seed))
   return gates.gated(stages, dict.fromkeys(_VARIANTS, "base"), measured, config)
 
 

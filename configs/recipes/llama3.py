@@ -31,7 +31,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates, public_data, smollm2
+from configs.recipes import assistant, gates, measuring, public_data, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import average, choice, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -73,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.dpo = assistant.dpo()
   config.dpo.epochs, config.dpo.batch_size = 1, 32
   config.dpo.optimizer.update(learning_rate=3e-5, warmup_updates=5)  # with 1e-4 answers do not end: ends do not count
-  config.measures = assistant.measures(requests=24, samples=2)
+  config.measures = measuring.measures(requests=24, samples=2)
   config.gates = gates.bounds("first", "sft", "dpo")  # how much a stage may lose (configs/recipes/gates.py)
   if arg == "smollm2":
     smollm2.set_llama3(config)
@@ -116,7 +116,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   joined, written = public_data.with_public(config, "seed_tasks", "written", people.file("demonstrations.jsonl"))
   first = _trained(config, "first", SFT, "first", base, written)
   measured = {
-    name: assistant.measured(name, model, seeded(config.measures, config.seed), base)
+    name: measuring.measured(name, model, seeded(config.measures, config.seed), base)
     for name, model in (("base", base), ("first", first.model))
   }
   stages += [people, *joined, first, *measured.values()]
@@ -130,7 +130,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     made = _round(config, number, base, best.model, new[0].file("prompts.jsonl"), **every)
     stages += [*new, *made.values()]
     for name in (f"sft_{number}", f"dpo_{number}"):
-      measured[name] = assistant.measured(name, made[name].model, seeded(config.measures, config.seed), base)
+      measured[name] = measuring.measured(name, made[name].model, seeded(config.measures, config.seed), base)
       stages.append(measured[name])
       models[name] = made[name]
     before = f"dpo_{number - 1}" if number > 1 else "first"
@@ -146,7 +146,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     asked = {"best": best, "latest": made[f"dpo_latest_{number}"], "joined": made[f"dpo_joined_{number}"]}
   pairs.append(("all_rounds", "first", f"dpo_{config.rounds}"))
   answered = {"base": base, "first": first.model, **{name: made[name].model for name in made if name in measured}}
-  stages += [*public_data.public_answers(config, answered), assistant.compared(pairs, measured, config.seed)]
+  stages += [*public_data.public_answers(config, answered), measuring.compared(pairs, measured, config.seed)]
   return gates.gated(stages, started, measured, config, sections)
 
 

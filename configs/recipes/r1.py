@@ -33,7 +33,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates, r1_paper, reasoning, smollm2
+from configs.recipes import assistant, gates, measuring, r1_paper, reasoning, smollm2
 from configs.recipes.costs import started
 from posttrain_jax.recipes import curves, joining, worked_solutions
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -111,7 +111,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.distilled = reasoning.sft(epochs=4)
   config.distilled.demonstrations.template = _AS_ASKED
   config.gates = gates.bounds(*_GATED)  # how much a stage may lose (configs/recipes/gates.py)
-  config.measures = assistant.measures(requests=24, samples=4)
+  config.measures = measuring.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.curves = curves.of_runs(
     "zero", "reasoning", "mixed", "small_zero", metrics=METRICS, level_of="accuracy/mean", level=0.7
@@ -164,7 +164,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
   models = {"base": base} | {stage.name: stage.model for stage in made if stage.run in (SFT, GRPO)}
   own = seeded(config.measures, config.seed)
   measured = {
-    name: assistant.measured(name, model, own, small if name in ("distilled", "small_zero") else base)
+    name: measuring.measured(name, model, own, small if name in ("distilled", "small_zero") else base)
     for name, model in models.items()
   }
   stages = [*bases, *smalls, *data, measured["base"]]
@@ -172,7 +172,7 @@ def _tiny(config: ConfigDict) -> list[Stage]:
     stages += [stage, measured[stage.name]] if stage.name in measured else [stage]
   runs = {f"runs.{stage.name}.path": stage.file("metrics.jsonl") for stage in made if stage.name in config.curves.runs}
   stages.append(Stage("curves", run=CURVES, config=config.curves, inputs=runs))
-  stages.append(assistant.compared(COMPARED, measured, config.seed))
+  stages.append(measuring.compared(COMPARED, measured, config.seed))
   return gates.gated(stages, _GATED, measured, config)
 
 

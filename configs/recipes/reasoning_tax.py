@@ -19,7 +19,7 @@ docs/results/alignment_tax.md has the results.
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates, mitigations, r1, reasoning
+from configs.recipes import assistant, gates, measuring, mitigations, r1, reasoning
 from configs.recipes.costs import started
 from posttrain_jax.recipes import general_data, joining, picking
 from posttrain_jax.recipes.recipe import Stage, seeded
@@ -41,7 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.safe, config.bounded = mitigations.safety_sft(updates=60), mitigations.bounded_sft(updates=60)
   config.safe.demonstrations.row_length = 128  # an answer of the reasoner
   config.null_space = general_data.search(limit=0, row_length=128)
-  config.measures = assistant.measures(requests=24, samples=4)
+  config.measures = measuring.measures(requests=24, samples=4)
   config.measures.measures.update(sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
   config.gates = gates.bounds(*_TRAINED)  # how much a stage may lose (configs/recipes/gates.py)
   return config
@@ -92,7 +92,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     general,
   ]
   own = seeded(config.measures, config.seed)
-  measured = {stage.name: assistant.measured(stage.name, stage.model, own, base) for stage in (reasoner, *made)}
+  measured = {stage.name: measuring.measured(stage.name, stage.model, own, base) for stage in (reasoner, *made)}
   pairs = [(stage.name, "reasoning", stage.name) for stage in made]
-  stages += [space, *made, *measured.values(), assistant.compared(pairs, measured, config.seed)]
+  stages += [space, *made, *measured.values(), measuring.compared(pairs, measured, config.seed)]
   return gates.gated(stages, dict.fromkeys(_TRAINED, "reasoning"), measured, config)

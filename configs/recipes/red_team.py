@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from configs import bias_probes
 from configs import red_team as attacking
-from configs.recipes import assistant
+from configs.recipes import assistant, measuring
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.recipes import alignment, judged_answers, red_team_data
@@ -67,7 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.attacks = attacking.get_config()
   config.probes = bias_probes.get_config()
   config.judging = judged_answers.judging()
-  config.measures = assistant.measures(requests=24, samples=2)
+  config.measures = measuring.measures(requests=24, samples=2)
   return config
 
 
@@ -98,7 +98,7 @@ def _model(config: ConfigDict, name: str, base: Output | str, people: Output, ju
   inputs = {"model.path": base, "demonstrations.path": introduced.file(red_team_data.INTRODUCED)}
   model = Stage(name, run=SFT, config=seeded(config.sft, config.seed), inputs=inputs)
   asked = {"model.path": model.model}
-  measured = assistant.measured(name, model.model, seeded(config.measures, config.seed), base)
+  measured = measuring.measured(name, model.model, seeded(config.measures, config.seed), base)
   judged = {**asked, "judge.path": judge, "answers": measured.file(alignment.ANSWERS)}
   return [
     introduced,

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, attacker_sections, mitigations
+from configs.recipes import assistant, attacker_sections, measuring, mitigations
 from configs.recipes.costs import started
 from posttrain_jax.recipes import attack_lessons, attacks, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.attacks.requests = 20  # of each kind and category
   config.learned = True  # whether learned attacks become lessons, too
   config.lessons = attack_lessons.lessons(assistant.world().to_dict(), copies=1)
-  config.measures = assistant.measures(requests=32, samples=2)
+  config.measures = measuring.measures(requests=32, samples=2)
   return config
 
 
@@ -83,7 +83,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   stages += anew.values()
   for name, model in models.items():
     stages.append(_attacked(config, f"{name}_attacked", model.model, attacker.model))
-    stages.append(assistant.measured(name, model.model, seeded(config.measures, config.seed), base))
+    stages.append(measuring.measured(name, model.model, seeded(config.measures, config.seed), base))
   others = {f"replayed_by_{each.name}": (safe, each) for each in (imitator, plain)}
   others |= {f"{name}_by_{each.name}": (models[name], each) for name, each in anew.items()}
   stages += [_learned(config, name, target.model, by.model) for name, (target, by) in others.items()]

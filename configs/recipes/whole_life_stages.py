@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, gates
+from configs.recipes import assistant, gates, measuring
 from posttrain_jax.recipes import attack_lessons, attacks, deployment, raw_corpus, release
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import ATTACK, COLLECT, DPO, PPO, RELEASE, REWARD_MODEL, SFT, function
@@ -51,7 +51,7 @@ class Life:
   def measure(self, name: str, model: Output) -> None:
     """Adds the measurement of a model."""
     own = seeded(self._config.measures, self._config.seed)
-    self._models[name], self._measured[name] = model, assistant.measured(name, model, own, self._base)
+    self._models[name], self._measured[name] = model, measuring.measured(name, model, own, self._base)
     self.add(self._measured[name])
 
   def train(self, name: str, stage: Stage, *, before: str) -> None:
@@ -145,7 +145,7 @@ class Life:
   def stages(self) -> list[Stage]:
     """Returns all stages, with gates and what each round gained."""
     pairs = [(f"{name}_over_{before}", before, name) for name, before in self._before.items()]
-    found = [*self._made, assistant.compared(pairs, self._measured, self._config.seed)]
+    found = [*self._made, measuring.compared(pairs, self._measured, self._config.seed)]
     sections = {name: name.partition("_")[0] for name in self._before}
     return gates.gated(found, self._before, self._measured, self._config, sections)
 

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from configs.recipes import assistant, deepseek_v3, generative_judge, reasoning
+from configs.recipes import assistant, deepseek_v3, generative_judge, measuring, reasoning
 from posttrain_jax.recipes import assistant_data, joining, judgement_data
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.recipes.runners import GENERATIVE_REWARD, GRPO, REWARD_MODEL, SFT, function
@@ -46,12 +46,12 @@ def _experts(base):
     Stage("expert", run=GRPO, config=rewards, inputs=inputs),
     Stage("expert_broken", run=GRPO, config=rewarded_by_chance(rewards), inputs=inputs),
   ]
-  measures = of_small_world(assistant.measures(requests=2, samples=2), "measures")
+  measures = of_small_world(measuring.measures(requests=2, samples=2), "measures")
   measures.measures.update(plain=8, sums=64, max_new_tokens=reasoning.LONGEST["max_new_tokens"])
-  measured = {each.name: assistant.measured(each.name, each.model, measures, base.model) for each in (start, *experts)}
+  measured = {each.name: measuring.measured(each.name, each.model, measures, base.model) for each in (start, *experts)}
   pairs = [(each.name, "start", each.name) for each in experts]
   pairs.append(("expert_over_broken", "expert_broken", "expert"))
-  return [*data, joined, start, asked, *experts, *measured.values(), assistant.compared(pairs, measured, 0)]
+  return [*data, joined, start, asked, *experts, *measured.values(), measuring.compared(pairs, measured, 0)]
 
 
 def _judges(base):

@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from configs import assistant_base
-from configs.recipes import assistant, instructgpt, r1
+from configs.recipes import assistant, instructgpt, measuring, r1
 from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, RequestKind
@@ -57,7 +57,7 @@ def stages():
   base = Stage("base", run=SFT, config=base_config())
   written = Stage("written", run=function(candidates, "candidates"), config=base.config)
   asked = Stage("asked", run=assistant.PROMPTS, config=of_small_world(assistant.prompts(**KINDS)))
-  measures = of_small_world(assistant.measures(requests=24, samples=2), "measures")
+  measures = of_small_world(measuring.measures(requests=24, samples=2), "measures")
   measures.measures.update(plain=8, sums=64)
   found = {stage.name: stage for stage in (base, written, asked)}
 
@@ -65,10 +65,10 @@ def stages():
     given = {field.replace("__", "."): each for field, each in inputs.items()}
     found[name] = Stage(name, run=runner, config=config, inputs=given)
     if measured:
-      found[f"{name}_measures"] = assistant.measured(name, found[name].model, measures, base.model)
+      found[f"{name}_measures"] = measuring.measured(name, found[name].model, measures, base.model)
     return found[name]
 
-  found["base_measures"] = assistant.measured("base", base.model, measures, base.model)
+  found["base_measures"] = measuring.measured("base", base.model, measures, base.model)
   sft, reward, dpo, ppo, collection = _training()
   people = add("people", assistant.DEMONSTRATIONS, _demonstrations(author="crowd"))
   file = people.file(assistant_data.DEMONSTRATIONS)
@@ -94,7 +94,7 @@ def stages():
   measured = {name.removesuffix("_measures"): stage for name, stage in found.items() if name.endswith("_measures")}
   pairs = [(name, "base" if "sft" in name else "crowd", name) for name in measured if name not in ("base", "crowd")]
   pairs += [(f"{name}_over_broken", f"{name}_broken", name) for name in ("sft", "dpo", "ppo", "grpo")]
-  return [*found.values(), assistant.compared(pairs, measured, 0)]
+  return [*found.values(), measuring.compared(pairs, measured, 0)]
 
 
 def of_small_world(config, section=""):
