@@ -1,4 +1,4 @@
-"""Trains a model on what people said of its answers: in the chat page, and as raters.
+"""Trains a model on what people said of its answers, talking with it or as raters.
 
     python -m experiments.serve --model=PATH_OR_NAME --feedback=DIR
     python -m experiments.label --workdir=LABELS --export

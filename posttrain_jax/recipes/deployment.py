@@ -180,7 +180,10 @@ def _question(given: DeploymentSettings, request: WorldRequest, seed: int) -> di
 def _feedback(
   name: str, request: WorldRequest, answers: Sequence[str], left: UserFeedback, said: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-  """Yields what the chat page would send of a vote, and of an edit of the better answer, or of the first one."""
+  """Yields what the chat page would send of a vote, and of an edit.
+
+  The better answer is edited, and the first one where neither is better.
+  """
   common = {"client": name, "prompt": [{"role": "user", "content": request.text}]}
   origin = {"model": _NAME, "version": said["system_fingerprint"], "sampling": {"temperature": 1.0}}
   shown = [{"text": answers[number], **origin} for number in left.shown]
@@ -199,7 +202,7 @@ def _post(url: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads the rows of a file of feedback in the order of the requests, as the order of users is nobody's."""
+  """Reads the rows of a file of feedback in the order of the requests."""
   rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
   return sorted(rows, key=lambda row: row["id"])
 
