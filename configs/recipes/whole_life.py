@@ -11,10 +11,11 @@
                             pretrained model on what was chosen, edited and demonstrated, and dpo_N on the comparisons
                             of the round
     7  attacked, release    a red team; bounds that the model must keep, and its model card
-    8  users, ..., dpo_4    the released model is served over HTTP to simulated users (needs the extra `serve`), whose
-                            votes and edits train one more round, with what the red team got out of it
-                            (`learn_from_attacks`); `attacked_again` has fresh attacks
+    8  users, ..., dpo_4    the released model is served over HTTP to simulated users, whose votes and edits train one
+                            more round, with what the red team got out of it (`learn_from_attacks`); `attacked_again`
+                            has fresh attacks
 
+It needs the extras `prepare` and `serve`.
 `gates` stop a round that loses too much, and `release` one that may not go out (docs/recipes.md, docs/red_team.md).
 `gains` has what each round adds. docs/results/whole_life.md has the results.
 """
