@@ -41,4 +41,4 @@ def test_a_port_in_use_is_one_line(study):
 
 def test_a_study_has_one_server(study):
   with EventLog(study.path / EVENTS):
-    assert "events.jsonl: in use by another process, expected one server of a study" in start(study)
+    assert "events.jsonl: in use by another process, expected one at a time" in start(study)
