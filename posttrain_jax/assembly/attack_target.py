@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.engine_turns import draw_between
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import RewardFunctionSettings, make_judge
 from posttrain_jax.assembly.model import Policy
@@ -175,12 +176,7 @@ class AttackedModel:
     if not self.affords(len(questions)):
       raise RuntimeError("the target would be asked more often than its budget allows")
     self.questions += len(questions)
-    for engine in self._engines:
-      if not engine.busy:
-        engine.release()
-    self._engine.load(self._params, 0)
-    answered = self._judge(self._engine.generate(questions, 1))
-    self._engine.unload()
+    answered = self._judge(draw_between(self._engine, self._engines, self._params, 0, questions, 1))
     return (np.array([getattr(group, name)[0] for group in answered]) for name in ("accuracy", "valid"))
 
 

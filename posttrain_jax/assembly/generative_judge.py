@@ -21,6 +21,7 @@ from absl import logging
 from flax import nnx
 from jax.sharding import Mesh
 
+from posttrain_jax.assembly.engine_turns import draw_between
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import Policy
@@ -199,13 +200,9 @@ class GenerativeJudge:
     return question
 
   def _scores(self, asked: Sequence[Prompt]) -> np.ndarray:
-    for engine in self._engines:
-      if not engine.busy:
-        engine.release()
     params, version = self._params()
-    self._engine.load(params, version)
-    judged = self._reader.with_texts(self._engine.generate(asked, self._settings.votes))
-    self._engine.unload()
+    drawn = draw_between(self._engine, self._engines, params, version, asked, self._settings.votes)
+    judged = self._reader.with_texts(drawn)
     if self._settings.reading == Reading.EXPECTED:
       return mean_of_votes(self._reader.expected(params, judged))
     return mean_of_votes(self._reader.sampled(judged))

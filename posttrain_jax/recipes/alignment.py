@@ -29,8 +29,7 @@ from posttrain_jax.evaluation.alignment_settings import (
   few_shot_format,
   world_format,
 )
-from posttrain_jax.models import flops
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.reports.reliability_figure import plot_reliabilities
 from posttrain_jax.runs.journal import Journal
@@ -136,9 +135,7 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
       raise InputError(f"model.path: {config.model.path} {error}") from None
   prompts = 2 * ((len(RequestKind) - 1) * section.requests + section.sums)  # seen ones and held-out ones
   drawn = prompts * section.samples * known.length(section.max_new_tokens)
-  return Effort(
-    examples=prompts, generated=drawn, sampling_flops=flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
-  )
+  return drawing(model, examples=prompts, tokens=drawn)
 
 
 def measure(config: ConfigDict, folder: pathlib.Path) -> None:

@@ -21,10 +21,9 @@ from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation import second_opinion
 from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
-from posttrain_jax.models import flops
 from posttrain_jax.recipes import attack_shares, attacker
 from posttrain_jax.recipes.alignment import AskedModel
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import at_least, parse
@@ -125,8 +124,7 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   count = len(config.kinds) * config.requests * len(words.HARMS)
   written = config.requests * len(words.HARMS) * (Attack.LEARNED in config.kinds)
   drawn = count * known.length(config.max_new_tokens) + written * known.length(attacker.LONGEST)
-  work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
-  return Effort(examples=count, generated=drawn, sampling_flops=work)
+  return drawing(model, examples=count, tokens=drawn)
 
 
 def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -22,10 +22,9 @@ from posttrain_jax.data.assistant_world.taste import USUAL_TASTE, utility
 from posttrain_jax.evaluation.group_differences import group_differences
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.evaluation.text_model import TextModel
-from posttrain_jax.models import flops
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.attack_shares import write_measures
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import at_least, parse
@@ -103,9 +102,7 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   model, _ = known.policy(config.model)
   count = len((*HARMLESS, RequestKind.HARM)) * config.requests * len(config.homes) * config.samples
   drawn = count * known.length(config.max_new_tokens)
-  return Effort(
-    examples=count, generated=drawn, sampling_flops=flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
-  )
+  return drawing(model, examples=count, tokens=drawn)
 
 
 def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

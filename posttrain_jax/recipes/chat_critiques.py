@@ -18,10 +18,9 @@ from posttrain_jax.data.chat_template import Message
 from posttrain_jax.data.constitution import read_constitution
 from posttrain_jax.data.prompts import PromptFormat, Row, own_prompt
 from posttrain_jax.evaluation.text_model import TextModel
-from posttrain_jax.models import flops
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.critique_rounds import REVISIONS, draw_principles
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
 from posttrain_jax.types import InputError
@@ -135,8 +134,7 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   model, _ = known.policy(config.model)
   drawn = config.limit * (1 + 2 * config.rounds) * known.length(config.max_new_tokens)
   count = config.limit * config.rounds
-  work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
-  return Effort(examples=count, generated=drawn, sampling_flops=work, rows={REVISIONS: count})
+  return drawing(model, examples=count, tokens=drawn, rows={REVISIONS: count})
 
 
 def _asked(given: ChatCritiqueSettings, model: TextModel) -> list[list[Message]]:

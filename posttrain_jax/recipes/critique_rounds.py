@@ -19,11 +19,10 @@ from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.data.assistant_world.rules import judge
 from posttrain_jax.data.constitution import Principle, read_constitution
 from posttrain_jax.evaluation.text_model import TextModel
-from posttrain_jax.models import flops
 from posttrain_jax.pipelines.collect import DEMONSTRATIONS
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import read_candidates
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.principle_fit import Recall, about_harm, fits, speaking
 from posttrain_jax.runs.settings import at_least, parse
@@ -156,5 +155,4 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   model, _ = known.policy(config.model)
   count = known.count(str(pathlib.Path(config.candidates).parent / DEMONSTRATIONS))  # a principle in each speaks of it
   drawn = count * known.length(config.max_new_tokens)
-  work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
-  return Effort(examples=count, generated=drawn, sampling_flops=work, rows={REVISIONS: count})
+  return drawing(model, examples=count, tokens=drawn, rows={REVISIONS: count})

@@ -20,10 +20,9 @@ from posttrain_jax import atomic_files
 from posttrain_jax.data import sources
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.requests import TEMPLATE, WorldRequest
-from posttrain_jax.models import flops
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.assistant_data import COMPARISONS, EDITED
-from posttrain_jax.recipes.effort import Effort
+from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.simulated_users import SEEN, Habits, UserFeedback, vote
 from posttrain_jax.runs.settings import at_least, parse
@@ -97,10 +96,9 @@ def forecast(config: ConfigDict, known: Forecast) -> Effort:
   model, _ = known.policy(config.model)
   count = known.count(config.prompts)
   drawn = count * config.answers * known.length(config.max_new_tokens)
-  work = flops.forward(model, tokens=drawn, pairs=0, logits=drawn)
   votes = round(count * config.habits.votes)
   edits = round(votes * config.habits.edits)
-  return Effort(examples=count, generated=drawn, sampling_flops=work, rows={COMPARISONS: votes + edits, EDITED: edits})
+  return drawing(model, examples=count, tokens=drawn, rows={COMPARISONS: votes + edits, EDITED: edits})
 
 
 def deploy(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:

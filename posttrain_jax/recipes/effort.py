@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from posttrain_jax.models import flops
+from posttrain_jax.models.config import TransformerConfig
 from posttrain_jax.runs.journal import METRICS_FILE, read_metrics
 
 
@@ -54,6 +56,19 @@ class Effort:
   def to_json(self) -> dict[str, Any]:
     """Returns a JSON object."""
     return dataclasses.asdict(self) | {"rows": dict(self.rows)}
+
+
+def drawing(model: TransformerConfig, *, examples: int, tokens: int, rows: Mapping[str, int] | None = None) -> Effort:
+  """Returns the effort of drawing answers; attention within them is not counted.
+
+  Args:
+    model: which draws.
+    examples: prompts that are answered.
+    tokens: of all answers.
+    rows: as in `Effort`.
+  """
+  work = flops.forward(model, tokens=tokens, pairs=0, logits=tokens)
+  return Effort(examples=examples, generated=tokens, sampling_flops=work, rows=rows or {})
 
 
 def counted(folder: pathlib.Path, estimate: Effort, metrics: Mapping[str, Any]) -> Effort:

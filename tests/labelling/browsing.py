@@ -2,11 +2,8 @@
 
 import contextlib
 import os
-import pathlib
-import threading
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright import sync_api
 
@@ -17,31 +14,13 @@ from posttrain_jax.labelling.keys import RaterKeys
 from posttrain_jax.labelling.session import Session
 from posttrain_jax.labelling.study import EVENTS
 from posttrain_jax.labelling.votes import read_votes
+from posttrain_jax.serving.background import in_background
+from tests.headless import AXE, CHROMIUM, NARROW, WIDE
 
-CHROMIUM = pathlib.Path("/usr/bin/chromium")
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
-FLAGS = (
-  *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-  *("--disable-component-update", "--disable-sync"),
-)
 # What the pages look like is written there if it is set.
 PICTURES = os.environ.get("LABELLING_PICTURES")
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 LOOKS = [(size, scheme) for size in (WIDE, NARROW) for scheme in ("light", "dark")]
-# Rules of axe for all of WCAG 2.2 AA and of good practice.
-AXE = {
-  "resultTypes": ["violations"],
-  "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-}
-
-
-@contextlib.contextmanager
-def launched():
-  """Starts a browser."""
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-    yield browser
-    browser.close()
 
 
 @contextlib.contextmanager
@@ -51,15 +30,8 @@ def served(study, *, token=None, port=0):
     port = listener.getsockname()[1]
     keys = RaterKeys(study.settings.raters, token)
     app = make_app(study, Session(study, log), keys, host="127.0.0.1", port=port)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-      yield f"http://127.0.0.1:{port}/", keys
-    finally:
-      running.should_exit = True
-      thread.join(30)
+    with in_background(app, listener) as url:
+      yield f"{url}/", keys
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module")  # its event loop would stop other tests from running theirs
 def browser():
-  from tests.labelling import browsing  # only where a browser is asked for
+  from tests.headless import launched  # only where a browser is asked for
 
-  with browsing.launched() as browser:
+  with launched() as browser:
     yield browser

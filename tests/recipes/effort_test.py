@@ -1,6 +1,8 @@
 import json
 
-from posttrain_jax.recipes.effort import Effort, counted, from_json
+from posttrain_jax.models import flops
+from posttrain_jax.models.sizes import sizes
+from posttrain_jax.recipes.effort import Effort, counted, drawing, from_json
 
 ESTIMATE = Effort(examples=10, generated=100, trained=50, sampling_flops=1e3, training_flops=2e3, rows={"x": 3})
 
@@ -46,6 +48,14 @@ def test_where_nothing_is_counted_the_estimate_stands(tmp_path):
   assert counted(tmp_path, ESTIMATE, {"rows": 3}) == ESTIMATE
   assert counted(tmp_path, ESTIMATE, {"tokens_generated": 30}).generated == 30
   assert counted(tmp_path, ESTIMATE, {"examples": 7}).examples == 7
+
+
+def test_drawing_is_one_pass_over_what_is_drawn():
+  model = sizes("smol_4layer")
+  found = drawing(model, examples=3, tokens=10, rows={"x": 3})
+  assert (found.examples, found.generated, found.trained, dict(found.rows)) == (3, 10, 0, {"x": 3})
+  assert found.sampling_flops == flops.forward(model, tokens=10, pairs=0, logits=10) > 0
+  assert drawing(model, examples=3, tokens=10).rows == {}
 
 
 def test_json_comes_back():

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 
 import pytest
 
@@ -12,35 +11,15 @@ pytest.importorskip("playwright", reason="needs pip install 'posttrain_jax[test]
 pytest.importorskip("axe_playwright_python", reason="needs pip install 'posttrain_jax[test]'")
 
 from axe_playwright_python import sync_playwright as axe
-from playwright import sync_api
 
 from posttrain_jax.data.prompts import read_jsonl
+from tests.headless import AXE, CHROMIUM, NARROW, WIDE
+from tests.headless import launched as launched
 
-CHROMIUM = pathlib.Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
   pytest.skip(f"there is no {CHROMIUM}", allow_module_level=True)
-FLAGS = (
-  *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-  *("--disable-component-update", "--disable-sync"),
-)
 # What the page looks like is written there if it is set.
 PICTURES = os.environ.get("CHAT_PICTURES")
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
-
-# Rules of axe for all of WCAG 2.2 AA and of good practice.
-AXE = {
-  "resultTypes": ["violations"],
-  "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-}
-
-
-@contextlib.contextmanager
-def started():
-  """Starts the browser."""
-  with sync_api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-    yield browser
-    browser.close()
 
 
 @contextlib.contextmanager
@@ -71,6 +50,7 @@ def echo(request):
 
 
 def send(page, text):
+  page.locator("#model option").first.wait_for(state="attached")  # before that, Enter sends nothing
   page.get_by_label("Message", exact=True).fill(text)
   page.keyboard.press("Enter")
 

@@ -24,5 +24,5 @@ def browser():
   """Returns a headless browser."""
   from tests.serving import chat_browsing  # skips where there is none
 
-  with chat_browsing.started() as started:
+  with chat_browsing.launched() as started:
     yield started

@@ -1,11 +1,9 @@
 """Runs an application on a free port of this machine; needs the extra `serve`."""
 
 import contextlib
-import threading
-
-import uvicorn
 
 from posttrain_jax.serving.app import RequestLimits, ServingApp
+from posttrain_jax.serving.background import in_background
 from posttrain_jax.serving.guard import GuardSettings, guarded
 from posttrain_jax.serving.server import listen
 
@@ -19,14 +17,8 @@ def served(app, **guard):
   port = bound.getsockname()[1]
   settings = dict(host="127.0.0.1", port=port, token=None, max_body_bytes=100_000, requests_per_minute=100_000)
   app = guarded(app.asgi, GuardSettings(**(settings | guard)), without_token=("/health",))
-  server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
-  thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-  thread.start()
-  try:
-    yield f"http://127.0.0.1:{port}"
-  finally:
-    server.should_exit = True
-    thread.join()
+  with in_background(app, bound) as url:
+    yield url
 
 
 def new_app(model, limits=LIMITS, routes=(), **more):
