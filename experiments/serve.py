@@ -12,11 +12,12 @@ second one ends it at once. Needs pip install 'posttrain_jax[serve]'. docs/servi
 Exit codes: 0 all answers were finished, 2 bad input, 1 anything else, such as answers that were cut off.
 """
 
+import contextlib
 import sys
 
 from absl import flags as absl_flags
 
-from experiments import flags
+from experiments import flags, messages
 
 _MODEL = absl_flags.DEFINE_multi_string("model", None, "PATH_OR_NAME, or NAME=PATH with the name to serve it under")
 _HOST = absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen at; others than this machine's need a token")
@@ -53,6 +54,7 @@ def main():
   from posttrain_jax.serving.access import check_binding, read_token
   from posttrain_jax.serving.app import WITHOUT_TOKEN, RequestLimits, ServingApp
   from posttrain_jax.serving.chat_routes import PAGE, ChatModel, chat_routes
+  from posttrain_jax.serving.engine_process import EngineProcess
   from posttrain_jax.serving.feedback_store import FeedbackStore
   from posttrain_jax.serving.guard import GuardSettings, guarded
   from posttrain_jax.serving.model_names import named_models
@@ -64,7 +66,6 @@ def main():
   check_binding(_HOST.value, token)
   paths = named_models(_MODEL.value)
   bound = listen(_HOST.value, _PORT.value)  # before the models are loaded: a port in use is known at once
-  feedback = None if _FEEDBACK.value is None else FeedbackStore(_FEEDBACK.value)
   sizes = EngineSizes(
     slots=_SLOTS.value,
     max_prompt_length=_PROMPT.value,
@@ -74,25 +75,25 @@ def main():
   )
   asked = {"template": _TEMPLATE.value, "system": _SYSTEM.value}
   asked = {name: value for name, value in asked.items() if value is not None}
-  models = {name: RunningModel(path, sizes, asked=asked, reload_seconds=_RELOAD.value) for name, path in paths.items()}
-  shown = {name: ChatModel(each.tokenizer.chat_template is not None, _NEW.value) for name, each in models.items()}
-  limits = RequestLimits(seconds=_SECONDS.value, per_client=_CLIENT.value)
-  app = ServingApp(models, limits, chat_routes(shown, feedback))
-  port = bound.getsockname()[1]
-  guard = GuardSettings(_HOST.value, port, token, _BODY.value, _RATE.value)
-  host = _HOST.value.strip("[]")
-  address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-  cut = serve(
-    guarded(app.asgi, guard, without_token=(*WITHOUT_TOKEN, PAGE)),
-    bound,
-    app,
-    ready=lambda: print(f"{', '.join(models)}: {address}", flush=True),
-    seconds=_GRACE.value,
-  )
-  for model in models.values():
-    model.close()
-  if feedback is not None:
-    feedback.close()
+  with contextlib.ExitStack() as opened:
+    feedback = None if _FEEDBACK.value is None else opened.enter_context(FeedbackStore(_FEEDBACK.value))
+    engines = opened.enter_context(EngineProcess(messages.print_plainly))
+    options = dict(asked=asked, reload_seconds=_RELOAD.value, start=engines.start)
+    models = {name: RunningModel(path, sizes, **options) for name, path in paths.items()}
+    shown = {name: ChatModel(each.tokenizer.chat_template is not None, _NEW.value) for name, each in models.items()}
+    limits = RequestLimits(seconds=_SECONDS.value, per_client=_CLIENT.value)
+    app = ServingApp(models, limits, chat_routes(shown, feedback))
+    port = bound.getsockname()[1]
+    guard = GuardSettings(_HOST.value, port, token, _BODY.value, _RATE.value)
+    host = _HOST.value.strip("[]")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    cut = serve(
+      guarded(app.asgi, guard, without_token=(*WITHOUT_TOKEN, PAGE)),
+      bound,
+      app,
+      ready=lambda: print(f"{', '.join(models)}: {address}", flush=True),
+      seconds=_GRACE.value,
+    )
   if cut:
     print(f"error: {cut} answers were cut off, as they were not finished in time", file=sys.stderr)
     sys.exit(1)

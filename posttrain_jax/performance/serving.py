@@ -7,6 +7,7 @@ with other work slows both down alike.
 
 import dataclasses
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def measure_serving(work: ServingWork) -> dict[str, Any]:
   Returns:
     Answers and tokens of the first part, how many answers are wrong, percentiles of times in seconds, tokens a second.
     The tokens a second of the server as a share of the engine's, the median of the rounds; the same of the seconds of
-    CPU that the engine and the server's process took.
+    CPU that the engine and the server's processes took.
 
   Raises:
     InputError: if there is no such model.
@@ -165,10 +166,16 @@ def _started(work: ServingWork) -> tuple[subprocess.Popen, str]:
 
 
 def _cpu_seconds(process: int) -> float:
-  """Returns the seconds of CPU that a process has taken."""
-  with open(f"/proc/{process}/stat") as file:
-    fields = file.read().rsplit(")", 1)[1].split()
-  return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+  """Returns the seconds of CPU that a process and its own processes have taken."""
+  ticks = 0
+  for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    try:
+      fields = path.read_text().rsplit(")", 1)[1].split()
+    except OSError:  # it has ended
+      continue
+    if process in (int(path.parent.name), int(fields[1])):
+      ticks += int(fields[11]) + int(fields[12])
+  return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class _OwnEngine:

@@ -52,7 +52,7 @@ class Answering:
       name: its name.
       asked: the request.
       metrics: are raised.
-      mailbox: brings the pieces from the engine's thread.
+      mailbox: brings the pieces to the loop.
       seconds: after which all choices end where they are.
     """
     self._model, self._name, self._asked, self._metrics = model, name, asked, metrics

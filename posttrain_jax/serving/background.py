@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from posttrain_jax.serving.http_protocol import server_config
+
 _LOOK_SECONDS = 0.01
 
 
@@ -26,9 +28,7 @@ def in_background(app: ASGIApp, bound: socket.socket) -> Iterator[str]:
   Raises:
     RuntimeError: if the server ends before it takes requests.
   """
-  server = uvicorn.Server(
-    uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-  )
+  server = uvicorn.Server(server_config(app))
   thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="server", daemon=True)
   thread.start()
   try:

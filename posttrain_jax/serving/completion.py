@@ -81,5 +81,5 @@ class Refused(Exception):
     self.busy = busy
 
 
-# Called for each piece as it is drawn, in the engine's thread; or once with what went wrong.
+# Called for each piece as it is drawn, in another thread; or once with what went wrong.
 Deliver = Callable[[AnswerPiece | Exception], None]

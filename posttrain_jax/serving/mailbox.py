@@ -1,11 +1,11 @@
-"""Brings what engines' threads deliver to the server's loop."""
+"""Brings what other threads deliver to the server's loop."""
 
 import asyncio
 import threading
 from typing import Any
 
-# An engine delivers the pieces of all its slots at once. If each woke the loop up, the engine's thread would wait for
-# the loop's after each of them, since only one of Python's threads runs at a time.
+# An engine reports the pieces of all its slots at once. If each woke the loop up, the thread that delivers them would
+# wait for the loop's after each of them, since only one of Python's threads runs at a time.
 _GATHER_SECONDS = 0.002
 
 

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.own_sampling import OwnSampling
-from posttrain_jax.sampling.results import NewTokens
 from posttrain_jax.serving.completion import AnswerPiece, CompletionRequest, Deliver, Ending
+from posttrain_jax.serving.engine_reports import DrawnPart, EngineRequest
 from posttrain_jax.serving.text_stream import TextStream
-from posttrain_jax.types import FinishReason, Prompt
-
-_ENDINGS = {FinishReason.EOS: Ending.STOP, FinishReason.LENGTH: Ending.LENGTH}
 
 
 def sampling_of(request: CompletionRequest, cap: int) -> OwnSampling:
@@ -36,29 +33,17 @@ class Running:
   """Stands for a request under way.
 
   Attributes:
-    prompt: its tokens and its number.
-    own: how its choices are drawn, with the seed that was chosen if the request has none.
+    number: of the request.
+    prompt_tokens: how many tokens the prompt has.
     deliver: is given the pieces.
-    texts: of the choices that go on; only the engine's thread looks at it.
+    left: how many choices go on.
   """
 
-  def __init__(
-    self,
-    prompt: Prompt,
-    own: OwnSampling,
-    choices: int,
-    tokenizer: Tokenizer,
-    deliver: Deliver,
-    cancel: Callable[["Running"], None],
-  ):
-    """Notes what was asked, and what to call to cancel it."""
-    self.prompt, self.own, self.deliver, self._cancel = prompt, own, deliver, cancel
-    self.texts = {choice: TextStream(tokenizer, own.config.stop_strings) for choice in range(choices)}
-
-  @property
-  def prompt_tokens(self) -> int:
-    """Counts the tokens of the prompt."""
-    return len(self.prompt.tokens)
+  def __init__(self, asked: EngineRequest, tokenizer: Tokenizer, deliver: Deliver, cancel: Callable[["Running"], None]):
+    """Notes what the engine is asked, and what to call to cancel it."""
+    self.number, self.prompt_tokens, self.left = asked.number, len(asked.tokens), asked.choices
+    self.deliver, self._cancel = deliver, cancel
+    self._texts = [TextStream(tokenizer, asked.own.config.stop_strings) for _ in range(asked.choices)]
 
   def cancel(self) -> None:
     """Ends the request; its slots become free, and soon nothing more is delivered.
@@ -67,22 +52,15 @@ class Running:
     """
     self._cancel(self)
 
-  def piece(self, new: NewTokens, version: str) -> AnswerPiece:
-    """Makes the piece of what a dispatch drew, and forgets the choice if it has ended."""
-    if new.finish_reason is None:
-      text = self.texts[new.sample].add(new.tokens)
-    else:
-      text = self.texts.pop(new.sample).end(new.tokens, stopped=new.finish_reason == FinishReason.EOS)
-    top = ()
-    if self.own.top_logprobs:
-      rows = zip(new.top.tokens[:, : self.own.top_logprobs], new.top.logprobs)
-      top = tuple(tuple(zip(tokens.tolist(), logprobs.tolist())) for tokens, logprobs in rows)
+  def piece(self, part: DrawnPart, version: str) -> AnswerPiece:
+    """Makes the piece of what a dispatch drew."""
+    text = self._texts[part.choice]
     return AnswerPiece(
-      choice=new.sample,
-      text=text,
-      tokens=tuple(new.tokens.tolist()),
-      logprobs=tuple(new.sampler_logprobs.tolist()),
-      top_logprobs=top,
-      finish_reason=None if new.finish_reason is None else _ENDINGS[new.finish_reason],
+      choice=part.choice,
+      text=text.add(part.tokens) if part.ending is None else text.end(part.tokens, stopped=part.ending == Ending.STOP),
+      tokens=tuple(part.tokens),
+      logprobs=tuple(part.logprobs),
+      top_logprobs=part.top,
+      finish_reason=part.ending,
       version=version,
     )

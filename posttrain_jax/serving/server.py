@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from posttrain_jax.serving.http_protocol import server_config
 from posttrain_jax.types import InputError
 
 _LOOK_SECONDS = 0.05  # between two looks at whether the last answer is sent
-# For which one of Python's threads may keep another waiting. The engine's and the server's hand over to each other
-# several times for each dispatch; Python's own 5 milliseconds are as long as a step of a small model.
-_SWITCH_SECONDS = 0.0005
 
 
 class Closable(Protocol):
@@ -68,11 +66,11 @@ def serve(app: ASGIApp, bound: socket.socket, closable: Closable, *, ready: Call
   Returns:
     How many answers were cut off.
   """
-  sys.setswitchinterval(_SWITCH_SECONDS)
-  # Without proxy_headers: a client could write whatever address it likes, and none of its limits would hold.
-  options = dict(access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=1)
-  config = uvicorn.Config(app, log_level="warning", lifespan="off", **options)
-  return asyncio.run(_serve(_Server(config), bound, closable, ready, seconds))
+  config = server_config(app)
+  gc.collect()
+  gc.freeze()  # what is there by now stays; looking through it again and again costs a tenth of the server's time
+  with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    return runner.run(_serve(_Server(config), bound, closable, ready, seconds))
 
 
 class _Server(uvicorn.Server):

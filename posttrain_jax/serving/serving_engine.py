@@ -6,6 +6,7 @@ import jax
 
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.assembly.model import Policy
+from posttrain_jax.data.tokenizer import Tokenizer
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.sampling.draw import SamplingConfig
 from posttrain_jax.sampling.engine import Engine
@@ -35,6 +36,11 @@ class EngineSizes:
   steps_per_dispatch: int
 
 
+def own_samplings(tokenizer: Tokenizer) -> PerRequest:
+  """Returns which samplings requests may ask for."""
+  return PerRequest(tokenizer.stop_ids, MOST_TOP_LOGPROBS)
+
+
 def serving_engine(policy: Policy, sizes: EngineSizes) -> Engine:
   """Makes an engine on one device, and loads the policy's parameters.
 
@@ -44,7 +50,7 @@ def serving_engine(policy: Policy, sizes: EngineSizes) -> Engine:
   mesh = make_mesh({}, jax.local_devices()[:1])
   engine = Engine(
     policy.model,
-    PerRequest(policy.tokenizer.stop_ids, MOST_TOP_LOGPROBS),
+    own_samplings(policy.tokenizer),
     Sizes(
       slots=sizes.slots,
       max_prompt_length=sizes.max_prompt_length,

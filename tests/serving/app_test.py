@@ -165,8 +165,8 @@ def test_hostile_bodies_get_an_answer_and_others_do_not_notice(url, client):
 def slow(folder, seconds):
   """Makes a model that takes a while for each dispatch of four tokens."""
   model = new_model(folder)
-  step = model._engine.step
-  model._engine.step = lambda: (time.sleep(seconds), step())[1]
+  step = model._engine._engine.step
+  model._engine._engine.step = lambda: (time.sleep(seconds), step())[1]
   return model
 
 
@@ -249,7 +249,7 @@ def test_a_model_that_fails_gives_500_and_then_503(folder):
   def broken():
     raise ValueError("out of memory")
 
-  model._engine.step = broken
+  model._engine._engine.step = broken
   with served(new_app(model)) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="x", max_retries=0) as client:
     with pytest.raises(openai.InternalServerError, match="out of memory") as failed:
       client.completions.create(**LONG)
@@ -263,7 +263,7 @@ def test_a_model_that_fails_gives_500_and_then_503(folder):
 
 def test_a_stream_ends_with_the_error_if_the_model_fails_on_the_way(folder):
   model = new_model(folder)
-  step, calls = model._engine.step, []
+  step, calls = model._engine._engine.step, []
 
   def broken():
     calls.append(1)
@@ -271,7 +271,7 @@ def test_a_stream_ends_with_the_error_if_the_model_fails_on_the_way(folder):
       raise ValueError("out of memory")
     return step()
 
-  model._engine.step = broken
+  model._engine._engine.step = broken
   with (
     served(new_app(model)) as address,
     openai.OpenAI(base_url=f"{address}/v1", api_key="x", max_retries=0) as client,

@@ -1,15 +1,10 @@
-import numpy as np
-
 from posttrain_jax.data.vocabularies import byte_tokenizer
-from posttrain_jax.sampling.own_draw import TopTokens
-from posttrain_jax.sampling.results import NewTokens
 from posttrain_jax.serving.completion import Ending
+from posttrain_jax.serving.engine_reports import DrawnPart, EngineRequest
 from posttrain_jax.serving.running_request import Running, sampling_of
-from posttrain_jax.types import FinishReason, Prompt
 from tests.serving.served import asked
 
 BYTES = byte_tokenizer()
-PROMPT = Prompt(3, (4, 5), {})
 
 
 def test_a_request_is_drawn_as_it_asks():
@@ -23,19 +18,16 @@ def test_a_request_is_drawn_as_it_asks():
 
 def test_pieces_have_what_a_dispatch_drew():
   cancelled = []
-  own = sampling_of(asked(top_logprobs=2), 20)
-  running = Running(PROMPT, own, 2, BYTES, print, cancelled.append)
-  assert running.prompt_tokens == 2
-  tokens = np.array(BYTES.encode("hé")[:2], np.int32)
-  top = TopTokens(np.array([[9, 8, 7], [6, 5, 4]]), -np.arange(6, dtype=np.float32).reshape(2, 3))
-  new = NewTokens(PROMPT, 1, tokens, np.float32([-1, -2]), np.float32([0, 0]), top, None)
-  piece = running.piece(new, "v")
+  request = EngineRequest(3, (4, 5), 2, sampling_of(asked(top_logprobs=2), 20))
+  running = Running(request, BYTES, print, cancelled.append)
+  assert (running.number, running.prompt_tokens, running.left) == (3, 2, 2)
+  top = (((9, 0.0), (8, -1.0)), ((6, -3.0), (5, -4.0)))
+  piece = running.piece(DrawnPart(3, 1, BYTES.encode("hé")[:2], [-1.0, -2.0], top, None), "v")
   assert (piece.choice, piece.text, piece.logprobs, piece.finish_reason) == (1, "h", (-1, -2), None)
-  assert piece.top_logprobs == (((9, 0), (8, -1)), ((6, -3), (5, -4)))
-  ending = np.array([*BYTES.encode("hé")[2:], 1], np.int32)
-  last = NewTokens(PROMPT, 1, ending, np.float32([-1, -2]), np.float32([0, 0]), top, FinishReason.EOS)
-  piece = running.piece(last, "v")
-  assert (piece.text, piece.finish_reason, piece.tokens) == ("é", Ending.STOP, tuple(ending.tolist()))
-  assert list(running.texts) == [0]
+  assert piece.top_logprobs == top and piece.version == "v"
+  ending = [*BYTES.encode("hé")[2:], 1]
+  piece = running.piece(DrawnPart(3, 1, ending, [-1.0, -2.0], top, Ending.STOP), "v")
+  assert (piece.text, piece.finish_reason, piece.tokens) == ("é", Ending.STOP, tuple(ending))
+  assert running.piece(DrawnPart(3, 0, BYTES.encode("x"), [-1.0], (), Ending.LENGTH), "v").text == "x"
   running.cancel()
   assert cancelled == [running]
