@@ -149,7 +149,7 @@ class RemoteEngine:
 
 
 def _run_engines(connection: Connection, prepare: Callable[[], None]) -> None:
-  """Does in the new process what it is sent, until the sender ends it or has itself ended."""
+  """Calls in the new process what it is sent, until the sender ends."""
   for name in (signal.SIGINT, signal.SIGTERM):  # meant for both processes; the sender ends both, when answers are done
     signal.signal(name, signal.SIG_IGN)
   prepare()

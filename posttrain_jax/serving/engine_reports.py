@@ -13,7 +13,7 @@ from posttrain_jax.serving.completion import Ending
 
 @dataclasses.dataclass(frozen=True)
 class EngineRequest:
-  """Asks for some choices of one prompt.
+  """Describes a request for some choices of one prompt.
 
   Attributes:
     number: of the request; each has another one.
@@ -50,13 +50,13 @@ class DrawnPart(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-  """Says which parameters draw from now on, by the name of their version."""
+  """Holds the name of the parameters that draw from now on."""
 
   version: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class DrawnParts:
   """Holds what one dispatch drew."""
 
   parts: Sequence[DrawnPart]
@@ -64,7 +64,7 @@ class Drawn:
 
 @dataclasses.dataclass(frozen=True)
 class NotDrawn:
-  """Says that all requests that had begun have ended, because logits were not finite."""
+  """Describes an end of all requests that had begun, because logits were not finite."""
 
   numbers: Sequence[int]
   message: str
@@ -72,7 +72,7 @@ class NotDrawn:
 
 @dataclasses.dataclass(frozen=True)
 class EngineEnded:
-  """Says that nothing is drawn any more; it is the last report.
+  """Describes the engine's end; it is the last report.
 
   Attributes:
     failure: what went wrong, in one line; None if the engine was closed.
@@ -81,5 +81,5 @@ class EngineEnded:
   failure: str | None
 
 
-EngineReport = Loaded | Drawn | NotDrawn | EngineEnded
+EngineReport = Loaded | DrawnParts | NotDrawn | EngineEnded
 Report = Callable[[EngineReport], None]

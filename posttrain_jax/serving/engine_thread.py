@@ -15,8 +15,8 @@ from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.sampling.results import NewTokens
 from posttrain_jax.serving.completion import Ending
 from posttrain_jax.serving.engine_reports import (
-  Drawn,
   DrawnPart,
+  DrawnParts,
   EngineEnded,
   EngineRequest,
   Loaded,
@@ -122,7 +122,7 @@ class EngineThread:
       failed, self._running = list(self._running), {}
       self._report(NotDrawn(failed, str(error)))
       return
-    self._report(Drawn([self._part(new) for new in self._engine.new]))
+    self._report(DrawnParts([self._part(new) for new in self._engine.new]))
 
   def _part(self, new: NewTokens) -> DrawnPart:
     number = new.prompt.index
@@ -161,7 +161,7 @@ class EngineThread:
 
 
 class _Running:
-  """Holds what the engine was given for a request, and how many of its choices go on."""
+  """Holds what the engine was given for a request, and how many choices go on."""
 
   def __init__(self, request: EngineRequest):
     self.prompt, self.left = Prompt(request.number, request.tokens, {}), request.choices

@@ -1,4 +1,4 @@
-"""Takes requests for a served model at any time, and hands out what its engine draws, piece by piece.
+"""Takes requests for a served model, and hands out what its engine draws, piece by piece.
 
 The engine runs in a thread of this process or in another one. What is asked is checked here, before the engine hears
 of it.
@@ -18,8 +18,8 @@ from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.serving.asked_prompt import prompt_tokens
 from posttrain_jax.serving.completion import AnswerPiece, CompletionRequest, Deliver, Refused
 from posttrain_jax.serving.engine_reports import (
-  Drawn,
   DrawnPart,
+  DrawnParts,
   EngineEnded,
   EngineReport,
   EngineRequest,
@@ -183,7 +183,7 @@ class RunningModel:
     match report:
       case Loaded():
         self.version = report.version
-      case Drawn():
+      case DrawnParts():
         for part in report.parts:
           self._hand_out(part)
       case NotDrawn():

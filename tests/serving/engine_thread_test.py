@@ -5,7 +5,7 @@ import queue
 import pytest
 
 from posttrain_jax.serving.completion import Ending
-from posttrain_jax.serving.engine_reports import Drawn, EngineEnded, EngineRequest, Loaded, NotDrawn
+from posttrain_jax.serving.engine_reports import DrawnParts, EngineEnded, EngineRequest, Loaded, NotDrawn
 from posttrain_jax.serving.engine_thread import EngineThread
 from posttrain_jax.serving.running_request import sampling_of
 from posttrain_jax.types import InputError, NotFinite
@@ -30,7 +30,7 @@ def parts(reports, *, until):
   found = []
   while sum(part.ending is not None for part in found) < until:
     report = reports.get(timeout=30)
-    assert isinstance(report, Drawn)
+    assert isinstance(report, DrawnParts)
     found += report.parts
   return found
 
