@@ -19,11 +19,14 @@ import numpy as np
 
 from posttrain_jax.assembly.judges import answer_text
 from posttrain_jax.assembly.model import open_policy
-from posttrain_jax.performance.serving_load import LoadAnswer, ask_all, load_requests
+from posttrain_jax.performance.serving_client import LoadAnswer
+from posttrain_jax.performance.serving_load import ask_all, load_requests
 from posttrain_jax.serving.completion import CompletionRequest
 from posttrain_jax.serving.running_request import sampling_of
 from posttrain_jax.serving.serving_engine import EngineSizes, serving_engine
 from posttrain_jax.types import FinishReason, Prompt
+
+_MOST_PER_SECOND = 1000  # requests that are made; a faster server ends the first part before its time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,10 +75,8 @@ def measure_serving(work: ServingWork) -> dict[str, Any]:
   own = _OwnEngine(work)
   server, address = _started(work)
   try:
-    many = _requests(work, own, count=100_000, first=0)
-    start = time.perf_counter()
-    answers = ask_all(address, many, work.clients, seconds=work.seconds)
-    elapsed = time.perf_counter() - start
+    many = _requests(work, own, count=work.clients + int(work.seconds * _MOST_PER_SECOND), first=0)
+    answers, elapsed = ask_all(address, many, work.clients, seconds=work.seconds)
     rounds = [_round(work, own, server.pid, address, number) for number in range(work.rounds)]
     wrong = sum(each["wrong"] for each in rounds) + _wrong(own.answers(many[: len(answers)], work.clients), answers)
   finally:
@@ -126,11 +127,12 @@ def _round(work: ServingWork, own: "_OwnEngine", server: int, address: str, numb
   requests = _requests(work, own, count=work.batch, first=(number + 1) * 1_000_000)
   times: dict[str, tuple[float, float]] = {}
   for name in ("server", "engine") if number % 2 else ("engine", "server"):
-    start, cpu = time.perf_counter(), _cpu_seconds(server) if name == "server" else time.process_time()
     if name == "server":
-      answers = ask_all(address, requests, work.clients)
-      times[name] = time.perf_counter() - start, _cpu_seconds(server) - cpu
+      cpu = _cpu_seconds(server)
+      answers, elapsed = ask_all(address, requests, work.clients)
+      times[name] = elapsed, _cpu_seconds(server) - cpu
     else:
+      start, cpu = time.perf_counter(), time.process_time()
       expected = own.answers(requests, work.clients)
       times[name] = time.perf_counter() - start, time.process_time() - cpu
   seconds, cpu = (engine / served for engine, served in zip(times["engine"], times["server"]))

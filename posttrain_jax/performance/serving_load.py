@@ -1,44 +1,16 @@
-"""Makes requests to a server, and sends them from many clients at once.
+"""Makes requests to a server, and sends them from many clients at once."""
 
-Clients are threads with plain HTTP connections, so that they take little of the time that is measured.
-"""
-
-import dataclasses
-import http.client
-import json
 import threading
 import time
-import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from posttrain_jax.performance.serving_client import LoadAnswer, LoadClient, RawAnswer, request_bytes
 from posttrain_jax.serving.completion import CompletionRequest
 
 # Temperature, top_p and top_k of requests, in turn.
 _SAMPLINGS = ((1.0, 1.0, 0), (0.7, 0.9, 0), (0.0, 1.0, 0), (0.8, 1.0, 50))
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadAnswer:
-  """Holds what a client got.
-
-  Attributes:
-    text: of the choice.
-    tokens: how many the server counted.
-    finish_reason: "stop" or "length".
-    seconds: from the request to the last byte.
-    first_token: seconds to the first text of a stream; None without a stream.
-    per_token: seconds for each further token of a stream, on average; None without a stream or with one token.
-  """
-
-  text: str
-  tokens: int
-  finish_reason: str
-  seconds: float
-  first_token: float | None
-  per_token: float | None
 
 
 def load_requests(
@@ -79,7 +51,7 @@ def load_requests(
 
 def ask_all(
   address: str, requests: Iterable[CompletionRequest], clients: int, *, seconds: float = float("inf")
-) -> dict[int, LoadAnswer]:
+) -> tuple[dict[int, LoadAnswer], float]:
   """Sends requests, from each client one after the other. Every second one is a stream.
 
   Args:
@@ -89,86 +61,40 @@ def ask_all(
     seconds: after which no further request is sent.
 
   Returns:
-    the answers by the requests' seeds.
+    (the answers by the requests' seeds, the seconds from the first request to the last answer).
 
   Raises:
     RuntimeError: if a request gets no answer, or two have one seed.
   """
-  waiting, answers, failures, lock = iter(requests), {}, [], threading.Lock()
-  until = time.perf_counter() + seconds
+  waiting = iter([(each.seed, request_bytes(address, each, stream=each.seed % 2 == 0)) for each in requests])
+  answers: dict[int, RawAnswer] = {}
+  failures, lock, begun = [], threading.Lock(), []
+  ready = threading.Barrier(clients, lambda: begun.append(time.perf_counter()))
 
   def client() -> None:
-    connection = _connection(address)
     try:
-      while not failures and time.perf_counter() < until:
-        with lock:
-          request = next(waiting, None)
-        if request is None:
-          return
-        answer = _ask(connection, address, request, stream=request.seed % 2 == 0)
-        with lock:
-          if request.seed in answers:
-            raise RuntimeError(f"two answers to request {request.seed}")
-          answers[request.seed] = answer
+      with LoadClient(address) as asking:
+        ready.wait()
+        while not failures and time.perf_counter() < begun[0] + seconds:
+          with lock:
+            seed, request = next(waiting, (None, b""))
+          if seed is None:
+            return
+          answer = asking.ask(request)
+          with lock:
+            if seed in answers:
+              raise RuntimeError(f"two answers to request {seed}")
+            answers[seed] = answer
     except Exception as error:
       failures.append(error)
-    finally:
-      connection.close()
+      ready.abort()  # the others' waiting, if this one could not connect
 
   threads = [threading.Thread(target=client) for _ in range(clients)]
   for thread in threads:
     thread.start()
   for thread in threads:
     thread.join()
+  ended = time.perf_counter()
   if failures:
     raise RuntimeError(f"a client failed: {failures[0]}") from failures[0]
-  return answers
-
-
-def _connection(address: str) -> http.client.HTTPConnection:
-  parts = urllib.parse.urlsplit(address)
-  return http.client.HTTPConnection(parts.hostname, parts.port, timeout=600)
-
-
-def _ask(
-  connection: http.client.HTTPConnection, address: str, request: CompletionRequest, *, stream: bool
-) -> LoadAnswer:
-  fields = {name: getattr(request, name) for name in ("prompt", "temperature", "top_p", "top_k", "max_tokens", "seed")}
-  if stream:
-    fields |= {"stream": True, "stream_options": {"include_usage": True}}
-  begun = time.perf_counter()
-  path = f"{urllib.parse.urlsplit(address).path}/completions"
-  connection.request("POST", path, json.dumps(fields), {"Content-Type": "application/json"})
-  response = connection.getresponse()
-  if response.status != 200:
-    raise RuntimeError(f"status {response.status}: {response.read(500)!r}")
-  if stream:
-    return _streamed(response, begun)
-  found = json.loads(response.read())
-  choice = found["choices"][0]
-  seconds = time.perf_counter() - begun
-  return LoadAnswer(choice["text"], found["usage"]["completion_tokens"], choice["finish_reason"], seconds, None, None)
-
-
-def _streamed(response: http.client.HTTPResponse, begun: float) -> LoadAnswer:
-  text, tokens, reason, first, last = "", 0, "", None, begun
-  for event in _events(response):
-    if choices := event["choices"]:
-      last = time.perf_counter()
-      first = first or last
-      text += choices[0]["text"]
-      reason = choices[0]["finish_reason"] or reason
-    tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-  per_token = (last - first) / (tokens - 1) if tokens > 1 else None
-  return LoadAnswer(text, tokens, reason, time.perf_counter() - begun, first - begun, per_token)
-
-
-def _events(response: http.client.HTTPResponse) -> Iterator[Mapping[str, Any]]:
-  ended = False
-  while line := response.readline():
-    if line.strip() == b"data: [DONE]":
-      ended = True
-    elif line.startswith(b"data: "):
-      yield json.loads(line[6:])
-  if not ended:
-    raise RuntimeError("a stream ended before its answer did")
+  return {seed: answer.read() for seed, answer in answers.items()}, ended - begun[0]

@@ -4,7 +4,7 @@ import importlib.util
 
 from posttrain_jax.types import InputError
 
-_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
+_PACKAGES = ("httptools", "prometheus_client", "starlette", "uvicorn")
 
 
 def check_installed(what: str) -> None:

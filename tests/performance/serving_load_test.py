@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
 pytest.importorskip("uvicorn", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("httptools", reason="needs pip install 'posttrain_jax[serve]'")
 
 import http.server
 import json
@@ -29,7 +30,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
   def do_POST(self):
     asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-    seed, self.close_connection = str(asked["seed"]), True
+    seed = str(asked["seed"])
     piece = lambda text, reason: {"choices": [{"text": text, "finish_reason": reason}]}  # noqa: E731
     usage = {"usage": {"completion_tokens": 3}}
     if asked["seed"] == self.server.broken:
@@ -42,7 +43,7 @@ class Server(http.server.BaseHTTPRequestHandler):
       body = json.dumps(piece(seed, "stop") | usage)
     if asked["seed"] != self.server.broken:
       self.send_response(200)
-    self.send_header("Connection", "close")
+    self.send_header("Content-Length", len(body.encode()))
     self.end_headers()
     self.wfile.write(body.encode())
 
@@ -64,21 +65,24 @@ def address(server):
 
 
 def test_each_request_gets_its_answer_once(server):
-  answers = ask_all(address(server), load_requests(40, first=10, **OPTIONS), 8)
+  answers, seconds = ask_all(address(server), load_requests(40, first=10, **OPTIONS), 8)
   assert sorted(answers) == list(range(10, 50)) and all(answer.text == str(seed) for seed, answer in answers.items())
   assert {answer.tokens for answer in answers.values()} == {3}
   assert all((answer.first_token is None) == (seed % 2 == 1) for seed, answer in answers.items())
   assert answers[10].finish_reason == "length" and answers[11].finish_reason == "stop"
+  assert max(answer.seconds for answer in answers.values()) <= seconds
 
 
 def test_when_the_time_is_up_no_further_request_is_sent(server):
-  assert len(ask_all(address(server), load_requests(10**4, **OPTIONS), 2, seconds=0.2)) < 10**4
+  assert len(ask_all(address(server), load_requests(10**4, **OPTIONS), 2, seconds=0.2)[0]) < 10**4
 
 
 def test_a_request_without_an_answer_is_a_failure(server):
   server.broken = 5
-  with pytest.raises(RuntimeError, match="a client failed: status 500"):
+  with pytest.raises(RuntimeError, match="status 500: b'no'"):
     ask_all(address(server), load_requests(20, **OPTIONS), 4)
+  with pytest.raises(RuntimeError, match=r"a client failed: .*refused"):
+    ask_all("http://127.0.0.1:1/v1", load_requests(20, **OPTIONS), 4)
   server.broken, server.ends = None, False
   with pytest.raises(RuntimeError, match="a stream ended before its answer did"):
     ask_all(address(server), load_requests(20, **OPTIONS), 4)

@@ -2,9 +2,10 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs pip install 'posttrain_jax[serve]'")
 pytest.importorskip("uvicorn", reason="needs pip install 'posttrain_jax[serve]'")
+pytest.importorskip("httptools", reason="needs pip install 'posttrain_jax[serve]'")
 
 from posttrain_jax.performance.serving import ServingWork, _wrong, measure_serving, percentiles
-from posttrain_jax.performance.serving_load import LoadAnswer
+from posttrain_jax.performance.serving_client import LoadAnswer
 from tests.serving.served import save_byte_model
 
 
