@@ -68,7 +68,15 @@ setup(
     "posttrain_jax.recipes": ["recipe_report.html.jinja"],
     "posttrain_jax.reports": ["report.html.jinja"],
     "posttrain_jax.serving": [
-      *("page/chat.css", "page/chat.html", "page/chat.js", "page/feedback.js", "page/server.js", "page/words.js")
+      *(
+        "page/chat.css",
+        "page/chat.html",
+        "page/chat.js",
+        "page/feedback.js",
+        "page/memory.js",
+        "page/server.js",
+        "page/words.js",
+      )
     ],
     "posttrain_jax.studies": ["ablation_report.html.jinja"],
   },

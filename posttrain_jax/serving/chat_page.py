@@ -9,7 +9,7 @@ import hashlib
 import importlib.resources
 
 # In the order in which they are put into one script.
-_SCRIPTS = ("words.js", "server.js", "feedback.js", "chat.js")
+_SCRIPTS = ("words.js", "server.js", "feedback.js", "chat.js", "memory.js")
 
 
 def page() -> tuple[str, str]:

@@ -109,3 +109,28 @@ def test_what_goes_wrong_is_said(browser, tmp_path):
     page.get_by_role("button", name="Good answer").click()
     page.get_by_text("Stored, thank you").wait_for()
   assert len(rows(tmp_path, "liked.jsonl")) == 1
+
+
+def test_a_page_that_is_loaded_again_goes_on_with_the_conversation(browser, tmp_path):
+  with fake_chat(echo, tmp_path) as (url, requests), opened(browser, url) as page:
+    page.get_by_text("Settings").click()
+    page.get_by_label("Temperature").fill("0.5")
+    page.get_by_label("Model", exact=True).select_option("large")
+    send(page, "<b>hi</b>")
+    finished(page)
+    page.get_by_label("Message", exact=True).fill("not sent")
+    page.reload()
+    page.get_by_text("The conversation from before.").wait_for()
+    assert page.get_by_text("<b>hi</b>", exact=True).count() == 1  # as text
+    assert page.get_by_text("large at 0.5 to 1: <b>hi</b>").count() == 1
+    assert page.get_by_role("button", name="Good answer").count() == 0
+    assert page.get_by_label("Message", exact=True).input_value() == "not sent"
+    show(page, "loaded_again")
+    send(page, "again")
+    page.get_by_text("large at 0.5 to 3: again").wait_for()
+    finished(page)
+    page.get_by_role("button", name="New conversation").click()
+    page.reload()
+    send(page, "new")
+    page.get_by_text("large at 0.5 to 1: new").wait_for()
+  assert requests[1]["messages"][1]["content"].startswith("<think>")

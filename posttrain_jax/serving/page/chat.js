@@ -162,6 +162,15 @@ function updateButtons() {
   at("empty").hidden = turns.length > 0;
 }
 
+function beginTurn(question) {
+  const asked = make("div", { className: "question" }, make("h3", {}, "You"));
+  asked.append(make("div", { className: "text", dir: "auto" }, visible(question)));
+  const turn = { question, element: make("section", { className: "turn" }, asked), kept: () => "" };
+  turns.push(turn);
+  at("talk").append(turn.element);
+  return turn;
+}
+
 async function send() {
   const question = at("question").value.trim();
   if (!question || running || !models.length) return;
@@ -170,13 +179,9 @@ async function send() {
   if (wrong) { at("settings").open = true; wrong.reportValidity(); return; }
   showProblem("");
   at("question").value = "";
-  const asked = make("div", { className: "question" }, make("h3", {}, "You"));
-  asked.append(make("div", { className: "text", dir: "auto" }, visible(question)));
-  const turn = { question, element: make("section", { className: "turn" }, asked), kept: () => "" };
   const before = turns.filter((each) => each.kept().trim());
   document.querySelectorAll(".again").forEach((each) => each.remove()); // only the last question is asked again
-  turns.push(turn);
-  at("talk").append(turn.element);
+  const turn = beginTurn(question);
   turn.element.scrollIntoView({ block: "start" });
   await answer(question, turn, before);
 }
@@ -214,6 +219,7 @@ async function begin() {
   at("max_tokens").max = longest;
   at("max_tokens").value = Math.min(longest, Number(at("max_tokens").value));
   if (!storesFeedback) at("empty").textContent = "Ask something below.";
+  recall();
   updateButtons();
 }
 
