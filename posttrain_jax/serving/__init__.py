@@ -15,6 +15,7 @@ Which file to open:
 - `guard.py`: refuses what a local page or server must not accept: other hosts, other origins, too much at once.
 - `access.py`: where a server may listen, and its token.
 - `server.py`: runs an application, and ends it gracefully; `http_protocol.py`: how it speaks HTTP.
+- `garbage.py`: makes Python's search for garbage cheap.
 - `extra.py`: says which packages are missing.
 
 People talk with models in the terminal and on a page:

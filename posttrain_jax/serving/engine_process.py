@@ -8,6 +8,7 @@ process. The process that serves never touches the device.
 import concurrent.futures
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from absl import logging
 
 from posttrain_jax.serving.engine_reports import EngineEnded, EngineReport, EngineRequest, Loaded, Report
 from posttrain_jax.serving.engine_thread import EngineThread
+from posttrain_jax.serving.garbage import collect_rarely
 from posttrain_jax.serving.serving_engine import EngineSizes
 from posttrain_jax.types import InputError
 
@@ -76,7 +78,7 @@ class EngineProcess:
     """Sends a message to the process; nothing happens if it has ended."""
     try:
       with self._sending:
-        self._connection.send(message)
+        self._connection.send_bytes(pickle.dumps(message))
     except OSError:
       pass  # `_receive` tells it
 
@@ -158,7 +160,7 @@ def _run_engines(connection: Connection, prepare: Callable[[], None]) -> None:
 
   def send(number: int, found: EngineReport | InputError) -> None:
     with sending:
-      connection.send((number, found))
+      connection.send_bytes(pickle.dumps((number, found)))
 
   while (message := _received(connection)) is not None:
     method, number, arguments = message
@@ -167,6 +169,7 @@ def _run_engines(connection: Connection, prepare: Callable[[], None]) -> None:
       continue
     try:
       engines[number] = EngineThread(*arguments, lambda found, number=number: send(number, found))
+      collect_rarely()
     except InputError as error:
       send(number, error)
     except Exception as error:
