@@ -56,8 +56,8 @@ class Judgement:
 
   Attributes:
     prompt: text, or the messages before the answer.
-    answers: K >= 2 assistant messages, or a single one with a label. If the row has chosen and rejected, the best comes first; otherwise the row's
-      order is kept.
+    answers: K >= 2 assistant messages, or a single one with a label. If the row has chosen and rejected, the best comes
+      first; otherwise the row's order is kept.
     ranks: rank of each answer, from 0 without gaps. A lower rank is better, equal ranks are a tie.
     strength: how much better chosen is than rejected; None if the row does not say.
     tools: JSON schemas of the row's tools; None if it has none.

@@ -46,7 +46,10 @@ def read_rows(path: str) -> tuple[list[Row], str]:
 
 
 def paths_in(path: str) -> list[str]:
-  """Returns the files and data sets that a path names; a file may have commas in its name."""
+  """Lists the files and data sets that a path names.
+
+  The path of a file that is there may have commas itself.
+  """
   return [path] if "," not in path or pathlib.Path(path).is_file() else path.split(",")
 
 

@@ -13,8 +13,8 @@ from posttrain_jax.evaluation import metrics as bootstrap
 from posttrain_jax.evaluation.reference_logprobs import compute_logprobs
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceObjective, pair_metrics
-from posttrain_jax.learner.single_answers import answer_metrics
 from posttrain_jax.learner.scoring import plain_logprob_scorer
+from posttrain_jax.learner.single_answers import answer_metrics
 from posttrain_jax.models.config import TransformerConfig
 
 _RESAMPLES = 1000
@@ -60,7 +60,7 @@ class PreferenceEvaluation:
     self._reference = self._logprobs(reference)
 
   def __call__(self, params: nnx.State) -> dict[str, Any]:
-    """Averages the metrics over pairs; adds the accuracy's 95 % interval.
+    """Averages the metrics over pairs, and adds the accuracy's 95 % interval.
 
     Of single answers the accuracy is the share of all couples of a good and a bad one in which the good one has the
     higher implicit reward, a tie counting half. Its interval resamples good and bad answers.

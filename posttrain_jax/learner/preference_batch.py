@@ -51,7 +51,7 @@ class Pairs:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LabelCounts:
-  """Counts the single answers of an update, each count at least 1: int32 [].
+  """Holds the numbers of an update's single answers, each at least 1: int32 [].
 
   Attributes:
     answers: all of them.

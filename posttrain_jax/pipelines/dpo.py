@@ -199,7 +199,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def _uneven(facts: Mapping[str, float], options: Mapping[str, float]) -> str:
-  """Words a warning where one kind of answers counts much more than the other; empty where none does."""
+  """Returns a warning if one kind of answers counts more than the other, else nothing."""
   good, bad = facts["data/desirable"], facts["data/undesirable"]
   weights = {name: options.get(name, 1.0) for name in ("desirable_weight", "undesirable_weight")}
   of_good, of_bad = good * weights["desirable_weight"], bad * weights["undesirable_weight"]

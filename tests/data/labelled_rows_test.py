@@ -55,7 +55,7 @@ def test_a_bad_row_is_refused_with_the_reason_it_is_counted_by(changes, reason, 
 def test_pairs_and_single_answers_are_not_read_as_each_other():
   with pytest.raises(BadRow, match="no 'completion' and no 'label' among the columns prompt, chosen, rejected"):
     labelled_answer({"prompt": "hi", "chosen": "b", "rejected": "c"})
-  with pytest.raises(BadRow, match="need preferences.form=single and objective.loss=kto") as error:
+  with pytest.raises(BadRow, match=r"need preferences\.form=single and objective\.loss=kto") as error:
     judgement(ROW)
   assert error.value.reason == "single_answer"
   assert judgement({**ROW, "chosen": "b", "rejected": "c"}).desirable is None  # an edit has a completion, too

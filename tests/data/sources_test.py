@@ -75,5 +75,5 @@ def test_several_files_are_read_one_after_the_other(tmp_path, data_dir):
   assert [row.source for row in both] == [f"{liked}:1", f"{disliked}:1"]
   assert len(digest) == 64 and digest != sources.read_rows(f"{disliked},{liked}")[1]
   assert [row.columns["file"] for row in sources.read_rows(comma)[0]] == ["a,b.jsonl"]  # a comma in a file's name
-  with pytest.raises(InputError, match="no.jsonl"):
+  with pytest.raises(InputError, match=r"no\.jsonl"):
     sources.read_rows(f"{liked},{tmp_path}/no.jsonl")

@@ -66,7 +66,9 @@ def test_the_loss_and_its_metrics_are_those_of_rows_run_one_by_one():
 
 
 @pytest.mark.parametrize(
-  ("sizes", "size"), [(dict(data=2, fsdp=2, tensor=2), 8), (dict(data=4), 8), (None, 16)], ids=["mesh", "data", "filled"]
+  ("sizes", "size"),
+  [(dict(data=2, fsdp=2, tensor=2), 8), (dict(data=4), 8), (None, 16)],
+  ids=["mesh", "data", "filled"],
 )
 def test_one_micro_batch_is_the_same_on_any_mesh_and_however_it_is_filled(sizes, size):
   found, expected = train(referenced(size), sizes=sizes), reference()

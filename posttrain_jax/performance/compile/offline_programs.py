@@ -104,7 +104,7 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
 
 
 def of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
-  """Returns the programs of DPO on given pairs or single answers, with texts of the greatest length."""
+  """Returns the programs of DPO on given pairs or single answers of the greatest length."""
   section, size = settings.preferences, settings.batch_size
   objective = settings.objective
   settings = offline.with_length(settings, MANY_ROWS)
