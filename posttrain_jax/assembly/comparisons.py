@@ -171,9 +171,10 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
   if held_out_rows:
     held_out, held_out_counts = tokenized(held_out_rows, None)
   if section.single:
-    facts = _labels(train, "to train on") | {"data/held_out": len(held_out)}
+    where = section.path or "graded answers"
+    facts = _labels(train, f"{where}: to train on") | {"data/held_out": len(held_out)}
     if held_out:
-      _labels(held_out, f"held out (preferences.held_out={section.held_out})")
+      _labels(held_out, f"{where}: held out (preferences.held_out={section.held_out})")
   else:
     pairs = len(preferences.pairs(train))
     facts = {"data/comparisons": len(train), "data/pairs": pairs, "data/held_out": len(held_out)}
@@ -182,13 +183,13 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
   return ComparisonData(train, held_out, {"preferences": digest}, facts)
 
 
-def _labels(answers: list[Comparison], what: str) -> dict[str, int]:
+def _labels(answers: list[Comparison], where: str) -> dict[str, int]:
   """Counts the labels of single answers, of which both kinds must be there."""
   good = sum(bool(answer.desirable) for answer in answers)
   if not 0 < good < len(answers):
     raise InputError(
-      f"{answers[0].source.rsplit(':', 1)[0]}: {good} good and {len(answers) - good} bad answers {what}, expected some "
-      "of each: KTO learns from the difference (good ones alone train experiments.sft)"
+      f"{where}: {good} good and {len(answers) - good} bad answers, expected some of each: KTO learns from the "
+      "difference (good ones alone train experiments.sft)"
     )
   return {"data/examples": len(answers), "data/desirable": good, "data/undesirable": len(answers) - good}
 

@@ -175,13 +175,13 @@ def test_single_answers_are_read_from_several_files_and_counted(load, tmp_path):
     ([thumb(1, True), thumb(2, None)], {}, ":2: no 'label' among the columns prompt, completion"),
     ([thumb(1, True), thumb(2, "bad")], {}, ":2: label is 'bad', expected true or false"),
     ([thumb(1, True), thumb(2, False, completion="")], {}, ":2: answer 0 is empty"),
-    ([thumb(1, True), thumb(2, True)], {}, "rows.jsonl: 2 good and 0 bad answers to train on, expected some of each"),
-    ([thumb(1, False), thumb(2, False)], {}, "rows.jsonl: 0 good and 2 bad answers to train on"),
-    ([thumb(1, True), thumb(2, False)], {"limit": 1}, "1 good and 0 bad answers to train on"),
+    ([thumb(1, True), thumb(2, True)], {}, "rows.jsonl: to train on: 2 good and 0 bad answers, expected some of each"),
+    ([thumb(1, False), thumb(2, False)], {}, "rows.jsonl: to train on: 0 good and 2 bad answers"),
+    ([thumb(1, True), thumb(2, False)], {"limit": 1}, "to train on: 1 good and 0 bad answers"),
     (
       [thumb(n, n < 5) for n in range(1, 10)],
       {"held_out": 0.1},
-      "0 good and 1 bad answers held out (preferences.held_out=0.1), expected",
+      "held out (preferences.held_out=0.1): 0 good and 1 bad answers, expected",
     ),
     ([thumb(1, True), thumb(2, False)], {"form": "pair"}, "single answers with a label need preferences.form=single"),
     (

@@ -102,7 +102,7 @@ def test_a_reward_model_takes_no_single_answers(tmp_path):
   [
     (4, 0, {}, "disliked.jsonl: "),
     (0, 4, {}, "liked.jsonl: "),
-    (4, 4, {"preferences.limit": 3}, "3 good and 0 bad answers to train on, expected some of each"),
+    (4, 4, {"preferences.limit": 3}, "disliked.jsonl: to train on: 3 good and 0 bad answers, expected some"),
     (4, 4, {"objective.options": {"beta": 0.1, "gamma": 1.0}}, "objective.options.gamma: kto has no such option"),
     (4, 4, {"preferences.form": "pair"}, "single answers with a label need preferences.form=single"),
     (4, 4, {"tokens_per_micro_batch": 54}, "tokens_per_micro_batch: 54, expected 0 (chosen) or at least 55"),
