@@ -5,8 +5,8 @@ python -m experiments.dpo --config=configs/tiny_dpo.py:dpop --workdir=runs/dpop 
 python -m experiments.dpo --config=configs/tiny_dpo.py:kto_single --workdir=runs/kto_single
 
 The last one learns from single answers that are labelled good or bad, such as thumbs: rows of `data.labelled_rows` with
-`--config.preferences.path=liked.jsonl,disliked.jsonl`. Without a path the procedural grader labels answers. Seed 0, 70 s
-of user time: avg@8 0.459 [0.42, 0.50] -> 0.745 [0.71, 0.78], good above bad answers 0.890 [0.87, 0.91] of 902 held out.
+`--config.preferences.path=liked.jsonl,disliked.jsonl`. Without a path the procedural grader labels answers. Seed 0,
+70 s: avg@8 0.459 [0.42, 0.50] -> 0.745 [0.71, 0.78], good above bad answers 0.890 [0.87, 0.91] of 902 held out.
 
 Seed 0, 81 s on two shared cores, warm-up included. Held-out problems, 8 samples each: avg@8 0.459 [0.42, 0.50] ->
 0.786 [0.76, 0.81], greedy 0.446 -> 0.958; held-out pairs in the right order 0.856 [0.82, 0.89]; KL to the reference
