@@ -2,6 +2,11 @@
 
 python -m experiments.dpo --workdir=runs/dpo
 python -m experiments.dpo --config=configs/tiny_dpo.py:dpop --workdir=runs/dpop      # any loss of OPTIONS
+python -m experiments.dpo --config=configs/tiny_dpo.py:kto_single --workdir=runs/kto_single
+
+The last one learns from single answers that are labelled good or bad, such as thumbs: rows of `data.labelled_rows` with
+`--config.preferences.path=liked.jsonl,disliked.jsonl`. Without a path the procedural grader labels answers. Seed 0,
+70 s: avg@8 0.459 [0.42, 0.50] -> 0.745 [0.71, 0.78], good above bad answers 0.890 [0.87, 0.91] of 902 held out.
 
 Seed 0, 81 s on two shared cores, warm-up included. Held-out problems, 8 samples each: avg@8 0.459 [0.42, 0.50] ->
 0.786 [0.76, 0.81], greedy 0.446 -> 0.958; held-out pairs in the right order 0.856 [0.82, 0.89]; KL to the reference
@@ -38,6 +43,8 @@ OPTIONS = dict(
   hinge=dict(beta=0.1),
   dpop=dict(beta=0.1, penalty=5.0),
   kto=dict(beta=0.1),
+  # Weights times numbers of good and bad answers: about even, the good ones a little ahead.
+  kto_single=dict(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0),
   orpo=dict(weight=0.1),
   simpo=dict(beta=2.5, gamma=1.375),
   cpo=dict(beta=0.1),
@@ -50,6 +57,7 @@ OPTIONS = dict(
   apo_down=dict(beta=0.1),
   discopop=dict(beta=0.1),
 )
+_LOSSES = dict(cdpo="dpo", kto_single="kto")  # of methods whose name is no loss
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -77,7 +85,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.preferences.noise = 0.0
   config.preferences.count_end = True  # False: logprobs leave out the token that ends an answer (Llama 3)
   config.objective = dict(
-    loss="dpo" if method == "cdpo" else method,  # a function of losses.preference; cdpo is dpo with smoothed labels
+    loss=_LOSSES.get(method, method),  # a function of losses.preference; cdpo is dpo with smoothed labels
     options=OPTIONS[method],  # keyword arguments of that function
     nll_weight=0.0,  # weight of the chosen answer's negative log-likelihood (Llama 3: 0.2); 0: none
     nll_mean=False,  # divide that negative log-likelihood by the answer's length
@@ -116,4 +124,12 @@ def get_config(arg: str = "") -> ConfigDict:
       "eval/heldout/avg@8": "held-out avg@8",
     },
   )
+  if method == "kto_single":
+    config.preferences.update(form="single", answers=1)
+    config.logging.console = {
+      "loss": "loss",
+      "reward/margin": "margin",
+      "logprob/chosen_moved": "good moved",
+      "eval/heldout/avg@8": "held-out avg@8",
+    }
   return config

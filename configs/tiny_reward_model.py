@@ -30,12 +30,14 @@ def preferences() -> ConfigDict:
   """Names the comparisons of the procedural crowd, or of a file if `path` is set."""
   return ConfigDict(
     dict(
-      path="",  # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT (see `data.preference_rows`); empty: the procedural crowd
+      # FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT (see `data.preference_rows`), or several with commas between them;
+      # empty: the procedural crowd.
+      path="",
       # The next five fields have an effect without a path only. Of a file that is not there yet, estimates and compile
-      # proofs expect this form and this number of answers.
-      form="pair",  # pair, edited (edited > chosen > rejected) or ranking (of `answers` answers)
+      # proofs expect this form and this number of answers. Rows of single answers need form="single" in any case.
+      form="pair",  # pair, edited (edited > chosen > rejected), ranking (of `answers`), or single (for dpo's kto)
       per_difficulty=2000,  # problems of each number of steps
-      answers=2,  # answers to each problem; 2 unless the form is ranking
+      answers=2,  # answers to each problem; 2 unless the form is ranking or single
       noise=0.05,  # probability that the grader errs
       seed=0,  # decides which problems and answers are drawn
       limit=0,  # train on at most this many rows; 0: all

@@ -14,7 +14,10 @@ makes the stages that read it run again. docs/next_round.md walks through all of
     sft              from the model that people talked with, on the demonstrations
     dpo              from `sft`, on the preferences
 
-With `--config.train=dpo` or `--config.train=sft` the other one is left out.
+With `--config.train=dpo` or `--config.train=sft` the other one is left out. `--config.train=kto` has two other stages:
+
+    thumbs           answers with a thumb up or down; of labels, those that were accepted or rejected
+    kto              from the model that people talked with, on the thumbs
 """
 
 from ml_collections import ConfigDict
@@ -27,15 +30,17 @@ from posttrain_jax.recipes.runners import DPO, JOIN, SFT
 from posttrain_jax.serving.feedback_store import FeedbackFile
 from posttrain_jax.types import InputError
 
-_TRAINS = ("both", "sft", "dpo")
+_TRAINS = ("both", "sft", "dpo", "kto")
 _AS_ASKED = "{prompt}"
 _FEEDBACK = {
   "demonstrations": dict(edits=FeedbackFile.EDITS, liked=FeedbackFile.LIKED),
   "preferences": dict(edits=FeedbackFile.EDITS, votes=FeedbackFile.VOTES),
+  "thumbs": dict(disliked=FeedbackFile.DISLIKED, liked=FeedbackFile.LIKED),
 }
 _LABELS = {  # of posttrain_jax/labelling/export.py
   "demonstrations": dict(label_edits="demonstrations.jsonl"),
   "preferences": dict(labels="pairs.jsonl"),
+  "thumbs": dict(accepted="demonstrations.jsonl", rejected="rejected.jsonl"),  # of --kind=accept
 }
 
 
@@ -45,10 +50,14 @@ def get_config(arg: str = "") -> ConfigDict:
   config.base = "smollm2-135m-instruct"  # PATH_OR_NAME of the model that people talked with
   config.feedback = "feedback"  # the server's --feedback; empty for none
   config.labels = ""  # the folder that experiments.label exports; empty for none
-  config.train = "both"  # both, sft or dpo
+  config.train = "both"  # both (sft and dpo), sft, dpo or kto
   config.rows = 100  # of each file, for an estimate before it is there
   config.sft = _sft()
-  config.dpo = _dpo()
+  config.dpo = _preferring("dpo")
+  config.dpo.update(batch_size=8)
+  config.dpo.objective.nll_weight = 0.2  # so that chosen answers do not become less likely
+  config.kto = _preferring("kto_single")
+  config.kto.update(batch_size=32)  # the estimate of the KL is over so many answers, if a micro-batch holds them
   return config
 
 
@@ -58,6 +67,8 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   if not (config.feedback or config.labels):
     raise InputError("feedback, labels: both are empty, expected a folder of what people said")
   stages, model = [], config.base
+  if config.train == "kto":
+    return _preference_stages(config, "thumbs", "kto", model, labels="check")
   if config.train != "dpo":
     data = _joined(config, "demonstrations")
     inputs = {"model.path": model, "demonstrations.path": data.file(joining.ROWS)}
@@ -65,11 +76,16 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     sft = Stage("sft", run=SFT, config=own, inputs=inputs, labels="demonstration")
     stages, model = [data, sft], sft.model
   if config.train != "sft":
-    data = _joined(config, "preferences")
-    inputs = {"model.path": model, "preferences.path": data.file(joining.ROWS)}
-    own = seeded(config.dpo, config.seed)
-    stages += [data, Stage("dpo", run=DPO, config=own, inputs=inputs, labels="comparison")]
+    stages += _preference_stages(config, "preferences", "dpo", model, labels="comparison")
   return stages
+
+
+def _preference_stages(config: ConfigDict, data: str, name: str, model: str, *, labels: str) -> list[Stage]:
+  """Returns the stages that join answers that people judged, and that train a model on them."""
+  joined = _joined(config, data)
+  inputs = {"model.path": model, "preferences.path": joined.file(joining.ROWS)}
+  own = seeded(config[name], config.seed)
+  return [joined, Stage(name, run=DPO, config=own, inputs=inputs, labels=labels)]
 
 
 def _joined(config: ConfigDict, name: str) -> Stage:
@@ -96,14 +112,14 @@ def _sft() -> ConfigDict:
   return _quiet(config)
 
 
-def _dpo() -> ConfigDict:
-  config = tiny_dpo.get_config()
+def _preferring(method: str) -> ConfigDict:
+  config = tiny_dpo.get_config(method)
   config.model = _model()
-  config.update(epochs=1, batch_size=8)
+  config.update(epochs=1)
   config.warmup.steps = 0
   config.preferences.update(max_prompt_length=1024, max_answer_length=513, too_long="drop", bad_rows="drop")
   config.preferences.update(held_out=0.0, strengths=())
-  config.objective.update(nll_weight=0.2, logprob_chunk=512)  # so that chosen answers do not become less likely
+  config.objective.logprob_chunk = 512
   config.optimizer.update(learning_rate=5e-6, warmup_updates=0, b2=0.999)
   config.eval.kl = False
   return _quiet(config)

@@ -8,6 +8,8 @@ from absl import logging
 from posttrain_jax.assembly.prompt_format import FormatSettings
 from posttrain_jax.data import arithmetic, graded_answers, preferences, prompts, sources
 from posttrain_jax.data.graded_answers import GradingForm
+from posttrain_jax.data.labelled_rows import labelled_answer
+from posttrain_jax.data.preference_rows import judgement
 from posttrain_jax.data.preferences import BadRows, Comparison, Strength, TooLongComparison
 from posttrain_jax.data.prompts import Row
 from posttrain_jax.data.tokenizer import Tokenizer
@@ -22,8 +24,10 @@ class PreferenceSettings(FormatSettings):
   """Holds a config's group of fields about comparisons.
 
   Attributes:
-    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT; empty for graded answers of the procedural crowd.
-    form: of the procedural comparisons; of a file it says what to expect, for estimates and compile proofs.
+    path: FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT, or several with commas between; empty for graded answers of the
+      procedural crowd.
+    form: of the procedural comparisons; of a file it says what to expect, for estimates and compile proofs, and whether
+      rows are single answers with a label.
     per_difficulty: procedural problems of each number of steps.
     answers: of a ranking; of a file's, at most.
     noise: probability that the procedural grader errs.
@@ -51,6 +55,11 @@ class PreferenceSettings(FormatSettings):
   bad_rows: BadRows
   too_long: TooLongComparison
 
+  @property
+  def single(self) -> bool:
+    """Tells whether rows are single answers with a label."""
+    return self.form == GradingForm.SINGLE
+
   def division(self, tokens_per_micro_batch: int, *, comparisons: int, answers: int, read: bool = False) -> Division:
     """Returns how comparisons are cut into micro-batches; all answers to a prompt share a row.
 
@@ -76,7 +85,7 @@ class PreferenceSettings(FormatSettings):
 
 
 def answers_of_a_prompt(form: str, answers: int) -> int:
-  """Returns how many answers to a prompt are compared.
+  """Returns how many answers to a prompt are compared, or are read with a single one.
 
   A file is not read; its form is the config's.
 
@@ -84,7 +93,12 @@ def answers_of_a_prompt(form: str, answers: int) -> int:
     form: a `GradingForm`, as in `PreferenceSettings`.
     answers: of a ranking.
   """
-  counts = {GradingForm.PAIR: 2, GradingForm.EDITED: 3, GradingForm.RANKING: answers}  # edited, chosen, rejected
+  counts = {
+    GradingForm.PAIR: 2,
+    GradingForm.EDITED: 3,  # edited, chosen, rejected
+    GradingForm.RANKING: answers,
+    GradingForm.SINGLE: 2,  # the answer, and one to another prompt
+  }
   return counts.get(form, 2)
 
 
@@ -123,7 +137,8 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
     tokenizer: the model's.
 
   Raises:
-    InputError: if nothing is there or left, or if a row is not fit for use and the config does not say to drop it.
+    InputError: if nothing is there or left, if a row is not fit for use and the config does not say to drop it, or if
+      single answers are all good or all bad.
   """
   if not 0 <= section.held_out < 1:
     raise InputError(f"preferences.held_out: {section.held_out}, expected a share from 0 to below 1")
@@ -147,6 +162,7 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
       bad_rows=section.bad_rows,
       too_long=section.too_long,
       strengths=strengths,
+      read=labelled_answer if section.single else judgement,
     )
 
   train, counts = tokenized(train_rows[: section.limit or None], section.strengths or None)
@@ -154,10 +170,28 @@ def load_comparisons(section: PreferenceSettings, tokenizer: Tokenizer) -> Compa
   held_out, held_out_counts = [], {}
   if held_out_rows:
     held_out, held_out_counts = tokenized(held_out_rows, None)
-  facts = {"data/comparisons": len(train), "data/pairs": len(preferences.pairs(train)), "data/held_out": len(held_out)}
+  if section.single:
+    where = section.path or "graded answers"
+    facts = _labels(train, f"{where}: to train on") | {"data/held_out": len(held_out)}
+    if held_out:
+      _labels(held_out, f"{where}: held out (preferences.held_out={section.held_out})")
+  else:
+    pairs = len(preferences.pairs(train))
+    facts = {"data/comparisons": len(train), "data/pairs": pairs, "data/held_out": len(held_out)}
   for reason in sorted({*counts, *held_out_counts}):
     facts[f"data/{reason}"] = counts.get(reason, 0) + held_out_counts.get(reason, 0)
   return ComparisonData(train, held_out, {"preferences": digest}, facts)
+
+
+def _labels(answers: list[Comparison], where: str) -> dict[str, int]:
+  """Counts the labels of single answers, of which both kinds must be there."""
+  good = sum(bool(answer.desirable) for answer in answers)
+  if not 0 < good < len(answers):
+    raise InputError(
+      f"{where}: {good} good and {len(answers) - good} bad answers, expected some of each: KTO learns from the "
+      "difference (good ones alone train experiments.sft)"
+    )
+  return {"data/examples": len(answers), "data/desirable": good, "data/undesirable": len(answers) - good}
 
 
 def _read(section: PreferenceSettings) -> tuple[list[Row], str]:

@@ -1,11 +1,14 @@
-"""Makes the learner of preference pairs, given (`pipelines.dpo`) or sampled (`pipelines.online_dpo`)."""
+"""Makes the learner of preference pairs, given (`pipelines.dpo`) or sampled (`pipelines.online_dpo`).
+
+It learns from single answers with a label, too.
+"""
 
 import functools
 
 from jax.sharding import Mesh
 
 from posttrain_jax.assembly.model import Policy
-from posttrain_jax.learner import preference
+from posttrain_jax.learner import preference, single_answers
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.optimizer import OptimizerConfig
@@ -26,6 +29,7 @@ def pair_learner(
   *,
   seed: int,
   max_skipped_updates: int,
+  single: bool = False,
   optimizer_kept: Kept = Kept.DEVICE,
   abstract: bool = False,
 ) -> BatchLearner:
@@ -39,13 +43,15 @@ def pair_learner(
     division: pairs of an update, and tokens of a micro-batch.
     seed: the config's, for random parameters.
     max_skipped_updates: updates in a row that are not finite which end the training.
+    single: whether it is given single answers with a label in place of pairs.
     optimizer_kept: in whose memory the optimiser's state is between updates.
     abstract: make the programs and no array, to be compiled only.
   """
   graph, _ = abstract_transformer(policy.model)
+  make_loss = single_answers.make_loss if single else preference.make_loss
   return BatchLearner(
     policy.model,
-    preference.make_loss(graph, objective, shards=batch_shards(mesh)),
+    make_loss(graph, objective, shards=batch_shards(mesh)),
     functools.partial(pack_pairs, division, mesh),
     optimizer,
     mesh,

@@ -38,6 +38,7 @@ class ComparisonBatch:
     margins: float32 [N, K, K], the margin by which answer i should beat answer j; 0 where `preferred` is False.
     probabilities: float32 [N, K, K], how likely it is that answer i is the better one; 0 where `preferred` is False.
       None if no comparison says it, so that the loss is that of certain preferences.
+    desirable: bool [N], whether the first answer is good; None if answers are compared.
   """
 
   index: jax.Array | np.ndarray
@@ -49,6 +50,7 @@ class ComparisonBatch:
   preferred: jax.Array | np.ndarray
   margins: jax.Array | np.ndarray
   probabilities: jax.Array | np.ndarray | None = None
+  desirable: jax.Array | np.ndarray | None = None
 
 
 class ComparisonBatches:
@@ -72,7 +74,7 @@ class ComparisonBatches:
     """Arranges the comparisons in padded rows.
 
     Args:
-      comparisons: at least one.
+      comparisons: at least one; either all are single answers or none is.
       batch_size: N, prompts of a batch.
       seed: seed of the shuffling.
       pad_id: id on padding; its value has no effect.
@@ -95,6 +97,7 @@ class ComparisonBatches:
         f"comparisons: a prompt of {longest[0]} or an answer of {longest[1]} tokens, the limits are {Tp} and {Tc}"
       )
     soft = any(comparison.probability is not None for comparison in comparisons)
+    single = comparisons[0].is_single
     N, K = len(comparisons), max(len(comparison.answers) for comparison in comparisons)
     self.batch_size = batch_size
     self._rows = rows = ComparisonBatch(
@@ -107,6 +110,7 @@ class ComparisonBatches:
       preferred=np.zeros((N, K, K), bool),
       margins=np.zeros((N, K, K), np.float32),
       probabilities=np.zeros((N, K, K), np.float32) if soft else None,
+      desirable=np.array([comparison.desirable for comparison in comparisons], bool) if single else None,
     )
     for n, comparison in enumerate(comparisons):
       rows.prompts[n, : len(comparison.prompt)] = comparison.prompt

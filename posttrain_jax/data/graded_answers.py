@@ -25,11 +25,12 @@ _BY_GAP = (Strength.NEGLIGIBLY, Strength.SLIGHTLY, Strength.BETTER, Strength.SIG
 
 
 class GradingForm(enum.StrEnum):
-  """Names the grader's task, which gives one of the forms of rows in `data.preference_rows`."""
+  """Names the grader's task, which gives a form of rows (`data.preference_rows`, `data.labelled_rows`)."""
 
   PAIR = "pair"  # the better of two answers, and by how much
   EDITED = "edited"  # the same, and then an answer that the grader writes: right, worked out once
   RANKING = "ranking"  # all answers from the best to the worst
+  SINGLE = "single"  # of each answer by itself whether it is right
 
 
 def grade(completion: str, answer: str) -> int:
@@ -58,9 +59,11 @@ def graded_answers(
   Args:
     problems: rows with "prompt", "answer" and "difficulty" (`arithmetic.problems`).
     form: the grader's task.
-    answers: number of answers to each problem; 2 unless the form is a ranking. A new person is drawn for each of them.
+    answers: number of answers to each problem: 2, or more in a ranking; single ones may be 1. A new person is drawn for
+      each of them.
     noise: probability that the grader errs. Such a grader swaps the two answers and keeps the strength. In a
-      ranking, each pair of neighbours may be swapped, from the best one on. An edited answer always stays the best.
+      ranking, each pair of neighbours may be swapped, from the best one on. An edited answer always stays the best. The
+      label of a single answer is turned around.
     crowd: the people who write the answers.
     seed: seed of all draws. The answers do not depend on `form` and `noise`.
 
@@ -70,14 +73,19 @@ def graded_answers(
     that there is nothing to edit, or if the edited answer equals the rejected one.
 
   Raises:
-    InputError: if `answers` is below 2, or above 2 without a ranking, or if `noise` is not between 0 and 1.
+    InputError: if the form does not have so many answers, or if `noise` is not between 0 and 1.
   """
-  if answers < 2 or (answers > 2 and form != GradingForm.RANKING):
-    raise InputError(f"graded answers: {answers} answers for the form {form}, expected 2, or more for a ranking")
+  single, many = form == GradingForm.SINGLE, form in (GradingForm.SINGLE, GradingForm.RANKING)
+  if answers < 2 - single or (answers > 2 and not many):
+    raise InputError(
+      f"graded answers: {answers} answers for the form {form}, expected 2, more for a ranking, 1 or more single ones"
+    )
   if not 0 <= noise <= 1:
     raise InputError(f"graded answers: noise is {noise}, expected a probability")
   written = demonstrations.demonstrations(problems, crowd=crowd, copies=answers, seed=seed)
   rng = random.Random(f"{seed}/grader")
+  if single:
+    return [_labelled(row, errs=rng.random() < noise) for row in written], 0
   rows = []
   for i, problem in enumerate(problems):
     texts = [row["completion"] for row in written[i :: len(problems)]]
@@ -103,3 +111,7 @@ def graded_answers(
         continue
     rows.append(row)
   return rows, len(problems) - len(rows)
+
+
+def _labelled(row: Mapping[str, Any], *, errs: bool) -> dict[str, Any]:
+  return {**row, "label": (grade(row["completion"], row["answer"]) >= 2) != errs}

@@ -7,6 +7,8 @@ Nothing is tokenised here. Three forms of rows are read:
   is that of chosen over rejected;
 - {"prompt", "answers": [...], "ranks": [...]}: lower ranks are better, ties allowed (InstructGPT ranks 4 to 9 answers).
 
+`data.labelled_rows` reads a fourth form, single answers with a label.
+
 A prompt is text, or messages. If the last one is the assistant's, it is the beginning of all answers, which go on in
 that turn. A row may have "tools" for the chat template. An answer is text, one assistant message in a list, or the
 prompt's messages followed by one assistant message. The two forms with lists are TRL's "conversational" rows. If all
@@ -54,12 +56,13 @@ class Judgement:
 
   Attributes:
     prompt: text, or the messages before the answer.
-    answers: K >= 2 assistant messages. If the row has chosen and rejected, the best comes first; otherwise the row's
-      order is kept.
+    answers: K >= 2 assistant messages, or a single one with a label. If the row has chosen and rejected, the best comes
+      first; otherwise the row's order is kept.
     ranks: rank of each answer, from 0 without gaps. A lower rank is better, equal ranks are a tie.
     strength: how much better chosen is than rejected; None if the row does not say.
     tools: JSON schemas of the row's tools; None if it has none.
     probability: that the chosen answer is the better one, in [0.5, 1]; None if the row does not say.
+    desirable: whether the single answer is good; None if answers are compared.
   """
 
   prompt: str | tuple[Message, ...]
@@ -68,10 +71,11 @@ class Judgement:
   strength: Strength | None
   tools: Sequence[Mapping[str, Any]] | None = None
   probability: float | None = None
+  desirable: bool | None = None
 
 
 def judgement(columns: Mapping[str, Any]) -> Judgement:
-  """Reads a row of any form.
+  """Reads a row of any form with several answers.
 
   Raises:
     BadRow: if a column is missing, superfluous or malformed, or if no answer is better than another.
@@ -84,18 +88,43 @@ def judgement(columns: Mapping[str, Any]) -> Judgement:
     names = [*(["edited"] if "edited" in columns else []), "chosen", "rejected"]
     missing = [repr(name) for name in names if name not in columns]
     if missing:
-      found = ", ".join(columns) or "none"
-      raise BadRow("missing_column", f"no {' and no '.join(missing)} among the columns {found}")
+      found, nothing = ", ".join(columns) or "none", f"no {' and no '.join(missing)} among the columns"
+      if {"completion", "label"} <= {*columns}:
+        raise BadRow(
+          "single_answer",
+          f"{nothing} {found}; single answers with a label need preferences.form=single and objective.loss=kto",
+        )
+      raise BadRow("missing_column", f"{nothing} {found}")
     answers, ranks = [columns[name] for name in names], tuple(range(len(names)))
+  prompt, said, tools = conversation(columns, dict(zip(names, answers)))
+  return Judgement(prompt, said, ranks, _strength(columns), tools, _probability(columns))
+
+
+def conversation(
+  columns: Mapping[str, Any], named: Mapping[str, Any]
+) -> tuple[str | tuple[Message, ...], tuple[Message, ...], Sequence[Mapping[str, Any]] | None]:
+  """Reads the prompt, the answers and the tools of a row.
+
+  Args:
+    columns: of the row, without those that are null.
+    named: the answers by their names in messages.
+
+  Returns:
+    (prompt, messages of the answers, JSON schemas of the tools), as `Judgement` has them.
+
+  Raises:
+    BadRow: if one of them is missing or malformed.
+  """
+  answers = list(named.values())
   prompt = _prompt(columns, answers)
-  said = tuple(_said(answer, prompt, name) for answer, name in zip(answers, names))
+  said = tuple(_said(answer, prompt, name) for name, answer in named.items())
   if isinstance(prompt, str) and not all(isinstance(answer, str) for answer in answers):
     prompt = ({"role": "user", "content": prompt},)
   try:
     tools = tools_of(columns)
   except InputError as error:
     raise BadRow("malformed_tools", str(error)) from None
-  return Judgement(prompt, said, ranks, _strength(columns), tools, _probability(columns))
+  return prompt, said, tools
 
 
 def opening(columns: Mapping[str, Any]) -> Any:

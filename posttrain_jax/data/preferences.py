@@ -1,21 +1,21 @@
 """Makes comparisons of answers to one prompt, as token ids.
 
-Reward models and direct preference methods learn from comparisons. `data.preference_rows` describes the forms of rows
-that are read. `data.preference_tokens` describes how they become tokens.
+Reward models and direct preference methods learn from comparisons, KTO also from single answers with a label.
+`data.preference_rows` and `data.labelled_rows` describe the forms of rows that are read. `data.preference_tokens`
+describes how they become tokens.
 """
 
 import collections
 import dataclasses
 import enum
 import hashlib
-import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from posttrain_jax.data.preference_rows import BadRow, Strength, judgement, opening
+from posttrain_jax.data.preference_rows import BadRow, Judgement, Strength, judgement, opening
 from posttrain_jax.data.preference_tokens import AnswerEncoder
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.tokenizer import Tokenizer
@@ -55,11 +55,11 @@ class Margins(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Holds K answers to one prompt and their ranks.
+  """Holds K answers to one prompt and their ranks, or a single answer and its label.
 
   Attributes:
     prompt: token ids.
-    answers: K >= 2 arrays, int32 [n], each with its end token.
+    answers: K >= 2 arrays, int32 [n], each with its end token. A single answer may stand alone.
     ranks: rank of each answer. A lower rank is better, equal ranks are a tie, None means not judged.
     strength: how much better the second worst rank is than the worst rank; None: not known. An edited answer is better
       than the two answers that were compared, so these two still have the worst ranks.
@@ -68,6 +68,7 @@ class Comparison:
     ends: number of tokens that only end an answer, for each answer: 1, or 0 for an answer that was cut off. None: 1 for
       each.
     probability: that the better answer of two is the better one; None: 1. Only the reward model's loss reads it.
+    desirable: whether a single answer, the first one, is good; None if answers are compared.
   """
 
   prompt: tuple[int, ...]
@@ -78,6 +79,7 @@ class Comparison:
   row: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   ends: tuple[int, ...] | None = None
   probability: float | None = None
+  desirable: bool | None = None
 
   def __post_init__(self):
     """Checks that a loss can be computed.
@@ -88,16 +90,21 @@ class Comparison:
     """
     if not self.prompt:
       raise BadRow("empty_prompt", "the prompt has no token")
-    if len(self.answers) < 2 or len(self.ranks) != len(self.answers):
+    if len(self.answers) < 2 - self.is_single or len(self.ranks) != len(self.answers):
       raise BadRow("bad_ranks", f"{len(self.answers)} answers with {len(self.ranks)} ranks, expected two or more")
     for i, answer in enumerate(self.answers):
       if not len(answer):
         raise BadRow("empty_answer", f"answer {i} has no token, not even one that ends it")
-    if not self.beaten():
+    if not self.beaten() and not self.is_single:
       raise BadRow("all_tied", f"no answer is better than another among ranks {self.ranks}")
     for i, j in self.beaten():
       if np.array_equal(self.answers[i], self.answers[j]):
         raise BadRow("equal_answers", f"answers {i} and {j} are equal, but one is said to be better than the other")
+
+  @property
+  def is_single(self) -> bool:
+    """Tells whether one answer has a label, and nothing is compared."""
+    return self.desirable is not None
 
   def beaten(self) -> list[tuple[int, int]]:
     """Lists all (i, j) for which answer i is better than answer j."""
@@ -123,11 +130,12 @@ def read_comparisons(
   bad_rows: BadRows = BadRows.ERROR,
   too_long: TooLongComparison = TooLongComparison.ERROR,
   strengths: Collection[Strength] | None = None,
+  read: Callable[[Mapping[str, Any]], Judgement] = judgement,
 ) -> tuple[list[Comparison], dict[str, int]]:
   """Checks rows and tokenises them.
 
   Args:
-    rows: of any of the forms in `data.preference_rows`.
+    rows: of any of the forms that `read` takes.
     tokenizer: the model's tokeniser.
     prompt_format: how a prompt is rendered. Messages in a prompt or in answers always use the chat template.
     max_prompt_length: limit on the tokens of a prompt.
@@ -136,6 +144,7 @@ def read_comparisons(
     too_long: action on a comparison over a limit.
     strengths: keep only comparisons with one of these strengths (Llama 3: the upper two). Comparisons without a
       strength are then left out, too. None: keep all.
+    read: says what a row's columns mean: `judgement`, or `data.labelled_rows.labelled_answer`.
 
   Returns:
     (comparisons in the order of rows, counts of rows). The keys of the counts are "prompt_cut" and the reasons for
@@ -154,10 +163,10 @@ def read_comparisons(
   kept = []
   for row in rows:
     try:
-      said = judgement(row.columns)
+      said = read(row.columns)
       prompt, answers, ends = encoder.encode(said)
       comparison = Comparison(
-        prompt, answers, said.ranks, said.strength, row.source, row.columns, ends, said.probability
+        prompt, answers, said.ranks, said.strength, row.source, row.columns, ends, said.probability, said.desirable
       )
     except BadRow as error:
       if bad_rows == BadRows.ERROR:
@@ -229,36 +238,6 @@ def pairs(comparisons: Sequence[Comparison]) -> list[Comparison]:
           ends=None if comparison.ends is None else tuple(comparison.ends[i] for i in both),
         )
       )
-  return found
-
-
-def with_mismatched(comparisons: Sequence[Comparison]) -> list[Comparison]:
-  """Adds an answer to another prompt to each pair.
-
-  This third answer is not judged. It is the better answer of the next pair that has another prompt; after the last pair
-  the search goes on at the first. KTO needs it: its estimate of the KL to the reference uses prompts with answers to
-  other prompts (arXiv:2402.01306, section 4.1).
-
-  Raises:
-    InputError: if all comparisons have the same prompt, or one does not have exactly two answers.
-  """
-  found = []
-  for i, comparison in enumerate(comparisons):
-    if len(comparison.answers) != 2:
-      raise InputError(f"{comparison.source}: {len(comparison.answers)} answers, expected a pair")
-    others = itertools.chain(itertools.islice(comparisons, i + 1, None), itertools.islice(comparisons, i))
-    other = next((other for other in others if other.prompt != comparison.prompt), None)
-    if other is None:
-      raise InputError(f"{comparison.source}: no other prompt among {len(comparisons)} comparisons to mismatch it with")
-    ((best, _),) = other.beaten()
-    found.append(
-      dataclasses.replace(
-        comparison,
-        answers=(*comparison.answers, other.answers[best]),
-        ranks=(*comparison.ranks, None),
-        ends=(*(comparison.ends or (1, 1)), (other.ends or (1, 1))[best]),
-      )
-    )
   return found
 
 

@@ -1,9 +1,10 @@
-"""Reads the rows of a TensorFlow Datasets (TFDS) data set without TensorFlow.
+"""Reads the rows of files, and of TensorFlow Datasets (TFDS) without TensorFlow.
 
 A data set has to be prepared in the array_record format, which allows random access. (TFDS's parquet format loses rows
 silently, and its tfrecord format needs TensorFlow.)
 """
 
+import hashlib
 import pathlib
 import re
 from collections.abc import Mapping
@@ -27,13 +28,29 @@ def is_tfds(name: str | pathlib.Path) -> bool:
 def read_rows(path: str) -> tuple[list[Row], str]:
   """Reads all rows of FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT, with the sha256 of what was read.
 
+  Args:
+    path: one of them, or several with commas between them. They are read one after the other.
+
   Raises:
     InputError: if there is no such file or data set, or if it cannot be read.
   """
+  parts = paths_in(path)
+  if len(parts) > 1:
+    read = [read_rows(part) for part in parts]
+    digest = hashlib.sha256("".join(each for _, each in read).encode()).hexdigest()
+    return [row for rows, _ in read for row in rows], digest
   if is_tfds(path):
     rows = read_tfds(path)
     return rows, prompts.rows_digest([row.columns for row in rows])
   return prompts.read_jsonl(path), prompts.file_digest(path)
+
+
+def paths_in(path: str) -> list[str]:
+  """Lists the files and data sets that a path names.
+
+  The path of a file that is there may have commas itself.
+  """
+  return [path] if "," not in path or pathlib.Path(path).is_file() else path.split(",")
 
 
 def read_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> list[Row]:

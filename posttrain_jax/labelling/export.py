@@ -7,7 +7,8 @@ DIR/export gets, by what raters did:
   majority: for reward models), demonstrations.jsonl (edited answers);
 - ranking: rankings.jsonl;
 - demonstrations: demonstrations.jsonl;
-- accept: demonstrations.jsonl (accepted rows, edited ones with the edit), rejected.jsonl;
+- accept: demonstrations.jsonl (accepted rows, edited ones with the edit), rejected.jsonl; both with a "label", so that
+  KTO reads the two together;
 - all: votes.jsonl, one row for each vote; summary.json; strengths.png of pairs.
 
 A row keeps the columns of the row that was rated, and gets "agree", the share of votes that say what the row says, and
@@ -141,7 +142,7 @@ def _accepted(study: LabelStudy, votes: Votes) -> tuple[Files, dict[str, Any]]:
       counts["no_majority"] += 1
       continue
     row = {name: value for name, value in item.columns.items() if name != "accept"}
-    row |= {"agree": round(decision.agree, 4), "votes": decision.votes}
+    row |= {"label": bool(decision.choice), "agree": round(decision.agree, 4), "votes": decision.votes}
     if decision.edited is not None:
       counts["edited"] += 1
       row[_answer_column(row)] = item.with_text(0, decision.edited)

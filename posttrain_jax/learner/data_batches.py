@@ -41,6 +41,7 @@ class ComparedAnswers(Protocol):
     preferred: bool [N, K, K], [n, i, j] True where answer i is better than answer j.
     margins: float32 [N, K, K], by how much answer i is to be better than answer j.
     probabilities: float32 [N, K, K], how likely it is that answer i is the better one; None: all are certain.
+    desirable: bool [N], whether the first answer is good; None: answers are compared.
   """
 
   index: jax.Array
@@ -52,3 +53,4 @@ class ComparedAnswers(Protocol):
   preferred: jax.Array
   margins: jax.Array
   probabilities: jax.Array | None
+  desirable: jax.Array | None

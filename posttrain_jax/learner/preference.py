@@ -3,6 +3,7 @@
 An update's pairs are packed into rows (`learner.packing`), all answers of a pair into the same row. So a micro-batch
 has whole pairs, as many as its tokens hold. KTO estimates the KL, and AOT sorts pairs, within a micro-batch. So these
 two losses, unlike all others, depend on how a batch is cut: on the token budget and on the number of shards.
+`learner.single_answers` has KTO's loss of answers that have no partner.
 
 R rows, C pairs of a row at most, K answers of a pair.
 """
@@ -122,11 +123,25 @@ def make_loss(
   """
 
   def loss_function(params: nnx.State, batch: PackedPairs, total: jax.Array) -> LossOutput:
-    logprobs = packed_logprobs(graph, params, batch.rows, chunk=objective.logprob_chunk, shards=shards)
-    sums = to_sums(batch.rows, jnp.where(batch.mask, logprobs, 0))
-    return loss_of_sums(objective, sums.reshape(batch.pairs.counts.shape), batch.pairs, total)
+    sums = answer_sums(graph, params, batch, chunk=objective.logprob_chunk, shards=shards)
+    return loss_of_sums(objective, sums, batch.pairs, total)
 
   return loss_function
+
+
+def answer_sums(graph: nnx.GraphDef, params: nnx.State, batch: PackedPairs, *, chunk: int, shards: int) -> jax.Array:
+  """Computes the policy's logprobs of a micro-batch's answers: float32 [R, C, K], sums over counted tokens.
+
+  Args:
+    graph: graph of a stacked transformer.
+    params: its parameters.
+    batch: the micro-batch.
+    chunk: most tokens whose logits exist at a time on a device.
+    shards: parts into which the row axis is split over the mesh.
+  """
+  logprobs = packed_logprobs(graph, params, batch.rows, chunk=chunk, shards=shards)
+  sums = to_sums(batch.rows, jnp.where(batch.mask, logprobs, 0))
+  return sums.reshape(batch.pairs.counts.shape)
 
 
 def loss_of_sums(objective: PreferenceObjective, sums: jax.Array, pairs: Pairs, total: jax.Array) -> LossOutput:

@@ -21,7 +21,8 @@ class ReferencedBatch:
   """Holds pairs and the reference's logprobs of them, padded, on the host.
 
   Attributes:
-    comparisons: [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched.
+    comparisons: [N, K, Tc]; answer 0 is chosen, 1 rejected, 2 mismatched. Of single answers, 0 is the one with the
+      label and 1 mismatched.
     reference: float32 [N, K], sums of the reference's logprobs over counted tokens.
   """
 
@@ -38,11 +39,29 @@ class Pairs:
     real: bool [M, R, C], False where a row has no more pairs.
     counts: int32 [M, R, C, K], counted tokens of each answer.
     reference: float32 [M, R, C, K], see `ReferencedBatch`.
+    desirable: bool [M, R, C], whether answer 0 is good; None if answers are compared.
   """
 
   real: jax.Array
   counts: jax.Array
   reference: jax.Array
+  desirable: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LabelCounts:
+  """Holds the numbers of an update's single answers, each at least 1: int32 [].
+
+  Attributes:
+    answers: all of them.
+    desirable: those with a good label.
+    undesirable: those with a bad one.
+  """
+
+  answers: jax.Array | np.ndarray
+  desirable: jax.Array | np.ndarray
+  undesirable: jax.Array | np.ndarray
 
 
 @jax.tree_util.register_dataclass
@@ -69,24 +88,34 @@ def counted_answers(comparisons: ComparedAnswers) -> AnswerTokens:
   )
 
 
-def pack_pairs(division: Division, mesh: Mesh, batch: ReferencedBatch) -> Packed[PackedPairs, jax.Array]:
+def pack_pairs(
+  division: Division, mesh: Mesh, batch: ReferencedBatch
+) -> Packed[PackedPairs, jax.Array | np.ndarray | LabelCounts]:
   """Packs the host arrays of an update.
 
-  Its total is the number of pairs, at least 1.
+  Its total is the number of pairs, at least 1, or the counts of single answers by their labels.
 
   Args:
     division: tokens of a micro-batch.
     mesh: where the update runs.
-    batch: the pairs.
+    batch: the pairs, or single answers.
   """
   answers = counted_answers(batch.comparisons)
   tokens, shards = division.row_tokens(mesh), division.shards(mesh)
   packing = Packing(answers, sizes_of(answers, tokens=tokens, shards=shards, whole_answers=False, together=True))
-  real = batch.comparisons.index >= 0
+  real, desirable = batch.comparisons.index >= 0, batch.comparisons.desirable
+  totals = _at_least_1(real)
+  if desirable is not None:
+    totals = LabelCounts(totals, _at_least_1(real & desirable), _at_least_1(real & ~desirable))
   pairs = Pairs(
     real=packing.pack_groups(real),
     counts=packing.pack_groups(answers.mask.sum(-1, dtype=np.int32)),
     reference=packing.pack_groups(batch.reference),
+    desirable=None if desirable is None else packing.pack_groups(desirable),
   )
   parts = PackedPairs(packing.rows, packing.pack(answers.mask), pairs)
-  return Packed(parts, count=np.int32(packing.count), totals=np.int32(max(real.sum(), 1)))
+  return Packed(parts, count=np.int32(packing.count), totals=totals)
+
+
+def _at_least_1(which: np.ndarray) -> np.ndarray:
+  return np.int32(max(which.sum(), 1))

@@ -6,6 +6,8 @@ that training starts from. Its logprobs of all pairs are computed once, before t
 (`reference.cache`). With `preferences.count_end=False` the token that ends an answer counts in no logprob; the header
 before it never does (Llama 3, 2407.21783, section 4.1.4). A step is one update of `pipelines.offline`.
 
+KTO learns from pairs, or with `preferences.form="single"` from single answers with a label (`data.labelled_rows`).
+
 A config with an `online` section samples its own pairs instead: `pipelines.online_dpo`.
 """
 
@@ -23,6 +25,7 @@ from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.assembly.rollout_engine import describe_ends
 from posttrain_jax.data import preferences
 from posttrain_jax.data.comparison_batches import ComparisonBatches
+from posttrain_jax.data.mismatched import with_mismatched
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
@@ -44,6 +47,9 @@ from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
 from posttrain_jax.runs.settings import at_least, parse
+from posttrain_jax.types import InputError
+
+_EVEN = (1, 4 / 3)  # of good answers to bad ones, weighted; TRL names these bounds after arXiv:2402.01306
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,13 +96,18 @@ class DPOSettings(OfflineSettings):
   logging: ReportSettings
 
   def __post_init__(self):
-    """Raises InputError if `eval.best` names no set; whether pairs are held out depends on the data."""
+    """Raises InputError if fields contradict each other; whether pairs are held out depends on the data."""
+    if self.preferences.single and not self.objective.unpaired:
+      raise InputError(
+        f"objective.loss: {self.objective.loss} compares answers, expected kto for the single answers of "
+        "preferences.form=single"
+      )
     if self.eval.sets:
       offline.check_best(self.eval, [*self.eval.sets, "preferences"])
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Trains on pairs, or goes on with a run that was stopped.
+  """Trains on pairs or single answers, or goes on with a run that was stopped.
 
   Args:
     config: see `configs/tiny_dpo.py`, which has every field, and `configs/tiny_online_dpo.py`.
@@ -123,9 +134,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     settings = dataclasses.replace(settings, eval=evaluation)
     run.tell(told)
     offline.check_best(settings.eval, [*settings.eval.sets, *(["preferences"] if data.held_out else [])])
-    pairs, held_out = preferences.pairs(data.train), preferences.pairs(data.held_out)
+    pairs, held_out = data.train, data.held_out
+    if settings.preferences.single:
+      run.tell(_uneven(data.facts, settings.objective.options))
+    else:
+      pairs, held_out = preferences.pairs(pairs), preferences.pairs(held_out)
     if settings.objective.unpaired:
-      pairs = preferences.with_mismatched(pairs)
+      pairs = with_mismatched(pairs)
     batches = ComparisonBatches(
       pairs,
       batch_size=settings.batch_size,
@@ -149,6 +164,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       division,
       seed=settings.seed,
       max_skipped_updates=settings.max_skipped_updates,
+      single=settings.preferences.single,
       optimizer_kept=settings.memory.optimizer,
     )
     cache = settings.reference.cache
@@ -180,6 +196,21 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       ends=describe_ends(run.policy.tokenizer),
     )
   end_run(directory.path, report=settings.logging.report)
+
+
+def _uneven(facts: Mapping[str, float], options: Mapping[str, float]) -> str:
+  """Returns a warning if one kind of answers counts more than the other, else nothing."""
+  good, bad = facts["data/desirable"], facts["data/undesirable"]
+  weights = {name: options.get(name, 1.0) for name in ("desirable_weight", "undesirable_weight")}
+  of_good, of_bad = good * weights["desirable_weight"], bad * weights["undesirable_weight"]
+  low, high = _EVEN
+  if min(of_good, of_bad) <= 0 or low * of_bad <= of_good <= high * of_bad:
+    return ""
+  name, even = ("undesirable_weight", of_good / bad) if of_good > of_bad else ("desirable_weight", of_bad / good)
+  return (
+    f"preferences: {good} good and {bad} bad answers count as {of_good:.4g} to {of_bad:.4g} with their weights; "
+    f"objective.options.{name}={even:.3g} would make them even"
+  )
 
 
 def _evaluation(

@@ -62,6 +62,8 @@ class RewardModelSettings(OfflineSettings):
     offline.check_best(self.eval, ["heldout"] if self.preferences.held_out else [])
     if self.shift_to_demonstrations and not self.eval.every:
       raise InputError("shift_to_demonstrations: rewards are shifted at evaluations, expected eval.every above 0")
+    if self.preferences.single:
+      raise InputError("preferences.form: single, expected pairs or rankings: a reward model compares answers")
     if self.centering < 0:
       raise InputError(f"centering: {self.centering}, expected 0 (none) or more")
 

@@ -60,13 +60,12 @@ class Forecast:
     self._models[str(path)] = model
 
   def read(self, path: str) -> list[Row] | None:
-    """Returns a file's rows.
+    """Returns a file's rows, or those of several files with commas between them.
 
-    None if it does not exist yet, or if the stage that writes it is going to run.
+    None if one does not exist yet, or if the stage that writes it is going to run.
     """
-    if sources.is_tfds(path):
-      return sources.read_rows(path)[0]
-    return sources.read_rows(path)[0] if self._is_written(path) else None
+    there = all(sources.is_tfds(each) or self._is_written(each) for each in sources.paths_in(path))
+    return sources.read_rows(path)[0] if there else None
 
   def _is_written(self, path: str) -> bool:
     """Tells whether a file exists and stays as it is."""

@@ -93,7 +93,8 @@ def headlines(columns: Columns) -> list[Headline]:
     rows = [_COMPARISONS[0], *levels, *_COMPARISONS[1:]]
     result.append(_headline(columns, "eval/heldout/", "held-out comparisons", "prompts", rows))
   if measured(columns, "eval/preferences/reward/accuracy"):
-    result.append(_headline(columns, "eval/preferences/", "held-out preferences", "pairs", _PREFERENCES))
+    over = "answers" if measured(columns, "eval/preferences/answers") else "pairs"
+    result.append(_headline(columns, "eval/preferences/", "held-out preferences", over, _PREFERENCES))
   if measured(columns, "eval/validation/loss"):
     found = _headline(columns, "eval/validation/", "held-out demonstrations", "", _VALIDATION, lowest=True)
     result.append(found)

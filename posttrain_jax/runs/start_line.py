@@ -10,6 +10,8 @@ import jax
 # Words for these `data/*` counts. Any other count is of rows that were left out or changed, and its name is the reason.
 DATA_WORDS = {
   "data/pairs": "pairs",
+  "data/desirable": "good",
+  "data/undesirable": "bad",
   "data/held_out": "held out",
   "data/rows": "rows",
   "data/tokens": "tokens",

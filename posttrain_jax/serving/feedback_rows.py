@@ -1,7 +1,7 @@
 """Makes training data of what a person says of a model's answers.
 
-Rows are those that `data.preference_rows` and `data.encoding` read. Other columns say where a row comes from: model,
-version, sampling, time, client.
+Rows are those that `data.preference_rows`, `data.labelled_rows` and `data.encoding` read. Other columns say where a row
+comes from: model, version, sampling, time, client.
 
 A prompt is kept as messages, which the chat template renders. If the model has none, its prompt is one text, and that
 is kept.

@@ -5,8 +5,8 @@
 | votes.jsonl | one answer over another | reward_model, dpo, compare |
 | ties.jsonl | two equally good answers | compare |
 | edits.jsonl | an edited answer, over the model's own | sft, reward_model, dpo |
-| liked.jsonl | an answer with a thumb up | sft |
-| disliked.jsonl | an answer with a thumb down | |
+| liked.jsonl | an answer with a thumb up | sft, and dpo (KTO) with disliked.jsonl |
+| disliked.jsonl | an answer with a thumb down | dpo (KTO) with liked.jsonl |
 
 If one client likes an answer and dislikes another one to the same prompt, that is a vote, too.
 """

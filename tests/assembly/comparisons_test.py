@@ -131,7 +131,7 @@ def test_settings_without_a_meaning(load, changes, expected):
 @pytest.mark.parametrize(
   ("changes", "expected"),
   [
-    ({"form": "triple"}, "preferences.form: 'triple', expected one of pair, edited, ranking"),
+    ({"form": "triple"}, "preferences.form: 'triple', expected one of pair, edited, ranking, single"),
     ({"noise": 2.0}, "noise is 2.0, expected a probability"),
     ({"answers": 1}, "1 answers for the form pair"),
   ],
@@ -147,3 +147,49 @@ def test_prompt_and_answer_longer_than_the_context_are_refused(load):
   data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest))
   with pytest.raises(InputError, match=rf"rows\.jsonl:2: prompt and answer: {longest} tokens are more than"):
     data.check_context(TransformerConfig(**sizes, max_position_embeddings=longest - 1))
+
+
+def thumb(number, label, **changes):
+  return {"prompt": f"{number}+2=", "completion": " Answer: 3", "label": label, **changes}
+
+
+def test_single_answers_are_read_from_several_files_and_counted(load, tmp_path):
+  for name, label, numbers in (("liked", True, range(1, 6)), ("disliked", False, range(4, 10))):
+    rows = [thumb(n, label) for n in numbers] + [thumb(3, label, completion=" ")]
+    (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  path = f"{tmp_path}/liked.jsonl,{tmp_path}/disliked.jsonl"
+  data = load(path=path, form="single", bad_rows="drop")
+  assert [each.desirable for each in data.train] == [True] * 5 + [False] * 6
+  assert data.train[5].source.endswith("disliked.jsonl:1") and len(data.train[5].answers) == 1
+  facts = {"data/examples": 11, "data/desirable": 5, "data/undesirable": 6, "data/held_out": 0, "data/empty_answer": 2}
+  assert data.facts == facts
+  held = load(path=path, form="single", bad_rows="drop", held_out=0.5)
+  assert len(held.train) + len(held.held_out) == 11
+  assert not {each.prompt for each in held.train} & {each.prompt for each in held.held_out}  # 4 and 5 are in both files
+
+
+@pytest.mark.parametrize(
+  ("rows", "changes", "expected"),
+  [
+    ([thumb(1, True), row(2)], {}, ":2: no 'completion' and no 'label' among the columns prompt, chosen, rejected"),
+    ([thumb(1, True), thumb(2, None)], {}, ":2: no 'label' among the columns prompt, completion"),
+    ([thumb(1, True), thumb(2, "bad")], {}, ":2: label is 'bad', expected true or false"),
+    ([thumb(1, True), thumb(2, False, completion="")], {}, ":2: answer 0 is empty"),
+    ([thumb(1, True), thumb(2, True)], {}, "rows.jsonl: to train on: 2 good and 0 bad answers, expected some of each"),
+    ([thumb(1, False), thumb(2, False)], {}, "rows.jsonl: to train on: 0 good and 2 bad answers"),
+    ([thumb(1, True), thumb(2, False)], {"limit": 1}, "to train on: 1 good and 0 bad answers"),
+    (
+      [thumb(n, n < 5) for n in range(1, 10)],
+      {"held_out": 0.1},
+      "held out (preferences.held_out=0.1): 0 good and 1 bad answers, expected",
+    ),
+    ([thumb(1, True), thumb(2, False)], {"form": "pair"}, "single answers with a label need preferences.form=single"),
+    (
+      [thumb(1, True), thumb(2, False)],
+      {"form": "ranking", "bad_rows": "drop"},
+      "no comparison is left of 2 rows (single_answer: 2)",
+    ),
+  ],
+)
+def test_single_answers_that_nothing_can_learn_from(load, rows, changes, expected):
+  assert expected in message(load, *rows, **{"form": "single", **changes})

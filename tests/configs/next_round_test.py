@@ -1,5 +1,6 @@
 """Tests that feedback, as the chat page stores it, is what the recipe's stages read."""
 
+import dataclasses
 import importlib
 import json
 
@@ -42,7 +43,7 @@ def recipe(folder, base, **changes):
   config.base, config.feedback = str(base), str(folder)
   for name, value in changes.items():
     config[name] = value
-  for section in (config.sft, config.dpo):
+  for section in (config.sft, config.dpo, config.kto):
     section.batch_size, section.mesh.data = 8, -1
   return load_recipe("next_round.py", vars(importlib.import_module("configs.recipes.next_round")), config.lock())
 
@@ -76,6 +77,30 @@ def test_the_stages_join_the_files_of_feedback(tmp_path):
   assert [row["chosen"] for row in joined["preferences"]] == ["Good day"] * 4 + ["Hello"] * 4
   assert [row["completion"] for row in joined["demonstrations"]] == ["Good day"] * 4 + ["Hello"] * 4
   assert {row["rejected"] for row in joined["preferences"]} == {"Go away"}
+
+
+def test_thumbs_and_accepted_or_rejected_answers_are_what_kto_reads(tmp_path):
+  folder, labels = tmp_path / "feedback", tmp_path / "labels"
+  with FeedbackStore(folder) as store:
+    for number, text in enumerate(("Hello", "Go away", "Good day")):
+      origin = Origin("client-01", f"t-{number}", "now")
+      store.add_thumb(
+        [{"role": "user", "content": f"Hi {number}"}], GivenAnswer(text, "m", "1", {}), number != 1, origin
+      )
+  labels.mkdir()
+  for name, label in (("demonstrations", True), ("rejected", False)):
+    (labels / f"{name}.jsonl").write_text(json.dumps({"prompt": "Yo", "completion": name, "label": label}) + "\n")
+  joined, kto = recipe(folder, "m", labels=str(labels), train="kto").stages
+  assert joined.run.run(joined.resolved(tmp_path), tmp_path / joined.name) == {
+    "rows": 5,
+    **dict(accepted=1, disliked=1, liked=2, rejected=1),
+  }
+  section = parse(DPOSettings, kto.resolved(tmp_path)).preferences
+  section = dataclasses.replace(section, path=str(tmp_path / "thumbs" / "rows.jsonl"))
+  found = load_comparisons(section, byte_tokenizer())
+  said = {byte_tokenizer().decode(each.answers[0], skip_special_tokens=True): each.desirable for each in found.train}
+  assert said == {"demonstrations": True, "Go away": False, "Hello": True, "Good day": True, "rejected": False}
+  assert found.facts["data/desirable"] == 3
 
 
 def test_labels_of_raters_join_them_or_stand_alone(tmp_path):
@@ -116,7 +141,8 @@ def _metrics(result):
 
 
 def test_one_of_the_two_may_be_left_out(tmp_path):
-  for train, names in (("sft", ["demonstrations", "sft"]), ("dpo", ["preferences", "dpo"])):
+  alone = {"sft": ["demonstrations", "sft"], "dpo": ["preferences", "dpo"], "kto": ["thumbs", "kto"]}
+  for train, names in alone.items():
     assert [stage.name for stage in recipe(tmp_path, "m", train=train).stages] == names
-  with pytest.raises(InputError, match="train: 'ppo', expected one of both, sft, dpo"):
+  with pytest.raises(InputError, match="train: 'ppo', expected one of both, sft, dpo, kto"):
     recipe(tmp_path, "m", train="ppo")

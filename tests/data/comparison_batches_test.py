@@ -173,3 +173,16 @@ def test_soft_targets_stand_where_an_answer_is_preferred():
   batch = one_batch([comparison([4], [7, EOS], [8, EOS], probability=0.75), *numbered(1)])
   np.testing.assert_array_equal(batch.probabilities, [[[0, 0.75], [0, 0]], [[0, 1], [0, 0]]])
   assert one_batch(numbered(2)).probabilities is None
+
+
+def test_labels_of_single_answers_stay_with_their_rows():
+  singles = [comparison([10 + i], [5 + i, EOS], ranks=(0,), desirable=i % 3 == 0) for i in range(7)]
+  batches = ComparisonBatches(singles, batch_size=4, seed=0)
+  seen = []
+  for step in range(4):
+    batch = batches.batch(step)
+    assert batch.desirable.dtype == bool and not batch.preferred.any()
+    seen += [(int(row[0]) - 10) % 3 == 0 for row in batch.prompts]
+    np.testing.assert_array_equal(batch.desirable, seen[-4:])
+  assert {True, False} == set(seen)
+  assert one_batch(MIXED).desirable is None

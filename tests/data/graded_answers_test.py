@@ -5,6 +5,8 @@ import pytest
 from posttrain_jax.data import arithmetic
 from posttrain_jax.data.demonstrations import CAREFUL_CROWD, SYMBOLS
 from posttrain_jax.data.graded_answers import GradingForm, grade, graded_answers
+from posttrain_jax.data.labelled_rows import labelled_answer
+from posttrain_jax.data.preference_rows import judgement
 from posttrain_jax.data.preferences import Strength, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, named_rows
 from posttrain_jax.data.vocabularies import tiny_tokenizer
@@ -51,7 +53,7 @@ def test_noise_is_the_share_of_swapped_pairs():
 
 
 def test_problems_whose_answers_tie_are_left_out_and_counted():
-  for form in GradingForm:
+  for form in (GradingForm.PAIR, GradingForm.EDITED, GradingForm.RANKING):
     assert graded_answers(PROBLEMS, form=form, crowd=CAREFUL_CROWD) == ([], len(PROBLEMS))
 
 
@@ -94,21 +96,39 @@ def test_draws_depend_on_the_seed_alone():
   assert graded_answers(PROBLEMS, seed=1) != graded_answers(PROBLEMS, seed=2)
 
 
+@pytest.mark.parametrize("answers", [1, 3])
+def test_single_answers_are_labelled_by_whether_they_are_right(answers):
+  rows, left_out = graded_answers(PROBLEMS, form=GradingForm.SINGLE, answers=answers)
+  assert (len(rows), left_out) == (answers * len(PROBLEMS), 0)
+  assert all(row["label"] == row["completion"].endswith(f" Answer: {row['answer']}") for row in rows)
+  assert {row["label"] for row in rows} == {True, False}
+  wrong, _ = graded_answers(PROBLEMS, form=GradingForm.SINGLE, answers=answers, noise=1.0)
+  assert wrong == [row | {"label": not row["label"]} for row in rows]
+  with pytest.raises(InputError, match="0 answers for the form single"):
+    graded_answers(PROBLEMS, form=GradingForm.SINGLE, answers=0)
+
+
 @pytest.mark.parametrize("form", GradingForm)
 def test_rows_can_be_read(form):
   rows, _ = graded_answers(PROBLEMS, form=form, noise=0.3)
   limits = {"max_prompt_length": 20, "max_answer_length": 2000}
   made, counts = read_comparisons(
-    named_rows(rows, "graded"), tiny_tokenizer(SYMBOLS), prompt_format=PromptFormat(), **limits
+    named_rows(rows, "graded"),
+    tiny_tokenizer(SYMBOLS),
+    prompt_format=PromptFormat(),
+    read=labelled_answer if form == GradingForm.SINGLE else judgement,
+    **limits,
   )
   assert (len(made), counts) == (len(rows), {})
-  assert {len(comparison.answers) for comparison in made} == {3 if form == GradingForm.EDITED else 2}
+  assert {len(comparison.answers) for comparison in made} == {
+    {GradingForm.EDITED: 3, GradingForm.SINGLE: 1}.get(form, 2)
+  }
 
 
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"answers": 1}, "1 answers for the form pair, expected 2, or more for a ranking"),
+    ({"answers": 1}, "1 answers for the form pair, expected 2, more for a ranking, 1 or more single ones"),
     ({"answers": 3}, "3 answers for the form pair"),
     ({"noise": 1.5}, "noise is 1.5, expected a probability"),
   ],

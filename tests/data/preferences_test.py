@@ -326,22 +326,6 @@ def test_pairs_are_all_wins_the_winner_first():
   assert all(c.ranks == (0, 1) for c in made)
 
 
-def test_mismatched_answers_are_the_better_ones_to_the_next_other_prompt():
-  a1 = pair((5,), ((10, 1), (11, 1)), (0, 1), strength=Strength.BETTER)
-  a2 = pair((5,), ((20, 1), (21, 1)), (0, 1))
-  b = pair((6,), ((30, 1), (31,)), (1, 0), ends=(1, 0))
-  made = preferences.with_mismatched([a1, a2, b])
-  assert [c.answers[2].tolist() for c in made] == [[31], [31], [10, 1]]
-  assert [c.ends for c in made] == [(1, 1, 0), (1, 1, 0), (1, 0, 1)]
-  assert [c.ranks for c in made] == [(0, 1, None), (0, 1, None), (1, 0, None)]
-  assert [c.beaten() for c in made] == [[(0, 1)], [(0, 1)], [(1, 0)]]  # the third is not judged
-  assert made[0].strength_of(0, 1) == Strength.BETTER
-  with pytest.raises(InputError, match="no other prompt among 2 comparisons"):
-    preferences.with_mismatched([a1, a2])
-  with pytest.raises(InputError, match="3 answers, expected a pair"):
-    preferences.with_mismatched(made)
-
-
 def test_margins_by_strength():
   assert [Margins.SMALL.of(s) for s in Strength] == [1, 2 / 3, 1 / 3, 0]
   assert [Margins.LARGE.of(s) for s in Strength] == [3, 2, 1, 0]

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import pytest
@@ -63,3 +64,16 @@ def test_bad_names_are_refused_in_one_line(data_dir, name, message):
 def test_unprepared_data_is_refused(tmp_path):
   with pytest.raises(InputError, match=r"found nothing in .*expected the data set prepared"):
     sources.read_tfds("tfds:tiny_sums/train", data_dir=tmp_path)
+
+
+def test_several_files_are_read_one_after_the_other(tmp_path, data_dir):
+  for name in ("liked.jsonl", "disliked.jsonl", "a,b.jsonl"):
+    (tmp_path / name).write_text(json.dumps({"file": name}) + "\n")
+  liked, disliked, comma = (str(tmp_path / name) for name in ("liked.jsonl", "disliked.jsonl", "a,b.jsonl"))
+  both, digest = sources.read_rows(f"{liked},{disliked}")
+  assert [row.columns["file"] for row in both] == ["liked.jsonl", "disliked.jsonl"]
+  assert [row.source for row in both] == [f"{liked}:1", f"{disliked}:1"]
+  assert len(digest) == 64 and digest != sources.read_rows(f"{disliked},{liked}")[1]
+  assert [row.columns["file"] for row in sources.read_rows(comma)[0]] == ["a,b.jsonl"]  # a comma in a file's name
+  with pytest.raises(InputError, match=r"no\.jsonl"):
+    sources.read_rows(f"{liked},{tmp_path}/no.jsonl")

@@ -44,3 +44,34 @@ def test_rewards_are_relative_to_the_reference_and_filling_does_not_count():
   assert found["reward/accuracy"] == pytest.approx((moved[:, 0] > moved[:, 1]).mean())
   assert found["reward/accuracy_low"] <= found["reward/accuracy"] <= found["reward/accuracy_high"]
   assert (found["length/chosen"], found["length/rejected"], found["pairs"]) == (3, 2, 5)  # without the end token
+
+
+def test_single_answers_are_measured_by_label_and_by_the_order_of_good_and_bad_ones():
+  rng, labels = np.random.default_rng(0), np.tile([True, False, True, True, False], 8)
+  answers = [np.append(rng.integers(3, 24, 3 if label else 2), 2).astype(np.int32) for label in labels]
+  singles = [
+    Comparison(tuple(rng.integers(3, 24, 4).tolist()), (answer,), (0,), desirable=bool(label))
+    for answer, label in zip(answers, labels)
+  ]
+  mesh = make_mesh({}, jax.devices()[:1])
+  reference, policy = random_params(MODEL), random_params(MODEL, seed=1)
+  evaluation = PreferenceEvaluation(MODEL, singles, OBJECTIVE, reference, mesh, DIVISION, pad_id=0, count_end=False)
+  start = evaluation(reference)
+  assert start["reward/accuracy"] == 0.5 and start["reward/margin"] == 0 and start["answers"] == 40
+
+  batches = list(ComparisonBatches(singles, batch_size=2, seed=0, count_end=False).in_order(2))
+  scorer = plain_logprob_scorer(MODEL, mesh, DIVISION, chunk=8)
+  sums = [compute_logprobs(scorer, params, batches, 40)[:, 0] for params in (policy, reference)]
+  moved = (sums[0] - sums[1]).astype(np.float64)
+  found = evaluation(policy)
+  good, bad = moved[labels], moved[~labels]
+  assert found["reward/accuracy"] == pytest.approx(np.mean([g > b for g in good for b in bad]))
+  assert 0 < found["reward/accuracy_low"] < found["reward/accuracy"] < found["reward/accuracy_high"] < 1
+  drawn = [np.mean(rng.choice(good, 24)[:, None] > rng.choice(bad, 16)) for _ in range(4000)]
+  assert [found["reward/accuracy_low"], found["reward/accuracy_high"]] == pytest.approx(
+    np.percentile(drawn, (2.5, 97.5)), abs=0.02
+  )
+  assert found["reward/chosen"] == pytest.approx(0.5 * good.mean(), rel=1e-5)
+  assert found["logprob/rejected_moved"] == pytest.approx(bad.mean(), rel=1e-5)
+  assert found["reward/margin"] == pytest.approx(0.5 * (good.mean() - bad.mean()), rel=1e-5)
+  assert (found["length/chosen"], found["length/rejected"]) == (3, 2)

@@ -5,6 +5,7 @@ import pytest
 from posttrain_jax.data.comparison_batches import ComparisonBatches
 from posttrain_jax.data.edited import targets
 from posttrain_jax.data.encoding import encode_demonstrations
+from posttrain_jax.data.labelled_rows import labelled_answer
 from posttrain_jax.data.preferences import Margins, pairs, read_comparisons
 from posttrain_jax.data.prompts import PromptFormat, read_jsonl
 from posttrain_jax.data.vocabularies import tiny_tokenizer
@@ -201,6 +202,9 @@ def test_accepted_answers_are_read_by_supervised_training(tmp_path, chat):
   texts = [TOKENIZER.decode(example.tokens) for example in examples]
   assert texts[0] == ("u:q0;a:edited;" if chat else "q0edited<eos>") and len(texts) == (1 if chat else 2)
   assert len(rejected) == 1 and "said 1" in json.dumps(rejected[0].columns)
+  assert [each.columns["label"] for each in (*accepted, *rejected)] == [True] * len(accepted) + [False]
+  if not chat:  # KTO reads rows of a prompt and a completion
+    assert [labelled_answer(each.columns).desirable for each in (*accepted, *rejected)] == [True, True, False]
   assert (summary["no_majority"], summary["edited"]) == (1, 1)
   assert accepted[0].columns["votes"] == 2 and summary["raters"]["bob"]["checks_right"] == 1.0
 

@@ -12,7 +12,7 @@ import pytest
 
 from configs.tiny_dpo import OPTIONS
 from posttrain_jax import losses
-from posttrain_jax.data.preferences import with_mismatched
+from posttrain_jax.data.mismatched import with_mismatched
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.learner.preference_batch import Pairs, ReferencedBatch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs.tiny_dpo import OPTIONS
-from posttrain_jax.data.preferences import with_mismatched
+from posttrain_jax.data.mismatched import with_mismatched
 from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.preference import PreferenceLoss

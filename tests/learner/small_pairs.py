@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax.data.comparison_batches import ComparisonBatch, ComparisonBatches
+from posttrain_jax.data.mismatched import with_mismatched
 from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference_batch import ReferencedBatch, pack_pairs
@@ -65,3 +66,15 @@ def row_logprobs(comparisons, seed=0) -> np.ndarray:
     return logprobs[np.arange(len(prompt) - 1, len(row) - 1), answer].sum()
 
   return np.array([[one(each.prompt, answer) for answer in each.answers] for each in comparisons])
+
+
+@functools.cache
+def singles() -> list[Comparison]:
+  """Makes eight answers, five good and three bad, each beside one to another prompt."""
+  labels = (True, False, True, True, False, True, False, True)
+  return with_mismatched(
+    [
+      Comparison(each.prompt, each.answers[:1], (0,), desirable=label)
+      for each, label in zip(pairs(), labels, strict=True)
+    ]
+  )

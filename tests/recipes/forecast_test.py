@@ -14,6 +14,10 @@ def test_rows_are_counted_where_a_file_exists(tmp_path):
   assert known.count(str(file)) == 7 and known.read(str(file)) is None
   file.write_text("".join(json.dumps({"prompt": i}) + "\n" for i in range(3)))
   assert known.count(str(file)) == 3
+  other = tmp_path / "other.jsonl"
+  assert known.read(f"{file},{other}") is None  # one of the two is not there yet
+  other.write_text(json.dumps({"prompt": 9}) + "\n")
+  assert known.count(f"{file},{other}") == 4
   assert Forecast(0.5).count("unknown") > 0
   file.write_text("")  # as the pairs of a collection that found none
   assert known.count(str(file)) == 0

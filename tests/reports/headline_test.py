@@ -19,6 +19,8 @@ def test_headlines_are_one_table_a_held_out_set():
   assert answers.rows[-1].label == "KL to the reference, nats" and answers.rows[-1].after[0] == 1.0
   assert (pairs.name, pairs.over) == ("held-out preferences", "pairs")
   assert [row.change for row in pairs.rows] == pytest.approx([0.4, 0.0, 4.0, -8.0])
+  labelled = [record | {"eval/preferences/answers": 7} for record in dpo_run()]
+  assert headline.headlines(run_metrics.columns(labelled))[1].over == "answers"
 
 
 def test_a_set_that_only_a_reward_model_judges_is_headed_by_its_score():

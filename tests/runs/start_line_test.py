@@ -33,4 +33,6 @@ def test_counts_of_the_data_say_what_they_mean():
   assert start_line.describe_data(facts | {"data/over_limit_dropped": 0}) == words
   pairs = {"data/comparisons": 9, "data/pairs": 9, "data/held_out": 2, "data/answer_too_long": 3}
   assert start_line.describe_data(pairs) == "9 comparisons, 9 pairs, 2 held out, 3 left out: answer too long"
+  labels = {"data/examples": 9, "data/desirable": 6, "data/undesirable": 3, "data/held_out": 2}
+  assert start_line.describe_data(labels) == "9 examples, 6 good, 3 bad, 2 held out"
   assert start_line.describe_data({}) == ""

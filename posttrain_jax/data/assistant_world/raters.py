@@ -1,7 +1,8 @@
 """Rates answers as people would: by the rules, with preferences of their own and with noise.
 
 The first rater compares two answers, says how much better one is, and may write a better one. The second one ranks K
-answers. It weighs the same rules otherwise and has noise of its own, so the two do not always agree.
+answers. It weighs the same rules otherwise and has noise of its own, so the two do not always agree. Both can say of a
+single answer whether they like it.
 """
 
 import math
@@ -68,6 +69,20 @@ def rank(
   seems = [utility(request, text, taste) + taste.noise * _logistic(rng) for text in different]
   order = sorted(range(len(different)), key=lambda i: -seems[i])
   return {**request.to_row(), "answers": different, "ranks": [order.index(i) for i in range(len(different))]}
+
+
+def likes(request: WorldRequest, text: str, rng: random.Random, *, taste: Taste = USUAL_TASTE) -> bool:
+  """Tells whether a rater gives an answer a thumb up.
+
+  It must seem worth as much as a right answer is worth for being right.
+
+  Args:
+    request: what was asked.
+    text: the answer.
+    rng: of the noise.
+    taste: what the rater values.
+  """
+  return utility(request, text, taste) + taste.noise * _logistic(rng) >= taste.helpful
 
 
 def _logistic(rng: random.Random) -> float:

@@ -12,7 +12,8 @@ from posttrain_jax.assembly.comparisons import answers_of_a_prompt
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.data.comparison_batches import ComparisonBatches
-from posttrain_jax.data.preferences import Comparison, with_mismatched
+from posttrain_jax.data.mismatched import with_mismatched
+from posttrain_jax.data.preferences import Comparison
 from posttrain_jax.data.supervised import SupervisedBatch
 from posttrain_jax.learner import reward_model, supervised
 from posttrain_jax.learner.batch_learner import BatchLearner, check_division
@@ -103,11 +104,13 @@ def of_reward_model(settings: RewardModelSettings, policy: Policy, mesh: Mesh) -
 
 
 def of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
-  """Returns the programs of DPO on given pairs, with prompts and answers of the greatest length."""
+  """Returns the programs of DPO on given pairs or single answers of the greatest length."""
   section, size = settings.preferences, settings.batch_size
   objective = settings.objective
   settings = offline.with_length(settings, MANY_ROWS)
   pair = Comparison((0,), (np.array([0]), np.array([1])), (0, 1))
+  if section.single:
+    pair = Comparison((0,), (np.array([0]),), (0,), desirable=True)
   pairs = [pair, dataclasses.replace(pair, prompt=(1,))]
   if objective.unpaired:
     pairs = with_mismatched(pairs)
@@ -121,6 +124,7 @@ def of_dpo(settings: DPOSettings, policy: Policy, mesh: Mesh) -> RunPrograms:
     division,
     seed=0,
     max_skipped_updates=1,
+    single=section.single,
     abstract=True,
   )
   prompt_length, answer_length = section.max_prompt_length, section.max_answer_length

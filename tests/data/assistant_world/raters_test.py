@@ -4,7 +4,7 @@ import pytest
 
 from posttrain_jax.data.assistant_world.answers import AnswerWriter
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
-from posttrain_jax.data.assistant_world.raters import compare, rank
+from posttrain_jax.data.assistant_world.raters import compare, likes, rank
 from posttrain_jax.data.assistant_world.requests import RequestKind
 from posttrain_jax.data.preference_rows import Strength, judgement
 from tests.data.assistant_world import rules_test as said
@@ -48,3 +48,13 @@ def test_the_second_rater_ranks_all_different_answers():
   assert sorted(row["ranks"]) == [0, 1, 2] and row["ranks"][1] == 0
   assert judgement(row).ranks == tuple(row["ranks"])
   assert rank(said.FACT, [WRONG, WRONG], random.Random(0)) is None
+
+
+def test_a_right_answer_is_liked_and_a_wrong_one_is_not_mostly():
+  # The utilities are 3.5 and 0.5, both 1.5 from what a thumb up takes: the noise is larger once in 1 + e^5 = 149.
+  rng = random.Random(0)
+  right, wrong = ([likes(said.FACT, text, rng) for _ in range(500)] for text in (said.TOLD, WRONG))
+  assert sum(right) > 485 and sum(wrong) < 15
+  # One of 1.5 is 0.5 too little: it is liked in 1 / (1 + e^(0.5 / 0.3)) = 16 %.
+  share = sum(likes(said.FACT, "i do not know .", rng) for _ in range(500)) / 500
+  assert share == pytest.approx(0.16, abs=0.05)

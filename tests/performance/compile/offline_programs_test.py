@@ -39,11 +39,16 @@ def test_what_does_not_fit():
     programs(small(tiny_reward_model, tokens_per_micro_batch=9))
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "kto_single"])
 def test_dpo(method):
   config = small(tiny_dpo, **{"optimizer.schedule": "cosine"})  # whose end the data would say
-  config.objective.update(loss=method)
+  config.objective.update(loss=method.removesuffix("_single"))
+  if method == "kto_single":
+    config.preferences.form = "single"
   run = programs(config)
   assert set(run.programs) == {"update", "reference_logprobs"}
   for program in run.programs.values():
     proof.lower(program)
+  (_, update) = run.programs["update"].arguments
+  assert update.parts.pairs.counts.shape[-1] == {"dpo": 2, "kto": 3, "kto_single": 2}[method]
+  assert (update.parts.pairs.desirable is None) == (method != "kto_single")
