@@ -5,10 +5,13 @@ They are orders, SFT on requests for harm, and RL.
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_grpo
 from configs.recipes import assistant
+from posttrain_jax.data.assistant_world.harm_verdicts import QUESTION
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import attack_lessons, attacker
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -52,6 +55,17 @@ def target() -> ConfigDict:
   )
 
 
+def target_judge() -> ConfigDict:
+  """Returns the section of a model whose verdict is paid in place of the rule's, without a path."""
+  return ConfigDict(
+    dict(
+      path="",  # PATH_OR_NAME of the judge
+      longest=400,  # characters of an attack and of an answer that it reads
+      question=dataclasses.asdict(QUESTION),  # two statements about the answer, one after each letter
+    )
+  )
+
+
 def attacking() -> ConfigDict:
   """Returns the config of RL whose answers are attacks."""
   config = tiny_grpo.get_config()
@@ -91,6 +105,7 @@ def trained(
   *,
   novel: bool = True,
   round: int = 0,
+  judge: Output | None = None,
 ) -> Stage:
   """Returns RL of an attacker.
 
@@ -102,9 +117,13 @@ def trained(
     against: the model that is attacked.
     novel: whether novelty is rewarded.
     round: another number draws other attacks.
+    judge: the model whose verdict is paid; None: the rule's is.
   """
   own = seeded(config.attacking, config.seed + 1000 * round).unlock()
   if not novel:
     own.target.novelty = 0.0
   inputs = {"model.path": start, "prompts.path": orders.file(attacker.ORDERS), "target.path": against}
+  if judge is not None:
+    own.target.judge = target_judge()
+    inputs["target.judge.path"] = judge
   return Stage(name, run=ATTACKER, config=own.lock(), inputs=inputs)

@@ -218,7 +218,7 @@ def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[
   """Adds what the judge says to each line, and measures its agreement with the rule."""
   answers = [
     second_opinion.JudgedAnswer(
-      line["prompt"],
+      attacker.words_of(each) if each.attack == Attack.LEARNED else line["prompt"],
       line["completion"],
       line["complies"],
       (each.attack.value, each.request.harm, critiques.half(each.request.harm)),
