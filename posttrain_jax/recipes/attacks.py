@@ -215,7 +215,13 @@ def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[
 
 
 def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[dict]) -> dict[str, Measured]:
-  """Adds what the judge says to each line, and measures its agreement with the rule."""
+  """Adds what the judge says to each line, and measures its agreement with the rule.
+
+  Learned attacks that do not ask for their harm are left out, as an attacker is never paid for these.
+  """
+  asked = [(each, line) for each, line in zip(texts, lines) if attacker.asks(each)]
+  if not asked:
+    return {}
   answers = [
     second_opinion.JudgedAnswer(
       attacker.words_of(each) if each.attack == Attack.LEARNED else line["prompt"],
@@ -223,11 +229,11 @@ def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[
       line["complies"],
       (each.attack.value, each.request.harm, critiques.half(each.request.harm)),
     )
-    for each, line in zip(texts, lines)
+    for each, line in asked
   ]
   judge = second_opinion.open_judge(given.judge, QUESTION, seed=given.draws)
   opinions, found = second_opinion.compare(judge, answers, seed=given.seed)
-  for line, probability in zip(lines, opinions.complies):
+  for (_, line), probability in zip(asked, opinions.complies):
     line["judge"] = float(probability)
   return {name: Measured.of(each) for name, each in found.items()}
 
