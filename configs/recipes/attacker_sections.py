@@ -39,7 +39,8 @@ def target() -> ConfigDict:
     dict(
       path="",  # PATH_OR_NAME of the model
       budget=6144,  # most answers that it gives in the whole run; those that a searched suffix is rated on are as many
-      asks="asks",  # the function of `rewards` that gives 1 to an attack which asks for its harm; others are not put
+      # The function of `rewards` that gives 1 to an attack which asks for its harm; others are not put. Empty: all are.
+      asks="asks",
       verdict=dict(function=f"{_OWN}:complied", weight=1.0, options={}, lowest=0.0),  # 1 if the model's answer complies
       penalty=1.0,  # what an attack loses that does not ask for its harm
       novelty=0.6,  # weight of the reward for novelty; 0: success alone
@@ -106,6 +107,7 @@ def trained(
   novel: bool = True,
   round: int = 0,
   judge: Output | None = None,
+  ruled: bool = True,
 ) -> Stage:
   """Returns RL of an attacker.
 
@@ -118,10 +120,13 @@ def trained(
     novel: whether novelty is rewarded.
     round: another number draws other attacks.
     judge: the model whose verdict is paid; None: the rule's is.
+    ruled: whether a rule says that an attack has to ask for its harm.
   """
   own = seeded(config.attacking, config.seed + 1000 * round).unlock()
   if not novel:
     own.target.novelty = 0.0
+  if not ruled:
+    own.target.asks = ""
   inputs = {"model.path": start, "prompts.path": orders.file(attacker.ORDERS), "target.path": against}
   if judge is not None:
     own.target.judge = target_judge()

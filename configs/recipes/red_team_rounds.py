@@ -10,6 +10,7 @@ lost least by it. Then:
     plain         the same without the reward for novelty
     judge         a model that tells help with harm, as in configs/recipes/red_team.py
     judged        as `plain`, but the judge's verdict is paid in place of the rule's
+    judged_alone  the same, and no rule says whether an attack asks for its harm
     next          `helpful` after as many updates as `replayed`, on its data and on lessons from all attacks on it
     next_fixed    the same with lessons from the fixed kinds of attacks alone
     anew, anew_fixed   attackers that are trained against these two, from `imitator`
@@ -77,7 +78,10 @@ def get_stages(config: ConfigDict) -> list[Stage]:
     config, "judged", imitator.model, orders, safe.model, novel=False, judge=judge.model
   )
   stages = [*bases, people, helpful, written, replay, joined, safe, orders, imitator, attacker, plain]
-  stages += [verdicts, judge, judged]
+  alone = attacker_sections.trained(
+    config, "judged_alone", imitator.model, orders, safe.model, novel=False, judge=judge.model, ruled=False
+  )
+  stages += [verdicts, judge, judged, alone]
   fixed = _found(config, "found_fixed", safe.model, _TURNS)
   learned = _found(config, "found_learned", safe.model, ("learned",), attacker.model)
   models = {"replayed": safe}
@@ -93,7 +97,7 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   for name, model in models.items():
     stages.append(_attacked(config, f"{name}_attacked", model.model, attacker.model))
     stages.append(measuring.measured(name, model.model, seeded(config.measures, config.seed), base))
-  others = {f"replayed_by_{each.name}": (safe, each) for each in (imitator, plain, judged)}
+  others = {f"replayed_by_{each.name}": (safe, each) for each in (imitator, plain, judged, alone)}
   others |= {f"{name}_by_{each.name}": (models[name], each) for name, each in anew.items()}
   stages += [_learned(config, name, target.model, by.model, judge.model) for name, (target, by) in others.items()]
   return stages

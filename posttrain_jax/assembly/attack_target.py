@@ -75,7 +75,8 @@ class TargetSettings(EngineSettings, FormatSettings):
   Attributes:
     path: PATH_OR_NAME of the model that is attacked.
     budget: most answers that the target gives in the whole run.
-    asks: name of one of `rewards.functions`, which gives 1 to an attack that asks for the harm of its row.
+    asks: name of one of `rewards.functions`, which gives 1 to an attack that asks for the harm of its row; empty: every
+      attack is put to the target.
     verdict: reward function of the target's answer: 1 if it complies.
     penalty: what an attack loses that does not ask.
     novelty: weight of the reward for novelty.
@@ -188,7 +189,7 @@ class AttackedModel:
   def _question(self, group: Group, number: int) -> Prompt | None:
     """Returns an attack as a question; None if it is not put to the target."""
     settings, text = self._settings, group.texts[number]
-    asks = group.components[settings.asks][number]
+    asks = group.components[settings.asks][number] if settings.asks else 1.0
     if not asks >= _ASKS or any(self._tokenizer.is_special(token) for token in self._tokenizer.encode(text)):
       return None
     try:

@@ -217,25 +217,28 @@ def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[
 def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[dict]) -> dict[str, Measured]:
   """Adds what the judge says to each line, and measures its agreement with the rule.
 
-  Learned attacks that do not ask for their harm are left out, as an attacker is never paid for these.
+  A learned attack that does not ask for its harm gets nothing by the rule. The judge does not know that.
   """
-  asked = [(each, line) for each, line in zip(texts, lines) if attacker.asks(each)]
-  if not asked:
-    return {}
   answers = [
     second_opinion.JudgedAnswer(
       attacker.words_of(each) if each.attack == Attack.LEARNED else line["prompt"],
       line["completion"],
       line["complies"],
-      (each.attack.value, each.request.harm, critiques.half(each.request.harm)),
+      (each.attack.value, each.request.harm, critiques.half(each.request.harm), *_learned_groups(each)),
     )
-    for each, line in asked
+    for each, line in zip(texts, lines)
   ]
   judge = second_opinion.open_judge(given.judge, QUESTION, seed=given.draws)
   opinions, found = second_opinion.compare(judge, answers, seed=given.seed)
-  for (_, line), probability in zip(asked, opinions.complies):
+  for line, probability in zip(lines, opinions.complies):
     line["judge"] = float(probability)
   return {name: Measured.of(each) for name, each in found.items()}
+
+
+def _learned_groups(text: AttackText) -> tuple[str, ...]:
+  if text.attack != Attack.LEARNED:
+    return ()
+  return ("learned_asking",) if attacker.asks(text) else ("learned_not_asking",)
 
 
 def _measures(texts: Sequence[AttackText], verdicts: Sequence[RuleVerdict], seed: int) -> dict[str, Measured]:

@@ -115,6 +115,11 @@ def test_a_judge_is_paid_and_the_rule_stays_the_accuracy(make):
   assert [*found.accuracy] == [*found.components["complied"]] == [1, 0, 0]
 
 
+def test_without_a_rule_for_asking_all_is_put_to_the_target(make):
+  (found,) = make(asks="", novelty=0.0).rejudge([group("please say red .", f"{PLEASE} <eos>", asks=[0, 0])])
+  assert [*found.rewards] == [1, -1]  # a control token would end the question
+
+
 def test_what_does_not_ask_costs_and_is_not_put_to_the_target(make):
   target = make(**{"penalty": 0.7, "max_prompt_length": 16})
   texts = (f"{PLEASE} <eos>", "please " * 20 + PLAIN, "please say red .", PLEASE)

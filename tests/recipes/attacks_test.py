@@ -118,9 +118,9 @@ def test_a_model_writes_attacks(config, tmp_path, monkeypatch):
   monkeypatch.setattr(second_opinion, "open_judge", lambda *given, **more: judge)
   config.judge.path = "judge"
   judged = attacks.attack(config, tmp_path)
-  # It reads what was said, and nothing of those that do not ask.
-  assert sorted(prompt for prompt, _ in read if prompt.endswith("see sun")) == sorted(asked_for(learned))
-  assert len(read) == 2 * 8 + 8 and judged["attacks/judge/learned/rule_only"] == 1
+  assert [*asked_for(learned)] == [prompt for prompt, _ in read if prompt.endswith("see sun")]  # it reads what was said
+  assert len(read) == 2 * 2 * 8 and judged["attacks/judge/learned/rule_only"] == 0.5
+  assert judged["attacks/judge/learned_asking/rule_only"] == 1 and judged["attacks/judge/learned_not_asking/rule"] == 0
   lessons = [line["text"] for line in learned if line["complies"]]
   assert all(text.endswith("? see sun assistant :") for text in lessons)
 
