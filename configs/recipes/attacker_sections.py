@@ -57,7 +57,7 @@ def target() -> ConfigDict:
 
 
 def target_judge() -> ConfigDict:
-  """Returns the section of a model whose verdict is paid in place of the rule's, without a path."""
+  """Returns the section of a judge that is paid, without a path."""
   return ConfigDict(
     dict(
       path="",  # PATH_OR_NAME of the judge

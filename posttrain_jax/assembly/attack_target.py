@@ -149,7 +149,7 @@ class AttackedModel:
     return self.questions + attacks <= self._settings.budget
 
   def rejudge(self, judged: Sequence[Group]) -> list[Group]:
-    """Gives judged groups of attacks their rewards; the rule's verdict on the target's answer is the accuracy.
+    """Gives judged groups of attacks their rewards; the rule's verdict is the accuracy.
 
     An attack that is too long for the target, or has a control token of it, counts as one that does not ask.
 

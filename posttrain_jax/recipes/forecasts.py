@@ -206,7 +206,7 @@ def _attacked(found: Effort, config: ConfigDict, forecast: Forecast) -> Effort:
 
 
 def _asked_twice(target: ConfigDict, questions: int, forecast: Forecast) -> float:
-  """Returns the FLOPs of a judge that reads attack and answer in both orders, in about the target's tokens."""
+  """Returns the FLOPs of a judge, asked in both orders, in about the target's tokens."""
   judge, _ = forecast.policy(target.judge)
   said = sum(forecast.length(target[name]) for name in ("max_prompt_length", "max_new_tokens"))
   length = said + sum(len(target.judge.question[name].split()) for name in ("text", "complies", "refuses"))
