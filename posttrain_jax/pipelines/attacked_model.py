@@ -29,19 +29,24 @@ def attacked_model(
     InputError: if a model is not there or is of another kind, if the target does not fit the sizes, or if the verdict
       cannot be loaded.
   """
+  if section.judge is not None:
+    run.digests |= _checked(section.judge)
   target, found = load_reader(section.path, None, "target.path", scalar_head=False)
   run.digests |= found
-  judged = None if section.judge is None else _judged(run, section.judge, seed)
   workers = run.workers(dataclasses.replace(rewards, accuracy=COMPLIED, functions={COMPLIED: section.verdict}))
+  judged = None if section.judge is None else _judged(section.judge, seed)
   return AttackedModel(section, target, workers, run.mesh, seed=seed, engines=engines, judged=judged)
 
 
-def _judged(run: MethodAssembly, section: TargetJudge, seed: int) -> JudgeAnswers:
-  """Loads a judge, whose verdict is the likelier of its two statements."""
-  where = "target.judge.path"
-  tokenizer = find_tokenizer(section.path)
+def _checked(section: TargetJudge) -> dict[str, str]:
+  """Returns the digest of a judge, before any weights are read."""
+  where, tokenizer = "target.judge.path", find_tokenizer(section.path)
   if read_config(section.path).scalar_head or tokenizer is None:
     raise InputError(f"{where}: {section.path} is no language model with a tokeniser, expected one")
-  run.digests[where] = digests(section.path, tokenizer)["model"]
+  return {where: digests(section.path, tokenizer)["model"]}
+
+
+def _judged(section: TargetJudge, seed: int) -> JudgeAnswers:
+  """Loads a judge, whose verdict is the likelier of its two statements."""
   judge = open_judge(SecondJudge(path=section.path, longest=section.longest), section.question, seed=seed)
   return lambda pairs: judge(pairs).yes
