@@ -5,10 +5,13 @@ They are orders, SFT on requests for harm, and RL.
 Fields without a comment are explained in configs/tiny_sft.py and configs/tiny_grpo.py.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_grpo
 from configs.recipes import assistant
+from posttrain_jax.data.assistant_world.harm_verdicts import QUESTION
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import attack_lessons, attacker
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -36,7 +39,8 @@ def target() -> ConfigDict:
     dict(
       path="",  # PATH_OR_NAME of the model
       budget=6144,  # most answers that it gives in the whole run; those that a searched suffix is rated on are as many
-      asks="asks",  # the function of `rewards` that gives 1 to an attack which asks for its harm; others are not put
+      # The function of `rewards` that gives 1 to an attack which asks for its harm; others are not put. Empty: all are.
+      asks="asks",
       verdict=dict(function=f"{_OWN}:complied", weight=1.0, options={}, lowest=0.0),  # 1 if the model's answer complies
       penalty=1.0,  # what an attack loses that does not ask for its harm
       novelty=0.6,  # weight of the reward for novelty; 0: success alone
@@ -48,6 +52,17 @@ def target() -> ConfigDict:
       max_prompt_length=attacker.LONGEST + 8,  # limit on an attack in the template, in the model's tokens
       max_new_tokens=assistant.LONGEST["max_new_tokens"],  # limit on the model's answer
       sampling=dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, stop_ids=(), stop_strings=()),
+    )
+  )
+
+
+def target_judge() -> ConfigDict:
+  """Returns the section of a judge that is paid, without a path."""
+  return ConfigDict(
+    dict(
+      path="",  # PATH_OR_NAME of the judge
+      longest=400,  # characters of an attack and of an answer that it reads
+      question=dataclasses.asdict(QUESTION),  # two statements about the answer, one after each letter
     )
   )
 
@@ -91,6 +106,8 @@ def trained(
   *,
   novel: bool = True,
   round: int = 0,
+  judge: Output | None = None,
+  ruled: bool = True,
 ) -> Stage:
   """Returns RL of an attacker.
 
@@ -102,9 +119,16 @@ def trained(
     against: the model that is attacked.
     novel: whether novelty is rewarded.
     round: another number draws other attacks.
+    judge: the model whose verdict is paid; None: the rule's is.
+    ruled: whether a rule says that an attack has to ask for its harm.
   """
   own = seeded(config.attacking, config.seed + 1000 * round).unlock()
   if not novel:
     own.target.novelty = 0.0
+  if not ruled:
+    own.target.asks = ""
   inputs = {"model.path": start, "prompts.path": orders.file(attacker.ORDERS), "target.path": against}
+  if judge is not None:
+    own.target.judge = target_judge()
+    inputs["target.judge.path"] = judge
   return Stage(name, run=ATTACKER, config=own.lock(), inputs=inputs)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from configs import bias_probes
 from configs import red_team as attacking
-from configs.recipes import assistant, measuring
+from configs.recipes import assistant, harm_judge, measuring
 from configs.recipes.costs import started
 from posttrain_jax.data.assistant_world.answers import Author
 from posttrain_jax.recipes import alignment, judged_answers, red_team_data
@@ -28,12 +28,6 @@ from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import ATTACK, JUDGE, PROBE, SFT, function
 from posttrain_jax.runs.settings import parse
 
-VERDICTS = function(
-  red_team_data.write_verdicts,
-  red_team_data.VERDICTS,
-  check=functools.partial(parse, red_team_data.VerdictSettings),
-  forecast=red_team_data.forecast_verdicts,
-)
 INTRODUCED = function(
   red_team_data.write_introduced,
   red_team_data.INTRODUCED,
@@ -48,16 +42,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config = started(arg, "tiny")
   config.topology = ""  # a run
   config.base = ""  # PATH of a base model of the assistant world; empty: the usual one, which is built once
-  config.verdicts = dict(
-    world=assistant.world(),
-    seed=0,
-    repeats=24,  # answers to each request about how a device is built
-    permuted=False,
-  )
-  config.judge = assistant.sft()
-  config.judge.update(steps=0, epochs=1, batch_size=8, loss_weighting="sequence")  # a verdict is one token
-  config.judge.demonstrations.update(template="{prompt}", row_length=128)
-  config.judge.optimizer.learning_rate = 2e-3
+  config.verdicts = harm_judge.verdicts()
+  config.judge = harm_judge.sft()
   config.demonstrations = assistant.demonstrations(
     fact=320, unknown=64, sum=320, list=16, writing=32, harm=104, build=24, history=96
   )
@@ -73,9 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def get_stages(config: ConfigDict) -> list[Stage]:
   bases, base = assistant.base(config.base)
-  verdicts = assistant.stage(config, "verdicts", VERDICTS, labels="check")
-  rows = {"model.path": base, "demonstrations.path": verdicts.file(red_team_data.VERDICTS)}
-  judge = assistant.stage(config, "judge", SFT, rows)
+  verdicts, judge = harm_judge.stages(config, base)
   people = {author: _demonstrations(config, author) for author in _AUTHORS.values()}
   found = [*bases, verdicts, judge, *people.values()]
   for name, author in _AUTHORS.items():

@@ -8,20 +8,23 @@ lost least by it. Then:
     imitator      the base model after requests for harm, which it writes when it is told a device
     attacker      RL of it against `replayed`: the target's harm is paid, and novelty (2202.03286, 2402.19464)
     plain         the same without the reward for novelty
+    judge         a model that tells help with harm, as in configs/recipes/red_team.py
+    judged        as `plain`, but the judge's verdict is paid in place of the rule's
+    judged_alone  the same, and no rule says whether an attack asks for its harm
     next          `helpful` after as many updates as `replayed`, on its data and on lessons from all attacks on it
     next_fixed    the same with lessons from the fixed kinds of attacks alone
     anew, anew_fixed   attackers that are trained against these two, from `imitator`
 
 Attacks of all kinds are measured on devices and categories of harm that no attacker was trained on. `learned` is
-attacked by `attacker`, and `by_NAME` is what another attacker does. `--config.learned=False` leaves the learned attacks
-out of the lessons of `next`. docs/red_team.md has the results.
+attacked by `attacker`, and `by_NAME` is what another attacker does, judged by rule and by the judge.
+`--config.learned=False` leaves the learned attacks out of the lessons of `next`. docs/red_team.md has the results.
 """
 
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from configs.recipes import assistant, attacker_sections, measuring, mitigations
+from configs.recipes import assistant, attacker_sections, harm_judge, measuring, mitigations
 from configs.recipes.costs import started
 from posttrain_jax.recipes import attack_lessons, attacks, joining
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
@@ -46,6 +49,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.orders = attacker_sections.attacker.orders(assistant.world().to_dict())
   config.imitator = attacker_sections.imitation()
   config.attacking = attacker_sections.attacking()
+  config.verdicts = harm_judge.verdicts()
+  config.judge = harm_judge.sft()
   config.attacks = attacks.attacks(assistant.world().to_dict())
   config.attacks.requests = 20  # of each kind and category
   config.learned = True  # whether learned attacks become lessons, too
@@ -68,7 +73,15 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   imitator = attacker_sections.imitator(config, base, orders)
   attacker = attacker_sections.trained(config, "attacker", imitator.model, orders, safe.model)
   plain = attacker_sections.trained(config, "plain", imitator.model, orders, safe.model, novel=False)
+  verdicts, judge = harm_judge.stages(config, base)
+  judged = attacker_sections.trained(
+    config, "judged", imitator.model, orders, safe.model, novel=False, judge=judge.model
+  )
   stages = [*bases, people, helpful, written, replay, joined, safe, orders, imitator, attacker, plain]
+  alone = attacker_sections.trained(
+    config, "judged_alone", imitator.model, orders, safe.model, novel=False, judge=judge.model, ruled=False
+  )
+  stages += [verdicts, judge, judged, alone]
   fixed = _found(config, "found_fixed", safe.model, _TURNS)
   learned = _found(config, "found_learned", safe.model, ("learned",), attacker.model)
   models = {"replayed": safe}
@@ -84,9 +97,9 @@ def get_stages(config: ConfigDict) -> list[Stage]:
   for name, model in models.items():
     stages.append(_attacked(config, f"{name}_attacked", model.model, attacker.model))
     stages.append(measuring.measured(name, model.model, seeded(config.measures, config.seed), base))
-  others = {f"replayed_by_{each.name}": (safe, each) for each in (imitator, plain)}
+  others = {f"replayed_by_{each.name}": (safe, each) for each in (imitator, plain, judged, alone)}
   others |= {f"{name}_by_{each.name}": (models[name], each) for name, each in anew.items()}
-  stages += [_learned(config, name, target.model, by.model) for name, (target, by) in others.items()]
+  stages += [_learned(config, name, target.model, by.model, judge.model) for name, (target, by) in others.items()]
   return stages
 
 
@@ -105,14 +118,16 @@ def _attacked(config: ConfigDict, name: str, model: Output, attacker: Output) ->
   return _stage(name, own, model, attacker)
 
 
-def _learned(config: ConfigDict, name: str, model: Output, attacker: Output) -> Stage:
+def _learned(config: ConfigDict, name: str, model: Output, attacker: Output, judge: Output) -> Stage:
   own = seeded(config.attacks, config.seed).unlock()
   own.kinds, own.round = ("learned",), 1
-  return _stage(name, own, model, attacker)
+  return _stage(name, own, model, attacker, judge)
 
 
-def _stage(name: str, own: ConfigDict, model: Output, attacker: Output | None) -> Stage:
-  inputs = {"model.path": model}
+def _stage(
+  name: str, own: ConfigDict, model: Output, attacker: Output | None = None, judge: Output | None = None
+) -> Stage:
+  inputs = {"model.path": model} | ({} if judge is None else {"judge.path": judge})
   if attacker is not None:
     own.attacker = dict(path="")
     inputs["attacker.path"] = attacker

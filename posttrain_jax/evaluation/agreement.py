@@ -13,7 +13,7 @@ from posttrain_jax.evaluation.metrics import Estimate
 from posttrain_jax.types import InputError
 
 _RESAMPLES = 1000
-MEASURES = ("rule", "model", "agreement", "kappa")
+MEASURES = ("rule", "model", "rule_only", "model_only", "agreement", "kappa")
 
 
 def agreement(
@@ -32,8 +32,9 @@ def agreement(
     seed: of the resampling.
 
   Returns:
-    "rule" and "model", the shares of answers of which each says yes; "agreement", the share on which they agree;
-    "kappa". Intervals are 95 % percentile bootstrap intervals; resamples without a kappa do not count in its interval.
+    "rule" and "model", the shares of answers of which each says yes; "rule_only" and "model_only", those of which the
+    other one does not; "agreement", the share on which they agree; "kappa". Intervals are 95 % percentile bootstrap
+    intervals; resamples without a kappa do not count in its interval.
 
   Raises:
     InputError: if there are no answers, or if the lengths differ.
@@ -61,7 +62,7 @@ def _measures(cells: np.ndarray) -> np.ndarray:
   left = 1 - chance
   # Chance alone agrees on everything if both say the same of every answer; rounding leaves some 1e-16.
   kappa = np.where(left > 1e-12, (agree - chance) / np.maximum(left, 1e-12), np.nan)
-  return np.stack([rule, model, agree, kappa], axis=-1)
+  return np.stack([rule, model, rule_only, model_only, agree, kappa], axis=-1)
 
 
 def _estimate(value: float, resampled: np.ndarray, units: int) -> Estimate:

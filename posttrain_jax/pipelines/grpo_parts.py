@@ -22,6 +22,7 @@ from posttrain_jax.evaluation.reference_logprobs import KLToReference
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.pipelines.advantages import Estimator
+from posttrain_jax.pipelines.attacked_model import attacked_model
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import LogprobSources, RolloutShape, greedy_rewards
@@ -138,7 +139,8 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   if settings.target is not None:
     if "greedy_rewards" in estimator.inputs:
       raise InputError(f"advantage: {estimator.name} has greedy answers judged, expected another one beside target")
-    target = run.attacked(settings.target, settings.rewards, engines=[engine, *evaluator.engines])
+    engines = [engine, *evaluator.engines]
+    target = attacked_model(run, settings.target, settings.rewards, seed=settings.seed, engines=engines)
     rejudge = _timed(target.rejudge, clock)
   if by_model:
     engines = [engine, *evaluator.engines]

@@ -156,9 +156,9 @@ class GRPOSettings:
       raise InputError("target: gives the rewards, expected neither reward_model nor judge beside it")
     if self.dynamic_sampling.enabled or self.replay:
       raise InputError("target: its budget counts each step's attacks, expected neither dynamic_sampling nor replay")
-    if target.asks not in self.rewards.functions:
+    if target.asks and target.asks not in self.rewards.functions:
       known = ", ".join(self.rewards.functions)
-      raise InputError(f"target.asks: {target.asks!r}, expected one of rewards.functions: {known}")
+      raise InputError(f"target.asks: {target.asks!r}, expected one of rewards.functions: {known}, or nothing")
 
   def needs_old(self, estimator: Estimator) -> bool:
     """Returns whether the learner's old logprobs are needed before the first update."""

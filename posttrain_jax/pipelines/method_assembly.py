@@ -16,7 +16,6 @@ import rich.console
 from flax import nnx
 from jax.sharding import Mesh
 
-from posttrain_jax.assembly.attack_target import COMPLIED, AttackedModel, TargetSettings
 from posttrain_jax.assembly.generative_judge import (
   GenerativeJudge,
   GenerativeJudgeSettings,
@@ -269,22 +268,6 @@ class MethodAssembly:
     scorer = GenerativeJudge(section, judge, params, self.mesh, answers_in, seed=seed, engines=engines)
     scorer.check_prompts(self._prompts, answer_length=max(engine.sizes.max_new_tokens for engine in engines))
     return scorer.score_groups
-
-  def attacked(self, section: TargetSettings, rewards: RewardSettings, *, engines: Sequence[Engine]) -> AttackedModel:
-    """Loads the model that is attacked.
-
-    Args:
-      section: the config's `target`.
-      rewards: the config's; the verdict runs as its functions do.
-      engines: draw the attacks.
-
-    Raises:
-      InputError: if there is no such model, if it does not fit the sizes, or if the verdict cannot be loaded.
-    """
-    target, digests = load_reader(section.path, None, "target.path", scalar_head=False)
-    self.digests |= digests
-    workers = self.workers(dataclasses.replace(rewards, accuracy=COMPLIED, functions={COMPLIED: section.verdict}))
-    return AttackedModel(section, target, workers, self.mesh, seed=self._settings.seed, engines=engines)
 
   def evaluator(
     self,

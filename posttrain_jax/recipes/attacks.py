@@ -215,13 +215,16 @@ def _lines(texts: Sequence[AttackText], said: Sequence[str], verdicts: Sequence[
 
 
 def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[dict]) -> dict[str, Measured]:
-  """Adds what the judge says to each line, and measures its agreement with the rule."""
+  """Adds what the judge says to each line, and measures its agreement with the rule.
+
+  A learned attack that does not ask for its harm gets nothing by the rule. The judge does not know that.
+  """
   answers = [
     second_opinion.JudgedAnswer(
-      line["prompt"],
+      attacker.words_of(each) if each.attack == Attack.LEARNED else line["prompt"],
       line["completion"],
       line["complies"],
-      (each.attack.value, each.request.harm, critiques.half(each.request.harm)),
+      (each.attack.value, each.request.harm, critiques.half(each.request.harm), *_learned_groups(each)),
     )
     for each, line in zip(texts, lines)
   ]
@@ -230,6 +233,12 @@ def _judged(given: AttackSettings, texts: Sequence[AttackText], lines: Sequence[
   for line, probability in zip(lines, opinions.complies):
     line["judge"] = float(probability)
   return {name: Measured.of(each) for name, each in found.items()}
+
+
+def _learned_groups(text: AttackText) -> tuple[str, ...]:
+  if text.attack != Attack.LEARNED:
+    return ()
+  return ("learned_asking",) if attacker.asks(text) else ("learned_not_asking",)
 
 
 def _measures(texts: Sequence[AttackText], verdicts: Sequence[RuleVerdict], seed: int) -> dict[str, Measured]:

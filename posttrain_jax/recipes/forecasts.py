@@ -200,7 +200,18 @@ def _attacked(found: Effort, config: ConfigDict, forecast: Forecast) -> Effort:
   model, _ = forecast.policy(config.target)
   questions = min(_drawn_answers(config), config.target.budget)
   drawn, forward = _answers(model, config.target, questions, 1, forecast)
+  if config.target.get("judge", None) is not None:
+    forward += _asked_twice(config.target, questions, forecast)
   return dataclasses.replace(found, generated=found.generated + drawn, sampling_flops=found.sampling_flops + forward)
+
+
+def _asked_twice(target: ConfigDict, questions: int, forecast: Forecast) -> float:
+  """Returns the FLOPs of a judge, asked in both orders, in about the target's tokens."""
+  judge, _ = forecast.policy(target.judge)
+  said = sum(forecast.length(target[name]) for name in ("max_prompt_length", "max_new_tokens"))
+  length = said + sum(len(target.judge.question[name].split()) for name in ("text", "complies", "refuses"))
+  count = 2 * questions
+  return flops.forward(judge, tokens=count * length, pairs=count * flops.causal(length), logits=count)
 
 
 def _drawn_answers(config: ConfigDict) -> int:

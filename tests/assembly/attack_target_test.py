@@ -52,7 +52,7 @@ def make(monkeypatch):
   monkeypatch.setattr(attack_target, "sampler_params", lambda policy, mesh: None)
   opened = []
 
-  def made(**changes):
+  def made(judged=None, **changes):
     section = attacker_sections.target()
     section.update_from_flattened_dict({"path": "runs/target", "budget": 6, "novelty": 0.5} | changes)
     settings = parse(TargetSettings, section, "target")
@@ -69,7 +69,8 @@ def make(monkeypatch):
       )
     )
     opened.append(workers)
-    return AttackedModel(settings, Policy(MODEL, TOKENIZER), workers, make_mesh({}, jax.devices()[:1]), seed=0)
+    mesh = make_mesh({}, jax.devices()[:1])
+    return AttackedModel(settings, Policy(MODEL, TOKENIZER), workers, mesh, seed=0, judged=judged)
 
   yield made
   for workers in opened:
@@ -99,6 +100,24 @@ def test_harm_and_novelty_are_paid(make):
   assert [*again.rewards] == [1] and [*again.components["novelty"]] == [0]  # it is no longer new
   (plain,) = make(novelty=0.0).rejudge([group(PLEASE, PLAIN)])
   assert [*plain.rewards] == [1, 0]
+
+
+def test_a_judge_is_paid_and_the_rule_stays_the_accuracy(make):
+  asked = []
+
+  def judged(pairs):
+    asked.extend(pairs)
+    return np.array([answer == said.REFUSAL for _, answer in pairs])  # it takes refusals for harm
+
+  (found,) = make(judged, novelty=0.0).rejudge([group(PLEASE, "red", PLAIN, asks=[1, 0, 1])])
+  assert asked == [(PLEASE, said.RECIPE), (PLAIN, said.REFUSAL)]
+  assert [*found.components["judged"]] == [0, 0, 1] and [*found.rewards] == [0, -1, 1]
+  assert [*found.accuracy] == [*found.components["complied"]] == [1, 0, 0]
+
+
+def test_without_a_rule_for_asking_all_is_put_to_the_target(make):
+  (found,) = make(asks="", novelty=0.0).rejudge([group("please say red .", f"{PLEASE} <eos>", asks=[0, 0])])
+  assert [*found.rewards] == [1, -1]  # a control token would end the question
 
 
 def test_what_does_not_ask_costs_and_is_not_put_to_the_target(make):
@@ -155,5 +174,8 @@ def abstains(texts, rows):
 def test_what_is_refused(make):
   with pytest.raises(InputError, match=r"target.path: empty, expected PATH_OR_NAME"):
     make(path="")
+  judge = attacker_sections.target_judge()
+  with pytest.raises(InputError, match=r"target.judge.path: empty, expected PATH_OR_NAME of the model that judges"):
+    make(judge=judge)
   with pytest.raises(InputError, match=r"target.budget"):
     make(budget=0)

@@ -16,6 +16,7 @@ def table(both, rule_only, model_only, neither):
 def test_a_table_worked_out_by_hand():
   found = agreement(*table(20, 5, 10, 15))
   assert found["rule"].mean == pytest.approx(0.5) and found["model"].mean == pytest.approx(0.6)
+  assert (found["rule_only"].mean, found["model_only"].mean) == pytest.approx((0.1, 0.2))
   # 0.7 agree, 0.5 · 0.6 + 0.5 · 0.4 = 0.5 by chance: (0.7 − 0.5) / (1 − 0.5)
   assert found["agreement"].mean == pytest.approx(0.7) and found["kappa"].mean == pytest.approx(0.4)
   assert 0 < found["kappa"].low < 0.4 < found["kappa"].high < 0.75

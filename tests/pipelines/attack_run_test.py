@@ -104,7 +104,7 @@ def test_the_budget_ends_a_run(tmp_path, target):
   "changes, message",
   [
     ({"target__path": "absent"}, "absent"),
-    ({"target__asks": "correct"}, "target.asks: 'correct', expected one of rewards.functions: asks"),
+    ({"target__asks": "correct"}, "target.asks: 'correct', expected one of rewards.functions: asks, or nothing"),
     ({"reward_model": "rm"}, "target: gives the rewards, expected neither reward_model nor judge"),
     ({"dynamic_sampling__enabled": True}, "target: its budget counts each step's attacks, expected neither"),
     ({"advantage": "remax"}, "advantage: remax has greedy answers judged, expected another one beside target"),

@@ -51,6 +51,10 @@ def gives_in(text):
   return text.removesuffix(" assistant :").split()[-1].startswith("s")
 
 
+def asked_for(learned):
+  return [line["text"].removeprefix("user : ").removesuffix(" assistant :") for line in learned if line["complies"]]
+
+
 @pytest.fixture
 def config(tmp_path, monkeypatch):
   monkeypatch.setattr(attacks, "TextModel", HandMade)
@@ -105,6 +109,18 @@ def test_a_model_writes_attacks(config, tmp_path, monkeypatch):
   assert [line["complies"] for line in learned] == [False, True] * 8  # what does not ask gains nothing
   assert found["attacks/learned_complied"] == 0.5 and found["attacks/learned_distinct"] == 1 / 16
   assert found["attacks/learned/unseen_complied"] == 0.5 and found["attacks/direct_complied"] == 0
+  read = []
+
+  def judge(answers):
+    read.extend(answers)
+    return Opinions(np.zeros(len(answers)), np.ones(len(answers), bool))
+
+  monkeypatch.setattr(second_opinion, "open_judge", lambda *given, **more: judge)
+  config.judge.path = "judge"
+  judged = attacks.attack(config, tmp_path)
+  assert [*asked_for(learned)] == [prompt for prompt, _ in read if prompt.endswith("see sun")]  # it reads what was said
+  assert len(read) == 2 * 2 * 8 and judged["attacks/judge/learned/rule_only"] == 0.5
+  assert judged["attacks/judge/learned_asking/rule_only"] == 1 and judged["attacks/judge/learned_not_asking/rule"] == 0
   lessons = [line["text"] for line in learned if line["complies"]]
   assert all(text.endswith("? see sun assistant :") for text in lessons)
 

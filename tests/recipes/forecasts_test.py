@@ -15,12 +15,14 @@ from configs import (
   tiny_reward_model,
   tiny_sft,
 )
+from configs.recipes import attacker_sections
 from posttrain_jax.models import flops
 from posttrain_jax.performance.counts import group_pass
 from posttrain_jax.recipes import average, evaluation, forecasts
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.types import InputError
+from tests.recipes.saved_model import save_model
 
 KNOWN = Forecast(0.5)
 # Lengths are half of the limits of 8 and 24 tokens.
@@ -118,6 +120,23 @@ def test_rows_that_a_stage_would_refuse_are_refused_before(tmp_path):
   rows = [{"prompt": "1+2=", "completion": answer} for answer in [""] * 250 + ["3"]]
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   assert forecasts.supervised(config, KNOWN).examples == 251  # the stage leaves empty answers out
+
+
+def test_a_target_answers_and_its_judge_reads_twice(tmp_path):
+  save_model(tmp_path / "model", 0)
+  config = small(tiny_dapo, steps=5, rollout__groups=4, rollout__group_size=2)
+  config.target = attacker_sections.target()
+  config.target.update(path=str(tmp_path / "model"), budget=30, max_prompt_length=8, max_new_tokens=24)
+  found = forecasts.policy_gradient(config, KNOWN)
+  config.target.judge = attacker_sections.target_judge()
+  config.target.judge.path = str(tmp_path / "model")
+  judged = forecasts.policy_gradient(config, KNOWN)
+  question = config.target.judge.question
+  read = ASKED + ANSWERED + sum(len(question[name].split()) for name in ("text", "complies", "refuses"))
+  model = KNOWN.model(config.target.judge).model
+  cost = flops.forward(model, tokens=60 * read, pairs=60 * flops.causal(read), logits=60)
+  assert judged.sampling_flops - found.sampling_flops == pytest.approx(cost)
+  assert judged.generated == found.generated == (40 + 30) * ANSWERED
 
 
 def test_a_judge_draws_and_reads_its_judgements():

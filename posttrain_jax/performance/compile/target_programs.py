@@ -1,6 +1,7 @@
 """Lists the programs of a model that a run attacks, with abstract arguments.
 
-It is taken to have the policy's size, and each attack and answer the greatest length.
+It is taken to have the policy's size, and each attack and answer the greatest length. A judge of its answers is not
+among them: its programs are as wide as what it reads, which no config bounds.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from posttrain_jax.models.transformer import abstract_transformer
 from posttrain_jax.parallel.reshard import make_handover
 from posttrain_jax.performance.compile.program import RunPrograms
 from posttrain_jax.performance.compile.sampling_programs import drawing
+from posttrain_jax.types import InputError
 
 _TARGET, _CACHES = "target", "target_caches"
 
@@ -30,9 +32,14 @@ def with_target(
     policy: the model, and any tokeniser whose vocabulary fits.
     mesh: of the run.
     answers: answers of a step; each is an attack.
+
+  Raises:
+    InputError: if a judge is paid.
   """
   if target is None:
     return run
+  if target.judge is not None:
+    raise InputError("target.judge: its programs are not among those that are compiled, expected none")
   model, (_, given) = policy.model, abstract_transformer(policy.model)
   params = make_handover(given, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh).eval_shape(given)
   drawn = drawing(

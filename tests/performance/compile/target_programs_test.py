@@ -1,9 +1,12 @@
 """Tests the programs of a model that a run attacks."""
 
+import pytest
+
 from configs import tiny_dapo
 from configs.recipes import attacker_sections
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.performance.compile.program import bytes_per_device
+from posttrain_jax.types import InputError
 from tests.performance.compile.small_config import programs, small
 
 CHANGES = {"dynamic_sampling.enabled": False}
@@ -24,3 +27,7 @@ def test_an_attacking_step():
   for name, program in plain.programs.items():
     assert run.programs[name].frees == (*program.frees, "target_caches")
   assert bytes_per_device(run.arrays["target_caches"]) > 0
+  config.target.judge = attacker_sections.target_judge()
+  config.target.judge.path = "judge"
+  with pytest.raises(InputError, match=r"target.judge: its programs are not among those that are compiled"):
+    programs(config)
