@@ -14,6 +14,7 @@ from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import SetsSettings
 from posttrain_jax.pipelines import scorers
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.runs.journal import Journal
 from posttrain_jax.runs.settings import parse
 
@@ -52,13 +53,7 @@ def measurement(config: ConfigDict) -> ConfigDict:
   return found
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a measurement.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type.
-  """
-  parse(MeasurementSettings, config)
+check = check_of(MeasurementSettings)
 
 
 def measure(config: ConfigDict, folder: pathlib.Path) -> None:
