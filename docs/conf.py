@@ -7,6 +7,7 @@ of links to source files, and the API's reference, a page a folder, from docstri
 """
 
 import functools
+import gc
 import pathlib
 import re
 import sys
@@ -17,6 +18,9 @@ sys.path.insert(0, str(DOCS))
 
 import reference  # noqa: E402
 from sphinx.util import logging  # noqa: E402
+
+# A build keeps nearly all that it makes, so looking for garbage as often as usual takes a seventh of its time.
+gc.set_threshold(200_000, 50, 100)
 
 project = "posttrain_jax"
 author = copyright = "The posttrain_jax authors"

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 
+import jax
 import jaxlib
 import pytest
 from jax._src import compiler
@@ -12,6 +13,7 @@ from jax._src import compiler
 # jaxlib 0.11 on, XLA has no fusion emitters to leave out. It ends a process that has a flag which it does not know.
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 QUICK = QUICK if jaxlib.version.__version_info__ < (0, 11) else ""
+_make_options = compiler.get_compile_options  # JAX has no setting for flags of XLA after its start
 
 
 def one_device():
@@ -26,11 +28,10 @@ def one_device():
 @contextlib.contextmanager
 def as_for_users():
   """Compiles programs as a user's are, in this process and those that it starts."""
-  make_options = compiler.get_compile_options  # JAX has no setting for flags of XLA after its start
 
-  @functools.wraps(make_options)
+  @functools.wraps(_make_options)
   def with_defaults(*args, **kwargs):
-    options = make_options(*args, **kwargs)
+    options = _make_options(*args, **kwargs)
     defaults = [("xla_cpu_use_fusion_emitters", True), ("xla_cpu_parallel_codegen_split_count", 32)]
     options.env_option_overrides = [*options.env_option_overrides, *defaults]
     return options
@@ -40,3 +41,20 @@ def as_for_users():
       patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(QUICK, ""))
       patch.setattr(compiler, "get_compile_options", with_defaults)
     yield
+
+
+@contextlib.contextmanager
+def quickly():
+  """Compiles programs quickly, in this process and those that it starts, within `as_for_users` too.
+
+  LLVM's optimisations are left out, and what `QUICK` says.
+  """
+  before = jax.config.read("jax_disable_most_optimizations")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    if QUICK not in os.environ["XLA_FLAGS"]:
+      patch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {QUICK}")
+    patch.setattr(compiler, "get_compile_options", _make_options)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+  jax.config.update("jax_disable_most_optimizations", before)

@@ -70,11 +70,8 @@ def compiled_quickly(request):
     with compiler_flags.as_for_users():
       yield
     return
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    jax.config.update("jax_disable_most_optimizations", True)
+  with compiler_flags.quickly():
     yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

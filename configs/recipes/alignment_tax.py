@@ -28,7 +28,6 @@ text. docs/results/alignment_tax.md has the results.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -36,14 +35,14 @@ from ml_collections import ConfigDict
 from configs.recipes import assistant, gates, measuring, mitigations
 from configs.recipes.costs import started
 from posttrain_jax.recipes import answer_pairs, general_data, joining, tradeoff
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.recipe import Output, Stage, seeded
 from posttrain_jax.recipes.runners import DPO, LOGIT_MOVES, METRICS_FILE, SFT, TRADEOFF, function
-from posttrain_jax.runs.settings import parse
 
 PAIRS = function(
   answer_pairs.pair,
   answer_pairs.ROWS,
-  check=functools.partial(parse, answer_pairs.AnswerPairs),
+  check=check_of(answer_pairs.AnswerPairs),
   forecast=answer_pairs.forecast,
 )
 _SHARES = (25, 50, 75)  # per cent of `safe`

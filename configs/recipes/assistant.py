@@ -6,7 +6,6 @@ Fields without a comment are explained in configs/tiny_sft.py, configs/tiny_rewa
 configs/tiny_collect.py. docs/assistant_world.md describes the world.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -14,39 +13,39 @@ from ml_collections import ConfigDict
 from configs import assistant_base, tiny_collect, tiny_dpo, tiny_reward_model, tiny_sft
 from posttrain_jax.data.assistant_world.requests import TEMPLATE
 from posttrain_jax.recipes import assistant_data, assistant_data_settings, joining
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.recipe import Output, Runner, Stage, seeded
 from posttrain_jax.recipes.runners import ASSISTANT_BASE, JOIN, function
-from posttrain_jax.runs.settings import parse
 
 DEMONSTRATIONS = function(
   assistant_data.write_demonstrations,
   assistant_data.DEMONSTRATIONS,
-  check=functools.partial(parse, assistant_data_settings.WorldDemonstrationSettings),
+  check=check_of(assistant_data_settings.WorldDemonstrationSettings),
   forecast=assistant_data.forecast_demonstrations,
 )
 PROMPTS = function(
   assistant_data.write_prompts,
   assistant_data.PROMPTS,
-  check=functools.partial(parse, assistant_data_settings.WorldPromptSettings),
+  check=check_of(assistant_data_settings.WorldPromptSettings),
   forecast=assistant_data.forecast_prompts,
 )
 COMPARISONS = function(
   assistant_data.write_comparisons,
   assistant_data.COMPARISONS,
   assistant_data.EDITED,
-  check=functools.partial(parse, assistant_data_settings.WorldComparisonSettings),
+  check=check_of(assistant_data_settings.WorldComparisonSettings),
   forecast=assistant_data.forecast_comparisons,
 )
 RANKINGS = function(
   assistant_data.write_rankings,
   assistant_data.RANKINGS,
-  check=functools.partial(parse, assistant_data_settings.RankingSettings),
+  check=check_of(assistant_data_settings.RankingSettings),
   forecast=assistant_data.forecast_rankings,
 )
 DOCUMENTS = function(
   assistant_data.write_documents,
   assistant_data.DOCUMENTS,
-  check=functools.partial(parse, assistant_data_settings.DocumentSettings),
+  check=check_of(assistant_data_settings.DocumentSettings),
   forecast=assistant_data.forecast_documents,
 )
 LONGEST = dict(max_prompt_length=32, max_new_tokens=48)  # in the world, in tokens

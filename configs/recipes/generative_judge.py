@@ -5,22 +5,20 @@ compares such runs with others. Fields without a comment are explained in config
 configs/tiny_generative_grpo.py.
 """
 
-import functools
-
 from ml_collections import ConfigDict
 
 from configs import assistant_base, tiny_generative_grpo, tiny_generative_reward
 from configs.recipes import assistant
 from posttrain_jax.data.assistant_world.judgements import HIGH, LOW, WORDING
 from posttrain_jax.recipes import equal_distance, judgement_data
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.runners import function
-from posttrain_jax.runs.settings import parse
 
 JUDGEMENTS = function(
   judgement_data.write_judgements,
   judgement_data.JUDGEMENTS,
   judgement_data.COMPARISONS,
-  check=functools.partial(parse, judgement_data.WorldJudgementSettings),
+  check=check_of(judgement_data.WorldJudgementSettings),
   forecast=judgement_data.forecast_judgements,
 )
 # What runs on different reward models earned at equal KL.

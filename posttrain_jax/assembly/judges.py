@@ -5,6 +5,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -169,6 +170,39 @@ def make_judge(
     return judged
 
   return judge_groups
+
+
+def judge_by_functions(
+  rewards: RewardSettings,
+  workers: RewardWorkers,
+  tokenizer: Tokenizer,
+  *,
+  penalty: OverlongPenalty | None = None,
+  overlong_filter: OverlongFilter = OverlongFilter.OFF,
+  answers: int = 1,
+  by_model: bool = False,
+) -> Judge:
+  """Makes the judge that a config's reward functions are; `make_judge` says more.
+
+  Args:
+    rewards: the config's `rewards`.
+    workers: run the functions.
+    tokenizer: turns answers into text.
+    penalty: soft overlong penalty, None for none.
+    overlong_filter: what truncated answers take part in.
+    answers: answers of a step, by which a function that fails is judged; 1: each call by itself.
+    by_model: whether a reward model judges afterwards.
+  """
+  return make_judge(
+    workers,
+    tokenizer,
+    accuracy=rewards.accuracy,
+    penalty=penalty,
+    overlong_filter=overlong_filter,
+    timed_out=rewards.timed_out,
+    failures=FailureLimit(rewards.max_failures, max(1, answers // jax.process_count())),
+    by_model=by_model,
+  )
 
 
 ScoreGroups = Callable[[Sequence[Group]], list[np.ndarray]]

@@ -170,3 +170,21 @@ class KLToReference:
     reference = compute_logprobs(scorer, self._reference, batches, len(groups))  # [N, G]
     policy = [[answer.sampler_logprobs.sum(dtype=np.float64) for answer in group.answers] for group in groups]
     return float(np.mean(np.array(policy) - reference))
+
+
+def kl_to_start(
+  wanted: bool, model: TransformerConfig, params: nnx.State, mesh: Mesh, *, chunk: int
+) -> KLToReference | None:
+  """Keeps a copy of what training starts from, to measure the KL to it.
+
+  Args:
+    wanted: the config's `eval.kl`.
+    model: the policy, layers stacked.
+    params: the learner's parameters before its first update.
+    mesh: the devices that hold them.
+    chunk: most tokens whose logits exist at a time on a device.
+
+  Returns:
+    The measurement; None, and no copy, if the config does not ask for it.
+  """
+  return KLToReference(model, frozen_copy(params), mesh, chunk=chunk) if wanted else None

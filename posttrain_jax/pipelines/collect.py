@@ -16,11 +16,12 @@ import ml_collections
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly.hand_over import sampler_params
-from posttrain_jax.assembly.judges import judge_by_model
+from posttrain_jax.assembly.judges import judge_by_functions, judge_by_model
 from posttrain_jax.assembly.rollout_engine import describe_ends, longest, make_engine
 from posttrain_jax.data import arithmetic, distillation, edited, graded_answers, prompts, sources
 from posttrain_jax.data.prompts import PromptFormat, Row
 from posttrain_jax.data.rejection import Candidates
+from posttrain_jax.pipelines import scorers
 from posttrain_jax.pipelines.collect_settings import (
   DemonstrationSource,
   EditedCollection,
@@ -90,14 +91,14 @@ def _collect_sampled(settings: SampledCollection, workdir: str, stack: contextli
     share=rollout.samples,
   )
   workers, by_model = run.workers(settings.rewards), bool(settings.reward_model or settings.judge)
-  judge = run.judge(settings.rewards, workers, by_model=by_model)
+  judge = judge_by_functions(settings.rewards, workers, run.policy.tokenizer, by_model=by_model)
   run.check_references(workers, by_model=by_model)
   run.require_trained_policy()
   if by_model:
     score = (
-      run.generative_scorer(settings.judge, engines=[engine])
+      scorers.generative_scorer(run, settings.judge, engines=[engine])
       if settings.judge
-      else run.reward_scorer(settings.reward_model, "reward_model", engines=[engine])
+      else scorers.reward_scorer(run, settings.reward_model, "reward_model", engines=[engine])
     )
     judge = judge_by_model(judge, score)
   run.tell(describe_ends(run.policy.tokenizer, engine.sampling))

@@ -12,7 +12,7 @@ from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import EngineSettings
 from posttrain_jax.data import distillation, rejection
 from posttrain_jax.data.rejection import Candidates
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError
 

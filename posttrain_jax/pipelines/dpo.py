@@ -31,7 +31,7 @@ from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
 from posttrain_jax.evaluation.own_data import without_procedural
 from posttrain_jax.evaluation.preference_evaluation import PreferenceEvaluation
-from posttrain_jax.evaluation.reference_logprobs import reference_logprobs
+from posttrain_jax.evaluation.reference_logprobs import kl_to_start, reference_logprobs
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division
 from posttrain_jax.learner.preference import PreferenceObjective
@@ -42,7 +42,7 @@ from posttrain_jax.parallel.processes import refuse_several
 from posttrain_jax.pipelines import offline, online_dpo
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.reports.end import end_run
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import ReportSettings
@@ -125,7 +125,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings = parse(DPOSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, memory=settings.memory)
-    run.check_warm_up(settings.preferences.path, "preferences.path")
+    run.warm_up.check_own_data(settings.preferences.path, "preferences.path", settings.model)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
     run.digests |= data.digests
@@ -235,7 +235,7 @@ def _evaluation(
       pad_id=run.policy.tokenizer.pad_id or 0,
       count_end=settings.preferences.count_end,
     )
-  kl = run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk)
+  kl = kl_to_start(settings.eval.kl, run.policy.model, learner.state.params, run.mesh, chunk=objective.logprob_chunk)
 
   def evaluate() -> offline.Evaluated:
     params = learner.state.params

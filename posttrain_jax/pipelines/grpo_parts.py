@@ -11,16 +11,17 @@ import numpy as np
 from posttrain_jax.assembly.answer_summaries import of_summaries
 from posttrain_jax.assembly.attack_target import AttackedModel
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import ScoreGroups, judge_by_model, rejudge_by_model
+from posttrain_jax.assembly.judges import ScoreGroups, judge_by_functions, judge_by_model, rejudge_by_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.references import has_references, reference_columns
 from posttrain_jax.assembly.rollout_engine import describe_ends, rollout_engine
 from posttrain_jax.assembly.teacher import load_teacher
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.evaluation.reference_logprobs import KLToReference
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, kl_to_start
 from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
+from posttrain_jax.pipelines import scorers
 from posttrain_jax.pipelines.advantages import Estimator
 from posttrain_jax.pipelines.attacked_model import attacked_model
 from posttrain_jax.pipelines.grpo_settings import GRPOSettings
@@ -121,9 +122,10 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
   workers, buffer = run.workers(settings.rewards), settings.overlong.penalty_buffer
   penalty = OverlongPenalty(rollout.max_new_tokens, buffer) if buffer else None
   by_model, overlong = bool(settings.reward_model or settings.judge), settings.overlong.filter
-  verify = judge = run.judge(
+  verify = judge = judge_by_functions(
     settings.rewards,
     workers,
+    run.policy.tokenizer,
     penalty=penalty,
     overlong_filter=overlong,
     answers=rollout.groups * rollout.group_size,
@@ -205,7 +207,9 @@ def assemble(settings: GRPOSettings, workdir: str, stack: contextlib.ExitStack) 
     clock=clock,
     preemption=preemption,
     data="stored groups" if settings.replay else drawn,
-    kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=objective.logprob_chunk),
+    kl_to_start=kl_to_start(
+      settings.eval.kl, run.policy.model, learner.state.params, run.mesh, chunk=objective.logprob_chunk
+    ),
     find_answer=functools.partial(extract.find_answer, style=settings.eval.answer_style),
     silent=SilentSteps(),
     target=target,
@@ -231,9 +235,9 @@ def check_verdicts(prompts: Sequence[Prompt], workers: RewardWorkers) -> None:
 def _scorer(settings: GRPOSettings, run: MethodAssembly, engines: Sequence[Engine]) -> ScoreGroups:
   """Returns the scores of the reward model, which may see summaries only."""
   if settings.judge is not None:
-    score = run.generative_scorer(settings.judge, engines=engines)
+    score = scorers.generative_scorer(run, settings.judge, engines=engines)
   else:
-    score = run.reward_scorer(settings.reward_model, "reward_model", engines=engines)
+    score = scorers.reward_scorer(run, settings.reward_model, "reward_model", engines=engines)
   after = settings.scoring.summary_after
   return of_summaries(score, run.policy.tokenizer, after) if after else score
 

@@ -17,7 +17,7 @@ from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.advantages import Estimator
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.rollouts.dynamic_sampling import DynamicSamplingSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least

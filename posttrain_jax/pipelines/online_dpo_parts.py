@@ -5,22 +5,22 @@ import dataclasses
 from collections.abc import Mapping
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import RewardSettings, judge_by_model, place_reward_model
+from posttrain_jax.assembly.judges import RewardSettings, judge_by_functions, judge_by_model, place_reward_model
 from posttrain_jax.assembly.model import ModelSettings, Policy
 from posttrain_jax.assembly.pair_learner import pair_learner
 from posttrain_jax.assembly.prompts import PromptSettings
 from posttrain_jax.assembly.rollout_engine import RolloutSettings, rollout_engine
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator, KLEvaluation
-from posttrain_jax.evaluation.reference_logprobs import KLToReference
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, kl_to_start
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.division import Division, division_of
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.preference import PreferenceObjective
 from posttrain_jax.learner.scoring import Scorer, plain_logprob_scorer
-from posttrain_jax.pipelines import offline
+from posttrain_jax.pipelines import offline, scorers
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
 from posttrain_jax.runs.sections import CheckpointSettings, ReportSettings
@@ -162,9 +162,11 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
   engine = rollout_engine(settings.rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   workers, by_model = run.workers(settings.rewards), bool(settings.online.reward_model)
   answers = settings.rollout.groups * settings.rollout.group_size
-  verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
+  verify = judge = judge_by_functions(
+    settings.rewards, workers, run.policy.tokenizer, answers=answers, by_model=by_model
+  )
   if by_model:
-    reward_model = run.load_reward_model(settings.online.reward_model, "online.reward_model", engines=[engine])
+    reward_model = scorers.load_reward_model(run, settings.online.reward_model, "online.reward_model", engines=[engine])
   evaluator = run.evaluator(settings.eval, settings.rewards, workers, by_model=by_model, rollout=settings.rollout)
   run.check_references(workers, by_model=by_model)
   if by_model:
@@ -188,7 +190,9 @@ def assemble(settings: OnlineDPOSettings, workdir: str, stack: contextlib.ExitSt
     engine=engine,
     judge=judge,
     evaluator=evaluator,
-    kl_to_start=run.kl_to_start(settings.eval, learner.state.params, chunk=settings.objective.logprob_chunk),
+    kl_to_start=kl_to_start(
+      settings.eval.kl, run.policy.model, learner.state.params, run.mesh, chunk=settings.objective.logprob_chunk
+    ),
     preemption=preemption,
     _hand_over=hand_over_of_learner(learner, run.policy.model, run.mesh),
   )

@@ -15,14 +15,14 @@ import numpy as np
 from flax import nnx
 
 from posttrain_jax.assembly.hand_over import HandOver, hand_over_of_learner
-from posttrain_jax.assembly.judges import judge_by_model, place_reward_model
+from posttrain_jax.assembly.judges import judge_by_functions, judge_by_model, place_reward_model
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.assembly.pretraining_text import load_pretraining
 from posttrain_jax.assembly.rollout_engine import rollout_engine
 from posttrain_jax.assembly.value_model import load_value_model, with_value_head
 from posttrain_jax.data.stream import PromptStream
 from posttrain_jax.evaluation.evaluator import Evaluator
-from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy
+from posttrain_jax.evaluation.reference_logprobs import KLToReference, frozen_copy, kl_to_start
 from posttrain_jax.learner.ema import make_average
 from posttrain_jax.learner.mixture import Text
 from posttrain_jax.learner.packing import Packings
@@ -31,6 +31,7 @@ from posttrain_jax.learner.policy_learner import PolicyLearner
 from posttrain_jax.learner.scoring import logprob_scorer
 from posttrain_jax.learner.value_learner import ValueLearner
 from posttrain_jax.parallel.sharding import batch_shards
+from posttrain_jax.pipelines import scorers
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.policy_batches import RolloutShape, policy_batch, stack_groups, training_mask
 from posttrain_jax.pipelines.ppo_settings import PPOSettings
@@ -131,7 +132,9 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   text = _load_text(settings, run)
   engine = rollout_engine(rollout, run.policy, prompts, run.mesh, seed=settings.seed)
   workers, by_model, answers = run.workers(settings.rewards), bool(settings.reward_model), _answers(settings)
-  verify = judge = run.judge(settings.rewards, workers, answers=answers, by_model=by_model)
+  verify = judge = judge_by_functions(
+    settings.rewards, workers, run.policy.tokenizer, answers=answers, by_model=by_model
+  )
   evaluator = run.evaluator(
     settings.eval, settings.rewards, workers, by_model=by_model, scored=by_model, rollout=rollout
   )
@@ -139,7 +142,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
   reward_model = None
   if by_model:
     engines = [engine, *evaluator.engines]
-    reward_model = run.load_reward_model(settings.reward_model, "reward_model", engines=engines)
+    reward_model = scorers.load_reward_model(run, settings.reward_model, "reward_model", engines=engines)
   value_start, digests = load_value_model(
     settings.value.path, run.policy, "value.path", reward_model=reward_model, engines=[engine]
   )
@@ -194,7 +197,7 @@ def assemble(settings: PPOSettings, workdir: str, stack: contextlib.ExitStack) -
     preemption=preemption,
     reference_logprobs=lambda batch, packings: reference(reference_params, batch, packings),
     into_average=make_average(decay, learner.shardings.params) if decay else None,
-    kl_to_start=run.kl_to_start(settings.eval, start, chunk=objective.logprob_chunk),
+    kl_to_start=kl_to_start(settings.eval.kl, run.policy.model, start, run.mesh, chunk=objective.logprob_chunk),
     _hand_over=hand_over_of_learner(learner, model, run.mesh),
   )
 

@@ -20,7 +20,7 @@ from posttrain_jax.parallel.memory import MemoryWithReference
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.ppo_advantages import AdvantageEstimator, KLPenalty, NoEnd, Whitening
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.runs.sections import CheckpointSettings, RolloutLogging
 from posttrain_jax.runs.settings import at_least
 from posttrain_jax.types import InputError

@@ -30,7 +30,7 @@ from posttrain_jax.models import heads
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.offline import OfflineSettings
-from posttrain_jax.pipelines.supervised import WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.reports.end import end_run
 from posttrain_jax.reports.reliability_figure import plot_reliability
 from posttrain_jax.runs.preemption import Preemption
@@ -83,7 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings = parse(RewardModelSettings, config)
   with contextlib.ExitStack() as stack:
     run = MethodAssembly(settings, stack, warmup=settings.warmup, scalar_head=True)
-    run.check_warm_up(settings.preferences.path, "preferences.path")
+    run.warm_up.check_own_data(settings.preferences.path, "preferences.path", settings.model)
     data = load_comparisons(settings.preferences, run.policy.tokenizer)
     data.check_context(run.policy.model)
     run.digests |= data.digests

@@ -19,7 +19,7 @@ from posttrain_jax.evaluation.evaluator import EvaluationSettings
 from posttrain_jax.evaluation.own_data import follows_data, without_procedural
 from posttrain_jax.parallel.memory import Memory
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines import offline, supervised
+from posttrain_jax.pipelines import offline, scorers, supervised
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.pipelines.supervised import SupervisedSettings
 from posttrain_jax.reports.end import end_run
@@ -86,7 +86,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     run.check_references(workers, by_model=by_model)
     if by_model:
       reward_model = settings.eval.reward_model
-      evaluator.reward = run.reward_scorer(reward_model, "eval.reward_model", engines=evaluator.engines)
+      evaluator.reward = scorers.reward_scorer(run, reward_model, "eval.reward_model", engines=evaluator.engines)
     directory, preemption = run.open(workdir, settings)
     supervised.fit(
       settings,

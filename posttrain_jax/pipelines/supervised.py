@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import rich.console
-from absl import logging
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -26,13 +24,10 @@ from posttrain_jax.learner import supervised
 from posttrain_jax.learner.batch_learner import check_division
 from posttrain_jax.learner.supervised import DropoutRates
 from posttrain_jax.parallel.memory import Kept
-from posttrain_jax.parallel.processes import several
 from posttrain_jax.pipelines import offline
 from posttrain_jax.pipelines.offline import OfflineSettings
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
-from posttrain_jax.runs.settings import as_config, naming
-from posttrain_jax.runs.warmup_cache import WarmUpCache
 from posttrain_jax.types import Group
 
 # (the sampler's parameters, their version) to (metrics, the judged groups of each set).
@@ -70,17 +65,6 @@ class SupervisedSettings(FittingSettings):
   def has_steps(self) -> bool:
     """Returns whether there are steps or epochs to train."""
     return bool(self.steps or self.epochs)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WarmUpSettings(SupervisedSettings):
-  """Holds a method's `warmup` section.
-
-  Attributes:
-    given_model: whether a model that the config names is warmed up too, and not only a random one.
-  """
-
-  given_model: bool
 
 
 def prepare(
@@ -182,87 +166,3 @@ def fit(
     facts=data.facts,
     ends=describe_ends(policy.tokenizer),
   )
-
-
-class WarmUp:
-  """Warms a policy up on demonstrations before another method.
-
-  The warm-up is a run in the folder `warmup` of that run's directory. A finished one is kept for other runs that need
-  the same (`runs.warmup_cache`). A model that the config names is not warmed up, unless the config says so.
-
-  Attributes:
-    digests: "warmup.demonstrations" to the sha256 of what was read; empty where there is no warm-up.
-    is_wanted: whether there is a warm-up.
-    is_procedural: whether it trains on the procedural task.
-  """
-
-  def __init__(self, settings: WarmUpSettings | None, policy: Policy, mesh: Mesh, *, seed: int):
-    """Reads the demonstrations, before anything is written.
-
-    Args:
-      settings: the config's `warmup`; None for a method without one.
-      policy: the model that training starts from.
-      mesh: the devices that compute.
-      seed: the config's.
-
-    Raises:
-      InputError: as `prepare`.
-    """
-    self._policy, self._mesh, self._seed = policy, mesh, seed
-    self.is_wanted, self.digests = settings is not None and settings.has_steps, {}
-    if self.is_wanted and policy.params is not None and not settings.given_model:
-      logging.warning("warmup: left out, since model.path names a model; warmup.given_model=True warms it up as well")
-      self.is_wanted = False
-    self.is_procedural = self.is_wanted and not settings.demonstrations.path
-    if self.is_wanted:
-      with naming("warmup", settings):
-        self._settings, self._data = prepare(settings, policy, mesh, seed)
-      self.digests = {f"warmup.{name}": digest for name, digest in self._data.digests.items()}
-
-  def __call__(
-    self,
-    directory: pathlib.Path,
-    evaluator: Evaluate | None,
-    preemption: Preemption,
-    *,
-    optimizer_kept: Kept = Kept.DEVICE,
-    inputs: Mapping[str, Any] | None = None,
-  ) -> Policy:
-    """Returns the warmed-up policy, or the loaded one if there is no warm-up.
-
-    Args:
-      directory: the run's.
-      evaluator: as in `fit`.
-      preemption: whether SIGTERM arrived.
-      optimizer_kept: as in `fit`.
-      inputs: JSON values of what else decides the warm-up's bits and metrics, such as the model and the evaluation.
-        None: it is neither taken from the cache nor kept there.
-
-    Raises:
-      Preempted: after SIGTERM and a checkpoint.
-      Diverged: if too many updates in a row were not finite.
-    """
-    if not self.is_wanted:
-      return self._policy
-    path, cache = directory / "warmup", None
-    if inputs is not None and not several():
-      own = {"warmup": as_config(self._settings), "mesh": dict(self._mesh.shape), "seed": self._seed}
-      cache = WarmUpCache({**inputs, **own, **self.digests})
-      taken = cache.take(path)
-      if taken:
-        rich.console.Console(stderr=True).print(taken, highlight=False, markup=False, soft_wrap=True)
-    path.mkdir(exist_ok=True)
-    params = fit(
-      self._settings,
-      self._policy,
-      self._mesh,
-      self._data,
-      path,
-      evaluator,
-      preemption,
-      seed=self._seed,
-      optimizer_kept=optimizer_kept,
-    )
-    if cache is not None:
-      cache.keep(path)
-    return dataclasses.replace(self._policy, params=params)

@@ -29,6 +29,7 @@ from posttrain_jax.evaluation.alignment_settings import (
   few_shot_format,
   world_format,
 )
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.reports.reliability_figure import plot_reliabilities
@@ -110,14 +111,7 @@ def measurement(world: Mapping[str, Any], *, requests: int, samples: int, seed: 
   return ConfigDict(dict(seed=seed, model=dict(path=""), reference="", measures=measures, system=""))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a measurement.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no model is named.
-  """
-  if not parse(AlignmentMeasurement, config).model.path:
-    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
+check = check_of(AlignmentMeasurement, {"model.path": "PATH_OR_NAME of a trained model"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -15,6 +15,7 @@ from posttrain_jax.data.assistant_world.answers import AnswerWriter, Author
 from posttrain_jax.data.assistant_world.attacks import Attack
 from posttrain_jax.data.assistant_world.facts import WorldSettings, make_world
 from posttrain_jax.data.assistant_world.requests import WorldRequest
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -45,13 +46,7 @@ def lessons(world, *, copies: int) -> ConfigDict:
   return ConfigDict(dict(world=dict(world), attacks="", seed=0, copies=copies))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of lessons.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type.
-  """
-  parse(LessonSettings, config)
+check = check_of(LessonSettings)
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -21,6 +21,7 @@ from posttrain_jax.data.assistant_world.requests import TEMPLATE, Novelty, Reque
 from posttrain_jax.data.assistant_world.rules import RuleVerdict
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.evaluation.text_model import TextModel
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
@@ -52,13 +53,7 @@ def orders(world: Mapping[str, object]) -> ConfigDict:
   return ConfigDict(dict(world=dict(world), seed=0, copies=4))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of orders.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type.
-  """
-  parse(OrderSettings, config)
+check = check_of(OrderSettings)
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -23,6 +23,7 @@ from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes import attack_shares, attacker
 from posttrain_jax.recipes.alignment import AskedModel
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
@@ -108,14 +109,7 @@ def attacks(world: Mapping[str, object]) -> ConfigDict:
   )
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of attacks.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no model is named.
-  """
-  if not parse(AttackSettings, config).model.path:
-    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
+check = check_of(AttackSettings, {"model.path": "PATH_OR_NAME of a trained model"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -26,6 +26,7 @@ from posttrain_jax.assembly.model import (
 )
 from posttrain_jax.learner.checkpoint import Checkpointer
 from posttrain_jax.learner.digest import params_sha256
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.runs.settings import as_config, parse
 from posttrain_jax.runs.workdir import Workdir
 from posttrain_jax.types import InputError
@@ -68,13 +69,7 @@ def models(*names: str, checkpoint: Which | None = None) -> ConfigDict:
   return ConfigDict({"models": {name: dict(path="", checkpoint=checkpoint, weight=1.0) for name in names}})
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of an average.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if the weights have no positive sum.
-  """
-  parse(AverageOfModels, config)
+check = check_of(AverageOfModels)
 
 
 def average(config: ConfigDict, folder: pathlib.Path) -> dict[str, str | int]:

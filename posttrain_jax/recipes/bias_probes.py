@@ -24,6 +24,7 @@ from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.attack_shares import write_measures
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.measures import Measured
@@ -87,14 +88,7 @@ def probes(world: Mapping[str, object]) -> ConfigDict:
   )
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of probes.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no model is named.
-  """
-  if not parse(ProbeSettings, config).model.path:
-    raise InputError("model.path: empty, expected PATH_OR_NAME of a trained model")
+check = check_of(ProbeSettings, {"model.path": "PATH_OR_NAME of a trained model"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

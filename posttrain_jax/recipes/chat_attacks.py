@@ -27,6 +27,7 @@ from posttrain_jax.evaluation.suffix_search import SearchSettings, search_suffix
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.attack_shares import shares, write
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.rewards.refusals import refuses
 from posttrain_jax.runs.settings import at_least, parse
@@ -92,14 +93,7 @@ class ChatAttackSettings:
       raise InputError(f"prompts: no file is named, expected prompts.NAME.path of one of {', '.join(self.prompts)}")
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of attacks.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no model is named.
-  """
-  if not parse(ChatAttackSettings, config).model.path:
-    raise InputError("model.path: empty, expected PATH_OR_NAME of a chat model")
+check = check_of(ChatAttackSettings, {"model.path": "PATH_OR_NAME of a chat model"})
 
 
 def attack(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

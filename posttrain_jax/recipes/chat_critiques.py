@@ -19,6 +19,7 @@ from posttrain_jax.data.constitution import read_constitution
 from posttrain_jax.data.prompts import PromptFormat, Row, own_prompt
 from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes.alignment import AskedModel
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.critique_rounds import REVISIONS, draw_principles
 from posttrain_jax.recipes.effort import Effort, drawing
 from posttrain_jax.recipes.forecast import Forecast
@@ -119,14 +120,7 @@ def said(chat: Sequence[Message], answer: str, asked: str) -> list[Message]:
   return [*chat, {"role": "assistant", "content": answer.strip() or "..."}, {"role": "user", "content": asked}]
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no prompts are named.
-  """
-  if not parse(ChatCritiqueSettings, config).path:
-    raise InputError("path: empty, expected FILE.jsonl or FILE.jsonl.gz of prompts")
+check = check_of(ChatCritiqueSettings, {"path": "FILE.jsonl or FILE.jsonl.gz of prompts"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -16,9 +16,9 @@ from posttrain_jax.evaluation.text_model import TextModel
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.attack_shares import write_measures
 from posttrain_jax.recipes.bias_probes import DIFFERENCES, PROBES, differences
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.rewards.refusals import refuses
 from posttrain_jax.runs.settings import at_least, parse
-from posttrain_jax.types import InputError
 
 MEASURES = ("refused", "words")
 
@@ -53,10 +53,8 @@ def check(config: ConfigDict) -> None:
     InputError: if a field is unknown, missing or of another type, if no model is named, or if the paired prompts cannot
       be read.
   """
-  given = parse(ChatProbeSettings, config)
-  if not given.model.path:
-    raise InputError("model.path: empty, expected PATH_OR_NAME of a chat model")
-  read_paired_prompts(given.path)
+  check_of(ChatProbeSettings, {"model.path": "PATH_OR_NAME of a chat model"})(config)
+  read_paired_prompts(config.path)
 
 
 def probe(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from posttrain_jax.recipes import average
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
@@ -44,14 +45,7 @@ def models(metric: str, *names: str) -> ConfigDict:
   return ConfigDict(dict(metric=metric, models={name: dict(path="", measures="") for name in names}))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a choice.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if there is no model.
-  """
-  if not parse(ChoiceOfModel, config).models:
-    raise InputError("models: found none, expected some to choose from")
+check = check_of(ChoiceOfModel, {"models": "some to choose from"})
 
 
 def choose(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:

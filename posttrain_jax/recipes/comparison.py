@@ -18,10 +18,10 @@ from posttrain_jax.data.assistant_world import raters
 from posttrain_jax.data.assistant_world.requests import WorldRequest
 from posttrain_jax.evaluation.pairwise import PairJudge, PairwiseResult, judge_pairs
 from posttrain_jax.recipes import alignment
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.recipes.model_pairs import ByRequest, read_pairs, write_pairs
 from posttrain_jax.runs.settings import parse
-from posttrain_jax.types import InputError
 
 COMPARISON = "comparison.json"
 _ALL = "all"  # the requests of both parts
@@ -59,14 +59,7 @@ def pairs(*names: str) -> ConfigDict:
   return ConfigDict(dict(seed=0, pairs={name: dict(ours="", theirs="") for name in names}))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a comparison.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if there is no pair.
-  """
-  if not parse(ComparisonSettings, config).pairs:
-    raise InputError("pairs: found none, expected some models to compare")
+check = check_of(ComparisonSettings, {"pairs": "some models to compare"})
 
 
 def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.reports.picture import COLORS, picture
 from posttrain_jax.runs.journal import read_metrics
 from posttrain_jax.runs.settings import parse
@@ -55,16 +56,7 @@ def of_runs(*names: str, metrics: Mapping[str, str], level_of: str, level: float
   return ConfigDict(dict(runs=runs, metrics=dict(metrics), level_of=level_of, level=level), convert_dict=True)
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of curves.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if there is no run or no metric.
-  """
-  settings = parse(CurveSettings, config)
-  for name in ("runs", "metrics"):
-    if not getattr(settings, name):
-      raise InputError(f"{name}: found none, expected some to draw")
+check = check_of(CurveSettings, {"runs": "some to draw", "metrics": "some to draw"})
 
 
 def draw(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

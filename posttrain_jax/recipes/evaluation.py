@@ -12,7 +12,9 @@ from posttrain_jax.assembly.judges import RewardSettings
 from posttrain_jax.assembly.model import ModelSettings
 from posttrain_jax.evaluation.answer_records import sampled_records
 from posttrain_jax.evaluation.evaluator import SetsSettings
+from posttrain_jax.pipelines import scorers
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.runs.journal import Journal
 from posttrain_jax.runs.settings import parse
 
@@ -51,13 +53,7 @@ def measurement(config: ConfigDict) -> ConfigDict:
   return found
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a measurement.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type.
-  """
-  parse(MeasurementSettings, config)
+check = check_of(MeasurementSettings)
 
 
 def measure(config: ConfigDict, folder: pathlib.Path) -> None:
@@ -79,7 +75,7 @@ def measure(config: ConfigDict, folder: pathlib.Path) -> None:
     run.check_references(workers, by_model=by_model)
     if by_model:
       path = settings.eval.reward_model
-      evaluator.reward = run.reward_scorer(path, "eval.reward_model", engines=evaluator.engines)
+      evaluator.reward = scorers.reward_scorer(run, path, "eval.reward_model", engines=evaluator.engines)
     directory, _ = run.open_workdir(str(folder))
     metrics, groups = evaluator(sampler_params(run.policy, run.mesh), 0)
     journal = stack.enter_context(Journal(directory.path, tensorboard=False))

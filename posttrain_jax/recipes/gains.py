@@ -18,10 +18,10 @@ from posttrain_jax.evaluation import alignment_metrics
 from posttrain_jax.evaluation.alignment_metrics import SHARES
 from posttrain_jax.evaluation.metrics import estimate
 from posttrain_jax.recipes import alignment
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.recipes.model_pairs import ByRequest, read_pairs, write_pairs
 from posttrain_jax.runs.settings import parse
-from posttrain_jax.types import InputError
 
 GAINS = "gains.json"
 _RATED = "rated"
@@ -59,14 +59,7 @@ def pairs(*names: str) -> ConfigDict:
   return ConfigDict(dict(seed=0, pairs={name: dict(before="", after="") for name in names}))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of gains.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if there is no pair.
-  """
-  if not parse(GainSettings, config).pairs:
-    raise InputError("pairs: found none, expected some models to compare")
+check = check_of(GainSettings, {"pairs": "some models to compare"})
 
 
 def compare(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes import gains, report
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.recipes.recipe import Stage
 from posttrain_jax.recipes.tables import Table
@@ -120,13 +121,7 @@ def gate(stage: str, bounds: Mapping[str, Mapping[str, float]]) -> ConfigDict:
   return ConfigDict(dict(seed=0, stage=stage, before=files, after=dict(files), bounds=dict(bounds)))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a gate.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if a bound is negative.
-  """
-  parse(GateSettings, config)
+check = check_of(GateSettings)
 
 
 def check_accepted(stages: Sequence[Stage], accepted: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from posttrain_jax import atomic_files
 from posttrain_jax.data import sources
 from posttrain_jax.data.prompts import Row
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import parse
@@ -57,14 +58,7 @@ def files(**templates: str) -> ConfigDict:
   return ConfigDict({"files": {name: dict(path="", template=template) for name, template in templates.items()}})
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a join.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if there is no file.
-  """
-  if not parse(JoinSettings, config).files:
-    raise InputError("files: found none, expected some to join")
+check = check_of(JoinSettings, {"files": "some to join"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -19,9 +19,9 @@ from posttrain_jax.evaluation import second_opinion
 from posttrain_jax.recipes import alignment
 from posttrain_jax.recipes.alignment import AskedModel
 from posttrain_jax.recipes.attack_shares import write_measures
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured
 from posttrain_jax.runs.settings import parse
-from posttrain_jax.types import InputError
 
 JUDGED, AGREEMENT = "judged.jsonl", "agreement.json"
 
@@ -48,14 +48,7 @@ def judging() -> ConfigDict:
   return ConfigDict(dict(seed=0, model=dict(path=""), judge=dict(path="", longest=400), answers=""))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a judgement.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no judge is named.
-  """
-  if not parse(JudgedAnswersSettings, config).judge.path:
-    raise InputError("judge.path: empty, expected PATH_OR_NAME of a model that judges")
+check = check_of(JudgedAnswersSettings, {"judge.path": "PATH_OR_NAME of a model that judges"})
 
 
 def judge(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

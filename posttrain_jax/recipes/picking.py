@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from posttrain_jax import atomic_files
 from posttrain_jax.data import sources
 from posttrain_jax.data.prompts import Row
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -53,14 +54,7 @@ def rewritten(seed: int, **columns: str) -> ConfigDict:
   return ConfigDict(dict(path="", seed=seed, limit=0, only=dict(), columns=columns))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a pick.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no file is named.
-  """
-  if not parse(PickSettings, config).path:
-    raise InputError("path: empty, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT")
+check = check_of(PickSettings, {"path": "FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -12,6 +12,7 @@ from posttrain_jax.data.assistant_world.facts import World, WorldSettings, make_
 from posttrain_jax.data.assistant_world.questions import RequestPart, draw_requests
 from posttrain_jax.data.assistant_world.raw_text import Found, raw_documents
 from posttrain_jax.data.assistant_world.requests import RequestKind
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.runs.settings import at_least, parse
@@ -47,13 +48,7 @@ class RawCorpusSettings:
         raise InputError(f"spoilt.{name}: unknown, expected some of {known}")
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of raw text.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type.
-  """
-  parse(RawCorpusSettings, config)
+check = check_of(RawCorpusSettings)
 
 
 def write_raw_corpus(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from posttrain_jax import atomic_files
 from posttrain_jax.recipes import failures, lineage
 from posttrain_jax.recipes.alignment import AskedModel
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.gate import GateClosed
 from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.reports.markdown import markdown_table
@@ -91,14 +92,7 @@ def release(
   return ConfigDict(found)
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a release.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if nothing was measured.
-  """
-  if not parse(ReleaseSettings, config).measurements:
-    raise InputError("measurements: found none, expected some")
+check = check_of(ReleaseSettings, {"measurements": "some"})
 
 
 def decide(config: ConfigDict, folder: pathlib.Path) -> dict[str, float]:

@@ -3,7 +3,6 @@
 A function of one's own becomes a stage by `function`.
 """
 
-import functools
 import inspect
 import pathlib
 from collections.abc import Callable, Mapping
@@ -51,6 +50,7 @@ from posttrain_jax.recipes import (
   release,
   tradeoff,
 )
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.recipes.recipe import Effort, Runner
 from posttrain_jax.runs.journal import METRICS_FILE
@@ -194,7 +194,7 @@ GAINS = _between("gains", gains.compare, gains.check, forecasts.nothing, gains.G
 NULL_SPACE = _between(
   "null_space",
   general_data.find_null_spaces,
-  functools.partial(parse, general_data.NullSpaceSearch),
+  check_of(general_data.NullSpaceSearch),
   general_data.forecast_search,
   general_data.NULL_SPACE,
 )
@@ -202,7 +202,7 @@ NULL_SPACE = _between(
 LOGIT_MOVES = _between(
   "logit_moves",
   general_data.measure_moves,
-  functools.partial(parse, general_data.LogitMoves),
+  check_of(general_data.LogitMoves),
   general_data.forecast_moves,
 )
 # What models gain by one measure against what they lose by another.

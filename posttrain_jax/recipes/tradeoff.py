@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from ml_collections import ConfigDict
 
 from posttrain_jax import atomic_files
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.measures import Measured, read_measured
 from posttrain_jax.reports.picture import COLORS, MUTED, picture
 from posttrain_jax.runs.settings import parse
@@ -69,13 +70,7 @@ def of_models(
   return ConfigDict(dict(models=models, across=across, up=up, less_is_better=less_is_better, lines=dict(lines)))
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of a trade-off.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if a name stands for nothing.
-  """
-  parse(TradeoffSettings, config)
+check = check_of(TradeoffSettings)
 
 
 def draw(config: ConfigDict, folder: pathlib.Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from posttrain_jax import atomic_files
 from posttrain_jax.data import sources
 from posttrain_jax.data.prompts import Row
+from posttrain_jax.recipes.checks import check_of
 from posttrain_jax.recipes.effort import Effort
 from posttrain_jax.recipes.forecast import Forecast
 from posttrain_jax.rewards import extract
@@ -39,14 +40,7 @@ class WorkedSolutionSettings:
   limit: int = at_least(0)
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the config of worked solutions.
-
-  Raises:
-    InputError: if a field is unknown, missing or of another type, or if no file is named.
-  """
-  if not parse(WorkedSolutionSettings, config).path:
-    raise InputError("path: empty, expected FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT of worked solutions")
+check = check_of(WorkedSolutionSettings, {"path": "FILE.jsonl, FILE.jsonl.gz or tfds:NAME/SPLIT of worked solutions"})
 
 
 def forecast(config: ConfigDict, known: Forecast) -> Effort:

@@ -19,7 +19,7 @@ from flax import nnx
 
 from posttrain_jax import atomic_files
 from posttrain_jax.assembly import plain_text
-from posttrain_jax.assembly.judges import check_answer_style
+from posttrain_jax.assembly.judges import check_answer_style, judge_by_functions
 from posttrain_jax.assembly.references import check_references
 from posttrain_jax.data import arithmetic, demonstrations
 from posttrain_jax.data.demonstrations import CAREFUL_CROWD
@@ -65,7 +65,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     variety = Variety(settings.samples, start.policy, rows, mesh, field=settings.plain.field, seed=settings.seed)
     check_answer_style(settings.rewards, settings.eval.answer_style)
     workers = start.workers(settings.rewards)
-    judge = start.judge(settings.rewards, workers)
+    judge = judge_by_functions(settings.rewards, workers, start.policy.tokenizer)
     study_digests = dict(start.digests)
     opened, preemption = start.open_workdir(workdir)
     directory = opened.path

@@ -12,7 +12,8 @@ from posttrain_jax.evaluation.evaluator import EvaluationSettings, SetsSettings
 from posttrain_jax.evaluation.variety import VarietySettings
 from posttrain_jax.learner.optimizer import OptimizerConfig
 from posttrain_jax.learner.supervised import DropoutRates
-from posttrain_jax.pipelines.supervised import SupervisedSettings, WarmUpSettings
+from posttrain_jax.pipelines.supervised import SupervisedSettings
+from posttrain_jax.pipelines.warm_up import WarmUpSettings
 from posttrain_jax.runs.sections import CheckpointSettings, LoggingSettings
 from posttrain_jax.types import InputError
 

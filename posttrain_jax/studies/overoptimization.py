@@ -26,6 +26,7 @@ import numpy as np
 import rich.console
 
 from posttrain_jax import atomic_files
+from posttrain_jax.assembly.judges import judge_by_functions
 from posttrain_jax.pipelines.method_assembly import MethodAssembly
 from posttrain_jax.runs.preemption import Preempted, Preemption
 from posttrain_jax.runs.random_streams import Stream, stream_seed
@@ -64,7 +65,7 @@ def study(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     prompts = run.prompts(settings.prompts, max_prompt_length=length)
     held_out = run.prompts(settings.held_out, max_prompt_length=length, where="held_out")
     workers = run.workers(settings.rewards)
-    judge = run.judge(settings.rewards, workers)
+    judge = judge_by_functions(settings.rewards, workers, run.policy.tokenizer)
     run.check_references(workers)
     run.require_trained_policy()
 

@@ -67,7 +67,7 @@ def test_a_page_waits_for_its_server_and_stores_once(browser, tmp_path):
 
 def test_two_windows_do_not_rate_an_item_twice(browser, tmp_path):
   study = make_study(tmp_path)
-  with served(study) as (url, _), opened(browser, url) as one, opened(browser, url, refused="409") as two:
+  with served(study) as (url, _), opened(browser, url) as one, opened(browser, url, expected=["409"]) as two:
     for page in (one, two):
       page.keyboard.press("t")
     one.keyboard.press("Enter")
@@ -88,7 +88,7 @@ def test_raters_say_who_they_are(browser, tmp_path):
     assert page.locator("h1").inner_text() == "Rating as bob"
     page.goto(f"{url}#rater=ann")  # another link in the same window
     sync_api.expect(page.locator("h1")).to_have_text("Rating as ann")
-  with served(study, token="a-secret-of-the-study") as (url, keys), opened(browser, url, refused="401") as page:
+  with served(study, token="a-secret-of-the-study") as (url, keys), opened(browser, url, expected=["401"]) as page:
     page.get_by_label("Your key").fill("guess")
     page.get_by_role("button", name="Start").click()
     sync_api.expect(page.locator("#login-problem")).to_have_text("This key is not one of this study.")

@@ -15,6 +15,7 @@ from posttrain_jax.labelling.session import Session
 from posttrain_jax.labelling.study import EVENTS
 from posttrain_jax.labelling.votes import read_votes
 from posttrain_jax.serving.background import in_background
+from tests import headless
 from tests.headless import AXE, CHROMIUM, NARROW, WIDE
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
@@ -34,25 +35,13 @@ def served(study, *, token=None, port=0):
       yield f"{url}/", keys
 
 
-@contextlib.contextmanager
-def opened(browser, url, size=WIDE, scheme="light", refused="net::ERR"):
-  """Opens a page; at its end nothing may have failed, except requests that are refused so."""
-  narrow = size is NARROW
-  context = browser.new_context(
-    viewport=size, color_scheme=scheme, has_touch=narrow, is_mobile=narrow, reduced_motion="reduce"
-  )
-  context.set_default_timeout(5000)
-  page, said = context.new_page(), []
-  page.on("pageerror", lambda error: said.append(str(error)))
-  page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-  page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-  try:
-    page.goto(url)
+def opened(browser, url, size=WIDE, scheme="light", expected=("net::ERR",)):
+  """Opens the page of raters."""
+
+  def ready(page):
     page.wait_for_selector("#work:not([hidden]), #login:not([hidden]), #done:not([hidden])")
-    yield page
-    assert [line for line in said if refused not in line] == []
-  finally:
-    context.close()
+
+  return headless.opened(browser, url, ready, size, scheme, expected, seconds=5)
 
 
 def look(page, name):

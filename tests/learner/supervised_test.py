@@ -45,22 +45,27 @@ def rows(weighting, *, packed):
 
 
 @functools.cache
-def expected(weighting):
-  """Computes loss and gradient of each example alone, unpadded, from all of its logits."""
+def alone():
+  """Returns the program of a weighted loss of the examples, each alone, unpadded, from all of its logits."""
 
-  def loss(params):
+  def loss(params, weights):
     model = nnx.merge(graph(CONFIG), params)
     total = 0.0
-    for example, learned in zip(examples(), LEARNED):
+    for example, weight in zip(examples(), weights):
       tokens = jnp.asarray(example.tokens)
       logits = row_hidden(model, tokens[None])[0, :-1] @ model.unembedding()
       logprobs = jax.nn.log_softmax(logits)[jnp.arange(len(tokens) - 1), tokens[1:]]
-      total -= (
-        logprobs[PROMPT - 1 :].sum() / {Weighting.TOKEN: sum(LEARNED), Weighting.SEQUENCE: 8 * learned}[weighting]
-      )
+      total -= logprobs[PROMPT - 1 :].sum() * weight
     return total
 
-  return jax.jit(jax.value_and_grad(loss))(random_params(CONFIG))
+  return jax.jit(jax.value_and_grad(loss))
+
+
+@functools.cache
+def expected(weighting):
+  """Computes loss and gradient: each learned token, or each example, weighs the same."""
+  counted = {Weighting.TOKEN: [sum(LEARNED)] * 8, Weighting.SEQUENCE: [8 * learned for learned in LEARNED]}
+  return alone()(random_params(CONFIG), [1 / count for count in counted[weighting]])
 
 
 @functools.cache

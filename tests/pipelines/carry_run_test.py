@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from configs import tiny_dapo, tiny_reward_model
+from posttrain_jax.assembly import judges
 from posttrain_jax.learner import checkpoint_folder
-from posttrain_jax.pipelines import grpo, method_assembly, reward_model
+from posttrain_jax.pipelines import grpo, grpo_parts, method_assembly, reward_model
 from posttrain_jax.rewards.model_reward import ModelReward
 from posttrain_jax.rollouts.group_arrays import unpack
 from posttrain_jax.rollouts.group_json import group_to_json
@@ -108,10 +109,11 @@ def test_random_delays_change_nothing(unbroken, changes, tmp_path, monkeypatch):
 
     return judged
 
-  make_judge, score_groups = method_assembly.make_judge, ModelReward.score_groups
-  monkeypatch.setattr(
-    method_assembly, "make_judge", lambda *args, **options: slow(make_judge(*args, **options), "verifier")
-  )
+  by_functions, score_groups = judges.judge_by_functions, ModelReward.score_groups
+  for module in (grpo_parts, method_assembly):
+    monkeypatch.setattr(
+      module, "judge_by_functions", lambda *args, **options: slow(by_functions(*args, **options), "verifier")
+    )
   monkeypatch.setattr(ModelReward, "score_groups", slow(score_groups, "model"))
   grpo.train(small(tiny_dapo, **changes), str(tmp_path / "run"))
   assert records(tmp_path / "run") == records(unbroken)

@@ -69,11 +69,11 @@ def test_votes_and_verifier_read_answers_alike():
   found = settings(**{"eval.answer_style": "boxed"})
   with contextlib.ExitStack() as stack, pytest.raises(InputError, match=r"^eval\.answer_style: 'boxed', expected"):
     run = MethodAssembly(found, stack)
-    run.evaluator(found.eval, found.rewards, run.judge(found.rewards, run.workers(found.rewards)))
+    run.evaluator(found.eval, found.rewards, run.workers(found.rewards))
 
 
 def test_the_accuracy_is_one_of_the_reward_functions():
   found = settings(**{"rewards.accuracy": "corect"})
   with contextlib.ExitStack() as stack, pytest.raises(InputError, match=r"^(rewards\.)?accuracy.*'corect'"):
     run = MethodAssembly(found, stack)
-    run.evaluator(found.eval, found.rewards, run.judge(found.rewards, run.workers(found.rewards)))
+    run.evaluator(found.eval, found.rewards, run.workers(found.rewards))

@@ -16,6 +16,7 @@ from posttrain_jax.types import Prompt
 from tests.sampling import small_engine
 from tests.sampling.small_engine import CONFIG, MAX_NEW, new_engine, prompts, shared_engine
 
+COMPARES_BITS = False
 # A vocabulary so small that all answers of two tokens can be counted.
 COUNTED = dataclasses.replace(CONFIG, vocab_size=12, num_layers=1)
 SAMPLES = 8192

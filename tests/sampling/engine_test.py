@@ -19,6 +19,7 @@ from posttrain_jax.sampling.sizes import Sizes
 from posttrain_jax.types import FinishReason, InputError, NotFinite, Prompt
 from tests.sampling.small_engine import CONFIG, MAX_NEW, STOPS, by_request, new_engine, params, prompts
 
+COMPARES_BITS = False
 SMALL = dataclasses.replace(CONFIG, num_layers=1)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.serving.chat_browsing import NARROW, WIDE, echo, faults, finished, opened, rows, send, show
+from tests.headless import NARROW, WIDE
+from tests.serving.chat_browsing import echo, faults, finished, opened, rows, send, show
 from tests.serving.fake_chat import fake_chat
 
 

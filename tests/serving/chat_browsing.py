@@ -1,6 +1,5 @@
 """Opens the chat page in a headless browser; needs playwright, and Debian's Chromium."""
 
-import contextlib
 import os
 
 import pytest
@@ -13,7 +12,8 @@ pytest.importorskip("axe_playwright_python", reason="needs pip install 'posttrai
 from axe_playwright_python import sync_playwright as axe
 
 from posttrain_jax.data.prompts import read_jsonl
-from tests.headless import AXE, CHROMIUM, NARROW, WIDE
+from tests import headless
+from tests.headless import AXE, CHROMIUM, WIDE
 from tests.headless import launched as launched
 
 if not CHROMIUM.exists():
@@ -22,23 +22,14 @@ if not CHROMIUM.exists():
 PICTURES = os.environ.get("CHAT_PICTURES")
 
 
-@contextlib.contextmanager
 def opened(browser, url, size=WIDE, scheme="light", expected=(), ready=True):
-  """Opens a page; at its end nothing but what is expected may have gone wrong in it."""
-  narrow = size is NARROW
-  context = browser.new_context(
-    viewport=size, color_scheme=scheme, has_touch=narrow, is_mobile=narrow, reduced_motion="reduce"
-  )
-  context.set_default_timeout(10_000)
-  page, said = context.new_page(), []
-  page.on("pageerror", lambda error: said.append(str(error)))
-  page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-  page.goto(url)
-  if ready:
-    page.locator("#model option").first.wait_for(state="attached")
-  yield page
-  assert [each for each in said if not any(part in each for part in expected)] == []
-  context.close()
+  """Opens the chat page; if `ready`, waits until a model can be asked."""
+
+  def wait(page):
+    if ready:
+      page.locator("#model option").first.wait_for(state="attached")
+
+  return headless.opened(browser, url, wait, size, scheme, expected, seconds=10)
 
 
 def echo(request):

@@ -8,7 +8,8 @@ import urllib.request
 
 import pytest
 
-from tests.serving.chat_browsing import NARROW, WIDE, echo, finished, opened, rows, send, show
+from tests.headless import NARROW, WIDE
+from tests.serving.chat_browsing import echo, finished, opened, rows, send, show
 from tests.serving.fake_chat import fake_chat
 
 HOSTILE = (

@@ -144,7 +144,8 @@ def test_jobs_end_with_the_process_that_runs_them(job, number):
   running = job("seed0/naive", seconds=60)
   # What ablation_jobs takes from the plan is made up, since it imports JAX.
   program = f"""
-import pathlib, sys, types
+import pathlib, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background programs ignore it, and theirs, too
 sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parents[2])!r})
 sys.modules["posttrain_jax.studies.ablation_plan"] = types.SimpleNamespace(Job=None)
 from posttrain_jax.studies import ablation_jobs
@@ -159,7 +160,7 @@ ablation_jobs.run_jobs([job], parallel=1, preemption=types.SimpleNamespace(reque
   found = [pid for pid in pathlib.Path("/proc").glob("[0-9]*") if f"--workdir={running.path}" in command_of(pid)]
   assert len(found) == 2  # the supervisor and the job
   run.send_signal(number)
-  run.wait()
+  assert run.wait(timeout=30) == -number
   wait_for(lambda: not any(f"--workdir={running.path}" in command_of(pid) for pid in found))
 
 

@@ -17,13 +17,12 @@ import ml_collections
 
 from posttrain_jax.assembly.model import Policy
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.performance.compile.judge_programs import with_judge
 from posttrain_jax.performance.compile.offline_programs import of_dpo, of_reward_model, of_supervised
 from posttrain_jax.performance.compile.policy_gradient_programs import of_grpo, of_ppo
 from posttrain_jax.performance.compile.program import RunPrograms
 from posttrain_jax.performance.compile.reward_model_programs import with_reward_model
 from posttrain_jax.performance.compile.sampling_programs import of_collection
-from posttrain_jax.performance.compile.target_programs import with_target
+from posttrain_jax.performance.compile.second_engine_programs import with_judge, with_target
 from posttrain_jax.pipelines.collect_settings import SampledCollection
 from posttrain_jax.pipelines.dpo import DPOSettings
 from posttrain_jax.pipelines.generative_reward import GenerativeRewardSettings

@@ -87,12 +87,10 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
   engine = make_engine(
     rollout, policy, mesh, seed=0, max_prompt_length=rollout.max_prompt_length, share=rollout.samples
   )
-  _, given = abstract_transformer(model)
-  params = make_handover(given, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh).eval_shape(given)
   return drawing(
     engine,
     model,
-    params,
+    abstract_sampler(model, mesh),
     "sampler",
     mesh,
     prompts=rollout.prompts,
@@ -100,6 +98,12 @@ def of_collection(settings: SampledCollection, policy: Policy, mesh: Mesh, answe
     answer_length=answer_length,
     resumed=0,
   )
+
+
+def abstract_sampler(model: TransformerConfig, mesh: Mesh) -> nnx.State:
+  """Returns a model's abstract parameters in the sampler's layout."""
+  _, given = abstract_transformer(model)
+  return make_handover(given, num_layers=model.num_layers, dtype=model.compute_dtype, mesh=mesh).eval_shape(given)
 
 
 def drawing(

@@ -1,12 +1,14 @@
-"""Tests the programs of a generative reward model that judges a run."""
+"""Tests the programs of a second engine: of a judge, and of a model that is attacked."""
 
 import dataclasses
 
 import pytest
 
 from configs import tiny_collect, tiny_dapo, tiny_generative_grpo
+from configs.recipes import attacker_sections
 from posttrain_jax.performance.compile import proof
 from posttrain_jax.performance.compile.program import bytes_per_device
+from posttrain_jax.types import InputError
 from tests.performance.compile.small_config import programs, small
 
 JUDGE = {"path": "somewhere", "slots": 16, "max_prompt_length": 40, "max_new_tokens": 24, "high": 9}
@@ -59,3 +61,25 @@ def test_a_judged_collection():
   plain, run = judged(tiny_collect)
   assert set(run.programs) - set(plain.programs) == {"judge_prefill", "judge_decode", "judge_reading"}
   assert "judge_caches" in run.programs["decode"].frees
+
+
+def test_an_attacking_step():
+  changes = {"dynamic_sampling.enabled": False}
+  plain, config = programs(small(tiny_dapo, **changes)), small(tiny_dapo, **changes).unlock()
+  config.target = attacker_sections.target()
+  config.target.update(path="somewhere", asks="correct", slots=16, max_prompt_length=40, max_new_tokens=24)
+  run = programs(config)
+  assert set(run.programs) - set(plain.programs) == {"target_prefill", "target_decode"}
+  assert set(run.arrays) - set(plain.arrays) == {"target", "target_caches"}
+  # 8 groups of 4 answers; 16 at a time, 24 tokens at 16 a dispatch.
+  assert run.programs["target_decode"].calls == 2 * 2
+  for name in ("target_prefill", "target_decode"):
+    proof.lower(run.programs[name])  # arguments that do not fit would be refused
+    assert run.programs[name].takes == ("target", "target_caches") and run.programs[name].frees == ("caches",)
+  for name, program in plain.programs.items():
+    assert run.programs[name].frees == (*program.frees, "target_caches")
+  assert bytes_per_device(run.arrays["target_caches"]) > 0
+  config.target.judge = attacker_sections.target_judge()
+  config.target.judge.path = "judge"
+  with pytest.raises(InputError, match=r"target.judge: its programs are not among those that are compiled"):
+    programs(config)
