@@ -31,9 +31,10 @@ def attacked_model(
   """
   if section.judge is not None:
     run.digests |= _checked(section.judge)
+  # First, as it refuses a function that is not there before weights are read.
+  workers = run.workers(dataclasses.replace(rewards, accuracy=COMPLIED, functions={COMPLIED: section.verdict}))
   target, found = load_reader(section.path, None, "target.path", scalar_head=False)
   run.digests |= found
-  workers = run.workers(dataclasses.replace(rewards, accuracy=COMPLIED, functions={COMPLIED: section.verdict}))
   judged = None if section.judge is None else _judged(section.judge, seed)
   return AttackedModel(section, target, workers, run.mesh, seed=seed, engines=engines, judged=judged)
 
