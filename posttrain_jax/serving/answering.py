@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from posttrain_jax.serving.completion import AnswerPiece, Refused
+from posttrain_jax.serving.completion import AnswerPiece, Refused, one_line
 from posttrain_jax.serving.mailbox import Mailbox
 from posttrain_jax.serving.metrics import ServingMetrics
 from posttrain_jax.serving.openai_answer import CompletionWriter, error_event
@@ -126,7 +126,7 @@ class Answering:
       yield error_event(str(refused))
       return
     except Exception as error:
-      yield error_event(" ".join(str(error).split()) or type(error).__name__)
+      yield error_event(one_line(error))
       return
     yield self.writer.ending()
 

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from posttrain_jax.serving.answering import Answering, ClientLeft
-from posttrain_jax.serving.completion import Refused
+from posttrain_jax.serving.completion import Refused, one_line
 from posttrain_jax.serving.guard import error_response
 from posttrain_jax.serving.mailbox import Mailbox
 from posttrain_jax.serving.metrics import ServingMetrics
@@ -184,4 +184,4 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 async def _failure(request: Request, error: Exception) -> Response:
   logging.error("%s %s: %s", request.method, request.url.path, error)
-  return error_response(500, " ".join(str(error).split()) or type(error).__name__, "server_error")
+  return error_response(500, one_line(error), "server_error")

@@ -81,5 +81,10 @@ class Refused(Exception):
     self.busy = busy
 
 
+def one_line(error: Exception) -> str:
+  """Returns what went wrong, in one line that is not empty."""
+  return " ".join(str(error).split()) or type(error).__name__
+
+
 # Called for each piece as it is drawn, in another thread; or once with what went wrong.
 Deliver = Callable[[AnswerPiece | Exception], None]

@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import logging
 
+from posttrain_jax.serving.completion import one_line
 from posttrain_jax.serving.engine_reports import EngineEnded, EngineReport, EngineRequest, Loaded, Report
 from posttrain_jax.serving.engine_thread import EngineThread
 from posttrain_jax.serving.garbage import collect_rarely
@@ -174,7 +175,7 @@ def _run_engines(connection: Connection, prepare: Callable[[], None]) -> None:
       send(number, error)
     except Exception as error:
       logging.exception("%s cannot be loaded", arguments[0])
-      send(number, EngineEnded(" ".join(str(error).split()) or type(error).__name__))
+      send(number, EngineEnded(one_line(error)))
   os._exit(0)  # at once, whatever an engine is doing
 
 

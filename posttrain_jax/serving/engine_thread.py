@@ -7,13 +7,12 @@ by one version. Requests that come meanwhile wait.
 
 import threading
 import time
-from collections.abc import Sequence
 
 from absl import logging
 
 from posttrain_jax.assembly.hand_over import sampler_params
 from posttrain_jax.sampling.results import NewTokens
-from posttrain_jax.serving.completion import Ending
+from posttrain_jax.serving.completion import Ending, one_line
 from posttrain_jax.serving.engine_reports import (
   DrawnPart,
   DrawnParts,
@@ -94,7 +93,7 @@ class EngineThread:
           self._step()
     except Exception as error:  # whatever it is, nobody may wait for an answer that never comes
       logging.exception("the engine of %s has failed", self._path)
-      failure = " ".join(str(error).split()) or type(error).__name__
+      failure = one_line(error)
     self._closing = True  # for the thread that looks for checkpoints
     self._report(EngineEnded(failure))
 
@@ -169,5 +168,5 @@ class _Running:
 
 
 def _alternatives(new: NewTokens, count: int) -> tuple[tuple[tuple[int, float], ...], ...]:
-  rows: Sequence = zip(new.top.tokens[:, :count], new.top.logprobs)
+  rows = zip(new.top.tokens[:, :count], new.top.logprobs)
   return tuple(tuple(zip(tokens.tolist(), logprobs.tolist())) for tokens, logprobs in rows)

@@ -167,16 +167,16 @@ class RunningModel:
     self._engine.close()
 
   def _cancel(self, running: Running) -> None:
-    if self._forget(running):
+    if self._forget(running.number) is not None:
       self._engine.cancel(running.number)
 
-  def _forget(self, running: Running) -> bool:
-    """Lets go of a request; says whether it was under way."""
+  def _forget(self, number: int) -> Running | None:
+    """Lets go of a request; returns it if it was under way."""
     with self._lock:
-      under_way = self._running.pop(running.number, None) is not None
-      if under_way:
+      running = self._running.pop(number, None)
+      if running is not None:
         self._count -= running.left
-    return under_way
+    return running
 
   def _take(self, report: EngineReport) -> None:
     """Takes what the engine reports, in its thread or in that which hears of it."""
@@ -211,6 +211,6 @@ class RunningModel:
     running.deliver(piece)
 
   def _end(self, number: int, error: Exception) -> None:
-    running = self._running.get(number)
-    if running is not None and self._forget(running):
+    running = self._forget(number)
+    if running is not None:
       running.deliver(error)

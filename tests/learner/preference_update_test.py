@@ -4,7 +4,6 @@ Rows that only fill up a batch have no effect, and any division and mesh give th
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,11 @@ from posttrain_jax.learner import preference
 from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.learner.preference_batch import ReferencedBatch
-from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.sharding import batch_shards
-from tests.learner.settings import make_optimizer_config, make_preference_objective
+from tests.learner.settings import make_preference_objective
+from tests.learner.small_pair_learner import assert_same, new_learner
 from tests.learner.small_pairs import CONFIG, WIDEST, batch_of, lengths_of, logits, packed, pairs, row_logprobs
 from tests.random_params import graph, names, random_params
 
-OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
 DPO = make_preference_objective(PreferenceLoss.DPO, {"beta": 0.5}, logprob_chunk=7)
 
 
@@ -36,18 +33,8 @@ def referenced(**options) -> ReferencedBatch:
   return ReferencedBatch(batch_of(pairs(), **options), policy_and_reference()[1].astype(np.float32))
 
 
-def make_learner(objective=DPO, sizes=None, tokens=8 * WIDEST) -> BatchLearner:
-  mesh = make_mesh(sizes or {}, jax.devices()[: math.prod((sizes or {}).values())])
-  return BatchLearner(
-    CONFIG,
-    preference.make_loss(graph(CONFIG), objective, shards=batch_shards(mesh)),
-    functools.partial(packed, tokens=tokens, mesh=mesh),
-    OPTIMIZER,
-    mesh,
-    seed=0,
-    max_skipped_updates=5,
-    params=random_params(CONFIG),
-  )
+def make_learner(objective=DPO, **settings) -> BatchLearner:
+  return new_learner(preference.make_loss, objective, **settings)
 
 
 def train(batch, **settings):
@@ -56,15 +43,6 @@ def train(batch, **settings):
 
 
 reference = functools.cache(lambda: train(referenced()))
-
-
-def assert_same(found, expected):
-  for name, value in expected[0].items():
-    np.testing.assert_allclose(found[0][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
-  before = names(random_params(CONFIG))
-  for name, leaf in expected[1].items():
-    assert np.abs(np.asarray(leaf) - np.asarray(before[name])).max() > 1e-6, name
-    np.testing.assert_allclose(found[1][name], leaf, atol=2e-6, err_msg=name)
 
 
 def test_dpo_and_its_metrics_by_hand():

@@ -12,13 +12,12 @@ from posttrain_jax.learner.batch_learner import BatchLearner
 from posttrain_jax.learner.preference import PreferenceLoss
 from posttrain_jax.learner.preference_batch import ReferencedBatch
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.parallel.sharding import batch_shards
-from tests.learner.settings import make_optimizer_config, make_preference_objective
+from tests.learner.settings import make_preference_objective
 from tests.learner.single_answers_test import LABELS, WEIGHTS, by_the_paper
-from tests.learner.small_pairs import CONFIG, WIDEST, batch_of, packed, row_logprobs, singles
-from tests.random_params import graph, names, random_params
+from tests.learner.small_pair_learner import assert_same, new_learner
+from tests.learner.small_pairs import WIDEST, batch_of, packed, row_logprobs, singles
+from tests.random_params import names
 
-OPTIMIZER = make_optimizer_config(learning_rate=0.1, epsilon=1.0, weight_decay=0.0, clip_norm=0.5)
 KTO = make_preference_objective(PreferenceLoss.KTO, WEIGHTS, logprob_chunk=7)
 
 
@@ -32,18 +31,8 @@ def referenced(size=8) -> ReferencedBatch:
   return ReferencedBatch(batch_of(singles(), size=size), reference.astype(np.float32))
 
 
-def make_learner(sizes=None, tokens=8 * WIDEST) -> BatchLearner:
-  mesh = make_mesh(sizes or {}, jax.devices()[: math.prod((sizes or {}).values())])
-  return BatchLearner(
-    CONFIG,
-    single_answers.make_loss(graph(CONFIG), KTO, shards=batch_shards(mesh)),
-    functools.partial(packed, tokens=tokens, mesh=mesh),
-    OPTIMIZER,
-    mesh,
-    seed=0,
-    max_skipped_updates=5,
-    params=random_params(CONFIG),
-  )
+def make_learner(**settings) -> BatchLearner:
+  return new_learner(single_answers.make_loss, KTO, **settings)
 
 
 def train(batch, **settings):
@@ -71,13 +60,7 @@ def test_the_loss_and_its_metrics_are_those_of_rows_run_one_by_one():
   ids=["mesh", "data", "filled"],
 )
 def test_one_micro_batch_is_the_same_on_any_mesh_and_however_it_is_filled(sizes, size):
-  found, expected = train(referenced(size), sizes=sizes), reference()
-  for name, value in expected[0].items():
-    np.testing.assert_allclose(found[0][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
-  before = names(random_params(CONFIG))
-  for name, leaf in expected[1].items():
-    assert np.abs(np.asarray(leaf) - np.asarray(before[name])).max() > 1e-6, name
-    np.testing.assert_allclose(found[1][name], leaf, atol=2e-6, err_msg=name)
+  assert_same(train(referenced(size), sizes=sizes), reference())
 
 
 @pytest.mark.parametrize("sizes", [None, dict(data=2)])

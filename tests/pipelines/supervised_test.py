@@ -3,25 +3,15 @@
 import jax
 import pytest
 
-from configs import tiny_dapo
-from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.parallel.mesh import make_mesh
 from posttrain_jax.pipelines.supervised import prepare
-from posttrain_jax.pipelines.warm_up import WarmUpSettings
-from posttrain_jax.runs.settings import parse
 from posttrain_jax.types import InputError
-
-
-def settings(**changes):
-  config = tiny_dapo.get_config().warmup
-  config.demonstrations.per_difficulty = 5
-  config.update_from_flattened_dict(changes)
-  return parse(WarmUpSettings, config, "warmup")
+from tests.pipelines.tiny_warm_up import new_policy, settings
 
 
 @pytest.fixture(scope="module")
 def policy():
-  return load_policy(parse(ModelSettings, tiny_dapo.get_config().model, "model"))
+  return new_policy()
 
 
 @pytest.fixture(scope="module")

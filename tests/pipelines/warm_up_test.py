@@ -10,22 +10,16 @@ from configs import tiny_dapo
 from posttrain_jax.assembly.model import ModelSettings, load_policy
 from posttrain_jax.learner.digest import params_sha256
 from posttrain_jax.parallel.mesh import make_mesh
-from posttrain_jax.pipelines.warm_up import WarmUp, WarmUpSettings
+from posttrain_jax.pipelines.warm_up import WarmUp
 from posttrain_jax.runs.journal import read_metrics, reproducible
 from posttrain_jax.runs.preemption import Preemption
 from posttrain_jax.runs.settings import parse
-
-
-def settings(**changes):
-  config = tiny_dapo.get_config().warmup
-  config.demonstrations.per_difficulty = 5
-  config.update_from_flattened_dict(changes)
-  return parse(WarmUpSettings, config, "warmup")
+from tests.pipelines.tiny_warm_up import new_policy, settings
 
 
 @pytest.fixture(scope="module")
 def policy():
-  return load_policy(parse(ModelSettings, tiny_dapo.get_config().model, "model"))
+  return new_policy()
 
 
 @pytest.fixture(scope="module")

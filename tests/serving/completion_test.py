@@ -1,4 +1,4 @@
-from posttrain_jax.serving.completion import Ending, Refused
+from posttrain_jax.serving.completion import Ending, Refused, one_line
 
 
 def test_the_endings_are_openais_finish_reasons():
@@ -7,3 +7,9 @@ def test_the_endings_are_openais_finish_reasons():
 
 def test_a_refusal_says_whether_to_come_again():
   assert Refused("the queue is full", busy=True).busy and str(Refused("gone", busy=False)) == "gone"
+
+
+def test_a_failure_is_told_in_one_line():
+  assert (
+    one_line(ValueError("out of\n  memory")) == "out of memory" and one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+  )
